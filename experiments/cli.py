@@ -1,0 +1,79 @@
+"""What every command shares: flag files by bare name, and errors in one line."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from hrnn_jax import errors
+
+SHIPPED = pathlib.Path(__file__).parent / "flags"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags and run `main`: exit code 2 for the user's errors, 130 for ctrl-C."""
+
+    def guarded(positional: Sequence[str]) -> None:
+        try:
+            if len(positional) > 1:
+                raise errors.InputError(
+                    f"unexpected argument {positional[1]!r}: flags begin with --, see --help"
+                )
+            main()
+        except errors.InputError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Parse flags, with flag files expanded by us: absl looks in the working directory only."""
+    try:
+        return flags.FLAGS([argv[0], *expand(argv[1:])])
+    except (flags.Error, errors.InputError) as error:
+        fail(error)
+
+
+def fail(error: Exception) -> None:
+    """Print the error as one line and exit."""
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def expand(argv: Sequence[str], within: tuple[pathlib.Path, ...] = ()) -> list[str]:
+    """Replace each --flagfile by the flags it holds.
+
+    A name is looked for in the working directory, beside the file that names it, and in
+    experiments/flags. within: the files being expanded, outermost first.
+    """
+    result = []
+    rest = iter(argv)
+    for argument in rest:
+        flag, equals, name = argument.partition("=")
+        if flag not in ("--flagfile", "-flagfile"):
+            result.append(argument)
+            continue
+        name = name if equals else next(rest, "")
+        path = _find(name, within)
+        if path in within:
+            raise errors.InputError(f"flag file {path} includes itself")
+        lines = (line.strip() for line in path.read_text().splitlines())
+        result += expand(
+            [line for line in lines if line and not line.startswith(("#", "//"))], (*within, path)
+        )
+    return result
+
+
+def _find(name: str, within: tuple[pathlib.Path, ...]) -> pathlib.Path:
+    folders = [pathlib.Path(), *(path.parent for path in within[-1:]), SHIPPED]
+    for folder in folders:
+        if name and (folder / name).is_file():
+            return (folder / name).resolve()
+    shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*.flags")))
+    raise errors.InputError(f"no flag file {name!r} here, and none of the shipped ones: {shipped}")

@@ -1,0 +1,149 @@
+"""Ranks of the test cases: bootstrap the users' histories, then score (Section 4.3).
+
+A test case is an event of a test session after its first. Its rank is 1 + the number of other
+candidates that score above it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hrnn_jax import lanes, model
+from hrnn_jax import log as log_lib
+
+TIES = ("against", "for")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How test cases are ranked."""
+
+    ties: str = "against"  # an item with the target's score counts as above it, or "for": not
+    feed_last_item: bool = False  # as in training
+    lanes: int = 256  # users bootstrapped side by side
+    chunk_steps: int = 64  # steps of one compiled call
+    score_values: int = 1 << 23  # scores held at a time; times 4 bytes
+
+
+def cases(log: log_lib.EventLog) -> np.ndarray:
+    """[N] index of each test case's event in `log`, in replay order."""
+    return np.flatnonzero(log.test & log.follows)
+
+
+def ranks(
+    params: model.Params,
+    log: log_lib.EventLog,
+    *,
+    model_config: model.Config,
+    config: Config = Config(),
+    candidates: np.ndarray | None = None,
+    on_cases: Callable[[int], None] = lambda n_cases: None,
+) -> np.ndarray:
+    """[N] rank of each of `cases(log)`, from 1.
+
+    The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
+    candidates: items ranked against the target, all by default. on_cases: told as cases are done.
+    """
+    tested = log.where(np.isin(log.user, log.user[log.test]))
+    if model_config.variant == "rnn":
+        tested = log.where(log.test)
+    positions = cases(tested)
+    result = np.zeros(len(positions), np.int32)
+    chosen = np.arange(log.n_items, dtype=np.int32) if candidates is None else candidates
+    column = np.full(log.n_items, len(chosen), np.int32)
+    column[chosen] = np.arange(len(chosen))
+    ranked = params.items
+    if candidates is not None:
+        ranked = jax.tree.map(lambda table: table[candidates], params.items)
+    for events, hidden in _hidden(params, tested, model_config=model_config, config=config):
+        target = tested.item[events]
+        result[np.searchsorted(positions, events)] = _rank(
+            params.items, ranked, hidden, target, column[target], config=config
+        )
+        on_cases(len(events))
+    return result
+
+
+def _hidden(
+    params: model.Params, log: log_lib.EventLog, *, model_config: model.Config, config: Config
+):
+    """Yield (case events [n], representations [n, H] that predict them) as lanes reach them."""
+    schedule = lanes.build(
+        lanes.layout(log, model_config.variant), config.lanes, feed_last_item=config.feed_last_item
+    )
+    length = config.chunk_steps
+    n_steps = -(-len(schedule.event) // length) * length
+    steps = lanes.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
+    # The event predicted at [t, b]: a test case, unless RNN Concat enters a session there.
+    predicted = np.where(schedule.steps.valid, schedule.event + 1, lanes.NO_EVENT)
+    is_case = log.test & log.follows
+    carry = jax.device_put(model.start((config.lanes,), model_config))
+    for begin in range(0, len(predicted), length):
+        part = jax.device_put(lanes.Steps(*(a[begin : begin + length] for a in steps)))
+        carry, hidden = _bootstrap(params, carry, part, model_config=model_config)
+        events = predicted[begin : begin + length]
+        t, lane = np.nonzero((events != lanes.NO_EVENT) & is_case[events])
+        if len(t):
+            yield events[t, lane], np.asarray(jax.device_get(hidden))[t, lane]
+
+
+@functools.partial(jax.jit, static_argnames="model_config")
+def _bootstrap(
+    params: model.Params, carry: model.Carry, steps: lanes.Steps, *, model_config: model.Config
+) -> tuple[model.Carry, jax.Array]:
+    x = model.rows(params.items.item_in, steps.input)
+    return model.unroll(params.network, carry, x, steps, config=model_config)
+
+
+def _rank(
+    items: model.Items,
+    ranked: model.Items,
+    hidden: np.ndarray,
+    target: np.ndarray,
+    column: np.ndarray,
+    *,
+    config: Config,
+) -> np.ndarray:
+    """Rank n targets in blocks of one static size."""
+    size = int(np.clip(config.score_values // len(ranked.item_bias), 1, 1024))
+    result = np.empty(len(target), np.int32)
+    for begin in range(0, len(target), size):
+        block = [array[begin : begin + size] for array in (hidden, target, column)]
+        n = len(block[0])
+        padded = [np.pad(a, [(0, size - n)] + [(0, 0)] * (a.ndim - 1)) for a in block]
+        found = _rank_block(items, ranked, *jax.device_put(padded), ties=config.ties)
+        result[begin : begin + n] = jax.device_get(found)[:n]
+    return result
+
+
+@functools.partial(jax.jit, static_argnames="ties")
+def _rank_block(
+    items: model.Items,
+    ranked: model.Items,
+    hidden: jax.Array,
+    target: jax.Array,
+    column: jax.Array,
+    *,
+    ties: str,
+) -> jax.Array:
+    """Count, without sorting, the ranked items that score above each target, [n].
+
+    column: where the target stands among the `ranked`, or their number if it does not. Scores
+    are before the output's tanh, which saturates: items of different scores would tie.
+    """
+    scores = hidden @ ranked.item_out.T + ranked.item_bias[None]
+    n_ranked = scores.shape[1]
+    # A target among the ranked is compared by the very number in its column: no rounding apart.
+    inside = jnp.take_along_axis(scores, jnp.minimum(column, n_ranked - 1)[:, None], axis=1)
+    outside = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
+    own = jnp.where((column < n_ranked)[:, None], inside, outside[:, None])
+    # Written so that a score that is not a number counts against the model.
+    above = ~(scores <= own) if ties == "for" else ~(scores < own)
+    others = jnp.arange(n_ranked)[None] != column[:, None]
+    return 1 + (above & others).sum(axis=1)

@@ -1,0 +1,44 @@
+"""The prepared event log as the models see it: flat numpy arrays in replay order."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class EventLog:
+    """Hold all events in replay order: by user, a user's sessions by time, a session's events.
+
+    Each user's events and each session's events are contiguous.
+    """
+
+    user: np.ndarray  # [E] int32, index of the user
+    session: np.ndarray  # [E] int32, index of the session, unique over all users
+    item: np.ndarray  # [E] int32, 0..n_items-1
+    test: np.ndarray  # [E] bool, whether the event's session is held out
+    n_items: int  # V, the items of the training set
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def where(self, keep: np.ndarray) -> EventLog:
+        """Keep only the events at `keep`, a boolean array [E]."""
+        return dataclasses.replace(
+            self,
+            user=self.user[keep],
+            session=self.session[keep],
+            item=self.item[keep],
+            test=self.test[keep],
+        )
+
+    @property
+    def train(self) -> EventLog:
+        """The events that are trained on."""
+        return self.where(~self.test)
+
+    @property
+    def follows(self) -> np.ndarray:
+        """[E] bool: whether the event follows another one in its session."""
+        return np.diff(self.session, prepend=self.session[:1] - 1) == 0

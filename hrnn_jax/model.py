@@ -1,0 +1,214 @@
+"""The hierarchical RNN and its session-only relatives (Eq. 1-5) as pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from hrnn_jax import gru, lanes
+
+VARIANTS = ("rnn", "rnn_concat", "hrnn_init", "hrnn_all")
+USER_INPUTS = ("full", "gates")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What shapes the network; the four variants differ in nothing else but their layout."""
+
+    n_items: int  # V
+    variant: str = "hrnn_init"  # one of VARIANTS
+    hidden_units: int = 100  # H, of each session layer and of the user GRU
+    layers: int = 1  # session GRU layers
+    user_input: str = "full"  # HRNN All: "full" is Eq. 5, "gates" spares the candidate
+    dropout_user: float = 0.0  # probability to drop a unit of GRU_usr's output
+    dropout_session: float = 0.0  # ... of GRU_ses' outputs
+    dropout_init: float = 0.0  # ... of the initialisation, Eq. 4
+
+    @property
+    def hierarchical(self) -> bool:
+        return self.variant in ("hrnn_init", "hrnn_all")
+
+    @property
+    def drops(self) -> bool:
+        return max(self.dropout_user, self.dropout_session, self.dropout_init) > 0
+
+
+@struct.dataclass
+class Items:
+    """The tables with one row an item; an input row is that item's column of GRU_ses' matrix."""
+
+    item_in: lanes.Array  # [V, 3H], candidate | reset | update
+    item_out: lanes.Array  # [V, H]
+    item_bias: lanes.Array  # [V]
+
+
+@struct.dataclass
+class UserNetwork:
+    """What carries a user from one session to the next: GRU_usr (Eq. 3) and Eq. 4, 5."""
+
+    w_in: jax.Array  # [H, 3H]
+    gru: gru.Recurrence
+    init_w: jax.Array  # [H, H]
+    init_b: jax.Array  # [H]
+    to_session_w: jax.Array | None  # [H, 3H], or [H, 2H] with user_input="gates"; HRNN All only
+
+
+@struct.dataclass
+class Network:
+    """The weights whose size does not depend on the catalogue."""
+
+    session: tuple[gru.Recurrence, ...]  # GRU_ses, a Recurrence per layer
+    session_w_in: tuple[jax.Array, ...]  # [H, 3H] per layer above the first
+    user: UserNetwork | None
+
+
+@struct.dataclass
+class Params:
+    """All weights."""
+
+    network: Network
+    items: Items
+
+
+@struct.dataclass
+class Carry:
+    """The state of the lanes."""
+
+    session: tuple[lanes.Array, ...]  # [B, H] per layer, s_{m,n}
+    user: lanes.Array  # [B, H], c_{u,m}
+
+
+def init(key: jax.Array, config: Config) -> Params:
+    """Draw weights uniformly in +-sqrt(6 / (rows + columns)), each gate's on its own shape."""
+    units = config.hidden_units
+    keys = iter(jax.random.split(key, 16 + 4 * config.layers))
+
+    def uniform(rows: int, columns: int, gates: int = 1) -> jax.Array:
+        bound = math.sqrt(6 / (rows + columns))
+        return jax.random.uniform(next(keys), (rows, gates * columns), minval=-bound, maxval=bound)
+
+    def recurrence() -> gru.Recurrence:
+        return gru.Recurrence(
+            w_cand=uniform(units, units),
+            w_gates=uniform(units, units, gates=2),
+            b=jnp.zeros(3 * units),
+        )
+
+    user = None
+    if config.hierarchical:
+        columns = 3 if config.user_input == "full" else 2
+        user = UserNetwork(
+            w_in=uniform(units, units, gates=3),
+            gru=recurrence(),
+            init_w=uniform(units, units),
+            init_b=jnp.zeros(units),
+            to_session_w=uniform(units, units, columns) if config.variant == "hrnn_all" else None,
+        )
+    return Params(
+        network=Network(
+            session=tuple(recurrence() for _ in range(config.layers)),
+            session_w_in=tuple(uniform(units, units, gates=3) for _ in range(config.layers - 1)),
+            user=user,
+        ),
+        items=Items(
+            item_in=uniform(config.n_items, units, gates=3),
+            item_out=uniform(config.n_items, units),
+            item_bias=jnp.zeros(config.n_items),
+        ),
+    )
+
+
+def start(shape: tuple[int, ...], config: Config) -> Carry:
+    """Return the state of lanes that have seen nothing: zeros. shape: (B,) or (S, B)."""
+
+    def zeros() -> np.ndarray:
+        return np.zeros((*shape, config.hidden_units), np.float32)
+
+    return Carry(session=tuple(zeros() for _ in range(config.layers)), user=zeros())
+
+
+def step(
+    network: Network,
+    carry: Carry,
+    x: jax.Array,
+    steps: lanes.Steps,
+    key: jax.Array | None = None,
+    *,
+    config: Config,
+) -> tuple[Carry, jax.Array]:
+    """Advance all lanes by one event (Eq. 1, 3, 4, 5).
+
+    Whatever ended with the event before is settled here, at the start of the next step: then one
+    step's gradient reaches GRU_usr and Eq. 4.
+
+    x: [B, 3H] rows of item_in at steps.input; steps: one time of them, [B] and [W]; key: for
+    dropout, None for none. Returns the state and the representation to score, [B, H].
+    """
+    key_user, key_init, *keys_session = (
+        (None,) * (2 + config.layers) if key is None else jax.random.split(key, 2 + config.layers)
+    )
+    session = [_where(steps.user_start, 0.0, h) for h in carry.session]
+    user = _where(steps.user_start, 0.0, carry.user)
+    if network.user is not None:
+        known = steps.opening  # lanes that open a session of a user with a history
+        ended = session[-1].at[known].get(mode="fill", fill_value=0)
+        before = user.at[known].get(mode="fill", fill_value=0)
+        after = gru.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
+        after = dropout(key_user, after, config.dropout_user)
+        opened = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
+        opened = dropout(key_init, opened, config.dropout_init)
+        user = user.at[known].set(after, mode="drop", unique_indices=False)
+        session[0] = session[0].at[known].set(opened, mode="drop", unique_indices=False)
+        if network.user.to_session_w is not None:  # Eq. 5
+            given = user @ network.user.to_session_w
+            x = x + jnp.pad(given, ((0, 0), (x.shape[1] - given.shape[1], 0)))
+    for layer, recurrence in enumerate(network.session):
+        if layer > 0:
+            x = session[layer - 1] @ network.session_w_in[layer - 1]
+        h = gru.cell(recurrence, x, session[layer])  # Eq. 1
+        session[layer] = dropout(keys_session[layer], h, config.dropout_session)
+    return Carry(session=tuple(session), user=user), session[-1]
+
+
+def unroll(
+    network: Network,
+    carry: Carry,
+    x: jax.Array,
+    steps: lanes.Steps,
+    keys: jax.Array | None = None,
+    *,
+    config: Config,
+) -> tuple[Carry, jax.Array]:
+    """Scan `step` over time: x [T, B, 3H], steps [T, ...], keys [T] -> state, [T, B, H].
+
+    The same for a training window, for bootstrapping a user's history and for live events.
+    """
+
+    def body(carry: Carry, inputs: tuple) -> tuple[Carry, jax.Array]:
+        x, steps, key = inputs
+        return step(network, carry, x, steps, key, config=config)
+
+    return jax.lax.scan(body, carry, (x, steps, keys))
+
+
+def dropout(key: jax.Array | None, values: jax.Array, probability: float) -> jax.Array:
+    """Zero each value with `probability` and scale the others up to keep the mean."""
+    if key is None or probability == 0:
+        return values
+    keep = jax.random.bernoulli(key, 1 - probability, values.shape)
+    return jnp.where(keep, values / (1 - probability), 0.0)
+
+
+def rows(table: jax.Array, index: jax.Array) -> jax.Array:
+    """Gather rows, zeros for NO_ITEM."""
+    return table.at[index].get(mode="fill", fill_value=0)
+
+
+def _where(mask: jax.Array, new: jax.Array | float, old: jax.Array) -> jax.Array:
+    """Choose by lane: mask [B], values [B, H]."""
+    return jnp.where(mask[:, None], new, old)

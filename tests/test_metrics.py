@@ -1,0 +1,51 @@
+"""Metrics from ranks: values by hand, and masked equals removed."""
+
+import numpy as np
+import pytest
+
+from hrnn_jax import metrics
+
+RANKS = np.array([1, 2, 5, 6, 900], np.int32)
+
+
+def test_values_by_hand():
+    # Three of five within 5; 1 + 1/2 + 1/5 = 1.7, and ranks 6 and 900 give nothing.
+    assert metrics.recall(RANKS, 5) == pytest.approx(3 / 5)
+    assert metrics.mrr(RANKS, 5) == pytest.approx(1.7 / 5)
+    assert metrics.precision(RANKS, 5) == pytest.approx(3 / 25)
+
+
+def test_a_rank_equal_to_the_cutoff_is_a_hit_and_the_next_is_not():
+    for metric in (metrics.recall, metrics.mrr, metrics.precision):
+        assert metric(np.array([5]), 5) > 0
+        assert metric(np.array([6]), 5) == 0
+
+
+def test_without_a_limit_mrr_is_the_mean_reciprocal_rank():
+    assert metrics.mrr(RANKS, 900) == pytest.approx((1 + 1 / 2 + 1 / 5 + 1 / 6 + 1 / 900) / 5)
+
+
+def test_masked_equals_removed():
+    where = np.array([True, False, True, False, True])
+    for metric in (metrics.recall, metrics.mrr, metrics.precision):
+        assert metric(RANKS, 5, where=where) == metric(RANKS[where], 5) != metric(RANKS, 5)
+
+
+def test_no_cases_have_no_mean():
+    empty = np.array([], np.int32)
+    assert np.isnan(metrics.recall(empty, 5))
+    assert np.isnan(metrics.mrr(RANKS, 5, where=np.zeros(5, bool)))
+
+
+def test_summary_names_each_metric_with_its_cutoff():
+    summary = metrics.summarise(RANKS, [1, 5])
+    assert summary == {
+        "recall@1": pytest.approx(1 / 5),
+        "mrr@1": pytest.approx(1 / 5),
+        "precision@1": pytest.approx(1 / 5),
+        "recall@5": pytest.approx(3 / 5),
+        "mrr@5": pytest.approx(1.7 / 5),
+        "precision@5": pytest.approx(3 / 25),
+    }
+    where = RANKS < 900
+    assert metrics.summarise(RANKS, [5], where=where)["recall@5"] == pytest.approx(3 / 4)
