@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from hrnn_jax import errors
 
@@ -14,9 +17,13 @@ SHIPPED = pathlib.Path(__file__).parent / "flags"
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parse the flags and run `main`: exit code 2 for the user's errors, 130 for ctrl-C."""
+    """Parse the flags and run `main`.
+
+    Exit code 2 for the user's errors, 1 for a diverged run, 130 for ctrl-C.
+    """
 
     def guarded(positional: Sequence[str]) -> None:
+        absl_logging.set_verbosity(absl_logging.WARNING)  # orbax and jax tell too much
         try:
             if len(positional) > 1:
                 raise errors.InputError(
@@ -25,10 +32,18 @@ def run(main: Callable[[], None]) -> None:
             main()
         except errors.InputError as error:
             fail(error)
+        except errors.DivergedError as error:
+            fail(error, code=1)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
 
+    said = logging.StreamHandler(sys.stdout)
+    said.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("hrnn_jax")
+    logger.addHandler(said)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # absl would print it once more
     app.run(guarded, flags_parser=parse)
 
 
@@ -40,10 +55,10 @@ def parse(argv: Sequence[str]) -> list[str]:
         fail(error)
 
 
-def fail(error: Exception) -> None:
+def fail(error: Exception, code: int = 2) -> NoReturn:
     """Print the error as one line and exit."""
     print("error:", " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def expand(argv: Sequence[str], within: tuple[pathlib.Path, ...] = ()) -> list[str]:

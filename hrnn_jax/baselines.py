@@ -17,7 +17,7 @@ from scipy import sparse
 from hrnn_jax import log as log_lib
 
 Ties = Literal["against", "for"]
-CHUNK_ENTRIES = 4_000_000  # some 200 MB at the widest
+CHUNK_ENTRIES = 4_000_000  # 100 to 400 MB at the widest
 
 
 def ppop_ranks(
@@ -29,11 +29,11 @@ def ppop_ranks(
     among them: what the recurrent models have been shown. Of two items with as many, the one with
     the larger support in the training set comes first; an item new to the user scores 0.
 
-    Returns the test cases (see `test_cases`) [N] and the ranks of their targets [N].
+    Returns the test cases `log.cases` [N] and the ranks of their targets [N].
     """
     support = np.bincount(log.item[~log.test], minlength=log.n_items)
     first_events = np.flatnonzero(np.diff(log.user, prepend=log.user[:1] - 1))
-    cases = test_cases(log)
+    cases = log.cases
     begin = first_events[np.searchsorted(first_events, cases, side="right") - 1]  # [N]
 
     def score(chunk: slice) -> sparse.csr_array:
@@ -61,10 +61,10 @@ def item_knn_ranks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank the targets by their similarity to the item before them in the session.
 
-    Returns the test cases (see `test_cases`) [N] and the ranks of their targets [N].
+    Returns the test cases `log.cases` [N] and the ranks of their targets [N].
     """
     similarity = item_knn(log.train, neighbours)
-    cases = test_cases(log)
+    cases = log.cases
     last = log.item[cases - 1]
     costs = np.diff(similarity.indptr)[last]
     return cases, _ranks_by_chunk(
@@ -99,11 +99,6 @@ def item_knn(log: log_lib.EventLog, neighbours: int) -> sparse.csr_array:
     return sparse.csr_array((cosine, (row, column)), shape=(log.n_items, log.n_items))
 
 
-def test_cases(log: log_lib.EventLog) -> np.ndarray:
-    """Return the places [N] in the log of the targets: test events after their session's first."""
-    return np.flatnonzero(log.test & log.follows)
-
-
 def ranks(
     scores: sparse.csr_array,  # [N, V], entries > 0, none twice
     targets: np.ndarray,  # [N]
@@ -116,7 +111,7 @@ def ranks(
     A candidate that scores as much as the target counts as more under `ties="against"`: a target
     that scores 0 is then behind every candidate.
     """
-    n_cases, n_items = scores.shape
+    n_cases, n_items = scores.shape  # pyright: ignore[reportGeneralTypeIssues] scipy is untyped
     competes = np.ones(n_items, bool)
     if candidates is not None:
         competes = np.isin(np.arange(n_items), candidates)

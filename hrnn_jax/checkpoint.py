@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -36,17 +37,15 @@ def latest(folder: pathlib.Path) -> int:
         return manager.latest_step() or 0
 
 
-def restore(
-    folder: pathlib.Path, like: training.TrainState, *, epochs: int
-) -> training.TrainState:
+def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> training.TrainState:
     """Read the state saved after `epochs` epochs; `like` gives its structure, shapes and dtypes.
 
     Raises InputError where the checkpoint is damaged or of another model.
     """
     with _manager(folder) as manager:
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        abstract: Any = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            return manager.restore(epochs, args=ocp.args.StandardRestore(abstract))
+            return manager.restore(epochs, args=ocp.args.StandardRestore(abstract))  # pyright: ignore[reportReturnType]
         except Exception as error:  # whatever the reader trips over, the file is what is wrong
             reason = str(error).splitlines()[0][:200]
             raise errors.InputError(

@@ -1,5 +1,9 @@
-"""The one kind of error that is the user's to mend."""
+"""The errors that a command reports in one line."""
 
 
 class InputError(ValueError):
-    """Say in one line what is wrong, where (file, row, flag) and what to do about it."""
+    """The user's to mend: say what is wrong, where (file, row, flag) and what to do about it."""
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not a number any more: say which seed, epoch and step."""

@@ -31,11 +31,6 @@ class Config:
     score_values: int = 1 << 23  # scores held at a time; times 4 bytes
 
 
-def cases(log: log_lib.EventLog) -> np.ndarray:
-    """[N] index of each test case's event in `log`, in replay order."""
-    return np.flatnonzero(log.test & log.follows)
-
-
 def ranks(
     params: model.Params,
     log: log_lib.EventLog,
@@ -45,7 +40,7 @@ def ranks(
     candidates: np.ndarray | None = None,
     on_cases: Callable[[int], None] = lambda n_cases: None,
 ) -> np.ndarray:
-    """[N] rank of each of `cases(log)`, from 1.
+    """[N] rank of each of `log.cases`, from 1.
 
     The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
     candidates: items ranked against the target, all by default. on_cases: told as cases are done.
@@ -53,7 +48,7 @@ def ranks(
     tested = log.where(np.isin(log.user, log.user[log.test]))
     if model_config.variant == "rnn":
         tested = log.where(log.test)
-    positions = cases(tested)
+    positions = tested.cases
     result = np.zeros(len(positions), np.int32)
     chosen = np.arange(log.n_items, dtype=np.int32) if candidates is None else candidates
     column = np.full(log.n_items, len(chosen), np.int32)

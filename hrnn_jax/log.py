@@ -42,3 +42,8 @@ class EventLog:
     def follows(self) -> np.ndarray:
         """[E] bool: whether the event follows another one in its session."""
         return np.diff(self.session, prepend=self.session[:1] - 1) == 0
+
+    @property
+    def cases(self) -> np.ndarray:
+        """[N] index of each test case: an event of a test session after its first (Section 4.3)."""
+        return np.flatnonzero(self.test & self.follows)

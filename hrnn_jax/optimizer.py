@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from hrnn_jax import lanes, model
+from hrnn_jax import errors, lanes, model
 
 
 @struct.dataclass
@@ -45,7 +45,9 @@ def adagrad(learning_rate: float, momentum: float) -> optax.GradientTransformati
 def _without_momentum(make: Callable[..., optax.GradientTransformation]):
     def build(learning_rate: float, momentum: float) -> optax.GradientTransformation:
         if momentum:
-            raise ValueError("momentum goes with the optimizers adagrad, sgd and rmsprop only")
+            raise errors.InputError(
+                f"--momentum={momentum} goes with --optimizer=adagrad, sgd or rmsprop only"
+            )
         return make(learning_rate)
 
     return build

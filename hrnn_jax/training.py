@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from hrnn_jax import lanes, losses, model, optimizer
+from hrnn_jax import errors, lanes, losses, model, optimizer
 from hrnn_jax import log as log_lib
 
 
@@ -37,10 +37,6 @@ class TrainState:
 
     params: model.Params
     opt_state: optax.OptState
-
-
-class DivergedError(ArithmeticError):
-    """The loss is not a number any more."""
 
 
 def transform(config: Config) -> optax.GradientTransformation:
@@ -169,7 +165,7 @@ def run_epoch(
     state: of the one seed, or of several, stacked on a leading axis S. schedules: one a seed.
     on_chunk: told the events trained in a chunk and their mean loss, a chunk late, so that the
     device never waits for the host. Returns the state and each seed's mean loss [S]. Raises
-    DivergedError, naming seed, epoch (counted from 1) and step.
+    errors.DivergedError, naming seed, epoch (counted from 1) and step.
     """
     stacked = len(seeds) > 1
     length = max(1, config.chunk_steps // config.bptt_steps) * config.bptt_steps
@@ -194,7 +190,7 @@ def run_epoch(
         if not np.isfinite(values).all():
             which, update = np.argwhere(~np.isfinite(values))[0]
             step = chunk * length + update * config.bptt_steps
-            raise DivergedError(
+            raise errors.DivergedError(
                 f"the loss of seed {seeds[which]} is {values[which, update]} "
                 f"in epoch {epoch + 1} at step {step}"
             )

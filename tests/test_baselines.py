@@ -186,12 +186,11 @@ def test_cosine_by_hand():
 
 
 def test_equal_cosines_are_equal_numbers():
-    # To item 0, in 9 sessions: 1 is in 5 of its own 5, so 25 / 45; 2 in 10 of them 5, so 25 / 90 ...
-    together = [(1, 3, 3), (2, 6, 12)]  # item, sessions with 0, sessions: 9 / 3 == 36 / 12
-    sessions = []
-    for item, both, alone in together:
-        sessions += [[0, item]] * both + [[item]] * (alone - both)
+    # Of the six sessions of item 0, one is the only one of item 1 and three are of the nine of
+    # item 2: 1 / sqrt(6 * 1) == 3 / sqrt(6 * 9), which those two expressions are not in float64.
+    sessions = [[0, 1], *[[0, 2]] * 3, *[[0]] * 2, *[[2]] * 6]
     similarity = baselines.item_knn(make_log([[*sessions, [5]]]).train, 300)
+    assert 1 / np.sqrt(6 * 1) != 3 / np.sqrt(6 * 9)
     assert similarity[0, 1] == similarity[0, 2] > 0
 
 
@@ -208,6 +207,20 @@ def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
     finally:
         tracemalloc.stop()
     assert peak < 150e6  # a few arrays [V]; [cases, V] of one byte each is 1.6e9
+
+
+def test_memory_is_bounded_by_the_chunk(monkeypatch):
+    # 1000 cases of 1000 to 1999 earlier events each: 1.5 million entries, 12 MB of counts alone.
+    log = make_log([[np.arange(1000) % N_ITEMS, np.arange(1001) % N_ITEMS]])
+    whole = baselines.ppop_ranks(log, ties="for")[1]
+    monkeypatch.setattr(baselines, "CHUNK_ENTRIES", 20_000)
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(baselines.ppop_ranks(log, ties="for")[1], whole)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3e6
 
 
 def test_no_cases_no_ranks():

@@ -1,10 +1,10 @@
 """Name data sets: each is a source of events and the recipe of Section 4.1 that suits it.
 
-    xing       the RecSys Challenge 2016's interactions.csv
-    video      one's own log, prepared as the paper prepared VIDEO; simulated where none is given
-    journey    84.51's "The Complete Journey": a year of grocery baskets, from PyPI
-    events     any log
-    simulated  a log of the XING, VIDEO or VIDEOXXL shape
+xing       the RecSys Challenge 2016's interactions.csv
+video      one's own log, prepared as the paper prepared VIDEO; simulated where none is given
+journey    84.51's "The Complete Journey": a year of grocery baskets, from PyPI
+events     any log
+simulated  a log of the XING, VIDEO or VIDEOXXL shape
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import logging
+import math
 import os
 import pathlib
 import tempfile
@@ -81,7 +82,7 @@ def source(
         )
     if name == "xing":
         raise errors.InputError(
-            "--dataset=xing needs the RecSys Challenge 2016's interactions.csv, which XING gives to "
+            "--dataset=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to "
             "the challenge's participants (http://2016.recsyschallenge.com): give its path with "
             "--events, or run --flagfile=xing_simulated.flags, which needs no file"
         )
@@ -89,6 +90,8 @@ def source(
         raise errors.InputError("--dataset=events needs a log; give its path with --events")
     if name == "journey":
         return _journey(root, named)
+    if not 0 < scale < math.inf:
+        raise errors.InputError(f"--simulate_scale={scale}: give a number above 0")
     return _simulated(name, root, named, shape or "video", seed, scale)
 
 

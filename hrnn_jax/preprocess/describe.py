@@ -78,10 +78,10 @@ def table4(log: pl.DataFrame) -> dict[str, float]:
 
 
 def table(meta: dict[str, Any]) -> str:
-    """Print Tables 1 and 4 from a prepared folder's meta, the paper's column beside where it has one."""
+    """Lay out Tables 1 and 4 of a prepared folder, beside the paper's column where it has one."""
     ours = {key: _cell(value) for key, value in (meta["table1"] | meta["table4"]).items()}
     paper = PAPER.get(meta["shape"], {})
-    head = f"{meta['name']} ({meta['data']})"
+    head = f"{meta['shape'] or meta['name']} ({meta['data']})"
     width = max(len(head), *map(len, ours.values()))
     lines = [(head, f"paper's {meta['shape'].upper()}" if paper else "")]
     lines += [(ours[key], paper.get(key, "")) for key in ROWS]

@@ -66,7 +66,9 @@ class Source:
     columns: Columns = Columns()
     separator: str | None = None  # of a text table whose suffix says another
     simulated: bool = False
-    shape: str | None = None  # the paper's data set it is, or is shaped like: a key of describe.PAPER
+    shape: str | None = (
+        None  # the paper's data set it is, or is shaped like: a key of describe.PAPER
+    )
     notes: tuple[str, ...] = ()  # what a reader of results on it must know
 
 
@@ -134,7 +136,7 @@ def read(source: Source) -> Events:
 
 def suffix(path: pathlib.Path) -> str:
     """Tell the format's suffix, under the suffix of a compression."""
-    inner = path.withsuffix("") if path.suffix.lower() in COMPRESSED else path
+    inner = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return inner.suffix.lower()
 
 

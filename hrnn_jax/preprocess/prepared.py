@@ -1,11 +1,11 @@
 """Write and read a prepared folder: the border between polars and the models.
 
-    events.parquet  user u32, session u32, item u32, time i64 (Unix seconds), test bool: a row per
-                    event in replay order (by user, then session, then place in the session); users
-                    and sessions numbered 0.. in that order, items 0..V-1 are those trained on
-    items.parquet   item u32, raw_id, support u32 (its training events)
-    users.parquet   user u32, raw_id
-    meta.json       see `_meta`
+events.parquet  user u32, session u32, item u32, time i64 (Unix seconds), test bool: a row per
+                event in replay order (by user, then session, then place in the session); users
+                and sessions numbered 0.. in that order, items 0..V-1 are those trained on
+items.parquet   item u32, raw_id, support u32 (its training events)
+users.parquet   user u32, raw_id
+meta.json       see `_meta`
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def load(folder: pathlib.Path) -> log_lib.EventLog:
             raise ValueError(f"{len(table)} events, not {meta['table1']['events']}")
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    user, session, item = (table[name].to_numpy().astype(np.int32) for name in (USER, SESSION, ITEM))
+    user, session, item = (
+        table[name].to_numpy().astype(np.int32) for name in (USER, SESSION, ITEM)
+    )
     return log_lib.EventLog(
         user=user,
         session=session,
@@ -109,7 +111,9 @@ def _digest(path: pathlib.Path) -> str:
     except IsADirectoryError as error:
         raise errors.InputError(f"{path}: is a folder; give one file") from error
     except OSError as error:
-        raise errors.InputError(f"{path}: cannot be read ({error.strerror}); see --events") from error
+        raise errors.InputError(
+            f"{path}: cannot be read ({error.strerror}); see --events"
+        ) from error
 
 
 def _fingerprint(source: events.Source, recipe: sessions.Recipe, digest: str) -> str:

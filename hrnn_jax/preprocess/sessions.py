@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,6 +16,7 @@ from hrnn_jax.preprocess import events as events_lib
 ROW, USER, ITEM = events_lib.ROW, events_lib.USER, events_lib.ITEM
 TIME, SESSION, TYPE = events_lib.TIME, events_lib.SESSION, events_lib.TYPE
 TEST = "test"
+GIVEN = "given"  # a given session column, until `session` numbers the sessions of the whole log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,18 +34,20 @@ class Recipe:
     split: Literal["test", "validation"] = "test"
 
     def __post_init__(self) -> None:
-        if not self.session_gap_minutes > 0:
+        if not 0 < self.session_gap_minutes <= MAX_GAP_MINUTES:
             raise errors.InputError(
-                f"session_gap_minutes is {self.session_gap_minutes}; give more than 0 minutes"
+                f"--session_gap_minutes={self.session_gap_minutes}: give minutes above 0, at most "
+                f"{MAX_GAP_MINUTES:g}"
             )
         for name, least in LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
-                raise errors.InputError(f"{name} is {value}; give {least} or more")
+                raise errors.InputError(f"--{name}={value}: give {least} or more")
         if self.split not in ("test", "validation"):
-            raise errors.InputError(f"split is {self.split!r}; give 'test' or 'validation'")
+            raise errors.InputError(f"--split={self.split}: give test or validation")
 
 
+MAX_GAP_MINUTES = 1e9  # 1,900 years; microseconds of it still fit 64 bits
 # A session of one event holds nothing to predict, so a test session needs two.
 LEAST = {
     **dict.fromkeys(("min_support", "min_session_events", "min_user_sessions"), 1),
@@ -69,6 +73,7 @@ def apply(events: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, list[Coun
     numbered in that order, with gaps where some were dropped) with `test` added, and the counts
     after each stage. Raises InputError, naming the filter, when one leaves no user.
     """
+    events = events.rename({SESSION: GIVEN}, strict=False)
     counts = [_count("log", events)]
     for stage, step in _stages(recipe, set(events.columns)).items():
         events = events.lazy().pipe(step).collect()
@@ -85,40 +90,35 @@ def apply(events: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, list[Coun
 def _stages(recipe: Recipe, columns: set[str]) -> dict[str, Callable[..., pl.LazyFrame]]:
     """Name the stages by the settings that decide them, in the order of the paper."""
     if recipe.drop_types and TYPE not in columns:
-        raise errors.InputError("drop_types needs event types; name their column (--type_column)")
+        raise errors.InputError(
+            "--drop_types needs event types; name their column with --type_column"
+        )
+    gap, limit = recipe.session_gap_minutes, recipe.max_user_sessions
     stages: dict[str, Callable[..., pl.LazyFrame]] = {}
     if recipe.drop_types:
-        stages[f"drop_types={','.join(recipe.drop_types)}"] = lambda e: drop_types(
-            e, types=recipe.drop_types
+        stages[f"drop_types={','.join(recipe.drop_types)}"] = functools.partial(
+            drop_types, types=recipe.drop_types
         )
-    if SESSION in columns:
+    if GIVEN in columns:
         stages["given sessions"] = order_sessions
     else:
-        stages[f"session_gap_minutes={recipe.session_gap_minutes}"] = lambda e: cut_sessions(
-            e, gap_minutes=recipe.session_gap_minutes
-        )
+        stages[f"session_gap_minutes={gap:g}"] = functools.partial(cut_sessions, gap_minutes=gap)
     if recipe.drop_repeats:
         stages["drop_repeats"] = drop_repeats
-    stages |= {
-        f"min_support={recipe.min_support}": lambda e: keep_items(e, support=recipe.min_support),
-        f"min_session_events={recipe.min_session_events}": lambda e: keep_sessions(
-            e, length=recipe.min_session_events
-        ),
-        f"min_user_sessions={recipe.min_user_sessions}": lambda e: keep_users(
-            e, at_least=recipe.min_user_sessions
-        ),
-    }
-    if recipe.max_user_sessions is not None:
-        stages[f"max_user_sessions={recipe.max_user_sessions}"] = lambda e: drop_users(
-            e, from_sessions=recipe.max_user_sessions
-        )
+    for name, step in {
+        "min_support": keep_items,
+        "min_session_events": keep_sessions,
+        "min_user_sessions": keep_users,
+    }.items():
+        least = getattr(recipe, name)
+        stages[f"{name}={least}"] = functools.partial(step, at_least=least)
+    if limit is not None:
+        stages[f"max_user_sessions={limit}"] = functools.partial(drop_users, from_sessions=limit)
     if recipe.split == "validation":
-        stages["split=validation, without the test sessions"] = drop_last_sessions
-    stages["test items known to train"] = lambda e: e.pipe(mark_last_sessions).pipe(
-        drop_unknown_test_items
-    )
-    stages[f"min_test_events={recipe.min_test_events}"] = lambda e: keep_test_sessions(
-        e, length=recipe.min_test_events
+        stages["last sessions set aside"] = drop_last_sessions
+    stages["test items known to train"] = hold_out
+    stages[f"min_test_events={recipe.min_test_events}"] = functools.partial(
+        keep_test_sessions, at_least=recipe.min_test_events
     )
     return stages
 
@@ -143,10 +143,12 @@ def order_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
     return (
         events.sort(USER, TIME, ROW)
         .with_row_index("place")
-        .with_columns(place.min().over(USER, SESSION).alias("first"))
+        .with_columns(place.min().over(USER, GIVEN).alias("first"))
         .sort("first", "place")
-        .with_columns((first != first.shift()).fill_null(True).cum_sum().cast(pl.UInt32).alias(SESSION))
-        .drop("place", "first")
+        .with_columns(
+            (first != first.shift()).fill_null(True).cum_sum().cast(pl.UInt32).alias(SESSION)
+        )
+        .drop("place", "first", GIVEN)
     )
 
 
@@ -157,14 +159,14 @@ def drop_repeats(events: pl.LazyFrame) -> pl.LazyFrame:
     return events.unique(kind, keep="first", maintain_order=True)
 
 
-def keep_items(events: pl.LazyFrame, *, support: int) -> pl.LazyFrame:
+def keep_items(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:
     """Keep the items with enough events."""
-    return events.filter(pl.len().over(ITEM) >= support)
+    return events.filter(pl.len().over(ITEM) >= at_least)
 
 
-def keep_sessions(events: pl.LazyFrame, *, length: int) -> pl.LazyFrame:
+def keep_sessions(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:
     """Keep the sessions with enough events."""
-    return events.filter(pl.len().over(SESSION) >= length)
+    return events.filter(pl.len().over(SESSION) >= at_least)
 
 
 def _sessions_of_user() -> pl.Expr:
@@ -191,23 +193,18 @@ def drop_last_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
     return events.filter(~_is_last())
 
 
-def mark_last_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
-    """Hold out each user's last session."""
-    return events.with_columns(_is_last().alias(TEST))
+def hold_out(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Hold out each user's last session, less the events of items that nobody trains on."""
+    return events.with_columns(_is_last().alias(TEST)).filter((~pl.col(TEST)).any().over(ITEM))
 
 
-def drop_unknown_test_items(events: pl.LazyFrame) -> pl.LazyFrame:
-    """Drop the test events of items that no training event has."""
-    return events.filter(pl.col(TEST).not_().any().over(ITEM))
-
-
-def keep_test_sessions(events: pl.LazyFrame, *, length: int) -> pl.LazyFrame:
+def keep_test_sessions(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:
     """Keep the test sessions with enough events, and all training sessions."""
-    return events.filter(~pl.col(TEST) | (pl.len().over(SESSION) >= length))
+    return events.filter(~pl.col(TEST) | (pl.len().over(SESSION) >= at_least))
 
 
 def _count(stage: str, events: pl.DataFrame) -> Count:
-    sessions = events[SESSION].n_unique() if stage != "log" else None
+    sessions = events[SESSION].n_unique() if SESSION in events.columns else None
     return Count(stage, events[USER].n_unique(), events[ITEM].n_unique(), sessions, len(events))
 
 

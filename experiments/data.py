@@ -1,0 +1,148 @@
+"""The flags that say which data, and the prepared folder that they lead to."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from absl import flags
+
+from hrnn_jax.preprocess import datasets, prepared, sessions
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_enum(
+    "dataset",
+    "video",
+    datasets.NAMES,
+    "The data set: 'xing' (the RecSys Challenge 2016's interactions.csv), 'video' (your own log, "
+    "prepared as the paper prepared VIDEO; simulated without --events), 'journey' (real grocery "
+    "baskets, from a Python package), 'events' (any log) or 'simulated' (see --simulate_shape). "
+    "Each has its own recipe, which the flags below override.",
+)
+flags.DEFINE_string(
+    "events",
+    None,
+    "The path of the log for --dataset=xing, video or events: one event per row as .csv, .tsv, "
+    ".jsonl or .parquet, optionally followed by .gz (or .zst, of text).",
+)
+for _column, _holds in {
+    "user": "user ids, integers or strings; 'user_id' by default",
+    "item": "item ids, integers or strings; 'item_id' by default",
+    "time": "times in Unix seconds, Unix milliseconds or ISO 8601; 'ts' by default, 'created_at' "
+    "for xing",
+    "session": "session ids, which then replace --session_gap_minutes; none by default, except for "
+    "journey",
+    "type": "event types, for --drop_types and --drop_repeats; none by default, 'interaction_type' "
+    "for xing",
+}.items():
+    flags.DEFINE_string(f"{_column}_column", None, f"The column of the log that holds {_holds}.")
+
+flags.DEFINE_float(
+    "session_gap_minutes",
+    None,
+    "The idle time in minutes, above 0, after which a user's next event opens a new session; 30 by "
+    "default. Given sessions (--session_column) are not cut.",
+)
+flags.DEFINE_list(
+    "drop_types",
+    None,
+    "The event types, separated by commas, that are dropped before all else; none by default, 4 "
+    "('delete') for xing. Give an empty list to drop none.",
+)
+flags.DEFINE_bool(
+    "drop_repeats",
+    None,
+    "Whether later events with the item and type of an earlier one in their session are dropped; "
+    "false by default, true for xing and journey.",
+)
+flags.DEFINE_integer(
+    "min_support",
+    None,
+    "The events, at least 1, that an item needs to be kept; 10 by default, 20 for xing.",
+)
+flags.DEFINE_integer(
+    "min_session_events",
+    None,
+    "The events, at least 1, that a session needs to be kept; 3 by default.",
+)
+flags.DEFINE_integer(
+    "min_user_sessions",
+    None,
+    "The sessions, at least 1, that a user needs to be kept; 5 by default.",
+)
+flags.DEFINE_integer(
+    "max_user_sessions",
+    None,
+    "The sessions, at least 2, from which on a user is dropped as too active; 0 sets no limit, "
+    "which is the default, except for xing and journey (200).",
+)
+flags.DEFINE_integer(
+    "min_test_events",
+    None,
+    "The events, at least 2, that a test session needs, after the items that nobody trained on are "
+    "dropped from it; 2 by default.",
+)
+flags.DEFINE_enum(
+    "split",
+    None,
+    ("test", "validation"),
+    "What is held out: each user's last session ('test', the default), or, with that one set "
+    "aside, the last session before it ('validation'), to tune on.",
+)
+flags.DEFINE_enum(
+    "simulate_shape",
+    None,
+    datasets.SHAPES,
+    "The paper's data set whose Table 1 a log of --dataset=simulated resembles; 'video' by "
+    "default.",
+)
+flags.DEFINE_integer("simulate_seed", 0, "The seed of a simulated log; at least 0.", lower_bound=0)
+flags.DEFINE_float(
+    "simulate_scale",
+    1.0,
+    "The size of a simulated log as a fraction, above 0, of the paper's number of users.",
+)
+flags.DEFINE_string(
+    "prepared_dir",
+    "out/prepared",
+    "The folder that keeps prepared logs, and simulated ones, to use again.",
+)
+
+
+def prepare() -> pathlib.Path:
+    """Prepare the log that the flags name, or find it prepared; return its folder."""
+    root = pathlib.Path(FLAGS.prepared_dir)
+    columns = {
+        field: name
+        for field in ("user", "item", "time", "session", "type")
+        if (name := FLAGS[f"{field}_column"].value)
+    }
+    fields = [field.name for field in dataclasses.fields(sessions.Recipe)]
+    given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}
+    if "drop_types" in given:
+        given["drop_types"] = tuple(given["drop_types"])
+    if given.get("max_user_sessions") == 0:
+        given["max_user_sessions"] = None
+    recipe = dataclasses.replace(
+        datasets.recipe(FLAGS.dataset, shape=FLAGS.simulate_shape), **given
+    )
+    source = datasets.source(
+        FLAGS.dataset,
+        root,
+        path=pathlib.Path(FLAGS.events) if FLAGS.events else None,
+        columns=columns,
+        shape=FLAGS.simulate_shape,
+        seed=FLAGS.simulate_seed,
+        scale=FLAGS.simulate_scale,
+    )
+    return prepared.prepare(source, recipe, root)
+
+
+def title() -> str:
+    """Say in a few words which data the flags name, and whether they are simulated."""
+    if FLAGS.dataset == "simulated" or (FLAGS.dataset == "video" and not FLAGS.events):
+        shape = (FLAGS.simulate_shape or "video").upper()
+        scale = "" if FLAGS.simulate_scale == 1 else f" at scale {FLAGS.simulate_scale:g}"
+        return f"simulated events in the shape of the paper's {shape}{scale}"
+    return str(FLAGS.events or FLAGS.dataset)

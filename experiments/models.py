@@ -1,0 +1,148 @@
+"""The flags that describe a model, its training and its evaluation, and the configs they make."""
+
+from __future__ import annotations
+
+import numpy as np
+from absl import flags
+
+from hrnn_jax import errors, evaluation, losses, model, optimizer, training
+
+BASELINES = ("ppop", "item_knn")
+MODELS = (*model.VARIANTS, *BASELINES)
+NAMES = {
+    "rnn": "RNN",
+    "rnn_concat": "RNN Concat",
+    "hrnn_init": "HRNN Init",
+    "hrnn_all": "HRNN All",
+    "ppop": "PPOP",
+    "item_knn": "Item-KNN",
+}
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("model", "hrnn_init", MODELS, "Which model of Section 4.2 to run.")
+flags.DEFINE_integer(
+    "hidden_units", 100, "Units of each GRU, 100 for small and 500 for large.", lower_bound=1
+)
+flags.DEFINE_integer("layers", 1, "How many session GRUs are stacked.", lower_bound=1)
+flags.DEFINE_enum(
+    "user_input",
+    "full",
+    model.USER_INPUTS,
+    "What of GRU_ses sees the user in HRNN All: full is Eq. 5, gates is the authors' code.",
+)
+for _name, _of in (
+    ("user", "GRU_usr's output"),
+    ("session", "GRU_ses' output"),
+    ("init", "the session's initialisation (Eq. 4)"),
+):
+    flags.DEFINE_float(
+        f"dropout_{_name}",
+        0.0,
+        f"Probability with which a unit of {_of} is dropped in training.",
+        lower_bound=0.0,
+        upper_bound=0.99,
+    )
+flags.DEFINE_enum("loss", "top1", losses.NAMES, "Training loss; all but the last are sampled.")
+flags.DEFINE_enum(
+    "optimizer", "adagrad", sorted(optimizer.OPTIMIZERS), "Elementwise optax optimizer."
+)
+flags.DEFINE_float("learning_rate", 0.1, "Step size of the optimizer.", lower_bound=0.0)
+flags.DEFINE_float("momentum", 0.0, "Classical momentum.", lower_bound=0.0, upper_bound=0.999)
+flags.DEFINE_integer("batch_size", 50, "Users, or sessions of RNN, side by side.", lower_bound=1)
+flags.DEFINE_integer(
+    "bptt_steps", 1, "Steps that one update unrolls and sends its gradient through.", lower_bound=1
+)
+flags.DEFINE_bool(
+    "feed_last_item", False, "Also feed a session's last item, so that the user's GRU sees it."
+)
+flags.DEFINE_integer("epochs", 10, "Passes over the training events.", lower_bound=0)
+flags.DEFINE_list("seeds", ["0"], "Seeds to train, whole numbers; each is a run of its own.")
+flags.DEFINE_integer(
+    "seeds_at_once", 1, "Seeds trained side by side in one program.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "neighbours", 300, "Similar items that Item-KNN keeps of each item.", lower_bound=1
+)
+flags.DEFINE_list("cutoffs", ["5"], "Lengths N of the recommendation lists to measure.")
+flags.DEFINE_enum(
+    "ties", "against", evaluation.TIES, "For or against the model do items of equal score count."
+)
+flags.DEFINE_integer(
+    "candidates",
+    None,
+    "Rank the target among this many most supported items; among all by default.",
+    lower_bound=1,
+)
+
+
+def model_config(n_items: int) -> model.Config:
+    """Return the network that the flags describe; what a variant does not have is left out."""
+    personal = {}
+    if FLAGS.model.startswith("hrnn"):
+        personal = {"dropout_user": FLAGS.dropout_user, "dropout_init": FLAGS.dropout_init}
+    if FLAGS.model == "hrnn_all":
+        personal["user_input"] = FLAGS.user_input
+    return model.Config(
+        n_items=n_items,
+        variant=FLAGS.model,
+        hidden_units=FLAGS.hidden_units,
+        layers=FLAGS.layers,
+        dropout_session=FLAGS.dropout_session,
+        **personal,
+    )
+
+
+def training_config() -> training.Config:
+    """Return how the flags say to train. Raises InputError where they contradict each other."""
+    config = training.Config(
+        loss=FLAGS.loss,
+        optimizer=FLAGS.optimizer,
+        learning_rate=FLAGS.learning_rate,
+        momentum=FLAGS.momentum,
+        batch_size=FLAGS.batch_size,
+        bptt_steps=FLAGS.bptt_steps,
+        feed_last_item=FLAGS.feed_last_item,
+    )
+    if config.batch_size == 1 and config.loss in losses.SAMPLED:
+        raise errors.InputError(
+            f"--batch_size=1 leaves --loss={config.loss} without negatives: take 2 or more, "
+            "or --loss=full_softmax"
+        )
+    training.transform(config)
+    return config
+
+
+def evaluation_config() -> evaluation.Config:
+    """Return how the flags say to rank."""
+    return evaluation.Config(ties=FLAGS.ties, feed_last_item=FLAGS.feed_last_item)
+
+
+def seeds() -> list[int]:
+    """Return --seeds. Raises InputError unless they are distinct whole numbers."""
+    return _whole_numbers("seeds", at_least=0)
+
+
+def cutoffs() -> list[int]:
+    """Return --cutoffs. Raises InputError unless they are distinct positive whole numbers."""
+    return _whole_numbers("cutoffs", at_least=1)
+
+
+def candidates(support: np.ndarray) -> np.ndarray | None:
+    """Return the --candidates most supported items, or None for all. support: [V] events."""
+    if FLAGS.candidates is None or FLAGS.candidates >= len(support):
+        return None
+    return np.argsort(-support, kind="stable")[: FLAGS.candidates].astype(np.int32)
+
+
+def _whole_numbers(flag: str, *, at_least: int) -> list[int]:
+    texts = FLAGS[flag].value
+    numbers = [int(text) for text in texts if text.strip().isdecimal() and text.isascii()]
+    if (
+        not texts
+        or len(set(numbers)) < len(texts)
+        or not all(at_least <= number < 2**31 for number in numbers)
+    ):
+        raise errors.InputError(
+            f"--{flag}={','.join(texts)}: give distinct whole numbers from {at_least}, as in 1,2,3"
+        )
+    return numbers

@@ -1,0 +1,163 @@
+"""A run folder: flags, recipe.json, checkpoint/, history.jsonl, ranks.parquet, metrics.json."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hrnn_jax import errors
+from hrnn_jax import log as log_lib
+
+FILES = ("flags", "recipe.json", "checkpoint", "history.jsonl", "ranks.parquet", "metrics.json")
+
+
+def open_folder(folder: pathlib.Path, recipe: Mapping[str, Any], *, resume: bool) -> None:
+    """Make a run folder for `recipe`, or go on in one.
+
+    Raises InputError if the folder cannot be written, holds something else, or holds a run of
+    another recipe, and if it holds one of this recipe that was not asked to be resumed.
+    """
+    path = folder / "recipe.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _check_recipe(folder, json.loads(path.read_text()), recipe, resume=resume)
+        elif strange := sorted(p.name for p in folder.iterdir() if p.name not in FILES):
+            raise errors.InputError(
+                f"--output_dir={folder} holds {strange[0]}, which is no run's: "
+                "choose an empty folder"
+            )
+        write(path, json.dumps(recipe, indent=2) + "\n")
+    except OSError as error:
+        raise errors.InputError(
+            f"cannot write --output_dir={folder}: {error.strerror}; choose another folder"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise errors.InputError(f"{path} is damaged: remove {folder} and run again") from error
+
+
+def _check_recipe(
+    folder: pathlib.Path, found: Mapping[str, Any], recipe: Mapping[str, Any], *, resume: bool
+) -> None:
+    flat = [_flatten(r) for r in (found, json.loads(json.dumps(recipe)))]
+    differs = sorted(k for k in flat[0].keys() | flat[1].keys() if flat[0].get(k) != flat[1].get(k))
+    if differs:
+        name = differs[0]
+        raise errors.InputError(
+            f"--output_dir={folder} holds a run of another recipe ({name}: {flat[0].get(name)} "
+            f"there, {flat[1].get(name)} here): choose another folder, or remove that one"
+        )
+    if not resume:
+        raise errors.InputError(
+            f"--output_dir={folder} holds this run already: add --resume to go on with it, "
+            "or choose another folder"
+        )
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def write(path: pathlib.Path, content: str | Callable[[pathlib.Path], object]) -> None:
+    """Write beside, then rename: a reader sees the old file or the new one."""
+    beside = path.with_name(path.name + ".partial")
+    if isinstance(content, str):
+        beside.write_text(content)
+    else:
+        content(beside)
+    beside.replace(path)
+
+
+def read_history(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Read the epochs trained so far, one entry a seed and epoch."""
+    path = folder / "history.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the history; it is small."""
+    write(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
+
+
+def write_ranks(
+    folder: pathlib.Path, log: log_lib.EventLog, ranks: Mapping[int, np.ndarray]
+) -> None:
+    """Write ranks.parquet, one row per seed and test case, on which every table is a query.
+
+    seed; user, session and item (the target's) as in the prepared set; position: of the target in
+    its session, from 0, so at least 1; history: the user's sessions before this one; rank: from 1.
+    """
+    cases = log.cases
+    first = np.maximum.accumulate(np.where(log.follows, 0, np.arange(len(log))))
+    opens = np.flatnonzero(np.diff(log.user, prepend=log.user[:1] - 1))
+    first_session = log.session[opens][np.searchsorted(opens, cases, side="right") - 1]
+    columns = {
+        "user": log.user[cases],
+        "session": log.session[cases],
+        "position": (cases - first[cases]).astype(np.int32),
+        "history": (log.session[cases] - first_session).astype(np.int32),
+        "item": log.item[cases],
+    }
+    frames = [
+        pl.DataFrame({"seed": np.full(len(cases), seed, np.int32), **columns, "rank": found})
+        for seed, found in ranks.items()
+    ]
+    write(folder / "ranks.parquet", pl.concat(frames).write_parquet)
+
+
+def write_metrics(
+    folder: pathlib.Path, about: Mapping[str, Any], per_seed: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Write metrics.json: about the run, each seed's figures, their mean and std over seeds.
+
+    The standard deviation is the sample's (n - 1); null for a single seed.
+    """
+    names = [name for name in per_seed[0] if name != "seed" and per_seed[0][name] is not None]
+    values = {name: np.array([seed[name] for seed in per_seed], np.float64) for name in names}
+    metrics = {
+        **about,
+        "mean": {name: float(v.mean()) for name, v in values.items()},
+        "std": {name: float(v.std(ddof=1)) if len(v) > 1 else None for name, v in values.items()},
+        "per_seed": per_seed,
+    }
+    write(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def read_metrics(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Read metrics.json, or None where the run has not ended."""
+    path = folder / "metrics.json"
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except json.JSONDecodeError as error:
+        raise errors.InputError(f"{path} is damaged: remove it and --resume the run") from error
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Format runs as a table, a row each: mean, and +- std where there are several seeds."""
+    columns = [name for name in runs[0]["mean"] if "@" in name]
+    width = max(len(run["name"]) for run in runs)
+    lines = [" " * width + "".join(f"{name:>19}" for name in columns)]
+    for run in runs:
+        cells = []
+        for name in columns:
+            mean, std = run["mean"].get(name), run["std"].get(name)
+            if mean is None:
+                cells.append("-")
+            else:
+                cells.append(f"{mean:.4f}" + (f" +- {std:.4f}" if std is not None else ""))
+        lines.append(f"{run['name']:<{width}}" + "".join(f"{cell:>19}" for cell in cells))
+    return "\n".join(lines)

@@ -1,0 +1,236 @@
+"""Train and evaluate one model on one data set: a raw log in, a run folder out.
+
+python -m experiments.run --flagfile=video.flags
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pathlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import cli, data, models, progress, results
+from hrnn_jax import baselines, checkpoint, errors, evaluation, metrics, model, training
+from hrnn_jax import log as log_lib
+from hrnn_jax.preprocess import prepared
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "output_dir", None, "The run folder; out/runs/<data set>/<model> if none is given."
+)
+flags.DEFINE_bool(
+    "resume", False, "Go on with an interrupted run in --output_dir, or report a finished one."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What all parts of a run need."""
+
+    folder: pathlib.Path
+    log: log_lib.EventLog
+    seeds: list[int]
+    cutoffs: list[int]
+    candidates: np.ndarray | None
+    history: list[dict[str, Any]]  # an entry per seed and epoch, on disk in history.jsonl
+
+
+def main() -> None:
+    seeds, cutoffs = models.seeds(), models.cutoffs()  # what is wrong with them is said at once
+    training_config = models.training_config()
+    print(f"{models.NAMES[FLAGS.model]} on {data.title()}", flush=True)
+    prepared_folder = data.prepare()
+    meta = prepared.load_meta(prepared_folder)
+    log = prepared.load(prepared_folder)
+    neural = FLAGS.model in model.VARIANTS
+    recipe: dict[str, Any] = {"data": prepared_folder.name, "model": {"name": FLAGS.model}}
+    if neural:
+        model_config = models.model_config(log.n_items)
+        recipe["model"] |= dataclasses.asdict(model_config)
+        recipe["training"] = dataclasses.asdict(training_config)
+    elif FLAGS.model == "item_knn":
+        recipe["model"]["neighbours"] = FLAGS.neighbours
+    asked = {
+        "seeds": seeds if neural else [0],
+        "epochs": FLAGS.epochs if neural else 0,
+        "cutoffs": cutoffs,
+        "ties": FLAGS.ties,
+        "candidates": FLAGS.candidates,
+    }
+    folder = pathlib.Path(FLAGS.output_dir or f"out/runs/{meta['name']}/{FLAGS.model}")
+    results.open_folder(folder, recipe, resume=FLAGS.resume)
+    about = {
+        "name": models.NAMES[FLAGS.model],
+        "data": meta["data"],
+        "title": data.title(),
+        "users": meta["table1"]["users"],
+        "split": meta["recipe"]["split"],
+        **asked,
+    }
+    done = results.read_metrics(folder)
+    if done is not None and all(done.get(key) == value for key, value in about.items()):
+        print(f"{folder} is complete")
+        _report(folder, done)
+        return
+    results.write(folder / "flags", FLAGS.flags_into_string())
+    run = Run(
+        folder=folder,
+        log=log,
+        seeds=asked["seeds"],
+        cutoffs=cutoffs,
+        candidates=models.candidates(np.bincount(log.train.item, minlength=log.n_items)),
+        history=results.read_history(folder),
+    )
+    per_seed = list(_neural(run, model_config, training_config)) if neural else [_baseline(run)]
+    ranks = {entry["seed"]: entry.pop("ranks") for entry in per_seed}
+    results.write_ranks(folder, log, ranks)
+    _report(folder, results.write_metrics(folder, about, per_seed))
+
+
+def _neural(
+    run: Run, model_config: model.Config, training_config: training.Config
+) -> Iterator[dict[str, Any]]:
+    """Train and rank all seeds, those that have come equally far side by side."""
+
+    def trained(seed: int) -> int:
+        return checkpoint.latest(_checkpoints(run, seed))
+
+    by_epochs = sorted(run.seeds, key=trained)
+    for begin, alike in itertools.groupby(by_epochs, key=trained):
+        alike = list(alike)
+        for i in range(0, len(alike), FLAGS.seeds_at_once):
+            group = alike[i : i + FLAGS.seeds_at_once]
+            states = _train(run, group, begin, model_config, training_config)
+            for seed, state in zip(group, states, strict=True):
+                yield _evaluate(run, seed, state, model_config)
+
+
+def _checkpoints(run: Run, seed: int) -> pathlib.Path:
+    return run.folder / "checkpoint" / f"seed_{seed}"
+
+
+def _train(
+    run: Run,
+    seeds: Sequence[int],
+    begin: int,
+    model_config: model.Config,
+    config: training.Config,
+) -> list[training.TrainState]:
+    """Train a group of seeds from epoch `begin` on, a checkpoint after every epoch."""
+    states = [training.init(seed, model_config, config) for seed in seeds]
+    if begin:
+        states = [
+            checkpoint.restore(_checkpoints(run, seed), state, epochs=begin)
+            for seed, state in zip(seeds, states, strict=True)
+        ]
+    # What a crash between checkpoint and history left of later epochs is trained again.
+    run.history[:] = [
+        entry for entry in run.history if entry["seed"] not in seeds or entry["epoch"] <= begin
+    ]
+    stacked = len(seeds) > 1
+    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states) if stacked else states[0]
+    log = run.log.train
+    label = f"seed{'s' if stacked else ''} {','.join(map(str, seeds))}"
+    for epoch in range(begin, FLAGS.epochs):
+        started = time.perf_counter()
+        schedules = [
+            training.schedule(log, FLAGS.model, config, seed=seed, epoch=epoch) for seed in seeds
+        ]
+        events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
+        title = f"{label} epoch {epoch + 1}/{FLAGS.epochs}"
+        with progress.bar(title, events, "events") as advance:
+            state, losses = training.run_epoch(
+                state,
+                schedules,
+                seeds=seeds,
+                epoch=epoch,
+                model_config=model_config,
+                config=config,
+                on_chunk=lambda n, loss: advance(n, loss=f"{loss:.4f}"),
+            )
+        seconds = time.perf_counter() - started
+        states = [jax.tree.map(lambda a, i=i: a[i], state) for i in range(len(seeds))]
+        states = states if stacked else [state]
+        for seed, seed_state, loss in zip(seeds, states, losses, strict=True):
+            checkpoint.save(_checkpoints(run, seed), seed_state, epochs=epoch + 1)
+            run.history.append(
+                {
+                    "seed": seed,
+                    "epoch": epoch + 1,
+                    "loss": float(loss),
+                    "events": events // len(seeds),
+                    "seconds": seconds / len(seeds),  # its share, where seeds go side by side
+                }
+            )
+        results.write_history(run.folder, run.history)
+        print(
+            f"{title}  loss {losses.mean():.4f}  {events / seconds:,.0f} events/s  {seconds:.1f} s",
+            flush=True,
+        )
+    return states
+
+
+def _evaluate(
+    run: Run, seed: int, state: training.TrainState, model_config: model.Config
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
+        ranks = evaluation.ranks(
+            state.params,
+            run.log,
+            model_config=model_config,
+            config=models.evaluation_config(),
+            candidates=run.candidates,
+            on_cases=advance,
+        )
+    epochs = [entry for entry in run.history if entry["seed"] == seed]
+    seconds = sum(entry["seconds"] for entry in epochs)
+    events = sum(entry["events"] for entry in epochs)
+    return _figures(run, seed, ranks, time.perf_counter() - started) | {
+        "train_seconds": seconds,
+        "train_events_per_second": events / seconds if seconds else None,
+    }
+
+
+def _baseline(run: Run) -> dict[str, Any]:
+    started = time.perf_counter()
+    ranking: Mapping[str, Any] = {"ties": FLAGS.ties, "candidates": run.candidates}
+    if FLAGS.model == "ppop":
+        ranks = baselines.ppop_ranks(run.log, **ranking)
+    else:
+        ranks = baselines.item_knn_ranks(run.log, neighbours=FLAGS.neighbours, **ranking)
+    return _figures(run, 0, ranks, time.perf_counter() - started) | {
+        "train_seconds": None,  # counting and ranking are one
+        "train_events_per_second": None,
+    }
+
+
+def _figures(run: Run, seed: int, ranks: np.ndarray, seconds: float) -> dict[str, Any]:
+    if len(ranks) == 0:
+        raise errors.InputError(
+            "no test case is left: no test session has two items that were trained on"
+        )
+    print(f"seed {seed} ranked {len(ranks):,} test cases, {len(ranks) / seconds:,.0f} a second")
+    return {
+        "seed": seed,
+        **metrics.summarise(ranks, run.cutoffs),
+        "cases": len(ranks),
+        "eval_cases_per_second": len(ranks) / seconds,
+        "ranks": ranks,
+    }
+
+
+def _report(folder: pathlib.Path, done: Mapping[str, Any]) -> None:
+    print(f"\n{done['title']}: {int(done['mean']['cases']):,} test cases, results in {folder}\n")
+    print(results.table([done]))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,41 @@
+"""Small made event logs."""
+
+import numpy as np
+
+from hrnn_jax import log as log_lib
+
+
+def of(users: list[list[list[int]]], *, n_items: int | None = None) -> log_lib.EventLog:
+    """Make a log from users > sessions > items; each user's last session is the test."""
+    rows = []
+    session = 0
+    for user, sessions in enumerate(users):
+        for number, items in enumerate(sessions):
+            last = number == len(sessions) - 1
+            rows += [(user, session, item, last) for item in items]
+            session += 1
+    columns = np.array(rows, np.int32).reshape(-1, 4).T
+    return log_lib.EventLog(
+        user=columns[0],
+        session=columns[1],
+        item=columns[2],
+        test=columns[3].astype(bool),
+        n_items=n_items or int(columns[2].max(initial=0)) + 1,
+    )
+
+
+def random(
+    seed: int, *, users: int = 12, sessions: int = 4, events: int = 5, n_items: int = 40
+) -> log_lib.EventLog:
+    """Draw a log: up to `sessions` sessions a user, of 2 to `events` items."""
+    rng = np.random.default_rng(seed)
+    return of(
+        [
+            [
+                rng.integers(n_items, size=rng.integers(2, events + 1)).tolist()
+                for _ in range(rng.integers(1, sessions + 1))
+            ]
+            for _ in range(users)
+        ],
+        n_items=n_items,
+    )
