@@ -29,7 +29,9 @@ def load(name, prefix="", *, user_input="gates"):
             to_session = to_session[:, to_session.shape[1] // 3 :]  # no candidate columns
     params = model.Params(
         network=model.Network(
-            session=(gru.Recurrence(get("session_w_cand"), get("session_w_gates"), get("session_b")),),
+            session=(
+                gru.Recurrence(get("session_w_cand"), get("session_w_gates"), get("session_b")),
+            ),
             session_w_in=(),
             user=model.UserNetwork(
                 w_in=get("user_w_in"),

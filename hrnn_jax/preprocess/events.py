@@ -29,6 +29,7 @@ from hrnn_jax import errors
 
 ROW, USER, ITEM, TIME, SESSION, TYPE = "row", "user", "item", "time", "session", "type"
 CODE, RAW_ID = "code", "raw_id"
+FILE_ROW = "\0row"  # ROW while the file's own columns, which may be named so, are around
 
 # Suffix -> separator; None are the formats without one.
 SUFFIXES = {
@@ -66,9 +67,7 @@ class Source:
     columns: Columns = Columns()
     separator: str | None = None  # of a text table whose suffix says another
     simulated: bool = False
-    shape: str | None = (
-        None  # the paper's data set it is, or is shaped like: a key of describe.PAPER
-    )
+    shape: str | None = None  # the key in describe.PAPER of what it is, or is shaped like
     notes: tuple[str, ...] = ()  # what a reader of results on it must know
 
 
@@ -90,12 +89,12 @@ def read(source: Source) -> Events:
         if column not in schema:
             raise errors.InputError(
                 f"{path}: no column {column!r}; name the {what} column with --{what}_column, the "
-                f"file has: {', '.join(repr(name) for name in schema if name != ROW)}"
+                f"file has: {', '.join(repr(name) for name in schema if name != FILE_ROW)}"
             )
     ids = [name for name in (USER, ITEM, SESSION) if name in columns.named]
     clock, parsed_time = _clock(scan, path, columns.time)
     selected = scan.select(
-        ROW,
+        pl.col(FILE_ROW).alias(ROW),
         parsed_time.alias(TIME),
         *(_id(columns.named[name], schema, path).alias(name) for name in ids),
         *([pl.col(columns.type).cast(pl.String).alias(TYPE)] if columns.type else []),
@@ -155,14 +154,14 @@ def _scan(path: pathlib.Path, separator: str | None) -> pl.LazyFrame:
     if path.stat().st_size == 0:
         raise errors.InputError(f"{path}: is empty")
     if kind in PARQUET:
-        return pl.scan_parquet(_uncompressed(path), row_index_name=ROW, glob=False)
+        return pl.scan_parquet(_uncompressed(path), row_index_name=FILE_ROW, glob=False)
     if separator := separator or SUFFIXES[kind]:
         return pl.scan_csv(
-            path, separator=separator, infer_schema=False, row_index_name=ROW, glob=False
+            path, separator=separator, infer_schema=False, row_index_name=FILE_ROW, glob=False
         )
     # Values are read as text, like those of a table: 10 and "10" are the same id.
     names = pl.scan_ndjson(path, infer_schema_length=1000).collect_schema().names()
-    return pl.scan_ndjson(path, schema=dict.fromkeys(names, pl.String), row_index_name=ROW)
+    return pl.scan_ndjson(path, schema=dict.fromkeys(names, pl.String), row_index_name=FILE_ROW)
 
 
 def _uncompressed(path: pathlib.Path) -> pathlib.Path | io.BytesIO:
@@ -237,11 +236,13 @@ def _clock(scan: pl.LazyFrame, path: pathlib.Path, column: str) -> tuple[str, pl
     with _explained(path):
         first = scan.select(column).head(1).collect()
     dtype = first.schema[column]
-    if dtype.is_temporal():
+    if isinstance(dtype, pl.Datetime | pl.Date):
         zone = getattr(dtype, "time_zone", None)
         instant = pl.col(column).dt.convert_time_zone("UTC") if zone else pl.col(column)
         stated = f"{dtype}" if zone else f"{dtype} without a zone, read as UTC"
         return stated, instant.cast(INSTANT)
+    if not dtype.is_numeric() and not isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        raise errors.InputError(f"{path}: column {column!r} holds {dtype}; it cannot be a time")
     for stated, parse in CLOCKS.items():
         if first.select(parse(pl.col(column)).is_not_null().any()).item():
             return stated, parse(pl.col(column))
