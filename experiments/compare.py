@@ -21,7 +21,21 @@ def main(folders: list[str]) -> None:
         runs.append(metrics)
     if not runs:
         raise errors.InputError("name the run folders to compare, as in out/runs/video/*")
+    of = {(run["title"], int(run["mean"]["cases"]), run["split"]) for run in runs}
+    if len(of) > 1:
+        raise errors.InputError(f"these runs are not of the same test cases: {sorted(of)}")
+    [(title, cases, _)] = of
+    print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
     print(results.table(runs))
+    print(
+        "\nRecall@N: how often the next item is among the N recommended. MRR@N: the mean of\n"
+        "1 / its place in the list, 0 beyond N. Precision@N: Recall@N / N, as only one is right."
+    )
+    if runs[0]["data"] == "simulated":
+        print(
+            "These events are simulated. For real data: make run FLAGFILE=journey.flags, or with\n"
+            "your own log: python -m experiments.run --flagfile=video.flags --events=my_log.csv"
+        )
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def write_ranks(
     """
     cases = log.cases
     first = np.maximum.accumulate(np.where(log.follows, 0, np.arange(len(log))))
-    opens = np.flatnonzero(np.diff(log.user, prepend=log.user[:1] - 1))
+    opens = np.flatnonzero(log.opens_user)
     first_session = log.session[opens][np.searchsorted(opens, cases, side="right") - 1]
     columns = {
         "user": log.user[cases],

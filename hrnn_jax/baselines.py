@@ -22,17 +22,17 @@ CHUNK_ENTRIES = 4_000_000  # 100 to 400 MB at the widest
 
 def ppop_ranks(
     log: log_lib.EventLog, *, ties: Ties, candidates: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Rank the targets by Personal Pop: "the largest number of interactions by the user".
 
     The interactions are all of the user's events before the target, those of the test session
     among them: what the recurrent models have been shown. Of two items with as many, the one with
     the larger support in the training set comes first; an item new to the user scores 0.
 
-    Returns the test cases `log.cases` [N] and the ranks of their targets [N].
+    Returns the rank of each of `log.cases`, [N].
     """
     support = np.bincount(log.item[~log.test], minlength=log.n_items)
-    first_events = np.flatnonzero(np.diff(log.user, prepend=log.user[:1] - 1))
+    first_events = np.flatnonzero(log.opens_user)
     cases = log.cases
     begin = first_events[np.searchsorted(first_events, cases, side="right") - 1]  # [N]
 
@@ -49,7 +49,7 @@ def ppop_ranks(
         scores.data = scores.data * (support.max() + 1) + support[scores.indices]
         return scores
 
-    return cases, _ranks_by_chunk(log, cases, score, cases - begin, ties, candidates)
+    return _ranks_by_chunk(log, cases, score, cases - begin, ties, candidates)
 
 
 def item_knn_ranks(
@@ -58,16 +58,16 @@ def item_knn_ranks(
     neighbours: int = 300,
     ties: Ties,
     candidates: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Rank the targets by their similarity to the item before them in the session.
 
-    Returns the test cases `log.cases` [N] and the ranks of their targets [N].
+    Returns the rank of each of `log.cases`, [N].
     """
     similarity = item_knn(log.train, neighbours)
     cases = log.cases
     last = log.item[cases - 1]
     costs = np.diff(similarity.indptr)[last]
-    return cases, _ranks_by_chunk(
+    return _ranks_by_chunk(
         log, cases, lambda chunk: similarity[last[chunk]], costs, ties, candidates
     )
 

@@ -62,7 +62,7 @@ def build(
     order drawn from `rng`; without one, the longest first, which packs the lanes best.
     """
     follows = log.follows
-    new_user = np.diff(log.user, prepend=log.user[:1] - 1) != 0
+    new_user = log.opens_user
     has_next = np.append(follows[1:], False)
     is_input = has_next.copy()
     if feed_last_item:

@@ -39,6 +39,11 @@ class EventLog:
         return self.where(~self.test)
 
     @property
+    def opens_user(self) -> np.ndarray:
+        """[E] bool: whether the event is the first of its user."""
+        return np.diff(self.user, prepend=self.user[:1] - 1) != 0
+
+    @property
     def follows(self) -> np.ndarray:
         """[E] bool: whether the event follows another one in its session."""
         return np.diff(self.session, prepend=self.session[:1] - 1) == 0

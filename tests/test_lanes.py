@@ -1,6 +1,7 @@
 """The schedule against a plain-Python oracle, and its properties."""
 
 import collections
+import itertools
 
 import hypothesis
 import numpy as np
@@ -23,7 +24,7 @@ def follow_lanes(users, order, batch_size, *, feed_last_item):
     for user in order:
         steps = []
         for number, items in enumerate(users[user]):
-            pairs = list(zip(items, items[1:], strict=False))
+            pairs = list(itertools.pairwise(items))
             if feed_last_item and number < len(users[user]) - 1:
                 pairs.append((items[-1], lanes.NO_ITEM))
             for i, (item, target) in enumerate(pairs):
@@ -75,7 +76,7 @@ def test_every_pair_exactly_once(users, batch_size, variant):
         lanes.layout(logs.of(users), variant), batch_size, rng=np.random.default_rng(0)
     ).steps
     expected = collections.Counter(
-        pair for user in users for items in user for pair in zip(items, items[1:], strict=False)
+        pair for user in users for items in user for pair in itertools.pairwise(items)
     )
     found = zip(steps.input[steps.valid], steps.target[steps.valid], strict=True)
     assert collections.Counter((int(a), int(b)) for a, b in found) == expected

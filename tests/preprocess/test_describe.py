@@ -1,5 +1,7 @@
 """describe.py: every row of Tables 1 and 4, from a log small enough to count by hand."""
 
+import statistics
+
 import polars as pl
 import pytest
 
@@ -25,7 +27,21 @@ def test_counts_every_row_of_table_1():
         **{"users": 3, "items": 4, "sessions": 12, "events": 19},
         **{"train_events": 13, "train_sessions": 10, "test_events": 6, "test_sessions": 2},
     }
-    # Events of the items 12, 4, 2, 1; of the sessions 1 nine.. see below; sessions 8, 2, 2.
+    by_hand = {
+        "events_per_item": [12, 4, 2, 1],
+        "events_per_session": [1] * 8 + [2, 2, 3, 4],
+        "sessions_per_user": [8, 2, 2],
+    }
+    for key, values in by_hand.items():
+        assert got[key] == pytest.approx(
+            {
+                "median": statistics.median(values),
+                "mean": statistics.mean(values),
+                "std": statistics.stdev(values),
+            }
+        )
+
+
 def test_history_counts_the_sessions_before_the_held_out_one():
     assert describe.table4(LOG) == {"short": 0.5, "long": 0.5}
     six = LOG.filter(pl.col("session") != 0)  # user 0 is left 6 sessions of training

@@ -122,8 +122,8 @@ def test_anything_that_decides_makes_another_folder(tmp_path):
     }.items():
         recipe = dataclasses.replace(RECIPE, **{name: value})
         made.add(prepared.prepare(source(tmp_path), recipe, tmp_path))
-    turned = source(tmp_path, columns=events.Columns(session="ts"))
-    made.add(prepared.prepare(turned, dataclasses.replace(RECIPE, min_session_events=1), tmp_path))
+    typed = source(tmp_path, columns=events.Columns(type="ts"))
+    made.add(prepared.prepare(typed, RECIPE, tmp_path))
     longer = source(tmp_path, pl.concat([LOG, LOG.head(1)]))
     made.add(prepared.prepare(longer, RECIPE, tmp_path))
     assert len(made) == 8
@@ -187,7 +187,7 @@ def test_a_folder_of_another_format_or_with_other_events_is_refused(tmp_path):
 
 def test_a_root_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(errors.InputError, match="cannot be written .*--prepared_dir"):
+    with pytest.raises(errors.InputError, match=r"cannot be written .*--prepared_dir"):
         prepared.prepare(source(tmp_path), RECIPE, tmp_path / "file")
 
 
