@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -35,13 +36,15 @@ def run(main: Callable[[], None]) -> None:
         except errors.DivergedError as error:
             fail(error, code=1)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
+            print("interrupted: add --resume to go on", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
 
     said = logging.StreamHandler(sys.stdout)
     said.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("hrnn_jax")
-    logger.addHandler(said)
+    logger.handlers = [said]
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl would print it once more
     app.run(guarded, flags_parser=parse)

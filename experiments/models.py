@@ -119,12 +119,12 @@ def evaluation_config() -> evaluation.Config:
 
 def seeds() -> list[int]:
     """Return --seeds. Raises InputError unless they are distinct whole numbers."""
-    return _whole_numbers("seeds", at_least=0)
+    return whole_numbers("seeds", at_least=0)
 
 
 def cutoffs() -> list[int]:
     """Return --cutoffs. Raises InputError unless they are distinct positive whole numbers."""
-    return _whole_numbers("cutoffs", at_least=1)
+    return whole_numbers("cutoffs", at_least=1)
 
 
 def candidates(support: np.ndarray) -> np.ndarray | None:
@@ -134,7 +134,8 @@ def candidates(support: np.ndarray) -> np.ndarray | None:
     return np.argsort(-support, kind="stable")[: FLAGS.candidates].astype(np.int32)
 
 
-def _whole_numbers(flag: str, *, at_least: int) -> list[int]:
+def whole_numbers(flag: str, *, at_least: int) -> list[int]:
+    """Return a list flag as numbers. Raises InputError unless they are whole and distinct."""
     texts = FLAGS[flag].value
     numbers = [int(text) for text in texts if text.strip().isdecimal() and text.isascii()]
     if (

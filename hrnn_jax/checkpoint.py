@@ -18,7 +18,11 @@ KEPT = 2  # the newest, and the one before in case the newest is damaged
 @contextlib.contextmanager
 def _manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
     # Not asynchronous: the next update donates, and so overwrites, the buffers to be written.
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEPT,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,  # of an interrupted save
+    )
     with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
         yield manager
 

@@ -1,0 +1,307 @@
+"""The command as its users run it: raw log in, run folder out; bad input, one line and exit 2."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import cli, compare, run
+from hrnn_jax import metrics, model
+
+SMALL = ("--min_support=1", "--hidden_units=8", "--batch_size=10", "--epochs=2")
+
+
+@pytest.fixture(scope="module")
+def log_file(tmp_path_factory):
+    """A log of 30 users with 6 sessions each, items in steps of one or two."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(30):
+        for session in range(6):
+            items = (rng.integers(20) + np.cumsum(rng.integers(1, 3, 4))) % 20
+            start = 1_600_000_000 + 86_400 * session + user
+            rows += [(f"u{user}", f"i{item}", start + 60 * n) for n, item in enumerate(items)]
+    path = tmp_path_factory.mktemp("logs") / "log.csv"
+    pl.DataFrame(rows, schema=["user_id", "item_id", "ts"], orient="row").write_csv(path)
+    return path
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path, log_file):
+    """Run experiments.run in this process; returns (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv, events=log_file):
+        given = ["--dataset=events", f"--events={events}", *SMALL] if events else []
+        monkeypatch.setattr(sys, "argv", ["run", *given, *argv])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+            cli.run(run.main)
+        out, err = capfd.readouterr()
+        return stop.value.code or 0, out, err
+
+    return call
+
+
+def assert_refused(result, *words):
+    """One line on stderr, exit code 2, no traceback."""
+    code, out, err = result
+    assert code == 2, (out, err)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err, err
+
+
+def read(folder):
+    return json.loads(pathlib.Path(folder, "metrics.json").read_text())
+
+
+def read_history(folder):
+    text = pathlib.Path(folder, "history.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("name", [*model.VARIANTS, "ppop", "item_knn"])
+def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
+    code, out, _ = command(f"--model={name}", "--seeds=3,1", "--cutoffs=1,5", "--output_dir=run")
+    assert code == 0
+    neural = name in model.VARIANTS
+    seeds = [1, 3] if neural else [0]
+    found = read("run")
+    ranks = pl.read_parquet("run/ranks.parquet")
+    assert ranks.columns == ["seed", "user", "session", "position", "history", "item", "rank"]
+    assert sorted(ranks["seed"].unique()) == seeds
+    assert found["data"] == "real"
+    assert sorted(entry["seed"] for entry in found["per_seed"]) == seeds
+    for entry in found["per_seed"]:
+        mine = ranks.filter(seed=entry["seed"])
+        assert entry["cases"] == len(mine) == 30 * 3
+        for key, value in metrics.summarise(mine["rank"].to_numpy(), [1, 5]).items():
+            assert entry[key] == pytest.approx(value)
+    values = [entry["recall@5"] for entry in found["per_seed"]]
+    assert found["mean"]["recall@5"] == pytest.approx(np.mean(values))
+    if neural:
+        assert found["std"]["recall@5"] == pytest.approx(np.std(values, ddof=1))
+        history = read_history("run")
+        assert {(x["seed"], x["epoch"]) for x in history} == {(s, e) for s in seeds for e in (1, 2)}
+        # 30 users train on 5 sessions; RNN Concat also on the 4 steps between them.
+        assert {x["events"] for x in history} == {30 * (19 if name == "rnn_concat" else 15)}
+        assert found["mean"]["train_events_per_second"] > 0
+    assert (ranks["position"] >= 1).all()
+    assert (ranks["history"] == 5).all()
+    assert f"{found['mean']['recall@5']:.4f}" in out
+    left = {path.name for path in pathlib.Path("run").iterdir()}
+    assert left >= {"flags", "recipe.json", "metrics.json", "ranks.parquet"}
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_seeds_side_by_side_are_the_seeds_alone(command):
+    command("--seeds=0,1", "--output_dir=alone")
+    command("--seeds=0,1", "--seeds_at_once=2", "--output_dir=beside")
+    alone, beside = (pl.read_parquet(f"{name}/ranks.parquet") for name in ("alone", "beside"))
+    same = (alone["rank"] == beside["rank"]).mean()
+    assert same > 0.98  # a rounding may swap two near scores
+    assert (alone.filter(seed=0)["rank"] != alone.filter(seed=1)["rank"]).any()
+
+
+def test_resuming_gives_the_uninterrupted_run(command):
+    command("--dropout_session=0.2", "--momentum=0.1", "--epochs=4", "--output_dir=whole")
+    command("--dropout_session=0.2", "--momentum=0.1", "--epochs=2", "--output_dir=parts")
+    code, out, _ = command(
+        "--dropout_session=0.2", "--momentum=0.1", "--epochs=4", "--output_dir=parts", "--resume"
+    )
+    assert code == 0
+    assert "epoch 3/4" in out
+    assert "epoch 2/4" not in out
+    losses = [[entry["loss"] for entry in read_history(name)] for name in ("whole", "parts")]
+    assert losses[0] == losses[1]
+    assert pl.read_parquet("whole/ranks.parquet").equals(pl.read_parquet("parts/ranks.parquet"))
+
+
+def test_a_finished_run_is_reported_not_repeated(command):
+    command("--output_dir=run")
+    before = pathlib.Path("run/metrics.json").stat().st_mtime_ns
+    code, out, _ = command("--output_dir=run", "--resume")
+    assert code == 0
+    assert "complete" in out
+    assert pathlib.Path("run/metrics.json").stat().st_mtime_ns == before
+    command("--output_dir=run", "--resume", "--cutoffs=3")
+    assert "recall@3" in read("run")["mean"]
+
+
+def test_the_flags_file_replays_the_run(command):
+    command("--output_dir=run", "--learning_rate=0.07", "--seeds=5")
+    code, _, err = command("--flagfile=run/flags", "--output_dir=again", events=None)
+    assert code == 0, err
+    again, first = read("again"), read("run")
+    assert again["mean"]["mrr@5"] == first["mean"]["mrr@5"]
+    assert again["seeds"] == [5]
+
+
+def test_a_run_of_another_recipe_is_refused(command):
+    command("--output_dir=run")
+    assert_refused(command("--output_dir=run"), "--resume", "run")
+    assert_refused(command("--output_dir=run", "--resume", "--hidden_units=9"), "hidden_units: 8")
+    assert_refused(command("--output_dir=run", "--resume", "--min_support=2"), "data")
+    pathlib.Path("mine").mkdir()
+    pathlib.Path("mine/thesis.txt").write_text("x")
+    assert_refused(command("--output_dir=mine"), "thesis.txt")
+
+
+def test_an_unwritable_output_folder_is_refused(command):
+    pathlib.Path("file").write_text("x")
+    assert_refused(command("--output_dir=file/run"), "--output_dir=file/run")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--seeds=0,x"], ["--seeds=0,x", "whole numbers"]),
+        (["--seeds=1,1"], ["--seeds=1,1", "distinct"]),
+        (["--cutoffs=0"], ["--cutoffs=0"]),
+        (["--learning_rate=-1"], ["learning_rate"]),
+        (["--dropout_init=1"], ["dropout_init"]),
+        (["--model=gru4rec"], ["model", "hrnn_init"]),
+        (["--optimizer=adam", "--momentum=0.1"], ["--momentum=0.1", "adagrad"]),
+        (["--batch_size=1"], ["--batch_size=1", "negatives"]),
+        (["--no_such_flag=1"], ["no_such_flag"]),
+        (["stray"], ["stray"]),
+        (["--flagfile=nowhere.flags"], ["nowhere.flags", "video.flags"]),
+        (["--item_column=movie"], ["movie", "item_id"]),
+        (["--min_user_sessions=7"], ["7"]),
+    ],
+)
+def test_wrong_flags_are_refused(command, argv, words, tmp_path):
+    assert_refused(command(*argv, "--output_dir=run"), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_log_is_refused(command):
+    assert_refused(command("--dataset=events", "--events=gone.csv", events=None), "gone.csv")
+    assert_refused(command("--flagfile=xing.flags", events=None), "xing_simulated.flags")
+
+
+def test_more_lanes_than_users_and_one_user_work(command, tmp_path):
+    assert command("--batch_size=100", "--output_dir=many")[0] == 0
+    rows = [("u", f"i{n % 3}", 86_400 * s + n) for s in range(5) for n in range(3)]
+    one = tmp_path / "one.csv"
+    pl.DataFrame(rows, schema=["user_id", "item_id", "ts"], orient="row").write_csv(one)
+    code, _, err = command("--output_dir=one", events=one)
+    assert code == 0, err
+    assert read("one")["mean"]["cases"] == 2
+
+
+def test_a_diverged_run_stops_and_keeps_the_last_checkpoint(command):
+    command("--epochs=1", "--loss=cross_entropy", "--optimizer=sgd", "--learning_rate=1e30")
+    code, _, err = command(
+        "--epochs=3",
+        "--loss=cross_entropy",
+        "--optimizer=sgd",
+        "--learning_rate=1e30",
+        "--output_dir=run",
+    )
+    assert code == 1
+    assert err.count("\n") == 1
+    assert re.search(r"seed 0 .*epoch \d+ at step \d+", err)
+    assert not pathlib.Path("run/metrics.json").exists()
+
+
+def test_compare_prints_runs_side_by_side_and_refuses_other_data(command, capfd):
+    command("--model=ppop", "--output_dir=ppop")
+    command("--model=item_knn", "--output_dir=item_knn")
+    command("--model=ppop", "--split=validation", "--output_dir=other")
+    compare.main(["ppop", "item_knn"])
+    out = capfd.readouterr().out
+    assert f"{read('ppop')['mean']['mrr@5']:.4f}" in out
+    assert "Item-KNN" in out
+    with pytest.raises(ValueError, match="same test cases"):
+        compare.main(["ppop", "other"])
+    with pytest.raises(ValueError, match="nothing"):
+        compare.main(["nothing"])
+
+
+def test_flag_files_are_found_by_bare_name_and_nest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flat = cli.expand(["--flagfile=video.flags", "--epochs=3"])
+    assert flat[0] == "--dataset=video"
+    assert "--hidden_units=100" in flat
+    assert flat[-1] == "--epochs=3"
+    (tmp_path / "mine.flags").write_text("# mine\n--flagfile=video.flags\n\n--epochs=2\n")
+    assert cli.expand(["--flagfile", "mine.flags"]) == [*flat[:-1], "--epochs=2"]
+    (tmp_path / "loop.flags").write_text("--flagfile=loop.flags\n")
+    with pytest.raises(ValueError, match="includes itself"):
+        cli.expand(["--flagfile=loop.flags"])
+
+
+@pytest.mark.parametrize("path", sorted(cli.SHIPPED.glob("*.flags")), ids=lambda path: path.name)
+def test_shipped_flag_files_parse_and_state_the_paper(path):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["run", *cli.expand([f"--flagfile={path.name}"])])
+        assert flags.FLAGS.epochs == 10
+    header = path.read_text()
+    assert header.startswith("# ")
+    assert "python -m experiments.run --flagfile=" in header
+
+
+TABLE_2 = {  # batch size, dropout (user, session, init), learning rate, momentum
+    "rnn_small": (100, (0, 0.2, 0), 0.1, 0.1),
+    "rnn_large": (100, (0, 0.2, 0), 0.1, 0.0),
+    "hrnn_all_small": (100, (0.1, 0.1, 0.2), 0.1, 0.2),
+    "hrnn_all_large": (50, (0.0, 0.2, 0.2), 0.05, 0.3),
+    "hrnn_init_small": (50, (0.0, 0.1, 0.0), 0.1, 0.0),
+    "hrnn_init_large": (100, (0.1, 0.2, 0.2), 0.1, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", TABLE_2)
+def test_flag_files_are_table_2(name):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["run", *cli.expand([f"--flagfile={name}.flags"])])
+        f = flags.FLAGS
+        dropout = (f.dropout_user, f.dropout_session, f.dropout_init)
+        assert (f.batch_size, dropout, f.learning_rate, f.momentum) == TABLE_2[name]
+        assert f.model == name.rsplit("_", 1)[0]
+        assert f.hidden_units == (100 if name.endswith("small") else 500)
+
+
+def test_interrupted_from_elsewhere_it_stops_in_one_line_and_resumes(log_file, tmp_path):
+    """The real process, in another folder, its output a pipe: short, and ctrl-C is clean."""
+    argv = [
+        *(sys.executable, "-m", "experiments.run", "--flagfile=video.flags"),
+        *(f"--events={log_file}", *SMALL, "--epochs=100000", "--output_dir=run"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    process = subprocess.Popen(
+        argv,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    history = tmp_path / "run" / "history.jsonl"
+    for _ in range(600):
+        if history.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "interrupted: add --resume to go on\n"
+    assert out.startswith("HRNN Init on ")
+    assert "\r" not in out
+    epochs = len(history.read_text().splitlines())
+    argv = [*argv, "--resume", f"--epochs={epochs + 1}"]
+    subprocess.run(argv, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    trained = [entry["epoch"] for entry in read_history(tmp_path / "run")]
+    assert trained == list(range(1, epochs + 2))
