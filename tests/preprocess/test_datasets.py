@@ -148,7 +148,9 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
 
 
 def test_xing_without_its_file_says_how_to_get_it_and_what_runs_without(tmp_path):
-    with pytest.raises(errors.InputError, match=r"recsyschallenge.*--flagfile=xing_simulated.flags"):
+    with pytest.raises(
+        errors.InputError, match=r"recsyschallenge.*--flagfile=xing_simulated.flags"
+    ):
         prepare(tmp_path, dataset="xing")
 
 

@@ -4,7 +4,6 @@ import datetime
 import gzip
 import logging
 import pathlib
-import shutil
 import zoneinfo
 
 import polars as pl
@@ -91,6 +90,9 @@ def test_ids_that_are_not_written_as_integers_stay_strings(tmp_path):
     got = read(write(tmp_path / "log.csv", log))
     assert got.raw_ids["user"].to_list() == ["007", str(10**30), "7", "b"]
     assert got.frame["user"].to_list() == [2, 0, 2, 3, 1]
+    padded = LOG.with_columns(user_id=pl.Series(["7", "007", "7", "8", "9"]))
+    got = read(write(tmp_path / "padded.csv", padded))
+    assert got.raw_ids["user"].to_list() == ["007", "7", "8", "9"]
 
 
 def test_columns_have_any_names_even_those_used_inside(tmp_path):
@@ -185,9 +187,10 @@ def test_a_first_time_that_is_none_is_refused(first, tmp_path):
 
 
 def test_rows_that_repeat_exactly_are_kept_and_counted(tmp_path, caplog):
+    later = LOG[:1].with_columns(pl.col("ts") + 1)  # the same item again is no repeated row
     with caplog.at_level(logging.INFO):
-        got = read(write(tmp_path / "log.csv", pl.concat([LOG, LOG[:2], LOG[:1]])))
-    assert len(got.frame) == 8
+        got = read(write(tmp_path / "log.csv", pl.concat([LOG, LOG[:2], LOG[:1], later])))
+    assert len(got.frame) == 9
     assert "3 events repeat another exactly and are kept" in caplog.text
 
 
@@ -274,5 +277,5 @@ def test_columns_of_other_types_are_refused(column, says, tmp_path):
 
 def test_a_name_with_wildcards_is_one_file(tmp_path):
     path = write(tmp_path / "log[1]*.csv")
-    shutil.copy(path, tmp_path / "log1.csv")
+    write(tmp_path / "log1.csv", LOG[:2])
     assert len(read(path).frame) == 5

@@ -1,0 +1,189 @@
+"""Row updates: equal to optax's dense ones in the rows that are touched, and nowhere else."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hrnn_jax import errors, lanes, optimizer
+
+N_ITEMS, UNITS = 9, 3
+WITH_MOMENTUM = ("adagrad", "rmsprop", "sgd")
+CASES = [(name, 0.0) for name in optimizer.OPTIMIZERS] + [(name, 0.7) for name in WITH_MOMENTUM]
+TABLES = ("table", "bias")
+MANY = 14  # occurrences a step, all rows among them
+
+
+@functools.cache
+def transform(name, momentum):
+    return optimizer.OPTIMIZERS[name](0.1, momentum)
+
+
+def start(name, momentum):
+    rng = np.random.default_rng(0)
+    shapes = {"table": (N_ITEMS, UNITS), "bias": (N_ITEMS,), "dense": (UNITS,)}
+    params = {key: jnp.array(rng.normal(size=s), jnp.float32) for key, s in shapes.items()}
+    return params, transform(name, momentum).init(params)
+
+
+def draw(rng, index):
+    """Draw the gradient of each occurrence in `index`, and of the dense weight."""
+    sizes = {"table": (len(index), UNITS), "bias": (len(index),), "dense": (UNITS,)}
+    return {key: rng.normal(size=size).astype(np.float32) for key, size in sizes.items()}
+
+
+@functools.partial(jax.jit, static_argnames=("name", "momentum"))
+def _by_row(params, state, index, grads, where, *, name, momentum):
+    rows = optimizer.touched(index)
+    return optimizer.apply(
+        transform(name, momentum),
+        params,
+        state,
+        grads,
+        {"table": rows, "bias": rows, "dense": optimizer.WHOLE},
+        where=where,
+    )
+
+
+def by_row(params, state, index, grads, where=True, **case):
+    return _by_row(params, state, index, grads, where, **case)
+
+
+@functools.partial(jax.jit, static_argnames=("name", "momentum"))
+def dense(params, state, index, grads, *, name, momentum):
+    full = {
+        key: jnp.zeros_like(params[key]).at[index].add(grads[key], mode="drop") for key in TABLES
+    }
+    full["dense"] = grads["dense"]
+    updates, state = transform(name, momentum).update(full, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def steps(rng, n_steps, some_rows=N_ITEMS):
+    """Yield (index, gradients): every one of `some_rows` drawn rows at least once, and padding."""
+    for _ in range(n_steps):
+        items = rng.permutation(N_ITEMS)[:some_rows]
+        again = rng.choice(items, MANY - some_rows - 2)
+        index = rng.permutation(np.concatenate([items, again, [lanes.NO_ITEM] * 2]))
+        yield index.astype(np.int32), draw(rng, index)
+
+
+def assert_close(found, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), found, expected
+    )
+
+
+def assert_identical(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def table_rows(tree, rows):
+    """Take `rows` of every leaf that has a row an item, whether a table or a table's state."""
+    return [leaf[rows] for leaf in jax.tree.leaves(tree) if leaf.shape[:1] == (N_ITEMS,)]
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_every_row_touched_is_the_dense_update(name, momentum):
+    found = expected = start(name, momentum)
+    for index, grads in steps(np.random.default_rng(1), 5):
+        found = by_row(*found, index, grads, name=name, momentum=momentum)
+        expected = dense(*expected, index, grads, name=name, momentum=momentum)
+        assert_close(found, expected)
+    before, _ = start(name, momentum)
+    assert all(np.abs(found[0][key] - before[key]).min() > 0 for key in before)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "sgd"])
+def test_some_rows_touched_is_the_dense_update_without_momentum(name):
+    found = expected = start(name, 0.0)
+    for index, grads in steps(np.random.default_rng(2), 6, some_rows=4):
+        found = by_row(*found, index, grads, name=name, momentum=0.0)
+        expected = dense(*expected, index, grads, name=name, momentum=0.0)
+    assert_close(found, expected)
+
+
+def warm(name, momentum):
+    """Take two steps over all rows, so that no optimizer state is zero any more."""
+    train = start(name, momentum)
+    for index, grads in steps(np.random.default_rng(3), 2):
+        train = by_row(*train, index, grads, name=name, momentum=momentum)
+    return train
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_rows_not_touched_stay_as_does_their_state(name, momentum):
+    before = warm(name, momentum)
+    rng = np.random.default_rng(4)
+    index = np.array([2, 5, 2, *[lanes.NO_ITEM] * (MANY - 3)], np.int32)
+    after = by_row(*before, index, draw(rng, index), name=name, momentum=momentum)
+    rest = np.setdiff1d(np.arange(N_ITEMS), index)
+    assert_identical(table_rows(after, rest), table_rows(before, rest))
+    for key in TABLES:
+        assert (after[0][key] != before[0][key])[np.array([2, 5])].all()
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_padding_touches_no_row(name, momentum):
+    before = warm(name, momentum)
+    index = np.full(MANY, lanes.NO_ITEM, np.int32)
+    grads = draw(np.random.default_rng(5), index)
+    after = by_row(*before, index, grads, name=name, momentum=momentum)
+    assert_identical(table_rows(after, slice(None)), table_rows(before, slice(None)))
+    assert (after[0]["dense"] != before[0]["dense"]).all()
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_where_false_leaves_everything(name, momentum):
+    """Rows may be listed and yet nothing is to be learnt: inputs that have no target."""
+    before = warm(name, momentum)
+    index, grads = next(steps(np.random.default_rng(6), 1))
+    after = by_row(*before, index, grads, False, name=name, momentum=momentum)
+    assert_identical(after, before)
+
+
+def test_touched_lists_each_item_once():
+    index = np.array([4, lanes.NO_ITEM, 7, 4, 0, lanes.NO_ITEM, 7, 7], np.int32)
+    rows = optimizer.touched(jnp.array(index))
+    listed = np.asarray(rows.index)
+    assert sorted(listed[listed != lanes.NO_ITEM]) == [0, 4, 7]
+    # Where an item's gradients are summed is where it is listed.
+    np.testing.assert_array_equal(listed[rows.first], index)
+
+
+def test_adagrad_by_hand():
+    """acc from 0, eps = 1e-6 inside the root; momentum as in Polyak, not Nesterov."""
+    grads = np.array([[0.5, -2.0, 1e-4], [1.0, 0.3, 2e-3], [-0.25, 0.1, -1e-3]])
+    for momentum in (0.0, 0.8):
+        weight = np.array([1.0, 2.0, 3.0])
+        acc, velocity = np.zeros(3), np.zeros(3)
+        params = jnp.array(weight, jnp.float32)
+        state = optimizer.adagrad(0.1, momentum).init(params)
+        for grad in grads:
+            acc += grad**2
+            velocity = momentum * velocity - 0.1 * grad / np.sqrt(acc + 1e-6)
+            weight += velocity
+            updates, state = optimizer.adagrad(0.1, momentum).update(
+                jnp.array(grad, jnp.float32), state, params
+            )
+            params = optax.apply_updates(params, updates)
+            np.testing.assert_allclose(params, weight, rtol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_momentum_adds_what_is_left_of_the_last_step(name):
+    """After a step of zero gradient a weight has moved by momentum times the step before."""
+    chosen, params = optimizer.OPTIMIZERS[name](0.1, 0.6), jnp.zeros(2)
+    first, state = chosen.update(jnp.array([1.0, -3.0]), chosen.init(params), params)
+    second, _ = chosen.update(jnp.zeros(2), state, params)
+    assert (first != 0).all()
+    np.testing.assert_allclose(second, 0.6 * first, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(optimizer.OPTIMIZERS) - set(WITH_MOMENTUM)))
+def test_momentum_where_it_does_not_go(name):
+    with pytest.raises(errors.InputError, match=r"--momentum=0\.5 .*--optimizer"):
+        optimizer.OPTIMIZERS[name](0.1, 0.5)
