@@ -28,8 +28,8 @@ def model_config(variant="hrnn_init", **settings):
 
 @functools.cache
 def some_log():
-    """Draw users of one to four sessions; every third user has no test session."""
-    log = logs.random(5, users=17, n_items=N_ITEMS)
+    """Draw users of one to four sessions, a third of them without a test session."""
+    log = logs.random(5, users=40, n_items=N_ITEMS)
     return dataclasses.replace(log, test=log.test & (log.user % 3 != 1))
 
 

