@@ -170,8 +170,10 @@ def _train(
                 }
             )
         results.write_history(run.folder, run.history)
+        left = (FLAGS.epochs - epoch - 1) * seconds
         print(
-            f"{title}  loss {losses.mean():.4f}  {events / seconds:,.0f} events/s  {seconds:.1f} s",
+            f"{title}  loss {losses.mean():.4f}  {events / seconds:,.0f} events/s  "
+            f"{seconds:.1f} s" + (f", {left:.0f} s left" if left else ""),
             flush=True,
         )
     return states
