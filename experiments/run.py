@@ -103,6 +103,11 @@ def _neural(
         return checkpoint.latest(_checkpoints(run, seed))
 
     by_epochs = sorted(run.seeds, key=trained)
+    if trained(by_epochs[-1]) > FLAGS.epochs:
+        raise errors.InputError(
+            f"{run.folder} has trained {trained(by_epochs[-1])} epochs, more than "
+            f"--epochs={FLAGS.epochs}: choose another --output_dir"
+        )
     for begin, alike in itertools.groupby(by_epochs, key=trained):
         alike = list(alike)
         for i in range(0, len(alike), FLAGS.seeds_at_once):
@@ -156,8 +161,9 @@ def _train(
                 on_chunk=lambda n, loss: advance(n, loss=f"{loss:.4f}"),
             )
         seconds = time.perf_counter() - started
-        states = [jax.tree.map(lambda a, i=i: a[i], state) for i in range(len(seeds))]
-        states = states if stacked else [state]
+        states = [state]
+        if stacked:
+            states = [jax.tree.map(lambda a, i=i: a[i], state) for i in range(len(seeds))]
         for seed, seed_state, loss in zip(seeds, states, losses, strict=True):
             checkpoint.save(_checkpoints(run, seed), seed_state, epochs=epoch + 1)
             run.history.append(

@@ -23,7 +23,10 @@ def _manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
         enable_async_checkpointing=False,
         cleanup_tmp_directories=True,  # of an interrupted save
     )
-    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+    handler = ocp.StandardCheckpointHandler()
+    with ocp.CheckpointManager(
+        folder.absolute(), item_handlers=handler, options=options
+    ) as manager:
         yield manager
 
 
@@ -49,9 +52,12 @@ def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> 
     with _manager(folder) as manager:
         abstract: Any = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
+            # The reader passes over weights that it was not asked for.
+            if len(jax.tree.leaves(manager.item_metadata(epochs))) != len(jax.tree.leaves(like)):
+                raise ValueError("it holds other weights than this model has")
             return manager.restore(epochs, args=ocp.args.StandardRestore(abstract))  # pyright: ignore[reportReturnType]
         except Exception as error:  # whatever the reader trips over, the file is what is wrong
-            reason = str(error).splitlines()[0][:200]
+            reason = (str(error) or repr(error)).splitlines()[0][:200]
             raise errors.InputError(
                 f"cannot read the checkpoint {folder / str(epochs)} ({reason}); "
                 "remove that folder to resume from the one before"

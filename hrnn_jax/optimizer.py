@@ -97,7 +97,7 @@ def apply(
     def put(leaf: jax.Array, new: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):
             return jnp.where(where, new, leaf)
-        return leaf.at[rows.index].set(new, mode="drop")
+        return leaf.at[jnp.where(where, rows.index, lanes.NO_ITEM)].set(new, mode="drop")
 
     def total(leaf: jax.Array, grad: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):

@@ -84,7 +84,7 @@ def update(
         x = taken.items.item_in.reshape(*steps.input.shape, -1)
         after, hidden = model.unroll(taken.network, carry, x, steps, keys, config=model_config)
         if config.loss == "full_softmax":
-            scores = hidden @ taken.items.item_out.T + taken.items.item_bias
+            scores = hidden @ taken.items.item_out.T + taken.items.item_bias[None, None]
             lane_losses = jax.vmap(losses.full_softmax)(scores, steps.target, steps.valid)
         else:
             item_out = taken.items.item_out.reshape(*steps.target.shape, -1)

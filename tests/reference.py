@@ -226,6 +226,8 @@ def train_steps(
 ):
     """Train for T steps from zero states, accumulators and velocities.
 
+    A step without any loss updates nothing. An item that is fed is touched, even by no gradient.
+
     Returns a dict: loss [T], session_state [T, B, H], user_state [T, B, C] after each step, and the
     dicts weights, accumulators, velocities.
     """
@@ -239,9 +241,9 @@ def train_steps(
         value, d, session, user = step(
             w, session, user, data, variant=variant, user_input=user_input, loss=loss
         )
-        read, scored = np.unique(data[0][data[4]]), np.unique(data[1][data[4]])
-        touched = {"item_in": read, "item_out": scored, "item_bias": scored}
-        for name, weight in w.items():
+        fed, scored = np.unique(data[0][data[0] != NO_ITEM]), np.unique(data[1][data[4]])
+        touched = {"item_in": fed, "item_out": scored, "item_bias": scored}
+        for name, weight in w.items() if data[4].any() else ():
             rows = touched.get(name, slice(None))
             accumulators[name][rows] += d[name][rows] ** 2
             scaled = d[name][rows] / np.sqrt(accumulators[name][rows] + EPSILON)

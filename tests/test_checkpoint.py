@@ -1,9 +1,9 @@
 """Checkpoints: bit for bit, whole or not at all, and never mistaken for another model's."""
 
+import gc
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,6 +23,16 @@ CONFIGS = {
     "adagrad": training.Config(momentum=0.2, batch_size=3, chunk_steps=16),
     "adam": training.Config(optimizer="adam", learning_rate=0.01, batch_size=3, chunk_steps=16),
 }
+
+
+# A reader that fails leaves coroutines of its others behind.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collect_what_a_failed_read_leaves():
+    yield
+    gc.collect()
 
 
 def trained(config, *, begin=0, end=1, state=None):
@@ -104,17 +114,18 @@ def test_a_damaged_file_is_an_error_or_no_matter(how, copied):
     newest = folder / "2"
     kept = shutil.copytree(newest, folder.parent / "kept")
     files = [path.relative_to(newest) for path in sorted(newest.rglob("*")) if path.is_file()]
-    mattered = 0
+    messages = []
     for file in files:
         damage(newest / file, how)
         try:
-            assert_identical(restored(folder, epochs=2), states[1])
+            found = restored(folder, epochs=2)
         except errors.InputError as error:
-            mattered += 1
-            assert str(newest) in str(error)
-            assert len(str(error).splitlines()) == 1
+            messages.append(str(error))
+        else:
+            assert_identical(found, states[1])
         shutil.copyfile(kept / file, newest / file)
-    assert mattered > 2
+    assert len(messages) > 2
+    assert all(str(newest) in message and "\n" not in message for message in messages)
     assert_identical(restored(folder, epochs=2), states[1])
 
 
@@ -129,7 +140,7 @@ def test_the_one_before_a_damaged_one_is_restored(copied):
     assert_identical(restored(folder, epochs=1), states[0])
 
 
-def test_an_interrupted_save_is_no_checkpoint(copied, monkeypatch):
+def test_an_interrupted_save_is_no_checkpoint(copied):
     """Stopped before its folder gets its name, it leaves the newest one as it was."""
     folder, states = copied
     shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
@@ -174,10 +185,12 @@ def test_another_optimizers_checkpoint_is_an_error(saved):
             restored(folder, epochs=2, config=config)
 
 
-def test_what_is_saved_is_what_was_then(tmp_path):
-    """The next update overwrites the buffers: nothing may be written after `save` returns."""
-    state = training.init(1, MODEL, CONFIGS["adagrad"])
+def test_a_save_is_done_when_it_returns(tmp_path):
+    """The next update overwrites the buffers: nothing may be left to write."""
+    config = CONFIGS["adagrad"]
+    state = trained(config)
     before = jax.tree.map(np.array, state)
     checkpoint.save(tmp_path, state, epochs=1)
-    jax.tree.map(lambda a: a.delete(), jax.tree.map(jnp.asarray, state))
+    trained(config, begin=1, end=2, state=state)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert_identical(restored(tmp_path, epochs=1), before)

@@ -80,8 +80,9 @@ def test_ranks_are_the_reference_with_the_last_item_fed():
     assert (found != ranked(params, config)).any()
 
 
-def test_every_case_is_ranked_once_the_last_users_too():
-    log, config = some_log(), model_config()
+@pytest.mark.parametrize("variant", model.VARIANTS)
+def test_every_case_is_ranked_once_the_last_users_too(variant):
+    log, config = some_log(), model_config(variant)
     assert log.cases[-1] == len(log) - 1
     told = []
     found = ranked(weights.drawn(config), config, on_cases=told.append)

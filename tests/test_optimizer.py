@@ -128,7 +128,7 @@ def test_rows_not_touched_stay_as_does_their_state(name, momentum):
 
 @pytest.mark.parametrize(("name", "momentum"), CASES)
 def test_padding_touches_no_row(name, momentum):
-    before = warm(name, momentum)
+    before = start(name, momentum)
     index = np.full(MANY, lanes.NO_ITEM, np.int32)
     grads = draw(np.random.default_rng(5), index)
     after = by_row(*before, index, grads, name=name, momentum=momentum)

@@ -153,6 +153,7 @@ def test_a_run_of_another_recipe_is_refused(command):
     assert_refused(command("--output_dir=run"), "--resume", "run")
     assert_refused(command("--output_dir=run", "--resume", "--hidden_units=9"), "hidden_units: 8")
     assert_refused(command("--output_dir=run", "--resume", "--min_support=2"), "data")
+    assert_refused(command("--output_dir=run", "--resume", "--epochs=1"), "2 epochs", "--epochs=1")
     pathlib.Path("mine").mkdir()
     pathlib.Path("mine/thesis.txt").write_text("x")
     assert_refused(command("--output_dir=mine"), "thesis.txt")
