@@ -28,7 +28,7 @@ class Config:
     batch_size: int = 50  # B
     bptt_steps: int = 1  # K, steps that one update unrolls and sends its gradient through
     feed_last_item: bool = False  # also feed a session's last item, so that Eq. 3 sees it
-    chunk_steps: int = 512  # steps of one compiled call; the loss is read once a call
+    chunk_steps: int = 256  # steps of one compiled call; the loss is read once a call
 
 
 @struct.dataclass

@@ -1,0 +1,72 @@
+"""What a compiled chunk of steps costs, and where it runs."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from hrnn_jax import lanes, losses, model, training
+from tests import small
+
+
+def abstract(model_config, config, n_steps, width, seeds=None):
+    """Shapes and dtypes of `train_chunk`'s arguments."""
+    batch = config.batch_size
+    steps = lanes.Steps(
+        *(jax.ShapeDtypeStruct((n_steps, batch), dtype) for dtype in [np.int32] * 2 + [bool] * 3),
+        jax.ShapeDtypeStruct((n_steps, width), np.int32),
+    )
+    arguments = (
+        jax.eval_shape(functools.partial(training.init, 0, model_config, config)),
+        jax.eval_shape(functools.partial(model.start, (batch,), model_config)),
+        steps,
+        jax.ShapeDtypeStruct((3,), np.uint32),
+    )
+    if seeds is None:
+        return arguments
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), arguments
+    )
+
+
+@functools.cache
+def memory(n_items, seeds=None):
+    """What the compiled chunk takes, with Table 2's HRNN Init (small); also the state's bytes."""
+    config, settings = model.Config(n_items=n_items), training.Config(momentum=0.2)
+    arguments = abstract(config, settings, settings.chunk_steps, 16, seeds)
+    function = training.compiled(config, settings, stacked=seeds is not None)
+    state = sum(4 * leaf.size for leaf in jax.tree.leaves(arguments[0]))
+    return function.lower(*arguments).compile().memory_analysis(), state
+
+
+@pytest.mark.parametrize("seeds", [None, 2])
+def test_tables_are_changed_in_their_place(seeds):
+    """No copy of a table, nor of its optimizer state: each is 72 MB or 24 MB a seed."""
+    needed, state = memory(60_000, seeds)
+    assert needed.alias_size_in_bytes >= state
+    assert needed.temp_size_in_bytes < 4e6
+
+
+def test_the_cost_of_a_step_does_not_depend_on_the_catalogue():
+    small, large = (memory(n_items)[0].temp_size_in_bytes for n_items in (1_000, 60_000))
+    assert abs(large - small) < 1e4
+
+
+@pytest.mark.parametrize(
+    ("variant", "user_input", "loss"),
+    [
+        *((*form, "top1") for form in small.FORMS),
+        *(("hrnn_all", "full", loss) for loss in losses.NAMES[1:]),
+    ],
+)
+def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
+    config = small.model_config(variant, user_input=user_input, dropout_session=0.1)
+    settings = small.training_config(loss=loss, momentum=0.2)
+    function = jax.jit(
+        functools.partial(training.train_chunk, model_config=config, config=settings)
+    )
+    exported = jax.export.export(function, platforms=("cuda", "cpu"))(
+        *abstract(config, settings, 3, 8)
+    )
+    assert exported.platforms == ("cuda", "cpu")
