@@ -1,5 +1,6 @@
 """Simulated logs: Table 1 after the paper's filter, and the behaviour each shape is for."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -88,10 +89,10 @@ def test_law_draws_its_own_distribution():
 
 @pytest.fixture(scope="module")
 def video():
-    """Four thousand users of VIDEO shape without revisits, before their ids are hidden."""
-    shape = dataclasses.replace(simulate.VIDEO, users=4000, revisit=0.0, open_revisit=0.0)
+    """Eight thousand users of VIDEO shape without revisits, before their ids are hidden."""
+    shape = dataclasses.replace(simulate.VIDEO, users=8000, revisit=0.0, open_revisit=0.0)
     rng = np.random.default_rng(5)
-    count = -np.sort(-(1 + shape.sessions.draw(rng, shape.users)))
+    count = 1 + shape.sessions.draw(rng, shape.users)
     length = 1 + shape.events.draw(rng, count.sum())
     return shape, rng, count, length
 
@@ -109,27 +110,60 @@ def test_a_pause_of_more_than_half_an_hour_opens_each_session_and_no_other_does(
     np.testing.assert_array_equal((gap > simulate.IDLE)[same_user[1:]], opens[1:][same_user[1:]])
 
 
-def test_a_session_holds_one_topic_besides_hits(video):
+def test_a_session_holds_one_series_besides_hits_and_series_are_of_all_topics(video):
+    shape, rng, count, length = video
+    item = simulate._items(rng, shape, count, length) - shape.hits.size
+    session = np.repeat(np.arange(len(length)), length)[item >= 0]
+    series = item[item >= 0] // shape.items
+    assert (series[1:] == series[:-1])[session[1:] == session[:-1]].all()
+    assert len(np.unique(series % shape.topics)) == shape.topics
+
+
+def test_a_series_is_followed_in_its_order_by_few_items_at_a_time(video):
+    shape, rng, count, length = video
+    item = simulate._items(rng, shape, count, length) - shape.hits.size
+    session = np.repeat(np.arange(len(length)), length)[item >= 0]
+    item = item[item >= 0]
+    steps = (np.diff(item) % shape.items)[np.diff(session) == 0]
+    assert abs((steps == 1).mean() - shape.pace) < 0.01
+    assert (steps <= 5).mean() > 0.95
+
+
+def test_the_topics_of_earlier_sessions_foretell_the_second_event_after_a_hit(video):
+    """Counting which items follow an opening hit, by the topic watched before, beats counting."""
     shape, rng, count, length = video
     item = simulate._items(rng, shape, count, length)
-    session = np.repeat(np.arange(len(length)), length)[item >= shape.hits.size]
-    topic = simulate._topic(shape, item[item >= shape.hits.size])
-    assert (topic[1:] == topic[:-1])[session[1:] == session[:-1]].all()
-    assert len(np.unique(topic)) == shape.topics
+    topic = (item - shape.hits.size) // shape.items % shape.topics
+    topic[item < shape.hits.size] = -1
+    cases = []  # the topic last watched, the second event
+    first = np.cumsum(length) - length
+    user = np.repeat(np.arange(len(count)), count)
+    for s in np.flatnonzero((length > 1) & (np.diff(user, prepend=-1) == 0)):
+        past = topic[first[s - 1] : first[s]]
+        if item[first[s]] < shape.hits.size and past.max() >= 0:
+            cases.append((past.max(), item[first[s] + 1]))
+    half = len(cases) // 2  # of other users
+
+    def recall(known):
+        counts = collections.defaultdict(collections.Counter)
+        for past, target in cases[:half]:
+            counts[past * known][target] += 1
+        best = {past: {i for i, _ in seen.most_common(5)} for past, seen in counts.items()}
+        return np.mean([target in best.get(past * known, ()) for past, target in cases[half:]])
+
+    assert recall(known=1) > 1.5 * recall(known=0), (recall(1), recall(0))
 
 
-def test_the_history_tells_the_taste_of_the_next_session(video):
-    shape, rng, count, _ = video
-    taste, _ = simulate._openings(rng, shape, count)
-    several = count >= 5
-    end = np.cumsum(count)[several]
-    history = [taste[e - c : e - 1] for e, c in zip(end, count[several], strict=True)]
-    series = [(h - shape.hits.size) // shape.items for h in history]
-    last = (taste[end - 1] - shape.hits.size) // shape.items
-    own = np.mean([s in past for s, past in zip(last, series, strict=True)])
-    others = np.mean([s in past for s, past in zip(last, series[1:] + series[:1], strict=True)])
-    assert own > 0.6
-    assert others < 0.15
+def test_who_only_revisits_the_session_before_stays_with_the_first_item_of_all():
+    """Each revisit is of a revisit, back to the first session, whose first item has no other."""
+    shape = dataclasses.replace(simulate.XING, revisit=1.0, open_revisit=1.0, recency=1.0)
+    count = np.array([4, 1, 3])
+    length = np.array([2, 1, 3, 1, 2, 1, 2, 2])
+    item = simulate._items(np.random.default_rng(7), shape, count, length)
+    user = np.repeat(np.arange(3), [7, 2, 5])
+    later = np.array([0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1], bool)
+    np.testing.assert_array_equal(item[later], item[[0, 7, 9]][user[later]])
+    assert item[~later].min() >= shape.hits.size  # nothing to revisit: they go on in the series
 
 
 def test_users_return_to_the_same_items_more_on_xing_than_on_video():
