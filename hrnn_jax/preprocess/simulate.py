@@ -76,7 +76,7 @@ class Shape:
 # Behaviour is chosen for what the paper says of each data set; the sizes and the laws of users,
 # sessions, events, series and hits are then fitted, so that Table 1 results after the filter.
 # VIDEO's deviation of 684 events per item at a median of 9 asks for hits: the first has a
-# fifteenth of all events. The median of support lies below the threshold because light users, who
+# twelfth of all events. The median of support lies below the threshold because light users, who
 # are filtered out after the items, give most of it.
 VIDEO = Shape(
     users=154_500,
