@@ -1,6 +1,6 @@
 """Check the walls of the house: what each part of the package may import.
 
-    python -m tests.imports
+python -m tests.imports
 """
 
 import ast
@@ -31,9 +31,8 @@ def faults() -> list[str]:
         inside = path.is_relative_to(PREPROCESS)
         forbidden = {"absl", "pandas", "experiments", "tests"}
         forbidden |= {"jax", "jaxlib", "flax", "optax", "orbax"} if inside else {"polars"}
-        found += [
-            f"{path.relative_to(ROOT)} imports {name}" for name in sorted(imported(path) & forbidden)
-        ]
+        broken = sorted(imported(path) & forbidden)
+        found += [f"{path.relative_to(ROOT)} imports {name}" for name in broken]
     # What the files say is not all: what they import must not bring jax or pandas either.
     modules = ", ".join(
         f"hrnn_jax.preprocess.{path.stem}"
