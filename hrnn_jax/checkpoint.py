@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from hrnn_jax import errors, training
@@ -55,10 +56,13 @@ def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> 
             # The reader passes over weights that it was not asked for.
             if len(jax.tree.leaves(manager.item_metadata(epochs))) != len(jax.tree.leaves(like)):
                 raise ValueError("it holds other weights than this model has")
-            return manager.restore(epochs, args=ocp.args.StandardRestore(abstract))  # pyright: ignore[reportReturnType]
+            restored = manager.restore(epochs, args=ocp.args.StandardRestore(abstract))
         except Exception as error:  # whatever the reader trips over, the file is what is wrong
             reason = (str(error) or repr(error)).splitlines()[0][:200]
             raise errors.InputError(
                 f"cannot read the checkpoint {folder / str(epochs)} ({reason}); "
                 "remove that folder to resume from the one before"
             ) from error
+    # Restored arrays are bound to a device, which fresh ones are not: the step would be compiled
+    # again for each mixture of them.
+    return jax.tree.map(lambda array: jax.device_put(np.array(array)), restored)
