@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pathlib
@@ -17,10 +18,12 @@ from hrnn_jax import errors
 SHIPPED = pathlib.Path(__file__).parent / "flags"
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, whole: bool = True) -> None:
     """Parse the flags and run `main`.
 
-    Exit code 2 for the user's errors, 1 for a diverged run, 130 for ctrl-C.
+    whole: the command knows every flag of a run, so that an unknown one in a flag file is an
+    error; other commands take what they know. Exit code 2 for the user's errors, 1 for a diverged
+    run, 130 for ctrl-C.
     """
 
     def guarded(positional: Sequence[str]) -> None:
@@ -31,12 +34,13 @@ def run(main: Callable[[], None]) -> None:
                     f"unexpected argument {positional[1]!r}: flags begin with --, see --help"
                 )
             main()
-        except errors.InputError as error:
+        except (errors.InputError, OSError) as error:
             fail(error)
         except errors.DivergedError as error:
             fail(error, code=1)
         except KeyboardInterrupt:
-            print("interrupted: add --resume to go on", file=sys.stderr)
+            hint = ": add --resume to go on" if "resume" in flags.FLAGS else ""
+            print(f"interrupted{hint}", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
@@ -47,13 +51,13 @@ def run(main: Callable[[], None]) -> None:
     logger.handlers = [said]
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl would print it once more
-    app.run(guarded, flags_parser=parse)
+    app.run(guarded, flags_parser=functools.partial(parse, whole=whole))
 
 
-def parse(argv: Sequence[str]) -> list[str]:
+def parse(argv: Sequence[str], *, whole: bool) -> list[str]:
     """Parse flags, with flag files expanded by us: absl looks in the working directory only."""
     try:
-        return flags.FLAGS([argv[0], *expand(argv[1:])])
+        return flags.FLAGS([argv[0], *expand(argv[1:], whole=whole)])
     except (flags.Error, errors.InputError) as error:
         fail(error)
 
@@ -64,8 +68,10 @@ def fail(error: Exception, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
-def expand(argv: Sequence[str], within: tuple[pathlib.Path, ...] = ()) -> list[str]:
-    """Replace each --flagfile by the flags it holds.
+def expand(
+    argv: Sequence[str], within: tuple[pathlib.Path, ...] = (), *, whole: bool = True
+) -> list[str]:
+    """Replace each --flagfile by the flags it holds, or else (not `whole`) by those known here.
 
     A name is looked for in the working directory, beside the file that names it, and in
     experiments/flags. within: the files being expanded, outermost first.
@@ -81,11 +87,16 @@ def expand(argv: Sequence[str], within: tuple[pathlib.Path, ...] = ()) -> list[s
         path = _find(name, within)
         if path in within:
             raise errors.InputError(f"flag file {path} includes itself")
-        lines = (line.strip() for line in path.read_text().splitlines())
-        result += expand(
-            [line for line in lines if line and not line.startswith(("#", "//"))], (*within, path)
-        )
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+        known = [line for line in lines if whole or _is_known(line)]
+        result += expand(known, (*within, path), whole=whole)
     return result
+
+
+def _is_known(line: str) -> bool:
+    name = line.lstrip("-").partition("=")[0]
+    return name == "flagfile" or name in flags.FLAGS or name.removeprefix("no") in flags.FLAGS
 
 
 def _find(name: str, within: tuple[pathlib.Path, ...]) -> pathlib.Path:

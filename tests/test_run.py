@@ -244,6 +244,15 @@ def test_flag_files_are_found_by_bare_name_and_nest(tmp_path, monkeypatch):
         cli.expand(["--flagfile=loop.flags"])
 
 
+def test_other_commands_take_from_a_flag_file_what_they_know(tmp_path, monkeypatch):
+    (tmp_path / "a.flags").write_text("--model=rnn\n--not_a_flag=1\n--nodrop_repeats\n--nonsense\n")
+    monkeypatch.chdir(tmp_path)
+    given = ["--flagfile=a.flags", "--typed=1"]
+    assert cli.expand(given, whole=False) == ["--model=rnn", "--nodrop_repeats", "--typed=1"]
+    assert len(cli.expand(given)) == 5  # and absl refuses the unknown
+    assert "--model=hrnn_init" in cli.expand(["--flagfile=video.flags"], whole=False)  # nested
+
+
 @pytest.mark.parametrize("path", sorted(cli.SHIPPED.glob("*.flags")), ids=lambda path: path.name)
 def test_shipped_flag_files_parse_and_state_the_paper(path):
     with flagsaver.flagsaver():
