@@ -88,7 +88,8 @@ def main() -> None:
         candidates=models.candidates(np.bincount(log.train.item, minlength=log.n_items)),
         history=results.read_history(folder),
     )
-    per_seed = list(_neural(run, model_config, training_config)) if neural else [_baseline(run)]
+    entries = _neural(run, model_config, training_config) if neural else [_baseline(run)]
+    per_seed = sorted(entries, key=lambda entry: entry["seed"])  # however they were resumed
     ranks = {entry["seed"]: entry.pop("ranks") for entry in per_seed}
     results.write_ranks(folder, log, ranks)
     _report(folder, results.write_metrics(folder, about, per_seed))
