@@ -162,8 +162,8 @@ def step(
         after = dropout(key_user, after, config.dropout_user)
         opened = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
         opened = dropout(key_init, opened, config.dropout_init)
-        user = user.at[known].set(after, mode="drop", unique_indices=False)
-        session[0] = session[0].at[known].set(opened, mode="drop", unique_indices=False)
+        user = user.at[known].set(after, mode="drop")
+        session[0] = session[0].at[known].set(opened, mode="drop")
         if network.user.to_session_w is not None:  # Eq. 5
             given = user @ network.user.to_session_w
             x = x + jnp.pad(given, ((0, 0), (x.shape[1] - given.shape[1], 0)))
