@@ -12,12 +12,13 @@ import time
 import numpy as np
 import polars as pl
 import pytest
-from absl import flags
+from absl import app, flags
 from absl.testing import flagsaver
 
 from experiments import cli, compare, run
 from hrnn_jax import metrics, model
 
+app.define_help_flags()  # else the first command would, and flagsaver take them back after it
 SMALL = ("--min_support=1", "--hidden_units=8", "--batch_size=10", "--epochs=2")
 
 
