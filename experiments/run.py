@@ -100,16 +100,14 @@ def _neural(
 ) -> Iterator[dict[str, Any]]:
     """Train and rank all seeds, those that have come equally far side by side."""
 
-    def trained(seed: int) -> int:
-        return checkpoint.latest(_checkpoints(run, seed))
-
-    by_epochs = sorted(run.seeds, key=trained)
-    if trained(by_epochs[-1]) > FLAGS.epochs:
+    trained = {seed: checkpoint.latest(_checkpoints(run, seed)) for seed in run.seeds}
+    if max(trained.values()) > FLAGS.epochs:
         raise errors.InputError(
-            f"{run.folder} has trained {trained(by_epochs[-1])} epochs, more than "
+            f"{run.folder} has trained {max(trained.values())} epochs, more than "
             f"--epochs={FLAGS.epochs}: choose another --output_dir"
         )
-    for begin, alike in itertools.groupby(by_epochs, key=trained):
+    by_epochs = sorted(run.seeds, key=trained.__getitem__)
+    for begin, alike in itertools.groupby(by_epochs, key=trained.__getitem__):
         alike = list(alike)
         for i in range(0, len(alike), FLAGS.seeds_at_once):
             group = alike[i : i + FLAGS.seeds_at_once]

@@ -45,9 +45,8 @@ def ranks(
     The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
     candidates: items ranked against the target, all by default. on_cases: told as cases are done.
     """
-    tested = log.where(np.isin(log.user, log.user[log.test]))
-    if model_config.variant == "rnn":
-        tested = log.where(log.test)
+    alone = model_config.variant == "rnn"
+    tested = log.where(log.test if alone else np.isin(log.user, log.user[log.test]))
     positions = tested.cases
     result = np.zeros(len(positions), np.int32)
     chosen = np.arange(log.n_items, dtype=np.int32) if candidates is None else candidates
