@@ -1,5 +1,8 @@
 # make run                          set up, then HRNN Init beside RNN, PPOP and Item-KNN on simulated data
 # make run FLAGFILE=journey.flags   the same on real data; or on your own log, with your own flag file
+# make reproduce-table3             set up, then Table 3 with all that comes with it: report.html
+# make reproduce                    the same and Table 5, the large data set
+# make check-table3                 compare a fresh Table 3 with the shipped one
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules
 
@@ -9,7 +12,20 @@ FLAGFILE ?= video.flags
 RUNS = out/runs/$(basename $(notdir $(FLAGFILE)))
 RUN = .venv/bin/python -m experiments.run --flagfile=$(FLAGFILE) --resume
 
-.PHONY: run test check clean
+# What to reproduce: seeds, sizes, own logs in place of the simulated ones, further logs
+# (EXTRA="name=path.parquet:recipe ..."), runs side by side, and the share of VIDEOXXL's users.
+SEEDS ?= 10
+SIZES ?= small,large
+XING_EVENTS ?=
+VIDEO_EVENTS ?=
+EXTRA ?=
+JOBS ?=
+SCALE ?= 0.25
+REPRODUCE = .venv/bin/python -m experiments.reproduce --seeds=$(SEEDS) --sizes=$(SIZES) \
+	--xing_events="$(XING_EVENTS)" --video_events="$(VIDEO_EVENTS)" --extra="$(EXTRA)" \
+	$(if $(JOBS),--jobs=$(JOBS)) --scale=$(SCALE)
+
+.PHONY: run reproduce reproduce-table3 check-table3 test check clean
 
 run: .venv/installed
 	$(RUN) --output_dir=$(RUNS)/hrnn_init --model=hrnn_init
@@ -17,6 +33,15 @@ run: .venv/installed
 	$(RUN) --output_dir=$(RUNS)/ppop --model=ppop
 	$(RUN) --output_dir=$(RUNS)/item_knn --model=item_knn
 	@.venv/bin/python -m experiments.compare $(RUNS)/hrnn_init $(RUNS)/rnn $(RUNS)/ppop $(RUNS)/item_knn
+
+reproduce: .venv/installed
+	$(REPRODUCE) --target=all
+
+reproduce-table3: .venv/installed
+	$(REPRODUCE) --target=table3
+
+check-table3: reproduce-table3
+	.venv/bin/python -m experiments.check
 
 test: .venv/installed
 	.venv/bin/python -m pytest
@@ -30,7 +55,7 @@ check: .venv/installed
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[journey,test]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[journey,report,test,tune]'
 	touch $@
 
 clean:

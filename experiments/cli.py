@@ -18,12 +18,12 @@ from hrnn_jax import errors
 SHIPPED = pathlib.Path(__file__).parent / "flags"
 
 
-def run(main: Callable[[], None], *, whole: bool = True) -> None:
+def run(main: Callable[[], None], *, whole: bool = True, hint: str = "") -> None:
     """Parse the flags and run `main`.
 
     whole: the command knows every flag of a run, so that an unknown one in a flag file is an
-    error; other commands take what they know. Exit code 2 for the user's errors, 1 for a diverged
-    run, 130 for ctrl-C.
+    error; other commands take what they know. hint: what ctrl-C says on how to go on. Exit code 2
+    for the user's errors, 1 for a diverged run, 130 for ctrl-C.
     """
 
     def guarded(positional: Sequence[str]) -> None:
@@ -39,7 +39,6 @@ def run(main: Callable[[], None], *, whole: bool = True) -> None:
         except errors.DivergedError as error:
             fail(error, code=1)
         except KeyboardInterrupt:
-            hint = ": add --resume to go on" if "resume" in flags.FLAGS else ""
             print(f"interrupted{hint}", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()

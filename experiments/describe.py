@@ -5,8 +5,16 @@ python -m experiments.describe --dataset=journey
 
 from __future__ import annotations
 
-from experiments import cli, data
+import json
+import pathlib
+
+from absl import flags
+
+from experiments import cli, data, results
 from hrnn_jax.preprocess import describe, prepared
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("json", None, "Also write the figures, and the prepared folder, to this file.")
 
 
 def main() -> None:
@@ -14,6 +22,9 @@ def main() -> None:
     folder = data.prepare()
     meta = prepared.load_meta(folder)
     print(describe.table(meta))
+    if FLAGS.json:
+        found = {**meta, "title": data.title(), "prepared": str(folder)}
+        results.write(pathlib.Path(FLAGS.json), json.dumps(found, indent=2) + "\n")
     for note in (*meta["notes"], f"prepared in {folder}"):
         print(note)
 

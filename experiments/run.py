@@ -240,4 +240,4 @@ def _report(folder: pathlib.Path, done: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, hint=": add --resume to go on")

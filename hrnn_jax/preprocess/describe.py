@@ -77,9 +77,14 @@ def table4(log: pl.DataFrame) -> dict[str, float]:
     return {"short": short, "long": 1 - short}
 
 
+def cells(meta: dict[str, Any]) -> dict[str, str]:
+    """Format Tables 1 and 4 of a prepared folder as the paper does, keyed as ROWS."""
+    return {key: _cell(value) for key, value in (meta["table1"] | meta["table4"]).items()}
+
+
 def table(meta: dict[str, Any]) -> str:
     """Lay out Tables 1 and 4 of a prepared folder, beside the paper's column where it has one."""
-    ours = {key: _cell(value) for key, value in (meta["table1"] | meta["table4"]).items()}
+    ours = cells(meta)
     paper = PAPER.get(meta["shape"], {})
     head = f"{meta['shape'] or meta['name']} ({meta['data']})"
     width = max(len(head), *map(len, ours.values()))
