@@ -1,0 +1,31 @@
+"""A reproduction in miniature: `experiments.reproduce` with its plan shrunk to seconds.
+
+python -m tests.reproduction LOG.csv EPOCHS [flags of experiments.reproduce]
+"""
+
+import sys
+
+from experiments import cli, plan, reproduce
+
+DATA = ("--dataset=events", "--min_support=1")
+SMALL = ("--hidden_units=4", "--batch_size=10", "--dropout_session=0.1")
+
+
+def shrink(log, *, epochs=2, rnn_flags=(), columns=("one", "two")):
+    """Put columns on a small log, and a row of each kind, in place of the paper's."""
+    found = [plan.Column(key, (*DATA, f"--events={log}")) for key in columns]
+    network = (*SMALL, f"--epochs={epochs}")
+    rows = [
+        plan.Row("item_knn", None, ("--model=item_knn",)),
+        plan.Row("rnn_small", "small", ("--model=rnn", *network, *rnn_flags)),
+        plan.Row("hrnn_init_small", "small", ("--model=hrnn_init", *network)),
+    ]
+    plan.columns = lambda **_: found
+    plan.rows = lambda sizes: rows
+
+
+if __name__ == "__main__":
+    log_file, n_epochs = sys.argv[1:3]
+    sys.argv[1:3] = []
+    shrink(log_file, epochs=int(n_epochs))
+    cli.run(reproduce.main, hint=": the same command goes on")
