@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from absl import flags
 
-from hrnn_jax import errors, evaluation, losses, model, optimizer, training
+from hrnn_jax import errors, evaluation, losses, model, optimizer, ranking, training
 
 BASELINES = ("ppop", "item_knn")
 MODELS = (*model.VARIANTS, *BASELINES)
@@ -65,7 +65,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_list("cutoffs", ["5"], "Lengths N of the recommendation lists to measure.")
 flags.DEFINE_enum(
-    "ties", "against", evaluation.TIES, "For or against the model do items of equal score count."
+    "ties", "against", ranking.TIES, "For or against the model do items of equal score count."
 )
 flags.DEFINE_integer(
     "candidates",

@@ -189,18 +189,19 @@ def _evaluate(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
-        ranks = evaluation.ranks(
+        ranking = evaluation.rank(
             state.params,
             run.log,
             model_config=model_config,
             config=models.evaluation_config(),
             candidates=run.candidates,
+            cutoffs=run.cutoffs,
             on_cases=advance,
         )
     epochs = [entry for entry in run.history if entry["seed"] == seed]
     seconds = sum(entry["seconds"] for entry in epochs)
     events = sum(entry["events"] for entry in epochs)
-    return _figures(run, seed, ranks, time.perf_counter() - started) | {
+    return _figures(run, seed, ranking.rank, time.perf_counter() - started) | {
         "train_seconds": seconds,
         "train_events_per_second": events / seconds if seconds else None,
     }
@@ -208,12 +209,16 @@ def _evaluate(
 
 def _baseline(run: Run) -> dict[str, Any]:
     started = time.perf_counter()
-    ranking: Mapping[str, Any] = {"ties": FLAGS.ties, "candidates": run.candidates}
+    how: Mapping[str, Any] = {
+        "ties": FLAGS.ties,
+        "candidates": run.candidates,
+        "cutoffs": run.cutoffs,
+    }
     if FLAGS.model == "ppop":
-        ranks = baselines.ppop_ranks(run.log, **ranking)
+        ranking = baselines.ppop(run.log, **how)
     else:
-        ranks = baselines.item_knn_ranks(run.log, neighbours=FLAGS.neighbours, **ranking)
-    return _figures(run, 0, ranks, time.perf_counter() - started) | {
+        ranking = baselines.item_knn(run.log, neighbours=FLAGS.neighbours, **how)
+    return _figures(run, 0, ranking.rank, time.perf_counter() - started) | {
         "train_seconds": None,  # counting and ranking are one
         "train_events_per_second": None,
     }

@@ -1,46 +1,45 @@
-"""Ranks of the test cases: bootstrap the users' histories, then score (Section 4.3).
+"""Rank the test cases with a network: bootstrap the users' histories, then score (Section 4.3).
 
 A test case is an event of a test session after its first. Its rank is 1 + the number of other
-candidates that score above it.
+candidates that score above it. What is recommended are the candidates that score most.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import lanes, model
+from hrnn_jax import lanes, model, ranking
 from hrnn_jax import log as log_lib
-
-TIES = ("against", "for")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """How test cases are ranked."""
 
-    ties: str = "against"  # an item with the target's score counts as above it, or "for": not
+    ties: ranking.Ties = "against"
     feed_last_item: bool = False  # as in training
     lanes: int = 256  # users bootstrapped side by side
     chunk_steps: int = 64  # steps of one compiled call
     score_values: int = 1 << 23  # scores held at a time; times 4 bytes
 
 
-def ranks(
+def rank(
     params: model.Params,
     log: log_lib.EventLog,
     *,
     model_config: model.Config,
     config: Config = Config(),
     candidates: np.ndarray | None = None,
+    cutoffs: Sequence[int],
     on_cases: Callable[[int], None] = lambda n_cases: None,
-) -> np.ndarray:
-    """[N] rank of each of `log.cases`, from 1.
+) -> ranking.Ranking:
+    """Rank the targets of `log.cases`, and count what is recommended in their place.
 
     The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
     candidates: items ranked against the target, all by default. on_cases: told as cases are done.
@@ -49,19 +48,25 @@ def ranks(
     tested = log.where(log.test if alone else np.isin(log.user, log.user[log.test]))
     positions = tested.cases
     result = np.zeros(len(positions), np.int32)
-    chosen = np.arange(log.n_items, dtype=np.int32) if candidates is None else candidates
+    shown = np.zeros((len(cutoffs), log.n_items), np.int64)
+    # In order, so that of equal scores the lower item is recommended first.
+    chosen = np.arange(log.n_items) if candidates is None else np.sort(candidates)
     column = np.full(log.n_items, len(chosen), np.int32)
     column[chosen] = np.arange(len(chosen))
     ranked = params.items
     if candidates is not None:
-        ranked = jax.tree.map(lambda table: table[candidates], params.items)
+        ranked = jax.tree.map(lambda table: table[chosen], params.items)
+    n_first = min(max(cutoffs), len(chosen))
     for events, hidden in _hidden(params, tested, model_config=model_config, config=config):
         target = tested.item[events]
-        result[np.searchsorted(positions, events)] = _rank(
-            params.items, ranked, hidden, target, column[target], config=config
+        found, first = _rank(
+            params.items, ranked, hidden, target, column[target], n_first=n_first, config=config
         )
+        result[np.searchsorted(positions, events)] = found
+        place = np.broadcast_to(np.arange(n_first), first.shape)
+        shown += ranking.count(chosen[first], place, cutoffs, log.n_items)
         on_cases(len(events))
-    return result
+    return ranking.Ranking(result, shown)
 
 
 def _hidden(
@@ -102,21 +107,26 @@ def _rank(
     target: np.ndarray,
     column: np.ndarray,
     *,
+    n_first: int,
     config: Config,
-) -> np.ndarray:
-    """Rank n targets in blocks of one static size."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rank n targets in blocks of one static size: see `_rank_block`."""
     size = int(np.clip(config.score_values // len(ranked.item_bias), 1, 1024))
     result = np.empty(len(target), np.int32)
+    first = np.empty((len(target), n_first), np.int32)
     for begin in range(0, len(target), size):
         block = [array[begin : begin + size] for array in (hidden, target, column)]
         n = len(block[0])
         padded = [np.pad(a, [(0, size - n)] + [(0, 0)] * (a.ndim - 1)) for a in block]
-        found = _rank_block(items, ranked, *jax.device_put(padded), ties=config.ties)
-        result[begin : begin + n] = jax.device_get(found)[:n]
-    return result
+        found = _rank_block(
+            items, ranked, *jax.device_put(padded), n_first=n_first, ties=config.ties
+        )
+        # What is padding ranks nothing and recommends nothing.
+        result[begin : begin + n], first[begin : begin + n] = (a[:n] for a in jax.device_get(found))
+    return result, first
 
 
-@functools.partial(jax.jit, static_argnames="ties")
+@functools.partial(jax.jit, static_argnames=("n_first", "ties"))
 def _rank_block(
     items: model.Items,
     ranked: model.Items,
@@ -124,10 +134,12 @@ def _rank_block(
     target: jax.Array,
     column: jax.Array,
     *,
-    ties: str,
-) -> jax.Array:
-    """Count, without sorting, the ranked items that score above each target, [n].
+    n_first: int,
+    ties: ranking.Ties,
+) -> tuple[jax.Array, jax.Array]:
+    """Rank each target, [n], and find the columns of the `n_first` best scores, [n, n_first].
 
+    A rank is found by counting, without sorting, the ranked items that score above the target.
     column: where the target stands among the `ranked`, or their number if it does not. Scores
     are before the output's tanh, which saturates: items of different scores would tie.
     """
@@ -140,4 +152,4 @@ def _rank_block(
     # Written so that a score that is not a number counts against the model.
     above = ~(scores <= own) if ties == "for" else ~(scores < own)
     others = jnp.arange(n_ranked)[None] != column[:, None]
-    return 1 + (above & others).sum(axis=1)
+    return 1 + (above & others).sum(axis=1), jax.lax.top_k(scores, n_first)[1]

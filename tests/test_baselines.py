@@ -1,7 +1,8 @@
-"""PPOP and Item-KNN against plain-Python oracles, their ranks by hand, their memory."""
+"""PPOP and Item-KNN against plain-Python oracles, by hand, and their memory."""
 
 import collections
 import fractions
+import functools
 import itertools
 import tracemalloc
 
@@ -9,9 +10,8 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies
-from scipy import sparse
 
-from hrnn_jax import baselines
+from hrnn_jax import baselines, ranking
 from hrnn_jax import log as log_lib
 
 N_ITEMS = 6
@@ -45,6 +45,7 @@ CASES = strategies.fixed_dictionaries(
         "users": USERS,
         "candidates": CANDIDATES,
         "ties": strategies.sampled_from(["against", "for"]),
+        "cutoffs": strategies.lists(strategies.integers(1, N_ITEMS + 1), min_size=1, unique=True),
         "chunk": strategies.sampled_from([1, 5, 4_000_000]),
     }
 )
@@ -52,9 +53,9 @@ CASES = strategies.fixed_dictionaries(
 
 def plain_rank(score, target, ties, candidates):
     above = 0
-    for item in range(N_ITEMS) if candidates is None else candidates:
-        ahead = score(item) > score(target)
-        level = score(item) == score(target)
+    for item in candidates:
+        ahead = score.get(item, 0) > score.get(target, 0)
+        level = score.get(item, 0) == score.get(target, 0)
         if item != target and (ahead or (level and ties == "against")):
             above += 1
     return 1 + above
@@ -73,37 +74,41 @@ def train_sessions(users):
     return [session for sessions in users for session in sessions[:-1]]
 
 
-def check(ranks_of, case, plain_ranks):
+def check(baseline, case, scores):
+    """Compare with `scores`, for each test case a dictionary of those that are not 0."""
     log = make_log(case["users"])
-    candidates = case["candidates"]
+    candidates, ties, cutoffs = case["candidates"], case["ties"], case["cutoffs"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "CHUNK_ENTRIES", case["chunk"])
-        ranks = ranks_of(
+        patch.setattr(ranking, "CHUNK_ENTRIES", case["chunk"])
+        found = baseline(
             log,
-            ties=case["ties"],
+            ties=ties,
             candidates=None if candidates is None else np.array(candidates, int),
+            cutoffs=cutoffs,
         )
-    assert log.item[log.cases].tolist() == [target for target, *_ in plain_cases(case["users"])]
+    targets = [target for target, *_ in plain_cases(case["users"])]
+    assert log.item[log.cases].tolist() == targets
     assert np.all(log.test[log.cases])
-    assert ranks.tolist() == plain_ranks
+    candidates = range(N_ITEMS) if candidates is None else candidates
+    shown = np.zeros((len(cutoffs), N_ITEMS), int)
+    ranks = []
+    for target, score in zip(targets, scores, strict=True):
+        ranks.append(plain_rank(score, target, ties, candidates))
+        best = sorted(score.keys() & candidates, key=lambda item, score=score: (-score[item], item))
+        for row, cutoff in zip(shown, cutoffs, strict=True):
+            row[best[:cutoff]] += 1
+    assert found.rank.tolist() == ranks
+    assert found.shown.tolist() == shown.tolist()
 
 
 @hypothesis.given(CASES)
 def test_ppop_equals_counting(case):
     support = collections.Counter(i for session in train_sessions(case["users"]) for i in session)
-    plain_ranks = []
-    for target, _, history in plain_cases(case["users"]):
+    scores = []
+    for _, _, history in plain_cases(case["users"]):
         count = collections.Counter(history)
-        score = {item: (count[item], support[item]) for item in count}
-        plain_ranks.append(
-            plain_rank(
-                lambda item, score=score: score.get(item, (0, 0)),
-                target,
-                case["ties"],
-                case["candidates"],
-            )
-        )
-    check(baselines.ppop_ranks, case, plain_ranks)
+        scores.append({item: 1000 * count[item] + support[item] for item in count})
+    check(baselines.ppop, case, scores)
 
 
 @hypothesis.given(CASES, strategies.integers(1, 4))
@@ -118,51 +123,15 @@ def test_item_knn_equals_fractions(case, neighbours):
                 either = sum(i in s for s in sets) * sum(j in s for s in sets)
                 near[j] = fractions.Fraction(both**2, either)
         kept = sorted(near, key=lambda j, near=near: (-near[j], j))[:neighbours]
-        squares.update({(i, j): near[j] for j in kept})
-    plain_ranks = [
-        plain_rank(
-            lambda item, last=last: squares.get((last, item), 0),
-            target,
-            case["ties"],
-            case["candidates"],
-        )
-        for target, last, _ in plain_cases(case["users"])
-    ]
-
-    def ranks_of(log, **settings):
-        return baselines.item_knn_ranks(log, neighbours=neighbours, **settings)
-
-    check(ranks_of, case, plain_ranks)
-
-
-SCORES = sparse.csr_array(np.array([[0, 3, 5, 3, 0, 3], [0, 0, 2, 0, 0, 0]]))
-
-
-@pytest.mark.parametrize(
-    ("target", "ties", "candidates", "expected"),
-    [
-        (3, "against", None, 4),  # behind 5 and two others of 3
-        (3, "for", None, 2),
-        (0, "against", None, 6),  # scores 0: the last of all
-        (0, "for", None, 5),  # scores 0: behind the four that score
-        (3, "against", [1, 4], 2),  # the target competes uncalled
-        (3, "against", [3, 1, 4], 2),
-        (0, "against", [1, 4], 3),
-        (0, "for", [1, 4], 2),
-        (0, "against", [], 1),
-    ],
-)
-def test_ranks_by_hand(target, ties, candidates, expected):
-    candidates = None if candidates is None else np.array(candidates, int)
-    targets = np.array([target, 2])
-    ranks = baselines.ranks(SCORES, targets, ties=ties, candidates=candidates)
-    assert ranks.tolist() == [expected, 1]
+        squares[i] = {j: near[j] for j in kept}
+    scores = [squares[last] for _, last, _ in plain_cases(case["users"])]
+    check(functools.partial(baselines.item_knn, neighbours=neighbours), case, scores)
 
 
 def test_ppop_counts_the_test_session_up_to_the_target():
     # Item 4 comes once before and once in the test session, item 1 once, item 3 never before.
     log = make_log([[[1, 4], [4, 1, 4, 3]]])
-    ranks = baselines.ppop_ranks(log, ties="against")
+    ranks = baselines.ppop(log, ties="against", cutoffs=[1]).rank
     assert log.cases.tolist() == [3, 4, 5]
     # Targets 1, 4, 3: 4 leads by 2 to 1; then 2 and 2 with a support of 1 each; then 3 is new.
     assert ranks.tolist() == [2, 2, N_ITEMS]
@@ -171,7 +140,7 @@ def test_ppop_counts_the_test_session_up_to_the_target():
 def test_ppop_breaks_ties_by_support():
     log = make_log([[[0, 1], [2, 0, 1]], [[1, 3], [3]]])
     # Target 0, then 1. First 0, 1, 2 have one each: 1 has the support of 2, 0 of 1, 2 of 0.
-    assert baselines.ppop_ranks(log, ties="against").tolist() == [2, 2]
+    assert baselines.ppop(log, ties="against", cutoffs=[1]).rank.tolist() == [2, 2]
 
 
 def test_cosine_by_hand():
@@ -180,16 +149,16 @@ def test_cosine_by_hand():
     expected = np.zeros((N_ITEMS, N_ITEMS))
     expected[0, 1] = expected[1, 0] = 2 / np.sqrt(3 * 2)
     expected[0, 2] = expected[2, 0] = 1 / np.sqrt(3 * 1)
-    np.testing.assert_allclose(baselines.item_knn(log.train, 300).toarray(), expected)
+    np.testing.assert_allclose(baselines.cosines(log.train, 300).toarray(), expected)
     expected[0, 2] = 0  # each row keeps its own nearest
-    np.testing.assert_allclose(baselines.item_knn(log.train, 1).toarray(), expected)
+    np.testing.assert_allclose(baselines.cosines(log.train, 1).toarray(), expected)
 
 
 def test_equal_cosines_are_equal_numbers():
     # Of the six sessions of item 0, one is the only one of item 1 and three are of the nine of
     # item 2: 1 / sqrt(6 * 1) == 3 / sqrt(6 * 9), which those two expressions are not in float64.
     sessions = [[0, 1], *[[0, 2]] * 3, *[[0]] * 2, *[[2]] * 6]
-    similarity = baselines.item_knn(make_log([[*sessions, [5]]]).train, 300)
+    similarity = baselines.cosines(make_log([[*sessions, [5]]]).train, 300)
     assert 1 / np.sqrt(6 * 1) != 3 / np.sqrt(6 * 9)
     assert similarity[0, 1] == similarity[0, 2] > 0
 
@@ -201,8 +170,10 @@ def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
     log = make_log(users, n_items)
     tracemalloc.start()
     try:
-        for ranks_of in (baselines.ppop_ranks, baselines.item_knn_ranks):
-            assert len(ranks_of(log, ties="against")) == n_users * 4
+        for baseline in (baselines.ppop, baselines.item_knn):
+            found = baseline(log, ties="against", cutoffs=[5])
+            assert len(found.rank) == n_users * 4
+            del found  # its counts, [1, V]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -212,18 +183,22 @@ def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
 def test_memory_is_bounded_by_the_chunk(monkeypatch):
     # 1000 cases of 1000 to 1999 earlier events each: 1.5 million entries, 12 MB of counts alone.
     log = make_log([[np.arange(1000) % N_ITEMS, np.arange(1001) % N_ITEMS]])
-    whole = baselines.ppop_ranks(log, ties="for")
-    monkeypatch.setattr(baselines, "CHUNK_ENTRIES", 20_000)
+    whole = baselines.ppop(log, ties="for", cutoffs=[5])
+    monkeypatch.setattr(ranking, "CHUNK_ENTRIES", 20_000)
     tracemalloc.start()
     try:
-        np.testing.assert_array_equal(baselines.ppop_ranks(log, ties="for"), whole)
+        parts = baselines.ppop(log, ties="for", cutoffs=[5])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+    np.testing.assert_array_equal(parts.rank, whole.rank)
+    np.testing.assert_array_equal(parts.shown, whole.shown)
     assert peak < 3e6
 
 
 def test_no_cases_no_ranks():
     log = make_log([[[0, 1], [2]]])
-    for ranks_of in (baselines.ppop_ranks, baselines.item_knn_ranks):
-        assert len(ranks_of(log, ties="against")) == 0
+    for baseline in (baselines.ppop, baselines.item_knn):
+        found = baseline(log, ties="against", cutoffs=[1, 5])
+        assert len(found.rank) == 0
+        assert found.shown.tolist() == [[0] * N_ITEMS] * 2

@@ -1,4 +1,7 @@
-"""Ranks: parity with a plain replay, which cases there are, ties, candidates, and extremes."""
+"""Ranks: parity with a plain replay, which cases there are, ties, candidates, and extremes.
+
+What is recommended: the items that would rank within the cutoff.
+"""
 
 import dataclasses
 import functools
@@ -8,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, model
+from hrnn_jax import evaluation, model, ranking
 from tests import logs, reference, weights
 
 N_ITEMS = 30
@@ -33,9 +36,18 @@ def some_log():
     return dataclasses.replace(log, test=log.test & (log.user % 3 != 1))
 
 
-def ranked(params, model_config, log=None, config=CONFIG, **settings):
+CUTOFFS = [1, 4]
+
+
+def run(params, model_config, log=None, config=CONFIG, cutoffs=CUTOFFS, **settings):
     log = some_log() if log is None else log
-    return evaluation.ranks(params, log, model_config=model_config, config=config, **settings)
+    return evaluation.rank(
+        params, log, model_config=model_config, config=config, cutoffs=cutoffs, **settings
+    )
+
+
+def ranked(*args, **settings):
+    return run(*args, **settings).rank
 
 
 def by_reference(params, model_config, log=None, *, ties="against", feed_last_item=False):
@@ -109,8 +121,10 @@ def test_every_case_is_ranked_once_the_last_users_too(variant):
 )
 def test_how_the_work_is_cut_does_not_matter(config):
     params = weights.drawn(model_config())
-    found = ranked(params, model_config(), config=config)
-    np.testing.assert_array_equal(found, list(by_reference(params, model_config()).values()))
+    found = run(params, model_config(), config=config)
+    np.testing.assert_array_equal(found.rank, list(by_reference(params, model_config()).values()))
+    np.testing.assert_array_equal(found.shown, run(params, model_config()).shown)
+    assert found.shown.sum(axis=1).tolist() == [len(found.rank) * n for n in CUTOFFS]
 
 
 @pytest.mark.parametrize("variant", model.VARIANTS)
@@ -139,12 +153,12 @@ def test_ties_count_for_or_against_the_target():
     )
     against, favour = (
         ranked(params, config, config=dataclasses.replace(CONFIG, ties=ties))
-        for ties in evaluation.TIES
+        for ties in ranking.TIES
     )
     is_alike = alike[log.item[log.cases]]
     assert 0 < is_alike.sum() < len(is_alike)
     np.testing.assert_array_equal(against - favour, np.where(is_alike, alike.sum() - 1, 0))
-    for ties, found in zip(evaluation.TIES, (against, favour), strict=True):
+    for ties, found in zip(ranking.TIES, (against, favour), strict=True):
         expected = by_reference(params, config, ties=ties)
         np.testing.assert_array_equal(found, list(expected.values()))
 
@@ -159,7 +173,7 @@ def test_an_item_and_its_twin_tie():
     )
     against, favour = (
         ranked(params, config, config=dataclasses.replace(CONFIG, ties=ties))
-        for ties in evaluation.TIES
+        for ties in ranking.TIES
     )
     assert len(against) == len(log.cases)
     np.testing.assert_array_equal(against - favour, 1)
@@ -185,12 +199,44 @@ def test_all_items_as_candidates_change_nothing():
     config = model_config()
     params = weights.drawn(config)
     reversed_items = np.arange(N_ITEMS, dtype=np.int32)[::-1]
-    np.testing.assert_array_equal(
-        ranked(params, config, candidates=reversed_items), ranked(params, config)
-    )
+    for found, expected in zip(
+        dataclasses.astuple(run(params, config, candidates=reversed_items)),
+        dataclasses.astuple(run(params, config)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("ties", evaluation.TIES)
+@pytest.mark.parametrize("candidates", [None, list(range(28, 2, -2))], ids=["all", "even"])
+def test_shown_are_the_items_that_would_rank_within_the_cutoff(candidates):
+    """Test sessions of two items each: another target changes nothing but its own rank."""
+    config, log = model_config(), some_log()
+    log = log.where(~(log.test & log.follows & np.roll(log.follows, 1)))
+    params = weights.drawn(config)
+    candidates = None if candidates is None else np.array(candidates, np.int32)
+    cutoffs = [4, 1, 100]
+    expected = np.zeros((len(cutoffs), N_ITEMS), np.int64)
+    for item in range(N_ITEMS) if candidates is None else candidates:
+        targets = np.where(log.test & log.follows, item, log.item).astype(np.int32)
+        ranks = ranked(
+            params, config, dataclasses.replace(log, item=targets), candidates=candidates
+        )
+        expected[:, item] = [(ranks <= cutoff).sum() for cutoff in cutoffs]
+    found = run(params, config, log, cutoffs=cutoffs, candidates=candidates).shown
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found[0])) > 3
+
+
+def test_of_equal_scores_the_lower_item_is_recommended():
+    config = model_config()
+    params = jax.tree.map(jnp.zeros_like, weights.drawn(config))
+    candidates = np.array([7, 9, 3, 5], np.int32)
+    for given, shown in ((None, [0, 1, 2]), (candidates, [3, 5, 7])):
+        found = run(params, config, cutoffs=[3], candidates=given)
+        assert np.flatnonzero(found.shown[0]).tolist() == shown
+
+
+@pytest.mark.parametrize("ties", ranking.TIES)
 @pytest.mark.parametrize("candidates", [None, np.arange(9, dtype=np.int32)])
 def test_a_score_that_is_no_number_counts_against_the_model(ties, candidates):
     config, log = model_config(), some_log()
@@ -230,4 +276,6 @@ def test_a_log_without_cases_has_no_ranks():
     log = logs.of([[[1, 2], [3]], [[4]]], n_items=N_ITEMS)
     for variant in model.VARIANTS:
         config = model_config(variant)
-        assert ranked(weights.drawn(config), config, log).shape == (0,)
+        found = run(weights.drawn(config), config, log)
+        assert found.rank.shape == (0,)
+        assert not found.shown.any()

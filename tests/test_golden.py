@@ -123,12 +123,13 @@ def test_evaluation_reproduces_every_rank():
         test=recorded["test"],
         n_items=len(params.items.item_in),
     )
-    ranks = evaluation.ranks(
+    ranks = evaluation.rank(
         params,
         log,
         model_config=model.Config(n_items=log.n_items, hidden_units=8),
         config=evaluation.Config(ties="for"),
-    )
+        cutoffs=[5],
+    ).rank
     np.testing.assert_array_equal(log.item[log.cases], recorded["case_item"])
     evaluated = recorded["case_rank"] != -1
     assert evaluated.sum() == len(ranks) - 2

@@ -79,7 +79,7 @@ def learnt_mrr(variant, *, epochs):
         state, _ = training.run_epoch(
             state, [schedule], seeds=[0], epoch=epoch, model_config=model_config, config=config
         )
-    ranks = evaluation.ranks(state.params, events, model_config=model_config)
+    ranks = evaluation.rank(state.params, events, model_config=model_config, cutoffs=[CUTOFF]).rank
     assert len(ranks) == N_USERS * (N_EVENTS - 1)
     return metrics.mrr(ranks, CUTOFF)
 
