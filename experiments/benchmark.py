@@ -36,6 +36,7 @@ def random_log(rng: np.random.Generator, users: int, n_items: int) -> log_lib.Ev
         user=np.repeat(np.arange(users), sessions)[session].astype(np.int32),
         session=session.astype(np.int32),
         item=(n_items * rng.random(len(session)) ** 3).astype(np.int32),  # some are popular
+        time=60 * np.arange(len(session)),
         test=np.zeros(len(session), bool),
         n_items=n_items,
     )

@@ -17,6 +17,7 @@ class EventLog:
     user: np.ndarray  # [E] int32, index of the user
     session: np.ndarray  # [E] int32, index of the session, unique over all users
     item: np.ndarray  # [E] int32, 0..n_items-1
+    time: np.ndarray  # [E] int64, Unix seconds
     test: np.ndarray  # [E] bool, whether the event's session is held out
     n_items: int  # V, the items of the training set
 
@@ -30,6 +31,7 @@ class EventLog:
             user=self.user[keep],
             session=self.session[keep],
             item=self.item[keep],
+            time=self.time[keep],
             test=self.test[keep],
         )
 

@@ -6,20 +6,25 @@ from hrnn_jax import log as log_lib
 
 
 def of(users: list[list[list[int]]], *, n_items: int | None = None) -> log_lib.EventLog:
-    """Make a log from users > sessions > items; each user's last session is the test."""
+    """Make a log from users > sessions > items; each user's last session is the test.
+
+    Sessions start a day apart in the order given, and their events a minute.
+    """
     rows = []
     session = 0
     for user, sessions in enumerate(users):
         for number, items in enumerate(sessions):
             last = number == len(sessions) - 1
-            rows += [(user, session, item, last) for item in items]
+            start = 1_600_000_000 + 86_400 * session
+            rows += [(user, session, item, start + 60 * n, last) for n, item in enumerate(items)]
             session += 1
-    columns = np.array(rows, np.int32).reshape(-1, 4).T
+    columns = np.array(rows, np.int64).reshape(-1, 5).T
     return log_lib.EventLog(
-        user=columns[0],
-        session=columns[1],
-        item=columns[2],
-        test=columns[3].astype(bool),
+        user=columns[0].astype(np.int32),
+        session=columns[1].astype(np.int32),
+        item=columns[2].astype(np.int32),
+        time=columns[3],
+        test=columns[4].astype(bool),
         n_items=n_items or int(columns[2].max(initial=0)) + 1,
     )
 

@@ -120,6 +120,7 @@ def test_evaluation_reproduces_every_rank():
         user=recorded["user"].astype(np.int32),
         session=recorded["session"].astype(np.int32),
         item=recorded["item"].astype(np.int32),
+        time=np.arange(len(recorded["item"])),  # not recorded, nor looked at
         test=recorded["test"],
         n_items=len(params.items.item_in),
     )

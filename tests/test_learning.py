@@ -37,6 +37,7 @@ def event_log():
         user=session // N_SESSIONS,
         session=session,
         item=items.reshape(-1).astype(np.int32),
+        time=60 * np.arange(len(session)),
         test=session % N_SESSIONS == N_SESSIONS - 1,
         n_items=N_ITEMS,
     )

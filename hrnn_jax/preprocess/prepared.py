@@ -28,7 +28,8 @@ from hrnn_jax.preprocess import describe, events, sessions
 
 FORMAT = 1  # count up when the same log and recipe prepare to something else
 EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
-USER, ITEM, SESSION, TEST = events.USER, events.ITEM, events.SESSION, sessions.TEST
+USER, ITEM, SESSION, TIME = events.USER, events.ITEM, events.SESSION, events.TIME
+TEST = sessions.TEST
 
 
 def prepare(source: events.Source, recipe: sessions.Recipe, root: pathlib.Path) -> pathlib.Path:
@@ -69,7 +70,7 @@ def load(folder: pathlib.Path) -> log_lib.EventLog:
     """Load a prepared folder as the models see it."""
     path, meta = folder / EVENTS, load_meta(folder)
     try:
-        table = pl.read_parquet(path, columns=[USER, SESSION, ITEM, TEST])
+        table = pl.read_parquet(path, columns=[USER, SESSION, ITEM, TIME, TEST])
         if len(table) != meta["table1"]["events"]:
             raise ValueError(f"{len(table)} events, not {meta['table1']['events']}")
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
@@ -81,6 +82,7 @@ def load(folder: pathlib.Path) -> log_lib.EventLog:
         user=user,
         session=session,
         item=item,
+        time=table[TIME].to_numpy(),
         test=table[TEST].to_numpy(),
         n_items=meta["table1"]["items"],
     )
@@ -141,7 +143,7 @@ def _tables(kept: pl.DataFrame, raw_ids: dict[str, pl.Series]) -> dict[str, pl.D
         (user != user.shift()).fill_null(False).cum_sum().cast(pl.UInt32),
         pl.col(SESSION).ne(pl.col(SESSION).shift()).fill_null(False).cum_sum().cast(pl.UInt32),
         item.replace_strict(items[ITEM], pl.int_range(len(items), dtype=pl.UInt32, eager=True)),
-        pl.col(events.TIME).dt.epoch("s").alias(events.TIME),
+        pl.col(TIME).dt.epoch("s").alias(TIME),
         pl.col(TEST),
     )
     index = pl.int_range(pl.len(), dtype=pl.UInt32)

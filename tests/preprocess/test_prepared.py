@@ -61,6 +61,9 @@ def test_loads_as_the_models_see_it(tmp_path):
     assert log.session.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
     assert log.item.tolist() == [2, 1, 1, 0, 1, 0, 1, 1, 0]
     assert log.test.tolist() == [False] * 3 + [True] * 2 + [False] * 2 + [True] * 2
+    assert log.time.tolist() == [9_000, 9_001, 9_002, 20_000, 20_001, 0, 1, 50_000, 50_001]
+    assert log.train.time.tolist() == [9_000, 9_001, 9_002, 0, 1]
+    assert log.time.dtype == np.int64
     assert log.n_items == 3
     assert {array.dtype for array in (log.user, log.session, log.item)} == {np.dtype(np.int32)}
 
