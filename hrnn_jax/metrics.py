@@ -1,7 +1,8 @@
-"""Recall, MRR and Precision at a cutoff, from the ranks of the targets.          Section 4.3
+"""Metrics of the ranks of the targets, and of what is recommended.               Section 4.3
 
 A rank is 1 + the number of items recommended before the target, so the best rank is 1. Every test
-case has exactly one relevant item. All three are means over the cases: NaN where there are none.
+case has exactly one relevant item. Recall, MRR, Precision and NDCG at a cutoff are means over the
+cases: NaN where there are none. Coverage and popularity are of the lists, whatever the targets.
 """
 
 from __future__ import annotations
@@ -37,14 +38,36 @@ def precision(ranks: np.ndarray, cutoff: int, *, where: np.ndarray | None = None
     return recall(ranks, cutoff, where=where) / cutoff
 
 
+def ndcg(ranks: np.ndarray, cutoff: int, *, where: np.ndarray | None = None) -> float:
+    """Return the mean over cases [N] of 1 / log2(rank + 1), or zero beyond the cutoff.
+
+    Järvelin & Kekäläinen 2002: with one relevant item the ideal list's gain is 1.
+    """
+    return mean(np.where(ranks <= cutoff, 1 / np.log2(ranks + 1), 0), where)
+
+
+def coverage(shown: np.ndarray) -> float:
+    """Return the share of the items that are recommended at all. shown: [V] times each is."""
+    return float(np.mean(shown > 0))
+
+
+def popularity(shown: np.ndarray, support: np.ndarray) -> float:
+    """Return the mean support of what is recommended: NaN if nothing is.
+
+    shown: [V] times each item is recommended; support: [V] its events in training.
+    """
+    times = shown.sum()
+    return float(shown @ support / times) if times else float("nan")
+
+
 def summarise(
     ranks: np.ndarray, cutoffs: Iterable[int], *, where: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Return every metric of the cases [N] at every cutoff: {"recall@5": 0.5, "mrr@5": ...}."""
+    """Return every metric of the ranks [N] at every cutoff: {"recall@5": 0.5, "mrr@5": ...}."""
     return {
         f"{metric.__name__}@{cutoff}": metric(ranks, cutoff, where=where)
         for cutoff in cutoffs
-        for metric in (recall, mrr, precision)
+        for metric in (recall, mrr, precision, ndcg)
     }
 
 

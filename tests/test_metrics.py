@@ -1,4 +1,4 @@
-"""Metrics from ranks: values by hand, and masked equals removed."""
+"""Metrics from ranks and from lists: values by hand, and masked equals removed."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from hrnn_jax import metrics
 
 RANKS = np.array([1, 2, 5, 6, 900], np.int32)
+OF_RANKS = (metrics.recall, metrics.mrr, metrics.precision, metrics.ndcg)
 
 
 def test_values_by_hand():
@@ -15,8 +16,23 @@ def test_values_by_hand():
     assert metrics.precision(RANKS, 5) == pytest.approx(3 / 25)
 
 
+def test_ndcg_by_hand():
+    # 1 / log2 of 2, of 4 and of 8, and of 9 beyond the cutoff.
+    ranks = np.array([1, 3, 7, 8], np.int32)
+    assert metrics.ndcg(ranks, 7) == pytest.approx((1 + 1 / 2 + 1 / 3) / 4)
+
+
+def test_coverage_and_popularity_by_hand():
+    # Two of four items are shown: one of support 10 three times, one of support 2 once.
+    shown, support = np.array([3, 0, 1, 0]), np.array([10, 70, 2, 5])
+    assert metrics.coverage(shown) == 2 / 4
+    assert metrics.popularity(shown, support) == (3 * 10 + 2) / 4
+    assert metrics.coverage(0 * shown) == 0
+    assert np.isnan(metrics.popularity(0 * shown, support))
+
+
 def test_a_rank_equal_to_the_cutoff_is_a_hit_and_the_next_is_not():
-    for metric in (metrics.recall, metrics.mrr, metrics.precision):
+    for metric in OF_RANKS:
         assert metric(np.array([5]), 5) > 0
         assert metric(np.array([6]), 5) == 0
 
@@ -27,7 +43,7 @@ def test_without_a_limit_mrr_is_the_mean_reciprocal_rank():
 
 def test_masked_equals_removed():
     where = np.array([True, False, True, False, True])
-    for metric in (metrics.recall, metrics.mrr, metrics.precision):
+    for metric in OF_RANKS:
         assert metric(RANKS, 5, where=where) == metric(RANKS[where], 5) != metric(RANKS, 5)
 
 
@@ -43,9 +59,11 @@ def test_summary_names_each_metric_with_its_cutoff():
         "recall@1": pytest.approx(1 / 5),
         "mrr@1": pytest.approx(1 / 5),
         "precision@1": pytest.approx(1 / 5),
+        "ndcg@1": pytest.approx(1 / 5),
         "recall@5": pytest.approx(3 / 5),
         "mrr@5": pytest.approx(1.7 / 5),
         "precision@5": pytest.approx(3 / 25),
+        "ndcg@5": pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(6)) / 5),
     }
     where = RANKS < 900
     assert metrics.summarise(RANKS, [5], where=where)["recall@5"] == pytest.approx(3 / 4)
