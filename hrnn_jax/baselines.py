@@ -1,11 +1,12 @@
-"""The two baselines without a network: PPOP and Item-KNN.                        Section 4.2
+"""The baselines that count: the paper's PPOP and Item-KNN (Section 4.2), Markov and SR.
 
-Both give each test case a sparse row of scores, and both are ranked by `ranking.by_chunk`. Nothing
-here makes a dense [cases, V] or [V, V] array.
+Each gives a test case a sparse row of scores, to be ranked by `ranking.by_chunk`. Nothing here
+makes a dense [cases, V] or [V, V] array.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,14 +61,50 @@ def item_knn(
     cutoffs: Sequence[int],
 ) -> ranking.Ranking:
     """Rank by the similarity to the item before the target in the session."""
-    similarity = cosines(log.train, neighbours)
+    return _by_last_item(log, cosines(log.train, neighbours), ties, candidates, cutoffs)
+
+
+def markov(
+    log: log_lib.EventLog,
+    *,
+    ties: ranking.Ties,
+    candidates: np.ndarray | None = None,
+    cutoffs: Sequence[int],
+) -> ranking.Ranking:
+    """Rank by how often an item came right after the item before the target: a Markov chain."""
+    return _by_last_item(log, rules(log.train, max_steps=1), ties, candidates, cutoffs)
+
+
+def sequential_rules(
+    log: log_lib.EventLog,
+    *,
+    max_steps: int = 10,
+    ties: ranking.Ties,
+    candidates: np.ndarray | None = None,
+    cutoffs: Sequence[int],
+) -> ranking.Ranking:
+    """Rank by how often and how soon an item came after the item before the target: SR.
+
+    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms".
+    """
+    return _by_last_item(log, rules(log.train, max_steps=max_steps), ties, candidates, cutoffs)
+
+
+def _by_last_item(
+    log: log_lib.EventLog,
+    scores: sparse.csr_array,  # [V, V]
+    ties: ranking.Ties,
+    candidates: np.ndarray | None,
+    cutoffs: Sequence[int],
+) -> ranking.Ranking:
+    """Rank by the row of the item before the target in the session."""
     cases = log.cases
     last = log.item[cases - 1]
     return ranking.by_chunk(
         log,
         cases,
-        lambda chunk: similarity[last[chunk]],
-        np.diff(similarity.indptr)[last],
+        lambda chunk: scores[last[chunk]],
+        np.diff(scores.indptr)[last],
         ties=ties,
         candidates=candidates,
         cutoffs=cutoffs,
@@ -101,3 +138,21 @@ def cosines(log: log_lib.EventLog, neighbours: int) -> sparse.csr_array:
         cosine.eliminate_zeros()  # an item is not its own neighbour
         blocks.append(ranking.first(cosine, neighbours))
     return sparse.csr_array(sparse.vstack(blocks, format="csr"))
+
+
+def rules(log: log_lib.EventLog, *, max_steps: int) -> sparse.csr_array:
+    """Return how much every item speaks for every other as a later one, as CSR [V, V].
+
+    weight(i, j) = the sum of unit / (y - x) over the places x of i and y of j in a session, with
+    0 < y - x <= max_steps; j may be i. unit = lcm(1, .., max_steps), so that the sums are whole:
+    added up as fractions, equal ones would differ by rounding. max_steps: 30 at most, for int64 to
+    hold the weight of 3 million pairs.
+    """
+    unit = math.lcm(*range(1, max_steps + 1))
+    weights = sparse.csr_array((log.n_items, log.n_items), dtype=np.int64)
+    for steps in range(1, max_steps + 1):
+        earlier = np.flatnonzero(log.session[steps:] == log.session[:-steps])
+        pair = (log.item[earlier], log.item[earlier + steps])
+        value = np.full(len(earlier), unit // steps, np.int64)
+        weights = weights + sparse.csr_array((value, pair), shape=weights.shape)
+    return weights

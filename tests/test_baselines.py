@@ -1,4 +1,4 @@
-"""PPOP and Item-KNN against plain-Python oracles, by hand, and their memory."""
+"""The baselines that count: against plain-Python oracles, by hand, and their memory."""
 
 import collections
 import fractions
@@ -15,6 +15,7 @@ from hrnn_jax import baselines, ranking
 from hrnn_jax import log as log_lib
 
 N_ITEMS = 6
+BASELINES = (baselines.ppop, baselines.item_knn, baselines.markov, baselines.sequential_rules)
 
 
 def make_log(users, n_items=N_ITEMS):
@@ -129,6 +130,26 @@ def test_item_knn_equals_fractions(case, neighbours):
     check(functools.partial(baselines.item_knn, neighbours=neighbours), case, scores)
 
 
+@hypothesis.given(CASES)
+def test_markov_equals_counting(case):
+    after = collections.defaultdict(collections.Counter)
+    for session in train_sessions(case["users"]):
+        for item, following in itertools.pairwise(session):
+            after[item][following] += 1
+    check(baselines.markov, case, [after[last] for _, last, _ in plain_cases(case["users"])])
+
+
+@hypothesis.given(CASES, strategies.integers(1, 5))
+def test_sequential_rules_equal_fractions(case, max_steps):
+    after = collections.defaultdict(lambda: collections.defaultdict(fractions.Fraction))
+    for session in train_sessions(case["users"]):
+        for x, y in itertools.combinations(range(len(session)), 2):
+            if y - x <= max_steps:
+                after[session[x]][session[y]] += fractions.Fraction(1, y - x)
+    scores = [after[last] for _, last, _ in plain_cases(case["users"])]
+    check(functools.partial(baselines.sequential_rules, max_steps=max_steps), case, scores)
+
+
 def test_ppop_counts_the_test_session_up_to_the_target():
     # Item 4 comes once before and once in the test session, item 1 once, item 3 never before.
     log = make_log([[[1, 4], [4, 1, 4, 3]]])
@@ -164,6 +185,26 @@ def test_equal_cosines_are_equal_numbers():
     assert similarity[0, 1] == similarity[0, 2] > 0
 
 
+def test_rules_by_hand():
+    # 0 is followed by 1, 0, 1 and by 2 at a distance of 4; the sessions of 5 and 3 hold one event.
+    log = make_log([[[0, 1, 0, 1, 2], [5], [3], [4]]])
+    expected = np.zeros((N_ITEMS, N_ITEMS))
+    expected[0, :3] = [1 / 2, 1 + 1 / 3 + 1, 1 / 4 + 1 / 2]
+    expected[1, :3] = [1, 1 / 2, 1 / 3 + 1]
+    found = baselines.rules(log.train, max_steps=10)
+    np.testing.assert_allclose(found.toarray() / 2520, expected)
+    expected[0, :3], expected[1, :3] = [0, 2, 0], [1, 0, 1]
+    np.testing.assert_array_equal(baselines.rules(log.train, max_steps=1).toarray(), expected)
+
+
+def test_rules_of_equal_weight_are_equal_numbers():
+    # Item 1 comes ten steps after 0 ten times, item 2 right after it once.
+    far = [0, 5, 5, 5, 5, 5, 5, 5, 5, 5, 1]
+    found = baselines.rules(make_log([[*[far] * 10, [0, 2], [5]]]).train, max_steps=10)
+    assert sum([1 / 10] * 10) != 1
+    assert found[0, 1] == found[0, 2] > 0
+
+
 def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
     n_items, n_users = 1_000_000, 400
     rng = np.random.default_rng(0)
@@ -171,7 +212,7 @@ def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
     log = make_log(users, n_items)
     tracemalloc.start()
     try:
-        for baseline in (baselines.ppop, baselines.item_knn):
+        for baseline in BASELINES:
             found = baseline(log, ties="against", cutoffs=[5])
             assert len(found.rank) == n_users * 4
             del found  # its counts, [1, V]
@@ -199,7 +240,7 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch):
 
 def test_no_cases_no_ranks():
     log = make_log([[[0, 1], [2]]])
-    for baseline in (baselines.ppop, baselines.item_knn):
+    for baseline in BASELINES:
         found = baseline(log, ties="against", cutoffs=[1, 5])
         assert len(found.rank) == 0
         assert found.shown.tolist() == [[0] * N_ITEMS] * 2
