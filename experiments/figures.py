@@ -1,0 +1,133 @@
+"""Figures 3 to 6 as SVG whose colours follow the page: light, dark, or print."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from matplotlib import figure, lines
+
+# Drawn in colours that stand for one of these, light and dark. Told apart without them too.
+PALETTE = {
+    "page": ("#ffffff", "#14171a"),
+    "ink": ("#1c2024", "#e6e9ec"),
+    "line": ("#d5dade", "#343b42"),
+    "rnn": ("#5b5b5b", "#b8b8b8"),
+    "rnn_concat": ("#9a5b00", "#f0a841"),
+    "hrnn_all": ("#0b6e4f", "#4cc9a0"),
+    "hrnn_init": ("#1f4fbf", "#8ab4ff"),
+}
+_STANDS_FOR = {name: f"#0102{n:02x}" for n, name in enumerate(PALETTE, start=1)}
+_MARKERS = {"rnn": "o", "rnn_concat": "s", "hrnn_all": "^", "hrnn_init": "D"}
+_DASHES = {"rnn": ":", "rnn_concat": "-.", "hrnn_all": "--", "hrnn_init": "-"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """The median over the seeds, and their least and greatest (equal for one seed)."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One pair of axes: for each network a point a group, None where there is none."""
+
+    title: str
+    metric: str
+    points: Mapping[str, Sequence[Point | None]]
+
+
+def draw(
+    name: str, rows: Sequence[Sequence[Panel]], groups: Sequence[str], labels: Mapping[str, str]
+) -> str:
+    """Draw panels in rows, panels below each other on one scale; the same bytes for the same data.
+
+    labels: what each network is called in the legend.
+    """
+    ink, faint = _STANDS_FOR["ink"], _STANDS_FOR["line"]
+    style = {
+        **{"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"},
+        **{"font.size": 9, "axes.titlesize": 9, "axes.facecolor": "none", "grid.color": faint},
+        **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), ink),
+        **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), ink),
+        **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
+    }
+    with matplotlib.rc_context(style):
+        canvas = figure.Figure(
+            figsize=(4.8, 0.8 + 1.8 * len(rows)),
+            facecolor=_STANDS_FOR["page"],
+            layout="constrained",
+        )
+        axes = canvas.subplots(len(rows), len(rows[0]), squeeze=False, sharey="col", sharex=True)
+        for row, row_axes in zip(rows, axes, strict=True):
+            for panel, ax in zip(row, row_axes, strict=True):
+                _draw_panel(panel, ax, groups)
+        canvas.legend(
+            handles=[
+                lines.Line2D([], [], **_look(network), label=label)
+                for network, label in labels.items()
+            ],
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            handlelength=2.2,
+            columnspacing=1.2,
+        )
+        written = io.StringIO()
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        canvas.savefig(written, format="svg", metadata=metadata)
+    return _themed(written.getvalue())
+
+
+def _look(network: str) -> dict:
+    return {
+        **{"color": _STANDS_FOR[network], "marker": _MARKERS[network], "markersize": 5},
+        **{"linestyle": _DASHES[network], "linewidth": 1},
+    }
+
+
+def _draw_panel(panel: Panel, ax, groups: Sequence[str]) -> None:
+    for n, network in enumerate(_MARKERS):
+        shift = 0.12 * (n - (len(_MARKERS) - 1) / 2)
+        found = [
+            (place + shift, point)
+            for place, point in enumerate(panel.points.get(network, ()))
+            if point is not None
+        ]
+        if not found:
+            continue
+        ax.plot([x for x, _ in found], [point.median for _, point in found], **_look(network))
+        for x, point in found:
+            if point.low < point.high:
+                ax.vlines(x, point.low, point.high, color=_STANDS_FOR[network], linewidth=1.6)
+    ax.set_title(f"{panel.metric}, {panel.title}")
+    ax.set_xticks(range(len(groups)), groups)
+    ax.set_xlim(-0.5, len(groups) - 0.5)
+    ax.grid(axis="y")
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0)
+
+
+def _themed(svg: str) -> str:
+    """Drop what only a file of its own needs, and let the colours follow the reader's."""
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # in a page they would name two things alike
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+    for name, stand_in in _STANDS_FOR.items():
+        svg = svg.replace(stand_in, f"var(--{name})")
+    light, dark = (
+        "".join(f"--{name}: {colours[n]}; " for name, colours in PALETTE.items()) for n in (0, 1)
+    )
+    theme = (
+        f"<style>.drawing {{ {light}stroke-linejoin: round; stroke-linecap: butt }} "
+        f"@media screen and (prefers-color-scheme: dark) {{ .drawing {{ {dark}}} }}</style>"
+    )
+    svg = re.sub(r"<style type=\"text/css\">.*?</style>", theme, svg, count=1, flags=re.DOTALL)
+    return svg.replace("<svg ", '<svg class="drawing" ', 1)
