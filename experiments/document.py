@@ -215,7 +215,7 @@ def _html_table(table: Table, name: str) -> str:
     corner = f'<th scope="col"{rowspan}>{_escape(table.corner)}</th>'
     tops = "".join(
         f'<th scope="colgroup" colspan="{len(group.columns)}" class="first">'
-        f"{_escape(group.head)}</th>"
+        f"<span>{_escape(group.head)}</span></th>"
         for group in table.groups
     )
     heads = "".join(

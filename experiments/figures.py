@@ -53,7 +53,7 @@ def draw(
     ink, faint = _STANDS_FOR["ink"], _STANDS_FOR["line"]
     style = {
         **{"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"},
-        **{"font.size": 9, "axes.titlesize": 9, "axes.facecolor": "none", "grid.color": faint},
+        **{"font.size": 10, "axes.titlesize": 10, "axes.facecolor": "none", "grid.color": faint},
         **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), ink),
         **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), ink),
         **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),

@@ -32,7 +32,7 @@ NAMES = {
 }
 GROUPS = {
     "history": {"short": "short (≤ 6)", "long": "long (> 6)"},
-    "position": {"1-2": "2nd event", "3-4": "3rd, 4th", "5+": "5th and later"},
+    "position": {"1-2": "2nd", "3-4": "3rd-4th", "5+": "5th on"},
 }
 LARGE_SCALE = "videoxxl"  # the column of Table 5, which stands in no other
 

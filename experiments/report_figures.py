@@ -13,8 +13,8 @@ FIGURES = {
 }
 MEANS = {
     "history": "Means over the test sessions of a group, of each session's mean ({counts}).",
-    "position": "Means over the test cases of sessions of 5 events or more, by the target's place "
-    "({counts}); a session's first event is never a target.",
+    "position": "Means over the test cases of sessions of 5 events or more, by which event of its "
+    "session the target is ({counts}); the first is never one.",
 }
 METRICS = ("recall", "mrr")
 

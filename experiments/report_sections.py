@@ -75,9 +75,8 @@ def _head(found: Findings) -> list[document.Block]:
         )
     blocks.append(document.Text(INTRODUCTION))
     failed = f"{len(found.failed)} failed" if found.failed else "none failed"
-    ended = f", the last of them at {max(r['finished'] or '' for r in found.runs)}" * bool(
-        found.runs
-    )
+    last = max((run["finished"] or "" for run in found.runs), default="")
+    ended = f", the last of them at {last}" if last else ""
     blocks.append(document.Text(f"{len(found.runs)} runs ended{ended}; {failed}."))
     readings = {column.label: _reading(found, column) for column in found.columns.values()}
     return [*blocks, document.Bullets({label: text for label, text in readings.items() if text})]

@@ -45,7 +45,7 @@ def statistics(columns: Sequence[Column], keys: Sequence[str], caption: str) -> 
         (describe.ROWS[key], [Cell(cells.get(key) or document.DASH) for cells in values])
         for key in keys
     ]
-    return Table(caption, "", groups, [Section("", rows)])
+    return Table(caption, "Dataset", groups, [Section("", rows)])
 
 
 def settings(found: Findings) -> Table:
