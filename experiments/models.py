@@ -7,7 +7,7 @@ from absl import flags
 
 from hrnn_jax import errors, evaluation, losses, model, optimizer, ranking, training
 
-BASELINES = ("ppop", "item_knn")
+BASELINES = ("ppop", "item_knn", "markov", "sr")
 MODELS = (*model.VARIANTS, *BASELINES)
 NAMES = {
     "rnn": "RNN",
@@ -16,10 +16,15 @@ NAMES = {
     "hrnn_all": "HRNN All",
     "ppop": "PPOP",
     "item_knn": "Item-KNN",
+    "markov": "Markov",
+    "sr": "SR",
 }
+NEIGHBOURS = {"item_knn": 300}  # of the models that have any, unless --neighbours says otherwise
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("model", "hrnn_init", MODELS, "Which model of Section 4.2 to run.")
+flags.DEFINE_enum(
+    "model", "hrnn_init", MODELS, "Which model to run: those of Section 4.2, markov or sr."
+)
 flags.DEFINE_integer(
     "hidden_units", 100, "Units of each GRU, 100 for small and 500 for large.", lower_bound=1
 )
@@ -61,7 +66,10 @@ flags.DEFINE_integer(
     "seeds_at_once", 1, "Seeds trained side by side in one program.", lower_bound=1
 )
 flags.DEFINE_integer(
-    "neighbours", 300, "Similar items that Item-KNN keeps of each item.", lower_bound=1
+    "neighbours",
+    None,
+    "Similar items that Item-KNN keeps of each item; 300 by default.",
+    lower_bound=1,
 )
 flags.DEFINE_list("cutoffs", ["5"], "Lengths N of the recommendation lists to measure.")
 flags.DEFINE_enum(
@@ -115,6 +123,11 @@ def training_config() -> training.Config:
 def evaluation_config() -> evaluation.Config:
     """Return how the flags say to rank."""
     return evaluation.Config(ties=FLAGS.ties, feed_last_item=FLAGS.feed_last_item)
+
+
+def neighbours() -> int:
+    """Return --neighbours, or what the model has by default: it must be in `NEIGHBOURS`."""
+    return NEIGHBOURS[FLAGS.model] if FLAGS.neighbours is None else FLAGS.neighbours
 
 
 def seeds() -> list[int]:

@@ -1,4 +1,4 @@
-"""A run folder: flags, recipe.json, checkpoint/, history.jsonl, ranks.parquet, metrics.json."""
+"""A run folder: what was asked, the checkpoints, the ranks and recommendations, the metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import polars as pl
 from hrnn_jax import errors
 from hrnn_jax import log as log_lib
 
-FILES = ("flags", "recipe.json", "checkpoint", "history.jsonl", "ranks.parquet", "metrics.json")
+RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
+FILES = ("flags", "recipe.json", "checkpoint", "history.jsonl", RANKS, RECOMMENDED, METRICS)
+IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper
 
 
 def open_folder(folder: pathlib.Path, recipe: Mapping[str, Any], *, resume: bool) -> None:
@@ -115,7 +117,29 @@ def write_ranks(
         pl.DataFrame({"seed": np.full(len(cases), seed, np.int32), **columns, "rank": found})
         for seed, found in ranks.items()
     ]
-    write(folder / "ranks.parquet", pl.concat(frames).write_parquet)
+    write(folder / RANKS, pl.concat(frames).write_parquet)
+
+
+def write_recommended(
+    folder: pathlib.Path,
+    cutoffs: Sequence[int],
+    shown: Mapping[int, np.ndarray],  # of each seed [C, V], see `ranking.Ranking`
+) -> None:
+    """Write recommended.parquet, one row per seed, cutoff and item that is recommended at all.
+
+    seed; cutoff; item as in the prepared set; times: the test cases whose first `cutoff`
+    recommendations it is among.
+    """
+    frames = []
+    for seed, counts in shown.items():
+        row, item = np.nonzero(counts)
+        columns = {
+            "seed": np.full(len(item), seed, np.int32),
+            "cutoff": np.array(cutoffs, np.int32)[row],
+            "item": item.astype(np.int32),
+        }
+        frames.append(pl.DataFrame({**columns, "times": counts[row, item]}))
+    write(folder / RECOMMENDED, pl.concat(frames).write_parquet)
 
 
 def write_metrics(
@@ -133,13 +157,13 @@ def write_metrics(
         "std": {name: float(v.std(ddof=1)) if len(v) > 1 else None for name, v in values.items()},
         "per_seed": per_seed,
     }
-    write(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
 def read_metrics(folder: pathlib.Path) -> dict[str, Any] | None:
     """Read metrics.json, or None where the run has not ended."""
-    path = folder / "metrics.json"
+    path = folder / METRICS
     try:
         return json.loads(path.read_text()) if path.exists() else None
     except json.JSONDecodeError as error:
@@ -148,7 +172,7 @@ def read_metrics(folder: pathlib.Path) -> dict[str, Any] | None:
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Format runs as a table, a row each: mean, and +- std where there are several seeds."""
-    columns = [name for name in runs[0]["mean"] if "@" in name]
+    columns = [name for name in runs[0]["mean"] if name.partition("@")[0] in IN_TABLE]
     width = max(len(run["name"]) for run in runs)
     lines = [" " * width + "".join(f"{name:>19}" for name in columns)]
     for run in runs:

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, data, models, progress, results
-from hrnn_jax import baselines, checkpoint, errors, evaluation, metrics, model, training
+from hrnn_jax import baselines, checkpoint, errors, evaluation, metrics, model, ranking, training
 from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
 
@@ -38,6 +38,7 @@ class Run:
     log: log_lib.EventLog
     seeds: list[int]
     cutoffs: list[int]
+    support: np.ndarray  # [V], training events of each item
     candidates: np.ndarray | None
     history: list[dict[str, Any]]  # an entry per seed and epoch, on disk in history.jsonl
 
@@ -55,8 +56,8 @@ def main() -> None:
         model_config = models.model_config(log.n_items)
         recipe["model"] |= dataclasses.asdict(model_config)
         recipe["training"] = dataclasses.asdict(training_config)
-    elif FLAGS.model == "item_knn":
-        recipe["model"]["neighbours"] = FLAGS.neighbours
+    elif FLAGS.model in models.NEIGHBOURS:
+        recipe["model"]["neighbours"] = models.neighbours()
     asked = {
         "seeds": seeds if neural else [0],
         "epochs": FLAGS.epochs if neural else 0,
@@ -75,23 +76,32 @@ def main() -> None:
         **asked,
     }
     done = results.read_metrics(folder)
-    if done is not None and all(done.get(key) == value for key, value in about.items()):
+    if (
+        done is not None
+        and all(done.get(key) == value for key, value in about.items())
+        and (folder / results.RECOMMENDED).exists()  # else it ended before there was such a file
+    ):
         print(f"{folder} is complete")
         _report(folder, done)
         return
     results.write(folder / "flags", FLAGS.flags_into_string())
+    support = np.bincount(log.train.item, minlength=log.n_items)
     run = Run(
         folder=folder,
         log=log,
         seeds=asked["seeds"],
         cutoffs=cutoffs,
-        candidates=models.candidates(np.bincount(log.train.item, minlength=log.n_items)),
+        support=support,
+        candidates=models.candidates(support),
         history=results.read_history(folder),
     )
     entries = _neural(run, model_config, training_config) if neural else [_baseline(run)]
     per_seed = sorted(entries, key=lambda entry: entry["seed"])  # however they were resumed
-    ranks = {entry["seed"]: entry.pop("ranks") for entry in per_seed}
-    results.write_ranks(folder, log, ranks)
+    rankings = {entry["seed"]: entry.pop("ranking") for entry in per_seed}
+    # A run that stops from here on has not ended, whatever it held before.
+    (folder / results.METRICS).unlink(missing_ok=True)
+    results.write_ranks(folder, log, {seed: found.rank for seed, found in rankings.items()})
+    results.write_recommended(folder, cutoffs, {s: found.shown for s, found in rankings.items()})
     _report(folder, results.write_metrics(folder, about, per_seed))
 
 
@@ -189,7 +199,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
-        ranking = evaluation.rank(
+        found = evaluation.rank(
             state.params,
             run.log,
             model_config=model_config,
@@ -201,7 +211,7 @@ def _evaluate(
     epochs = [entry for entry in run.history if entry["seed"] == seed]
     seconds = sum(entry["seconds"] for entry in epochs)
     events = sum(entry["events"] for entry in epochs)
-    return _figures(run, seed, ranking.rank, time.perf_counter() - started) | {
+    return _figures(run, seed, found, time.perf_counter() - started) | {
         "train_seconds": seconds,
         "train_events_per_second": events / seconds if seconds else None,
     }
@@ -214,28 +224,38 @@ def _baseline(run: Run) -> dict[str, Any]:
         "candidates": run.candidates,
         "cutoffs": run.cutoffs,
     }
-    if FLAGS.model == "ppop":
-        ranking = baselines.ppop(run.log, **how)
-    else:
-        ranking = baselines.item_knn(run.log, neighbours=FLAGS.neighbours, **how)
-    return _figures(run, 0, ranking.rank, time.perf_counter() - started) | {
+    match FLAGS.model:
+        case "ppop":
+            found = baselines.ppop(run.log, **how)
+        case "item_knn":
+            found = baselines.item_knn(run.log, neighbours=models.neighbours(), **how)
+        case "markov":
+            found = baselines.markov(run.log, **how)
+        case "sr":
+            found = baselines.sequential_rules(run.log, **how)
+    return _figures(run, 0, found, time.perf_counter() - started) | {
         "train_seconds": None,  # counting and ranking are one
         "train_events_per_second": None,
     }
 
 
-def _figures(run: Run, seed: int, ranks: np.ndarray, seconds: float) -> dict[str, Any]:
-    if len(ranks) == 0:
+def _figures(run: Run, seed: int, found: ranking.Ranking, seconds: float) -> dict[str, Any]:
+    cases = len(found.rank)
+    if cases == 0:
         raise errors.InputError(
             "no test case is left: no test session has two items that were trained on"
         )
-    print(f"seed {seed} ranked {len(ranks):,} test cases, {len(ranks) / seconds:,.0f} a second")
-    return {
-        "seed": seed,
-        **metrics.summarise(ranks, run.cutoffs),
-        "cases": len(ranks),
-        "eval_cases_per_second": len(ranks) / seconds,
-        "ranks": ranks,
+    print(f"seed {seed} ranked {cases:,} test cases, {cases / seconds:,.0f} a second")
+    figures: dict[str, Any] = {"seed": seed, **metrics.summarise(found.rank, run.cutoffs)}
+    for cutoff, shown in zip(run.cutoffs, found.shown, strict=True):
+        figures[f"coverage@{cutoff}"] = metrics.coverage(shown)
+        figures[f"popularity@{cutoff}"] = (
+            metrics.popularity(shown, run.support) if shown.any() else None  # JSON has no NaN
+        )
+    return figures | {
+        "cases": cases,
+        "eval_cases_per_second": cases / seconds,
+        "ranking": found,
     }
 
 

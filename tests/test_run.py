@@ -15,7 +15,7 @@ import pytest
 from absl import app, flags
 from absl.testing import flagsaver
 
-from experiments import cli, compare, run
+from experiments import cli, compare, models, results, run
 from hrnn_jax import metrics, model
 
 app.define_help_flags()  # else the first command would, and flagsaver take them back after it
@@ -72,7 +72,7 @@ def read_history(folder):
     return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("name", [*model.VARIANTS, "ppop", "item_knn"])
+@pytest.mark.parametrize("name", models.MODELS)
 def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     code, out, _ = command(f"--model={name}", "--seeds=3,1", "--cutoffs=1,5", "--output_dir=run")
     assert code == 0
@@ -89,6 +89,21 @@ def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
         assert entry["cases"] == len(mine) == 30 * 3
         for key, value in metrics.summarise(mine["rank"].to_numpy(), [1, 5]).items():
             assert entry[key] == pytest.approx(value)
+    recommended = pl.read_parquet("run/recommended.parquet")
+    assert recommended.columns == ["seed", "cutoff", "item", "times"]
+    assert (recommended["times"] > 0).all()
+    [items] = tmp_path.rglob("items.parquet")
+    support = pl.read_parquet(items)["support"].to_numpy()
+    for entry in found["per_seed"]:
+        for cutoff in (1, 5):
+            mine = recommended.filter(seed=entry["seed"], cutoff=cutoff)
+            times = mine["times"].to_numpy()
+            assert mine["item"].n_unique() == len(mine) == entry[f"coverage@{cutoff}"] * 20
+            assert entry[f"popularity@{cutoff}"] == pytest.approx(
+                np.average(support[mine["item"].to_numpy()], weights=times)
+            )
+            full = cutoff * entry["cases"]
+            assert times.sum() == full if neural else 0.5 * full < times.sum() <= full
     values = [entry["recall@5"] for entry in found["per_seed"]]
     assert found["mean"]["recall@5"] == pytest.approx(np.mean(values))
     if neural:
@@ -101,8 +116,10 @@ def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     assert (ranks["position"] >= 1).all()
     assert (ranks["history"] == 5).all()
     assert f"{found['mean']['recall@5']:.4f}" in out
+    assert "ndcg@5" in found["mean"]
+    assert "ndcg@5" not in out
     left = {path.name for path in pathlib.Path("run").iterdir()}
-    assert left >= {"flags", "recipe.json", "metrics.json", "ranks.parquet"}
+    assert left == set(results.FILES) - (set() if neural else {"checkpoint", "history.jsonl"})
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -138,6 +155,59 @@ def test_a_finished_run_is_reported_not_repeated(command):
     assert pathlib.Path("run/metrics.json").stat().st_mtime_ns == before
     command("--output_dir=run", "--resume", "--cutoffs=3")
     assert "recall@3" in read("run")["mean"]
+
+
+def test_a_run_that_ended_before_there_were_recommendations_is_ranked_again(command):
+    command("--output_dir=run")
+    path = pathlib.Path("run/recommended.parquet")
+    recommended = pl.read_parquet(path)
+    path.unlink()
+    code, out, _ = command("--output_dir=run", "--resume")
+    assert code == 0
+    assert "complete" not in out
+    assert "epoch" not in out
+    assert pl.read_parquet(path).equals(recommended)
+
+
+def test_a_run_that_stops_as_it_writes_has_not_ended(command, monkeypatch):
+    """... though it had, with other cutoffs: the files of the two do not belong together."""
+
+    def stop(*_):
+        raise OSError("no space left on device")
+
+    command("--output_dir=run")
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_recommended", stop)
+        assert_refused(command("--output_dir=run", "--resume", "--cutoffs=3"), "no space")
+    code, out, _ = command("--output_dir=run", "--resume")
+    assert code == 0
+    assert "complete" not in out
+
+
+RECIPES = {
+    "hrnn_init": {
+        "model": {
+            **{"name": "hrnn_init", "n_items": 20, "variant": "hrnn_init", "hidden_units": 8},
+            **{"layers": 1, "user_input": "full"},
+            **{"dropout_user": 0.0, "dropout_session": 0.0, "dropout_init": 0.0},
+        },
+        "training": {
+            **{"loss": "top1", "optimizer": "adagrad", "learning_rate": 0.1, "momentum": 0.0},
+            **{"batch_size": 10, "bptt_steps": 1, "feed_last_item": False, "chunk_steps": 256},
+        },
+    },
+    "item_knn": {"model": {"name": "item_knn", "neighbours": 300}},
+    "markov": {"model": {"name": "markov"}},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_is_that_of_the_runs_there_are(command, name):
+    """With a key more or less, or another default, none of them could be resumed."""
+    command(f"--model={name}", "--epochs=0", "--output_dir=run")
+    recipe = json.loads(pathlib.Path("run/recipe.json").read_text())
+    assert recipe.pop("data").startswith("events-")
+    assert recipe == RECIPES[name]
 
 
 def test_the_flags_file_replays_the_run(command):
