@@ -18,45 +18,53 @@ FILES = ("flags", "recipe.json", "checkpoint", "history.jsonl", RANKS, RECOMMEND
 IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper
 
 
-def open_folder(folder: pathlib.Path, recipe: Mapping[str, Any], *, resume: bool) -> None:
-    """Make a run folder for `recipe`, or go on in one.
+def open_folder(
+    folder: pathlib.Path,
+    recipe: Mapping[str, Any],
+    *,
+    resume: bool,
+    flag: str = "output_dir",
+    kind: str = "run",
+    files: Sequence[str] = FILES,
+) -> None:
+    """Make a run folder for `recipe`, or go on in one; `flag`, `kind` and `files` name another's.
 
     Raises InputError if the folder cannot be written, holds something else, or holds a run of
     another recipe, and if it holds one of this recipe that was not asked to be resumed.
     """
+    given = f"--{flag}={folder}"
     path = folder / "recipe.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _check_recipe(folder, json.loads(path.read_text()), recipe, resume=resume)
-        elif strange := sorted(p.name for p in folder.iterdir() if p.name not in FILES):
+            _check_recipe(given, kind, json.loads(path.read_text()), recipe, resume=resume)
+        elif strange := sorted(p.name for p in folder.iterdir() if p.name not in files):
             raise errors.InputError(
-                f"--output_dir={folder} holds {strange[0]}, which is no run's: "
-                "choose an empty folder"
+                f"{given} holds {strange[0]}, which is no {kind}'s: choose an empty folder"
             )
         write(path, json.dumps(recipe, indent=2) + "\n")
     except OSError as error:
         raise errors.InputError(
-            f"cannot write --output_dir={folder}: {error.strerror}; choose another folder"
+            f"cannot write {given}: {error.strerror}; choose another folder"
         ) from error
     except json.JSONDecodeError as error:
-        raise errors.InputError(f"{path} is damaged: remove {folder} and run again") from error
+        raise errors.InputError(f"{path} is damaged: remove {folder} and start again") from error
 
 
 def _check_recipe(
-    folder: pathlib.Path, found: Mapping[str, Any], recipe: Mapping[str, Any], *, resume: bool
+    given: str, kind: str, found: Mapping[str, Any], recipe: Mapping[str, Any], *, resume: bool
 ) -> None:
     flat = [_flatten(r) for r in (found, json.loads(json.dumps(recipe)))]
     differs = sorted(k for k in flat[0].keys() | flat[1].keys() if flat[0].get(k) != flat[1].get(k))
     if differs:
         name = differs[0]
         raise errors.InputError(
-            f"--output_dir={folder} holds a run of another recipe ({name}: {flat[0].get(name)} "
+            f"{given} holds a {kind} of another recipe ({name}: {flat[0].get(name)} "
             f"there, {flat[1].get(name)} here): choose another folder, or remove that one"
         )
     if not resume:
         raise errors.InputError(
-            f"--output_dir={folder} holds this run already: add --resume to go on with it, "
+            f"{given} holds this {kind} already: add --resume to go on with it, "
             "or choose another folder"
         )
 

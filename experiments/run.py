@@ -12,12 +12,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
-from experiments import cli, data, models, progress, results
-from hrnn_jax import baselines, checkpoint, errors, evaluation, metrics, model, ranking, training
+from experiments import cli, data, fit, models, progress, results
+from hrnn_jax import checkpoint, errors, evaluation, metrics, model, ranking, training
 from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
 
@@ -148,31 +147,21 @@ def _train(
     run.history[:] = [
         entry for entry in run.history if entry["seed"] not in seeds or entry["epoch"] <= begin
     ]
-    stacked = len(seeds) > 1
-    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states) if stacked else states[0]
+    state = fit.stack(states)
     log = run.log.train
-    label = f"seed{'s' if stacked else ''} {','.join(map(str, seeds))}"
+    label = f"seed{'s' if len(seeds) > 1 else ''} {','.join(map(str, seeds))}"
     for epoch in range(begin, FLAGS.epochs):
-        started = time.perf_counter()
-        schedules = [
-            training.schedule(log, FLAGS.model, config, seed=seed, epoch=epoch) for seed in seeds
-        ]
-        events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
         title = f"{label} epoch {epoch + 1}/{FLAGS.epochs}"
-        with progress.bar(title, events, "events") as advance:
-            state, losses = training.run_epoch(
-                state,
-                schedules,
-                seeds=seeds,
-                epoch=epoch,
-                model_config=model_config,
-                config=config,
-                on_chunk=lambda n, loss: advance(n, loss=f"{loss:.4f}"),
-            )
-        seconds = time.perf_counter() - started
-        states = [state]
-        if stacked:
-            states = [jax.tree.map(lambda a, i=i: a[i], state) for i in range(len(seeds))]
+        state, losses, events, seconds = fit.epoch(
+            state,
+            log,
+            title=title,
+            seeds=seeds,
+            epoch=epoch,
+            model_config=model_config,
+            config=config,
+        )
+        states = fit.unstack(state, len(seeds))
         for seed, seed_state, loss in zip(seeds, states, losses, strict=True):
             checkpoint.save(_checkpoints(run, seed), seed_state, epochs=epoch + 1)
             run.history.append(
@@ -219,20 +208,7 @@ def _evaluate(
 
 def _baseline(run: Run) -> dict[str, Any]:
     started = time.perf_counter()
-    how: Mapping[str, Any] = {
-        "ties": FLAGS.ties,
-        "candidates": run.candidates,
-        "cutoffs": run.cutoffs,
-    }
-    match FLAGS.model:
-        case "ppop":
-            found = baselines.ppop(run.log, **how)
-        case "item_knn":
-            found = baselines.item_knn(run.log, neighbours=models.neighbours(), **how)
-        case "markov":
-            found = baselines.markov(run.log, **how)
-        case "sr":
-            found = baselines.sequential_rules(run.log, **how)
+    found = fit.count(run.log, candidates=run.candidates, cutoffs=run.cutoffs)
     return _figures(run, 0, found, time.perf_counter() - started) | {
         "train_seconds": None,  # counting and ranking are one
         "train_events_per_second": None,
