@@ -41,7 +41,7 @@ def prepare(source: events.Source, recipe: sessions.Recipe, root: pathlib.Path) 
     digest = _digest(source.path)
     fingerprint = _fingerprint(source, recipe, digest)
     folder = root / f"{source.name}-{fingerprint[:12]}"
-    if all((folder / name).exists() for name in (EVENTS, ITEMS, USERS, META)):
+    if _is_complete(folder):
         return folder
     read = events.read(source)
     raw_ids = read.raw_ids
@@ -57,13 +57,22 @@ def prepare(source: events.Source, recipe: sessions.Recipe, root: pathlib.Path) 
             for name, table in tables.items():
                 table.write_parquet(beside / name)
             (beside / META).write_text(json.dumps(meta, indent=2) + "\n")
-            shutil.rmtree(folder, ignore_errors=True)  # an incomplete one
-            os.replace(beside, folder)
+            try:
+                os.replace(beside, folder)
+            except OSError:  # it is there
+                if not _is_complete(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.replace(beside, folder)
+                # Else another process was faster, and may be reading it.
     except OSError as error:
         raise errors.InputError(
             f"{root}: cannot be written ({error.strerror}); give another --prepared_dir"
         ) from error
     return folder
+
+
+def _is_complete(folder: pathlib.Path) -> bool:
+    return all((folder / name).exists() for name in (EVENTS, ITEMS, USERS, META))
 
 
 def load(folder: pathlib.Path) -> log_lib.EventLog:

@@ -141,6 +141,21 @@ def test_an_incomplete_folder_is_prepared_again(tmp_path):
     assert prepared.load(folder).item.tolist() == whole.item.tolist()
 
 
+def test_of_two_processes_the_slower_leaves_the_folder_alone(tmp_path, monkeypatch):
+    """The faster one may be reading it: it prepares the log while the slower one reads it."""
+    log, read, found = source(tmp_path), events.read, []
+
+    def slow_read(given):
+        monkeypatch.setattr(events, "read", read)
+        found.append(prepared.prepare(log, RECIPE, tmp_path / "prepared").stat().st_ino)
+        return read(given)
+
+    monkeypatch.setattr(events, "read", slow_read)
+    folder = prepared.prepare(log, RECIPE, tmp_path / "prepared")
+    assert found == [folder.stat().st_ino]
+    assert list((tmp_path / "prepared").iterdir()) == [folder]
+
+
 def test_nothing_is_left_of_a_refused_log(tmp_path):
     root = tmp_path / "prepared"
     given = source(tmp_path, LOG.with_columns(item_id=pl.lit(None, pl.Int64)))
