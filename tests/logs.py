@@ -1,6 +1,9 @@
 """Small made event logs."""
 
+import pathlib
+
 import numpy as np
+import polars as pl
 
 from hrnn_jax import log as log_lib
 
@@ -44,3 +47,16 @@ def random(
         ],
         n_items=n_items,
     )
+
+
+def write(path: pathlib.Path) -> pathlib.Path:
+    """Write a raw log of 30 users with a session on each of 6 days, items in steps of 1 or 2."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(30):
+        for session in range(6):
+            items = (rng.integers(20) + np.cumsum(rng.integers(1, 3, 4))) % 20
+            start = 1_600_000_000 + 86_400 * session + user
+            rows += [(f"u{user}", f"i{item}", start + 60 * n) for n, item in enumerate(items)]
+    pl.DataFrame(rows, schema=["user_id", "item_id", "ts"], orient="row").write_csv(path)
+    return path

@@ -17,6 +17,7 @@ from absl.testing import flagsaver
 
 from experiments import cli, compare, models, results, run
 from hrnn_jax import metrics, model
+from tests import logs
 
 app.define_help_flags()  # else the first command would, and flagsaver take them back after it
 SMALL = ("--min_support=1", "--hidden_units=8", "--batch_size=10", "--epochs=2")
@@ -24,17 +25,7 @@ SMALL = ("--min_support=1", "--hidden_units=8", "--batch_size=10", "--epochs=2")
 
 @pytest.fixture(scope="module")
 def log_file(tmp_path_factory):
-    """A log of 30 users with 6 sessions each, items in steps of one or two."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for user in range(30):
-        for session in range(6):
-            items = (rng.integers(20) + np.cumsum(rng.integers(1, 3, 4))) % 20
-            start = 1_600_000_000 + 86_400 * session + user
-            rows += [(f"u{user}", f"i{item}", start + 60 * n) for n, item in enumerate(items)]
-    path = tmp_path_factory.mktemp("logs") / "log.csv"
-    pl.DataFrame(rows, schema=["user_id", "item_id", "ts"], orient="row").write_csv(path)
-    return path
+    return logs.write(tmp_path_factory.mktemp("logs") / "log.csv")
 
 
 @pytest.fixture

@@ -1,0 +1,77 @@
+"""What tune searches: a row per model, a flag and where its values are drawn from.
+
+The paper tuned "the hyper-parameters of each model (baselines included) on the validation set
+using random search" (Section 4.2) and names no ranges: these hold all of Table 2, with room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna import distributions
+
+from hrnn_jax import errors
+
+Space = dict[str, distributions.BaseDistribution]  # by flag
+
+TENTHS = distributions.CategoricalDistribution((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
+TRAINING: Space = {
+    "learning_rate": distributions.FloatDistribution(0.01, 0.3, log=True),
+    "momentum": TENTHS,
+    "batch_size": distributions.CategoricalDistribution((25, 50, 100, 200)),
+    "dropout_session": TENTHS,
+}
+PERSONAL: Space = {"dropout_user": TENTHS, "dropout_init": TENTHS}
+BY_MODEL: dict[str, Space] = {
+    "rnn": TRAINING,
+    "rnn_concat": TRAINING,
+    "hrnn_init": TRAINING | PERSONAL,
+    "hrnn_all": TRAINING | PERSONAL,
+    # Cuts the end of the list only: a metric at an N below it does not move.
+    "item_knn": {"neighbours": distributions.IntDistribution(10, 1000, log=True)},
+}
+
+
+def of(model: str, fixed: Sequence[str]) -> Space:
+    """Return what to search for a model, less the flags that are `fixed`.
+
+    Raises InputError if that is nothing, or if a fixed flag is not one of those searched.
+    """
+    if model not in BY_MODEL:
+        raise errors.InputError(
+            f"--model={model} has nothing to tune: take one of {', '.join(BY_MODEL)}"
+        )
+    whole = BY_MODEL[model]
+    if strange := sorted(set(fixed) - whole.keys()):
+        raise errors.InputError(
+            f"--fix={','.join(fixed)}: {strange[0]} is not searched for --model={model}; what is: "
+            f"{', '.join(whole)}"
+        )
+    space = {name: values for name, values in whole.items() if name not in fixed}
+    if not space:
+        raise errors.InputError(f"--fix={','.join(fixed)} leaves nothing to tune: fix less")
+    return space
+
+
+def ends(values: distributions.BaseDistribution) -> tuple[float, ...]:
+    """Return the values that bound the others, or all where they are few."""
+    if isinstance(values, distributions.CategoricalDistribution):
+        return values.choices
+    return values.low, values.high
+
+
+def describe(values: distributions.BaseDistribution) -> str:
+    """Say in a few words where values are drawn from."""
+    if isinstance(values, distributions.CategoricalDistribution):
+        return f"one of {', '.join(map(str, values.choices))}"
+    kind = "whole numbers " if isinstance(values, distributions.IntDistribution) else ""
+    return f"{kind}{values.low} to {values.high}{', log-uniform' if values.log else ''}"
+
+
+def table() -> str:
+    """Describe all of it, models that are searched alike together."""
+    alike: dict[str, list[str]] = {}
+    for model, space in BY_MODEL.items():
+        rows = "\n".join(f"  {name:<16} {describe(values)}" for name, values in space.items())
+        alike.setdefault(rows, []).append(model)
+    return "\n".join(f"{', '.join(models)}\n{rows}" for rows, models in alike.items())

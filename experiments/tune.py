@@ -1,0 +1,318 @@
+"""Search a model's hyper-parameters on the validation split, as in Section 4.2.
+
+python -m experiments.tune --flagfile=video.flags --trials=50
+
+Each trial draws values for the flags below, whatever they are given (but see --fix), and trains on
+all sessions of a user but the last two; the last but one is what it is measured on. The last ones,
+the test sessions, are never read. All other flags mean what they mean to experiments.run.
+
+Start the command several times to search in several processes; the same command goes on with a
+study after ctrl-C or a crash. The best trial so far is in <study_dir>/best.flags, for
+python -m experiments.run --flagfile=<study_dir>/best.flags, and every trial in trials.csv.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shlex
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from experiments import cli, data, fit, models, progress
+from hrnn_jax import errors, evaluation, metrics, model, ranking, training
+from hrnn_jax import log as log_lib
+from hrnn_jax.preprocess import prepared
+
+try:
+    from optuna import TrialPruned
+    from optuna.trial import FrozenTrial, Trial
+
+    from experiments import space, study
+except ModuleNotFoundError as error:
+    if error.name != "optuna":
+        raise
+    cli.fail(errors.InputError("experiments.tune needs Optuna: pip install 'hrnn_jax[tune]'"))
+
+__doc__ += f"\nWhat is searched, by --model:\n\n{space.table()}\n"  # for --help
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "study_dir", None, "The study's folder; out/tune/<data set>/<model> if none is given."
+)
+flags.DEFINE_integer(
+    "trials",
+    50,
+    "Trials of the whole study, by all its processes; pruned and diverged ones count.",
+    lower_bound=1,
+)
+flags.DEFINE_string(
+    "objective",
+    "recall@5",
+    "The metric to maximise on the validation split, with the length N of the list: recall@N, "
+    "mrr@N and so on.",
+)
+flags.DEFINE_list(
+    "fix", [], "Hyper-parameters that are not searched but taken from their flags, as in momentum."
+)
+flags.DEFINE_enum("sampler", "random", study.SAMPLERS, "How a trial's values are drawn.")
+flags.DEFINE_enum(
+    "pruner",
+    "median",
+    study.PRUNERS,
+    f"Whether a trial ends early, from epoch {study.FIRST_PRUNED} on, that has at best been worse "
+    "than the median of the others after as many epochs.",
+)
+flags.DEFINE_integer(
+    "startup_trials",
+    5,
+    "Complete trials before any is pruned, and before tpe draws by their values.",
+    lower_bound=1,
+)
+# Flags of a run that do not matter to what a trial measures.
+IMMATERIAL = ("cutoffs", "seeds_at_once")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What all trials measure."""
+
+    log: log_lib.EventLog
+    seeds: list[int]
+    candidates: np.ndarray | None
+    cutoff: int  # N of --objective
+
+
+def main() -> None:
+    searched = space.of(FLAGS.model, FLAGS.fix)
+    seeds, cutoff = models.seeds(), _cutoff()  # what is wrong with them is said at once
+    _check(searched)
+    FLAGS.split = "validation"
+    prepared_folder = data.prepare()
+    log = prepared.load(prepared_folder)
+    if len(log.cases) == 0:
+        raise errors.InputError(
+            "no validation case is left: no validation session has two items that were trained on"
+        )
+    name = prepared.load_meta(prepared_folder)["name"]
+    folder = pathlib.Path(FLAGS.study_dir or f"out/tune/{name}/{FLAGS.model}")
+    print(
+        f"{models.NAMES[FLAGS.model]} on {data.title()}, tuned for {FLAGS.objective} on "
+        f"{len(log.cases):,} validation cases, in {folder}",
+        flush=True,
+    )
+    task = Task(
+        log=log,
+        seeds=seeds,
+        candidates=models.candidates(np.bincount(log.train.item, minlength=log.n_items)),
+        cutoff=cutoff,
+    )
+    with study.Study(
+        folder,
+        {
+            "data": prepared_folder.name,
+            "model": FLAGS.model,
+            "objective": FLAGS.objective,
+            "searched": {name: space.describe(values) for name, values in searched.items()},
+            "settings": {
+                flag.name: flag.value
+                for flag in _flags("models")
+                if flag.name not in (*searched, *IMMATERIAL, "model")
+            },
+        },
+        searched=searched,
+        sampler=FLAGS.sampler,
+        pruner=FLAGS.pruner,
+        startup_trials=FLAGS.startup_trials,
+        best_flags=lambda best: _best_flags(best, searched),
+    ) as shared:
+        while trial := shared.begin(FLAGS.trials):
+            _run(shared, trial, task)
+        _report(shared)
+
+
+def _check(searched: space.Space) -> None:
+    """Raise InputError where the flags leave nothing to tune, or do not go with what is drawn."""
+    if FLAGS.split == "test":
+        raise errors.InputError(
+            "--split=test: trials are measured on the validation split, so that the test sessions "
+            "stay unseen; drop it"
+        )
+    if FLAGS.model not in model.VARIANTS:
+        return
+    if FLAGS.epochs == 0:
+        raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
+    for name, values in searched.items():
+        for value in space.ends(values):
+            _set(name, value)
+            try:
+                models.training_config()
+            except errors.InputError as error:
+                raise errors.InputError(f"{error}; or leave it alone with --fix={name}") from error
+
+
+def _cutoff() -> int:
+    """Return N of --objective. Raises InputError if it is not a metric at an N."""
+    text = FLAGS.objective.partition("@")[2]
+    cutoff = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= cutoff < 2**31 or FLAGS.objective not in metrics.summarise(np.ones(1), [cutoff]):
+        known = ", ".join(metrics.summarise(np.ones(1), [5]))
+        raise errors.InputError(
+            f"--objective={FLAGS.objective}: give one of {known}, or another N from 1"
+        )
+    return cutoff
+
+
+def _run(shared: study.Study, trial: Trial, task: Task) -> None:
+    """Run a trial to its end, whatever that is, and say so in a line."""
+    for name, value in trial.params.items():
+        _set(name, value)
+    started = time.perf_counter()
+    value, facts = None, {}
+    try:
+        if FLAGS.model in model.VARIANTS:
+            value = _train(trial, task)
+        else:
+            found = fit.count(task.log, candidates=task.candidates, cutoffs=[task.cutoff])
+            value = _measure(found, task)
+        outcome = f"{FLAGS.objective} {value:.4f}"
+    except TrialPruned as pruned:
+        outcome = f"pruned, {pruned}"
+    except errors.DivergedError as error:
+        outcome = facts["diverged"] = str(error)
+    seconds = time.perf_counter() - started
+    shared.end(trial, value, seconds=seconds, **facts)
+    training.compiled.cache_clear()  # programs for these values; hundreds of trials add up
+    drawn = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
+    rate = trial.user_attrs.get("events_per_second")
+    best, counts = shared.best(), shared.counts()
+    left = max(0, FLAGS.trials - counts.done)
+    ahead = left * counts.seconds / (1 + counts.running)
+    print(
+        f"trial {trial.number}  {outcome}  {drawn}  "
+        + (f"{rate:,.0f} events/s  " if rate else "")
+        + f"{seconds:.1f} s"
+        + (f"  best {best.value:.4f} (trial {best.number})" if best else "")
+        + (f"  {left} left, {ahead:,.0f} s" if left else ""),
+        flush=True,
+    )
+
+
+def _train(trial: Trial, task: Task) -> float:
+    """Train all seeds, measured after every epoch; return their mean after the last.
+
+    Raises TrialPruned where the pruner finds that the others did better.
+    """
+    model_config = models.model_config(task.log.n_items)
+    config = models.training_config()
+    groups = [
+        task.seeds[i : i + FLAGS.seeds_at_once]
+        for i in range(0, len(task.seeds), FLAGS.seeds_at_once)
+    ]
+    states = [
+        fit.stack([training.init(seed, model_config, config) for seed in group]) for group in groups
+    ]
+    log, events, seconds, value = task.log.train, 0, 0.0, 0.0
+    for epoch in range(FLAGS.epochs):
+        values = []
+        for i, group in enumerate(groups):
+            of = f"{','.join(map(str, group))} epoch {epoch + 1}/{FLAGS.epochs}"
+            title = f"trial {trial.number} seed {of}"
+            done = fit.epoch(
+                states[i],
+                log,
+                title=title,
+                seeds=group,
+                epoch=epoch,
+                model_config=model_config,
+                config=config,
+            )
+            states[i], events, seconds = done.state, events + done.events, seconds + done.seconds
+            for state in fit.unstack(done.state, len(group)):
+                values.append(_measure(_rank(state, model_config, task, title), task))
+        value = float(np.mean(values))
+        trial.set_user_attr("events_per_second", events / seconds)
+        trial.report(value, epoch + 1)
+        if epoch + 1 < FLAGS.epochs and trial.should_prune():
+            raise TrialPruned(f"{FLAGS.objective} {value:.4f} after epoch {epoch + 1}")
+    return value
+
+
+def _rank(
+    state: training.TrainState, model_config: model.Config, task: Task, title: str
+) -> ranking.Ranking:
+    """Rank the validation cases."""
+    # Nothing is dropped in evaluation: without these, all trials share what is compiled.
+    undropped = dataclasses.replace(
+        model_config, dropout_user=0.0, dropout_session=0.0, dropout_init=0.0
+    )
+    with progress.bar(f"{title} validation", len(task.log.cases), "cases") as advance:
+        return evaluation.rank(
+            state.params,
+            task.log,
+            model_config=undropped,
+            config=models.evaluation_config(),
+            cutoffs=[task.cutoff],
+            candidates=task.candidates,
+            on_cases=advance,
+        )
+
+
+def _measure(found: ranking.Ranking, task: Task) -> float:
+    return metrics.summarise(found.rank, [task.cutoff])[FLAGS.objective]
+
+
+def _report(shared: study.Study) -> None:
+    best, counts = shared.best(), shared.counts()
+    print(f"\n{counts.done} trials are done", end="")
+    print(f", {counts.running} run in other processes" if counts.running else "")
+    if best is None:
+        if counts.running == 0:
+            raise errors.DivergedError(
+                f"all {counts.done} trials diverged: see {shared.folder}/trials.csv, and take a "
+                "lower learning rate with --fix=learning_rate"
+            )
+        return
+    drawn = " ".join(f"--{name}={_short(value)}" for name, value in best.params.items())
+    print(f"best is trial {best.number}, {FLAGS.objective} {best.value:.4f}: {drawn}")
+    print(f"python -m experiments.run --flagfile={shared.folder}/best.flags")
+
+
+def _best_flags(best: FrozenTrial, searched: space.Space) -> str:
+    """Write the flag file of a trial: the flags that were given, and those that were drawn."""
+    command = shlex.join(["python", "-m", "experiments.tune", *sys.argv[1:]])
+    drawn = {name: best.params[name] for name in searched}
+    lines = [
+        f"# {models.NAMES[FLAGS.model]} on {data.title()}: {FLAGS.objective} {best.value:.4f} on "
+        f"the validation split (trial {best.number}).",
+        f"# {' '.join(command.split())}",
+    ]
+    for module in ("data", "models"):
+        lines += [
+            flag.serialize()
+            for flag in _flags(module)
+            if not flag.using_default_value and flag.name not in (*drawn, "split", "model")
+        ]
+    lines += [f"--model={FLAGS.model}", *(f"--{name}={value}" for name, value in drawn.items())]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _flags(module: str) -> list[flags.Flag]:
+    """Return the flags that a module of experiments defines."""
+    return FLAGS.flags_by_module_dict()[f"experiments.{module}"]
+
+
+def _set(name: str, value: Any) -> None:
+    FLAGS[name].parse(str(value))  # in text, as it will stand in best.flags
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    cli.run(main, hint=": the same command goes on with the study")
