@@ -151,9 +151,14 @@ def write_recommended(
 
 
 def write_metrics(
-    folder: pathlib.Path, about: Mapping[str, Any], per_seed: Sequence[Mapping[str, Any]]
+    folder: pathlib.Path,
+    about: Mapping[str, Any],
+    per_seed: Sequence[Mapping[str, Any]],
+    made: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write metrics.json: about the run, each seed's figures, their mean and std over seeds.
+
+    made: with what code and where, see provenance.py.
 
     The standard deviation is the sample's (n - 1); null for a single seed.
     """
@@ -164,6 +169,7 @@ def write_metrics(
         "mean": {name: float(v.mean()) for name, v in values.items()},
         "std": {name: float(v.std(ddof=1)) if len(v) > 1 else None for name, v in values.items()},
         "per_seed": per_seed,
+        "made": made,
     }
     write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     return metrics

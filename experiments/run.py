@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli, data, fit, models, progress, results
+from experiments import cli, data, fit, models, progress, provenance, results
 from hrnn_jax import checkpoint, errors, evaluation, metrics, model, ranking, training
 from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
@@ -101,7 +101,7 @@ def main() -> None:
     (folder / results.METRICS).unlink(missing_ok=True)
     results.write_ranks(folder, log, {seed: found.rank for seed, found in rankings.items()})
     results.write_recommended(folder, cutoffs, {s: found.shown for s, found in rankings.items()})
-    _report(folder, results.write_metrics(folder, about, per_seed))
+    _report(folder, results.write_metrics(folder, about, per_seed, provenance.made()))
 
 
 def _neural(

@@ -106,7 +106,7 @@ def test_a_reproduction_from_first_to_last(reproduced):
     assert "6 of 10 runs were done before" in out
     assert len(made()) == 14 + 4
     rates = read("hyper").filter(key="learning_rate").select("row", "value").unique()
-    assert set(rates.rows()) == {("rnn_small", 0.05), ("hrnn_init_small", 0.1)}
+    assert set(rates.rows()) == {("rnn_small", "0.05"), ("hrnn_init_small", "0.1")}
 
 
 def test_a_failed_run_stops_no_other_and_is_reported(reproduced):

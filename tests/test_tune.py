@@ -80,7 +80,7 @@ def script(monkeypatch, values):
 
     measured = []
     monkeypatch.setattr(fit, "epoch", epoch)
-    monkeypatch.setattr(tune, "_ranks", lambda *_: None)
+    monkeypatch.setattr(tune, "_rank", lambda *_: None)
     monkeypatch.setattr(tune, "_measure", lambda *_: measured[-1])
 
 
@@ -113,7 +113,7 @@ def test_a_trial_is_the_mean_of_its_seeds(command, monkeypatch):
         return fit.Epoch(state, np.zeros(len(seeds)), events=10, seconds=1.0)
 
     monkeypatch.setattr(fit, "epoch", epoch)
-    monkeypatch.setattr(tune, "_ranks", lambda *_: None)
+    monkeypatch.setattr(tune, "_rank", lambda *_: None)
     monkeypatch.setattr(tune, "_measure", lambda *_: next(values))
     command("--trials=1", "--epochs=1", "--seeds=3,4,5", "--seeds_at_once=2")
     assert groups == [[3, 4], [5]]
