@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 
 from experiments import models, progress
-from hrnn_jax import baselines, model, ranking, training
+from hrnn_jax import baselines, model, ranking, session_knn, training
 from hrnn_jax import log as log_lib
 
 FLAGS = flags.FLAGS
@@ -84,4 +84,6 @@ def count(
             return baselines.markov(log, **how)
         case "sr":
             return baselines.sequential_rules(log, **how)
+        case "vsknn" | "vsknn_br":
+            return session_knn.vsknn(log, models.session_knn_config(), **how)
     raise ValueError(f"{FLAGS.model} does not count")

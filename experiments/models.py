@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from absl import flags
 
-from hrnn_jax import errors, evaluation, losses, model, optimizer, ranking, training
+from hrnn_jax import errors, evaluation, losses, model, optimizer, ranking, session_knn, training
 
-BASELINES = ("ppop", "item_knn", "markov", "sr")
+BASELINES = ("ppop", "item_knn", "markov", "sr", "vsknn", "vsknn_br")
 MODELS = (*model.VARIANTS, *BASELINES)
 NAMES = {
     "rnn": "RNN",
@@ -18,12 +18,18 @@ NAMES = {
     "item_knn": "Item-KNN",
     "markov": "Markov",
     "sr": "SR",
+    "vsknn": "V-SKNN",
+    "vsknn_br": "V-SKNN_BR",
 }
-NEIGHBOURS = {"item_knn": 300}  # of the models that have any, unless --neighbours says otherwise
+# Of the models that have any, unless --neighbours says otherwise.
+NEIGHBOURS = {"item_knn": 300, "vsknn": 100, "vsknn_br": 100}
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
-    "model", "hrnn_init", MODELS, "Which model to run: those of Section 4.2, markov or sr."
+    "model",
+    "hrnn_init",
+    MODELS,
+    "Which model to run: those of Section 4.2, markov, sr, vsknn or vsknn_br.",
 )
 flags.DEFINE_integer(
     "hidden_units", 100, "Units of each GRU, 100 for small and 500 for large.", lower_bound=1
@@ -68,8 +74,27 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "neighbours",
     None,
-    "Similar items that Item-KNN keeps of each item; 300 by default.",
+    "Similar items that Item-KNN keeps of each item, 300 by default; similar sessions whose items "
+    "V-SKNN and V-SKNN_BR score, 100 by default.",
     lower_bound=1,
+)
+flags.DEFINE_integer(
+    "sample_size",
+    1000,
+    "Most recent sessions with a shared item that V-SKNN and V-SKNN_BR choose neighbours from.",
+    lower_bound=1,
+)
+flags.DEFINE_float(
+    "boost",
+    0.5,
+    "By how much of itself the similarity of the user's own sessions grows in V-SKNN_BR.",
+    lower_bound=0.0,
+)
+flags.DEFINE_float(
+    "remind_weight",
+    0.5,
+    "What V-SKNN_BR adds at most for the user's last six sessions, in parts of the largest score.",
+    lower_bound=0.0,
 )
 flags.DEFINE_list("cutoffs", ["5"], "Lengths N of the recommendation lists to measure.")
 flags.DEFINE_enum(
@@ -128,6 +153,14 @@ def evaluation_config() -> evaluation.Config:
 def neighbours() -> int:
     """Return --neighbours, or what the model has by default: it must be in `NEIGHBOURS`."""
     return NEIGHBOURS[FLAGS.model] if FLAGS.neighbours is None else FLAGS.neighbours
+
+
+def session_knn_config() -> session_knn.Config:
+    """Return the session-kNN that the flags describe; V-SKNN does not know the user."""
+    personal = {}
+    if FLAGS.model == "vsknn_br":
+        personal = {"boost": FLAGS.boost, "remind_weight": FLAGS.remind_weight}
+    return session_knn.Config(neighbours=neighbours(), sample_size=FLAGS.sample_size, **personal)
 
 
 def seeds() -> list[int]:

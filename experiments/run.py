@@ -55,8 +55,10 @@ def main() -> None:
         model_config = models.model_config(log.n_items)
         recipe["model"] |= dataclasses.asdict(model_config)
         recipe["training"] = dataclasses.asdict(training_config)
-    elif FLAGS.model in models.NEIGHBOURS:
+    elif FLAGS.model == "item_knn":
         recipe["model"]["neighbours"] = models.neighbours()
+    elif FLAGS.model in ("vsknn", "vsknn_br"):
+        recipe["model"] |= dataclasses.asdict(models.session_knn_config())
     asked = {
         "seeds": seeds if neural else [0],
         "epochs": FLAGS.epochs if neural else 0,

@@ -279,6 +279,21 @@ def test_a_diverged_run_stops_and_keeps_the_last_checkpoint(command):
     assert not pathlib.Path("run/metrics.json").exists()
 
 
+def test_the_recipe_holds_what_a_session_knn_looks_at(command):
+    given = ("--sample_size=50", "--boost=2", "--remind_weight=3")
+    ranks = {}
+    for name in ("vsknn", "vsknn_br"):
+        command(f"--model={name}", *given, "--output_dir=run/" + name)
+        ranks[name] = pl.read_parquet(f"run/{name}/ranks.parquet")["rank"]
+        found = json.loads(pathlib.Path("run", name, "recipe.json").read_text())["model"]
+        own = {"boost": 2, "remind_weight": 3} if name == "vsknn_br" else {}
+        plain = {"neighbours": 100, "boost": 0, "remind_weight": 0, "remind_sessions": 6}
+        assert found == {"name": name, "sample_size": 50, **plain, **own}
+    assert (ranks["vsknn"] != ranks["vsknn_br"]).any()
+    command("--model=vsknn_br", *given, "--neighbours=2", "--output_dir=few")
+    assert (pl.read_parquet("few/ranks.parquet")["rank"] != ranks["vsknn_br"]).any()
+
+
 def test_compare_prints_runs_side_by_side_and_refuses_other_data(command, capfd):
     command("--model=ppop", "--output_dir=ppop")
     command("--model=item_knn", "--output_dir=item_knn")
