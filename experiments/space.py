@@ -21,6 +21,11 @@ TRAINING: Space = {
     "batch_size": distributions.CategoricalDistribution((25, 50, 100, 200)),
     "dropout_session": TENTHS,
 }
+NEIGHBOURS: Space = {"neighbours": distributions.IntDistribution(10, 1000, log=True)}
+SESSION_KNN: Space = {
+    **NEIGHBOURS,
+    "sample_size": distributions.IntDistribution(500, 5000, log=True),
+}
 PERSONAL: Space = {"dropout_user": TENTHS, "dropout_init": TENTHS}
 BY_MODEL: dict[str, Space] = {
     "rnn": TRAINING,
@@ -28,7 +33,13 @@ BY_MODEL: dict[str, Space] = {
     "hrnn_init": TRAINING | PERSONAL,
     "hrnn_all": TRAINING | PERSONAL,
     # Cuts the end of the list only: a metric at an N below it does not move.
-    "item_knn": {"neighbours": distributions.IntDistribution(10, 1000, log=True)},
+    "item_knn": NEIGHBOURS,
+    "vsknn": SESSION_KNN,
+    "vsknn_br": {
+        **SESSION_KNN,
+        "boost": distributions.FloatDistribution(0.0, 4.0),
+        "remind_weight": distributions.FloatDistribution(0.0, 4.0),
+    },
 }
 
 
