@@ -216,8 +216,19 @@ def test_scores_are_the_same_bits_for_a_case_alone():
 
 
 def test_costs_bound_the_entries_of_each_case():
-    score, costs = session_knn.scorer(long_log(), LONG)
-    assert np.all(np.diff(score(slice(0, len(costs))).indptr) <= costs)
+    # One neighbour brings 51 items, the reminder 40 others.
+    few = logs.of([[[*range(51)], [0]], [[*range(60, 100)], [0, 1]]], n_items=100)
+    for log, config in ((few, session_knn.Config(neighbours=1)), (long_log(), LONG)):
+        config = dataclasses.replace(config, remind_weight=0.5)
+        score, costs = session_knn.scorer(log, config)
+        entries = np.diff(score(slice(0, len(costs))).indptr)
+        assert np.all(entries <= costs)
+
+
+def test_an_item_that_repeats_looks_at_its_sessions_once():
+    log = logs.of([*[[[0, 1], [5]]] * 30, [[0, 0, 0, 0]]])
+    _, costs = session_knn.scorer(log, session_knn.Config())
+    assert np.diff(costs).tolist() == [1, 1]  # an event more to read
 
 
 def test_equal_scores_are_equal_numbers():
@@ -228,6 +239,12 @@ def test_equal_scores_are_equal_numbers():
     assert sum([1 / 7] * 7) != 4 / 4
     scores = last_scores(log, session_knn.Config())
     assert scores[7] == scores[8] > 0
+
+
+def test_scores_have_many_bits_left():
+    # One session at step 1; the ages 1 to 6 share 60, 30, 20, 15, 12 and 10 parts of 147.
+    score, _ = session_knn.scorer(logs.of([[[0, 1], [0, 1]]]), session_knn.Config())
+    assert score(slice(0, 1)).toarray().tolist() == [[session_knn.UNIT * 147] * 2]
 
 
 def test_memory_does_not_grow_with_cases_times_items():
