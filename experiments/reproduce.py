@@ -49,7 +49,7 @@ flags.DEFINE_spaceseplist(
     "'video' or 'xing' (the paper's) or a flag file.",
 )
 flags.DEFINE_float(
-    "scale", 0.25, "The users of Table 5's simulated log as a share, above 0, of VIDEOXXL's 810k."
+    "scale", 0.15, "The users of Table 5's simulated log as a share, above 0, of VIDEOXXL's 810k."
 )
 flags.DEFINE_integer(
     "jobs",

@@ -256,7 +256,10 @@ def hyper_table(runs: Sequence[plan.Run]) -> pl.DataFrame:
         settings = {key: value for part in SETTINGS for key, value in recipe.get(part, {}).items()}
         if run.row.size:
             settings["epochs"] = results.read_metrics(run.folder)["epochs"]
-        for key in settings.keys() - {"name", "variant", "n_items", "chunk_steps"}:
+        unused = {"name", "variant", "n_items", "chunk_steps"}
+        if run.row.model != "hrnn_all":
+            unused.add("user_input")
+        for key in settings.keys() - unused:
             found[run.column.key, run.row.key, key] = str(settings[key])
     return _frame(("column", "row", "key", "value"), [(*k, v) for k, v in sorted(found.items())])
 
