@@ -11,10 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from experiments import paper
+from experiments import paper, plan
 from hrnn_jax import errors
 
-BEYOND = {"markov": "Markov", "sr": "SR", "vsknn": "V-SKNN", "vsknn_br": "V-SKNN_BR"}
 # In the order of Table 3, and what the paper has not after it.
 SECTIONS = {
     "baselines": paper.BASELINES,
@@ -22,7 +21,7 @@ SECTIONS = {
         size: {f"{model}_{size}": name for model, name in paper.NETWORKS.items()}
         for size in paper.SIZES
     },
-    "beyond the paper": BEYOND,
+    "beyond the paper": plan.BEYOND,
 }
 NETWORKS = tuple(row for size in paper.SIZES for row in SECTIONS[size])
 NAMES = {
@@ -34,7 +33,6 @@ GROUPS = {
     "history": {"short": "short (≤ 6)", "long": "long (> 6)"},
     "position": {"1-2": "2nd", "3-4": "3rd-4th", "5+": "5th on"},
 }
-LARGE_SCALE = "videoxxl"  # the column of Table 5, which stands in no other
 
 # File -> what tells its lines apart, and its other columns.
 _TEXT, _WHOLE, _REAL = pl.String, pl.Int64, pl.Float64

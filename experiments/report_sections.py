@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 
-from experiments import document, findings, paper, report_figures, report_tables
+from experiments import document, findings, paper, plan, report_figures, report_tables
 from experiments.findings import Column, Findings
 from hrnn_jax.preprocess import describe
 
@@ -30,8 +30,8 @@ MARKS = (
 
 def compose(found: Findings) -> list[document.Block]:
     """Put the report together, in the paper's order."""
-    columns = [c for c in found.columns.values() if c.key != findings.LARGE_SCALE]
-    large = [c for c in found.columns.values() if c.key == findings.LARGE_SCALE]
+    columns = [c for c in found.columns.values() if c.key != plan.XXL]
+    large = [c for c in found.columns.values() if c.key == plan.XXL]
     return [
         *_head(found),
         document.Heading("Data"),
@@ -126,7 +126,7 @@ def _quality(found: Findings, columns: Sequence[Column]) -> list[document.Block]
     columns = [c for c in columns if _rows(found, c)]
     if not columns:
         return [_nothing("run of this part")]
-    rows = {row for row in findings.NAMES if row not in findings.BEYOND}  # the paper's, always
+    rows = {row for row in findings.NAMES if row not in plan.BEYOND}  # the paper's, always
     rows |= {row for column in columns for row in _rows(found, column)}
     absolute = any(column.papers_own for column in columns)
     blocks: list[document.Block] = [
