@@ -58,6 +58,9 @@ flags.DEFINE_integer(
     "each: at 100 units a second thread gives a run nothing.",
     lower_bound=1,
 )
+flags.DEFINE_bool(
+    "run", True, "Whether to run what is missing; --norun reports on what is done so far."
+)
 flags.DEFINE_string("root", "out/reproduce", "The folder of the runs and of the report.")
 flags.DEFINE_string("prepared_dir", "out/prepared", "The folder that keeps prepared logs.")
 
@@ -79,7 +82,7 @@ def main() -> None:
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         ready = [(column, row) for column, row in cells if column.key in data]
         runs = plan.in_order(root, ready, FLAGS.seeds, prepared)
-        failed = _make(runs, data)
+        failed = _make(runs, data) if FLAGS.run else {}
         done = [run for run in runs if is_done(run)]
         if done:
             tables.write(root / "results", done, data, failed=failed, command=command())

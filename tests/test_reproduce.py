@@ -96,6 +96,10 @@ def test_a_reproduction_from_first_to_last(reproduced):
     assert made() == first
     assert "10 of 10 runs were done before" in out
 
+    reproduced("--norun", "--seeds=3")  # a report on what there is, no more
+    assert made() == first
+    assert read("runs").filter(column="one", row="rnn_small")["seed"].to_list() == [0, 1]
+
     code, out, _ = reproduced("--seeds=3")  # one more seed of each network
     assert code == 0
     assert first.items() <= made().items()
