@@ -151,7 +151,10 @@ def further(found: Findings, column: Column, rows: Iterable[str]) -> Table:
                 (
                     name,
                     [
-                        _mean(findings.score(found, column.key, row, metric, cutoff))
+                        _mean(
+                            findings.score(found, column.key, row, metric, cutoff),
+                            places=1 if metric == "popularity" else 4,  # it counts events
+                        )
                         for metric, cutoff in FURTHER
                     ],
                 )
@@ -273,12 +276,12 @@ def _score(found: Findings, column: Column, row: str, metric: str, best: float |
     )
 
 
-def _mean(spread: Spread | None) -> Cell:
-    return Cell(f"{spread.mean:.4f}", note=_std(spread)) if spread else Cell()
+def _mean(spread: Spread | None, places: int) -> Cell:
+    return Cell(f"{spread.mean:,.{places}f}", note=_std(spread, places)) if spread else Cell()
 
 
-def _std(spread: Spread) -> str:
-    return "" if spread.std is None else f"± {spread.std:.4f}"
+def _std(spread: Spread, places: int = 4) -> str:
+    return "" if spread.std is None else f"± {spread.std:,.{places}f}"
 
 
 def _number(value: float | None) -> Cell:
