@@ -3,6 +3,7 @@
 import csv
 import html.parser
 import math
+import pathlib
 import re
 import subprocess
 import sys
@@ -509,3 +510,11 @@ def test_command_says_an_error_in_one_line(tmp_path):
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
         assert words in done.stderr
+
+
+def test_the_shipped_report_is_made_of_the_shipped_files(tmp_path):
+    shipped = pathlib.Path(report.__file__).parent / "results"
+    report.write(shipped, tmp_path)
+    assert (tmp_path / "report.md").read_bytes() == (shipped / "report.md").read_bytes()
+    figures = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert figures == sorted(path.name for path in (shipped / "figures").iterdir())
