@@ -21,7 +21,7 @@ VIDEO_EVENTS ?=
 EXTRA ?=
 JOBS ?=
 SCALE ?= 0.15
-REPRODUCE = .venv/bin/python -m experiments.reproduce --seeds=$(SEEDS) --sizes=$(SIZES) \
+REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) --sizes=$(SIZES) \
 	--xing_events="$(XING_EVENTS)" --video_events="$(VIDEO_EVENTS)" --extra="$(EXTRA)" \
 	$(if $(JOBS),--jobs=$(JOBS)) --scale=$(SCALE)
 

@@ -31,7 +31,7 @@ flags.DEFINE_enum(
     "What to make: 'table3' (Tables 1 to 4, Figures 3 to 6) or 'all' (Table 5 as well).",
 )
 flags.DEFINE_integer(
-    "seeds", 10, "How many seeds, 0, 1, ..., each network is trained with.", lower_bound=1
+    "n_seeds", 10, "How many seeds, 0, 1, ..., each network is trained with.", lower_bound=1
 )
 flags.DEFINE_list("sizes", list(plan.SIZES), "Sizes of the networks: small, large or both.")
 flags.DEFINE_string(
@@ -62,7 +62,7 @@ flags.DEFINE_bool(
     "run", True, "Whether to run what is missing; --norun reports on what is done so far."
 )
 flags.DEFINE_string("root", "out/reproduce", "The folder of the runs and of the report.")
-flags.DEFINE_string("prepared_dir", "out/prepared", "The folder that keeps prepared logs.")
+flags.DEFINE_string("prepared_root", "out/prepared", "The folder that keeps prepared logs.")
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
         data, unprepared = _prepare(root, columns)
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         ready = [(column, row) for column, row in cells if column.key in data]
-        runs = plan.in_order(root, ready, FLAGS.seeds, prepared)
+        runs = plan.in_order(root, ready, FLAGS.n_seeds, prepared)
         failed = _make(runs, data) if FLAGS.run else {}
         done = [run for run in runs if is_done(run)]
         if done:
@@ -116,7 +116,7 @@ def _prepare(
     jobs = []
     for column in columns:
         described = root / "data" / column.key
-        flags_ = (f"--json={described}.json", f"--prepared_dir={FLAGS.prepared_dir}")
+        flags_ = (f"--json={described}.json", f"--prepared_dir={FLAGS.prepared_root}")
         jobs.append(
             workers.Job(column.key, ("experiments.describe", *column.flags, *flags_), described)
         )
@@ -137,7 +137,7 @@ def _make(runs: Sequence[plan.Run], data: Mapping[str, Mapping[str, Any]]) -> di
     events = {key: meta["table1"]["train_events"] for key, meta in data.items()}
     clock = live.Clock(runs, events, side_by_side=_side_by_side())
     by_name = {run.name: run for run in todo}
-    jobs = [workers.Job(run.name, run.argv(FLAGS.prepared_dir), run.folder) for run in todo]
+    jobs = [workers.Job(run.name, run.argv(FLAGS.prepared_root), run.folder) for run in todo]
     failed: dict[plan.Run, str] = {}
     ended = len(runs) - len(todo)
     if ended:
@@ -188,7 +188,7 @@ def is_done(run: plan.Run) -> bool:
 def command() -> str:
     """Return the make command that this is."""
     goal = "reproduce-table3" if FLAGS.target == "table3" else "reproduce"
-    words = [f"make {goal} SEEDS={FLAGS.seeds} SIZES={','.join(FLAGS.sizes)}"]
+    words = [f"make {goal} SEEDS={FLAGS.n_seeds} SIZES={','.join(FLAGS.sizes)}"]
     words += [f"XING_EVENTS={FLAGS.xing_events}"] if FLAGS.xing_events else []
     words += [f"VIDEO_EVENTS={FLAGS.video_events}"] if FLAGS.video_events else []
     words += [f'EXTRA="{" ".join(FLAGS.extra)}"'] if FLAGS.extra else []

@@ -29,7 +29,6 @@ def ppop(
     among them: what the recurrent models have been shown. Of two items with as many, the one with
     the larger support in the training set comes first; an item new to the user scores 0.
     """
-    support = np.bincount(log.item[~log.test], minlength=log.n_items)
     first_events = np.flatnonzero(log.opens_user)
     cases = log.cases
     begin = first_events[np.searchsorted(first_events, cases, side="right") - 1]  # [N]
@@ -44,8 +43,7 @@ def ppop(
             shape=(len(length), log.n_items),
         )
         scores.sum_duplicates()
-        scores.data = scores.data * (support.max() + 1) + support[scores.indices]
-        return scores
+        return _supported(scores, log)
 
     return ranking.by_chunk(
         log, cases, score, cases - begin, ties=ties, candidates=candidates, cutoffs=cutoffs
@@ -71,8 +69,12 @@ def markov(
     candidates: np.ndarray | None = None,
     cutoffs: Sequence[int],
 ) -> ranking.Ranking:
-    """Rank by how often an item came right after the item before the target: a Markov chain."""
-    return _by_last_item(log, rules(log.train, max_steps=1), ties, candidates, cutoffs)
+    """Rank by how often an item came right after the item before the target: a Markov chain.
+
+    Of two items that came as often, the one with the larger support comes first, as in `ppop`.
+    """
+    scores = _supported(rules(log.train, max_steps=1), log)
+    return _by_last_item(log, scores, ties, candidates, cutoffs)
 
 
 def sequential_rules(
@@ -85,9 +87,18 @@ def sequential_rules(
 ) -> ranking.Ranking:
     """Rank by how often and how soon an item came after the item before the target: SR.
 
-    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms".
+    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms". Of two items of
+    equal weight, the one with the larger support comes first, as in `ppop`.
     """
-    return _by_last_item(log, rules(log.train, max_steps=max_steps), ties, candidates, cutoffs)
+    scores = _supported(rules(log.train, max_steps=max_steps), log)
+    return _by_last_item(log, scores, ties, candidates, cutoffs)
+
+
+def _supported(scores: sparse.csr_array, log: log_lib.EventLog) -> sparse.csr_array:
+    """Put of equal whole scores [n, V] that of the item with more training events first."""
+    support = np.bincount(log.item[~log.test], minlength=log.n_items)
+    scores.data = scores.data * (support.max(initial=0) + 1) + support[scores.indices]
+    return scores
 
 
 def _by_last_item(
@@ -145,8 +156,8 @@ def rules(log: log_lib.EventLog, *, max_steps: int) -> sparse.csr_array:
 
     weight(i, j) = the sum of unit / (y - x) over the places x of i and y of j in a session, with
     0 < y - x <= max_steps; j may be i. unit = lcm(1, .., max_steps), so that the sums are whole:
-    added up as fractions, equal ones would differ by rounding. max_steps: 30 at most, for int64 to
-    hold the weight of 3 million pairs.
+    added up as fractions, equal ones would differ by rounding. max_steps: 16 at most, for int64 to
+    hold the weight of 3 million pairs times the support of 4 million events.
     """
     unit = math.lcm(*range(1, max_steps + 1))
     weights = sparse.csr_array((log.n_items, log.n_items), dtype=np.int64)

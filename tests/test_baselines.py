@@ -103,9 +103,22 @@ def check(baseline, case, scores):
     assert found.shown.tolist() == shown.tolist()
 
 
+def support_of(case):
+    return collections.Counter(i for session in train_sessions(case["users"]) for i in session)
+
+
+def by_support(after, case):
+    """Score each test case by what came `after` its last item, at a tie by the items' support."""
+    support = support_of(case)
+    return [
+        {item: weight + fractions.Fraction(support[item], 10**6) for item, weight in row.items()}
+        for row in (after[last] for _, last, _ in plain_cases(case["users"]))
+    ]
+
+
 @hypothesis.given(CASES)
 def test_ppop_equals_counting(case):
-    support = collections.Counter(i for session in train_sessions(case["users"]) for i in session)
+    support = support_of(case)
     scores = []
     for _, _, history in plain_cases(case["users"]):
         count = collections.Counter(history)
@@ -136,7 +149,7 @@ def test_markov_equals_counting(case):
     for session in train_sessions(case["users"]):
         for item, following in itertools.pairwise(session):
             after[item][following] += 1
-    check(baselines.markov, case, [after[last] for _, last, _ in plain_cases(case["users"])])
+    check(baselines.markov, case, by_support(after, case))
 
 
 @hypothesis.given(CASES, strategies.integers(1, 5))
@@ -146,7 +159,7 @@ def test_sequential_rules_equal_fractions(case, max_steps):
         for x, y in itertools.combinations(range(len(session)), 2):
             if y - x <= max_steps:
                 after[session[x]][session[y]] += fractions.Fraction(1, y - x)
-    scores = [after[last] for _, last, _ in plain_cases(case["users"])]
+    scores = by_support(after, case)
     check(functools.partial(baselines.sequential_rules, max_steps=max_steps), case, scores)
 
 

@@ -46,7 +46,7 @@ def reproduced(monkeypatch, capfd, tmp_path, log_file):
     def call(*argv, **shrunk):
         reproduction.shrink(shrunk.pop("log", log_file), **shrunk)
         monkeypatch.setattr(
-            sys, "argv", ["reproduce", "--target=table3", "--seeds=2", "--jobs=2", *argv]
+            sys, "argv", ["reproduce", "--target=table3", "--n_seeds=2", "--jobs=2", *argv]
         )
         with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
             cli.run(reproduce.main)
@@ -96,11 +96,11 @@ def test_a_reproduction_from_first_to_last(reproduced):
     assert made() == first
     assert "10 of 10 runs were done before" in out
 
-    reproduced("--norun", "--seeds=3")  # a report on what there is, no more
+    reproduced("--norun", "--n_seeds=3")  # a report on what there is, no more
     assert made() == first
     assert read("runs").filter(column="one", row="rnn_small")["seed"].to_list() == [0, 1]
 
-    code, out, _ = reproduced("--seeds=3")  # one more seed of each network
+    code, out, _ = reproduced("--n_seeds=3")  # one more seed of each network
     assert code == 0
     assert first.items() <= made().items()
     assert len(made()) == 2 * (1 + 3 + 3)
@@ -136,7 +136,7 @@ def test_a_log_that_cannot_be_read_is_reported(reproduced, tmp_path):
 
 def start(tmp_path, log_file, epochs):
     argv = [sys.executable, "-m", "tests.reproduction", str(log_file), str(epochs)]
-    argv += ["--target=table3", "--seeds=1", "--jobs=2"]
+    argv += ["--target=table3", "--n_seeds=1", "--jobs=2"]
     return subprocess.Popen(
         argv,
         cwd=tmp_path,
@@ -249,7 +249,7 @@ def test_own_logs_take_the_places_of_simulated_ones(tmp_path, monkeypatch):
     [
         (["--sizes=medium"], "--sizes=medium"),
         (["--sizes="], "--sizes="),
-        (["--seeds=0"], "seeds"),
+        (["--n_seeds=0"], "n_seeds"),
         (["--xing_events=gone.csv"], "gone.csv"),
     ],
 )
