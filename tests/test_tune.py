@@ -16,7 +16,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from experiments import cli, fit, models, run, space, study, tune
-from hrnn_jax import errors, metrics, model
+from hrnn_jax import errors, metrics, model, ranking
 from tests import logs
 from tests.test_run import assert_refused, read
 
@@ -136,13 +136,14 @@ def test_a_finished_study_is_reported_not_repeated_and_can_grow(command):
 def test_best_flags_and_trials_csv_are_there_from_the_first_trial_on(command, monkeypatch):
     seen = []
 
-    def ranks(log, candidates):
+    def count(log, **_):
         if seen:
             assert "--neighbours=" in pathlib.Path("study/best.flags").read_text()
         seen.append(len(trials()) if seen else 0)
-        return np.full(len(log.cases), 9 - len(seen))  # ever better, from beyond 5
+        # Ever better, from beyond 5.
+        return ranking.Ranking(np.full(len(log.cases), 9 - len(seen)), np.zeros((1, log.n_items)))
 
-    monkeypatch.setattr(fit, "baseline_ranks", ranks)
+    monkeypatch.setattr(fit, "count", count)
     command("--model=item_knn", "--trials=4")
     assert seen == [0, 1, 2, 3]
     assert trials()["value"].to_list() == [0, 0, 0, 1]  # ranks 8, 7, 6, 5
@@ -153,10 +154,8 @@ def test_best_flags_and_trials_csv_are_there_from_the_first_trial_on(command, mo
 def test_the_test_sessions_are_never_read(command, monkeypatch):
     """The log has a session on each of days 0 to 5: train on 0 to 3, measure on 4, never see 5."""
     seen = []
-    real = fit.baseline_ranks
-    monkeypatch.setattr(
-        fit, "baseline_ranks", lambda log, *rest: seen.append(log) or real(log, *rest)
-    )
+    real = fit.count
+    monkeypatch.setattr(fit, "count", lambda log, **how: seen.append(log) or real(log, **how))
     assert command("--model=item_knn", "--trials=1")[0] == 0
     [log] = seen
     [folder] = pathlib.Path("out/prepared").iterdir()
