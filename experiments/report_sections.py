@@ -17,7 +17,8 @@ INTRODUCTION = (
 )
 HEADLINES = {"recall": "Recall@5", "mrr": "MRR@5"}
 MARKS = (
-    "Mean ± sample standard deviation over n seeds. Bold: the best mean of its column, as printed.",
+    "Mean ± sample standard deviation over n seeds; –: no run has ended. Bold: the best mean of "
+    "its column, as printed.",
     "Italic: a network that differs significantly from RNN of its size. Underlined: an HRNN that "
     "differs significantly from RNN Concat of its size. †: HRNN All and HRNN Init of this size "
     "do not differ significantly.",
