@@ -86,7 +86,7 @@ def main() -> None:
         _report(folder, done)
         return
     results.write(folder / "flags", FLAGS.flags_into_string())
-    support = np.bincount(log.train.item, minlength=log.n_items)
+    support = log.support
     run = Run(
         folder=folder,
         log=log,

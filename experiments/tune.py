@@ -108,7 +108,7 @@ def main() -> None:
     task = Task(
         log=log,
         seeds=seeds,
-        candidates=models.candidates(np.bincount(log.train.item, minlength=log.n_items)),
+        candidates=models.candidates(log.support),
         cutoff=cutoff,
     )
     with study.Study(

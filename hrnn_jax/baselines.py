@@ -29,21 +29,20 @@ def ppop(
     among them: what the recurrent models have been shown. Of two items with as many, the one with
     the larger support in the training set comes first; an item new to the user scores 0.
     """
+    support = log.support
     first_events = np.flatnonzero(log.opens_user)
     cases = log.cases
     begin = first_events[np.searchsorted(first_events, cases, side="right") - 1]  # [N]
 
     def score(chunk: slice) -> sparse.csr_array:
         length = cases[chunk] - begin[chunk]
-        ends = np.cumsum(length)
-        # The events begin, begin + 1, ... of each case in turn.
-        event = np.arange(ends[-1]) + np.repeat(begin[chunk] - ends + length, length)
+        event = log_lib.ranges(begin[chunk], length)
         scores = sparse.csr_array(
-            (np.ones(len(event), np.int64), log.item[event], np.append(0, ends)),
+            (np.ones(len(event), np.int64), log.item[event], np.append(0, np.cumsum(length))),
             shape=(len(length), log.n_items),
         )
         scores.sum_duplicates()
-        return _supported(scores, log)
+        return _supported(scores, support)
 
     return ranking.by_chunk(
         log, cases, score, cases - begin, ties=ties, candidates=candidates, cutoffs=cutoffs
@@ -73,7 +72,7 @@ def markov(
 
     Of two items that came as often, the one with the larger support comes first, as in `ppop`.
     """
-    scores = _supported(rules(log.train, max_steps=1), log)
+    scores = _supported(rules(log.train, max_steps=1), log.support)
     return _by_last_item(log, scores, ties, candidates, cutoffs)
 
 
@@ -90,13 +89,12 @@ def sequential_rules(
     Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms". Of two items of
     equal weight, the one with the larger support comes first, as in `ppop`.
     """
-    scores = _supported(rules(log.train, max_steps=max_steps), log)
+    scores = _supported(rules(log.train, max_steps=max_steps), log.support)
     return _by_last_item(log, scores, ties, candidates, cutoffs)
 
 
-def _supported(scores: sparse.csr_array, log: log_lib.EventLog) -> sparse.csr_array:
-    """Put of equal whole scores [n, V] that of the item with more training events first."""
-    support = np.bincount(log.item[~log.test], minlength=log.n_items)
+def _supported(scores: sparse.csr_array, support: np.ndarray) -> sparse.csr_array:
+    """Put of equal whole scores [n, V] that of the item with the larger support [V] first."""
     scores.data = scores.data * (support.max(initial=0) + 1) + support[scores.indices]
     return scores
 

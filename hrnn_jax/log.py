@@ -41,6 +41,11 @@ class EventLog:
         return self.where(~self.test)
 
     @property
+    def support(self) -> np.ndarray:
+        """[V] training events of each item."""
+        return np.bincount(self.item[~self.test], minlength=self.n_items)
+
+    @property
     def opens_user(self) -> np.ndarray:
         """[E] bool: whether the event is the first of its user."""
         return np.diff(self.user, prepend=self.user[:1] - 1) != 0
@@ -54,3 +59,9 @@ class EventLog:
     def cases(self) -> np.ndarray:
         """[N] index of each test case: an event of a test session after its first (Section 4.3)."""
         return np.flatnonzero(self.test & self.follows)
+
+
+def ranges(begin: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Return begin, begin + 1, ... of each range in turn, `length` numbers of each."""
+    ends = np.cumsum(length)
+    return np.arange(length.sum()) + np.repeat(begin - ends + length, length)

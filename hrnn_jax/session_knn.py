@@ -98,7 +98,7 @@ def scorer(
     def score(chunk: slice) -> sparse.csr_array:
         length = cases[chunk] - begin[chunk]
         row = np.repeat(np.arange(len(length)), length)
-        event = _ranges(begin[chunk], length)
+        event = log_lib.ranges(begin[chunk], length)
         last = again[event] >= cases[chunk][row]  # the item does not come again before the target
         row, event = row[last], event[last]
         place = event - begin[chunk][row] + 1
@@ -166,7 +166,7 @@ def _neighbours(
     # The most recent sessions of the union over the items are among the most recent of each.
     begin = sessions.of_item.indptr[item]
     looks = np.minimum(sessions.of_item.indptr[item + 1] - begin, config.sample_size)
-    session = sessions.of_item.indices[_ranges(begin, looks)]
+    session = sessions.of_item.indices[log_lib.ranges(begin, looks)]
     # One sort of whole numbers brings together what a case and a session share, by place.
     bits = int(length.max()).bit_length()
     shared = np.repeat(row, looks) * n_sessions + session << bits | np.repeat(place, looks)
@@ -193,12 +193,6 @@ def _again(log: log_lib.EventLog) -> np.ndarray:
     again = np.full(len(log), len(log))
     again[order[:-1][same]] = order[1:][same]
     return again
-
-
-def _ranges(begin: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return begin, begin + 1, ... of each range in turn, `length` numbers of each."""
-    ends = np.cumsum(length)
-    return np.arange(length.sum()) + np.repeat(begin - ends + length, length)
 
 
 def _place(group: np.ndarray) -> np.ndarray:
