@@ -58,7 +58,7 @@ def reproduced(monkeypatch, capfd, tmp_path, log_file):
 
 def made():
     """Return when each finished run was finished."""
-    found = pathlib.Path("out/reproduce/runs").rglob("metrics.json")
+    found = pathlib.Path("out/reproduce/runs").glob("*/*/*/metrics.json")
     return {str(path.parent): path.stat().st_mtime_ns for path in found}
 
 
@@ -147,31 +147,37 @@ def start(tmp_path, log_file, epochs):
     )
 
 
+def histories(root):
+    """Returns the lines of each run's history; looks into no checkpoint, where folders vanish."""
+    found = (root / "out/reproduce/runs").glob("*/*/*/history.jsonl")
+    return {path: path.read_text().splitlines() for path in found}
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_reproduction_goes_on_where_it_stopped(tmp_path, log_file, number):
-    process = start(tmp_path, log_file, 40)
-    for _ in range(600):
-        histories = list(tmp_path.rglob("history.jsonl"))
-        if process.poll() is not None or any(
-            len(h.read_text().splitlines()) > 3 for h in histories
-        ):
-            break
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    with start(tmp_path, log_file, 40) as process:
+        try:
+            for _ in range(600):
+                trained = max(map(len, histories(tmp_path).values()), default=0)
+                if process.poll() is not None or trained > 3:
+                    break
+                time.sleep(0.1)
+        finally:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), err
     if number == signal.SIGINT:
         assert err == "interrupted: the same command goes on\n"
-    kept = {h: h.read_text().splitlines() for h in tmp_path.rglob("history.jsonl")}
+    kept = histories(tmp_path)
     time.sleep(0.5)  # nothing goes on behind our back
-    assert {h: h.read_text().splitlines() for h in kept} == kept
-    again = start(tmp_path, log_file, 40)
-    out, err = again.communicate(timeout=300)
+    assert histories(tmp_path) == kept
+    with start(tmp_path, log_file, 40) as again:
+        out, err = again.communicate(timeout=300)
     assert again.returncode == 0, (out, err)
-    for history, before in kept.items():
-        after = history.read_text().splitlines()
-        assert after[: len(before)] == before  # seconds too: these epochs were not trained again
-        assert len(after) == 40
+    after = histories(tmp_path)
+    for path, before in kept.items():
+        assert after[path][: len(before)] == before  # seconds too: not trained again
+        assert len(after[path]) == 40
 
 
 def test_two_reproductions_do_not_share_a_folder(reproduced, tmp_path):
