@@ -145,7 +145,7 @@ def _train(
             checkpoint.restore(_checkpoints(run, seed), state, epochs=begin)
             for seed, state in zip(seeds, states, strict=True)
         ]
-    # What a crash between checkpoint and history left of later epochs is trained again.
+    # What a crash between history and checkpoint left of later epochs is trained again.
     run.history[:] = [
         entry for entry in run.history if entry["seed"] not in seeds or entry["epoch"] <= begin
     ]
@@ -164,8 +164,7 @@ def _train(
             config=config,
         )
         states = fit.unstack(state, len(seeds))
-        for seed, seed_state, loss in zip(seeds, states, losses, strict=True):
-            checkpoint.save(_checkpoints(run, seed), seed_state, epochs=epoch + 1)
+        for seed, loss in zip(seeds, losses, strict=True):
             run.history.append(
                 {
                     "seed": seed,
@@ -175,7 +174,10 @@ def _train(
                     "seconds": seconds / len(seeds),  # its share, where seeds go side by side
                 }
             )
+        # First, so that a crash between the two costs an epoch's training, not its entry.
         results.write_history(run.folder, run.history)
+        for seed, seed_state in zip(seeds, states, strict=True):
+            checkpoint.save(_checkpoints(run, seed), seed_state, epochs=epoch + 1)
         left = (FLAGS.epochs - epoch - 1) * seconds
         print(
             f"{title}  loss {losses.mean():.4f}  {events / seconds:,.0f} events/s  "

@@ -176,7 +176,8 @@ def test_an_interrupted_reproduction_goes_on_where_it_stopped(tmp_path, log_file
     assert again.returncode == 0, (out, err)
     after = histories(tmp_path)
     for path, before in kept.items():
-        assert after[path][: len(before)] == before  # seconds too: not trained again
+        # Seconds too: not trained again, but for an epoch cut off before its checkpoint was there.
+        assert after[path][: len(before) - 1] == before[:-1]
         assert len(after[path]) == 40
 
 

@@ -16,7 +16,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from experiments import cli, compare, models, results, run
-from hrnn_jax import metrics, model
+from hrnn_jax import checkpoint, metrics, model
 from tests import logs
 
 app.define_help_flags()  # else the first command would, and flagsaver take them back after it
@@ -135,6 +135,26 @@ def test_resuming_gives_the_uninterrupted_run(command):
     losses = [[entry["loss"] for entry in read_history(name)] for name in ("whole", "parts")]
     assert losses[0] == losses[1]
     assert pl.read_parquet("whole/ranks.parquet").equals(pl.read_parquet("parts/ranks.parquet"))
+
+
+@pytest.mark.parametrize("where", ["write_history", "save"])
+def test_a_crash_at_the_end_of_an_epoch_leaves_the_history_whole(command, monkeypatch, where):
+    """... on whichever side of the checkpoint."""
+    module = checkpoint if where == "save" else results
+    real = getattr(module, where)
+    calls = []
+
+    def crash_the_second_time(*args, **named):
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError("no space left on device")
+        return real(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, crash_the_second_time)
+        assert command("--epochs=3", "--output_dir=run")[0] == 2
+    assert command("--epochs=3", "--output_dir=run", "--resume")[0] == 0
+    assert [entry["epoch"] for entry in read_history("run")] == [1, 2, 3]
 
 
 def test_a_finished_run_is_reported_not_repeated(command):
