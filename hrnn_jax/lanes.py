@@ -24,7 +24,7 @@ class Steps(NamedTuple):
     session_start: Array  # [T, B] bool, the input is the first of its session
     user_start: Array  # [T, B] bool, the input is the first of its user
     valid: Array  # [T, B] bool, there is a target
-    opening: Array  # [T, W] int32 lanes that start a session of a known user, then B, B, ...
+    opening: Array  # [T, W] int32 lanes that open a session of a known user, then B, B, ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +141,7 @@ def step(
     key: jax.Array | None = None,
     *,
     config: Config,
+    constant: bool = False,
 ) -> tuple[Carry, jax.Array]:
     """Advance all lanes by one event (Eq. 1, 3, 4, 5).
 
@@ -147,31 +149,32 @@ def step(
     step's gradient reaches GRU_usr and Eq. 4.
 
     x: [B, 3H] rows of item_in at steps.input; steps: one time of them, [B] and [W]; key: for
-    dropout, None for none. Returns the state and the representation to score, [B, H].
+    dropout, None for none; constant: whether `carry` is one, so that no gradient of it is wanted.
+    Returns the state and the representation to score, [B, H].
     """
-    key_user, key_init, *keys_session = (
-        (None,) * (2 + config.layers) if key is None else jax.random.split(key, 2 + config.layers)
-    )
+    bits_user, bits_init, *bits_session = _bits(key, x, steps, config)
     session = [_where(steps.user_start, 0.0, h) for h in carry.session]
     user = _where(steps.user_start, 0.0, carry.user)
+    moving = None
     if network.user is not None:
         known = steps.opening  # lanes that open a session of a user with a history
-        ended = session[-1].at[known].get(mode="fill", fill_value=0)
-        before = user.at[known].get(mode="fill", fill_value=0)
+        moving = known if constant else None
+        ended = gru.take(session[-1], known)
+        before = gru.take(user, known)
         after = gru.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
-        after = dropout(key_user, after, config.dropout_user)
+        after = dropout(bits_user, after, config.dropout_user)
         opened = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
-        opened = dropout(key_init, opened, config.dropout_init)
-        user = user.at[known].set(after, mode="drop")
-        session[0] = session[0].at[known].set(opened, mode="drop")
+        opened = dropout(bits_init, opened, config.dropout_init)
+        user = gru.put(user, known, after)
+        session[0] = gru.put(session[0], known, opened)
         if network.user.to_session_w is not None:  # Eq. 5
-            given = user @ network.user.to_session_w
+            given = gru.product(user, moving, network.user.to_session_w)
             x = x + jnp.pad(given, ((0, 0), (x.shape[1] - given.shape[1], 0)))
     for layer, recurrence in enumerate(network.session):
         if layer > 0:
             x = session[layer - 1] @ network.session_w_in[layer - 1]
-        h = gru.cell(recurrence, x, session[layer])  # Eq. 1
-        session[layer] = dropout(keys_session[layer], h, config.dropout_session)
+        h = gru.cell(recurrence, x, session[layer], moving if layer == 0 else None)  # Eq. 1
+        session[layer] = dropout(bits_session[layer], h, config.dropout_session)
     return Carry(session=tuple(session), user=user), session[-1]
 
 
@@ -186,27 +189,46 @@ def unroll(
 ) -> tuple[Carry, jax.Array]:
     """Scan `step` over time: x [T, B, 3H], steps [T, ...], keys [T] -> state, [T, B, H].
 
-    The same for a training window, for bootstrapping a user's history and for live events.
+    The same for a training window, for bootstrapping a user's history and for live events. Over
+    one step alone, no gradient with respect to `carry` is to be taken.
     """
+    constant = len(x) == 1
 
     def body(carry: Carry, inputs: tuple) -> tuple[Carry, jax.Array]:
         x, steps, key = inputs
-        return step(network, carry, x, steps, key, config=config)
+        return step(network, carry, x, steps, key, config=config, constant=constant)
 
     return jax.lax.scan(body, carry, (x, steps, keys))
 
 
-def dropout(key: jax.Array | None, values: jax.Array, probability: float) -> jax.Array:
-    """Zero each value with `probability` and scale the others up to keep the mean."""
-    if key is None or probability == 0:
+def dropout(bits: jax.Array | None, values: jax.Array, probability: float) -> jax.Array:
+    """Zero each value with `probability` and scale the others up to keep the mean.
+
+    bits: random, u32, of the values' shape; None for no dropout.
+    """
+    if bits is None or probability == 0:
         return values
-    keep = jax.random.bernoulli(key, 1 - probability, values.shape)
+    keep = bits >= np.uint32(probability * 2**32)
     return jnp.where(keep, values / (1 - probability), 0.0)
+
+
+def _bits(
+    key: jax.Array | None, x: jax.Array, steps: lanes.Steps, config: Config
+) -> Sequence[jax.Array | None]:
+    """Draw what dropout needs in a step: for GRU_usr [W, H], Eq. 4 [W, H], each layer [B, H].
+
+    In one go: each draw of its own takes as long as some of the step's matrix products.
+    """
+    if key is None:
+        return [None] * (2 + config.layers)
+    lengths = (len(steps.opening), len(steps.opening), *[len(x)] * config.layers)
+    bits = jax.random.bits(key, (sum(lengths), config.hidden_units))
+    return jnp.split(bits, np.cumsum(lengths)[:-1])
 
 
 def rows(table: jax.Array, index: jax.Array) -> jax.Array:
     """Gather rows, zeros for NO_ITEM."""
-    return table.at[index].get(mode="fill", fill_value=0)
+    return table.at[index].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 
 
 def _where(mask: jax.Array, new: jax.Array | float, old: jax.Array) -> jax.Array:

@@ -70,9 +70,10 @@ OPTIMIZERS: dict[str, Callable[[float, float], optax.GradientTransformation]] = 
 
 def touched(index: jax.Array) -> Rows:
     """List each item of `index` [N] once, at its first occurrence."""
-    first = jnp.argmax(index[:, None] == index[None, :], axis=1).astype(jnp.int32)
-    here = first == jnp.arange(len(index))
-    return Rows(index=jnp.where(here, index, lanes.NO_ITEM), first=first)
+    place = jnp.arange(len(index), dtype=jnp.int32)
+    same = index[:, None] == index[None, :]
+    first = jnp.where(same, place[:, None], len(index)).min(axis=0)
+    return Rows(index=jnp.where(first == place, index, lanes.NO_ITEM), first=first)
 
 
 def apply(
@@ -81,6 +82,7 @@ def apply(
     state: optax.OptState,
     grads: Any,
     rows: Any,
+    taken: Any,
     *,
     where: jax.Array,
 ) -> tuple[model.Params, optax.OptState]:
@@ -88,7 +90,8 @@ def apply(
 
     grads: like params, but [N, ...] gradients of the gathered rows where `rows` holds `Rows`, a
     row for each occurrence: an item's are summed before its one update. rows: like params, `Rows`
-    or WHOLE. where: [] bool; false leaves everything as it is (a step of padding alone).
+    or WHOLE. taken: like grads, the gathered rows themselves. where: [] bool; false leaves
+    everything as it is (a step of padding alone).
     """
 
     def take(leaf: jax.Array, rows: Rows | _Whole) -> jax.Array:
@@ -107,7 +110,6 @@ def apply(
     state_rows = optax.tree.map_params(
         transform, lambda _, rows: rows, state, rows, transform_non_params=lambda _: WHOLE
     )
-    taken = jax.tree.map(take, params, rows)
     updates, new_state = transform.update(
         jax.tree.map(total, params, grads, rows), jax.tree.map(take, state, state_rows), taken
     )

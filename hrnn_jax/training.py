@@ -16,6 +16,13 @@ from flax import struct
 from hrnn_jax import errors, lanes, losses, model, optimizer
 from hrnn_jax import log as log_lib
 
+# The first saves copying each dense weight and its optimizer state in every step, the second uses
+# all of AVX-512 where there is one.
+_CPU_OPTIONS = {
+    "xla_cpu_copy_insertion_use_region_analysis": True,
+    "xla_cpu_prefer_vector_width": "512",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -103,13 +110,22 @@ def update(
         ),
     )
     (loss, carry), grads = jax.value_and_grad(loss_of, has_aux=True)(taken)
-    out_rows = optimizer.touched(targets) if by_row else optimizer.WHOLE
+    touched = jax.vmap(optimizer.touched)(jnp.stack([inputs, targets]))
+    in_rows, out_rows = (jax.tree.map(lambda a, i=i: a[i], touched) for i in range(2))
+    if not by_row:
+        out_rows = optimizer.WHOLE
     rows = model.Params(
         network=jax.tree.map(lambda _: optimizer.WHOLE, state.params.network),
-        items=model.Items(item_in=optimizer.touched(inputs), item_out=out_rows, item_bias=out_rows),
+        items=model.Items(item_in=in_rows, item_out=out_rows, item_bias=out_rows),
     )
     params, opt_state = optimizer.apply(
-        transform(config), state.params, state.opt_state, grads, rows, where=steps.valid.any()
+        transform(config),
+        state.params,
+        state.opt_state,
+        grads,
+        rows,
+        taken,
+        where=steps.valid.any(),
     )
     return TrainState(params=params, opt_state=opt_state), carry, loss
 
@@ -135,11 +151,17 @@ def train_chunk(
         key = jax.random.fold_in(jax.random.fold_in(_key(seed), 1 + epoch), chunk)
         keys = jax.random.split(key, (n_updates, config.bptt_steps))
 
-    def body(train: tuple, inputs: tuple) -> tuple[tuple, jax.Array]:
-        state, carry, loss = update(*train, *inputs, model_config=model_config, config=config)
-        return (state, carry), loss
+    def body(train: tuple, following: tuple) -> tuple[tuple, jax.Array]:
+        state, carry, inputs = train
+        state, carry, loss = update(state, carry, *inputs, model_config=model_config, config=config)
+        return (state, carry, following), loss
 
-    (state, carry), step_losses = jax.lax.scan(body, (state, carry), (windows, keys))
+    # An update hands the next one its inputs, as part of the scan's state: otherwise XLA's CPU
+    # backend slices them anew, number by number, in each loop that uses them.
+    inputs = (windows, keys)
+    first = jax.tree.map(lambda a: a[0], inputs)
+    following = jax.tree.map(lambda a: jnp.roll(a, -1, axis=0), inputs)
+    (state, carry, _), step_losses = jax.lax.scan(body, (state, carry, first), following)
     return state, carry, step_losses
 
 
@@ -147,7 +169,11 @@ def train_chunk(
 def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Callable:
     """Jit `train_chunk`, donating state and carry; `stacked` gives all a leading axis S."""
     function = functools.partial(train_chunk, model_config=model_config, config=config)
-    return jax.jit(jax.vmap(function) if stacked else function, donate_argnums=(0, 1))
+    return jax.jit(
+        jax.vmap(function) if stacked else function,
+        donate_argnums=(0, 1),
+        compiler_options=_CPU_OPTIONS if jax.default_backend() == "cpu" else None,
+    )
 
 
 def run_epoch(

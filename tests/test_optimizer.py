@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from hrnn_jax import errors, lanes, optimizer
+from hrnn_jax import errors, lanes, model, optimizer
 
 N_ITEMS, UNITS = 9, 3
 WITH_MOMENTUM = ("adagrad", "rmsprop", "sgd")
@@ -44,6 +44,7 @@ def _by_row(params, state, index, grads, where, *, name, momentum):
         state,
         grads,
         {"table": rows, "bias": rows, "dense": optimizer.WHOLE},
+        {**params, **{name: model.rows(params[name], index) for name in TABLES}},
         where=where,
     )
 
