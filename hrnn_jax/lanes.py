@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import itertools
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from hrnn_jax import log as log_lib
 
 NO_ITEM = int(np.iinfo(np.int32).max)  # beyond any catalogue: gathers fill it, scatters drop it
 NO_EVENT = -1
 Array = Any  # numpy on the host, jax on the device, where a type checker cannot tell
+_SIGN_BIT = 31
+_BLOCK_STEPS = 4096  # laid out at a time, which fits the cache
 _WIDTH_MULTIPLE = 8  # W is rounded up to this, so that epochs rarely differ in it and recompile
 
 
@@ -61,36 +66,36 @@ def build(
     a session's last item, without a target, if the user has another session. Users come in the
     order drawn from `rng`; without one, the longest first, which packs the lanes best.
     """
-    follows = log.follows
-    new_user = log.opens_user
-    has_next = np.append(follows[1:], False)
-    is_input = has_next.copy()
-    if feed_last_item:
-        is_input[:-1] |= ~new_user[1:]
-    inputs = np.flatnonzero(is_input)  # event indices
-    user = np.cumsum(new_user)[inputs] - 1
-    counts = np.bincount(user)
-    users = np.flatnonzero(counts)
-    order = (
-        np.argsort(-counts[users], kind="stable") if rng is None else rng.permutation(len(users))
-    )
-    lane, begin, n_steps = _assign(counts[users[order]], batch_size)
+    users = _users(log, feed_last_item=feed_last_item)
+    counts = np.diff(users.indptr)[:-1]
+    padding = len(counts)
+    order = np.flatnonzero(counts)
+    lengths = counts[order]
+    drawn = np.argsort(-lengths, kind="stable") if rng is None else rng.permutation(len(order))
+    order, lengths = order[drawn], lengths[drawn]
+    lane, n_steps = _assign(lengths, batch_size)
 
-    lane_of = np.empty(len(counts), np.int64)
-    begin_of = np.empty(len(counts), np.int64)
-    lane_of[users[order]], begin_of[users[order]] = lane, begin
-    first_input = np.cumsum(counts) - counts
-    t = begin_of[user] + np.arange(len(inputs)) - first_input[user]
-    event = np.full((n_steps, batch_size), NO_EVENT, np.int32)
-    event[t, lane_of[user]] = inputs
-
-    filled = event != NO_EVENT
-    valid = filled & has_next[event]
-    session_start = filled & ~follows[event]
-    user_start = filled & new_user[event]
+    # Lane by lane, each filled up to the last step.
+    after = n_steps - np.bincount(lane, lengths, batch_size).astype(np.int64)
+    lane = np.append(lane, np.repeat(np.arange(batch_size), after).astype(lane.dtype))
+    order = np.append(order, np.full(after.sum(), padding))[np.argsort(lane, kind="stable")]
+    laid = users[order]
+    del users, order
+    event = np.ascontiguousarray(laid.indices.reshape(batch_size, n_steps).T)
+    words = laid.data.view(np.int32).reshape(batch_size, n_steps, 2)
+    items, targets = np.empty_like(event), np.empty_like(event)
+    session_start, user_start, valid = (np.empty(event.shape, bool) for _ in range(3))
+    for begin in range(0, n_steps, _BLOCK_STEPS):
+        at = slice(begin, begin + _BLOCK_STEPS)
+        event[at] -= 1
+        for column, (values, starts) in enumerate([(items, session_start), (targets, user_start)]):
+            values[at] = words[:, at, column].T
+            np.less(values[at], 0, out=starts[at])
+            values[at] &= NO_ITEM
+        np.not_equal(targets[at], NO_ITEM, out=valid[at])
     steps = Steps(
-        input=np.where(filled, log.item[event], NO_ITEM).astype(np.int32),
-        target=np.where(valid, np.append(log.item, NO_ITEM)[event + 1], NO_ITEM).astype(np.int32),
+        input=items,
+        target=targets,
         session_start=session_start,
         user_start=user_start,
         valid=valid,
@@ -99,16 +104,48 @@ def build(
     return Schedule(steps, event)
 
 
-def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Give each user in turn to the lane that is free first: its lane, its first step, and T."""
-    free = [(0, lane) for lane in range(batch_size)]  # a heap of (step, lane)
-    lane, begin = [], []
-    for length in lengths.tolist():
-        step, first = free[0]
-        lane.append(first)
-        begin.append(step)
-        heapq.heapreplace(free, (step + length, first))
-    return np.array(lane, np.int64), np.array(begin, np.int64), max(free)[0]
+def _users(log: log_lib.EventLog, *, feed_last_item: bool) -> sparse.csr_array:
+    """Make a matrix with a row a user and an entry an input, and a last row with one of padding.
+
+    Rows are moved as blocks of memory, several times faster than events by their index. An entry's
+    column is 1 + its event (NO_EVENT + 1 for padding), its value two words: the item, negative
+    where it starts a session, and the target, negative where the input starts a user.
+    """
+    follows, new_user = log.follows, log.opens_user
+    has_next = np.append(follows[1:], False)
+    is_input = has_next.copy()
+    if feed_last_item:
+        is_input[:-1] |= ~new_user[1:]
+    first = np.flatnonzero(new_user)
+    # A sum over no range at all is an error.
+    counts = np.add.reduceat(is_input, first, dtype=np.int32) if len(first) else first
+    inputs = np.flatnonzero(is_input)
+    words = np.full((len(inputs) + 1, 2), NO_ITEM, np.int32)
+    item, target = words[:-1].T
+    item[:] = np.take(log.item, inputs)
+    target[:] = np.take(log.item, inputs + 1)
+    if feed_last_item:
+        target[~has_next[inputs]] = NO_ITEM
+    for word, starts in ((item, ~follows), (target, new_user)):
+        word |= np.left_shift(np.take(starts, inputs), _SIGN_BIT, dtype=np.int32)
+    columns = np.append(inputs, NO_EVENT).astype(np.int32)
+    columns += 1
+    bounds = np.concatenate([[0], np.cumsum(counts), [len(words)]]).astype(np.int32)
+    values = words.view(np.int64)[:, 0]
+    return sparse.csr_array((values, columns, bounds), shape=(len(counts) + 1, len(log) + 1))
+
+
+def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
+    """Give each user in turn to the lane that is free first: its lane, and T.
+
+    No step of Python a user: a log may have millions, and RNN takes every session for one.
+    """
+    free = list(range(batch_size))  # a heap of step * B + lane, from when each lane is free
+    first = map(operator.itemgetter(0), itertools.repeat(free))
+    after = map(operator.add, first, (lengths.astype(np.int64) * batch_size).data)
+    taken = map(heapq.heapreplace, itertools.repeat(free), after)
+    lane = np.fromiter(taken, np.int64, len(lengths)) % batch_size
+    return lane.astype(np.min_scalar_type(batch_size)), max(free) // batch_size
 
 
 def opening_lanes(opens: np.ndarray) -> np.ndarray:

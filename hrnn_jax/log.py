@@ -48,17 +48,24 @@ class EventLog:
     @property
     def opens_user(self) -> np.ndarray:
         """[E] bool: whether the event is the first of its user."""
-        return np.diff(self.user, prepend=self.user[:1] - 1) != 0
+        return ~_repeats(self.user)
 
     @property
     def follows(self) -> np.ndarray:
         """[E] bool: whether the event follows another one in its session."""
-        return np.diff(self.session, prepend=self.session[:1] - 1) == 0
+        return _repeats(self.session)
 
     @property
     def cases(self) -> np.ndarray:
         """[N] index of each test case: an event of a test session after its first (Section 4.3)."""
         return np.flatnonzero(self.test & self.follows)
+
+
+def _repeats(values: np.ndarray) -> np.ndarray:
+    """Tell of each value, [E], whether it is the one before."""
+    same = np.zeros(len(values), bool)
+    np.equal(values[1:], values[:-1], out=same[1:])
+    return same
 
 
 def ranges(begin: np.ndarray, length: np.ndarray) -> np.ndarray:
