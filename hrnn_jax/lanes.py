@@ -31,6 +31,10 @@ class Steps(NamedTuple):
     valid: Array  # [T, B] bool, there is a target
     opening: Array  # [T, W] int32 lanes that open a session of a known user, then B, B, ...
 
+    def window(self, begin: int, end: int) -> Steps:
+        """Take the steps from `begin` up to `end`, fewer where the epoch ends before."""
+        return Steps(*(array[begin:end] for array in self))
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -162,15 +166,14 @@ def opening_lanes(opens: np.ndarray) -> np.ndarray:
 
 
 def pad(steps: Steps, n_steps: int, width: int) -> Steps:
-    """Pad to `n_steps` steps and `width` openings, T' >= T and W' >= W."""
+    """Pad to `n_steps` steps and `width` openings, T' >= T and W' >= W; copy only what needs it."""
     batch_size = steps.input.shape[1]
     after = n_steps - len(steps.input)
     empty = Steps(NO_ITEM, NO_ITEM, False, False, False, batch_size)
     columns = Steps(*[batch_size] * 5, opening=width)
 
-    return Steps(
-        *(
-            np.pad(array, ((0, after), (0, to - array.shape[1])), constant_values=value)
-            for array, to, value in zip(steps, columns, empty, strict=True)
-        )
-    )
+    def filled(array: np.ndarray, to: int, value: int | bool) -> np.ndarray:
+        missing = ((0, after), (0, to - array.shape[1]))
+        return np.pad(array, missing, constant_values=value) if np.any(missing) else array
+
+    return Steps(*map(filled, steps, columns, empty))

@@ -23,6 +23,10 @@ _CPU_OPTIONS = {
     "xla_cpu_prefer_vector_width": "512",
 }
 
+# An epoch lies on the device in slabs of so many chunks: its length, which differs by epoch, is
+# then no part of the compiled program's shapes, and what the last slab holds in vain is little.
+SLAB_CHUNKS = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -167,13 +171,53 @@ def train_chunk(
 
 @functools.cache
 def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Callable:
-    """Jit `train_chunk`, donating state and carry; `stacked` gives all a leading axis S."""
-    function = functools.partial(train_chunk, model_config=model_config, config=config)
+    """Jit `train_chunk` on one of the chunks of a slab; `stacked` gives all a leading axis S.
+
+    Takes state, carry, the slab and the chunk's place, and returns state, carry, the place of the
+    next chunk and the losses. All but the slab is donated.
+    """
+    train = functools.partial(train_chunk, model_config=model_config, config=config)
+    train = jax.vmap(train) if stacked else train
+    time_axis, length = int(stacked), _chunk_length(config)
+
+    def chunk(
+        state: TrainState, carry: model.Carry, slab: lanes.Steps, place: jax.Array
+    ) -> tuple[TrainState, model.Carry, jax.Array, jax.Array]:
+        # The seeds are at the same chunk.
+        number = place.reshape(-1, 3)[0, 2].astype(jnp.int32)
+        begin = number % (slab.input.shape[time_axis] // length) * length
+        steps = jax.tree.map(
+            lambda array: jax.lax.dynamic_slice_in_dim(array, begin, length, time_axis), slab
+        )
+        state, carry, step_losses = train(state, carry, steps, place)
+        return state, carry, place.at[..., 2].add(1), step_losses
+
     return jax.jit(
-        jax.vmap(function) if stacked else function,
-        donate_argnums=(0, 1),
+        chunk,
+        donate_argnums=(0, 1, 3),
         compiler_options=_CPU_OPTIONS if jax.default_backend() == "cpu" else None,
     )
+
+
+def _chunk_length(config: Config) -> int:
+    """Return the steps of a chunk: as many as may be in whole windows, at least one."""
+    return max(1, config.chunk_steps // config.bptt_steps) * config.bptt_steps
+
+
+def _slabs(schedules: Sequence[lanes.Schedule], length: int) -> list[lanes.Steps]:
+    """Put the steps of an epoch on the device, in slabs of `length`; S > 1 of them stacked."""
+    n_steps = max(len(schedule.event) for schedule in schedules)
+    width = max(schedule.steps.opening.shape[1] for schedule in schedules)
+    slabs = []
+    for begin in range(0, n_steps, length):
+        parts = [
+            lanes.pad(schedule.steps.window(begin, begin + length), length, width)
+            for schedule in schedules
+        ]
+        # Seeds first, like the state; one seed alone has no such axis.
+        slab = lanes.Steps(*map(np.stack, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
+        slabs.append(jax.device_put(slab))
+    return slabs
 
 
 def run_epoch(
@@ -194,21 +238,20 @@ def run_epoch(
     errors.DivergedError, naming seed, epoch (counted from 1) and step.
     """
     stacked = len(seeds) > 1
-    length = max(1, config.chunk_steps // config.bptt_steps) * config.bptt_steps
-    n_steps = max(len(schedule.event) for schedule in schedules)
-    n_steps = -(-n_steps // length) * length
-    width = max(schedule.steps.opening.shape[1] for schedule in schedules)
-    padded = [lanes.pad(schedule.steps, n_steps, width) for schedule in schedules]
-    # Seeds first, like the state; one seed alone has no such axis.
-    steps = lanes.Steps(
-        *(np.stack(arrays) if stacked else arrays[0] for arrays in zip(*padded, strict=True))
-    )
-    targets = np.stack([p.valid.sum(axis=1) for p in padded])  # [S, T]
+    length = _chunk_length(config)
+    n_chunks = -(-max(len(schedule.event) for schedule in schedules) // length)
+    targets = np.zeros((len(seeds), n_chunks * length), np.int64)
+    for row, schedule in zip(targets, schedules, strict=True):
+        row[: len(schedule.event)] = np.count_nonzero(schedule.steps.valid, axis=1)
     targets = targets.reshape(len(seeds), -1, config.bptt_steps).sum(axis=2)  # [S, updates]
 
+    # From here on the device has all that it needs: only losses move, from it.
     function = compiled(model_config, config, stacked=stacked)
+    slabs = _slabs(schedules, SLAB_CHUNKS * length)
     shape = (len(seeds), config.batch_size) if stacked else (config.batch_size,)
     carry = jax.device_put(model.start(shape, model_config))
+    place = np.array([(seed, epoch, 0) for seed in seeds], np.uint32)
+    place = jax.device_put(place if stacked else place[0])
     totals = np.zeros(len(seeds))
 
     def report(chunk: int, losses_: jax.Array) -> None:
@@ -226,18 +269,14 @@ def run_epoch(
         on_chunk(int(weights.sum()), sums.sum() / max(1, weights.sum()))
 
     pending: jax.Array | None = None
-    for chunk in range(n_steps // length):
-        window = slice(chunk * length, (chunk + 1) * length)
-        part = jax.device_put(lanes.Steps(*(a[:, window] if stacked else a[window] for a in steps)))
-        place = np.array([(seed, epoch, chunk) for seed in seeds], np.uint32)
-        state, carry, losses_ = function(
-            state, carry, part, jax.device_put(place if stacked else place[0])
-        )
+    for chunk in range(n_chunks):
+        slab = slabs[chunk // SLAB_CHUNKS]
+        state, carry, place, losses_ = function(state, carry, slab, place)
         if pending is not None:
             report(chunk - 1, pending)
         pending = losses_
     if pending is not None:
-        report(n_steps // length - 1, pending)
+        report(n_chunks - 1, pending)
     return state, totals / np.maximum(targets.sum(axis=1), 1)
 
 

@@ -1,12 +1,14 @@
 """Epochs: their order, losses and dropout, and seeds side by side."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hrnn_jax import errors, lanes, training
-from tests import small
+from tests import logs, small
 
 DROPPING = small.model_config("hrnn_all", dropout_session=0.2, dropout_user=0.2, dropout_init=0.2)
 CHUNKED = small.training_config(chunk_steps=4, momentum=0.2)
@@ -120,15 +122,17 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
 
 
 def test_the_chunk_length_does_not_matter():
-    """Nor do the steps that fill up the last chunk."""
+    """Nor do the steps that fill up the last chunk, or where a slab of chunks ends."""
     config = small.model_config()
+    n_steps = len(training.schedule(small.log(), "hrnn_init", CHUNKED, seed=0, epoch=0).event)
+    assert 2 * training.SLAB_CHUNKS < n_steps < 512
     (first, first_losses), (second, second_losses) = (
         run(
             [0],
             model_config=config,
             config=small.training_config(chunk_steps=n, optimizer="adam", learning_rate=0.01),
         )
-        for n in (3, 512)
+        for n in (2, 512)
     )
     small.assert_close(second, first, atol=2e-5)
     np.testing.assert_allclose(second_losses, first_losses, rtol=1e-5)
@@ -146,6 +150,47 @@ def test_training_moves_nothing_between_host_and_device_unasked(seeds):
         training.run_epoch(
             state, schedules, seeds=seeds, epoch=0, model_config=config, config=settings
         )
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch):
+    """From the first chunk on, not even an explicit transfer goes to it."""
+    compiled, chunks = training.compiled, []
+    with contextlib.ExitStack() as guards:
+
+        def guarded(*args, **settings):
+            function = compiled(*args, **settings)
+
+            def chunk(*arguments):
+                if not chunks:
+                    guards.enter_context(jax.transfer_guard_host_to_device("disallow_explicit"))
+                chunks.append(arguments[2])
+                return function(*arguments)
+
+            return chunk
+
+        monkeypatch.setattr(training, "compiled", guarded)
+        run(seeds, model_config=DROPPING, config=small.training_config(chunk_steps=2))
+    assert len(chunks) > training.SLAB_CHUNKS
+    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // training.SLAB_CHUNKS)
+
+
+def test_epochs_of_any_length_share_what_is_compiled():
+    """Their number of chunks, and how full the last one is, differs by epoch."""
+    config, settings = small.model_config("hrnn_all"), small.training_config(chunk_steps=3)
+    function = training.compiled(config, settings, stacked=False)
+    before, lengths = function._cache_size(), set()
+    state = training.init(0, config, settings)
+    for epoch, users in enumerate([3, 10, 40]):
+        log = logs.random(0, users=users, sessions=3, n_items=small.N_ITEMS)
+        schedule = training.schedule(log, "hrnn_all", settings, seed=0, epoch=epoch)
+        lengths.add(len(schedule.event))
+        state, _ = training.run_epoch(
+            state, [schedule], seeds=[0], epoch=epoch, model_config=config, config=settings
+        )
+    assert len(lengths) == 3
+    assert max(lengths) > 3 * training.SLAB_CHUNKS > min(lengths)
+    assert function._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])
