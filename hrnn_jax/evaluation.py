@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import lanes, model, ranking
+from hrnn_jax import lanes, model, ranking, scoring
 from hrnn_jax import log as log_lib
 
 
@@ -25,8 +25,11 @@ class Config:
     ties: ranking.Ties = "against"
     feed_last_item: bool = False  # as in training
     lanes: int = 256  # users bootstrapped side by side
-    chunk_steps: int = 64  # steps of one compiled call
-    score_values: int = 1 << 23  # scores held at a time; times 4 bytes
+    chunk_steps: int = 128  # steps of one compiled call
+    # Scores held at a time, times 4 bytes: beyond 32 MB glibc maps them anew for every block, and
+    # to touch new pages takes as long as to compute what they hold.
+    score_values: int = 13 << 19
+    cached_values: int = 1 << 18  # ... of them looked through at a time: what a core's cache holds
 
 
 def rank(
@@ -51,28 +54,26 @@ def rank(
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     # In order, so that of equal scores the lower item is recommended first.
     chosen = np.arange(log.n_items) if candidates is None else np.sort(candidates)
-    column = np.full(log.n_items, len(chosen), np.int32)
-    column[chosen] = np.arange(len(chosen))
-    ranked = params.items
-    if candidates is not None:
-        ranked = jax.tree.map(lambda table: table[chosen], params.items)
+    ranked = scoring.deal(params.items, chosen)
     n_first = min(max(cutoffs), len(chosen))
-    for events, hidden in _hidden(params, tested, model_config=model_config, config=config):
-        target = tested.item[events]
+    place = np.arange(n_first)[None]
+    for events, at, hidden in _hidden(params, tested, model_config=model_config, config=config):
         found, first = _rank(
-            params.items, ranked, hidden, target, column[target], n_first=n_first, config=config
+            params.items, ranked, hidden, at, tested.item[events], n_first=n_first, config=config
         )
         result[np.searchsorted(positions, events)] = found
-        place = np.broadcast_to(np.arange(n_first), first.shape)
-        shown += ranking.count(chosen[first], place, cutoffs, log.n_items)
+        shown += ranking.count(first, np.broadcast_to(place, first.shape), cutoffs, log.n_items)
         on_cases(len(events))
     return ranking.Ranking(result, shown)
 
 
 def _hidden(
     params: model.Params, log: log_lib.EventLog, *, model_config: model.Config, config: Config
-):
-    """Yield (case events [n], representations [n, H] that predict them) as lanes reach them."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, jax.Array]]:
+    """Yield case events [n], where their representations are [2, n], and those [T, B, H].
+
+    The representation that predicts an event is at its step and lane of a chunk, on the device.
+    """
     schedule = lanes.build(
         lanes.layout(log, model_config.variant), config.lanes, feed_last_item=config.feed_last_item
     )
@@ -89,67 +90,60 @@ def _hidden(
         events = predicted[begin : begin + length]
         t, lane = np.nonzero((events != lanes.NO_EVENT) & is_case[events])
         if len(t):
-            yield events[t, lane], np.asarray(jax.device_get(hidden))[t, lane]
+            yield events[t, lane], np.stack([t, lane]).astype(np.int32), hidden
 
 
 @functools.partial(jax.jit, static_argnames="model_config")
 def _bootstrap(
     params: model.Params, carry: model.Carry, steps: lanes.Steps, *, model_config: model.Config
 ) -> tuple[model.Carry, jax.Array]:
-    x = model.rows(params.items.item_in, steps.input)
-    return model.unroll(params.network, carry, x, steps, config=model_config)
+    def body(carry: model.Carry, steps: lanes.Steps) -> tuple[model.Carry, jax.Array]:
+        x = model.rows(params.items.item_in, steps.input)  # of a step: the chunk's are large
+        return model.step(params.network, carry, x, steps, config=model_config)
+
+    return jax.lax.scan(body, carry, steps)
 
 
 def _rank(
     items: model.Items,
-    ranked: model.Items,
-    hidden: np.ndarray,
+    ranked: scoring.Ranked,
+    hidden: jax.Array,
+    at: np.ndarray,
     target: np.ndarray,
-    column: np.ndarray,
     *,
     n_first: int,
     config: Config,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank n targets in blocks of one static size: see `_rank_block`."""
-    size = int(np.clip(config.score_values // len(ranked.item_bias), 1, 1024))
-    result = np.empty(len(target), np.int32)
-    first = np.empty((len(target), n_first), np.int32)
-    for begin in range(0, len(target), size):
-        block = [array[begin : begin + size] for array in (hidden, target, column)]
-        n = len(block[0])
-        padded = [np.pad(a, [(0, size - n)] + [(0, 0)] * (a.ndim - 1)) for a in block]
-        found = _rank_block(
-            items, ranked, *jax.device_put(padded), n_first=n_first, ties=config.ties
+    """Rank n targets, [n], and find the items that come first, [n, n_first], block by block."""
+    width = len(ranked.items)
+    size = int(np.clip(config.score_values // width, 1, 1024))
+    on_cpu = jax.default_backend() == "cpu"  # a GPU reads what it has just written as fast as any
+    rows = int(np.clip(config.cached_values // width, 1, size)) if on_cpu else size
+    size -= size % rows
+    n = len(target)
+    # What fills up the last block is ranked with it, and left out.
+    cases = np.pad(np.stack([*at, target, ranked.column[target]]), [(0, 0), (0, -n % size)])
+    found = [
+        _rank_block(
+            items,
+            ranked.weights,
+            hidden,
+            jax.device_put(cases[:, begin : begin + size]),
+            n_ranked=ranked.count,
+            n_first=n_first,
+            ties=config.ties,
+            rows=rows,
         )
-        # What is padding ranks nothing and recommends nothing.
-        result[begin : begin + n], first[begin : begin + n] = (a[:n] for a in jax.device_get(found))
-    return result, first
+        for begin in range(0, n, size)
+    ]
+    rank, first = (np.concatenate(part)[:n] for part in zip(*jax.device_get(found), strict=True))
+    return rank, ranked.items[first]
 
 
-@functools.partial(jax.jit, static_argnames=("n_first", "ties"))
+@functools.partial(jax.jit, static_argnames=("n_ranked", "n_first", "ties", "rows"))
 def _rank_block(
-    items: model.Items,
-    ranked: model.Items,
-    hidden: jax.Array,
-    target: jax.Array,
-    column: jax.Array,
-    *,
-    n_first: int,
-    ties: ranking.Ties,
+    items: model.Items, weights: jax.Array, hidden: jax.Array, cases: jax.Array, **settings: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """Rank each target, [n], and find the columns of the `n_first` best scores, [n, n_first].
-
-    A rank is found by counting, without sorting, the ranked items that score above the target.
-    column: where the target stands among the `ranked`, or their number if it does not. Scores
-    are before the output's tanh, which saturates: items of different scores would tie.
-    """
-    scores = hidden @ ranked.item_out.T + ranked.item_bias[None]
-    n_ranked = scores.shape[1]
-    # A target among the ranked is compared by the very number in its column: no rounding apart.
-    inside = jnp.take_along_axis(scores, jnp.minimum(column, n_ranked - 1)[:, None], axis=1)
-    outside = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
-    own = jnp.where((column < n_ranked)[:, None], inside, outside[:, None])
-    # Written so that a score that is not a number counts against the model.
-    above = ~(scores <= own) if ties == "for" else ~(scores < own)
-    others = jnp.arange(n_ranked)[None] != column[:, None]
-    return 1 + (above & others).sum(axis=1), jax.lax.top_k(scores, n_first)[1]
+    """cases: [4, n], where in `hidden` [T, B, H] the representations are, targets, columns."""
+    t, lane, target, column = cases
+    return scoring.rank(items, weights, hidden[t, lane], target, column, **settings)
