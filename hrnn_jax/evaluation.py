@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hrnn_jax import lanes, model, ranking, scoring
@@ -26,9 +26,7 @@ class Config:
     feed_last_item: bool = False  # as in training
     lanes: int = 256  # users bootstrapped side by side
     chunk_steps: int = 128  # steps of one compiled call
-    # Scores held at a time, times 4 bytes: beyond 32 MB glibc maps them anew for every block, and
-    # to touch new pages takes as long as to compute what they hold.
-    score_values: int = 13 << 19
+    score_values: int = 1 << 23  # scores held at a time; times 4 bytes
     cached_values: int = 1 << 18  # ... of them looked through at a time: what a core's cache holds
 
 
@@ -53,16 +51,19 @@ def rank(
     result = np.zeros(len(positions), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     # In order, so that of equal scores the lower item is recommended first.
-    chosen = np.arange(log.n_items) if candidates is None else np.sort(candidates)
-    ranked = scoring.deal(params.items, chosen)
+    chosen = scoring.deal(np.arange(log.n_items) if candidates is None else np.sort(candidates))
+    column = np.full(log.n_items, len(chosen), np.int32)
+    column[chosen] = np.arange(len(chosen))
+    ranked = jax.tree.map(lambda table: table[chosen], params.items)
     n_first = min(max(cutoffs), len(chosen))
     place = np.arange(n_first)[None]
     for events, at, hidden in _hidden(params, tested, model_config=model_config, config=config):
-        found, first = _rank(
-            params.items, ranked, hidden, at, tested.item[events], n_first=n_first, config=config
-        )
+        target = tested.item[events]
+        cases = np.stack([*at, target, column[target]])
+        found, first = _rank(params.items, ranked, hidden, cases, n_first=n_first, config=config)
         result[np.searchsorted(positions, events)] = found
-        shown += ranking.count(first, np.broadcast_to(place, first.shape), cutoffs, log.n_items)
+        place_of = np.broadcast_to(place, first.shape)
+        shown += ranking.count(chosen[first], place_of, cutoffs, log.n_items)
         on_cases(len(events))
     return ranking.Ranking(result, shown)
 
@@ -106,44 +107,71 @@ def _bootstrap(
 
 def _rank(
     items: model.Items,
-    ranked: scoring.Ranked,
+    ranked: model.Items,
     hidden: jax.Array,
-    at: np.ndarray,
-    target: np.ndarray,
+    cases: np.ndarray,
     *,
     n_first: int,
     config: Config,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank n targets, [n], and find the items that come first, [n, n_first], block by block."""
-    width = len(ranked.items)
-    size = int(np.clip(config.score_values // width, 1, 1024))
-    on_cpu = jax.default_backend() == "cpu"  # a GPU reads what it has just written as fast as any
-    rows = int(np.clip(config.cached_values // width, 1, size)) if on_cpu else size
-    size -= size % rows
-    n = len(target)
-    # What fills up the last block is ranked with it, and left out.
-    cases = np.pad(np.stack([*at, target, ranked.column[target]]), [(0, 0), (0, -n % size)])
-    found = [
-        _rank_block(
-            items,
-            ranked.weights,
-            hidden,
-            jax.device_put(cases[:, begin : begin + size]),
-            n_ranked=ranked.count,
-            n_first=n_first,
-            ties=config.ties,
-            rows=rows,
-        )
-        for begin in range(0, n, size)
-    ]
-    rank, first = (np.concatenate(part)[:n] for part in zip(*jax.device_get(found), strict=True))
-    return rank, ranked.items[first]
+    """Rank n cases in one compiled call: see `_rank_blocks`."""
+    n, n_ranked = cases.shape[1], len(ranked.item_bias)
+    size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 1024))
+    on_cpu = jax.default_backend() == "cpu"  # a GPU is faster with all of them
+    rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
+    n_steps, n_lanes, _ = hidden.shape
+    limit = -(-n_steps * n_lanes // size) * size
+    arguments = np.pad(cases, [(0, 0), (0, limit - n)]), np.int32(-(-n // size))
+    found = _rank_blocks(
+        items,
+        ranked,
+        hidden,
+        *jax.device_put(arguments),
+        size=size,
+        n_first=n_first,
+        ties=config.ties,
+        rows=rows,
+    )
+    rank, first = jax.device_get(found)
+    return rank[:n], first[:n]
 
 
-@functools.partial(jax.jit, static_argnames=("n_ranked", "n_first", "ties", "rows"))
-def _rank_block(
-    items: model.Items, weights: jax.Array, hidden: jax.Array, cases: jax.Array, **settings: Any
+def _power_of_two(limit: int) -> int:
+    """Return the largest up to `limit`: with them products are fastest, and divide evenly."""
+    return 1 << (int(limit).bit_length() - 1)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "n_first", "ties", "rows"))
+def _rank_blocks(
+    items: model.Items,
+    ranked: model.Items,
+    hidden: jax.Array,
+    cases: jax.Array,
+    n_blocks: jax.Array,
+    *,
+    size: int,
+    n_first: int,
+    ties: ranking.Ties,
+    rows: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """cases: [4, n], where in `hidden` [T, B, H] the representations are, targets, columns."""
-    t, lane, target, column = cases
-    return scoring.rank(items, weights, hidden[t, lane], target, column, **settings)
+    """Rank the first blocks of cases [4, N]: step and lane in `hidden` [T, B, H], target, column.
+
+    One call, in which all blocks share the memory of their scores: to get that anew takes as long
+    as to compute them.
+    """
+
+    def block(i: jax.Array, found: tuple) -> tuple[jax.Array, jax.Array]:
+        part = jax.lax.dynamic_slice_in_dim(cases, i * size, size, axis=1)
+        t, lane, target, column = part
+        ranks = scoring.rank(
+            items, ranked, hidden[t, lane], target, column, n_first=n_first, ties=ties, rows=rows
+        )
+        return jax.tree.map(
+            lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, i * size, axis=0),
+            found,
+            ranks,
+        )
+
+    n = cases.shape[1]
+    none = jnp.zeros(n, jnp.int32), jnp.zeros((n, n_first), jnp.int32)
+    return jax.lax.fori_loop(0, n_blocks, block, none)
