@@ -13,7 +13,7 @@ import numpy as np
 
 from hrnn_jax import model, ranking
 
-GROUP = 64  # items of a group: fewer make more groups to sort, more make more items to sort
+GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
 
 
 def deal(chosen: np.ndarray) -> np.ndarray:
