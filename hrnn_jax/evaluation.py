@@ -54,7 +54,7 @@ def rank(
     chosen = scoring.deal(np.arange(log.n_items) if candidates is None else np.sort(candidates))
     column = np.full(log.n_items, len(chosen), np.int32)
     column[chosen] = np.arange(len(chosen))
-    ranked = jax.tree.map(lambda table: table[chosen], params.items)
+    ranked = params.items.item_out[chosen], params.items.item_bias[chosen]
     n_first = min(max(cutoffs), len(chosen))
     place = np.arange(n_first)[None]
     for events, at, hidden in _hidden(params, tested, model_config=model_config, config=config):
@@ -107,7 +107,7 @@ def _bootstrap(
 
 def _rank(
     items: model.Items,
-    ranked: model.Items,
+    ranked: tuple[jax.Array, jax.Array],
     hidden: jax.Array,
     cases: np.ndarray,
     *,
@@ -115,7 +115,7 @@ def _rank(
     config: Config,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank n cases in one compiled call: see `_rank_blocks`."""
-    n, n_ranked = cases.shape[1], len(ranked.item_bias)
+    n, n_ranked = cases.shape[1], len(ranked[1])
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 1024))
     on_cpu = jax.default_backend() == "cpu"  # a GPU is faster with all of them
     rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
@@ -144,7 +144,7 @@ def _power_of_two(limit: int) -> int:
 @functools.partial(jax.jit, static_argnames=("size", "n_first", "ties", "rows"))
 def _rank_blocks(
     items: model.Items,
-    ranked: model.Items,
+    ranked: tuple[jax.Array, jax.Array],
     hidden: jax.Array,
     cases: jax.Array,
     n_blocks: jax.Array,

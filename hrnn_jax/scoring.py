@@ -25,13 +25,13 @@ def deal(chosen: np.ndarray) -> np.ndarray:
     n_groups = -(-len(chosen) // GROUP)
     columns = np.arange(len(chosen))
     dealt = np.empty_like(chosen)
-    dealt[np.argsort(columns % max(1, n_groups), kind="stable")] = chosen
+    dealt[np.argsort(columns % n_groups, kind="stable")] = chosen
     return dealt
 
 
 def rank(
     items: model.Items,
-    ranked: model.Items,
+    ranked: tuple[jax.Array, jax.Array],
     hidden: jax.Array,
     target: jax.Array,
     column: jax.Array,
@@ -42,18 +42,19 @@ def rank(
 ) -> tuple[jax.Array, jax.Array]:
     """Rank the targets of n cases, [n], and find the columns of the `n_first` best, [n, n_first].
 
-    ranked: the items as dealt; hidden: [n, H]; target: [n] items; column: [n], where the target
-    stands among the ranked, or their number if it does not; rows: cases whose scores are looked
-    through at a time, while the cache holds them. Scores are before the output's tanh, which
-    saturates: items of different scores would tie. One that is not a number counts as above all,
-    and as below all if it is the target's.
+    ranked: output rows and biases of the items, as dealt; hidden: [n, H]; target: [n] items;
+    column: [n], where the target stands among the ranked, or their number if it does not; rows:
+    cases, a divisor of n, whose scores are looked through while the cache holds them. Scores are
+    before the output's tanh, which saturates: items of different scores would tie. One that is not
+    a number counts as above all, and as below all if it is the target's.
     """
-    products = hidden @ ranked.item_out.T
+    item_out, item_bias = ranked
+    products = hidden @ item_out.T
     outside = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
 
     def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
         product, column, outside = case
-        scores = product + ranked.item_bias
+        scores = product + item_bias
         return 1 + _above(scores, column, outside, ties=ties), _first(scores, n_first)
 
     return jax.lax.map(of_case, (products, column, outside), batch_size=rows)

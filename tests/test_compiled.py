@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import lanes, losses, model, training
+from hrnn_jax import evaluation, lanes, losses, model, training
 from tests import small
 
 
@@ -69,4 +69,30 @@ def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
     exported = jax.export.export(function, platforms=("cuda", "cpu"))(
         *abstract(config, settings, 3, 8)
     )
+    assert exported.platforms == ("cuda", "cpu")
+
+
+def ranking(n_items, size, n_lanes=256):
+    """What ranks the cases of a chunk in blocks of `size`, and shapes of its arguments."""
+    items = jax.eval_shape(lambda: training.init(0, model.Config(n_items), training.Config()))
+    items = items.params.items
+    function = jax.jit(
+        functools.partial(evaluation._rank_blocks, size=size, n_first=20, ties="against", rows=4)
+    )
+    hidden = jax.ShapeDtypeStruct((128, n_lanes, items.item_out.shape[1]), np.float32)
+    cases = jax.ShapeDtypeStruct((4, 128 * n_lanes), np.int32)
+    n_blocks = jax.ShapeDtypeStruct((), np.int32)
+    return function, (items, (items.item_out, items.item_bias), hidden, cases, n_blocks)
+
+
+def test_ranking_holds_the_scores_of_one_block():
+    """15 MB, whatever the cases, and 1 MB for each thing that is made of them four by four."""
+    function, arguments = ranking(60_000, size=64)
+    needed = function.lower(*arguments).compile().memory_analysis()
+    assert needed.temp_size_in_bytes < 64 * 60_000 * 4 + 6e6
+
+
+def test_ranking_exports_for_gpu_and_cpu():
+    function, arguments = ranking(1_000, size=8, n_lanes=4)
+    exported = jax.export.export(function, platforms=("cuda", "cpu"))(*arguments)
     assert exported.platforms == ("cuda", "cpu")

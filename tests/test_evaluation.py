@@ -116,8 +116,9 @@ def test_every_case_is_ranked_once_the_last_users_too(variant):
         evaluation.Config(lanes=1, chunk_steps=5),
         evaluation.Config(lanes=7, chunk_steps=3, score_values=1),
         evaluation.Config(lanes=4, chunk_steps=16, score_values=7 * N_ITEMS),
+        evaluation.Config(score_values=8 * N_ITEMS, cached_values=2 * N_ITEMS),
     ],
-    ids=["default", "one lane", "one score", "seven cases"],
+    ids=["default", "one lane", "one score", "four cases", "eight by two"],
 )
 def test_how_the_work_is_cut_does_not_matter(config):
     params = weights.drawn(model_config())
