@@ -1,8 +1,8 @@
 """Read any event log into the one event schema (the raw side of Section 4.1).
 
-The frame that `read` returns has a row per event, in the order of the file:
+The frame that `read` returns has a row per event, by user, a user's events by time, and those of
+the same time in the order of the file:
 
-    row      u32           0-based position in the file: it breaks ties in time
     user     u32           0.., in the order of the raw ids (see `Events.raw_ids`)
     item     u32           0.., likewise
     time     datetime[us]  UTC
@@ -23,13 +23,13 @@ import pathlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import polars as pl
 
 from hrnn_jax import errors
 
-ROW, USER, ITEM, TIME, SESSION, TYPE = "row", "user", "item", "time", "session", "type"
-CODE, RAW_ID = "code", "raw_id"
-FILE_ROW = "\0row"  # ROW while the file's own columns, which may be named so, are around
+USER, ITEM, TIME, SESSION, TYPE = "user", "item", "time", "session", "type"
+RAW_ID = "raw_id"
 
 # Suffix -> separator; None are the formats without one.
 SUFFIXES = {
@@ -38,6 +38,7 @@ SUFFIXES = {
 }
 PARQUET, COMPRESSED = (".parquet", ".pq"), (".gz", ".zst")
 INSTANT = pl.Datetime("us")
+SPREAD = 4  # ids that span up to so many integers per event are indexed by a table of that span
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +90,11 @@ def read(source: Source) -> Events:
         if column not in schema:
             raise errors.InputError(
                 f"{path}: no column {column!r}; name the {what} column with --{what}_column, the "
-                f"file has: {', '.join(repr(name) for name in schema if name != FILE_ROW)}"
+                f"file has: {', '.join(map(repr, schema))}"
             )
     ids = [name for name in (USER, ITEM, SESSION) if name in columns.named]
     clock, parsed_time = _clock(scan, path, columns.time)
     selected = scan.select(
-        pl.col(FILE_ROW).alias(ROW),
         parsed_time.alias(TIME),
         *(_id(columns.named[name], schema, path).alias(name) for name in ids),
         *([pl.col(columns.type).cast(pl.String).alias(TYPE)] if columns.type else []),
@@ -106,12 +106,12 @@ def read(source: Source) -> Events:
     if frame.is_empty():
         raise errors.InputError(f"{path}: has no events; give a log with at least one row")
     for name in ids:
-        if row := _first_null(frame, name):
+        if row := _first_null(frame[name]):
             raise errors.InputError(
                 f"{path}, row {row}: no {name} id (column {columns.named[name]!r}); "
                 "remove the row or fill it in"
             )
-    if row := _first_null(frame, TIME):
+    if row := _first_null(frame[TIME]):
         value = scan.slice(row - 1, 1).select(columns.time).collect().item()
         raise errors.InputError(
             f"{path}, row {row}: time {value!r} (column {columns.time!r}) is not in {clock} as in "
@@ -125,7 +125,9 @@ def read(source: Source) -> Events:
     )
     raw_ids = {}
     for name in ids:
-        frame, raw_ids[name] = _index(frame, name)
+        index, raw_ids[name] = _index(frame[name])
+        frame = frame.with_columns(index.alias(name))
+    frame = _in_order(frame)
     log.info(
         "%s: %d events, %d users, %d items; %d events repeat another exactly and are kept",
         *(path, len(frame), len(raw_ids[USER]), len(raw_ids[ITEM]), _repeats(frame)),
@@ -154,14 +156,12 @@ def _scan(path: pathlib.Path, separator: str | None) -> pl.LazyFrame:
     if path.stat().st_size == 0:
         raise errors.InputError(f"{path}: is empty")
     if kind in PARQUET:
-        return pl.scan_parquet(_uncompressed(path), row_index_name=FILE_ROW, glob=False)
+        return pl.scan_parquet(_uncompressed(path), glob=False)
     if separator := separator or SUFFIXES[kind]:
-        return pl.scan_csv(
-            path, separator=separator, infer_schema=False, row_index_name=FILE_ROW, glob=False
-        )
+        return pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
     # Values are read as text, like those of a table: 10 and "10" are the same id.
     names = pl.scan_ndjson(path, infer_schema_length=1000).collect_schema().names()
-    return pl.scan_ndjson(path, schema=dict.fromkeys(names, pl.String), row_index_name=FILE_ROW)
+    return pl.scan_ndjson(path, schema=dict.fromkeys(names, pl.String))
 
 
 def _uncompressed(path: pathlib.Path) -> pathlib.Path | io.BytesIO:
@@ -190,10 +190,10 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
 
 
 def _id(column: str, schema: pl.Schema, path: pathlib.Path) -> pl.Expr:
-    """Read ids as Int64 or, a u32 in memory, as categories of strings: never as a size."""
+    """Read ids as integers or, a u32 in memory, as categories of strings: never as a size."""
     dtype = schema[column]
     if dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128):
-        return pl.col(column).cast(pl.Int64)
+        return pl.col(column)  # in as few bytes as in the file
     if dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         return pl.col(column).cast(pl.String).cast(pl.Categorical(pl.Categories.random()))
     raise errors.InputError(
@@ -201,34 +201,55 @@ def _id(column: str, schema: pl.Schema, path: pathlib.Path) -> pl.Expr:
     )
 
 
-def _index(frame: pl.DataFrame, name: str) -> tuple[pl.DataFrame, pl.Series]:
-    """Replace the ids of a column by their places in the sorted ids."""
-    ids = frame.lazy().select(name).unique().collect(engine="streaming")
-    text = ids[name].cast(pl.String)
+def _index(ids: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Replace ids by their places in the sorted ids; return these as well."""
+    place, found = _rank(ids.to_physical())
+    if ids.dtype.is_integer():
+        return place, found.cast(pl.Int64)
+    text = found.cat.to(ids.dtype).cast(pl.String)
     number = text.cast(pl.Int64, strict=False)
     # "007" is not 7: ids count as integers only where every one is written as its integer is.
     raw_id = number if number.cast(pl.String).equals(text) else text
-    codes = (
-        ids.with_columns(raw_id.alias(RAW_ID))
-        .sort(RAW_ID)
-        .with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias(CODE))
-    )
-    indexed = frame.lazy().join(
-        codes.lazy().select(name, CODE), on=name, how="left", maintain_order="left"
-    )
-    return indexed.drop(name).rename({CODE: name}).collect(), codes[RAW_ID]
+    order = raw_id.arg_sort()
+    return order.arg_sort().gather(place), raw_id.gather(order)
 
 
-def _first_null(frame: pl.DataFrame, name: str) -> int | None:
+def _rank(keys: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Replace integers by their places in the sorted integers; return these as well."""
+    values = keys.to_numpy().astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    if high - low >= SPREAD * len(values):
+        return keys.rank("dense") - 1, keys.unique().sort()
+    values -= low
+    seen = np.zeros(high - low + 1, bool)
+    seen[values] = True
+    place = np.cumsum(seen, dtype=np.uint32) - 1
+    return pl.Series(place[values]), pl.Series(low + np.flatnonzero(seen)).cast(keys.dtype)
+
+
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Order events by user and time, keeping the order of those that tie."""
+    if not frame[TIME].is_sorted():  # most logs are written as time goes by
+        frame = frame.sort(TIME, maintain_order=True)
+    # One u64 that holds user and place sorts several times faster than columns do.
+    place = pl.int_range(pl.len(), dtype=pl.UInt64)
+    keys = frame.select(pl.col(USER).cast(pl.UInt64) * 2**32 + place).to_series().sort()
+    ordered = frame.select(pl.all().gather(keys % 2**32))
+    return ordered.with_columns(pl.col(USER).set_sorted())
+
+
+def _first_null(column: pl.Series) -> int | None:
     """Tell the 1-based number of the first row without a value, if there is one."""
-    nulls = frame.lazy().filter(pl.col(name).is_null()).select(pl.col(ROW).min() + 1)
-    return nulls.collect().item()
+    nulls = column.is_null().arg_true()
+    return nulls[0] + 1 if len(nulls) else None
 
 
 def _repeats(frame: pl.DataFrame) -> int:
-    """Count the events that equal an earlier one in all columns."""
-    event = pl.struct(pl.exclude(ROW)).hash()
-    return frame.lazy().select(pl.len() - event.n_unique()).collect().item()
+    """Count the events that equal an earlier one in all columns, in a frame in order."""
+    user, time = pl.col(USER), pl.col(TIME)
+    again = (user.eq(user.shift()) & time.eq(time.shift())).fill_null(False)
+    tied = frame.lazy().filter(again | again.shift(-1, fill_value=False))
+    return tied.select(pl.len() - pl.struct(pl.all()).hash().n_unique()).collect().item()
 
 
 def _clock(scan: pl.LazyFrame, path: pathlib.Path, column: str) -> tuple[str, pl.Expr]:

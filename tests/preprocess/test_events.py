@@ -70,26 +70,44 @@ def test_every_format_reads_the_same(suffix, tmp_path):
     got = read(write(tmp_path / f"log{suffix}"))
     assert got.raw_ids["user"].to_list() == [3, 20, 100]
     assert got.raw_ids["item"].to_list() == [-5, 7, 10**18]
-    assert got.frame.select("row", "user", "item").rows() == [
-        *[(0, 1, 1), (1, 0, 2), (2, 1, 0), (3, 2, 1), (4, 0, 1)]
-    ]
-    assert got.frame["time"].dt.epoch("s").to_list() == LOG["ts"].to_list()
+    assert got.frame.select("user", "item").rows() == [(0, 1), (0, 2), (1, 1), (1, 0), (2, 1)]
+    seconds = got.frame["time"].dt.epoch("s") - 1_700_000_000
+    assert seconds.to_list() == [2, 60, 0, 1, 2]
     assert got.frame.schema["user"] == got.frame.schema["item"] == pl.UInt32
 
 
-@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Int16, pl.UInt64])
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Int8, pl.UInt64])
 def test_ids_of_any_type_are_indexed_in_their_order(dtype, tmp_path):
     log = LOG.with_columns(pl.col("user_id").cast(pl.String).cast(dtype))
     got = read(write(tmp_path / "log.parquet", log))
     assert got.raw_ids["user"].to_list() == [3, 20, 100]
-    assert got.frame["user"].to_list() == [1, 0, 1, 2, 0]
+    assert got.frame["user"].to_list() == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("ids", [[7, -128, 127, -128, 0], [7, -(2**63), 2**63 - 1, -(2**63), 0]])
+def test_ids_are_indexed_however_far_apart(ids, tmp_path):
+    log = pl.DataFrame({"user_id": [1] * 250, "item_id": pl.Series(ids * 50).shrink_dtype()})
+    times = pl.int_range(1_700_000_000, 1_700_000_250)
+    got = read(write(tmp_path / "log.parquet", log.with_columns(ts=times)))
+    assert got.raw_ids["item"].to_list() == sorted(set(ids))
+    assert got.raw_ids["item"].dtype == pl.Int64
+    assert got.raw_ids["item"].gather(got.frame["item"]).to_list() == ids * 50
+
+
+def test_events_are_in_the_order_of_user_time_and_file(tmp_path):
+    times = [1_700_000_000 + at * 7 % 5 for at in range(200)]
+    log = pl.DataFrame({"user_id": [at % 3 for at in range(200)], "item_id": range(200)})
+    got = read(write(tmp_path / "log.csv", log.with_columns(ts=pl.Series(times))))
+    expected = sorted(range(200), key=lambda at: (at % 3, times[at], at))
+    assert got.frame["item"].to_list() == expected
+    assert got.frame["user"].to_list() == [at % 3 for at in expected]
 
 
 def test_ids_that_are_not_written_as_integers_stay_strings(tmp_path):
     log = LOG.with_columns(user_id=pl.Series(["7", "007", "7", "b", str(10**30)]))
     got = read(write(tmp_path / "log.csv", log))
     assert got.raw_ids["user"].to_list() == ["007", str(10**30), "7", "b"]
-    assert got.frame["user"].to_list() == [2, 0, 2, 3, 1]
+    assert got.frame["user"].to_list() == [0, 1, 2, 2, 3]
     padded = LOG.with_columns(user_id=pl.Series(["7", "007", "7", "8", "9"]))
     got = read(write(tmp_path / "padded.csv", padded))
     assert got.raw_ids["user"].to_list() == ["007", "7", "8", "9"]
@@ -106,9 +124,9 @@ def test_columns_have_any_names_even_those_used_inside(tmp_path):
         session="session",
         type="type",
     )
-    assert got.frame["user"].to_list() == [1, 0, 1, 2, 0]
+    assert got.frame["user"].to_list() == [0, 0, 1, 1, 2]
     assert got.frame["session"].to_list() == [0] * 5
-    assert got.frame["type"].to_list() == ["1", None, "2", "3", "4"]
+    assert got.frame["type"].to_list() == ["4", None, "1", "2", "3"]
 
 
 PARIS = zoneinfo.ZoneInfo("Europe/Paris")
@@ -137,7 +155,7 @@ def test_times_are_detected_and_stated(write_time, stated, suffix, tmp_path, cap
         stated = "ISO 8601 with an offset"
     with caplog.at_level(logging.INFO):
         got = read(write(tmp_path / f"log{suffix}", log))
-    assert got.frame["time"].dt.truncate("1s").to_list() == INSTANTS
+    assert got.frame["time"].dt.truncate("1s").sort().to_list() == INSTANTS
     line = next(message for message in caplog.messages if "time column" in message)
     assert stated in line
     assert "'ts'" in line
@@ -150,15 +168,15 @@ def test_dates_are_midnights(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         for suffix in (".csv", ".parquet"):
             got = read(write(tmp_path / f"log{suffix}", log)).frame["time"]
-            assert got.dt.date().to_list() == days
+            assert got.dt.date().sort().to_list() == days
             assert (got.dt.time() == datetime.time()).all()
     assert "ISO 8601 dates, read as midnight UTC" in caplog.text
 
 
 def test_milliseconds_order_events_of_the_same_second(tmp_path):
     log = LOG.with_columns(ts=pl.Series([1_700_000_000_900 - at for at in range(5)]))
-    got = read(write(tmp_path / "log.csv", log)).frame
-    assert got.sort("time")["row"].to_list() == [4, 3, 2, 1, 0]
+    got = read(write(tmp_path / "log.csv", log.with_columns(user_id=1, item_id=pl.int_range(5))))
+    assert got.frame["item"].to_list() == [4, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -188,9 +206,10 @@ def test_a_first_time_that_is_none_is_refused(first, tmp_path):
 
 def test_rows_that_repeat_exactly_are_kept_and_counted(tmp_path, caplog):
     later = LOG[:1].with_columns(pl.col("ts") + 1)  # the same item again is no repeated row
+    between = LOG[:1].with_columns(pl.col("item_id") + 1)  # nor another in the same second
     with caplog.at_level(logging.INFO):
-        got = read(write(tmp_path / "log.csv", pl.concat([LOG, LOG[:2], LOG[:1], later])))
-    assert len(got.frame) == 9
+        got = read(write(tmp_path / "log.csv", pl.concat([LOG, LOG[:2], between, LOG[:1], later])))
+    assert len(got.frame) == 10
     assert "3 events repeat another exactly and are kept" in caplog.text
 
 

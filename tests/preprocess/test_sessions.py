@@ -19,11 +19,12 @@ EPOCH = datetime.datetime(2015, 12, 1)
 def frame(log: list[dict]) -> pl.DataFrame:
     """Build the frame that events.read would return for a log of the oracle's events."""
     index = [name for name in ("row", "user", "item", "session") if name in log[0]]
-    return pl.DataFrame(log, infer_schema_length=None).with_columns(
+    unordered = pl.DataFrame(log, infer_schema_length=None).with_columns(
         pl.col(index).cast(pl.UInt32),
         time=pl.lit(EPOCH, pl.Datetime("us")) + pl.duration(seconds="time"),
         **({"type": pl.col("type").cast(pl.String)} if "type" in log[0] else {}),
     )
+    return unordered.sort("user", "time", "row")
 
 
 def events(*rows: tuple, columns: str = "user item time") -> list[dict]:
