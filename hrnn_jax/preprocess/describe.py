@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from hrnn_jax.preprocess import events, sessions
@@ -46,17 +47,10 @@ PAPER = {
 
 def table1(log: pl.DataFrame) -> dict[str, Any]:
     """Compute all rows of Table 1 of a prepared log (see prepared.py), training and test."""
-    test = pl.col(TEST)
-    per_item, per_session = (
-        log.lazy().group_by(name).agg(n=pl.len()).collect()["n"] for name in (ITEM, SESSION)
-    )
-    per_user = log.lazy().group_by(USER).agg(n=pl.col(SESSION).n_unique()).collect()["n"]
-    totals = log.lazy().select(
-        train_events=(~test).sum(),
-        train_sessions=pl.col(SESSION).filter(~test).n_unique(),
-        test_events=test.sum(),
-        test_sessions=pl.col(SESSION).filter(test).n_unique(),
-    )
+    held = _sessions(log)
+    per_item = pl.Series(np.bincount(log[ITEM].to_numpy()))
+    per_session, per_user = log[SESSION].rle().struct["len"], held[USER].rle().struct["len"]
+    test_events, test_sessions = log[TEST].sum(), held[TEST].sum()
     return {
         "users": len(per_user),
         "items": len(per_item),
@@ -65,16 +59,25 @@ def table1(log: pl.DataFrame) -> dict[str, Any]:
         "events_per_item": _spread(per_item),
         "events_per_session": _spread(per_session),
         "sessions_per_user": _spread(per_user),
-        **totals.collect().row(0, named=True),
+        "train_events": len(log) - test_events,
+        "train_sessions": len(held) - test_sessions,
+        "test_events": test_events,
+        "test_sessions": test_sessions,
     }
 
 
 def table4(log: pl.DataFrame) -> dict[str, float]:
     """Compute Table 4: the shares of the test sessions with short and with long histories."""
-    history = pl.col(SESSION).filter(~pl.col(TEST)).n_unique()
-    tested = log.lazy().group_by(USER).agg(history, tested=pl.col(TEST).any()).filter("tested")
-    short = tested.select((pl.col(SESSION) <= SHORT_HISTORY).mean()).collect().item()
+    trained, test = ~pl.col(TEST), pl.col(TEST)
+    users = _sessions(log).group_by(USER).agg(history=trained.sum(), tested=test.any())
+    short = users.filter("tested").select((pl.col("history") <= SHORT_HISTORY).mean()).item()
     return {"short": short, "long": 1 - short}
+
+
+def _sessions(log: pl.DataFrame) -> pl.DataFrame:
+    """Return the sessions, each by its first event."""
+    opens = (pl.col(SESSION) != pl.col(SESSION).shift()).fill_null(True)
+    return log.lazy().filter(opens).select(USER, TEST).collect()
 
 
 def cells(meta: dict[str, Any]) -> dict[str, str]:

@@ -143,25 +143,28 @@ def _fingerprint(source: events.Source, recipe: sessions.Recipe, digest: str) ->
 
 def _tables(kept: pl.DataFrame, raw_ids: dict[str, pl.Series]) -> dict[str, pl.DataFrame]:
     """Number what is left from 0, users and items in the order of their raw ids."""
-    trained = kept.lazy().filter(~pl.col(TEST)).group_by(ITEM).agg(support=pl.len())
-    items = trained.sort(ITEM).collect()
-    old_users = kept.lazy().select(pl.col(USER).unique().sort()).collect()[USER]
-    user, item = (pl.col(name) for name in (USER, ITEM))
+    support = np.bincount(kept.select(pl.col(ITEM).filter(~pl.col(TEST))).to_series().to_numpy())
+    trained = support > 0  # all items that are left are
+    number = np.cumsum(trained, dtype=np.uint32) - 1
+    items, users = pl.Series(np.flatnonzero(trained)), kept[USER].unique().sort()
+    user, session = pl.col(USER), pl.col(SESSION)
     numbered = kept.lazy().select(
         # Users and sessions are contiguous, in order.
         (user != user.shift()).fill_null(False).cum_sum().cast(pl.UInt32),
-        pl.col(SESSION).ne(pl.col(SESSION).shift()).fill_null(False).cum_sum().cast(pl.UInt32),
-        item.replace_strict(items[ITEM], pl.int_range(len(items), dtype=pl.UInt32, eager=True)),
+        (session != session.shift()).fill_null(False).cum_sum().cast(pl.UInt32),
+        pl.lit(pl.Series(number)).gather(pl.col(ITEM)).alias(ITEM),
         pl.col(TIME).dt.epoch("s").alias(TIME),
         pl.col(TEST),
     )
     index = pl.int_range(pl.len(), dtype=pl.UInt32)
     return {
         EVENTS: numbered.collect(),
-        ITEMS: items.select(
-            index.alias(ITEM), raw_ids[ITEM].gather(items[ITEM]).alias(events.RAW_ID), "support"
+        ITEMS: pl.DataFrame({events.RAW_ID: raw_ids[ITEM].gather(items)}).select(
+            index.alias(ITEM),
+            events.RAW_ID,
+            support=pl.Series(support[trained].astype(np.uint32)),
         ),
-        USERS: pl.DataFrame({events.RAW_ID: raw_ids[USER].gather(old_users)}).select(
+        USERS: pl.DataFrame({events.RAW_ID: raw_ids[USER].gather(users)}).select(
             index.alias(USER), events.RAW_ID
         ),
     }
