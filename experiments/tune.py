@@ -187,6 +187,7 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
     seconds = time.perf_counter() - started
     shared.end(trial, value, seconds=seconds, **facts)
     training.compiled.cache_clear()  # programs for these values; hundreds of trials add up
+    training.init.clear_cache()
     drawn = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
     rate = trial.user_attrs.get("events_per_second")
     best, counts = shared.best(), shared.counts()

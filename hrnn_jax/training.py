@@ -55,6 +55,7 @@ def transform(config: Config) -> optax.GradientTransformation:
     return optimizer.OPTIMIZERS[config.optimizer](config.learning_rate, config.momentum)
 
 
+@functools.partial(jax.jit, static_argnames=("model_config", "config"))
 def init(seed: int, model_config: model.Config, config: Config) -> TrainState:
     """Draw the weights of one seed."""
     params: Any = model.init(jax.random.fold_in(_key(seed), 0), model_config)
