@@ -169,12 +169,7 @@ def _make(runs: Sequence[plan.Run], data: Mapping[str, Mapping[str, Any]]) -> di
 
 
 def _run(jobs: Sequence[workers.Job], show: Any) -> Iterator[workers.Outcome]:
-    outcomes = workers.run(
-        jobs,
-        side_by_side=_side_by_side(),
-        cache=pathlib.Path(FLAGS.root) / "compiled",
-        on_poll=show,
-    )
+    outcomes = workers.run(jobs, side_by_side=_side_by_side(), on_poll=show)
     with contextlib.closing(outcomes):
         yield from outcomes
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli, data, fit, models, progress, provenance, results
+from experiments import cli, compilation, data, fit, models, progress, provenance, results
 from hrnn_jax import checkpoint, errors, evaluation, metrics, model, ranking, training
 from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
@@ -43,6 +43,7 @@ class Run:
 
 
 def main() -> None:
+    compilation.keep()
     seeds, cutoffs = models.seeds(), models.cutoffs()  # what is wrong with them is said at once
     training_config = models.training_config()
     print(f"{models.NAMES[FLAGS.model]} on {data.title()}", flush=True)

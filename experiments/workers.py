@@ -46,29 +46,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def environment(threads: int, cache: pathlib.Path) -> dict[str, str]:
-    """Return what gives a worker `threads` threads, and compiled programs from the cache."""
+def environment(threads: int) -> dict[str, str]:
+    """Return what gives a worker `threads` threads."""
     numbers = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-    return {
-        **os.environ,
-        **dict.fromkeys(numbers, str(threads)),  # NPROC is XLA's
-        "JAX_COMPILATION_CACHE_DIR": str(cache.absolute()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-    }
+    return {**os.environ, **dict.fromkeys(numbers, str(threads))}  # NPROC is XLA's
 
 
 def run(
     jobs: Sequence[Job],
     *,
     side_by_side: int,
-    cache: pathlib.Path,
     on_poll: Callable[[list[Running]], None] = lambda running: None,
 ) -> Iterator[Outcome]:
     """Yield each job's outcome as it ends; a job that fails does not stop the others.
 
     If the caller leaves early, by an exception or ctrl-C, the jobs under way are ended first.
     """
-    shared = environment(max(1, cores() // side_by_side), cache)
+    shared = environment(max(1, cores() // side_by_side))
     waiting = collections.deque(jobs)
     running: dict[subprocess.Popen[bytes], Running] = {}
     try:

@@ -3,3 +3,4 @@
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_enable_compilation_cache", False)  # commands run in tests would turn it on

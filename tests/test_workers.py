@@ -30,9 +30,7 @@ def module(tmp_path, monkeypatch):
 
 
 def run(jobs, side_by_side=2, **settings):
-    return list(
-        workers.run(jobs, side_by_side=side_by_side, cache=pathlib.Path("cache"), **settings)
-    )
+    return list(workers.run(jobs, side_by_side=side_by_side, **settings))
 
 
 def test_a_job_is_its_command_line(module):
@@ -108,7 +106,7 @@ def test_a_job_dies_with_who_started_it(module, tmp_path, number):
         import pathlib
         from experiments import workers
         job = workers.Job("sleeper", ("sleeper",), pathlib.Path("jobs/sleeper"))
-        list(workers.run([job], side_by_side=1, cache=pathlib.Path("cache")))
+        list(workers.run([job], side_by_side=1))
     """
     starter = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     pid = int(written(tmp_path / "pid"))
@@ -124,7 +122,7 @@ def test_a_job_dies_with_who_started_it(module, tmp_path, number):
 
 def test_leaving_early_ends_the_jobs(module, tmp_path):
     jobs = [module("quick", "print('done')"), module("sleeper", SLEEPER)]
-    outcomes = workers.run(jobs, side_by_side=2, cache=pathlib.Path("cache"))
+    outcomes = workers.run(jobs, side_by_side=2)
     assert next(outcomes).job.name == "quick"
     pid = int(written(tmp_path / "pid"))
     outcomes.close()

@@ -1,0 +1,41 @@
+"""Keep compiled programs on disk: what one command compiles, the next one loads."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import platform
+import warnings
+
+import jax
+from absl import flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "compilation_cache",
+    "out/compiled",
+    "The folder that keeps compiled programs, so that the next start loads them; none if empty. "
+    "JAX_COMPILATION_CACHE_DIR in the environment goes before it.",
+)
+WORTH_SECONDS = 0.1  # programs that compile faster are not kept
+
+
+def keep() -> None:
+    """Keep compiled programs from here on, and use those that are kept already."""
+    if FLAGS.compilation_cache and jax.config.jax_compilation_cache_dir is None:
+        cache = folder(pathlib.Path(FLAGS.compilation_cache))
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_SECONDS)
+    # A folder that cannot be written or a damaged file costs no more than compiling.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+def folder(root: pathlib.Path) -> pathlib.Path:
+    """Return the folder for this machine: a program may use any instruction that its CPU has."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    instructions = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    machine = f"{platform.machine()} {platform.processor()} {instructions}"
+    return root.absolute() / hashlib.sha256(machine.encode()).hexdigest()[:8]
