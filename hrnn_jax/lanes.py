@@ -153,27 +153,37 @@ def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
 
 
 def opening_lanes(opens: np.ndarray) -> np.ndarray:
-    """List at each step the lanes where `opens` [T, B] is true: [T, W], filled up with B.
+    """List at each step the lanes where `opens` [T, B] is true: [T, W], see `Steps`.
 
     Only these lanes need the user GRU and Eq. 4, about one in six.
     """
     t, lane = np.nonzero(opens)
     counts = np.bincount(t, minlength=len(opens))
     width = -(-int(counts.max(initial=0)) // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
-    lanes = np.full((len(opens), width), opens.shape[1], np.int32)
+    lanes = _no_lanes(len(opens), opens.shape[1], width)
     lanes[t, np.arange(len(t)) - (np.cumsum(counts) - counts)[t]] = lane
     return lanes
 
 
 def pad(steps: Steps, n_steps: int, width: int) -> Steps:
     """Pad to `n_steps` steps and `width` openings, T' >= T and W' >= W; copy only what needs it."""
-    batch_size = steps.input.shape[1]
     after = n_steps - len(steps.input)
-    empty = Steps(NO_ITEM, NO_ITEM, False, False, False, batch_size)
-    columns = Steps(*[batch_size] * 5, opening=width)
+    if after:
+        empty = Steps(NO_ITEM, NO_ITEM, False, False, False, opening=0)
+        steps = Steps(
+            *(
+                np.pad(array, ((0, after), (0, 0)), constant_values=value)
+                for array, value in zip(steps, empty, strict=True)
+            )
+        )
+    if after or width > steps.opening.shape[1]:
+        opening = _no_lanes(n_steps, steps.input.shape[1], width)
+        n_filled, narrower = n_steps - after, steps.opening.shape[1]
+        opening[:n_filled, :narrower] = steps.opening[:n_filled]
+        steps = steps._replace(opening=opening)
+    return steps
 
-    def filled(array: np.ndarray, to: int, value: int | bool) -> np.ndarray:
-        missing = ((0, after), (0, to - array.shape[1]))
-        return np.pad(array, missing, constant_values=value) if np.any(missing) else array
 
-    return Steps(*map(filled, steps, columns, empty))
+def _no_lanes(n_steps: int, batch_size: int, width: int) -> np.ndarray:
+    """List `width` lanes at each step that do not exist, each another: [T, W]."""
+    return np.tile(np.arange(batch_size, batch_size + width, dtype=np.int32), (n_steps, 1))

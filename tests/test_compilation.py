@@ -40,7 +40,7 @@ def test_the_next_start_loads_what_was_compiled(start):
     programs = start("first")
     names = " ".join(path.name for path in programs)
     assert "jit_init" in names
-    assert "jit_train_chunk" in names
+    assert "jit_chunk" in names
     assert start("second") == programs  # what it compiled would be among them
     for path in programs:
         path.write_bytes(path.read_bytes()[:100])
