@@ -1,128 +1,141 @@
-"""Measure what a training step costs, and that the size of the catalogue does not matter.
+"""Measure what training, evaluation and preprocessing cost, each beside the least it can cost.
 
-    python -m experiments.benchmark --flagfile=hrnn_init_small.flags
+    python -m experiments.benchmark                        # everything, about two hours
+    python -m experiments.benchmark --only=step,dropout    # some of it
+    python -m experiments.benchmark --record               # what was measured, as a report
 
-Events are drawn at random, with the VIDEO set's mean lengths: what is measured depends on shapes
-only. Machines are noisy, so the sizes take turns and the medians' ratio is what to read.
+Figures go to --record_file, each with its commit, machine and date: those of several calls come
+together there, and a repeated one takes the place of the earlier.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import pathlib
+import shutil
 import time
+from collections.abc import Callable
 
-import jax
-import numpy as np
 from absl import flags
 
-from experiments import cli, models, results
-from hrnn_jax import errors, lanes, model, training
-from hrnn_jax import log as log_lib
+from experiments import (
+    bench_commands,
+    bench_stages,
+    bench_training,
+    cli,
+    data,  # noqa: F401  --prepared_dir
+    measures,
+    scaling,
+)
+from experiments.measures import Found, Row, Settings
+from hrnn_jax import errors
+
+_step = bench_training.products
+TASKS: dict[str, Callable[[Settings], Found]] = {
+    "step": functools.partial(
+        _step, network=bench_training.INIT_SMALL, title="training step, HRNN Init small", limit=1.5
+    ),
+    "step_large": functools.partial(
+        _step, network=bench_training.INIT_LARGE, title="HRNN Init large", limit=1.25
+    ),
+    "step_all": functools.partial(
+        _step, network=bench_training.ALL_SMALL, title="HRNN All small", limit=1.6
+    ),
+    "step_rnn": functools.partial(
+        _step, network=bench_training.RNN_SMALL, title="RNN small", limit=1.6
+    ),
+    "step_rnn_concat": functools.partial(
+        _step, network=bench_training.CONCAT_SMALL, title="RNN Concat small", limit=1.6
+    ),
+    "dropout": bench_training.dropout,
+    "catalogue": bench_training.catalogue,
+    "memory": bench_training.memory,
+    "memory_run": bench_commands.whole_run,
+    "evaluation": bench_stages.evaluate,
+    "preprocessing": bench_commands.preprocessing,
+    "schedule": bench_stages.schedule,
+    "start": bench_commands.start,
+    "seeds": bench_commands.seeds,
+    "seeds_at_once": bench_training.seeds_at_once,
+    "users": bench_commands.users,
+    "gpu": bench_training.gpu,
+    "scaling_items": scaling.items,
+    "scaling_batch": scaling.batch,
+    "scaling_units": scaling.units,
+    "scaling_events": scaling.events,
+}
+LONG_REPEATS = 3
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("items", ["1000", "60000"], "Sizes of the catalogue to measure, in items.")
-flags.DEFINE_integer("repeats", 5, "Epochs measured at each size, after one to warm up.", 1)
-flags.DEFINE_integer("users", 2000, "Users drawn; about 60 events each.", 2)
-flags.DEFINE_string("json", None, "Also write the figures to this file.")
-
-
-def random_log(rng: np.random.Generator, users: int, n_items: int) -> log_lib.EventLog:
-    """Draw users with 9.8 sessions of 6.2 events in the mean (Table 1, VIDEO); no test events."""
-    sessions = 5 + rng.poisson(4.8, users)
-    events = 2 + rng.geometric(1 / 4.2, sessions.sum())
-    session = np.repeat(np.arange(len(events)), events)
-    return log_lib.EventLog(
-        user=np.repeat(np.arange(users), sessions)[session].astype(np.int32),
-        session=session.astype(np.int32),
-        item=(n_items * rng.random(len(session)) ** 3).astype(np.int32),  # some are popular
-        time=60 * np.arange(len(session)),
-        test=np.zeros(len(session), bool),
-        n_items=n_items,
-    )
-
-
-def sizes(model_config: model.Config, config: training.Config) -> dict[str, int]:
-    """Return bytes of the tables with their optimizer state, and of a chunk's temporaries."""
-    state = jax.eval_shape(lambda: training.init(0, model_config, config))
-    lane = jax.ShapeDtypeStruct((config.chunk_steps, config.batch_size), np.int32)
-    mask = jax.ShapeDtypeStruct(lane.shape, bool)
-    opening = jax.ShapeDtypeStruct((config.chunk_steps, 24), np.int32)
-    steps = lanes.Steps(lane, lane, mask, mask, mask, opening)
-    place = jax.ShapeDtypeStruct((3,), np.uint32)
-    carry = model.start((config.batch_size,), model_config)
-    train = training.compiled(model_config, config, stacked=False)
-    memory = train.lower(state, carry, steps, place).compile().memory_analysis()
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return {"state_bytes": held, "temporary_bytes": memory.temp_size_in_bytes}
-
-
-class Subject:
-    """A model in training on a catalogue of one size."""
-
-    def __init__(self, n_items: int) -> None:
-        self.model_config = models.model_config(n_items)
-        self.config = models.training_config()
-        self.log = random_log(np.random.default_rng(0), FLAGS.users, n_items)
-        self.state = training.init(0, self.model_config, self.config)
-        self.epoch = 0
-        self.step_us: list[float] = []
-        self.events_per_second: list[float] = []
-
-    def train(self) -> None:
-        """Train one more epoch and note what a step took."""
-        schedule = training.schedule(self.log, FLAGS.model, self.config, seed=0, epoch=self.epoch)
-        started = time.perf_counter()
-        self.state, _ = training.run_epoch(
-            self.state,
-            [schedule],
-            seeds=[0],
-            epoch=self.epoch,
-            model_config=self.model_config,
-            config=self.config,
-        )
-        seconds = time.perf_counter() - started
-        self.epoch += 1
-        self.step_us.append(1e6 * seconds / len(schedule.event))
-        self.events_per_second.append(schedule.steps.valid.sum() / seconds)
+flags.DEFINE_list("only", [*TASKS], f"What to measure, of {', '.join(TASKS)}; all by default.")
+flags.DEFINE_integer(
+    "repeats",
+    5,
+    "Turns that are measured, after one to warm up; at most "
+    f"{LONG_REPEATS} of what takes minutes: memory_run, preprocessing, seeds, users.",
+    lower_bound=1,
+)
+flags.DEFINE_float(
+    "users_share",
+    1.0,
+    "Share of the users, above 0, of all that is not measured in steps; less is for trying out.",
+    lower_bound=1e-5,
+)
+flags.DEFINE_integer("steps", 4096, "Steps, about, of an epoch of the steps.", lower_bound=1)
+flags.DEFINE_string(
+    "record_file", "out/benchmark/benchmark.json", "The file that the figures are merged into."
+)
+flags.DEFINE_bool(
+    "record", False, "Measure nothing, but write the report of --record_file to --record_dir."
+)
+flags.DEFINE_string(
+    "record_dir",
+    str(pathlib.Path(__file__).with_name("results")),
+    "The folder for benchmark.md, benchmark.json and figures/ of --record.",
+)
 
 
 def main() -> None:
-    if FLAGS.model not in model.VARIANTS:
-        raise errors.InputError(f"--model={FLAGS.model} has no training step to measure")
-    counts = models.whole_numbers("items", at_least=1)
-    subjects = {n_items: Subject(n_items) for n_items in counts}
-    for repeat in range(1 + FLAGS.repeats):
-        for subject in subjects.values():
-            subject.train()
-            if repeat == 0:  # compiling
-                subject.step_us.clear()
-                subject.events_per_second.clear()
+    path = pathlib.Path(FLAGS.record_file)
+    if FLAGS.record:
+        from experiments import benchmark_report  # draws with matplotlib, an extra
+
+        print(benchmark_report.write(path, pathlib.Path(FLAGS.record_dir), order=[*TASKS]))
+        return
+    if unknown := [name for name in FLAGS.only if name not in TASKS]:
+        raise errors.InputError(f"--only={unknown[0]}: give some of {', '.join(TASKS)}")
+    if path.exists():
+        measures.read(path)  # what is wrong with it is said at once
+    settings = Settings(
+        repeats=FLAGS.repeats,
+        long_repeats=min(FLAGS.repeats, LONG_REPEATS),
+        scale=FLAGS.users_share,
+        steps=FLAGS.steps,
+        prepared=pathlib.Path(FLAGS.prepared_dir),
+        scratch=path.parent / "scratch",
+        say=lambda line: print(f"    {line}", flush=True),
+    )
     rows = []
-    for n_items, subject in subjects.items():
-        step_us = subject.step_us
-        rows.append(
-            {
-                "items": n_items,
-                "step_us": float(np.median(step_us)),
-                "step_us_min": min(step_us),
-                "step_us_max": max(step_us),
-                "events_per_second": float(np.median(subject.events_per_second)),
-                **sizes(subject.model_config, subject.config),
+    try:
+        for number, name in enumerate(FLAGS.only, start=1):
+            print(f"{number} of {len(FLAGS.only)}: {name}", flush=True)
+            started = time.perf_counter()
+            by = measures.made()
+            found = {
+                "/".join(filter(None, (name, part))): each
+                for part, each in TASKS[name](settings).items()
             }
-        )
-    print(f"{models.NAMES[FLAGS.model]}, batch {FLAGS.batch_size}, {FLAGS.hidden_units} units\n")
-    print(f"{'items':>9}{'us a step (min .. max)':>28}{'ratio':>7}{'events/s':>10}", end="")
-    print(f"{'state':>10}{'temporary':>12}")
-    for row in rows:
-        spread = f"{row['step_us']:.0f} ({row['step_us_min']:.0f} .. {row['step_us_max']:.0f})"
-        print(
-            f"{row['items']:>9,}{spread:>28}{row['step_us'] / rows[0]['step_us']:>7.2f}"
-            f"{row['events_per_second']:>10,.0f}{row['state_bytes'] / 1e6:>7.1f} MB"
-            f"{row['temporary_bytes'] / 1e6:>9.2f} MB"
-        )
-    if FLAGS.json:
-        results.write(pathlib.Path(FLAGS.json), json.dumps(rows, indent=2) + "\n")
+            measures.merge(path, found, by)
+            told = [each for each in found.values() if isinstance(each, Row)]
+            rows += told
+            for row in told:
+                settings.say("  ".join(filter(None, measures.cells(row))))
+            settings.say(f"{time.perf_counter() - started:.0f} s")
+    finally:
+        shutil.rmtree(settings.scratch, ignore_errors=True)
+    if rows:
+        print(f"\n{measures.table(rows)}")
+    print(f"\n{path}")
 
 
 if __name__ == "__main__":

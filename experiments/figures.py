@@ -1,4 +1,4 @@
-"""Figures 3 to 6 as SVG whose colours follow the page: light, dark, or print."""
+"""Figures 3 to 6 and the benchmark's as SVG whose colours follow the page: light, dark, print."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DASHES = {"rnn": ":", "rnn_concat": "-.", "hrnn_all": "--", "hrnn_init": "-"}
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """The median over the seeds, and their least and greatest (equal for one seed)."""
+    """The median over seeds or turns, and their least and greatest (equal for a single one)."""
 
     median: float
     low: float
@@ -50,15 +50,7 @@ def draw(
 
     labels: what each network is called in the legend.
     """
-    ink, faint = _STANDS_FOR["ink"], _STANDS_FOR["line"]
-    style = {
-        **{"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"},
-        **{"font.size": 10, "axes.titlesize": 10, "axes.facecolor": "none", "grid.color": faint},
-        **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), ink),
-        **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), ink),
-        **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
-    }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(_style(name)):
         canvas = figure.Figure(
             figsize=(4.8, 0.8 + 1.8 * len(rows)),
             facecolor=_STANDS_FOR["page"],
@@ -79,9 +71,48 @@ def draw(
             handlelength=2.2,
             columnspacing=1.2,
         )
-        written = io.StringIO()
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        canvas.savefig(written, format="svg", metadata=metadata)
+        return _saved(canvas)
+
+
+def curves(
+    name: str, x: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, Point]]]]
+) -> str:
+    """Draw curves over x side by side, by their vertical axes, both axes logarithmic."""
+    with matplotlib.rc_context(_style(name)):
+        canvas = figure.Figure(
+            figsize=(0.8 + 3.4 * len(panels), 3.4),
+            facecolor=_STANDS_FOR["page"],
+            layout="constrained",
+        )
+        [row] = canvas.subplots(1, len(panels), squeeze=False)
+        for (label, named), ax in zip(panels.items(), row, strict=True):
+            for look, (curve, points) in zip(_MARKERS, named.items(), strict=False):
+                xs = [at for at, _ in points]
+                ax.plot(xs, [point.median for _, point in points], label=curve, **_look(look))
+                for at, point in points:
+                    ax.vlines(at, point.low, point.high, color=_STANDS_FOR[look], linewidth=1.6)
+            ax.set(xscale="log", yscale="log", xlabel=x, ylabel=label)
+            ax.grid()
+            ax.set_axisbelow(True)
+            ax.legend(frameon=False, fontsize=9)
+        return _saved(canvas)
+
+
+def _style(name: str) -> dict:
+    ink, faint = _STANDS_FOR["ink"], _STANDS_FOR["line"]
+    return {
+        **{"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"},
+        **{"font.size": 10, "axes.titlesize": 10, "axes.facecolor": "none", "grid.color": faint},
+        **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), ink),
+        **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), ink),
+        **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
+    }
+
+
+def _saved(canvas: figure.Figure) -> str:
+    written = io.StringIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    canvas.savefig(written, format="svg", metadata=metadata)
     return _themed(written.getvalue())
 
 

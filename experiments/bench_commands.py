@@ -1,0 +1,297 @@
+"""Rows of the benchmark on whole commands of this project, each a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from experiments import bench_training, measures, workers
+from experiments.measures import Found, Row, Settings
+from hrnn_jax import errors
+from hrnn_jax import log as log_lib
+from hrnn_jax.preprocess import datasets, prepared
+
+# What preprocessing cannot do without.
+READ_AND_SORT = "import polars, sys; polars.read_parquet(sys.argv[1]).sort('user_id', 'ts')"
+BIG_CATALOGUE, BIG_USERS = 380_000, 8_000
+
+
+class Taken(NamedTuple):
+    """What a command took."""
+
+    seconds: float  # from the start of its process
+    peak_bytes: int | None  # resident
+
+
+def command(
+    module: str, *flags: str, folder: pathlib.Path, cache: pathlib.Path, until: str = "end"
+) -> Taken:
+    """Run a module of this project with all cores, until its end or the first trained chunk."""
+    record = folder / "record.json"
+    record.unlink(missing_ok=True)
+    started = time.time()
+    _run(
+        ["-m", "experiments.worker", "experiments.probe", str(record), until, module, *flags],
+        log=folder / "log",
+        environment=workers.environment(workers.cores(), cache),
+    )
+    try:
+        noted = json.loads(record.read_text())
+    except FileNotFoundError as error:
+        raise errors.InputError(f"{module} has trained no chunk of steps") from error
+    return Taken(noted["at"] - started, noted["peak_bytes"])
+
+
+def _run(
+    arguments: Sequence[str],
+    *,
+    log: pathlib.Path,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,  # a worker's lifeline
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+        try:
+            process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
+    if process.returncode:
+        said = log.read_text(errors="replace").strip() or "ended without a word (killed?)"
+        raise errors.InputError(said.splitlines()[-1].removeprefix("error: "))
+
+
+@contextlib.contextmanager
+def scratch(settings: Settings) -> Iterator[pathlib.Path]:
+    """Give a folder for one command, emptied when it has ended."""
+    settings.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.scratch) as folder:
+        yield pathlib.Path(folder)
+
+
+def simulated(settings: Settings, shape: str) -> list[str]:
+    """Return the flags of a simulated log, of all its users times the scale."""
+    return [
+        "--dataset=simulated",
+        f"--simulate_shape={shape}",
+        f"--simulate_scale={settings.scale}",
+        f"--prepared_dir={settings.prepared}",
+    ]
+
+
+def preprocessing(settings: Settings) -> Found:
+    """Measure the preparation of VIDEOXXL's shape against reading and sorting it."""
+    raw = raw_log(settings, settings.scale)
+    taken, floor = measures.take_turns(
+        [lambda: prepare(settings, raw), lambda: read_and_sort(settings, raw)],
+        repeats=settings.long_repeats,
+        say=settings.say,
+        warm_up=False,  # the file has just been written or hashed
+    )
+    events = pl.scan_parquet(raw).select(pl.len()).collect().item()
+    what = f"preprocessing VIDEOXXL's shape, {events:,} raw events"
+    notes = [f"{settings.long_repeats} turns, each a process, its start included"]
+    return {
+        "time": Row(
+            what,
+            "s",
+            [t.seconds for t in taken],
+            floor,
+            "polars reads and sorts the file",
+            3,
+            notes=notes,
+        ),
+        "memory": _peak(f"{what}: peak resident memory", taken, 6e9),
+    }
+
+
+def raw_log(settings: Settings, scale: float) -> pathlib.Path:
+    """Simulate a log of VIDEOXXL's shape, or find it."""
+    return datasets.source("simulated", settings.prepared, shape="videoxxl", scale=scale).path
+
+
+def prepare(settings: Settings, raw: pathlib.Path) -> Taken:
+    """Prepare a raw log into a folder that is then dropped."""
+    with scratch(settings) as folder:
+        return command(
+            "experiments.describe",
+            "--dataset=events",
+            f"--events={raw.absolute()}",
+            f"--prepared_dir={folder / 'prepared'}",
+            folder=folder,
+            cache=folder / "cache",
+        )
+
+
+def read_and_sort(settings: Settings, raw: pathlib.Path) -> float:
+    with scratch(settings) as folder:
+        return measures.seconds(lambda: _run(["-c", READ_AND_SORT, str(raw)], log=folder / "log"))
+
+
+def _peak(what: str, taken: Sequence[Taken], limit: float) -> Row:
+    peaks = [t.peak_bytes for t in taken if t.peak_bytes is not None]
+    notes = [] if peaks else ["this system does not tell a process's peak"]
+    return Row(what, "GB", peaks, limit=limit, notes=notes)
+
+
+def whole_run(settings: Settings) -> Found:
+    """Measure the peak of a run on a large catalogue against its tables and optimizer state."""
+    n_items = max(2, round(settings.scale * BIG_CATALOGUE))
+    users = max(5, round(settings.scale * BIG_USERS))
+    with scratch(settings) as folder:
+        log = bench_training.random_log(np.random.default_rng(0), users, n_items)
+        _write(log, folder / "log.parquet")
+        common = [
+            "--dataset=events",
+            f"--events={folder / 'log.parquet'}",
+            "--session_column=session_id",
+            "--min_support=1",
+            f"--prepared_dir={folder / 'prepared'}",
+            "--model=hrnn_init",
+            "--epochs=1",
+        ]
+        taken = []
+        for turn in range(settings.long_repeats):
+            output = f"--output_dir={folder / 'run' / str(turn)}"
+            taken.append(
+                command("experiments.run", *common, output, folder=folder, cache=folder / "cache")
+            )
+            settings.say(f"run {turn + 1} of {settings.long_repeats}, {taken[-1].seconds:.0f} s")
+        [ready] = (folder / "prepared").glob("events-*")
+        kept = prepared.load_meta(ready)["table1"]["items"]
+    network = dataclasses.replace(bench_training.INIT_SMALL, n_items=kept)
+    held, _ = bench_training.memory_of(network, 8)
+    peaks = [t.peak_bytes for t in taken if t.peak_bytes is not None]
+    notes = [f"{len(peaks)} runs: preprocessing, an epoch, checkpoint and ranking"]
+    what = f"peak resident memory of a whole run, {kept:,} items, 100 units"
+    name = "tables + optimizer state"
+    return {"": Row(what, "GB", peaks, [held] * len(peaks), name, 1.5, notes=notes)}
+
+
+def _write(log: log_lib.EventLog, path: pathlib.Path) -> None:
+    """Write a log as a raw one, its items all about equally frequent."""
+    item = np.random.default_rng(0).permutation(len(log)) % log.n_items
+    columns = {"user_id": log.user, "session_id": log.session, "item_id": item, "ts": log.time}
+    pl.DataFrame(columns).write_parquet(path)
+
+
+def start(settings: Settings) -> Found:
+    """Measure the time from a process's start until its first chunk of steps is trained."""
+    flags = [*simulated(settings, "video"), "--flagfile=hrnn_init_small.flags"]
+
+    def first_chunk(cache: pathlib.Path, folder: pathlib.Path) -> float:
+        output = f"--output_dir={folder / 'run'}"
+        module = "experiments.run"
+        return command(module, *flags, output, folder=folder, cache=cache, until="chunk").seconds
+
+    with scratch(settings) as kept:
+
+        def cold() -> float:
+            with scratch(settings) as folder:
+                return first_chunk(folder / "cache", folder)
+
+        def warm() -> float:
+            with scratch(settings) as folder:
+                return first_chunk(kept / "cache", folder)
+
+        taken = measures.take_turns([cold, warm], repeats=settings.repeats, say=settings.say)
+    what = "start of a run on the prepared VIDEO shape to its first 256 steps trained"
+    return {
+        "cold": Row(f"{what}, nothing compiled", "s", taken[0], limit=10),
+        "warm": Row(f"{what}, compilation cache filled", "s", taken[1], limit=4),
+    }
+
+
+def seeds(settings: Settings) -> Found:
+    """Measure two seeds side by side, and in one program, against one run after the other."""
+    flags = [*simulated(settings, "video"), "--flagfile=hrnn_init_small.flags", "--epochs=3"]
+
+    def runs(cache: pathlib.Path, each: Sequence[str], side_by_side: int) -> float:
+        """Run the jobs, each with its --seeds, as reproduce does."""
+        with scratch(settings) as folder:
+            jobs = []
+            for n, chosen in enumerate(each):
+                here = folder / str(n)
+                argv = ("experiments.run", *flags, f"--seeds={chosen}", f"--output_dir={here}")
+                jobs.append(workers.Job(chosen, argv, here))
+            started = time.perf_counter()
+            for outcome in workers.run(jobs, side_by_side=side_by_side, cache=cache):
+                if outcome.error:
+                    raise errors.InputError(outcome.error)
+            return time.perf_counter() - started
+
+    with scratch(settings) as kept:
+        cache = kept / "cache"
+        after, beside, together = measures.take_turns(
+            [
+                lambda: runs(cache, ["0", "1"], 1),
+                lambda: runs(cache, ["0", "1"], 2),
+                lambda: runs(cache, ["0,1"], 1),
+            ],
+            repeats=settings.long_repeats,
+            say=settings.say,
+        )
+    of = "two seeds of HRNN Init small, 3 epochs on the VIDEO shape"
+    notes = [f"{settings.long_repeats} turns"]
+    threads = max(1, workers.cores() // 2)
+    beside_name = f"JOBS=2, {threads} thread{'s' if threads > 1 else ''} each"
+    return {
+        "jobs": Row(
+            f"{of}: one run after the other", "s", after, beside, beside_name, 1.8, True, notes
+        ),
+        "in_one_program": Row(
+            f"{of}: --seeds=0,1",
+            "s",
+            together,
+            after,
+            "one run after the other",
+            1.0,
+            notes=notes,
+        ),
+    }
+
+
+def users(settings: Settings) -> Found:
+    """Measure how long Table 2's small network trains and is evaluated, on both shapes."""
+    found = {}
+    for shape in ("xing", "video"):
+        flags = [*simulated(settings, shape), "--flagfile=hrnn_init_small.flags"]
+        train, evaluate, whole = [], [], []
+        for turn in range(settings.long_repeats):
+            with scratch(settings) as folder:
+                output = f"--output_dir={folder / 'run'}"
+                taken = command(
+                    "experiments.run", *flags, output, folder=folder, cache=folder / "cache"
+                )
+                mean = json.loads((folder / "run" / "metrics.json").read_text())["mean"]
+            train.append(mean["train_seconds"])
+            evaluate.append(mean["cases"] / mean["eval_cases_per_second"])
+            whole.append(taken.seconds)
+            settings.say(
+                f"{shape} {turn + 1} of {settings.long_repeats}: trained in {train[-1]:.0f} s, "
+                f"evaluated in {evaluate[-1]:.0f} s"
+            )
+        of = f"HRNN Init small on the {shape.upper()} shape"
+        notes = [f"{settings.long_repeats} runs; {mean['cases']:,.0f} cases"]
+        found[f"{shape}_training"] = Row(f"{of}: 10 epochs", "s", train, notes=notes)
+        found[f"{shape}_evaluation"] = Row(f"{of}: evaluation", "s", evaluate, notes=notes)
+        found[f"{shape}_whole"] = Row(f"{of}: from the command to its end", "s", whole, notes=notes)
+    return found

@@ -1,0 +1,171 @@
+"""Sweeps of the benchmark: how costs grow with items, lanes, units and events."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from experiments import bench_commands, bench_stages, bench_training, measures
+from experiments.bench_training import INIT_SMALL, Network, Subject
+from experiments.measures import Found, Settings, Sweep
+from hrnn_jax import evaluation, training
+
+ITEMS = (1_000, 10_000, 60_000, 380_000, 1_000_000)
+BATCH = (25, 50, 100, 200, 400, 800)
+UNITS = (50, 100, 200, 500, 1_000)
+EVENTS = (100_000, 330_000, 1_000_000, 3_300_000, 10_000_000, 33_000_000)
+XXL_RAW_EVENTS = 33_000_000  # what VIDEOXXL's shape keeps at scale 1
+RANKED_USERS = 200  # in the sweep of items
+PATIENCE = 60  # seconds that one point may repeat; it is measured once at least
+
+Point = tuple[float, Sequence[float]]
+STEP, EVENT = "microseconds a step", "microseconds an event"
+PRODUCTS = "its matrix products"
+
+
+def items(settings: Settings) -> Found:
+    """Sweep the catalogue: a step does not depend on it, ranking a case is linear in it."""
+    networks = [dataclasses.replace(INIT_SMALL, n_items=n) for n in ITEMS]
+    users = max(2, round(settings.scale * RANKED_USERS))
+    training_, ranking = [], []
+    for network in networks:
+        step = Subject(network, settings.steps).epoch
+        log = bench_training.random_log(
+            np.random.default_rng(0), users, network.n_items, tested=True
+        )
+        params = training.init(0, network.model_config, network.config).params
+        rank = _ranking(network, log, jax.block_until_ready(params))
+        found, ranked = measures.take_turns([step, rank], repeats=settings.repeats)
+        training_.append((network.n_items, _micro(found)))
+        ranking.append((network.n_items, _micro(ranked)))
+        settings.say(
+            f"{network.n_items:,} items: {_said(training_)} a step, {_said(ranking)} a case"
+        )
+    panels = {
+        STEP: {"a training step": training_},
+        "microseconds a test case": {"evaluation, histories included": ranking},
+    }
+    what = "Size of the catalogue: HRNN Init, batch 50, 100 units"
+    return {"": Sweep(what, "items", panels)}
+
+
+def _ranking(network: Network, log, params) -> Callable[[], float]:
+    """Return what ranks all cases of a log, and returns the seconds of a case."""
+
+    def rank() -> object:
+        return evaluation.rank(
+            params, log, model_config=network.model_config, cutoffs=bench_stages.CUTOFFS
+        )
+
+    return lambda: measures.seconds(rank) / len(log.cases)
+
+
+def batch(settings: Settings) -> Found:
+    networks = [(n, dataclasses.replace(INIT_SMALL, batch=n)) for n in BATCH]
+    found = _steps(settings, networks, "lanes")
+    each = {  # of the lanes, nearly all of which have an event
+        name: [(x, [value / x for value in values]) for x, values in points]
+        for name, points in found.items()
+    }
+    what = "Batch: HRNN Init, 100 units, 60,000 items"
+    return {"": Sweep(what, "lanes of a batch", {STEP: found, "microseconds a lane": each})}
+
+
+def units(settings: Settings) -> Found:
+    networks = [(n, dataclasses.replace(INIT_SMALL, units=n, n_items=10_000)) for n in UNITS]
+    found = _steps(settings, networks, "units")
+    what = "Units of each GRU: HRNN Init, batch 50, 10,000 items"
+    return {"": Sweep(what, "units", {STEP: found})}
+
+
+def _steps(
+    settings: Settings, networks: Sequence[tuple[int, Network]], unit: str
+) -> dict[str, list[Point]]:
+    """Measure the steps of networks beside their matrix products."""
+    curves: dict[str, list[Point]] = {"a training step": [], PRODUCTS: []}
+    for x, network in networks:
+        # Equal numbers of events, so that a point of large steps does not take minutes.
+        steps = max(32, round(settings.steps * INIT_SMALL.batch / network.batch))
+        subject = Subject(network, steps)
+        taken = measures.take_turns([subject.epoch, subject.floor()], repeats=settings.repeats)
+        for curve, values in zip(curves.values(), taken, strict=True):
+            curve.append((x, _micro(values)))
+        step, floor = (_said(curve) for curve in curves.values())
+        settings.say(f"{x:,} {unit}: {step} a step, its matrix products {floor}")
+    return curves
+
+
+def events(settings: Settings) -> Found:
+    """Sweep the log in VIDEOXXL's shape: preparing it, laying out an epoch, training it."""
+    curves: dict[str, list[Point]] = {"preprocessing": [], "schedule": [], "a training epoch": []}
+    memory: list[Point] = []
+    network = dataclasses.replace(INIT_SMALL, n_items=bench_stages.XXL_ITEMS)
+    for n in EVENTS:
+        n_events = round(settings.scale * n)
+        share = n_events / XXL_RAW_EVENTS
+        raw = bench_commands.raw_log(settings, share)
+        taken = _patiently(settings, lambda raw=raw: bench_commands.prepare(settings, raw))
+        curves["preprocessing"].append((n_events, [t.seconds for t in taken]))
+        peaks = [t.peak_bytes / 1e9 for t in taken if t.peak_bytes is not None]
+        if peaks:
+            memory.append((n_events, peaks))
+        log = bench_stages.xxl_log(share)
+        laid, trained = [], []
+        state = training.init(0, network.model_config, network.config)
+
+        def turn(log=log, laid=laid, trained=trained) -> None:
+            nonlocal state
+            started = time.perf_counter()
+            schedule = training.schedule(log, network.variant, network.config, seed=0, epoch=0)
+            laid.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            state, _ = training.run_epoch(
+                state,
+                [schedule],
+                seeds=[0],
+                epoch=0,
+                model_config=network.model_config,
+                config=network.config,
+            )
+            trained.append(time.perf_counter() - started)
+
+        if n == EVENTS[0]:  # compiling
+            turn()
+            laid.clear()
+            trained.clear()
+        _patiently(settings, turn)
+        curves["schedule"].append((len(log), laid))
+        curves["a training epoch"].append((len(log), trained))
+        said = ", ".join(f"{name} {points[-1][1][0]:.2f} s" for name, points in curves.items())
+        settings.say(f"{n_events:,} events: {said}")
+    panels = {"seconds": curves}
+    if memory:
+        panels["GB resident at the peak"] = {"preprocessing": memory}
+    what = "Events of the log: VIDEOXXL's shape, HRNN Init, batch 50, 100 units, 380,000 items"
+    notes = [
+        f"A point is measured up to {settings.repeats} times, for as long as {PATIENCE} s are not "
+        "used up, and once at least."
+    ]
+    return {"": Sweep(what, "events after preprocessing", panels, notes)}
+
+
+def _patiently(settings: Settings, function: Callable) -> list:
+    """Call up to --repeats times while patience lasts; return what was returned."""
+    returned, started = [], time.perf_counter()
+    while not returned or (
+        len(returned) < settings.repeats and time.perf_counter() - started < PATIENCE
+    ):
+        returned.append(function())
+    return returned
+
+
+def _micro(values: Sequence[float]) -> list[float]:
+    return [1e6 * value for value in values]
+
+
+def _said(points: Sequence[Point]) -> str:
+    return f"{measures.spread(points[-1][1]).median:,.0f} us"
