@@ -149,7 +149,7 @@ def read_and_sort(settings: Settings, raw: pathlib.Path) -> float:
 def _peak(what: str, taken: Sequence[Taken], limit: float) -> Row:
     peaks = [t.peak_bytes for t in taken if t.peak_bytes is not None]
     notes = [] if peaks else ["this system does not tell a process's peak"]
-    return Row(what, "GB", peaks, limit=limit, notes=notes)
+    return Row(what, "B", peaks, limit=limit, notes=notes)
 
 
 def whole_run(settings: Settings) -> Found:
@@ -178,12 +178,12 @@ def whole_run(settings: Settings) -> Found:
         [ready] = (folder / "prepared").glob("events-*")
         kept = prepared.load_meta(ready)["table1"]["items"]
     network = dataclasses.replace(bench_training.INIT_SMALL, n_items=kept)
-    held, _ = bench_training.memory_of(network, 8)
+    held = bench_training.state_bytes(network)
     peaks = [t.peak_bytes for t in taken if t.peak_bytes is not None]
     notes = [f"{len(peaks)} runs: preprocessing, an epoch, checkpoint and ranking"]
     what = f"peak resident memory of a whole run, {kept:,} items, 100 units"
     name = "tables + optimizer state"
-    return {"": Row(what, "GB", peaks, [held] * len(peaks), name, 1.5, notes=notes)}
+    return {"": Row(what, "B", peaks, [held] * len(peaks), name, 1.5, notes=notes)}
 
 
 def _write(log: log_lib.EventLog, path: pathlib.Path) -> None:

@@ -158,7 +158,7 @@ def products(settings: Settings, network: Network, title: str, limit: float) -> 
     else:
         notes.append("GRU_usr runs for no lane")
     size = f"batch {network.batch}, {network.units} units, {network.n_items:,} items"
-    row = Row(f"{title} ({size})", "us", found, floor, "its matrix products", limit, notes=notes)
+    row = Row(f"{title} ({size})", "s", found, floor, "its matrix products", limit, notes=notes)
     return {"": row}
 
 
@@ -168,7 +168,7 @@ def against(
     """Measure the step of a network against that of another."""
     both = [Subject(network, settings.steps).epoch for network in (subject, floor)]
     taken = measures.take_turns(both, repeats=settings.repeats, say=settings.say)
-    return {"": Row(what, "us", *taken, name, limit)}
+    return {"": Row(what, "s", *taken, name, limit)}
 
 
 def dropout(settings: Settings) -> Found:
@@ -185,17 +185,23 @@ def catalogue(settings: Settings) -> Found:
 
 def memory(settings: Settings) -> Found:
     """Compare what the compiled chunk takes in all with what must be held."""
-    held, temporary = memory_of(INIT_SMALL, Subject(INIT_SMALL, settings.steps).opening)
+    held = state_bytes(INIT_SMALL)
+    temporary = temporary_bytes(INIT_SMALL, Subject(INIT_SMALL, settings.steps).opening)
     what = f"memory of the compiled epoch, HRNN Init small, {N_ITEMS:,} items"
     notes = [f"{temporary / 1e6:.2f} MB are temporary; compiled once, not repeated"]
     name = "tables + optimizer state"
-    return {"": Row(what, "MB", [held + temporary], [held], name, 1.02, notes=notes)}
+    return {"": Row(what, "B", [held + temporary], [held], name, 1.02, notes=notes)}
 
 
-def memory_of(network: Network, opening: int) -> tuple[int, int]:
-    """Return bytes of the tables with their optimizer state, and of a chunk's temporaries."""
+def state_bytes(network: Network) -> int:
+    """Return the bytes of the tables with their optimizer state."""
+    leaves = jax.tree.leaves(_state(network))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def temporary_bytes(network: Network, opening: int) -> int:
+    """Return what the compiled chunk of steps takes beside what goes in and comes out."""
     model_config, config = network.model_config, network.config
-    state = jax.eval_shape(functools.partial(training.init, 0, model_config, config))
     lane = jax.ShapeDtypeStruct((config.chunk_steps, config.batch_size), np.int32)
     mask = jax.ShapeDtypeStruct(lane.shape, bool)
     opens = jax.ShapeDtypeStruct((config.chunk_steps, opening), np.int32)
@@ -203,9 +209,13 @@ def memory_of(network: Network, opening: int) -> tuple[int, int]:
     place = jax.ShapeDtypeStruct((3,), np.uint32)
     carry = model.start((config.batch_size,), model_config)
     train = training.compiled(model_config, config, stacked=False)
-    needed = train.lower(state, carry, steps, place).compile().memory_analysis()
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return held, needed.temp_size_in_bytes
+    lowered = train.lower(_state(network), carry, steps, place)
+    return lowered.compile().memory_analysis().temp_size_in_bytes
+
+
+def _state(network: Network):
+    init = functools.partial(training.init, 0, network.model_config, network.config)
+    return jax.eval_shape(init)
 
 
 def seeds_at_once(settings: Settings) -> Found:
@@ -217,7 +227,7 @@ def seeds_at_once(settings: Settings) -> Found:
         repeats=settings.repeats,
         say=settings.say,
     )
-    return {"": Row("--seeds_at_once=2, a step of both", "us", *taken, "two steps, one seed each")}
+    return {"": Row("--seeds_at_once=2, a step of both", "s", *taken, "two steps, one seed each")}
 
 
 def gpu(settings: Settings) -> Found:

@@ -39,7 +39,7 @@ class Row:
     """A line of the table. Without a subject it could not be measured; its notes say why."""
 
     what: str
-    unit: str = ""  # of subject and floor, a key of `UNITS`
+    unit: str = "s"  # of subject and floor, a key of `UNITS`
     subject: Sequence[float] = ()  # a value a turn
     floor: Sequence[float] = ()  # the same turns', or none: then the limit is one of the subject
     floor_name: str = ""
@@ -155,19 +155,16 @@ def parse(entry: Mapping[str, Any]) -> Row | Sweep:
     return kind(**{field.name: entry[field.name] for field in dataclasses.fields(kind)})
 
 
-UNITS = {  # factor and decimals
-    "us": (1e6, 1),
-    "ms": (1e3, 2),
-    "s": (1, 2),
-    "MB": (1e-6, 1),
-    "GB": (1e-9, 2),
-    "events/s": (1, 0),
+UNITS = {  # of a Row: the units it is shown in, the largest that leaves 1 or more, with decimals
+    "s": {"s": (1, 2), "ms": (1e-3, 2), "us": (1e-6, 1)},
+    "B": {"GB": (1e9, 2), "MB": (1e6, 1), "kB": (1e3, 1)},
+    "events/s": {"events/s": (1, 0)},
 }
 HEAD = ("what", "measured", "floor", "ratio", "target", "")
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """Write a row's cells, those of `HEAD`; seconds and bytes in its unit."""
+    """Write a row's cells, those of `HEAD`."""
     if not row.subject:
         return (row.what, "not measured", "", "", _target(row), "")
     floor = f"{_quantity(row.floor, row.unit)}: {row.floor_name}" if row.floor else row.floor_name
@@ -188,15 +185,23 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _quantity(values: Sequence[float], unit: str) -> str:
-    factor, decimals = UNITS[unit]
-    median, low, high = (f"{factor * value:,.{decimals}f}" for value in spread(values))
-    return f"{median} {unit}" + (f" ({low} .. {high})" if len(values) > 1 else "")
+    found = spread(values)
+    shown, one, decimals = _shown(found.median, unit)
+    median, low, high = (f"{value / one:,.{decimals}f}" for value in found)
+    return f"{median} {shown}" + (f" ({low} .. {high})" if len(values) > 1 else "")
+
+
+def _shown(value: float, unit: str) -> tuple[str, float, int]:
+    """Return the unit to show a value in, its size, and the decimals to give."""
+    units = [(name, *how) for name, how in UNITS[unit].items()]
+    return next((each for each in units if value >= each[1]), units[-1])
 
 
 def _target(row: Row) -> str:
     if row.limit is None:
         return ""
     sign = ">=" if row.at_least else "<="
-    if row.floor or row.floor_name:
+    if row.floor_name:
         return f"{sign} {row.limit:g} x"
-    return f"{sign} {UNITS[row.unit][0] * row.limit:g} {row.unit}"
+    shown, one, _ = _shown(row.limit, row.unit)
+    return f"{sign} {row.limit / one:g} {shown}"
