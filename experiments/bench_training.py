@@ -16,6 +16,7 @@ from hrnn_jax import log as log_lib
 
 N_ITEMS = 60_000
 MANY_ITEMS, FEW_ITEMS = 380_000, 1_000
+LONGEST = 150  # steps; about the most that a user has, and so how early lanes may run dry
 SESSIONS, EVENTS = 9.8, 6.2  # of a user, and of a session: the VIDEO set's means (Table 1)
 
 
@@ -88,18 +89,24 @@ class Subject:
     """A network in training; `epoch` trains one epoch more, on one and the same schedule."""
 
     def __init__(self, network: Network, steps: int, seeds: int = 1) -> None:
+        """Lay out about as many events and units as `steps` steps of HRNN Init small have."""
         self.network, self.seeds = network, range(seeds)
-        users = max(2, round(steps * network.batch / (SESSIONS * (EVENTS - 1))))
+        size = network.batch * network.units / (INIT_SMALL.batch * INIT_SMALL.units)
+        self.steps = _whole_chunks(steps / size, network.config)
+        lanes_ = network.batch * (self.steps + LONGEST)
+        users = max(network.batch, round(lanes_ / (SESSIONS * (EVENTS - 1))))
         log = random_log(np.random.default_rng(0), users, network.n_items)
         self.schedules = [
-            training.schedule(log, network.variant, network.config, seed=seed, epoch=0)
+            _cut(
+                training.schedule(log, network.variant, network.config, seed=seed, epoch=0),
+                self.steps,
+            )
             for seed in self.seeds
         ]
         states = [training.init(seed, network.model_config, network.config) for seed in self.seeds]
         self.state = states[0]
         if seeds > 1:
             self.state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
-        self.steps = max(len(schedule.event) for schedule in self.schedules)
         self.events = sum(int(schedule.steps.valid.sum()) for schedule in self.schedules)
         self.trained = 0
 
@@ -140,6 +147,18 @@ class Subject:
             steps=self.steps,
         )
         return lambda: measures.seconds(products) / self.steps
+
+
+def _whole_chunks(steps: float, config: training.Config) -> int:
+    """Round to whole chunks, one at least: what pads the last would count as steps."""
+    return max(1, round(steps / config.chunk_steps)) * config.chunk_steps
+
+
+def _cut(schedule: lanes.Schedule, steps: int) -> lanes.Schedule:
+    """Keep the first steps, before lanes run dry."""
+    kept = lanes.Steps(*(array[:steps] for array in schedule.steps))
+    assert len(kept.input) == steps
+    return lanes.Schedule(kept, schedule.event[:steps])
 
 
 def products(settings: Settings, network: Network, title: str, limit: float) -> Found:

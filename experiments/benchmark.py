@@ -81,7 +81,13 @@ flags.DEFINE_float(
     "Share of the users, above 0, of all that is not measured in steps; less is for trying out.",
     lower_bound=1e-5,
 )
-flags.DEFINE_integer("steps", 4096, "Steps, about, of an epoch of the steps.", lower_bound=1)
+flags.DEFINE_integer(
+    "steps",
+    4096,
+    "Steps, in chunks of 256, of an epoch of HRNN Init small where steps are measured; of larger "
+    "networks fewer, of equal work.",
+    lower_bound=1,
+)
 flags.DEFINE_string(
     "record_file", "out/benchmark/benchmark.json", "The file that the figures are merged into."
 )

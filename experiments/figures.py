@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib
-from matplotlib import figure, lines
+from matplotlib import figure, lines, ticker
 
 # Drawn in colours that stand for one of these, light and dark. Told apart without them too.
 PALETTE = {
@@ -86,16 +86,29 @@ def curves(
         )
         [row] = canvas.subplots(1, len(panels), squeeze=False)
         for (label, named), ax in zip(panels.items(), row, strict=True):
+            xs: list[float] = []
             for look, (curve, points) in zip(_MARKERS, named.items(), strict=False):
                 xs = [at for at, _ in points]
                 ax.plot(xs, [point.median for _, point in points], label=curve, **_look(look))
                 for at, point in points:
                     ax.vlines(at, point.low, point.high, color=_STANDS_FOR[look], linewidth=1.6)
             ax.set(xscale="log", yscale="log", xlabel=x, ylabel=label)
+            ax.set_xticks(xs, [_short(at) for at in xs])
+            ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(lambda value, _: _short(value))
+            ax.minorticks_off()
             ax.grid()
             ax.set_axisbelow(True)
             ax.legend(frameon=False, fontsize=9)
         return _saved(canvas)
+
+
+def _short(value: float) -> str:
+    """Write 33,000,000 as 33M."""
+    for one, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= one:
+            return f"{value / one:.3g}{letter}"
+    return f"{value:.3g}"
 
 
 def _style(name: str) -> dict:

@@ -83,7 +83,7 @@ class Settings:
     repeats: int  # turns, after one to warm up
     long_repeats: int  # ... of what takes minutes
     scale: float  # share of the users of the large logs
-    steps: int  # of an epoch of what measures a training step
+    steps: int  # of an epoch of HRNN Init small; larger steps are fewer
     prepared: pathlib.Path  # keeps simulated logs, to use again
     scratch: pathlib.Path  # emptied in the end
     say: Callable[[str], None]  # tells how far it is
@@ -142,6 +142,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         for entry in record.values():
             parse(entry)
             entry["made"]["commit"]
+            if entry["kind"] == "row":
+                UNITS[entry["unit"]]
     except FileNotFoundError as error:
         raise errors.InputError(f"{path} is missing: measure first") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -180,7 +182,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = [HEAD, *(cells(row) for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(HEAD))]
     text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-    notes = [f"{row.what}: {note}" for row in rows for note in row.notes]
+    notes = [f"{row.what}: {'; '.join(row.notes)}" for row in rows if row.notes]
     return "\n".join(line.rstrip() for line in [*text, *([""] if notes else []), *notes])
 
 

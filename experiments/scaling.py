@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ XXL_RAW_EVENTS = 33_000_000  # what VIDEOXXL's shape keeps at scale 1
 RANKED_USERS = 200  # in the sweep of items
 PATIENCE = 60  # seconds that one point may repeat; it is measured once at least
 
+_T = TypeVar("_T")
 Point = tuple[float, Sequence[float]]
 STEP, EVENT = "microseconds a step", "microseconds an event"
 PRODUCTS = "its matrix products"
@@ -88,9 +90,7 @@ def _steps(
     """Measure the steps of networks beside their matrix products."""
     curves: dict[str, list[Point]] = {"a training step": [], PRODUCTS: []}
     for x, network in networks:
-        # Equal numbers of events, so that a point of large steps does not take minutes.
-        steps = max(32, round(settings.steps * INIT_SMALL.batch / network.batch))
-        subject = Subject(network, steps)
+        subject = Subject(network, settings.steps)
         taken = measures.take_turns([subject.epoch, subject.floor()], repeats=settings.repeats)
         for curve, values in zip(curves.values(), taken, strict=True):
             curve.append((x, _micro(values)))
@@ -114,15 +114,13 @@ def events(settings: Settings) -> Found:
         if peaks:
             memory.append((n_events, peaks))
         log = bench_stages.xxl_log(share)
-        laid, trained = [], []
         state = training.init(0, network.model_config, network.config)
 
-        def turn(log=log, laid=laid, trained=trained) -> None:
+        def turn(log=log) -> tuple[float, float]:
             nonlocal state
             started = time.perf_counter()
             schedule = training.schedule(log, network.variant, network.config, seed=0, epoch=0)
-            laid.append(time.perf_counter() - started)
-            started = time.perf_counter()
+            laid = time.perf_counter()
             state, _ = training.run_epoch(
                 state,
                 [schedule],
@@ -131,15 +129,11 @@ def events(settings: Settings) -> Found:
                 model_config=network.model_config,
                 config=network.config,
             )
-            trained.append(time.perf_counter() - started)
+            return laid - started, time.perf_counter() - laid
 
-        if n == EVENTS[0]:  # compiling
-            turn()
-            laid.clear()
-            trained.clear()
-        _patiently(settings, turn)
-        curves["schedule"].append((len(log), laid))
-        curves["a training epoch"].append((len(log), trained))
+        laid, trained = zip(*_patiently(settings, turn), strict=True)
+        curves["schedule"].append((n_events, laid))
+        curves["a training epoch"].append((n_events, trained))
         said = ", ".join(f"{name} {points[-1][1][0]:.2f} s" for name, points in curves.items())
         settings.say(f"{n_events:,} events: {said}")
     panels = {"seconds": curves}
@@ -147,15 +141,22 @@ def events(settings: Settings) -> Found:
         panels["GB resident at the peak"] = {"preprocessing": memory}
     what = "Events of the log: VIDEOXXL's shape, HRNN Init, batch 50, 100 units, 380,000 items"
     notes = [
-        f"A point is measured up to {settings.repeats} times, for as long as {PATIENCE} s are not "
-        "used up, and once at least."
+        f"A point is measured up to {settings.repeats} times after one to warm up, until "
+        f"{PATIENCE} s are used up; one that takes as long is measured once."
     ]
-    return {"": Sweep(what, "events after preprocessing", panels, notes)}
+    return {"": Sweep(what, "events after preprocessing, about", panels, notes)}
 
 
-def _patiently(settings: Settings, function: Callable) -> list:
-    """Call up to --repeats times while patience lasts; return what was returned."""
-    returned, started = [], time.perf_counter()
+def _patiently(settings: Settings, function: Callable[[], _T]) -> list[_T]:
+    """Warm up, then call up to --repeats times while patience lasts.
+
+    A call that uses it up is the only one: compiling is then little of it.
+    """
+    started = time.perf_counter()
+    returned = [function()]
+    if time.perf_counter() - started > PATIENCE:
+        return returned
+    returned.clear()
     while not returned or (
         len(returned) < settings.repeats and time.perf_counter() - started < PATIENCE
     ):
