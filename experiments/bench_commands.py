@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
-from experiments import bench_training, measures, workers
+from experiments import bench_training, children, measures, workers
 from experiments.measures import Found, Row, Settings
 from hrnn_jax import errors
 from hrnn_jax import log as log_lib
@@ -24,67 +19,7 @@ from hrnn_jax.preprocess import datasets, prepared
 
 # What preprocessing cannot do without.
 READ_AND_SORT = "import polars, sys; polars.read_parquet(sys.argv[1]).sort('user_id', 'ts')"
-BIG_CATALOGUE, BIG_USERS = 380_000, 8_000
-
-
-class Taken(NamedTuple):
-    """What a command took."""
-
-    seconds: float  # from the start of its process
-    peak_bytes: int | None  # resident
-
-
-def command(
-    module: str, *flags: str, folder: pathlib.Path, cache: pathlib.Path, until: str = "end"
-) -> Taken:
-    """Run a module of this project with all cores, until its end or the first trained chunk."""
-    record = folder / "record.json"
-    record.unlink(missing_ok=True)
-    started = time.time()
-    _run(
-        ["-m", "experiments.worker", "experiments.probe", str(record), until, module, *flags],
-        log=folder / "log",
-        environment=workers.environment(workers.cores(), cache),
-    )
-    try:
-        noted = json.loads(record.read_text())
-    except FileNotFoundError as error:
-        raise errors.InputError(f"{module} has trained no chunk of steps") from error
-    return Taken(noted["at"] - started, noted["peak_bytes"])
-
-
-def _run(
-    arguments: Sequence[str],
-    *,
-    log: pathlib.Path,
-    environment: Mapping[str, str] | None = None,
-) -> None:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.PIPE,  # a worker's lifeline
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-        try:
-            process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            assert process.stdin is not None
-            process.stdin.close()
-    if process.returncode:
-        said = log.read_text(errors="replace").strip() or "ended without a word (killed?)"
-        raise errors.InputError(said.splitlines()[-1].removeprefix("error: "))
-
-
-@contextlib.contextmanager
-def scratch(settings: Settings) -> Iterator[pathlib.Path]:
-    """Give a folder for one command, emptied when it has ended."""
-    settings.scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.scratch) as folder:
-        yield pathlib.Path(folder)
+BIG_CATALOGUE, BIG_USERS = 380_000, 8_000  # with more training events than items
 
 
 def simulated(settings: Settings, shape: str) -> list[str]:
@@ -109,13 +44,13 @@ def preprocessing(settings: Settings) -> Found:
     )
     events = pl.scan_parquet(raw).select(pl.len()).collect().item()
     what = f"preprocessing VIDEOXXL's shape, {events:,} raw events"
-    notes = [f"{settings.long_repeats} turns, each a process, its start included"]
+    notes = ["each turn a process, its start included"]
     return {
         "time": Row(
             what,
             "s",
             [t.seconds for t in taken],
-            floor,
+            [t.seconds for t in floor],
             "polars reads and sorts the file",
             3,
             notes=notes,
@@ -129,10 +64,10 @@ def raw_log(settings: Settings, scale: float) -> pathlib.Path:
     return datasets.source("simulated", settings.prepared, shape="videoxxl", scale=scale).path
 
 
-def prepare(settings: Settings, raw: pathlib.Path) -> Taken:
+def prepare(settings: Settings, raw: pathlib.Path) -> children.Taken:
     """Prepare a raw log into a folder that is then dropped."""
-    with scratch(settings) as folder:
-        return command(
+    with children.scratch(settings.scratch) as folder:
+        return children.command(
             "experiments.describe",
             "--dataset=events",
             f"--events={raw.absolute()}",
@@ -142,12 +77,14 @@ def prepare(settings: Settings, raw: pathlib.Path) -> Taken:
         )
 
 
-def read_and_sort(settings: Settings, raw: pathlib.Path) -> float:
-    with scratch(settings) as folder:
-        return measures.seconds(lambda: _run(["-c", READ_AND_SORT, str(raw)], log=folder / "log"))
+def read_and_sort(settings: Settings, raw: pathlib.Path) -> children.Taken:
+    with children.scratch(settings.scratch) as folder:
+        arguments, started = ["-c", READ_AND_SORT, str(raw)], time.perf_counter()
+        children.run(arguments, log=folder / "log")
+        return children.Taken(time.perf_counter() - started, peak_bytes=None)
 
 
-def _peak(what: str, taken: Sequence[Taken], limit: float) -> Row:
+def _peak(what: str, taken: Sequence[children.Taken], limit: float) -> Row:
     peaks = [t.peak_bytes for t in taken if t.peak_bytes is not None]
     notes = [] if peaks else ["this system does not tell a process's peak"]
     return Row(what, "B", peaks, limit=limit, notes=notes)
@@ -157,8 +94,8 @@ def whole_run(settings: Settings) -> Found:
     """Measure the peak of a run on a large catalogue against its tables and optimizer state."""
     n_items = max(2, round(settings.scale * BIG_CATALOGUE))
     users = max(5, round(settings.scale * BIG_USERS))
-    with scratch(settings) as folder:
-        log = bench_training.random_log(np.random.default_rng(0), users, n_items)
+    with children.scratch(settings.scratch) as folder:
+        log = bench_training.random_log(np.random.default_rng(0), users, n_items, tested=True)
         _write(log, folder / "log.parquet")
         common = [
             "--dataset=events",
@@ -173,7 +110,9 @@ def whole_run(settings: Settings) -> Found:
         for turn in range(settings.long_repeats):
             output = f"--output_dir={folder / 'run' / str(turn)}"
             taken.append(
-                command("experiments.run", *common, output, folder=folder, cache=folder / "cache")
+                children.command(
+                    "experiments.run", *common, output, folder=folder, cache=folder / "cache"
+                )
             )
             settings.say(f"run {turn + 1} of {settings.long_repeats}, {taken[-1].seconds:.0f} s")
         [ready] = (folder / "prepared").glob("events-*")
@@ -181,15 +120,18 @@ def whole_run(settings: Settings) -> Found:
     network = dataclasses.replace(bench_training.INIT_SMALL, n_items=kept)
     held = bench_training.state_bytes(network)
     peaks = [t.peak_bytes for t in taken if t.peak_bytes is not None]
-    notes = [f"{len(peaks)} runs: preprocessing, an epoch, checkpoint and ranking"]
+    notes = ["preprocessing, an epoch, checkpoint and ranking"]
     what = f"peak resident memory of a whole run, {kept:,} items, 100 units"
     name = "tables + optimizer state"
     return {"": Row(what, "B", peaks, [held] * len(peaks), name, 1.5, notes=notes)}
 
 
 def _write(log: log_lib.EventLog, path: pathlib.Path) -> None:
-    """Write a log as a raw one, its items all about equally frequent."""
-    item = np.random.default_rng(0).permutation(len(log)) % log.n_items
+    """Write a log as a raw one in which all items are trained on, the same number of times."""
+    rng = np.random.default_rng(0)
+    item = rng.integers(log.n_items, size=len(log))
+    train = np.flatnonzero(~log.test)
+    item[train] = rng.permutation(len(train)) % log.n_items
     columns = {"user_id": log.user, "session_id": log.session, "item_id": item, "ts": log.time}
     pl.DataFrame(columns).write_parquet(path)
 
@@ -201,16 +143,18 @@ def start(settings: Settings) -> Found:
     def first_chunk(cache: pathlib.Path, folder: pathlib.Path) -> float:
         output = f"--output_dir={folder / 'run'}"
         module = "experiments.run"
-        return command(module, *flags, output, folder=folder, cache=cache, until="chunk").seconds
+        return children.command(
+            module, *flags, output, folder=folder, cache=cache, until="chunk"
+        ).seconds
 
-    with scratch(settings) as kept:
+    with children.scratch(settings.scratch) as kept:
 
         def cold() -> float:
-            with scratch(settings) as folder:
+            with children.scratch(settings.scratch) as folder:
                 return first_chunk(folder / "cache", folder)
 
         def warm() -> float:
-            with scratch(settings) as folder:
+            with children.scratch(settings.scratch) as folder:
                 return first_chunk(kept / "cache", folder)
 
         taken = measures.take_turns([cold, warm], repeats=settings.repeats, say=settings.say)
@@ -227,7 +171,7 @@ def seeds(settings: Settings) -> Found:
 
     def runs(cache: pathlib.Path, each: Sequence[str], side_by_side: int) -> float:
         """Run the jobs, each with its --seeds, as reproduce does."""
-        with scratch(settings) as folder:
+        with children.scratch(settings.scratch) as folder:
             jobs = []
             for n, chosen in enumerate(each):
                 here = folder / str(n)
@@ -239,7 +183,7 @@ def seeds(settings: Settings) -> Found:
                     raise errors.InputError(outcome.error)
             return time.perf_counter() - started
 
-    with scratch(settings) as kept:
+    with children.scratch(settings.scratch) as kept:
         cache = kept / "cache"
         after, beside, together = measures.take_turns(
             [
@@ -251,12 +195,11 @@ def seeds(settings: Settings) -> Found:
             say=settings.say,
         )
     of = "two seeds of HRNN Init small, 3 epochs on the VIDEO shape"
-    notes = [f"{settings.long_repeats} turns"]
     threads = max(1, workers.cores() // 2)
     beside_name = f"JOBS=2, {threads} thread{'s' if threads > 1 else ''} each"
     return {
         "jobs": Row(
-            f"{of}: one run after the other", "s", after, beside, beside_name, 1.8, True, notes
+            f"{of}: one run after the other", "s", after, beside, beside_name, 1.8, at_least=True
         ),
         "in_one_program": Row(
             f"{of}: --seeds=0,1",
@@ -265,7 +208,6 @@ def seeds(settings: Settings) -> Found:
             after,
             "one run after the other",
             1.0,
-            notes=notes,
         ),
     }
 
@@ -277,9 +219,9 @@ def users(settings: Settings) -> Found:
         flags = [*simulated(settings, shape), "--flagfile=hrnn_init_small.flags"]
         train, evaluate, whole = [], [], []
         for turn in range(settings.long_repeats):
-            with scratch(settings) as folder:
+            with children.scratch(settings.scratch) as folder:
                 output = f"--output_dir={folder / 'run'}"
-                taken = command(
+                taken = children.command(
                     "experiments.run", *flags, output, folder=folder, cache=folder / "cache"
                 )
                 mean = json.loads((folder / "run" / "metrics.json").read_text())["mean"]
@@ -291,7 +233,7 @@ def users(settings: Settings) -> Found:
                 f"evaluated in {evaluate[-1]:.0f} s"
             )
         of = f"HRNN Init small on the {shape.upper()} shape"
-        notes = [f"{settings.long_repeats} runs; {mean['cases']:,.0f} cases"]
+        notes = [f"{mean['cases']:,.0f} cases"]
         found[f"{shape}_training"] = Row(f"{of}: 10 epochs", "s", train, notes=notes)
         found[f"{shape}_evaluation"] = Row(f"{of}: evaluation", "s", evaluate, notes=notes)
         found[f"{shape}_whole"] = Row(f"{of}: from the command to its end", "s", whole, notes=notes)

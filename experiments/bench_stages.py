@@ -101,9 +101,9 @@ def schedule(settings: Settings) -> Found:
     def copy() -> float:
         return measures.seconds(lambda: [np.copy(array) for array in held[0]])
 
-    taken = measures.take_turns([build, copy], repeats=settings.repeats, say=settings.say)
+    built, copied = measures.take_turns([build, copy], repeats=settings.repeats, say=settings.say)
     what = f"the schedule of an epoch of {len(log):,} events, batch {network.batch}"
-    return {"": Row(what, "s", *taken, "copying its arrays", 10)}
+    return {"": Row(what, "s", built, copied, "copying its arrays", 10)}
 
 
 def xxl_log(scale: float):

@@ -64,7 +64,7 @@ TASKS: dict[str, Callable[[Settings], Found]] = {
     "scaling_units": scaling.units,
     "scaling_events": scaling.events,
 }
-LONG_REPEATS = 3
+LONG_REPEATS = 3  # of what takes minutes
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("only", [*TASKS], f"What to measure, of {', '.join(TASKS)}; all by default.")
@@ -145,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, whole=False)
+    cli.run(main, whole=False, hint=": what was measured is kept; --only=... goes on with the rest")

@@ -90,7 +90,7 @@ def _table(rows: Mapping[str, Row], entries: Mapping[str, Mapping[str, Any]]) ->
         rest += [f"{made['commit']}, {made['finished'][:10]}"]
         lines.append((what, [Cell(text or document.DASH) for text in rest]))
     heads = [*measures.HEAD[1:-1], "met?", "commit, date"]
-    notes = [f"{row.what}: {'; '.join(row.notes)}." for row in rows.values() if row.notes]
+    notes = [f"{row.what}: {said}." for row in rows.values() if (said := measures.notes_of(row))]
     return document.Table(
         "Subjects beside their floors",
         "what",

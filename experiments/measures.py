@@ -19,6 +19,7 @@ from hrnn_jax import errors
 
 _T = TypeVar("_T")
 THREADS = ("NPROC", "OMP_NUM_THREADS", "POLARS_MAX_THREADS", "XLA_FLAGS")  # as the caller set them
+ENOUGH = 5  # turns; of fewer a row tells
 SLOW = 10  # seconds; longer turns are told one by one
 
 
@@ -170,9 +171,7 @@ def cells(row: Row) -> tuple[str, ...]:
     if not row.subject:
         return (row.what, "not measured", "", "", _target(row), "")
     floor = f"{_quantity(row.floor, row.unit)}: {row.floor_name}" if row.floor else row.floor_name
-    ratio = (
-        f"{row.ratio.median:.2f} ({row.ratio.low:.2f} .. {row.ratio.high:.2f})" if row.ratio else ""
-    )
+    ratio = _with_range(row.ratio, len(row.subject), 2) if row.ratio else ""
     met = {None: "", True: "met", False: "missed"}[row.met]
     return (row.what, _quantity(row.subject, row.unit), floor, ratio, _target(row), met)
 
@@ -182,15 +181,27 @@ def table(rows: Sequence[Row]) -> str:
     lines = [HEAD, *(cells(row) for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(HEAD))]
     text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-    notes = [f"{row.what}: {'; '.join(row.notes)}" for row in rows if row.notes]
+    notes = [f"{row.what}: {said}" for row in rows if (said := notes_of(row))]
     return "\n".join(line.rstrip() for line in [*text, *([""] if notes else []), *notes])
+
+
+def notes_of(row: Row) -> str:
+    """Join a row's notes, and say how often it was measured if that is seldom."""
+    turns = len(row.subject)
+    often = [f"measured {'once' if turns == 1 else f'{turns} times'}"] if 0 < turns < ENOUGH else []
+    return "; ".join([*row.notes, *often])
 
 
 def _quantity(values: Sequence[float], unit: str) -> str:
     found = spread(values)
     shown, one, decimals = _shown(found.median, unit)
-    median, low, high = (f"{value / one:,.{decimals}f}" for value in found)
-    return f"{median} {shown}" + (f" ({low} .. {high})" if len(values) > 1 else "")
+    return _with_range(Spread(*(value / one for value in found)), len(values), decimals, shown)
+
+
+def _with_range(found: Spread, turns: int, decimals: int, unit: str = "") -> str:
+    median, low, high = (f"{value:,.{decimals}f}" for value in found)
+    median = f"{median} {unit}".strip()
+    return f"{median} ({low} .. {high})" if turns > 1 else median
 
 
 def _shown(value: float, unit: str) -> tuple[str, float, int]:

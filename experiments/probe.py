@@ -16,6 +16,7 @@ import runpy
 import sys
 import threading
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -26,7 +27,8 @@ def main() -> None:
     try:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     finally:
-        _note(record)
+        if until == "end":
+            _note(record)
 
 
 def peak_bytes() -> int | None:
@@ -44,7 +46,7 @@ def _stop_after_a_chunk(record: pathlib.Path) -> None:
     """Wait until the training is imported, which this must not hasten, and listen to it."""
     while not hasattr(sys.modules.get("hrnn_jax.training"), "run_epoch"):
         time.sleep(0.002)
-    training = sys.modules["hrnn_jax.training"]
+    training: Any = sys.modules["hrnn_jax.training"]
     run_epoch = training.run_epoch
 
     def told(events: int, loss: float) -> None:

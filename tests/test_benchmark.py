@@ -1,6 +1,7 @@
 """The benchmark: its floors are the products they stand for, its record and its table tell true."""
 
 import json
+import pathlib
 import re
 import sys
 
@@ -10,10 +11,10 @@ import pytest
 from absl.testing import flagsaver
 
 from experiments import (
-    bench_commands,
     bench_training,
     benchmark,
     benchmark_report,
+    children,
     cli,
     floors,
     measures,
@@ -160,7 +161,8 @@ def test_the_table_by_hand():
     assert measures.cells(peak) == ("peak", "5.50 GB", "", "", "<= 6 GB", "met")
     assert measures.cells(gpu) == ("GPU", "not measured", "", "", "", "")
     lines = measures.table([step, peak, gpu]).splitlines()
-    assert lines[3:] == ["GPU   not measured", "", "step: W is 8"]
+    said = ["step: W is 8; measured 3 times", "peak: measured once"]
+    assert lines[3:] == ["GPU   not measured", "", *said]
     assert [line.index("<=") for line in lines[1:3]] == [lines[0].index("target")] * 2
 
 
@@ -242,9 +244,9 @@ def test_a_peak_is_the_commands_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "takes.py").write_text("held = b'1' * 100_000_000")
     (tmp_path / "nothing.py").write_text("")
-    monkeypatch.setenv("PYTHONPATH", str(bench_commands.pathlib.Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[1]))
     takes, nothing = (
-        bench_commands.command(name, folder=tmp_path, cache=tmp_path / "cache").peak_bytes
+        children.command(name, folder=tmp_path, cache=tmp_path / "cache").peak_bytes
         for name in ("takes", "nothing")
     )
     if probe.peak_bytes() is None:
@@ -256,7 +258,7 @@ def test_a_run_is_ended_after_its_first_chunk(tmp_path):
     """Bug: listen to the end of an epoch, of which this run has a million."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    taken = bench_commands.command(
+    taken = children.command(
         "experiments.run",
         "--dataset=events",
         f"--events={logs.write(tmp_path / 'log.csv')}",
