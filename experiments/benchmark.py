@@ -1,6 +1,6 @@
 """Measure what training, evaluation and preprocessing cost, each beside the least it can cost.
 
-    python -m experiments.benchmark                        # everything, about two hours
+    python -m experiments.benchmark                        # everything, an hour or two
     python -m experiments.benchmark --only=step,dropout    # some of it
     python -m experiments.benchmark --record               # what was measured, as a report
 
