@@ -171,14 +171,21 @@ def seeds(settings: Settings) -> Found:
 
     def runs(cache: pathlib.Path, each: Sequence[str], side_by_side: int) -> float:
         """Run the jobs, each with its --seeds, as reproduce does."""
+        kept = f"--compilation_cache={cache}"
         with children.scratch(settings.scratch) as folder:
             jobs = []
             for n, chosen in enumerate(each):
                 here = folder / str(n)
-                argv = ("experiments.run", *flags, f"--seeds={chosen}", f"--output_dir={here}")
+                argv = (
+                    "experiments.run",
+                    *flags,
+                    kept,
+                    f"--seeds={chosen}",
+                    f"--output_dir={here}",
+                )
                 jobs.append(workers.Job(chosen, argv, here))
             started = time.perf_counter()
-            for outcome in workers.run(jobs, side_by_side=side_by_side, cache=cache):
+            for outcome in workers.run(jobs, side_by_side=side_by_side):
                 if outcome.error:
                     raise errors.InputError(outcome.error)
             return time.perf_counter() - started

@@ -221,9 +221,10 @@ def state_bytes(network: Network) -> int:
 def temporary_bytes(network: Network, opening: int) -> int:
     """Return what the compiled chunk of steps takes beside what goes in and comes out."""
     model_config, config = network.model_config, network.config
-    lane = jax.ShapeDtypeStruct((config.chunk_steps, config.batch_size), np.int32)
+    n_steps = training.SLAB_CHUNKS * config.chunk_steps
+    lane = jax.ShapeDtypeStruct((n_steps, config.batch_size), np.int32)
     mask = jax.ShapeDtypeStruct(lane.shape, bool)
-    opens = jax.ShapeDtypeStruct((config.chunk_steps, opening), np.int32)
+    opens = jax.ShapeDtypeStruct((n_steps, opening), np.int32)
     steps = lanes.Steps(lane, lane, mask, mask, mask, opens)
     place = jax.ShapeDtypeStruct((3,), np.uint32)
     carry = model.start((config.batch_size,), model_config)

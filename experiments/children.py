@@ -33,7 +33,10 @@ def command(
     run(
         ["-m", "experiments.worker", "experiments.probe", str(record), until, module, *flags],
         log=folder / "log",
-        environment=workers.environment(workers.cores(), cache),
+        environment={
+            **workers.environment(workers.cores()),
+            "JAX_COMPILATION_CACHE_DIR": str(cache.absolute()),
+        },
     )
     try:
         noted = json.loads(record.read_text())
