@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -10,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.extend import random
 
 from hrnn_jax import gru, lanes
 
 VARIANTS = ("rnn", "rnn_concat", "hrnn_init", "hrnn_all")
 USER_INPUTS = ("full", "gates")
+_DRAWN_AT_ONCE = 1 << 20  # weights; what drawing takes besides is some times as much
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +92,14 @@ def init(key: jax.Array, config: Config) -> Params:
     units = config.hidden_units
     keys = iter(jax.random.split(key, 16 + 4 * config.layers))
 
-    def uniform(rows: int, columns: int, gates: int = 1) -> jax.Array:
+    def draw(rows: int, columns: int, gates: int = 1) -> jax.Array:
         bound = math.sqrt(6 / (rows + columns))
-        return jax.random.uniform(next(keys), (rows, gates * columns), minval=-bound, maxval=bound)
+        return uniform(next(keys), (rows, gates * columns), bound)
 
     def recurrence() -> gru.Recurrence:
         return gru.Recurrence(
-            w_cand=uniform(units, units),
-            w_gates=uniform(units, units, gates=2),
+            w_cand=draw(units, units),
+            w_gates=draw(units, units, gates=2),
             b=jnp.zeros(3 * units),
         )
 
@@ -104,24 +107,54 @@ def init(key: jax.Array, config: Config) -> Params:
     if config.hierarchical:
         columns = 3 if config.user_input == "full" else 2
         user = UserNetwork(
-            w_in=uniform(units, units, gates=3),
+            w_in=draw(units, units, gates=3),
             gru=recurrence(),
-            init_w=uniform(units, units),
+            init_w=draw(units, units),
             init_b=jnp.zeros(units),
-            to_session_w=uniform(units, units, columns) if config.variant == "hrnn_all" else None,
+            to_session_w=draw(units, units, columns) if config.variant == "hrnn_all" else None,
         )
     return Params(
         network=Network(
             session=tuple(recurrence() for _ in range(config.layers)),
-            session_w_in=tuple(uniform(units, units, gates=3) for _ in range(config.layers - 1)),
+            session_w_in=tuple(draw(units, units, gates=3) for _ in range(config.layers - 1)),
             user=user,
         ),
         items=Items(
-            item_in=uniform(config.n_items, units, gates=3),
-            item_out=uniform(config.n_items, units),
+            item_in=draw(config.n_items, units, gates=3),
+            item_out=draw(config.n_items, units),
             item_bias=jnp.zeros(config.n_items),
         ),
     )
+
+
+def uniform(key: jax.Array, shape: tuple[int, int], bound: float) -> jax.Array:
+    """Draw as jax.random.uniform does between -bound and bound, to the bit, a few rows at a time.
+
+    Drawn as a whole, a table takes four times its memory.
+    """
+    rows = max(1, _DRAWN_AT_ONCE // shape[1])
+    if shape[0] <= rows or math.prod(shape) >= 2**32:  # more, and an index is no longer one word
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+    return _uniform_by_rows(jax.random.key_data(key), bound, shape=shape, rows=rows)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "rows"))
+def _uniform_by_rows(
+    key_data: jax.Array, bound: jax.Array, *, shape: tuple[int, int], rows: int
+) -> jax.Array:
+    n = rows * shape[1]
+
+    def add(i: jax.Array, table: jax.Array) -> jax.Array:
+        begin = jnp.minimum(i * rows, shape[0] - rows)  # the last ones once more, if need be
+        index = begin.astype(jnp.uint32) * shape[1] + jnp.arange(n, dtype=jnp.uint32)
+        words = random.threefry_2x32(key_data, jnp.concatenate([jnp.zeros_like(index), index]))
+        mantissa = (words[:n] ^ words[n:]) >> 9
+        one = jnp.float32(1).view(jnp.uint32)
+        unit = (mantissa | one).view(jnp.float32) - 1
+        values = jnp.maximum(-bound, unit * (bound - -bound) + -bound)
+        return jax.lax.dynamic_update_slice(table, values.reshape(rows, -1), (begin, 0))
+
+    return jax.lax.fori_loop(0, -(-shape[0] // rows), add, jnp.zeros(shape))
 
 
 def start(shape: tuple[int, ...], config: Config) -> Carry:

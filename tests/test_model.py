@@ -213,3 +213,22 @@ def test_weights_are_uniform_in_the_bounds_of_each_gate():
         np.testing.assert_allclose(np.std(weights), bound / np.sqrt(3), rtol=0.05)
     assert not np.array_equal(params.network.user.w_in, params.network.user.to_session_w)
     assert not np.any(params.items.item_bias)
+
+
+@pytest.mark.parametrize("shape", [(11, 3), (12, 3), (4, 3), (40, 1), (3, 40)])
+def test_weights_drawn_by_rows_are_those_drawn_as_a_whole(shape, monkeypatch):
+    monkeypatch.setattr(model, "_DRAWN_AT_ONCE", 12)  # weights: 4 rows of 3
+    for seed, bound in enumerate((0.013, 1.7)):
+        key = jax.random.key(seed)
+        expected = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+        np.testing.assert_array_equal(model.uniform(key, shape, bound), expected)
+
+
+def test_drawing_a_table_takes_little_besides():
+    def draw(key):
+        return model.uniform(key, (30_000, 300), 0.01)
+
+    key = jax.random.key(0)
+    taken = jax.jit(draw).lower(key).compile().memory_analysis()
+    assert taken.output_size_in_bytes >= 36_000_000
+    assert taken.temp_size_in_bytes < 18_000_000
