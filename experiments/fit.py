@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -15,6 +16,7 @@ from hrnn_jax import baselines, model, ranking, session_knn, training
 from hrnn_jax import log as log_lib
 
 FLAGS = flags.FLAGS
+Tree = TypeVar("Tree")
 
 
 class Epoch(NamedTuple):
@@ -26,18 +28,27 @@ class Epoch(NamedTuple):
     seconds: float
 
 
-def stack(states: Sequence[training.TrainState]) -> training.TrainState:
-    """Put the states of seeds that train side by side on one axis; a single one stays as it is."""
+def stack(states: list[training.TrainState]) -> training.TrainState:
+    """Put the states of seeds that train side by side on one axis; a single one stays as it is.
+
+    Takes them out of the list, array by array, so that none is held twice.
+    """
     if len(states) == 1:
-        return states[0]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+        return states.pop()
+    structure = jax.tree.structure(states[0])
+    columns = [list(column) for column in zip(*map(jax.tree.leaves, states), strict=True)]
+    states.clear()
+    leaves = []
+    for column in columns:
+        leaves.append(jax.block_until_ready(jnp.stack(column)))
+        column.clear()
+    return jax.tree.unflatten(structure, leaves)
 
 
-def unstack(state: training.TrainState, n_seeds: int) -> list[training.TrainState]:
-    """Undo `stack`."""
-    if n_seeds == 1:
-        return [state]
-    return [jax.tree.map(lambda a, i=i: a[i], state) for i in range(n_seeds)]
+def unstack(stacked: Tree, n_seeds: int) -> Iterator[Tree]:
+    """Undo `stack`, also of a part of the state, one seed at a time."""
+    for i in range(n_seeds):
+        yield stacked if n_seeds == 1 else jax.tree.map(lambda a, i=i: a[i], stacked)
 
 
 def epoch(

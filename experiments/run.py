@@ -6,12 +6,14 @@ python -m experiments.run --flagfile=video.flags
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -123,9 +125,20 @@ def _neural(
         alike = list(alike)
         for i in range(0, len(alike), FLAGS.seeds_at_once):
             group = alike[i : i + FLAGS.seeds_at_once]
-            states = _train(run, group, begin, model_config, training_config)
-            for seed, state in zip(group, states, strict=True):
-                yield _evaluate(run, seed, state, model_config)
+            yield from _group(run, group, begin, model_config, training_config)
+
+
+def _group(
+    run: Run,
+    seeds: Sequence[int],
+    begin: int,
+    model_config: model.Config,
+    training_config: training.Config,
+) -> Iterator[dict[str, Any]]:
+    """Train and rank seeds side by side. Ranking needs nothing of the optimizer's state."""
+    params = _train(run, seeds, begin, model_config, training_config).params
+    for seed, seed_params in zip(seeds, fit.unstack(params, len(seeds)), strict=True):
+        yield _evaluate(run, seed, seed_params, model_config)
 
 
 def _checkpoints(run: Run, seed: int) -> pathlib.Path:
@@ -138,14 +151,14 @@ def _train(
     begin: int,
     model_config: model.Config,
     config: training.Config,
-) -> list[training.TrainState]:
+) -> training.TrainState:
     """Train a group of seeds from epoch `begin` on, a checkpoint after every epoch."""
-    states = [training.init(seed, model_config, config) for seed in seeds]
+    init = functools.partial(training.init, model_config=model_config, config=config)
     if begin:
-        states = [
-            checkpoint.restore(_checkpoints(run, seed), state, epochs=begin)
-            for seed, state in zip(seeds, states, strict=True)
-        ]
+        like = jax.eval_shape(init, 0)
+        states = [checkpoint.restore(_checkpoints(run, seed), like, epochs=begin) for seed in seeds]
+    else:
+        states = [init(seed) for seed in seeds]
     # What a crash between history and checkpoint left of later epochs is trained again.
     run.history[:] = [
         entry for entry in run.history if entry["seed"] not in seeds or entry["epoch"] <= begin
@@ -164,7 +177,6 @@ def _train(
             model_config=model_config,
             config=config,
         )
-        states = fit.unstack(state, len(seeds))
         for seed, loss in zip(seeds, losses, strict=True):
             run.history.append(
                 {
@@ -177,7 +189,7 @@ def _train(
             )
         # First, so that a crash between the two costs an epoch's training, not its entry.
         results.write_history(run.folder, run.history)
-        for seed, seed_state in zip(seeds, states, strict=True):
+        for seed, seed_state in zip(seeds, fit.unstack(state, len(seeds)), strict=True):
             checkpoint.save(_checkpoints(run, seed), seed_state, epochs=epoch + 1)
         left = (FLAGS.epochs - epoch - 1) * seconds
         print(
@@ -185,16 +197,16 @@ def _train(
             f"{seconds:.1f} s" + (f", {left:.0f} s left" if left else ""),
             flush=True,
         )
-    return states
+    return state
 
 
 def _evaluate(
-    run: Run, seed: int, state: training.TrainState, model_config: model.Config
+    run: Run, seed: int, params: model.Params, model_config: model.Config
 ) -> dict[str, Any]:
     started = time.perf_counter()
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
         found = evaluation.rank(
-            state.params,
+            params,
             run.log,
             model_config=model_config,
             config=models.evaluation_config(),
