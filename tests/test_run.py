@@ -1,5 +1,6 @@
 """The command as its users run it: raw log in, run folder out; bad input, one line and exit 2."""
 
+import gc
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
@@ -16,7 +18,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from experiments import cli, compare, models, results, run
-from hrnn_jax import checkpoint, metrics, model
+from hrnn_jax import checkpoint, evaluation, metrics, model
 from tests import logs
 
 app.define_help_flags()  # else the first command would, and flagsaver take them back after it
@@ -155,6 +157,32 @@ def test_a_crash_at_the_end_of_an_epoch_leaves_the_history_whole(command, monkey
         assert command("--epochs=3", "--output_dir=run")[0] == 2
     assert command("--epochs=3", "--output_dir=run", "--resume")[0] == 0
     assert [entry["epoch"] for entry in read_history("run")] == [1, 2, 3]
+
+
+def test_a_run_holds_each_table_once(command, monkeypatch):
+    """In training with its optimizer's state, in ranking without, and nothing before it resumes."""
+
+    def tables():
+        gc.collect()
+        alive = [array for array in jax.live_arrays() if array.shape == (20, 3 * 8)]
+        return {array.unsafe_buffer_pointer() for array in alive}
+
+    held, others = [], tables()
+
+    def counting(function):
+        def counted(*args, **settings):
+            held.append((function.__name__, len(tables() - others)))
+            return function(*args, **settings)
+
+        return counted
+
+    for module, name in ((checkpoint, "save"), (checkpoint, "restore"), (evaluation, "rank")):
+        monkeypatch.setattr(module, name, counting(getattr(module, name)))
+    command("--seeds=0,1", "--epochs=1", "--output_dir=run")
+    assert held == 2 * [("save", 2), ("rank", 1)]
+    held.clear()
+    command("--seeds=0,1", "--resume", "--output_dir=run")
+    assert held == 2 * [("restore", 0), ("save", 2), ("rank", 1)]
 
 
 def test_a_finished_run_is_reported_not_repeated(command):
