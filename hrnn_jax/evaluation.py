@@ -117,7 +117,7 @@ def _rank(
     """Rank n cases in one compiled call: see `_rank_blocks`."""
     n, n_ranked = cases.shape[1], len(ranked[1])
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 1024))
-    on_cpu = jax.default_backend() == "cpu"  # a GPU is faster with all of them
+    on_cpu = jax.default_backend() == "cpu"  # elsewhere all at once: many small steps would wait
     rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
     n_steps, n_lanes, _ = hidden.shape
     limit = -(-n_steps * n_lanes // size) * size
