@@ -220,6 +220,11 @@ def state_bytes(network: Network) -> int:
 
 def temporary_bytes(network: Network, opening: int) -> int:
     """Return what the compiled chunk of steps takes beside what goes in and comes out."""
+    return compiled_chunk(network, opening).memory_analysis().temp_size_in_bytes
+
+
+def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
+    """Compile the program that trains a chunk of steps, with `opening` lanes W."""
     model_config, config = network.model_config, network.config
     n_steps = training.SLAB_CHUNKS * config.chunk_steps
     lane = jax.ShapeDtypeStruct((n_steps, config.batch_size), np.int32)
@@ -229,8 +234,7 @@ def temporary_bytes(network: Network, opening: int) -> int:
     place = jax.ShapeDtypeStruct((3,), np.uint32)
     carry = model.start((config.batch_size,), model_config)
     train = training.compiled(model_config, config, stacked=False)
-    lowered = train.lower(_state(network), carry, steps, place)
-    return lowered.compile().memory_analysis().temp_size_in_bytes
+    return train.lower(_state(network), carry, steps, place).compile()
 
 
 def _state(network: Network):

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from absl import flags
 
 from experiments import (
+    anatomy,
     bench_commands,
     bench_stages,
     bench_training,
@@ -46,6 +47,15 @@ TASKS: dict[str, Callable[[Settings], Found]] = {
     ),
     "step_rnn_concat": functools.partial(
         _step, network=bench_training.CONCAT_SMALL, title="RNN Concat small", limit=1.6
+    ),
+    "anatomy": functools.partial(
+        anatomy.parts, network=bench_training.INIT_SMALL, title="HRNN Init small"
+    ),
+    "anatomy_large": functools.partial(
+        anatomy.parts, network=bench_training.INIT_LARGE, title="HRNN Init large"
+    ),
+    "anatomy_rnn": functools.partial(
+        anatomy.parts, network=bench_training.RNN_SMALL, title="RNN small"
     ),
     "dropout": bench_training.dropout,
     "catalogue": bench_training.catalogue,

@@ -162,6 +162,7 @@ UNITS = {  # of a Row: the units it is shown in, the largest that leaves 1 or mo
     "s": {"s": (1, 2), "ms": (1e-3, 2), "us": (1e-6, 1)},
     "B": {"GB": (1e9, 2), "MB": (1e6, 1), "kB": (1e3, 1)},
     "events/s": {"events/s": (1, 0)},
+    "%": {"%": (1e-2, 1)},
 }
 HEAD = ("what", "measured", "floor", "ratio", "target", "")
 

@@ -11,6 +11,7 @@ import pytest
 from absl.testing import flagsaver
 
 from experiments import (
+    anatomy,
     bench_training,
     benchmark,
     benchmark_report,
@@ -84,6 +85,19 @@ def test_a_step_makes_the_products_of_its_floor(form):
     step = training.compiled(config(*form), made, stacked=False).lower(*arguments).compile()
     floor = floors.step(config(*form), batch=B, opening=opening(form[0]), steps=7)
     assert flops_of(step) == flops_of(floor.compiled)
+
+
+def test_the_anatomy_of_a_step_knows_its_parts():
+    """Bug: look for dots in the operation alone, not in what is fused into it."""
+    network = bench_training.Network("hrnn_init", H, B, 0.0, n_items=40)
+    sorts = anatomy._sorts(network, W)
+    step = bench_training.compiled_chunk(network, W)
+    assert list(sorts.values()).count(anatomy.PRODUCTS) == len(flops_of(step))
+    # A weight and its sum of squares, of 2 GRUs of 3, of GRU_usr's input and of Eq. 4.
+    assert list(sorts.values()).count(anatomy.DENSE) >= 2 * (2 * 3 + 1 + 2)
+    assert (
+        list(sorts.values()).count(anatomy.ROWS) >= 3 * 3
+    )  # read, summed and written, of 3 tables
 
 
 def test_what_a_floor_carries_neither_dies_out_nor_grows():
