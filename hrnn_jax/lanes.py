@@ -157,11 +157,12 @@ def opening_lanes(opens: np.ndarray) -> np.ndarray:
 
     Only these lanes need the user GRU and Eq. 4, about one in six.
     """
-    t, lane = np.nonzero(opens)
-    counts = np.bincount(t, minlength=len(opens))
+    counts = np.count_nonzero(opens, axis=1)
     width = -(-int(counts.max(initial=0)) // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
     lanes = _no_lanes(len(opens), opens.shape[1], width)
-    lanes[t, np.arange(len(t)) - (np.cumsum(counts) - counts)[t]] = lane
+    if width:
+        listed = np.flatnonzero(opens).astype(np.int32) % np.int32(opens.shape[1])
+        np.place(lanes, np.arange(width) < counts[:, None], listed)
     return lanes
 
 

@@ -232,9 +232,10 @@ def test_lanes_may_change_places():
     config, settings = small.model_config("hrnn_all"), small.training_config()
     steps = small.epoch_steps()
     order = np.array([2, 0, 3, 1])
-    place = np.append(np.argsort(order), small.BATCH)
-    permuted = lanes.Steps(*(array[:, order] for array in steps[:-1]), place[steps.opening])
-    permuted = permuted._replace(opening=permuted.opening.astype(np.int32))
+    width = steps.opening.shape[1]
+    place = np.append(np.argsort(order), small.BATCH + np.arange(width)).astype(np.int32)
+    opening = np.sort(place[steps.opening], axis=1)
+    permuted = lanes.Steps(*(array[:, order] for array in steps[:-1]), opening)
     state, carry, expected = small.train(config, settings, steps)
     permuted_state, permuted_carry, found = small.train(config, settings, permuted)
     np.testing.assert_allclose(found, expected, atol=2e-6)

@@ -219,7 +219,7 @@ def test_cut_off_it_goes_on_by_the_same_command(command, log_file, tmp_path, how
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "experiments.tune"),
-            *("--dataset=events", f"--events={log_file}", *SMALL, "--epochs=9", "--trials=2"),
+            *("--dataset=events", f"--events={log_file}", *SMALL, "--epochs=200", "--trials=2"),
         ],
         env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
         stdout=subprocess.PIPE,
@@ -240,10 +240,10 @@ def test_cut_off_it_goes_on_by_the_same_command(command, log_file, tmp_path, how
         assert err == "interrupted: the same command goes on with the study\n"
     assert out.startswith("RNN on ") or "\nRNN on " in out
     assert "\r" not in out
-    code, _, err = command("--epochs=9", "--trials=2")
+    code, _, err = command("--epochs=200", "--trials=2")
     assert code == 0, err
     assert trials()["state"].to_list() == ["cut off", "complete", "complete"]
-    assert trials()["epochs"].to_list()[1:] == [9, 9]
+    assert trials()["epochs"].to_list()[1:] == [200, 200]
     assert not list(pathlib.Path("study/running").iterdir())
 
 
