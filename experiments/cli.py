@@ -39,10 +39,19 @@ def run(main: Callable[[], None], *, whole: bool = True, hint: str = "") -> None
         except errors.DivergedError as error:
             fail(error, code=1)
         except KeyboardInterrupt:
-            print(f"interrupted{hint}", file=sys.stderr)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
+            interrupted()
+
+    def interrupted() -> NoReturn:
+        print(f"interrupted{hint}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
+
+    def unraisable(what: sys.UnraisableHookArgs) -> None:
+        """Heed a ctrl-C that comes where no exception gets out, such as jax's hook on gc."""
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            interrupted()
+        before(what)
 
     said = logging.StreamHandler(sys.stdout)
     said.setFormatter(logging.Formatter("%(message)s"))
@@ -50,7 +59,11 @@ def run(main: Callable[[], None], *, whole: bool = True, hint: str = "") -> None
     logger.handlers = [said]
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl would print it once more
-    app.run(guarded, flags_parser=functools.partial(parse, whole=whole))
+    before, sys.unraisablehook = sys.unraisablehook, unraisable
+    try:
+        app.run(guarded, flags_parser=functools.partial(parse, whole=whole))
+    finally:
+        sys.unraisablehook = before
 
 
 def parse(argv: Sequence[str], *, whole: bool) -> list[str]:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import jax
@@ -137,6 +138,30 @@ def test_resuming_gives_the_uninterrupted_run(command):
     losses = [[entry["loss"] for entry in read_history(name)] for name in ("whole", "parts")]
     assert losses[0] == losses[1]
     assert pl.read_parquet("whole/ranks.parquet").equals(pl.read_parquet("parts/ranks.parquet"))
+
+
+def test_an_interrupt_is_heeded_wherever_it_comes():
+    """Also where Python lets no exception out, as in the hook that jax puts on garbage collection.
+
+    Bug: leave sys.unraisablehook alone.
+    """
+    code = """
+        import gc
+        from experiments import cli
+
+        def main():
+            def hook(*_):
+                raise KeyboardInterrupt
+            gc.callbacks.append(hook)
+            gc.collect()
+            print("went on")
+
+        cli.run(main, hint=": the same command goes on")
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(code)]
+    ended = subprocess.run(argv, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "interrupted: the same command goes on\n"
 
 
 @pytest.mark.parametrize("where", ["write_history", "save"])
