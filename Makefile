@@ -6,6 +6,9 @@
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules
 
+# Large pages, on Linux: rows of large tables are found faster, by a few percent of a step.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
 PYTHON ?= python3
 FLAGFILE ?= video.flags
 # Runs of each flag file go to a folder of their own, and are finished rather than repeated.

@@ -47,9 +47,13 @@ def cores() -> int:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return what gives a worker `threads` threads."""
+    """Return what gives a worker `threads` threads, and large pages for its tables."""
     numbers = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-    return {**os.environ, **dict.fromkeys(numbers, str(threads))}  # NPROC is XLA's
+    return {
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        **os.environ,
+        **dict.fromkeys(numbers, str(threads)),  # NPROC is XLA's
+    }
 
 
 def run(
