@@ -54,8 +54,14 @@ TASKS: dict[str, Callable[[Settings], Found]] = {
     "anatomy_large": functools.partial(
         anatomy.parts, network=bench_training.INIT_LARGE, title="HRNN Init large"
     ),
+    "anatomy_all": functools.partial(
+        anatomy.parts, network=bench_training.ALL_SMALL, title="HRNN All small"
+    ),
     "anatomy_rnn": functools.partial(
         anatomy.parts, network=bench_training.RNN_SMALL, title="RNN small"
+    ),
+    "anatomy_rnn_concat": functools.partial(
+        anatomy.parts, network=bench_training.CONCAT_SMALL, title="RNN Concat small"
     ),
     "dropout": bench_training.dropout,
     "catalogue": bench_training.catalogue,
