@@ -156,7 +156,7 @@ def _whole_chunks(steps: float, config: training.Config) -> int:
 
 def _cut(schedule: lanes.Schedule, steps: int) -> lanes.Schedule:
     """Keep the first steps, before lanes run dry."""
-    kept = lanes.Steps(*(array[:steps] for array in schedule.steps))
+    kept = schedule.steps.window(0, steps)
     assert len(kept.input) == steps
     return lanes.Schedule(kept, schedule.event[:steps])
 

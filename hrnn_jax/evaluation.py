@@ -86,7 +86,7 @@ def _hidden(
     is_case = log.test & log.follows
     carry = jax.device_put(model.start((config.lanes,), model_config))
     for begin in range(0, len(predicted), length):
-        part = jax.device_put(lanes.Steps(*(a[begin : begin + length] for a in steps)))
+        part = jax.device_put(steps.window(begin, begin + length))
         carry, hidden = _bootstrap(params, carry, part, model_config=model_config)
         events = predicted[begin : begin + length]
         t, lane = np.nonzero((events != lanes.NO_EVENT) & is_case[events])

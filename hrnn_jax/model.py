@@ -222,8 +222,8 @@ def unroll(
 ) -> tuple[Carry, jax.Array]:
     """Scan `step` over time: x [T, B, 3H], steps [T, ...], keys [T] -> state, [T, B, H].
 
-    The same for a training window, for bootstrapping a user's history and for live events. Over
-    one step alone, no gradient with respect to `carry` is to be taken.
+    For a training window; bootstrapping scans `step` with a gather of its own. Over one step alone,
+    no gradient with respect to `carry` is to be taken.
     """
     constant = len(x) == 1
 

@@ -76,8 +76,7 @@ def table4(log: pl.DataFrame) -> dict[str, float]:
 
 def _sessions(log: pl.DataFrame) -> pl.DataFrame:
     """Return the sessions, each by its first event."""
-    opens = (pl.col(SESSION) != pl.col(SESSION).shift()).fill_null(True)
-    return log.lazy().filter(opens).select(USER, TEST).collect()
+    return log.lazy().filter(sessions.opens_session()).select(USER, TEST).collect()
 
 
 def cells(meta: dict[str, Any]) -> dict[str, str]:

@@ -148,6 +148,11 @@ def order_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
+def opens_session() -> pl.Expr:
+    """Tell of each event whether it is the first of its session; a session's are contiguous."""
+    return (pl.col(SESSION) != pl.col(SESSION).shift()).fill_null(True)
+
+
 def _numbered(opens: pl.Expr) -> pl.Expr:
     """Number sessions by where they open."""
     return opens.fill_null(True).cum_sum().cast(pl.UInt32).alias(SESSION).set_sorted()
@@ -188,7 +193,7 @@ def keep_sessions(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:
 
 def _sessions_of_user() -> pl.Expr:
     # Sessions are contiguous: each counts where it opens.
-    return _tally(USER, (pl.col(SESSION) != pl.col(SESSION).shift()).fill_null(True))
+    return _tally(USER, opens_session())
 
 
 def keep_users(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:
