@@ -68,8 +68,7 @@ def run(
             assert process.stdin is not None
             process.stdin.close()
     if process.returncode:
-        said = log.read_text(errors="replace").strip() or "ended without a word (killed?)"
-        raise errors.InputError(said.splitlines()[-1].removeprefix("error: "))
+        raise errors.InputError(workers.last_line(log))
 
 
 @contextlib.contextmanager

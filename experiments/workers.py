@@ -78,7 +78,7 @@ def run(
             for process in [process for process in running if process.poll() is not None]:
                 ended = running.pop(process)
                 _close(process)
-                error = _last_line(ended.job) if process.returncode else None
+                error = last_line(log_of(ended.job)) if process.returncode else None
                 yield Outcome(ended.job, time.monotonic() - ended.started, error)
                 break  # a free place is filled before anything else is told
             else:
@@ -114,7 +114,8 @@ def _close(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _last_line(job: Job) -> str:
-    lines = log_of(job).read_text(errors="replace").split("\n")
+def last_line(log: pathlib.Path) -> str:
+    """Return the last that a command printed, which is its error if it failed."""
+    lines = log.read_text(errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
     return said[-1].removeprefix("error: ") if said else "ended without a word (killed?)"
