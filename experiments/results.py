@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,15 @@ import polars as pl
 
 from hrnn_jax import errors
 from hrnn_jax import log as log_lib
+from hrnn_jax.preprocess import prepared
 
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
-FILES = ("flags", "recipe.json", "checkpoint", "history.jsonl", RANKS, RECOMMENDED, METRICS)
+DATA = "data.json"  # the prepared folder's meta.json, beside its items.parquet
+STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
+FILES = (
+    *("flags", "recipe.json", prepared.ITEMS, DATA, "checkpoint", "history.jsonl"),
+    *(RANKS, RECOMMENDED, METRICS, *STATES),
+)
 IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper
 
 
@@ -87,6 +94,14 @@ def write(path: pathlib.Path, content: str | Callable[[pathlib.Path], object]) -
     else:
         content(beside)
     beside.replace(path)
+
+
+def write_data(folder: pathlib.Path, prepared_folder: pathlib.Path) -> None:
+    """Keep what the items are and where they are from: the run is then used without its log."""
+    prepared.load_items(prepared_folder)  # no damage is passed on
+    for name, kept in ((prepared.ITEMS, prepared.ITEMS), (prepared.META, DATA)):
+        source = prepared_folder / name
+        write(folder / kept, lambda beside, source=source: shutil.copyfile(source, beside))
 
 
 def read_history(folder: pathlib.Path) -> list[dict[str, Any]]:

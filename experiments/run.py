@@ -71,6 +71,8 @@ def main() -> None:
     }
     folder = pathlib.Path(FLAGS.output_dir or f"out/runs/{meta['name']}/{FLAGS.model}")
     results.open_folder(folder, recipe, resume=FLAGS.resume)
+    if neural:  # also where a run ended before these files were kept
+        results.write_data(folder, prepared_folder)
     about = {
         "name": models.NAMES[FLAGS.model],
         "data": meta["data"],

@@ -19,7 +19,8 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from experiments import cli, compare, models, results, run
-from hrnn_jax import checkpoint, evaluation, metrics, model
+from hrnn_jax import checkpoint, errors, evaluation, metrics, model
+from hrnn_jax.preprocess import prepared
 from tests import logs
 
 app.define_help_flags()  # else the first command would, and flagsaver take them back after it
@@ -86,7 +87,7 @@ def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     recommended = pl.read_parquet("run/recommended.parquet")
     assert recommended.columns == ["seed", "cutoff", "item", "times"]
     assert (recommended["times"] > 0).all()
-    [items] = tmp_path.rglob("items.parquet")
+    [items] = pathlib.Path("out").rglob("items.parquet")
     support = pl.read_parquet(items)["support"].to_numpy()
     for entry in found["per_seed"]:
         for cutoff in (1, 5):
@@ -113,7 +114,8 @@ def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     assert "ndcg@5" in found["mean"]
     assert "ndcg@5" not in out
     left = {path.name for path in pathlib.Path("run").iterdir()}
-    assert left == set(results.FILES) - (set() if neural else {"checkpoint", "history.jsonl"})
+    of_networks = {"checkpoint", "history.jsonl", "items.parquet", "data.json"}
+    assert left == set(results.FILES) - set(results.STATES) - (set() if neural else of_networks)
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -231,6 +233,30 @@ def test_a_run_that_ended_before_there_were_recommendations_is_ranked_again(comm
     assert "complete" not in out
     assert "epoch" not in out
     assert pl.read_parquet(path).equals(recommended)
+
+
+def test_a_run_folder_is_used_without_its_log(command):
+    """... and one that ended before it kept what its items are gets it.
+
+    Bug: report a finished run before write_data.
+    """
+    command("--output_dir=run")
+    run_folder, [prepared_folder] = pathlib.Path("run"), pathlib.Path("out/prepared").iterdir()
+    raw_ids = prepared.load_items(prepared_folder)
+    assert prepared.load_items(run_folder) == raw_ids == sorted(f"i{n}" for n in range(20))
+    about = json.loads((run_folder / "data.json").read_text())
+    assert about == prepared.load_meta(prepared_folder)
+    for name in ("items.parquet", "data.json"):
+        (run_folder / name).unlink()
+    with pytest.raises(errors.InputError, match=r"^run/items.parquet: is missing .*--resume"):
+        prepared.load_items(run_folder)
+    code, out, _ = command("--output_dir=run", "--resume")
+    assert code == 0
+    assert "complete" in out
+    assert prepared.load_items(run_folder) == raw_ids
+    assert json.loads((run_folder / "data.json").read_text()) == about
+    (prepared_folder / "items.parquet").write_text("")  # damage is found before it is copied
+    assert_refused(command("--output_dir=new"), f"{prepared_folder}/items.parquet")
 
 
 def test_a_run_that_stops_as_it_writes_has_not_ended(command, monkeypatch):

@@ -97,6 +97,26 @@ def load(folder: pathlib.Path) -> log_lib.EventLog:
     )
 
 
+def load_items(folder: pathlib.Path) -> list[int] | list[str]:
+    """Load the raw ids of a prepared folder, or of a run folder, in the order of the items."""
+    path = folder / ITEMS
+    try:
+        table = pl.read_parquet(path, columns=[ITEM, events.RAW_ID])
+        if table[ITEM].to_list() != list(range(len(table))):
+            raise ValueError("its items are not 0, 1, 2, ...")
+        raw_ids = table[events.RAW_ID]
+        if raw_ids.dtype not in (pl.Int64, pl.String) or raw_ids.has_nulls():
+            raise ValueError("its ids are neither integers nor strings")
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        if (folder / META).exists():
+            raise _damaged(path, error) from error
+        raise errors.InputError(
+            f"{path}: is missing or damaged ({_reason(error)}); run the command of that run "
+            "again with --resume, which writes the file anew"
+        ) from error
+    return raw_ids.to_list()
+
+
 def load_meta(folder: pathlib.Path) -> dict[str, Any]:
     """Load what `prepare` wrote about a folder (see `_meta`)."""
     try:
@@ -109,10 +129,13 @@ def load_meta(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
-    reason = str(error).strip().splitlines()[0]
     return errors.InputError(
-        f"{path}: is missing or damaged ({reason}); delete {path.parent} and prepare again"
+        f"{path}: is missing or damaged ({_reason(error)}); delete {path.parent} and prepare again"
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -68,6 +68,16 @@ def test_loads_as_the_models_see_it(tmp_path):
     assert {array.dtype for array in (log.user, log.session, log.item)} == {np.dtype(np.int32)}
 
 
+def test_items_load_as_they_are_numbered(tmp_path):
+    folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
+    assert prepared.load_items(folder) == [10, 20, 40]
+    items = pl.read_parquet(folder / "items.parquet")
+    for wrong in (items.reverse(), items.head(0).clear(2), items.drop("raw_id")):
+        wrong.write_parquet(folder / "items.parquet")
+        with pytest.raises(errors.InputError, match=r"items.parquet: is missing or damaged"):
+            prepared.load_items(folder)
+
+
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(logs(), recipes)
 def test_any_log_is_numbered_without_gaps_and_keeps_its_ids(tmp_path_factory, log, recipe):
@@ -177,7 +187,7 @@ def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
     assert list(root.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["events.parquet", "meta.json"])
+@pytest.mark.parametrize("name", ["events.parquet", "items.parquet", "meta.json"])
 @pytest.mark.parametrize("part", [0, 0.5, None])
 def test_a_damaged_folder_is_refused_by_file(name, part, tmp_path):
     folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
@@ -186,7 +196,7 @@ def test_a_damaged_folder_is_refused_by_file(name, part, tmp_path):
     if part is not None:
         (folder / name).write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(errors.InputError, match=f"{name}: is missing or damaged") as raised:
-        prepared.load(folder)
+        prepared.load_items(folder) if name == "items.parquet" else prepared.load(folder)
     assert f"delete {folder} and prepare again" in str(raised.value)
     assert "\n" not in str(raised.value)
 
