@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import pathlib
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hrnn_jax import errors, training
+from hrnn_jax import errors, model, training
 
 KEPT = 2  # the newest, and the one before in case the newest is damaged
 _CHECKSUMS = "crc32"  # in the checkpoint's metadata, of each array in the order of the state
@@ -32,6 +33,17 @@ def _manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
         folder.absolute(), item_handlers=handler, options=options
     ) as manager:
         yield manager
+
+
+def folder(run: pathlib.Path, seed: int) -> pathlib.Path:
+    """Return where a run folder keeps the checkpoints of a seed."""
+    return run / "checkpoint" / f"seed_{seed}"
+
+
+def seeds(run: pathlib.Path) -> list[int]:
+    """List the seeds that a run folder has checkpoints of."""
+    names = [path.name for path in (run / "checkpoint").glob("seed_*")]
+    return sorted(int(name.removeprefix("seed_")) for name in names)
 
 
 def save(folder: pathlib.Path, state: training.TrainState, *, epochs: int) -> None:
@@ -86,3 +98,9 @@ def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> 
 def _checksum(leaf: jax.Array | np.ndarray) -> int:
     """Return the CRC-32 of an array, which plain weights need: any bytes are some weights."""
     return zlib.crc32(np.ascontiguousarray(leaf).data)
+
+
+def fingerprint(params: model.Params) -> str:
+    """Tell weights from others: a digest of each array's CRC-32 and shape."""
+    arrays = [f"{leaf.shape} {_checksum(leaf)}" for leaf in jax.tree.leaves(params)]
+    return hashlib.sha256("\n".join(arrays).encode()).hexdigest()[:16]

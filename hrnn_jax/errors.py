@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class DivergedError(ArithmeticError):
     """The loss is not a number any more: say which seed, epoch and step."""
+
+
+class StorageError(OSError):
+    """What was to be kept cannot be written, and was not acknowledged; earlier things are kept."""

@@ -60,6 +60,23 @@ def rank(
     return jax.lax.map(of_case, (products, column, outside), batch_size=rows)
 
 
+def best(
+    ranked: tuple[jax.Array, jax.Array], hidden: jax.Array, *, n_first: int, rows: int
+) -> tuple[jax.Array, jax.Array]:
+    """Find the columns of the `n_first` best of n cases, and their scores: [n, n_first] each.
+
+    Arguments as of `rank`; rows need not divide n.
+    """
+    item_out, item_bias = ranked
+
+    def of_case(product: jax.Array) -> tuple[jax.Array, jax.Array]:
+        scores = product + item_bias
+        columns = _first(scores, n_first)
+        return columns, scores[columns]
+
+    return jax.lax.map(of_case, hidden @ item_out.T, batch_size=rows)
+
+
 def _above(
     scores: jax.Array, column: jax.Array, outside: jax.Array, *, ties: ranking.Ties
 ) -> jax.Array:

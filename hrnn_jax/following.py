@@ -1,0 +1,87 @@
+"""How events move what the model has seen of a user: Eq. 1 in a session, Eq. 3 and 4 between.
+
+An event's item is fed when the next one comes. Inside a session it is then an input (Eq. 1). The
+last item of a session is none, unless the network was trained to see it (`feed_last_item`): a
+session of one event leaves no trace, as in training, where it has no input.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hrnn_jax import lanes, serving
+
+
+class Move(NamedTuple):
+    """An event of a known item."""
+
+    who: str
+    item: int
+    opens: bool  # a session after the first
+
+
+def follow(
+    network: serving.Network,
+    before: Mapping[str, serving.Seen],
+    moves: Sequence[Move],
+    *,
+    feed_last_item: bool,
+) -> list[serving.Seen]:
+    """Return what was seen of each who right after each move.
+
+    before: by who; nothing was seen of those who are not in it. moves: each one's in order. They
+    go as waves: the first of each who side by side, then the second, and so on.
+    """
+    seen = dict(before)
+    after = [network.start] * len(moves)
+    for wave in _waves(moves):
+        old = [seen.get(moves[i].who, network.start) for i in wave]
+        fed = [
+            n
+            for n, i in enumerate(wave)
+            if _is_input(old[n], moves[i], network.config.variant, feed_last_item=feed_last_item)
+        ]
+        carries = {}
+        if fed:
+            users = serving.Users.of([old[n] for n in fed])
+            carries = dict(zip(fed, network.advance(users), strict=True))
+        for n, i in enumerate(wave):
+            seen[moves[i].who] = after[i] = _after(network, old[n], carries.get(n), moves[i])
+    return after
+
+
+def _waves(moves: Sequence[Move]) -> Iterator[list[int]]:
+    """Yield the indices of the moves that are the first of their who, then of the second, ..."""
+    earlier: collections.Counter[str] = collections.Counter()
+    waves: dict[int, list[int]] = {}
+    for i, move in enumerate(moves):
+        waves.setdefault(earlier[move.who], []).append(i)
+        earlier[move.who] += 1
+    yield from waves.values()
+
+
+def _is_input(old: serving.Seen, move: Move, variant: str, *, feed_last_item: bool) -> bool:
+    """Tell whether the item still to be fed becomes an input, now that the next event is known."""
+    if old.item == lanes.NO_ITEM:
+        return False
+    if not move.opens or variant == "rnn_concat":
+        return True
+    return feed_last_item and variant != "rnn"  # RNN forgets what a session has seen anyway
+
+
+def _after(
+    network: serving.Network, old: serving.Seen, carry: np.ndarray | None, move: Move
+) -> serving.Seen:
+    if move.opens and network.config.variant == "rnn":
+        return network.start._replace(item=move.item)
+    fed = old.fed or carry is not None
+    return serving.Seen(
+        carry=old.carry if carry is None else carry.copy(),  # else it holds the whole batch
+        item=move.item,
+        opens=move.opens and network.config.hierarchical and fed,
+        fed=fed,
+    )

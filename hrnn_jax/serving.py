@@ -1,0 +1,194 @@
+"""A step and the scores of live users, in compiled programs of a few fixed widths.
+
+However many users come at once, they are padded to one of WIDTHS: nothing is compiled while they
+wait. What is computed is what training and evaluation compute: `model.step`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hrnn_jax import lanes, model, scoring
+
+WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
+SCORED_WIDTHS = (1, 8, 64)  # ... that scores them: 15 MB of scores at 60,000 items
+FIRST = (16, 128, 1024)  # places of a list, those of what is left out of it included
+SOME = (64, 1024, 16384)  # items that are scored alone, for one user
+_ROWS = 4  # users whose scores are looked through at a time, which a core's cache holds
+
+
+class Seen(NamedTuple):
+    """What the model has seen of a user, and the last item, still to be fed.
+
+    For it is fed when the next event comes, which tells whether it ended its session.
+    """
+
+    carry: np.ndarray  # [L + 1, H] float32: the layers of GRU_ses, then GRU_usr
+    item: int  # NO_ITEM for a user who has seen nothing
+    opens: bool  # the item opens a session of a user with a history: Eq. 3 and 4 come first
+    fed: bool  # the carry has been fed an item
+
+
+class Users(NamedTuple):
+    """The same of n users, as arrays."""
+
+    carry: np.ndarray  # [n, L + 1, H]
+    item: np.ndarray  # [n] int32
+    opens: np.ndarray  # [n] bool
+
+    @classmethod
+    def of(cls, seen: Sequence[Seen]) -> Users:
+        """Stack what was seen of several users, one at least."""
+        carry, item, opens, _ = zip(*seen, strict=True)
+        return cls(np.stack(carry), np.array(item, np.int32), np.array(opens))
+
+
+class Network:
+    """A trained network on the device, for any number of users at once."""
+
+    def __init__(self, params: model.Params, config: model.Config):
+        self.config = config
+        self._weights = params.network, params.items.item_in
+        self._item_of = scoring.deal(np.arange(config.n_items))  # [V] item of each column
+        self._column_of = np.argsort(self._item_of).astype(np.int32)  # [V]
+        self._ranked = params.items.item_out[self._item_of], params.items.item_bias[self._item_of]
+
+    @property
+    def start(self) -> Seen:
+        """What a user has seen who has seen nothing: zeros."""
+        return Seen(np.zeros(self.shape, np.float32), lanes.NO_ITEM, opens=False, fed=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of a carry, (L + 1, H)."""
+        return self.config.layers + 1, self.config.hidden_units
+
+    def advance(self, users: Users) -> np.ndarray:
+        """Feed each user the item: the carry after it, [n, L + 1, H]."""
+        done = [
+            np.asarray(_advance(self._weights, padded, config=self.config))[:n]
+            for padded, n in _parts(users, WIDTHS)
+        ]
+        return np.concatenate(done)
+
+    def places(self, n_first: int) -> int:
+        """Return how many places `best` looks for to find the first so many."""
+        return min([n for n in FIRST if n >= n_first] + [self.config.n_items])
+
+    def best(self, users: Users, places: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find which items score most after the item, and their scores: [n, places] each.
+
+        The highest score comes first, of equal ones the lower item. Scores are before the output's
+        tanh, as evaluation ranks them. places: as `places` gives them.
+        """
+        items, scores = [], []
+        for padded, n in _parts(users, SCORED_WIDTHS):
+            found = _best(self._weights, self._ranked, padded, config=self.config, n_first=places)
+            columns, values = jax.device_get(found)
+            items.append(self._item_of[columns[:n]])
+            scores.append(values[:n])
+        return np.concatenate(items), np.concatenate(scores)
+
+    def score(self, user: Users, items: np.ndarray) -> np.ndarray:
+        """Score some items after the item, [n] for one user, and no others."""
+        scores = []
+        for begin in range(0, len(items), SOME[-1]):
+            part = self._column_of[items[begin : begin + SOME[-1]]]
+            columns = np.zeros(next(size for size in SOME if size >= len(part)), np.int32)
+            columns[: len(part)] = part
+            [(padded, _)] = _parts(user, WIDTHS)
+            found = _score(self._weights, self._ranked, padded, columns, config=self.config)
+            scores.append(np.asarray(found)[: len(part)])
+        return np.concatenate(scores)
+
+    def warm_up(self, n_first: int) -> None:
+        """Compile what `advance` needs, and `best` for up to so many places."""
+        for size in WIDTHS:
+            users = Users.of([self.start] * size)
+            self.advance(users)
+            for places in {self.places(n) for n in (*FIRST, n_first) if n <= n_first}:
+                if size in SCORED_WIDTHS:
+                    self.best(users, places)
+
+
+def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
+    """Cut users into calls of a fixed width, and yield the arguments of each and its users.
+
+    The lanes that open a session are listed as in `lanes.Steps`.
+    """
+    for begin in range(0, len(users.item), widths[-1]):
+        part = Users(*(values[begin : begin + widths[-1]] for values in users))
+        n = len(part.item)
+        width = next(size for size in widths if size >= n)
+        carry = np.zeros((width, *part.carry.shape[1:]), np.float32)
+        item = np.full(width, lanes.NO_ITEM, np.int32)
+        carry[:n], item[:n] = part.carry, part.item
+        opening = np.arange(width, 2 * width, dtype=np.int32)
+        opened = np.flatnonzero(part.opens)
+        opening[: len(opened)] = opened
+        yield (carry, item, opening), n
+
+
+def _step(
+    weights: tuple[model.Network, jax.Array], users: tuple, *, config: model.Config
+) -> tuple[model.Carry, jax.Array]:
+    """Feed each user the item: the state and what is scored after it."""
+    network, item_in = weights
+    carry, item, opening = users
+    no, width = jnp.zeros(len(item), bool), len(item)
+    steps = lanes.Steps(
+        input=item,
+        target=jnp.full(width, lanes.NO_ITEM, jnp.int32),
+        session_start=no,
+        user_start=no,
+        valid=no,
+        opening=opening,
+    )
+    before = model.Carry(
+        session=tuple(carry[:, layer] for layer in range(config.layers)), user=carry[:, -1]
+    )
+    after, hidden = model.step(network, before, model.rows(item_in, item), steps, config=config)
+    # Who has seen nothing starts from zeros, and no bias is fed in place of an item.
+    seen = (item != lanes.NO_ITEM)[:, None]
+    return after, jnp.where(seen, hidden, before.session[-1])
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _advance(
+    weights: tuple[model.Network, jax.Array], users: tuple, *, config: model.Config
+) -> jax.Array:
+    after, _ = _step(weights, users, config=config)
+    return jnp.stack([*after.session, after.user], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "n_first"))
+def _best(
+    weights: tuple[model.Network, jax.Array],
+    ranked: tuple[jax.Array, jax.Array],
+    users: tuple,
+    *,
+    config: model.Config,
+    n_first: int,
+) -> tuple[jax.Array, jax.Array]:
+    _, hidden = _step(weights, users, config=config)
+    return scoring.best(ranked, hidden, n_first=n_first, rows=_ROWS)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _score(
+    weights: tuple[model.Network, jax.Array],
+    ranked: tuple[jax.Array, jax.Array],
+    user: tuple,
+    columns: jax.Array,
+    *,
+    config: model.Config,
+) -> jax.Array:
+    _, hidden = _step(weights, user, config=config)
+    item_out, item_bias = ranked
+    return item_out[columns] @ hidden[0] + item_bias[columns]
