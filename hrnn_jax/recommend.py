@@ -15,16 +15,13 @@ import dataclasses
 import pathlib
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from hrnn_jax import errors, following, model, serving, trained, visits
 from hrnn_jax import states as states_lib
 from hrnn_jax.preprocess import exchange
-
-if TYPE_CHECKING:
-    import polars as pl
 
 Id = visits.Id
 Event = visits.Event
@@ -137,10 +134,10 @@ class Recommender:
 
     def observe(
         self,
-        user: Id | None = None,
-        item: Id = "",
-        time: float | None = None,
         *,
+        item: Id,
+        user: Id | None = None,
+        time: float | None = None,
         session: Id | None = None,
         event_id: Id | None = None,
     ) -> visits.Outcome:
@@ -289,7 +286,7 @@ class Recommender:
         return len(idle)
 
     def bootstrap(
-        self, events: pl.DataFrame, *, on_events: Callable[[int], None] = lambda n: None
+        self, events: exchange.Frame, *, on_events: Callable[[int], None] = lambda n: None
     ) -> collections.Counter[str]:
         """Take in the users' past: columns user_id, item_id, ts and, if there is one, session_id.
 
@@ -377,6 +374,8 @@ class Recommender:
 
     def _known(self, items: Collection[Id]) -> set[int]:
         """Return the indices of those items that are in the catalogue."""
+        if isinstance(items, str):
+            raise errors.InputError(f"items {items!r}: give a list of ids")
         texts = [visits.text("item", item) for item in items]
         return {self._index[text] for text in texts if text in self._index}
 

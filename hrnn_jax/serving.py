@@ -17,7 +17,7 @@ import numpy as np
 from hrnn_jax import lanes, model, scoring
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
-SCORED_WIDTHS = (1, 8, 64)  # ... that scores them: 15 MB of scores at 60,000 items
+SCORED_WIDTHS = (2, 8, 64)  # ... that scores them (of one alone XLA makes a slow program)
 FIRST = (16, 128, 1024)  # places of a list, those of what is left out of it included
 SOME = (64, 1024, 16384)  # items that are scored alone, for one user
 _ROWS = 4  # users whose scores are looked through at a time, which a core's cache holds
@@ -54,20 +54,13 @@ class Network:
 
     def __init__(self, params: model.Params, config: model.Config):
         self.config = config
+        self.shape = config.layers + 1, config.hidden_units  # of a carry
+        # What was seen of a user who has seen nothing: zeros.
+        self.start = Seen(np.zeros(self.shape, np.float32), lanes.NO_ITEM, opens=False, fed=False)
         self._weights = params.network, params.items.item_in
         self._item_of = scoring.deal(np.arange(config.n_items))  # [V] item of each column
         self._column_of = np.argsort(self._item_of).astype(np.int32)  # [V]
         self._ranked = params.items.item_out[self._item_of], params.items.item_bias[self._item_of]
-
-    @property
-    def start(self) -> Seen:
-        """What a user has seen who has seen nothing: zeros."""
-        return Seen(np.zeros(self.shape, np.float32), lanes.NO_ITEM, opens=False, fed=False)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Of a carry, (L + 1, H)."""
-        return self.config.layers + 1, self.config.hidden_units
 
     def advance(self, users: Users) -> np.ndarray:
         """Feed each user the item: the carry after it, [n, L + 1, H]."""

@@ -10,10 +10,11 @@ import polars as pl
 
 from hrnn_jax import errors
 
+Frame = pl.DataFrame
 USER, ITEM, TIME, SESSION = "user_id", "item_id", "ts", "session_id"
 
 
-def histories(events: pl.DataFrame, *, users: int) -> Iterator[list[tuple]]:
+def histories(events: Frame, *, users: int) -> Iterator[list[tuple]]:
     """Yield the rows (user, item, Unix seconds, session or None) of so many users at a time.
 
     events: columns user_id, item_id, ts (Unix seconds or Datetime) and maybe session_id. A user's
@@ -53,13 +54,13 @@ def write(
     tables: Mapping[str, Sequence[tuple]],
     columns: Mapping[str, Sequence[str]],
 ) -> None:
-    """Write the rows of tables as parquet, with the columns of each; bytes become lists of f32."""
+    """Write the rows of tables as parquet, with the columns of each; bytes become arrays of f32."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         frame = pl.DataFrame(rows, schema=columns[name], orient="row", infer_schema_length=None)
-        for column in frame.select(pl.col(pl.Binary)).columns:
+        for column in _of(frame, pl.Binary):
             numbers = [np.frombuffer(value, np.float32) for value in frame[column]]
-            frame = frame.with_columns(pl.Series(column, numbers, pl.List(pl.Float32)))
+            frame = frame.with_columns(pl.Series(column, numbers))
         path = folder / f"{name}.parquet"
         beside = path.with_name(path.name + ".partial")
         frame.write_parquet(beside)
@@ -80,8 +81,13 @@ def read(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str
             raise errors.InputError(
                 f"{path} is missing or damaged ({str(error).splitlines()[0]}): export it again"
             ) from error
-        for column in frame.select(pl.col(pl.List(pl.Float32))).columns:
-            numbers = [np.array(value, np.float32).tobytes() for value in frame[column]]
+        for column in _of(frame, pl.Array):
+            numbers = [value.tobytes() for value in frame[column].to_numpy()]
             frame = frame.with_columns(pl.Series(column, numbers, pl.Binary))
         tables[name] = frame.rows()
     return tables
+
+
+def _of(frame: Frame, dtype: type[pl.DataType]) -> list[str]:
+    """Name the columns of a type."""
+    return [name for name, of in frame.schema.items() if isinstance(of, dtype)]
