@@ -1,0 +1,27 @@
+"""Export a run's weights for numpy alone (hrnn_jax/numpy_scorer.py says what the file holds).
+
+python -m experiments.export --run=out/run --weights=weights.npz
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from experiments import cli, network
+from hrnn_jax import export, trained
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("weights", "weights.npz", "The file to write.")
+
+
+def main() -> None:
+    about, params = trained.load(network.folder(), seed=FLAGS.seed)
+    export.write(FLAGS.weights, about, params)
+    print(
+        f"{FLAGS.weights}: seed {about.seed} after {about.epochs} epochs, "
+        f"{about.config.n_items:,} items"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

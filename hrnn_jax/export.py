@@ -1,0 +1,46 @@
+"""Write a trained network's weights for use elsewhere: numpy_scorer.py reads them, and says how."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from hrnn_jax import model, trained
+
+
+def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params) -> None:
+    """Write an npz file, beside its place and then renamed."""
+    network, items = params.network, params.items
+    arrays: dict[str, Any] = {
+        "items": np.array(about.items),
+        "variant": np.array(about.config.variant),
+        "feed_last_item": np.array(about.feed_last_item),
+        "item_in": items.item_in,
+        "item_out": items.item_out,
+        "item_bias": items.item_bias,
+        "session_w_cand": np.stack([layer.w_cand for layer in network.session]),
+        "session_w_gates": np.stack([layer.w_gates for layer in network.session]),
+        "session_b": np.stack([layer.b for layer in network.session]),
+    }
+    if network.session_w_in:
+        arrays["session_w_in"] = np.stack(network.session_w_in)
+    user = network.user
+    if user is not None:
+        arrays |= {
+            "user_w_in": user.w_in,
+            "user_w_cand": user.gru.w_cand,
+            "user_w_gates": user.gru.w_gates,
+            "user_b": user.gru.b,
+            "init_w": user.init_w,
+            "init_b": user.init_b,
+        }
+        if user.to_session_w is not None:
+            arrays["user_to_session_w"] = user.to_session_w
+    path = pathlib.Path(path)
+    beside = path.with_name(path.name + ".partial")
+    with beside.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(beside, path)

@@ -1,0 +1,96 @@
+"""Score items with exported weights, by numpy alone: copy this file to where the model is served.
+
+    scorer = Scorer("weights.npz")  # python -m experiments.export --run=out/run
+    state = scorer.start()
+    state = scorer.observe(state, "i42", new_session=True)
+    scorer.recommend(state, k=10)  # [(item, score), ...]
+
+The file holds, with V items, H units and L layers (3H: candidate | reset | update):
+  items [V] raw ids; variant, feed_last_item: how the network was trained
+  item_in [V, 3H], item_out [V, H], item_bias [V]
+  session_w_cand [L, H, H], session_w_gates [L, H, 2H], session_b [L, 3H]: GRU_ses, Eq. 1
+  session_w_in [L - 1, H, 3H]: its layers above the first
+  user_w_in [H, 3H], user_w_cand, user_w_gates, user_b: GRU_usr, Eq. 3 (HRNN only)
+  init_w [H, H], init_b [H]: Eq. 4 (HRNN only)
+  user_to_session_w [H, 3H] or, sparing the candidate, [H, 2H]: Eq. 5 (HRNN All only)
+"""
+
+import numpy as np
+
+
+def sigmoid(x):
+    """Return 1 / (1 + exp(-x)), without overflow."""
+    return (1 + np.tanh(x / 2)) / 2
+
+
+def cell(w_cand, w_gates, b, x, h):
+    """Advance a GRU's state h [H] by its projected input x [3H]; it resets before its matrix."""
+    units = len(h)
+    x = x + b
+    r, z = np.split(sigmoid(x[units:] + h @ w_gates), 2)
+    return (1 - z) * h + z * np.tanh(x[:units] + (r * h) @ w_cand)
+
+
+class Scorer:
+    """The network, for one user at a time; keep each user's state yourself."""
+
+    def __init__(self, path):
+        """Load an exported file."""
+        with np.load(path) as file:
+            self.weights = dict(file)
+        self.items = self.weights["items"].tolist()
+        self.index = {item: index for index, item in enumerate(self.items)}
+        self.variant = str(self.weights["variant"])
+
+    def start(self):
+        """Return the state of a user without an event: GRU_ses, GRU_usr, last item, opens, fed."""
+        layers, units, _ = self.weights["session_w_cand"].shape
+        return np.zeros((layers, units), np.float32), np.zeros(units, np.float32), -1, False, False
+
+    def observe(self, state, item, *, new_session):
+        """Return the state after an event; KeyError for an item that the network does not know.
+
+        The last item is fed only now: the last of a session is an input only if trained so.
+        """
+        session, user, last, opens, fed = state
+        index = self.index[item]
+        if new_session and self.variant == "rnn":
+            session, user, *_ = self.start()
+            return session, user, index, False, False
+        inside = not new_session or self.variant == "rnn_concat"
+        if last >= 0 and (inside or self.weights["feed_last_item"]):
+            session, user = self.step(session, user, last, opens)
+            fed = True
+        opens = bool(new_session and fed and self.variant.startswith("hrnn"))
+        return session, user, index, opens, fed
+
+    def step(self, session, user, index, opens):
+        """Feed an item, after Eq. 3 and 4 where it opens a session of a user with a history."""
+        w = self.weights
+        session, x = list(session), w["item_in"][index]
+        if opens:
+            given = session[-1] @ w["user_w_in"]
+            user = cell(w["user_w_cand"], w["user_w_gates"], w["user_b"], given, user)
+            session[0] = np.tanh(user @ w["init_w"] + w["init_b"])
+        if self.variant == "hrnn_all":
+            given = user @ w["user_to_session_w"]
+            x = x + np.pad(given, (len(x) - len(given), 0))
+        for layer in range(len(session)):
+            if layer > 0:
+                x = session[layer - 1] @ w["session_w_in"][layer - 1]
+            gru = w["session_w_cand"][layer], w["session_w_gates"][layer], w["session_b"][layer]
+            session[layer] = cell(*gru, x, session[layer])
+        return np.stack(session), user
+
+    def scores(self, state):
+        """Score all items [V], as evaluation ranks them."""
+        session, user, last, opens, _ = state
+        if last >= 0:
+            session, _ = self.step(session, user, last, opens)
+        return self.weights["item_out"] @ session[-1] + self.weights["item_bias"]
+
+    def recommend(self, state, k=10):
+        """Return the k items that score most, best first."""
+        scores = self.scores(state)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return [(self.items[index], float(scores[index])) for index in best]

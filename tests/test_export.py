@@ -1,0 +1,60 @@
+"""The exported weights, scored by numpy alone, give what the live network gives."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from hrnn_jax import export, numpy_scorer
+from tests import live, weights
+from tests.test_recommend import FORMS
+
+
+def exported(path, variant="hrnn_init", network=None, **settings):
+    config = live.config(variant, **network or {})
+    export.write(path, live.about(config, **settings), weights.drawn(config))
+    return numpy_scorer.Scorer(path)
+
+
+@pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS)
+def test_numpy_alone_gives_the_same_scores(tmp_path, variant, network, feed_last_item):
+    scorer = exported(tmp_path / "w.npz", variant, network, feed_last_item=feed_last_item)
+    recommender = live.recommender(variant=variant, network=network, feed_last_item=feed_last_item)
+    state, session = scorer.start(), 0
+    rng = np.random.default_rng(0)
+    live.assert_alike([scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)])
+    for n in range(25):
+        opens = n > 0 and rng.random() < 0.4
+        session += opens
+        item = f"i{rng.integers(live.N_ITEMS)}"
+        state = scorer.observe(state, item, new_session=opens)
+        recommender.observe(user="u", item=item, time=live.NOW, session=session)
+        live.assert_alike([scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)])
+    assert session > 3
+
+
+def test_an_item_that_the_network_does_not_know_is_an_error(tmp_path):
+    scorer = exported(tmp_path / "w.npz")
+    with pytest.raises(KeyError, match="i999"):
+        scorer.observe(scorer.start(), "i999", new_session=False)
+
+
+def test_the_scorer_works_where_there_is_numpy_and_nothing_else(tmp_path):
+    exported(tmp_path / "weights.npz", items=range(live.N_ITEMS))
+    shutil.copy(numpy_scorer.__file__, tmp_path / "scorer.py")
+    script = textwrap.dedent("""
+        import sys
+        import scorer
+        it = scorer.Scorer("weights.npz")
+        state = it.observe(it.start(), 3, new_session=False)
+        print(len(it.recommend(state)), *{"jax", "hrnn_jax", "scipy"} & sys.modules.keys())
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["10"]
+    assert len(pathlib.Path(numpy_scorer.__file__).read_text().splitlines()) < 100
