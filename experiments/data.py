@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -110,8 +111,11 @@ flags.DEFINE_string(
 )
 
 
-def prepare() -> pathlib.Path:
-    """Prepare the log that the flags name, or find it prepared; return its folder."""
+def prepare(known: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
+    """Prepare the log that the flags name, or find it prepared; return its folder.
+
+    known: see `prepared.prepare`.
+    """
     root = pathlib.Path(FLAGS.prepared_dir)
     columns = {
         field: name
@@ -136,7 +140,7 @@ def prepare() -> pathlib.Path:
         seed=FLAGS.simulate_seed,
         scale=FLAGS.simulate_scale,
     )
-    return prepared.prepare(source, recipe, root)
+    return prepared.prepare(source, recipe, root, known=known)
 
 
 def title() -> str:

@@ -49,6 +49,7 @@ def table1(log: pl.DataFrame) -> dict[str, Any]:
     """Compute all rows of Table 1 of a prepared log (see prepared.py), training and test."""
     held = _sessions(log)
     per_item = pl.Series(np.bincount(log[ITEM].to_numpy()))
+    per_item = per_item.filter(per_item > 0)  # items of an earlier log may be absent
     per_session, per_user = log[SESSION].rle().struct["len"], held[USER].rle().struct["len"]
     test_events, test_sessions = log[TEST].sum(), held[TEST].sum()
     return {

@@ -2,7 +2,8 @@
 
 events.parquet  user u32, session u32, item u32, time i64 (Unix seconds), test bool: a row per
                 event in replay order (by user, then session, then place in the session); users
-                and sessions numbered 0.. in that order, items 0..V-1 are those trained on
+                and sessions numbered 0.. in that order, items 0..V-1 are those trained on, after
+                those that were known before, if any
 items.parquet   item u32, raw_id, support u32 (its training events)
 users.parquet   user u32, raw_id
 meta.json       see `_meta`
@@ -17,6 +18,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,23 +34,33 @@ USER, ITEM, SESSION, TIME = events.USER, events.ITEM, events.SESSION, events.TIM
 TEST = sessions.TEST
 
 
-def prepare(source: events.Source, recipe: sessions.Recipe, root: pathlib.Path) -> pathlib.Path:
+def prepare(
+    source: events.Source,
+    recipe: sessions.Recipe,
+    root: pathlib.Path,
+    *,
+    known: Sequence[int] | Sequence[str] = (),
+) -> pathlib.Path:
     """Prepare a log under `root`, or find it prepared; return its folder.
 
+    known: raw ids of the items of an earlier log, which stay items 0, 1, ... in this order, whether
+    this log has them or not. Ids are the same that are written the same, as integers or strings.
     The folder's name ends in a fingerprint of the file's content and all that decides what becomes
     of it, so a changed log or recipe is prepared anew, and an unchanged one is not read again.
     """
     digest = _digest(source.path)
-    fingerprint = _fingerprint(source, recipe, digest)
+    fingerprint = _fingerprint(source, recipe, digest, known)
     folder = root / f"{source.name}-{fingerprint[:12]}"
     if _is_complete(folder):
         return folder
     read = events.read(source)
     raw_ids = read.raw_ids
-    kept, counts = sessions.apply(read.frame, recipe)
+    known_ids = pl.Series(events.RAW_ID, known)
+    known_as = _numbers(raw_ids[ITEM], known_ids)
+    kept, counts = sessions.apply(read.frame, recipe, known=known_as >= 0 if known else None)
     del read  # the log, several times what is kept
-    tables = _tables(kept, raw_ids)
-    meta = _meta(source, recipe, digest, counts, tables[EVENTS])
+    tables = _tables(kept, raw_ids, known_ids, known_as)
+    meta = _meta(source, recipe, digest, counts, tables[EVENTS], len(known))
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=f".{source.name}-") as parent:
@@ -82,6 +94,8 @@ def load(folder: pathlib.Path) -> log_lib.EventLog:
         table = pl.read_parquet(path, columns=[USER, SESSION, ITEM, TIME, TEST])
         if len(table) != meta["table1"]["events"]:
             raise ValueError(f"{len(table)} events, not {meta['table1']['events']}")
+        path = folder / ITEMS
+        n_items = pl.scan_parquet(path).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     user, session, item = (
@@ -93,7 +107,7 @@ def load(folder: pathlib.Path) -> log_lib.EventLog:
         item=item,
         time=table[TIME].to_numpy(),
         test=table[TEST].to_numpy(),
-        n_items=meta["table1"]["items"],
+        n_items=n_items,
     )
 
 
@@ -107,6 +121,8 @@ def load_items(folder: pathlib.Path) -> list[int] | list[str]:
         raw_ids = table[events.RAW_ID]
         if raw_ids.dtype not in (pl.Int64, pl.String) or raw_ids.has_nulls():
             raise ValueError("its ids are neither integers nor strings")
+        if raw_ids.n_unique() < len(raw_ids):
+            raise ValueError("an id occurs twice")
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         if (folder / META).exists():
             raise _damaged(path, error) from error
@@ -150,7 +166,12 @@ def _digest(path: pathlib.Path) -> str:
         ) from error
 
 
-def _fingerprint(source: events.Source, recipe: sessions.Recipe, digest: str) -> str:
+def _fingerprint(
+    source: events.Source,
+    recipe: sessions.Recipe,
+    digest: str,
+    known: Sequence[int] | Sequence[str],
+) -> str:
     decides = {
         "format": FORMAT,
         "log": digest,
@@ -160,16 +181,37 @@ def _fingerprint(source: events.Source, recipe: sessions.Recipe, digest: str) ->
         "simulated": source.simulated,
         "shape": source.shape,
         "recipe": dataclasses.asdict(recipe),
+        **({"known": list(known)} if known else {}),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
-def _tables(kept: pl.DataFrame, raw_ids: dict[str, pl.Series]) -> dict[str, pl.DataFrame]:
-    """Number what is left from 0, users and items in the order of their raw ids."""
-    support = np.bincount(kept.select(pl.col(ITEM).filter(~pl.col(TEST))).to_series().to_numpy())
-    trained = support > 0  # all items that are left are
-    number = np.cumsum(trained, dtype=np.uint32) - 1
-    items, users = pl.Series(np.flatnonzero(trained)), kept[USER].unique().sort()
+def _numbers(raw_ids: pl.Series, known: pl.Series) -> np.ndarray:
+    """Return the place of each id among those that are known, -1 where it is not: [ids]."""
+    places = pl.DataFrame({events.RAW_ID: known.cast(pl.String)}).with_row_index("place")
+    ids = pl.DataFrame({events.RAW_ID: raw_ids.cast(pl.String)})
+    found = ids.join(places, on=events.RAW_ID, how="left", maintain_order="left")["place"]
+    return found.cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def _tables(
+    kept: pl.DataFrame, raw_ids: dict[str, pl.Series], known: pl.Series, known_as: np.ndarray
+) -> dict[str, pl.DataFrame]:
+    """Number what is left from 0, users and items in the order of their raw ids.
+
+    Items that are known come first, in their order. known_as: see `_numbers`.
+    """
+    trained_items = kept.select(pl.col(ITEM).filter(~pl.col(TEST))).to_series().to_numpy()
+    events_of = np.bincount(trained_items, minlength=len(known_as))
+    new = (events_of > 0) & (known_as < 0)  # of those that are left, all that are not known
+    number = np.where(new, len(known) + np.cumsum(new) - 1, known_as).astype(np.uint32)
+    support = np.zeros(len(known) + np.count_nonzero(new), np.uint32)
+    here = new | (known_as >= 0)
+    support[number[here]] = events_of[here]
+    new_ids, users = raw_ids[ITEM].filter(pl.Series(new)), kept[USER].unique().sort()
+    if len(known) and known.dtype != new_ids.dtype:
+        known, new_ids = known.cast(pl.String), new_ids.cast(pl.String)
+    item_ids = pl.concat([known, new_ids]) if len(known) else new_ids
     user, session = pl.col(USER), pl.col(SESSION)
     numbered = kept.lazy().select(
         # Users and sessions are contiguous, in order.
@@ -182,10 +224,8 @@ def _tables(kept: pl.DataFrame, raw_ids: dict[str, pl.Series]) -> dict[str, pl.D
     index = pl.int_range(pl.len(), dtype=pl.UInt32)
     return {
         EVENTS: numbered.collect(),
-        ITEMS: pl.DataFrame({events.RAW_ID: raw_ids[ITEM].gather(items)}).select(
-            index.alias(ITEM),
-            events.RAW_ID,
-            support=pl.Series(support[trained].astype(np.uint32)),
+        ITEMS: pl.DataFrame({events.RAW_ID: item_ids}).select(
+            index.alias(ITEM), events.RAW_ID, support=pl.Series(support)
         ),
         USERS: pl.DataFrame({events.RAW_ID: raw_ids[USER].gather(users)}).select(
             index.alias(USER), events.RAW_ID
@@ -199,6 +239,7 @@ def _meta(
     digest: str,
     counts: list[sessions.Count],
     table: pl.DataFrame,
+    known_items: int,
 ) -> dict[str, Any]:
     """Say what the folder holds and how it came to be."""
     return {
@@ -211,6 +252,7 @@ def _meta(
         "columns": dataclasses.asdict(source.columns),
         "recipe": dataclasses.asdict(recipe),
         "counts": [dataclasses.asdict(count) for count in counts],
+        "known_items": known_items,
         "table1": describe.table1(table),
         "table4": describe.table4(table),
     }

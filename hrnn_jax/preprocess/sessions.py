@@ -67,16 +67,20 @@ class Count:
     events: int
 
 
-def apply(events: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, list[Count]]:
+def apply(
+    events: pl.DataFrame, recipe: Recipe, *, known: np.ndarray | None = None
+) -> tuple[pl.DataFrame, list[Count]]:
     """Cut, filter and split a log in the schema of `events.read`.
 
+    known: [items] bool, of a log whose model was trained on some items before: those need no
+    support, and are tested on whether this log trains on them or not.
     Returns the events in replay order (by user, then session, then place in the session; sessions
     numbered in that order, with gaps where some were dropped) with `test` added, and the counts
     after each stage. Raises InputError, naming the filter, when one leaves no user.
     """
     events = events.rename({SESSION: GIVEN}, strict=False)
     counts = [_count("log", events)]
-    for stage, step in _stages(recipe, set(events.columns)).items():
+    for stage, step in _stages(recipe, set(events.columns), known).items():
         events = events.lazy().pipe(step).collect()
         counts.append(_count(stage, events))
         if events.is_empty():
@@ -88,7 +92,9 @@ def apply(events: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, list[Coun
     return events, counts
 
 
-def _stages(recipe: Recipe, columns: set[str]) -> dict[str, Callable[..., pl.LazyFrame]]:
+def _stages(
+    recipe: Recipe, columns: set[str], known: np.ndarray | None
+) -> dict[str, Callable[..., pl.LazyFrame]]:
     """Name the stages by the settings that decide them, in the order of the paper."""
     if recipe.drop_types and TYPE not in columns:
         raise errors.InputError(
@@ -106,8 +112,11 @@ def _stages(recipe: Recipe, columns: set[str]) -> dict[str, Callable[..., pl.Laz
         stages[f"session_gap_minutes={gap:g}"] = functools.partial(cut_sessions, gap_minutes=gap)
     if recipe.drop_repeats:
         stages["drop_repeats"] = drop_repeats
+    of_new, before = ("", "") if known is None else (" of new items", ", or before")
+    stages[f"min_support={recipe.min_support}{of_new}"] = functools.partial(
+        keep_items, at_least=recipe.min_support, known=known
+    )
     for name, step in {
-        "min_support": keep_items,
         "min_session_events": keep_sessions,
         "min_user_sessions": keep_users,
     }.items():
@@ -117,7 +126,7 @@ def _stages(recipe: Recipe, columns: set[str]) -> dict[str, Callable[..., pl.Laz
         stages[f"max_user_sessions={limit}"] = functools.partial(drop_users, from_sessions=limit)
     if recipe.split == "validation":
         stages["last sessions set aside"] = drop_last_sessions
-    stages["test items known to train"] = hold_out
+    stages[f"test items known to train{before}"] = functools.partial(hold_out, known=known)
     stages[f"min_test_events={recipe.min_test_events}"] = functools.partial(
         keep_test_sessions, at_least=recipe.min_test_events
     )
@@ -181,9 +190,16 @@ def _tally(name: str, where: pl.Expr | None = None) -> pl.Expr:
     return pl.map_batches([index, counted], tally, return_dtype=pl.UInt32)
 
 
-def keep_items(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:
-    """Keep the items with enough events."""
-    return events.filter(_tally(ITEM) >= at_least)
+def _or_known(kept: pl.Expr, known: np.ndarray | None) -> pl.Expr:
+    """Also keep the events of the items that are known, [items] bool."""
+    return kept if known is None else kept | pl.lit(pl.Series(known)).gather(pl.col(ITEM))
+
+
+def keep_items(
+    events: pl.LazyFrame, *, at_least: int, known: np.ndarray | None = None
+) -> pl.LazyFrame:
+    """Keep the items with enough events, and those that are known."""
+    return events.filter(_or_known(_tally(ITEM) >= at_least, known))
 
 
 def keep_sessions(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:
@@ -215,9 +231,10 @@ def drop_last_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
     return events.filter(~_is_last())
 
 
-def hold_out(events: pl.LazyFrame) -> pl.LazyFrame:
+def hold_out(events: pl.LazyFrame, *, known: np.ndarray | None = None) -> pl.LazyFrame:
     """Hold out each user's last session, less the events of items that nobody trains on."""
-    return events.with_columns(_is_last().alias(TEST)).filter(_tally(ITEM, ~pl.col(TEST)) > 0)
+    trained = _or_known(_tally(ITEM, ~pl.col(TEST)) > 0, known)
+    return events.with_columns(_is_last().alias(TEST)).filter(trained)
 
 
 def keep_test_sessions(events: pl.LazyFrame, *, at_least: int) -> pl.LazyFrame:

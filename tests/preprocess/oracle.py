@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 
 from hrnn_jax.preprocess import sessions
 
@@ -36,14 +37,22 @@ def first_of_kind(session: list[Event]) -> list[Event]:
     return [event for at, event in enumerate(session) if kinds[at] not in kinds[:at]]
 
 
-def prepare(log: list[Event], recipe: sessions.Recipe) -> list[tuple[int, bool]]:
-    """Return the rows that are left, in replay order, and whether each is held out."""
+def prepare(
+    log: list[Event], recipe: sessions.Recipe, before: Collection[int] = ()
+) -> list[tuple[int, bool]]:
+    """Return the rows that are left, in replay order, and whether each is held out.
+
+    before: items that a model has been trained on already.
+    """
     found = sessionise(log, recipe)
     if recipe.drop_repeats:
         found = [first_of_kind(session) for session in found]
 
     support = _tally(event["item"] for session in found for event in session)
-    found = [[e for e in session if support[e["item"]] >= recipe.min_support] for session in found]
+    found = [
+        [e for e in session if support[e["item"]] >= recipe.min_support or e["item"] in before]
+        for session in found
+    ]
     found = [session for session in found if len(session) >= recipe.min_session_events]
     found = [session for session in found if session]
     active = _tally(session[0]["user"] for session in found)
@@ -57,7 +66,7 @@ def prepare(log: list[Event], recipe: sessions.Recipe) -> list[tuple[int, bool]]
     if recipe.split == "validation":
         found = [session for session in found if session is not _last(found, session)]
     held_out = [session is _last(found, session) for session in found]
-    known = {
+    known = set(before) | {
         e["item"] for session, out in zip(found, held_out, strict=True) if not out for e in session
     }
     rows = []

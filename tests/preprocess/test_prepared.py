@@ -103,6 +103,62 @@ def test_any_log_is_numbered_without_gaps_and_keeps_its_ids(tmp_path_factory, lo
     assert items["support"].sum() == sum(not out for _, out in expected)
 
 
+def items(folder):
+    return pl.read_parquet(folder / "items.parquet").select("raw_id", "support").rows()
+
+
+def test_items_known_before_keep_their_numbers_and_new_ones_follow(tmp_path):
+    """Of those known, 40 has too few events for a new one, 30 is only ever tested, 99 is absent.
+
+    Bug: number all of the log's items by their raw ids.
+    """
+    recipe, given = dataclasses.replace(RECIPE, min_support=3), source(tmp_path)
+    folder = prepared.prepare(given, recipe, tmp_path, known=[99, 30, 40])
+    assert items(folder) == [(99, 0), (30, 0), (40, 1), (10, 1), (20, 3)]
+    assert prepared.load_items(folder) == [99, 30, 40, 10, 20]
+    log = prepared.load(folder)
+    assert log.n_items == 5
+    assert log.item.tolist() == [2, 4, 4, 3, 4, 3, 4, 4, 3, 1]
+    assert log.support.tolist() == [0, 0, 1, 1, 3]
+    told = prepared.load_meta(folder)
+    assert told["known_items"] == 3
+    assert told["table1"]["items"] == 4  # that there are events of
+    stages = [count["stage"] for count in told["counts"]]
+    assert "min_support=3 of new items" in stages
+    assert "test items known to train, or before" in stages
+
+
+@pytest.mark.parametrize(
+    ("before", "here", "expected"),
+    [
+        ([99, 20], [10, 20, 40], [99, 20, 10, 40]),
+        (["99", "20"], [10, 20, 40], ["99", "20", "10", "40"]),
+        ([99, 20], ["10", "20", "x"], ["99", "20", "10", "x"]),
+        (["99", "020"], ["010", "020", "x"], ["99", "020", "010", "x"]),
+        (["099", "020"], [10, 20, 40], ["099", "020", "10", "20", "40"]),  # 020 is not 20
+    ],
+)
+def test_ids_that_are_written_alike_are_the_same(before, here, expected, tmp_path):
+    raw_ids = dict(zip([10, 20, 40], here, strict=True))
+    rows = LOG.filter(pl.col("item_id") != 30).rows()
+    path = tmp_path / "log.csv"
+    lines = [f"{user},{raw_ids[item]},{time}\n" for user, item, time in rows]
+    path.write_text("".join(["user_id,item_id,ts\n", *lines]))
+    folder = prepared.prepare(events.Source("toy", path), RECIPE, tmp_path, known=before)
+    assert prepared.load_items(folder) == expected
+
+
+def test_what_is_known_before_decides_and_nothing_known_changes_no_name(tmp_path):
+    """Folders that are prepared already must be found. Bug: always hold `known`."""
+    path = tmp_path / "log.csv"
+    rows = [f"{u},{i},{9000 * s + i}\n" for u in "ab" for s in range(2) for i in (1, 2)]
+    path.write_text("".join(["user_id,item_id,ts\n", *rows]))
+    given = events.Source("toy", path)
+    made = [prepared.prepare(given, RECIPE, tmp_path, known=ids) for ids in ((), [1], [2], [2, 1])]
+    assert made[0].name == "toy-134736449906"
+    assert len(set(made)) == 4
+
+
 def test_meta_tells_how_the_folder_came_to_be(tmp_path):
     told = prepared.load_meta(
         prepared.prepare(source(tmp_path, simulated=True, notes=("a",)), RECIPE, tmp_path)

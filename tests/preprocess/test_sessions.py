@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 
 import hypothesis
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import strategies as st
@@ -33,8 +34,9 @@ def events(*rows: tuple, columns: str = "user item time") -> list[dict]:
     ]
 
 
-def left(log: list[dict], recipe: sessions.Recipe) -> list[tuple[int, bool]]:
-    kept, _ = sessions.apply(frame(log), recipe)
+def left(log: list[dict], recipe: sessions.Recipe, before=()) -> list[tuple[int, bool]]:
+    known = np.isin(np.arange(5), list(before)) if before else None
+    kept, _ = sessions.apply(frame(log), recipe, known=known)
     return list(kept.select("row", "test").iter_rows())
 
 
@@ -74,16 +76,16 @@ recipes = st.builds(
 
 
 @hypothesis.settings(max_examples=400, deadline=None)
-@hypothesis.given(logs(), recipes)
-def test_equals_the_loops_of_the_oracle(log, recipe):
+@hypothesis.given(logs(), recipes, st.one_of(st.just(()), st.sets(st.integers(0, 4))))
+def test_equals_the_loops_of_the_oracle(log, recipe, before):
     if "type" not in log[0]:
         recipe = dataclasses.replace(recipe, drop_types=())
-    expected = oracle.prepare(log, recipe)
+    expected = oracle.prepare(log, recipe, before)
     if any(out for _, out in expected):
-        assert left(log, recipe) == expected
+        assert left(log, recipe, before) == expected
     else:  # nobody is left, or nobody to test on
         with pytest.raises(errors.InputError, match="leaves no user"):
-            left(log, recipe)
+            left(log, recipe, before)
 
 
 @hypothesis.settings(max_examples=100, deadline=None)
