@@ -20,12 +20,12 @@ _CHECKSUMS = "crc32"  # in the checkpoint's metadata, of each array in the order
 
 
 @contextlib.contextmanager
-def _manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
+def _manager(folder: pathlib.Path, *, saves: bool = False) -> Iterator[ocp.CheckpointManager]:
     # Not asynchronous: the next update donates, and so overwrites, the buffers to be written.
     options = ocp.CheckpointManagerOptions(
         max_to_keep=KEPT,
         enable_async_checkpointing=False,
-        cleanup_tmp_directories=True,  # of an interrupted save
+        cleanup_tmp_directories=saves,  # of an interrupted save; to a reader it may be under way
     )
     # Compressed, weights lose a tenth of their size, but are all held once more to be written.
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
@@ -49,7 +49,7 @@ def seeds(run: pathlib.Path) -> list[int]:
 def save(folder: pathlib.Path, state: training.TrainState, *, epochs: int) -> None:
     """Write the state after `epochs` epochs; it appears in `folder` whole or not at all."""
     about: dict[str, Any] = {_CHECKSUMS: [_checksum(leaf) for leaf in jax.tree.leaves(state)]}
-    with _manager(folder) as manager:
+    with _manager(folder, saves=True) as manager:
         manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=about))
 
 
@@ -93,6 +93,12 @@ def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> 
     for i, leaf in enumerate(leaves):
         leaves[i] = jax.device_put(leaf)
     return jax.tree.unflatten(structure, leaves)
+
+
+def fingerprint(params: model.Params) -> str:
+    """Return what tells these weights from any others: 16 hexadecimal digits."""
+    parts = [(_checksum(leaf), leaf.shape) for leaf in jax.tree.leaves(params)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _checksum(leaf: jax.Array | np.ndarray) -> int:

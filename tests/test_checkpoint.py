@@ -92,6 +92,34 @@ def test_the_newest_is_found_and_the_one_before_kept(saved):
         assert_identical(restored(folder, epochs=epochs), state)
 
 
+def test_a_fingerprint_is_of_every_bit_and_shape(saved):
+    """Bug: leave the shapes out, or sort the leaves."""
+    params = jax.tree.map(np.array, saved[1][0].params)
+    found = {checkpoint.fingerprint(params)}
+    assert found == {checkpoint.fingerprint(saved[1][0].params)}
+    leaves, structure = jax.tree.flatten(params)
+    for i, leaf in enumerate(leaves):
+        changed = leaf.copy()
+        changed.view(np.uint32).flat[-1] ^= 1
+        others = [*leaves[:i], changed, *leaves[i + 1 :]]
+        found.add(checkpoint.fingerprint(jax.tree.unflatten(structure, others)))
+    turned = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[::-1]), params)
+    swapped = jax.tree.unflatten(structure, leaves[::-1])
+    found |= {checkpoint.fingerprint(turned), checkpoint.fingerprint(swapped)}
+    assert len(found) == len(leaves) + 3
+    assert all(len(text) == 16 for text in found)
+
+
+def test_a_reader_leaves_a_save_that_is_under_way(copied):
+    """... of another process, whose checkpoint would else never come to be."""
+    folder, _ = copied
+    under_way = folder / "3.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "2", under_way)
+    assert checkpoint.latest(folder) == 2
+    restored(folder, epochs=2)
+    assert under_way.exists()
+
+
 def test_no_checkpoint_is_no_epoch(tmp_path):
     assert checkpoint.latest(tmp_path / "nothing") == 0
     assert not (tmp_path / "nothing").exists()
