@@ -18,12 +18,19 @@ from hrnn_jax import errors
 SHIPPED = pathlib.Path(__file__).parent / "flags"
 
 
-def run(main: Callable[[], None], *, whole: bool = True, hint: str = "") -> None:
+def run(
+    main: Callable[[], None],
+    *,
+    whole: bool = True,
+    hint: str = "",
+    defaults: Callable[[], Sequence[str]] = list,
+) -> None:
     """Parse the flags and run `main`.
 
     whole: the command knows every flag of a run, so that an unknown one in a flag file is an
-    error; other commands take what they know. hint: what ctrl-C says on how to go on. Exit code 2
-    for the user's errors, 1 for a diverged run, 130 for ctrl-C.
+    error; other commands take what they know. hint: what ctrl-C says on how to go on. defaults: of
+    flags that were parsed, returns others that hold where these are silent. Exit code 2 for the
+    user's errors, 1 for a diverged run, 130 for ctrl-C.
     """
 
     def guarded(positional: Sequence[str]) -> None:
@@ -61,15 +68,19 @@ def run(main: Callable[[], None], *, whole: bool = True, hint: str = "") -> None
     logger.propagate = False  # absl would print it once more
     before, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
-        app.run(guarded, flags_parser=functools.partial(parse, whole=whole))
+        app.run(guarded, flags_parser=functools.partial(parse, whole=whole, defaults=defaults))
     finally:
         sys.unraisablehook = before
 
 
-def parse(argv: Sequence[str], *, whole: bool) -> list[str]:
+def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[str]]) -> list[str]:
     """Parse flags, with flag files expanded by us: absl looks in the working directory only."""
     try:
-        return flags.FLAGS([argv[0], *expand(argv[1:], whole=whole)])
+        given = expand(argv[1:], whole=whole)
+        positional = flags.FLAGS([argv[0], *given])
+        if first := defaults():
+            positional = flags.FLAGS([argv[0], *first, *given])
+        return positional
     except (flags.Error, errors.InputError) as error:
         fail(error)
 

@@ -44,7 +44,7 @@ def open_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _check_recipe(given, kind, json.loads(path.read_text()), recipe, resume=resume)
+            _check_recipe(given, kind, read_recipe(folder), recipe, resume=resume)
         elif strange := sorted(p.name for p in folder.iterdir() if p.name not in files):
             raise errors.InputError(
                 f"{given} holds {strange[0]}, which is no {kind}'s: choose an empty folder"
@@ -54,7 +54,14 @@ def open_folder(
         raise errors.InputError(
             f"cannot write {given}: {error.strerror}; choose another folder"
         ) from error
-    except json.JSONDecodeError as error:
+
+
+def read_recipe(folder: pathlib.Path) -> dict[str, Any]:
+    """Read recipe.json. Raises InputError where it is damaged, OSError where there is none."""
+    path = folder / "recipe.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
         raise errors.InputError(f"{path} is damaged: remove {folder} and start again") from error
 
 
@@ -94,6 +101,11 @@ def write(path: pathlib.Path, content: str | Callable[[pathlib.Path], object]) -
     else:
         content(beside)
     beside.replace(path)
+
+
+def checkpoints(folder: pathlib.Path, seed: int) -> pathlib.Path:
+    """Return the folder of a seed's checkpoints, see `checkpoint`."""
+    return folder / "checkpoint" / f"seed_{seed}"
 
 
 def write_data(folder: pathlib.Path, prepared_folder: pathlib.Path) -> None:

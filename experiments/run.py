@@ -17,7 +17,17 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import cli, compilation, data, fit, models, progress, provenance, results
+from experiments import (
+    cli,
+    compilation,
+    continuation,
+    data,
+    fit,
+    models,
+    progress,
+    provenance,
+    results,
+)
 from hrnn_jax import checkpoint, errors, evaluation, metrics, model, ranking, training
 from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
@@ -42,6 +52,7 @@ class Run:
     support: np.ndarray  # [V], training events of each item
     candidates: np.ndarray | None
     history: list[dict[str, Any]]  # an entry per seed and epoch, on disk in history.jsonl
+    parent: continuation.Parent | None
 
 
 def main() -> None:
@@ -49,7 +60,8 @@ def main() -> None:
     seeds, cutoffs = models.seeds(), models.cutoffs()  # what is wrong with them is said at once
     training_config = models.training_config()
     print(f"{models.NAMES[FLAGS.model]} on {data.title()}", flush=True)
-    prepared_folder = data.prepare()
+    parent = continuation.parent(seeds) if FLAGS.continue_from else None
+    prepared_folder = data.prepare(parent.raw_ids if parent else ())
     meta = prepared.load_meta(prepared_folder)
     log = prepared.load(prepared_folder)
     neural = FLAGS.model in model.VARIANTS
@@ -70,6 +82,11 @@ def main() -> None:
         "candidates": FLAGS.candidates,
     }
     folder = pathlib.Path(FLAGS.output_dir or f"out/runs/{meta['name']}/{FLAGS.model}")
+    if parent:
+        continuation.check_folder(folder, parent)
+        recipe["continued_from"] = {"run": FLAGS.continue_from, "weights": parent.weights}
+        n_known = len(parent.raw_ids)
+        print(f"{n_known:,} items of {parent.folder}, {log.n_items - n_known:,} new ones")
     results.open_folder(folder, recipe, resume=FLAGS.resume)
     if neural:  # also where a run ended before these files were kept
         results.write_data(folder, prepared_folder)
@@ -100,6 +117,7 @@ def main() -> None:
         support=support,
         candidates=models.candidates(support),
         history=results.read_history(folder),
+        parent=parent,
     )
     entries = _neural(run, model_config, training_config) if neural else [_baseline(run)]
     per_seed = sorted(entries, key=lambda entry: entry["seed"])  # however they were resumed
@@ -116,7 +134,7 @@ def _neural(
 ) -> Iterator[dict[str, Any]]:
     """Train and rank all seeds, those that have come equally far side by side."""
 
-    trained = {seed: checkpoint.latest(_checkpoints(run, seed)) for seed in run.seeds}
+    trained = {seed: checkpoint.latest(results.checkpoints(run.folder, seed)) for seed in run.seeds}
     if max(trained.values()) > FLAGS.epochs:
         raise errors.InputError(
             f"{run.folder} has trained {max(trained.values())} epochs, more than "
@@ -143,10 +161,6 @@ def _group(
         yield _evaluate(run, seed, seed_params, model_config)
 
 
-def _checkpoints(run: Run, seed: int) -> pathlib.Path:
-    return run.folder / "checkpoint" / f"seed_{seed}"
-
-
 def _train(
     run: Run,
     seeds: Sequence[int],
@@ -158,7 +172,12 @@ def _train(
     init = functools.partial(training.init, model_config=model_config, config=config)
     if begin:
         like = jax.eval_shape(init, 0)
-        states = [checkpoint.restore(_checkpoints(run, seed), like, epochs=begin) for seed in seeds]
+        states = [
+            checkpoint.restore(results.checkpoints(run.folder, seed), like, epochs=begin)
+            for seed in seeds
+        ]
+    elif run.parent:
+        states = [continuation.state(run.parent, seed, model_config, config) for seed in seeds]
     else:
         states = [init(seed) for seed in seeds]
     # What a crash between history and checkpoint left of later epochs is trained again.
@@ -192,7 +211,7 @@ def _train(
         # First, so that a crash between the two costs an epoch's training, not its entry.
         results.write_history(run.folder, run.history)
         for seed, seed_state in zip(seeds, fit.unstack(state, len(seeds)), strict=True):
-            checkpoint.save(_checkpoints(run, seed), seed_state, epochs=epoch + 1)
+            checkpoint.save(results.checkpoints(run.folder, seed), seed_state, epochs=epoch + 1)
         left = (FLAGS.epochs - epoch - 1) * seconds
         print(
             f"{title}  loss {losses.mean():.4f}  {events / seconds:,.0f} events/s  "
@@ -260,4 +279,4 @@ def _report(folder: pathlib.Path, done: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, hint=": add --resume to go on")
+    cli.run(main, hint=": add --resume to go on", defaults=continuation.defaults)

@@ -62,6 +62,15 @@ def init(seed: int, model_config: model.Config, config: Config) -> TrainState:
     return TrainState(params=params, opt_state=transform(config).init(params))
 
 
+def extend(state: TrainState, fresh: TrainState) -> TrainState:
+    """Go on from `state` with more items: rows that only `fresh` has, of tables and optimizer."""
+
+    def rows(old: jax.Array, new: jax.Array) -> jax.Array:
+        return old if old.shape == new.shape else jnp.concatenate([old, new[len(old) :]])
+
+    return jax.tree.map(rows, state, fresh)
+
+
 def schedule(
     log: log_lib.EventLog, variant: str, config: Config, *, seed: int, epoch: int
 ) -> lanes.Schedule:
