@@ -3,6 +3,7 @@
 # make reproduce-table3             set up, then Table 3 with all that comes with it: report.html
 # make reproduce                    the same and Table 5, the large data set
 # make check-table3                 compare a fresh Table 3 with the shipped one
+# make serve RUN=out/run            set up, then serve recommendations from a run folder, and a page
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules
 
@@ -13,7 +14,7 @@ PYTHON ?= python3
 FLAGFILE ?= video.flags
 # Runs of each flag file go to a folder of their own, and are finished rather than repeated.
 RUNS = out/runs/$(basename $(notdir $(FLAGFILE)))
-RUN = .venv/bin/python -m experiments.run --flagfile=$(FLAGFILE) --resume
+TRAIN = .venv/bin/python -m experiments.run --flagfile=$(FLAGFILE) --resume
 
 # What to reproduce: seeds, sizes, own logs in place of the simulated ones, further logs
 # (EXTRA="name=path.parquet:recipe ..."), runs side by side, and the share of VIDEOXXL's users.
@@ -28,14 +29,21 @@ REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) --sizes
 	--xing_events="$(XING_EVENTS)" --video_events="$(VIDEO_EVENTS)" --extra="$(EXTRA)" \
 	$(if $(JOBS),--jobs=$(JOBS)) --scale=$(SCALE)
 
-.PHONY: run reproduce reproduce-table3 check-table3 test check clean
+# What to serve, by default what make run trained, and flags of experiments.serve.
+RUN ?= $(RUNS)/hrnn_init
+FLAGS ?=
+
+.PHONY: run serve reproduce reproduce-table3 check-table3 test check clean
 
 run: .venv/installed
-	$(RUN) --output_dir=$(RUNS)/hrnn_init --model=hrnn_init
-	$(RUN) --output_dir=$(RUNS)/rnn --flagfile=rnn_small.flags
-	$(RUN) --output_dir=$(RUNS)/ppop --model=ppop
-	$(RUN) --output_dir=$(RUNS)/item_knn --model=item_knn
+	$(TRAIN) --output_dir=$(RUNS)/hrnn_init --model=hrnn_init
+	$(TRAIN) --output_dir=$(RUNS)/rnn --flagfile=rnn_small.flags
+	$(TRAIN) --output_dir=$(RUNS)/ppop --model=ppop
+	$(TRAIN) --output_dir=$(RUNS)/item_knn --model=item_knn
 	@.venv/bin/python -m experiments.compare $(RUNS)/hrnn_init $(RUNS)/rnn $(RUNS)/ppop $(RUNS)/item_knn
+
+serve: .venv/installed
+	.venv/bin/python -m experiments.serve --run=$(RUN) $(FLAGS)
 
 reproduce: .venv/installed
 	$(REPRODUCE) --target=all
@@ -58,7 +66,7 @@ check: .venv/installed
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[journey,report,test,tune]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[journey,report,serve,test,tune]'
 	touch $@
 
 clean:
