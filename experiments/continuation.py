@@ -75,11 +75,10 @@ def parent(seeds: list[int]) -> Parent:
         raise _no_run(f"{folder / 'recipe.json'} cannot be read") from error
     _check_weights(recipe)
     raw_ids = prepared.load_items(folder)
-    trained = [path.name.removeprefix("seed_") for path in folder.glob("checkpoint/seed_*")]
     epochs = {
         seed: newest
-        for seed in sorted(int(name) for name in trained if name.isdecimal())
-        if (newest := checkpoint.latest(results.checkpoints(folder, seed)))
+        for seed in checkpoint.seeds(folder)
+        if (newest := checkpoint.latest(checkpoint.folder(folder, seed)))
     }
     if missing := sorted(set(seeds) - set(epochs)):
         raise errors.InputError(
@@ -118,7 +117,7 @@ def _restore(
     parent: Parent, seed: int, model_config: model.Config, config: training.Config
 ) -> training.TrainState:
     like = jax.eval_shape(lambda: training.init(seed, model_config, config))
-    folder = results.checkpoints(parent.folder, seed)
+    folder = checkpoint.folder(parent.folder, seed)
     return checkpoint.restore(folder, like, epochs=parent.epochs[seed])
 
 

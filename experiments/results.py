@@ -103,11 +103,6 @@ def write(path: pathlib.Path, content: str | Callable[[pathlib.Path], object]) -
     beside.replace(path)
 
 
-def checkpoints(folder: pathlib.Path, seed: int) -> pathlib.Path:
-    """Return the folder of a seed's checkpoints, see `checkpoint`."""
-    return folder / "checkpoint" / f"seed_{seed}"
-
-
 def write_data(folder: pathlib.Path, prepared_folder: pathlib.Path) -> None:
     """Keep what the items are and where they are from: the run is then used without its log."""
     prepared.load_items(prepared_folder)  # no damage is passed on

@@ -134,7 +134,7 @@ def _neural(
 ) -> Iterator[dict[str, Any]]:
     """Train and rank all seeds, those that have come equally far side by side."""
 
-    trained = {seed: checkpoint.latest(results.checkpoints(run.folder, seed)) for seed in run.seeds}
+    trained = {seed: checkpoint.latest(checkpoint.folder(run.folder, seed)) for seed in run.seeds}
     if max(trained.values()) > FLAGS.epochs:
         raise errors.InputError(
             f"{run.folder} has trained {max(trained.values())} epochs, more than "
@@ -173,7 +173,7 @@ def _train(
     if begin:
         like = jax.eval_shape(init, 0)
         states = [
-            checkpoint.restore(results.checkpoints(run.folder, seed), like, epochs=begin)
+            checkpoint.restore(checkpoint.folder(run.folder, seed), like, epochs=begin)
             for seed in seeds
         ]
     elif run.parent:
@@ -211,7 +211,7 @@ def _train(
         # First, so that a crash between the two costs an epoch's training, not its entry.
         results.write_history(run.folder, run.history)
         for seed, seed_state in zip(seeds, fit.unstack(state, len(seeds)), strict=True):
-            checkpoint.save(results.checkpoints(run.folder, seed), seed_state, epochs=epoch + 1)
+            checkpoint.save(checkpoint.folder(run.folder, seed), seed_state, epochs=epoch + 1)
         left = (FLAGS.epochs - epoch - 1) * seconds
         print(
             f"{title}  loss {losses.mean():.4f}  {events / seconds:,.0f} events/s  "

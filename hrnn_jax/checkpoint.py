@@ -42,8 +42,8 @@ def folder(run: pathlib.Path, seed: int) -> pathlib.Path:
 
 def seeds(run: pathlib.Path) -> list[int]:
     """List the seeds that a run folder has checkpoints of."""
-    names = [path.name for path in (run / "checkpoint").glob("seed_*")]
-    return sorted(int(name.removeprefix("seed_")) for name in names)
+    names = [path.name.removeprefix("seed_") for path in (run / "checkpoint").glob("seed_*")]
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def save(folder: pathlib.Path, state: training.TrainState, *, epochs: int) -> None:
@@ -104,9 +104,3 @@ def fingerprint(params: model.Params) -> str:
 def _checksum(leaf: jax.Array | np.ndarray) -> int:
     """Return the CRC-32 of an array, which plain weights need: any bytes are some weights."""
     return zlib.crc32(np.ascontiguousarray(leaf).data)
-
-
-def fingerprint(params: model.Params) -> str:
-    """Tell weights from others: a digest of each array's CRC-32 and shape."""
-    arrays = [f"{leaf.shape} {_checksum(leaf)}" for leaf in jax.tree.leaves(params)]
-    return hashlib.sha256("\n".join(arrays).encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ import pytest
 from absl import app
 from absl.testing import flagsaver
 
-from experiments import cli, continuation, results, run
+from experiments import cli, continuation, run
 from hrnn_jax import checkpoint, evaluation, model, training
 from hrnn_jax.preprocess import prepared
 from tests import logs, small
@@ -133,7 +133,7 @@ def test_a_continued_run_keeps_items_weights_and_flags(old):
     network = model.Config(n_items=20, hidden_units=8)
     for seed in (0, 1):
         like = training.init(9, network, config)
-        state = checkpoint.restore(results.checkpoints(pathlib.Path("old"), seed), like, epochs=2)
+        state = checkpoint.restore(checkpoint.folder(pathlib.Path("old"), seed), like, epochs=2)
         assert recipe["continued_from"]["weights"][str(seed)] == [
             checkpoint.fingerprint(state.params)
         ]
