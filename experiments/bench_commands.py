@@ -14,7 +14,6 @@ import polars as pl
 from experiments import bench_training, children, measures, workers
 from experiments.measures import Found, Row, Settings
 from hrnn_jax import errors
-from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import datasets, prepared
 
 # What preprocessing cannot do without.
@@ -95,25 +94,10 @@ def whole_run(settings: Settings) -> Found:
     n_items = max(2, round(settings.scale * BIG_CATALOGUE))
     users = max(5, round(settings.scale * BIG_USERS))
     with children.scratch(settings.scratch) as folder:
-        log = bench_training.random_log(np.random.default_rng(0), users, n_items, tested=True)
-        _write(log, folder / "log.parquet")
-        common = [
-            "--dataset=events",
-            f"--events={folder / 'log.parquet'}",
-            "--session_column=session_id",
-            "--min_support=1",
-            f"--prepared_dir={folder / 'prepared'}",
-            "--model=hrnn_init",
-            "--epochs=1",
-        ]
+        write_log(folder, users, n_items)
         taken = []
         for turn in range(settings.long_repeats):
-            output = f"--output_dir={folder / 'run' / str(turn)}"
-            taken.append(
-                children.command(
-                    "experiments.run", *common, output, folder=folder, cache=folder / "cache"
-                )
-            )
+            taken.append(run(folder, folder / "run" / str(turn)))
             settings.say(f"run {turn + 1} of {settings.long_repeats}, {taken[-1].seconds:.0f} s")
         [ready] = (folder / "prepared").glob("events-*")
         kept = prepared.load_meta(ready)["table1"]["items"]
@@ -126,14 +110,32 @@ def whole_run(settings: Settings) -> Found:
     return {"": Row(what, "B", peaks, [held] * len(peaks), name, 1.5, notes=notes)}
 
 
-def _write(log: log_lib.EventLog, path: pathlib.Path) -> None:
-    """Write a log as a raw one in which all items are trained on, the same number of times."""
+def write_log(folder: pathlib.Path, users: int, n_items: int) -> None:
+    """Draw a raw log in which all items are trained on, the same number of times."""
     rng = np.random.default_rng(0)
+    log = bench_training.random_log(rng, users, n_items, tested=True)
     item = rng.integers(log.n_items, size=len(log))
     train = np.flatnonzero(~log.test)
     item[train] = rng.permutation(len(train)) % log.n_items
     columns = {"user_id": log.user, "session_id": log.session, "item_id": item, "ts": log.time}
-    pl.DataFrame(columns).write_parquet(path)
+    pl.DataFrame(columns).write_parquet(folder / "log.parquet")
+
+
+def run(folder: pathlib.Path, output: pathlib.Path) -> children.Taken:
+    """Run HRNN Init on the drawn log for an epoch."""
+    return children.command(
+        "experiments.run",
+        "--dataset=events",
+        f"--events={folder / 'log.parquet'}",
+        "--session_column=session_id",
+        "--min_support=1",
+        f"--prepared_dir={folder / 'prepared'}",
+        "--model=hrnn_init",
+        "--epochs=1",
+        f"--output_dir={output}",
+        folder=folder,
+        cache=folder / "cache",
+    )
 
 
 def start(settings: Settings) -> Found:

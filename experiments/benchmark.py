@@ -21,6 +21,7 @@ from absl import flags
 from experiments import (
     anatomy,
     bench_commands,
+    bench_serving,
     bench_stages,
     bench_training,
     cli,
@@ -74,6 +75,7 @@ TASKS: dict[str, Callable[[Settings], Found]] = {
     "seeds": bench_commands.seeds,
     "seeds_at_once": bench_training.seeds_at_once,
     "users": bench_commands.users,
+    "serving": bench_serving.serving,
     "gpu": bench_training.gpu,
     "scaling_items": scaling.items,
     "scaling_batch": scaling.batch,
