@@ -1,4 +1,4 @@
-"""Before and after all routes: the bearer token, headers that keep browsers careful, the meters."""
+"""Before and after all routes: the bearer token, the size of bodies, headers, the meters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hmac
 import time
 from collections.abc import Collection
 
+import fastapi
 from fastapi import responses
 from starlette import datastructures, types
 
@@ -23,7 +24,8 @@ _HEADERS = {
 class Gate:
     """ASGI middleware.
 
-    token: what everything asks for but open_paths; None asks for nothing.
+    token: what everything asks for but open_paths; None asks for nothing. max_body_bytes: of what
+    a client sends, whether or not it tells the size beforehand.
     """
 
     def __init__(
@@ -33,17 +35,29 @@ class Gate:
         measured: meters.Meters,
         token: bytes | None,
         open_paths: Collection[str],
+        max_body_bytes: int,
     ):
         self._app = app
         self._measured = measured
         self._token = token
         self._open_paths = frozenset(open_paths)
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, received = time.perf_counter(), 500, 0
+
+        async def limited() -> types.Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise fastapi.HTTPException(
+                    413, f"the body is larger than {self._max_body_bytes:,} bytes: send it in parts"
+                )
+            return message
 
         async def noted(message: types.Message) -> None:
             nonlocal status
@@ -56,7 +70,7 @@ class Gate:
 
         try:
             if self._may_pass(scope):
-                await self._app(scope, receive, noted)
+                await self._app(scope, limited, noted)
             else:
                 refusal = responses.JSONResponse(
                     {"detail": "give the service's token, as in Authorization: Bearer TOKEN"},

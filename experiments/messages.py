@@ -14,8 +14,13 @@ from hrnn_jax import visits
 
 MOST_EVENTS = 1_000  # of one request
 MOST_ROWS = 1_000  # users, items or sessions that are listed
-_TEXT = {"type": "string", "minLength": 1, "maxLength": visits.MAX_ID_BYTES}
-_ID = {"anyOf": [{"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}, _TEXT]}
+_TEXT = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": visits.MAX_ID_BYTES,  # of bytes, which OpenAPI does not count
+    "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
+}
+_ID = {"anyOf": [{"type": "integer", "format": "int64"}, _TEXT]}
 _SECONDS = {"type": "number", "minimum": 0, "maximum": visits.MAX_TIME - 1}
 Id = Annotated[Any, pydantic.WithJsonSchema(_ID)]
 MaybeId = Annotated[Any, pydantic.WithJsonSchema(_ID | {"nullable": True})]

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Annotated, Any
 
 import fastapi
@@ -76,15 +76,10 @@ def build(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
         redirect_slashes=False,
     )
     app.openapi_version = "3.0.3"
-    for status, reason in {
-        400: "the body cannot be read: send JSON in UTF-8, with whole numbers of 64 bits",
-        413: f"the body is larger than {settings.max_body_bytes:,} bytes: send events in parts",
-    }.items():
-        app.add_exception_handler(status, _saying(status, reason))
+    app.add_exception_handler(400, _refuse_body)
     app.add_exception_handler(errors.InputError, _refuse)
     app.add_exception_handler(exceptions.RequestValidationError, _refuse_shape)
     app.add_exception_handler(errors.StorageError, _postpone)
@@ -95,13 +90,18 @@ def build(
     _take_events(asking, batcher, measured)
     _recommend(asking, batcher, settings.max_k)
     _list(asking, batcher, measured)
-    app.include_router(asking)
     measured.model.info({"name": settings.model, "data": settings.data})
     _health(app, batcher, settings)
     _pages(app)
     open_paths = [route.path for route in app.routes if isinstance(route, routing.Route)]
     app.include_router(asking)
-    app.add_middleware(gate.Gate, measured=measured, token=settings.token, open_paths=open_paths)
+    app.add_middleware(
+        gate.Gate,
+        measured=measured,
+        token=settings.token,
+        open_paths=open_paths,
+        max_body_bytes=settings.max_body_bytes,
+    )
     return app
 
 
@@ -326,11 +326,9 @@ def _line(reason: object) -> str:
     return line[:_LONGEST_REASON].encode(errors="backslashreplace").decode()
 
 
-def _saying(status: int, reason: str) -> Callable[..., Awaitable[responses.JSONResponse]]:
-    async def say(request: fastapi.Request, error: Exception) -> responses.JSONResponse:
-        return responses.JSONResponse({"detail": reason}, status_code=status)
-
-    return say
+async def _refuse_body(request: fastapi.Request, error: Exception) -> responses.JSONResponse:
+    said = "the body cannot be read: send JSON in UTF-8, with whole numbers of at most 64 bits"
+    return responses.JSONResponse({"detail": said}, status_code=400)
 
 
 async def _refuse(request: fastapi.Request, error: Exception) -> responses.JSONResponse:
