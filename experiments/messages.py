@@ -50,6 +50,13 @@ class Event(SessionEvent):
         None, description="an id that changes with the session; without any, idle time opens one"
     )
 
+    @pydantic.field_validator("user")
+    @classmethod
+    def _is_given(cls, user: Any) -> Any:
+        if user is None:
+            raise ValueError("give an id; of nobody known, POST to /sessions/SESSION/events")
+        return user
+
 
 class SessionEvents(_Asked):
     """Several, in order."""

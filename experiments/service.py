@@ -20,7 +20,7 @@ import pydantic
 import swagger_ui_bundle
 from fastapi import exceptions, responses, security
 from fastapi.openapi import docs
-from starlette import routing
+from starlette import convertors, routing
 
 from experiments import batching, gate, messages, meters
 from hrnn_jax import errors, recommend, visits
@@ -42,6 +42,15 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _READ = {status: _ERRORS[status] for status in (401, 422, 503)}
+
+
+class _AnyText(convertors.PathConvertor):
+    """An id in a path: it may hold a / and, to be told that it may not, a line break."""
+
+    regex = r"[\s\S]*"
+
+
+convertors.register_url_convertor("any", _AnyText())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +145,7 @@ def _take_events(
             [recommend.Event(e.item, e.user, e.time, e.session, e.event_id) for e in several]
         )
 
-    @router.post("/sessions/{id:path}/events", **documented)
+    @router.post("/sessions/{id:any}/events", **documented)
     async def take_session_events(
         id: messages.PathId, body: Annotated[messages.AnySessionEvents, fastapi.Body()]
     ) -> Any:
@@ -170,14 +179,14 @@ def _recommend(router: fastapi.APIRouter, batcher: batching.Batcher, max_k: int)
         _check_ids([*who.values(), *asked.exclude, *asked.candidates])
         return {"recommendations": _scored(await batcher.recommend(request))}
 
-    @router.get("/users/{id:path}/recommendations", **documented)
+    @router.get("/users/{id:any}/recommendations", **documented)
     async def recommend_to_a_user(
         id: messages.PathId, asked: Annotated[Asked, fastapi.Query()]
     ) -> Any:
         """Recommend what comes next to a user, best first; to an unknown one, what most like."""
         return await recommended(asked, user=id)
 
-    @router.get("/sessions/{id:path}/recommendations", **documented)
+    @router.get("/sessions/{id:any}/recommendations", **documented)
     async def recommend_in_a_session(
         id: messages.PathId, asked: Annotated[Asked, fastapi.Query()]
     ) -> Any:
@@ -189,7 +198,7 @@ def _recommend(router: fastapi.APIRouter, batcher: batching.Batcher, max_k: int)
         sessions: int = pydantic.Field(10, ge=1, le=messages.MOST_ROWS, description="the last")
         k: int = pydantic.Field(10, ge=1, le=max_k, description="items recommended at each event")
 
-    @router.get("/users/{id:path}/history", response_model=messages.History, responses=_READ)
+    @router.get("/users/{id:any}/history", response_model=messages.History, responses=_READ)
     async def history(id: messages.PathId, past: Annotated[Past, fastapi.Query()]) -> Any:
         """List a user's events by session, with what was recommended right after each."""
         _check_ids([id])
@@ -246,12 +255,12 @@ def _list(router: fastapi.APIRouter, batcher: batching.Batcher, measured: meters
             [(what, id)] = who.items()
             raise fastapi.HTTPException(404, f"nothing is kept of {what} {id!r}")
 
-    @router.delete("/users/{id:path}", **gone)
+    @router.delete("/users/{id:any}", **gone)
     async def forget_a_user(id: messages.PathId) -> None:
         """Delete all that is kept of a user."""
         await forget(user=id)
 
-    @router.delete("/sessions/{id:path}", **gone)
+    @router.delete("/sessions/{id:any}", **gone)
     async def forget_a_session(id: messages.PathId) -> None:
         """Delete all that is kept of an anonymous session."""
         await forget(session=id)
