@@ -20,18 +20,22 @@ from typing import Any
 import uvicorn
 from absl import flags
 
-from experiments import batching, cli, compilation, history, meters, progress, results, service
+from experiments import (
+    batching,
+    cli,
+    compilation,
+    history,
+    meters,
+    network,
+    progress,
+    results,
+    service,
+)
 from hrnn_jax import errors, model, recommend, trained
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "run", None, "The run folder of the network to serve: the --output_dir of experiments.run."
-)
-flags.DEFINE_string(
     "states", None, "The file that holds the users' states; states.sqlite in --run by default."
-)
-flags.DEFINE_integer(
-    "seed", None, "The seed whose network is served; the lowest of the run by default."
 )
 flags.DEFINE_string(
     "host", "127.0.0.1", "The address to listen at: this machine's own unless told otherwise."
@@ -94,11 +98,9 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if not FLAGS.run:
-        raise errors.InputError("no --run: give the --output_dir of a run of experiments.run")
+    run = network.folder()
     token = _token()
     compilation.keep()
-    run = pathlib.Path(FLAGS.run)
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_listening())
         recommender = stack.enter_context(_recommender(run))
@@ -155,16 +157,16 @@ def _recommender(run: pathlib.Path) -> recommend.Recommender:
         kept_events=FLAGS.kept_events,
         unknown_items=FLAGS.unknown_items,
     )
-    network = trained.load(run, seed=FLAGS.seed)
+    served = trained.load(run, seed=FLAGS.seed)
     if not path.exists() and (past := _past(run)):
-        _take_in(past, run, network, path, config)
-    return recommend.Recommender(*network, path, rebuild=FLAGS.rebuild_states, config=config)
+        _take_in(past, run, served, path, config)
+    return recommend.Recommender(*served, path, rebuild=FLAGS.rebuild_states, config=config)
 
 
 def _take_in(
     past: pathlib.Path,
     run: pathlib.Path,
-    network: tuple[trained.Trained, model.Params],
+    served: tuple[trained.Trained, model.Params],
     path: pathlib.Path,
     config: recommend.Config,
 ) -> None:
@@ -173,7 +175,7 @@ def _take_in(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
         beside = pathlib.Path(parent) / path.name
         with (
-            recommend.Recommender(*network, beside, config=config) as first,
+            recommend.Recommender(*served, beside, config=config) as first,
             progress.bar("taking in the past", len(frame), "events") as advance,
         ):
             counts = first.bootstrap(frame, on_events=advance)
