@@ -103,11 +103,10 @@ class Network:
     def warm_up(self, n_first: int) -> None:
         """Compile what `advance` needs, and `best` for up to so many places."""
         for size in WIDTHS:
-            users = Users.of([self.start] * size)
-            self.advance(users)
+            self.advance(Users.of([self.start] * size))
+        for size in SCORED_WIDTHS:
             for places in {self.places(n) for n in (*FIRST, n_first) if n <= n_first}:
-                if size in SCORED_WIDTHS:
-                    self.best(users, places)
+                self.best(Users.of([self.start] * size), places)
 
 
 def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
