@@ -121,6 +121,8 @@ def main() -> None:
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        gc.collect()
+        gc.freeze()  # what is there stays: looking through it time and again would hold up requests
         _Server(config, url, begun).run([listening])
 
 

@@ -20,7 +20,7 @@ import pydantic
 import swagger_ui_bundle
 from fastapi import exceptions, responses, security
 from fastapi.openapi import docs
-from starlette import convertors, routing
+from starlette import convertors
 
 from experiments import batching, gate, messages, meters
 from hrnn_jax import errors, recommend, visits
@@ -93,17 +93,18 @@ def build(
     app.add_exception_handler(exceptions.RequestValidationError, _refuse_shape)
     app.add_exception_handler(errors.StorageError, _postpone)
     app.add_exception_handler(batching.BusyError, _postpone)
-    asking = fastapi.APIRouter()
+    asking, pages = fastapi.APIRouter(), fastapi.APIRouter()
     if settings.token:  # the gate checks it; this describes it
         asking.dependencies.append(fastapi.Depends(security.HTTPBearer(auto_error=False)))
-    _take_events(asking, batcher, measured)
     _recommend(asking, batcher, settings.max_k)
+    _take_events(asking, batcher, measured)
     _list(asking, batcher, measured)
+    _health(pages, batcher, settings)
+    _pages(pages)
+    app.include_router(asking)  # first, as routes are looked for in this order
+    app.include_router(pages)
+    open_paths = [app.openapi_url, *(route.path for route in pages.routes)]
     measured.model.info({"name": settings.model, "data": settings.data})
-    _health(app, batcher, settings)
-    _pages(app)
-    open_paths = [route.path for route in app.routes if isinstance(route, routing.Route)]
-    app.include_router(asking)
     app.add_middleware(
         gate.Gate,
         measured=measured,
@@ -266,10 +267,10 @@ def _list(router: fastapi.APIRouter, batcher: batching.Batcher, measured: meters
         await forget(session=id)
 
 
-def _health(app: fastapi.FastAPI, batcher: batching.Batcher, settings: Settings) -> None:
+def _health(router: fastapi.APIRouter, batcher: batching.Batcher, settings: Settings) -> None:
     recommender = batcher.recommender
 
-    @app.get("/health", response_model=messages.Health)
+    @router.get("/health", response_model=messages.Health)
     async def health() -> Any:
         """Tell what is served, once the thread that recommends has answered."""
         return {
@@ -283,11 +284,11 @@ def _health(app: fastapi.FastAPI, batcher: batching.Batcher, settings: Settings)
         }
 
 
-def _pages(app: fastapi.FastAPI) -> None:
+def _pages(router: fastapi.APIRouter) -> None:
     """Serve the page at /, its files beside it, and the description of all this at /docs."""
 
     def file(at: str, path: pathlib.Path) -> None:
-        @app.get(at, include_in_schema=False)
+        @router.get(at, include_in_schema=False)
         async def content() -> responses.FileResponse:
             return responses.FileResponse(path)
 
@@ -296,11 +297,11 @@ def _pages(app: fastapi.FastAPI) -> None:
     for name in SWAGGER_FILES:
         file(f"/docs/{name}", SWAGGER / name)
 
-    @app.get("/docs", include_in_schema=False)
+    @router.get("/docs", include_in_schema=False)
     async def description() -> responses.HTMLResponse:
         page = docs.get_swagger_ui_html(
             openapi_url="openapi.json",
-            title=app.title,
+            title="hrnn_jax",
             swagger_js_url=f"docs/{SWAGGER_FILES[0]}",
             swagger_css_url=f"docs/{SWAGGER_FILES[1]}",
             swagger_favicon_url=f"docs/{SWAGGER_FILES[2]}",
