@@ -106,8 +106,6 @@ def main() -> None:
         listening = stack.enter_context(_listening())
         recommender = stack.enter_context(_recommender(run))
         recommender.warm_up()
-        gc.collect()
-        gc.freeze()  # what is here stays: to look through it again would take 0.1 s of a request
         measured = meters.Meters()
         begun = measured.registry.get_sample_value("process_start_time_seconds") or _IMPORTED
         batcher = stack.enter_context(batching.Batcher(recommender, measured.batch))
