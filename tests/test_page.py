@@ -12,16 +12,14 @@ import pytest
 import uvicorn
 from absl import app, flags
 from absl.testing import flagsaver
-
-from experiments import batching, cli, meters, run, service
-from hrnn_jax import recommend, states
-from tests import logs
-
-pytest.importorskip("selenium", reason="the page is tested with selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+
+from experiments import batching, cli, meters, run, service
+from hrnn_jax import recommend, states
+from tests import logs
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -244,12 +242,15 @@ def test_a_user_is_found_and_seen_with_the_keyboard_alone(page, recommender):
 
 
 def test_each_event_shows_its_list_and_the_address_keeps_the_view(page, recommender):
+    page.resize(360, 740)
     page.open("#user=u2")
     past = recommender.history("u2")
     [event] = page.all("[data-key='at-2.3']")
     event.send_keys(Keys.ENTER)
-    page.wait(lambda: "visit 2, event 3" in page.text("#past"))
+    page.wait(lambda: "visit 2, event 3" in page.text("#status"))
     page.settle()
+    top = "return document.querySelector('#now-title').getBoundingClientRect().top"
+    assert 0 <= page.browser.execute_script(top) < 740  # the visits are below the lists
     [index] = [i for i, step in enumerate(past) if step.session == 1][2:3]
     for _ in ("as come to", "as reloaded"):
         assert page.items("#now") == [item for item, _ in past[index].recommended]
@@ -257,9 +258,12 @@ def test_each_event_shows_its_list_and_the_address_keeps_the_view(page, recommen
         assert not page.all("#now button")
         page.browser.refresh()
         page.settle()
-    page.browser.back()
+    page.find("#back").send_keys(Keys.ENTER)
     page.wait(lambda: page.all("#now button"))
     assert page.items("#now") == [item for item, _ in recommender.recommend("u2")]
+    assert page.focused().text == "User u2"
+    page.browser.back()
+    page.wait(lambda: "visit 2, event 3" in page.text("#status"))
 
 
 def test_a_click_becomes_the_next_event_and_what_moved_is_told(page, recommender):
@@ -290,6 +294,11 @@ def test_the_second_click_of_a_double_click_is_none(page, recommender):
     item = page.items("#now")[0]
     webdriver.ActionChains(page.browser).double_click(page.find("[data-key=place-1]")).perform()
     page.told(item)
+    page.browser.execute_script(
+        "arguments[0].dispatchEvent(new MouseEvent('click', {detail: 2}))",
+        page.find("[data-key=place-1]"),
+    )
+    page.settle()
     assert len(recommender.history("u4", sessions=100)) == 25
 
 
@@ -313,7 +322,7 @@ def test_new_visit_opens_a_session_in_which_later_clicks_stay(page, recommender)
 
 def test_earlier_visits_come_when_asked_for_by_button_or_address(page, recommender):
     for day in range(35):
-        recommender.observe("long ago", f"i{day % 20}", 1e9 + 86_400 * day)
+        recommender.observe(user="long ago", item=f"i{day % 20}", time=1e9 + 86_400 * day)
     page.open("#user=long+ago")
     for shown in (10, 30, 35):
         page.wait(lambda shown=shown: len(page.all("#visits section")) == shown)
@@ -322,8 +331,9 @@ def test_earlier_visits_come_when_asked_for_by_button_or_address(page, recommend
         assert button.is_displayed() == (shown < 35)
         if shown < 35:
             button.click()
+    assert page.focused().text == "Visits, newest first"
     page.open("#user=long+ago&at=2.1")
-    assert "visit 2, event 1" in page.text("#past")
+    assert "visit 2, event 1" in page.text("#status")
     assert page.items("#now") == [
         item for item, _ in recommender.history("long ago", sessions=35)[1].recommended
     ]
@@ -342,13 +352,12 @@ def test_rows_travel_only_for_those_who_do_not_mind(page, motion, moves):
 
 
 def test_a_newcomer_with_the_same_clicks_is_set_beside_and_not_kept(page, recommender):
+    known = len(recommender)
     page.open("#user=u6")
     page.click(1)
     page.click(2)
     visit = [step.item for step in recommender.history("u6", sessions=1)]
     assert len(visit) == 2
-    known = len(recommender)
-    page.wait(lambda: len(recommender) == known)
     for item in visit:
         recommender.observe(item=item, session="newcomer")
     theirs = [item for item, _ in recommender.recommend(session="newcomer")]
@@ -402,7 +411,7 @@ def test_an_item_that_is_unknown_changes_nothing_and_it_is_said(page, recommende
 
 @pytest.mark.parametrize("user", HOSTILE)
 def test_hostile_ids_are_text_and_fit_a_phone(page, recommender, user):
-    recommender.observe(user, "i1", 1e9)
+    recommender.observe(user=user, item="i1", time=1e9)
     page.resize(360, 740)
     page.open()
     [link] = [link for link in page.all("#users a") if link.text.startswith(user)]

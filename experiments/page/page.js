@@ -58,6 +58,7 @@ function show({ arriving = true } = {}) {
   const kind = ["user", "session"].find((name) => named.get(name));
   if (kind && visitor?.kind === kind && visitor.id === named.get(kind) && !part("person").hidden) {
     draw();
+    part("now-title").scrollIntoView({ block: "nearest" }); // on a phone the visits are far below
     return;
   }
   newVisit = null;
@@ -201,7 +202,9 @@ part("forget").addEventListener("click", () => {
 part("earlier").addEventListener("click", () => {
   attempt(async (isCurrent) => {
     await visitor.reach(visitor.steps[0].session - EARLIER);
-    if (isCurrent()) draw();
+    if (!isCurrent()) return;
+    draw();
+    if (part("earlier").hidden) part("visits-title").focus();
   });
 });
 part("retry").addEventListener("click", () => {

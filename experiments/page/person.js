@@ -28,8 +28,12 @@ export function drawPerson(visitor, { at, click }) {
   part("name").textContent = visitor.name;
   part("about").textContent = about(visitor);
   part("visit").hidden = part("item-form").hidden = isPast;
-  part("past").hidden = !isPast;
+  part("status").textContent = isPast
+    ? `Looking back: visit ${step.session + 1}, event ${step.place}.`
+    : "";
   part("back").href = address({ [visitor.kind]: visitor.id });
+  if (!isPast && document.activeElement === part("back")) part("name").focus();
+  part("back").hidden = !isPast;
   drawLists(list, step ? before : null, step, isPast ? null : click);
   drawVisits(visitor, step);
   const visit = steps.slice(0, index + 1).filter(({ session }) => session === step.session);
@@ -58,9 +62,6 @@ function drawLists(list, before, step, click) {
   const was = places(before ?? []);
   const is = places(list);
   part("now-title").textContent = isPast ? `After ${step.item}` : "Recommended now";
-  part("past-text").textContent = isPast
-    ? `Looking back: visit ${step.session + 1}, event ${step.place}.`
-    : "";
   part("now-moved").textContent = before ? `${inWords(moves(list, before))}.` : "";
   part("now-summary").textContent = !list.length
     ? "The service recommends nothing."
@@ -165,10 +166,13 @@ async function drawNewcomer(visitor, list, visit) {
   const who = `A newcomer who clicked ${clicked}`;
   const known = places(theirs);
   const brought = list.flatMap(({ item }) => (known.has(String(item)) ? [] : String(item)));
-  const isSame = moves(list, theirs).same === list.length;
-  summary.textContent = isSame
-    ? `${who} gets the same list.`
-    : brought.length
-      ? `${who} gets this. Only the user’s past brings ${brought.join(", ")}.`
-      : `${who} gets the same items in another order.`;
+  summary.textContent = `${who} gets ${comparedWith(list, theirs, brought)}`;
+}
+
+/** brought: the items of the list that are not in theirs. */
+function comparedWith(list, theirs, brought) {
+  if (moves(list, theirs).same === list.length) return "the same list.";
+  if (!brought.length) return "the same items in another order.";
+  if (brought.length === list.length) return "this: all of the user’s list comes from the past.";
+  return `this. Only the user’s past brings ${brought.join(", ")}.`;
 }

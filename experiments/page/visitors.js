@@ -52,13 +52,9 @@ export class User {
     await this.load();
   }
 
-  /** Post an event, in a session of its own where an id for one is given; returns its outcome. */
-  async observe({ item, event_id, session }) {
-    const kept = `visit of user ${this.id}`;
-    const open = session ?? sessionStorage.getItem(kept);
-    const event = { user: this.id, item, event_id, ...(open && { session: open }) };
-    const { outcomes } = await service.call("POST", "events", event);
-    if (open) sessionStorage.setItem(kept, open); // later clicks stay in the visit
+  /** Post an event {item, event_id}, with a session where it opens one; returns its outcome. */
+  async observe(event) {
+    const { outcomes } = await service.call("POST", "events", { user: this.id, ...event });
     return outcomes[0];
   }
 }
