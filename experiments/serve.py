@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import ipaddress
 import json
 import os
 import pathlib
@@ -111,6 +112,8 @@ def main() -> None:
         batcher = stack.enter_context(batching.Batcher(recommender, measured.batch))
         app = service.build(batcher, measured, _settings(run, token))
         host, port = listening.getsockname()[:2]
+        if not token and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            print("anyone who reaches this machine may ask and write: see --token_file", flush=True)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
             app,

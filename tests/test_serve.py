@@ -1,5 +1,7 @@
 """The service as a process: how it starts and ends, and what it keeps whatever happens to it."""
 
+import dataclasses
+import datetime
 import itertools
 import json
 import os
@@ -18,6 +20,7 @@ import pytest
 
 from experiments import history
 from hrnn_jax import recommend, states, trained
+from hrnn_jax.preprocess import sessions
 from tests import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -198,7 +201,10 @@ def test_requests_in_flight_are_answered_before_the_end(start, network):
     assert answer.startswith(b"HTTP/1.1 200")
     assert answer.count(b"observed") == 300
     assert service.process.wait(30) == 0
-    assert_kept(start("--history="), network, {"w": 300})
+    assert "anyone" not in service.said
+    again = start("--history=", "--host=0.0.0.0")
+    assert "anyone who reaches this machine may ask and write" in again.said
+    assert_kept(again, network, {"w": 300})
 
 
 def test_a_full_disk_costs_what_is_not_acknowledged_and_nothing_else(start, network, tmp_path):
@@ -262,6 +268,22 @@ def test_a_token_is_asked_for(start, tmp_path, by):
     assert service.ask("GET", "/users").status_code == 401
     found = service.ask("GET", "/users", headers={"Authorization": "Bearer secret"})
     assert found.json() == {"users": []}
+
+
+def test_the_past_is_what_the_run_took_from_a_log(tmp_path):
+    (tmp_path / "log.csv").write_text(
+        "who,what,when,visit,kind\nb,x,1600000002,7,1\na,y,1600000001,8,1\na,z,1600000000,8,4\n"
+    )
+    columns = {"user": "who", "item": "what", "time": "when", "session": "visit", "type": "kind"}
+    recipe = sessions.Recipe(drop_types=("4",))
+    about = {"name": "x", "columns": columns, "recipe": dataclasses.asdict(recipe)}
+    by_visit = history.read(tmp_path / "log.csv", about)
+    assert by_visit.sort("user_id").to_dict(as_series=False) == {
+        **{"user_id": ["a", "b"], "item_id": ["y", "x"], "session_id": [8, 7]},
+        "ts": [datetime.datetime(2020, 9, 13, 12, 26, 40 + n) for n in (1, 2)],
+    }
+    by_time = history.read(tmp_path / "log.csv", about | {"columns": columns | {"session": None}})
+    assert by_time.columns == ["user_id", "item_id", "ts"]
 
 
 def test_make_serve_takes_a_run_folder():
