@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import errors
-from hrnn_jax.preprocess import events, sessions, simulate
+from hrnn_jax.preprocess import events, prepared, sessions, simulate
 
 VIDEO = sessions.Recipe()
 XING = sessions.Recipe(
@@ -158,8 +158,6 @@ def _made(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> pathli
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as beside:
             write(pathlib.Path(beside) / path.name)
             os.replace(pathlib.Path(beside) / path.name, path)
-    except OSError as error:
-        raise errors.InputError(
-            f"{path.parent}: cannot be written ({error.strerror}); give another --prepared_dir"
-        ) from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise prepared.unwritable(path.parent, error) from error
     return path

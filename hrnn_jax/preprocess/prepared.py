@@ -76,10 +76,8 @@ def prepare(
                     shutil.rmtree(folder, ignore_errors=True)
                     os.replace(beside, folder)
                 # Else another process was faster, and may be reading it.
-    except OSError as error:
-        raise errors.InputError(
-            f"{root}: cannot be written ({error.strerror}); give another --prepared_dir"
-        ) from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise unwritable(root, error) from error
     return folder
 
 
@@ -147,6 +145,14 @@ def load_meta(folder: pathlib.Path) -> dict[str, Any]:
 def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
     return errors.InputError(
         f"{path}: is missing or damaged ({_reason(error)}); delete {path.parent} and prepare again"
+    )
+
+
+def unwritable(folder: pathlib.Path, error: Exception) -> errors.InputError:
+    """Say that a folder for prepared logs cannot be written; polars has errors of its own."""
+    reason = getattr(error, "strerror", None) or _reason(error)
+    return errors.InputError(
+        f"{folder}: cannot be written ({reason}); make room there, or give another --prepared_dir"
     )
 
 
