@@ -35,6 +35,8 @@ def run(
 
     def guarded(positional: Sequence[str]) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)  # orbax and jax tell too much
+        for name in ("absl", "asyncio"):  # orbax again: what fails in its threads is raised as well
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             if len(positional) > 1:
                 raise errors.InputError(
@@ -42,6 +44,7 @@ def run(
                 )
             main()
         except (errors.InputError, OSError) as error:
+            failed.append(error)
             fail(error)
         except errors.DivergedError as error:
             fail(error, code=1)
@@ -55,10 +58,15 @@ def run(
         os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
-        """Heed a ctrl-C that comes where no exception gets out, such as jax's hook on gc."""
+        """Heed a ctrl-C that comes where no exception gets out, such as jax's hook on gc.
+
+        What else comes after an error, or of an event loop that it closed, are the other threads
+        that were at a checkpoint.
+        """
         if issubclass(what.exc_type, KeyboardInterrupt):
             interrupted()
-        before(what)
+        if not failed and str(what.exc_value) != "Event loop is closed":
+            before(what)
 
     said = logging.StreamHandler(sys.stdout)
     said.setFormatter(logging.Formatter("%(message)s"))
@@ -66,11 +74,9 @@ def run(
     logger.handlers = [said]
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl would print it once more
-    before, sys.unraisablehook = sys.unraisablehook, unraisable
-    try:
-        app.run(guarded, flags_parser=functools.partial(parse, whole=whole, defaults=defaults))
-    finally:
-        sys.unraisablehook = before
+    failed: list[Exception] = []
+    before, sys.unraisablehook = sys.unraisablehook, unraisable  # to the end of the process
+    app.run(guarded, flags_parser=functools.partial(parse, whole=whole, defaults=defaults))
 
 
 def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[str]]) -> list[str]:

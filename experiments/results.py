@@ -16,6 +16,7 @@ from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
 
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
+PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data.json"  # the prepared folder's meta.json, beside its items.parquet
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (
@@ -45,7 +46,9 @@ def open_folder(
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _check_recipe(given, kind, read_recipe(folder), recipe, resume=resume)
-        elif strange := sorted(p.name for p in folder.iterdir() if p.name not in files):
+        elif strange := sorted(
+            p.name for p in folder.iterdir() if p.name.removesuffix(PARTIAL) not in files
+        ):
             raise errors.InputError(
                 f"{given} holds {strange[0]}, which is no {kind}'s: choose an empty folder"
             )
@@ -94,13 +97,23 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write(path: pathlib.Path, content: str | Callable[[pathlib.Path], object]) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
-    beside = path.with_name(path.name + ".partial")
-    if isinstance(content, str):
-        beside.write_text(content)
-    else:
-        content(beside)
-    beside.replace(path)
+    """Write beside, then rename: a reader sees the old file or the new one.
+
+    Raises InputError where that fails, on a full disk say.
+    """
+    beside = path.with_name(path.name + PARTIAL)
+    try:
+        if isinstance(content, str):
+            beside.write_text(content)
+        else:
+            content(beside)
+        beside.replace(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        beside.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise errors.InputError(
+            f"cannot write {path}: {reason}; make room there, or choose another folder"
+        ) from error
 
 
 def write_data(folder: pathlib.Path, prepared_folder: pathlib.Path) -> None:
@@ -116,7 +129,12 @@ def read_history(folder: pathlib.Path) -> list[dict[str, Any]]:
     path = folder / "history.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise errors.InputError(
+            f"{path} is damaged: remove it and --resume the run; losses and times are lost"
+        ) from error
 
 
 def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -202,7 +220,7 @@ def read_metrics(folder: pathlib.Path) -> dict[str, Any] | None:
     path = folder / METRICS
     try:
         return json.loads(path.read_text()) if path.exists() else None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise errors.InputError(f"{path} is damaged: remove it and --resume the run") from error
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import pathlib
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -47,10 +49,19 @@ def seeds(run: pathlib.Path) -> list[int]:
 
 
 def save(folder: pathlib.Path, state: training.TrainState, *, epochs: int) -> None:
-    """Write the state after `epochs` epochs; it appears in `folder` whole or not at all."""
+    """Write the state after `epochs` epochs; it appears in `folder` whole or not at all.
+
+    Raises InputError where it cannot be written; the checkpoints that are there stay.
+    """
     about: dict[str, Any] = {_CHECKSUMS: [_checksum(leaf) for leaf in jax.tree.leaves(state)]}
-    with _manager(folder, saves=True) as manager:
-        manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=about))
+    try:
+        with _manager(folder, saves=True) as manager:
+            manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=about))
+    except Exception as error:  # the writer has errors of its own for a full disk
+        raise errors.InputError(
+            f"cannot write the checkpoint {folder / str(epochs)} ({_reason(error)}); "
+            "make room there, then --resume goes on from the one before"
+        ) from error
 
 
 def latest(folder: pathlib.Path) -> int:
@@ -83,9 +94,8 @@ def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> 
             if checksums is not None and checksums != [_checksum(leaf) for leaf in leaves]:
                 raise ValueError("its weights are not those that were saved")
         except Exception as error:  # whatever the reader trips over, the file is what is wrong
-            reason = (str(error) or repr(error)).splitlines()[0][:200]
             raise errors.InputError(
-                f"cannot read the checkpoint {folder / str(epochs)} ({reason}); "
+                f"cannot read the checkpoint {folder / str(epochs)} ({_reason(error)}); "
                 "remove that folder to resume from the one before"
             ) from error
     # One by one, so that no second state is held. Arrays that the reader makes are bound to a
@@ -93,6 +103,13 @@ def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> 
     for i, leaf in enumerate(leaves):
         leaves[i] = jax.device_put(leaf)
     return jax.tree.unflatten(structure, leaves)
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words what reader or writer tripped over."""
+    text = str(error) or repr(error)
+    by_system = re.search(r"os_error_code='(\d+)'", text)  # at the end of much else
+    return os.strerror(int(by_system[1])) if by_system else text.splitlines()[0][:200]
 
 
 def fingerprint(params: model.Params) -> str:
