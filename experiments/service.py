@@ -331,9 +331,8 @@ def _scored(found: Sequence[tuple[recommend.Id, float]]) -> list[dict[str, Any]]
 
 
 def _line(reason: object) -> str:
-    """Keep a reason to a line that can be sent, whatever a client put into it."""
-    line = " ".join(str(reason).split())
-    return line[:_LONGEST_REASON].encode(errors="backslashreplace").decode()
+    """Keep a reason to a line, however much a client put into it."""
+    return " ".join(str(reason).split())[:_LONGEST_REASON]
 
 
 async def _refuse_body(request: fastapi.Request, error: Exception) -> responses.JSONResponse:
