@@ -127,7 +127,7 @@ def _answer(answer: Callable[[list[Any]], Sequence[Any]], jobs: list[_Job]) -> N
     """Answer jobs together; where one of them is at fault, one at a time."""
     try:
         answers = answer([job.asked for job in jobs])
-    except errors.InputError as error:
+    except (errors.InputError, errors.StorageError) as error:
         if len(jobs) > 1:
             for job in jobs:
                 _answer(answer, [job])

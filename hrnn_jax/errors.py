@@ -10,4 +10,4 @@ class DivergedError(ArithmeticError):
 
 
 class StorageError(OSError):
-    """What was to be kept cannot be written, and was not acknowledged; earlier things are kept."""
+    """What is kept cannot be written or read: nothing was changed, nor acknowledged."""

@@ -72,7 +72,7 @@ def load(
     states: the file that holds them, made if need be; the run folder's own if none is given, and
     states.IN_MEMORY for none. seed, epochs: which checkpoint; the newest of the first seed by
     default. rebuild: make the states anew from the events kept, if other weights made them. Raises
-    InputError, naming the file, for what is missing or damaged or does not fit.
+    InputError or StorageError, naming the file, for what is missing or damaged or does not fit.
     """
     about, params = trained.load(run, seed=seed, epochs=epochs)
     path = pathlib.Path(run) / STATES if states is None else states
@@ -154,7 +154,7 @@ class Recommender:
         id is among those kept, and nothing happens.
 
         When this returns, the events are on disk. Raises InputError for an event that cannot be
-        one, StorageError where they cannot be written; then nothing has changed.
+        one, StorageError where they cannot be kept; then nothing has changed.
         """
         checked = [visits.check(event) for event in events]
         if self.config.unknown_items == "error":
@@ -326,7 +326,8 @@ class Recommender:
         if not fits and not rebuild:
             raise errors.InputError(
                 f"the states in {self._store.path} were made by other weights than those of "
-                f"{self.trained.folder}: give another file, or have them rebuilt from their events"
+                f"{self.trained.folder}: give another file, or have them made anew from their "
+                "events (rebuild=True, --rebuild_states)"
             )
         if tables is not None:
             self._store.replace(tables)

@@ -92,7 +92,8 @@ class Store:
         """Open or make the file.
 
         items: [V] raw ids as text; shape: of a carry; cached: states held in memory; kept_events:
-        of each user, the newest. Raises InputError, naming the file, where it is damaged or in use.
+        of each user, the newest. Raises StorageError where the file is damaged, InputError where it
+        is in use or cannot be opened.
         """
         self.path = path
         self._items, self._shape = items, shape
@@ -291,7 +292,7 @@ class Store:
                         f"{self.path} cannot be opened ({error}): give a file in a folder that "
                         "can be written"
                     ) from error
-            raise errors.InputError(
+            raise errors.StorageError(
                 f"{self.path} is damaged ({error}): put back a copy of it, or move it away to "
                 "start without states"
             ) from error

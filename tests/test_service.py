@@ -391,11 +391,16 @@ def test_requests_that_come_together_share_a_call(build, recommender):
         assert listed == pytest.approx(dict(recommender.recommend(f"u{n}")), abs=1e-5)
 
 
-def test_a_fault_that_only_the_library_finds_fails_its_own_request(build, recommender):
+@pytest.mark.parametrize(
+    ("fault", "status"), [(errors.InputError, 422), (errors.StorageError, 503)]
+)
+def test_a_fault_that_only_the_library_finds_fails_its_own_request(
+    build, recommender, fault, status
+):
     class Picky(Counting):
         def observe_many(self, events):
             if any(event.item == "bad" for event in events):
-                raise errors.InputError("item 'bad' is not known")
+                raise fault("item 'bad' is not known")
             return super().observe_many(events)
 
     counting = Picky(recommender)
@@ -404,7 +409,7 @@ def test_a_fault_that_only_the_library_finds_fails_its_own_request(build, recomm
         for n, item in enumerate(["i1", "bad", "i2"])
     ]
     found = while_one_waits(build(counting), counting, *posts)
-    assert [response.status_code for response in found] == [200, 422, 200]
+    assert [response.status_code for response in found] == [200, status, 200]
     assert found[1].json() == {"detail": "item 'bad' is not known"}
     assert [user for user, _ in recommender.users()] == ["first", "u0", "u2"]
 

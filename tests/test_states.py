@@ -190,7 +190,7 @@ def test_a_damaged_file_is_refused_by_name(path, damage):
     filled(path)
     damage(path)
     with (
-        pytest.raises(errors.InputError, match=r"states\.sqlite is damaged") as refused,
+        pytest.raises(errors.StorageError, match=r"states\.sqlite is damaged") as refused,
         live.recommender(path) as recommender,
     ):
         live.everything(recommender)
