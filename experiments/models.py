@@ -53,6 +53,16 @@ for _name, _of in (
         lower_bound=0.0,
         upper_bound=0.99,
     )
+flags.DEFINE_bool(
+    "init_gate", False, "Whether Eq. 4 passes a gate that starts nearly closed; HRNNs only."
+)
+flags.DEFINE_integer(
+    "past",
+    0,
+    "How many different items of a user's past get a learned bonus, last ones first; needs "
+    "--loss=full_softmax.",
+    lower_bound=0,
+)
 flags.DEFINE_enum("loss", "top1", losses.NAMES, "Training loss; all but the last are sampled.")
 flags.DEFINE_enum(
     "optimizer", "adagrad", sorted(optimizer.OPTIMIZERS), "Elementwise optax optimizer."
@@ -112,7 +122,11 @@ def model_config(n_items: int) -> model.Config:
     """Return the network that the flags describe; what a variant does not have is left out."""
     personal = {}
     if FLAGS.model.startswith("hrnn"):
-        personal = {"dropout_user": FLAGS.dropout_user, "dropout_init": FLAGS.dropout_init}
+        personal = {
+            "dropout_user": FLAGS.dropout_user,
+            "dropout_init": FLAGS.dropout_init,
+            "init_gate": FLAGS.init_gate,
+        }
     if FLAGS.model == "hrnn_all":
         personal["user_input"] = FLAGS.user_input
     return model.Config(
@@ -121,6 +135,7 @@ def model_config(n_items: int) -> model.Config:
         hidden_units=FLAGS.hidden_units,
         layers=FLAGS.layers,
         dropout_session=FLAGS.dropout_session,
+        past=FLAGS.past,
         **personal,
     )
 
@@ -140,6 +155,11 @@ def training_config() -> training.Config:
         raise errors.InputError(
             f"--batch_size=1 leaves --loss={config.loss} without negatives: take 2 or more, "
             "or --loss=full_softmax"
+        )
+    if FLAGS.past and config.loss != "full_softmax":
+        raise errors.InputError(
+            f"--past={FLAGS.past} needs --loss=full_softmax, not {config.loss}: the bonus is "
+            "learnt against all items"
         )
     training.transform(config)
     return config

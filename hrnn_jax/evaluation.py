@@ -55,12 +55,15 @@ def rank(
     column = np.full(log.n_items, len(chosen), np.int32)
     column[chosen] = np.arange(len(chosen))
     ranked = params.items.item_out[chosen], params.items.item_bias[chosen]
+    columns = jax.device_put(column)
     n_first = min(max(cutoffs), len(chosen))
     place = np.arange(n_first)[None]
     for events, at, hidden in _hidden(params, tested, model_config=model_config, config=config):
         target = tested.item[events]
         cases = np.stack([*at, target, column[target]])
-        found, first = _rank(params.items, ranked, hidden, cases, n_first=n_first, config=config)
+        found, first = _rank(
+            params.items, ranked, columns, hidden, cases, n_first=n_first, config=config
+        )
         result[np.searchsorted(positions, events)] = found
         place_of = np.broadcast_to(place, first.shape)
         shown += ranking.count(chosen[first], place_of, cutoffs, log.n_items)
@@ -70,8 +73,8 @@ def rank(
 
 def _hidden(
     params: model.Params, log: log_lib.EventLog, *, model_config: model.Config, config: Config
-) -> Iterator[tuple[np.ndarray, np.ndarray, jax.Array]]:
-    """Yield case events [n], where their representations are [2, n], and those [T, B, H].
+) -> Iterator[tuple[np.ndarray, np.ndarray, tuple]]:
+    """Yield case events [n], where their representations are [2, n], and those, see `_bootstrap`.
 
     The representation that predicts an event is at its step and lane of a chunk, on the device.
     """
@@ -97,10 +100,13 @@ def _hidden(
 @functools.partial(jax.jit, static_argnames="model_config")
 def _bootstrap(
     params: model.Params, carry: model.Carry, steps: lanes.Steps, *, model_config: model.Config
-) -> tuple[model.Carry, jax.Array]:
-    def body(carry: model.Carry, steps: lanes.Steps) -> tuple[model.Carry, jax.Array]:
+) -> tuple[model.Carry, tuple]:
+    """Return the representations [T, B, H] and what of the past is recalled, [T, B, R] each."""
+
+    def body(carry: model.Carry, steps: lanes.Steps) -> tuple[model.Carry, tuple]:
         x = model.rows(params.items.item_in, steps.input)  # of a step: the chunk's are large
-        return model.step(params.network, carry, x, steps, config=model_config)
+        carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
+        return carry, (hidden, model.recall(params.network, carry, hidden))
 
     return jax.lax.scan(body, carry, steps)
 
@@ -108,7 +114,8 @@ def _bootstrap(
 def _rank(
     items: model.Items,
     ranked: tuple[jax.Array, jax.Array],
-    hidden: jax.Array,
+    columns: jax.Array,
+    hidden: tuple,
     cases: np.ndarray,
     *,
     n_first: int,
@@ -119,12 +126,13 @@ def _rank(
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 1024))
     on_cpu = jax.default_backend() == "cpu"  # elsewhere all at once: many small steps would wait
     rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
-    n_steps, n_lanes, _ = hidden.shape
+    n_steps, n_lanes, _ = hidden[0].shape
     limit = -(-n_steps * n_lanes // size) * size
     arguments = np.pad(cases, [(0, 0), (0, limit - n)]), np.int32(-(-n // size))
     found = _rank_blocks(
         items,
         ranked,
+        columns,
         hidden,
         *jax.device_put(arguments),
         size=size,
@@ -145,7 +153,8 @@ def _power_of_two(limit: int) -> int:
 def _rank_blocks(
     items: model.Items,
     ranked: tuple[jax.Array, jax.Array],
-    hidden: jax.Array,
+    columns: jax.Array,
+    hidden: tuple,
     cases: jax.Array,
     n_blocks: jax.Array,
     *,
@@ -154,7 +163,7 @@ def _rank_blocks(
     ties: ranking.Ties,
     rows: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Rank the first blocks of cases [4, N]: step and lane in `hidden` [T, B, H], target, column.
+    """Rank the first blocks of cases [4, N]: step and lane in `hidden`, target, column.
 
     One call, in which all blocks share the memory of their scores: to get that anew takes as long
     as to compute them.
@@ -163,8 +172,13 @@ def _rank_blocks(
     def block(i: jax.Array, found: tuple) -> tuple[jax.Array, jax.Array]:
         part = jax.lax.dynamic_slice_in_dim(cases, i * size, size, axis=1)
         t, lane, target, column = part
+        representation, past = jax.tree.map(lambda values: values[t, lane], hidden)
+        past = None if past is None else scoring.recalled(*past, columns)
         ranks = scoring.rank(
-            items, ranked, hidden[t, lane], target, column, n_first=n_first, ties=ties, rows=rows
+            *(items, ranked, representation, target, column, past),
+            n_first=n_first,
+            ties=ties,
+            rows=rows,
         )
         return jax.tree.map(
             lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, i * size, axis=0),

@@ -49,8 +49,12 @@ def follow(
         if fed:
             users = serving.Users.of([old[n] for n in fed])
             carries = dict(zip(fed, network.advance(users), strict=True))
+        pasts = [one.past for one in old]
+        if network.config.past:
+            pasts = _note(network, old, [moves[i] for i in wave])
         for n, i in enumerate(wave):
-            seen[moves[i].who] = after[i] = _after(network, old[n], carries.get(n), moves[i])
+            after[i] = _after(network, old[n], carries.get(n), pasts[n].copy(), moves[i])
+            seen[moves[i].who] = after[i]
     return after
 
 
@@ -73,14 +77,31 @@ def _is_input(old: serving.Seen, move: Move, variant: str, *, feed_last_item: bo
     return feed_last_item and variant != "rnn"  # RNN forgets what a session has seen anyway
 
 
+def _note(
+    network: serving.Network, old: Sequence[serving.Seen], moves: Sequence[Move]
+) -> np.ndarray:
+    """Return the pasts after the moves, as the variant's layout has them (see lanes.layout)."""
+    variant = network.config.variant
+    opens = [move.opens and variant not in ("rnn", "rnn_concat") for move in moves]
+    forgets = [move.opens and variant == "rnn" for move in moves]
+    before = [network.start if f else one for f, one in zip(forgets, old, strict=True)]
+    item = np.array([move.item for move in moves], np.int32)
+    return network.note(np.stack([one.past for one in before]), item, np.array(opens))
+
+
 def _after(
-    network: serving.Network, old: serving.Seen, carry: np.ndarray | None, move: Move
+    network: serving.Network,
+    old: serving.Seen,
+    carry: np.ndarray | None,
+    past: np.ndarray,
+    move: Move,
 ) -> serving.Seen:
     if move.opens and network.config.variant == "rnn":
-        return network.start._replace(item=move.item)
+        return network.start._replace(item=move.item, past=past)
     fed = old.fed or carry is not None
     return serving.Seen(
         carry=old.carry if carry is None else carry.copy(),  # else it holds the whole batch
+        past=past,
         item=move.item,
         opens=move.opens and network.config.hierarchical and fed,
         fed=fed,

@@ -14,9 +14,11 @@ from flax import struct
 from jax.extend import random
 
 from hrnn_jax import gru, lanes
+from hrnn_jax import past as past_lib
 
 VARIANTS = ("rnn", "rnn_concat", "hrnn_init", "hrnn_all")
 USER_INPUTS = ("full", "gates")
+_CLOSED = -3.0  # its sigmoid is 0.05
 _DRAWN_AT_ONCE = 1 << 20  # weights; what drawing takes besides is some times as much
 
 
@@ -32,6 +34,8 @@ class Config:
     dropout_user: float = 0.0  # probability to drop a unit of GRU_usr's output
     dropout_session: float = 0.0  # ... of GRU_ses' outputs
     dropout_init: float = 0.0  # ... of the initialisation, Eq. 4
+    init_gate: bool = False  # Eq. 4 times a gate that starts nearly closed; not in the paper
+    past: int = 0  # R, items of the user's past that a bonus is learnt for; not in the paper
 
     @property
     def hierarchical(self) -> bool:
@@ -59,6 +63,7 @@ class UserNetwork:
     gru: gru.Recurrence
     init_w: jax.Array  # [H, H]
     init_b: jax.Array  # [H]
+    init_gate: jax.Array | None  # [H], before its sigmoid
     to_session_w: jax.Array | None  # [H, 3H], or [H, 2H] with user_input="gates"; HRNN All only
 
 
@@ -69,6 +74,7 @@ class Network:
     session: tuple[gru.Recurrence, ...]  # GRU_ses, a Recurrence per layer
     session_w_in: tuple[jax.Array, ...]  # [H, 3H] per layer above the first
     user: UserNetwork | None
+    past: past_lib.Weights | None
 
 
 @struct.dataclass
@@ -85,6 +91,7 @@ class Carry:
 
     session: tuple[lanes.Array, ...]  # [B, H] per layer, s_{m,n}
     user: lanes.Array  # [B, H], c_{u,m}
+    past: past_lib.Past | None
 
 
 def init(key: jax.Array, config: Config) -> Params:
@@ -111,6 +118,7 @@ def init(key: jax.Array, config: Config) -> Params:
             gru=recurrence(),
             init_w=draw(units, units),
             init_b=jnp.zeros(units),
+            init_gate=jnp.full(units, _CLOSED) if config.init_gate else None,
             to_session_w=draw(units, units, columns) if config.variant == "hrnn_all" else None,
         )
     return Params(
@@ -118,6 +126,7 @@ def init(key: jax.Array, config: Config) -> Params:
             session=tuple(recurrence() for _ in range(config.layers)),
             session_w_in=tuple(draw(units, units, gates=3) for _ in range(config.layers - 1)),
             user=user,
+            past=past_lib.init(units) if config.past else None,
         ),
         items=Items(
             item_in=draw(config.n_items, units, gates=3),
@@ -163,7 +172,11 @@ def start(shape: tuple[int, ...], config: Config) -> Carry:
     def zeros() -> np.ndarray:
         return np.zeros((*shape, config.hidden_units), np.float32)
 
-    return Carry(session=tuple(zeros() for _ in range(config.layers)), user=zeros())
+    return Carry(
+        session=tuple(zeros() for _ in range(config.layers)),
+        user=zeros(),
+        past=past_lib.start(shape, config.past) if config.past else None,
+    )
 
 
 def step(
@@ -197,6 +210,8 @@ def step(
         after = gru.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
         after = dropout(bits_user, after, config.dropout_user)
         opened = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
+        if network.user.init_gate is not None:
+            opened = jax.nn.sigmoid(network.user.init_gate)[None] * opened
         opened = dropout(bits_init, opened, config.dropout_init)
         user = gru.put(user, known, after)
         session[0] = gru.put(session[0], known, opened)
@@ -208,7 +223,18 @@ def step(
             x = session[layer - 1] @ network.session_w_in[layer - 1]
         h = gru.cell(recurrence, x, session[layer], moving if layer == 0 else None)  # Eq. 1
         session[layer] = dropout(bits_session[layer], h, config.dropout_session)
-    return Carry(session=tuple(session), user=user), session[-1]
+    past = None if carry.past is None else past_lib.step(carry.past, steps)
+    return Carry(session=tuple(session), user=user, past=past), session[-1]
+
+
+def recall(network: Network, carry: Carry, hidden: jax.Array) -> tuple[jax.Array, jax.Array] | None:
+    """Return items of the users' past and what is added to their scores, [B, R] each.
+
+    carry, hidden: as `step` returns them. None for a network that does not look at the past.
+    """
+    if network.past is None or carry.past is None:
+        return None
+    return carry.past.item, past_lib.bonus(network.past, carry.past, hidden, carry.user)
 
 
 def unroll(
@@ -219,19 +245,22 @@ def unroll(
     keys: jax.Array | None = None,
     *,
     config: Config,
-) -> tuple[Carry, jax.Array]:
-    """Scan `step` over time: x [T, B, 3H], steps [T, ...], keys [T] -> state, [T, B, H].
+) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None]:
+    """Scan `step` and `recall` over time.
 
-    For a training window; bootstrapping scans `step` with a gather of its own. Over one step alone,
-    no gradient with respect to `carry` is to be taken.
+    x: [T, B, 3H]; steps: [T, ...]; keys: [T]. Returns the state, the representations [T, B, H] and
+    the past [T, B, R]. For a training window; bootstrapping scans with a gather of its own. Over
+    one step alone, no gradient with respect to `carry` is to be taken.
     """
     constant = len(x) == 1
 
-    def body(carry: Carry, inputs: tuple) -> tuple[Carry, jax.Array]:
+    def body(carry: Carry, inputs: tuple) -> tuple[Carry, tuple]:
         x, steps, key = inputs
-        return step(network, carry, x, steps, key, config=config, constant=constant)
+        carry, hidden = step(network, carry, x, steps, key, config=config, constant=constant)
+        return carry, (hidden, recall(network, carry, hidden))
 
-    return jax.lax.scan(body, carry, (x, steps, keys))
+    carry, (hidden, past) = jax.lax.scan(body, carry, (x, steps, keys))
+    return carry, hidden, past
 
 
 def dropout(bits: jax.Array | None, values: jax.Array, probability: float) -> jax.Array:

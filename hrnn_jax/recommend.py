@@ -102,7 +102,7 @@ class Recommender:
         self._store = states_lib.Store(
             states,
             texts,
-            self._network.shape,
+            self._network.start,
             cached=config.cached_users,
             kept_events=config.kept_events,
         )
@@ -320,7 +320,9 @@ class Recommender:
         tables: Mapping[str, Sequence[tuple]] | None = None,
     ) -> None:
         """Make sure that the states, or those in tables, are of these weights or ancestors'."""
-        ours = {"weights": self.trained.lineage[0], "shape": repr(self._network.shape)}
+        start = self._network.start
+        shape = repr((start.carry.shape, start.past.shape))
+        ours = {"weights": self.trained.lineage[0], "shape": shape}
         theirs = {name: about.get(name, ours[name]) for name in ours}  # a new file says nothing
         fits = theirs["weights"] in self.trained.lineage and theirs["shape"] == ours["shape"]
         if not fits and not rebuild:

@@ -10,10 +10,26 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from hrnn_jax import model, ranking
 
 GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
+
+
+@struct.dataclass
+class Past:
+    """What is added to the scores of items of the past of n users."""
+
+    item: jax.Array  # [n, R], see `model.recall`
+    column: jax.Array  # [n, R], where the item stands among the ranked, or beyond them
+    bonus: jax.Array  # [n, R]
+
+
+def recalled(item: jax.Array, bonus: jax.Array, columns: jax.Array) -> Past:
+    """Find the columns of items of the past; columns: [V], those of all items."""
+    column = columns.at[item].get(mode="fill", fill_value=len(columns))
+    return Past(item=item, column=column, bonus=bonus)
 
 
 def deal(chosen: np.ndarray) -> np.ndarray:
@@ -35,6 +51,7 @@ def rank(
     hidden: jax.Array,
     target: jax.Array,
     column: jax.Array,
+    past: Past | None,
     *,
     n_first: int,
     ties: ranking.Ties,
@@ -43,7 +60,8 @@ def rank(
     """Rank the targets of n cases, [n], and find the columns of the `n_first` best, [n, n_first].
 
     ranked: output rows and biases of the items, as dealt; hidden: [n, H]; target: [n] items;
-    column: [n], where the target stands among the ranked, or their number if it does not; rows:
+    column: [n], where the target stands among the ranked, or their number if it does not; past: of
+    a network that looks at it; rows:
     cases, a divisor of n, whose scores are looked through while the cache holds them. Scores are
     before the output's tanh, which saturates: items of different scores would tie. One that is not
     a number counts as above all, and as below all if it is the target's.
@@ -51,17 +69,24 @@ def rank(
     item_out, item_bias = ranked
     products = hidden @ item_out.T
     outside = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
+    if past is not None:
+        outside += jnp.where(past.item == target[:, None], past.bonus, 0.0).sum(axis=1)
 
     def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
-        product, column, outside = case
-        scores = product + item_bias
+        product, past, column, outside = case
+        scores = _with_past(product + item_bias, past)
         return 1 + _above(scores, column, outside, ties=ties), _first(scores, n_first)
 
-    return jax.lax.map(of_case, (products, column, outside), batch_size=rows)
+    return jax.lax.map(of_case, (products, past, column, outside), batch_size=rows)
 
 
 def best(
-    ranked: tuple[jax.Array, jax.Array], hidden: jax.Array, *, n_first: int, rows: int
+    ranked: tuple[jax.Array, jax.Array],
+    hidden: jax.Array,
+    past: Past | None,
+    *,
+    n_first: int,
+    rows: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Find the columns of the `n_first` best of n cases, and their scores: [n, n_first] each.
 
@@ -69,12 +94,18 @@ def best(
     """
     item_out, item_bias = ranked
 
-    def of_case(product: jax.Array) -> tuple[jax.Array, jax.Array]:
-        scores = product + item_bias
+    def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
+        product, past = case
+        scores = _with_past(product + item_bias, past)
         columns = _first(scores, n_first)
         return columns, scores[columns]
 
-    return jax.lax.map(of_case, hidden @ item_out.T, batch_size=rows)
+    return jax.lax.map(of_case, (hidden @ item_out.T, past), batch_size=rows)
+
+
+def _with_past(scores: jax.Array, past: Past | None) -> jax.Array:
+    """Add to the scores [V] of a case what the user's past adds."""
+    return scores if past is None else scores.at[past.column].add(past.bonus, mode="drop")
 
 
 def _above(

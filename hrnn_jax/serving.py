@@ -6,6 +6,7 @@ wait. What is computed is what training and evaluation compute: `model.step`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hrnn_jax import lanes, model, scoring
+from hrnn_jax import past as past_lib
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
 SCORED_WIDTHS = (2, 8, 64)  # ... that scores them (of one alone XLA makes a slow program)
@@ -30,6 +32,7 @@ class Seen(NamedTuple):
     """
 
     carry: np.ndarray  # [L + 1, H] float32: the layers of GRU_ses, then GRU_usr
+    past: np.ndarray  # [R + 1, 4] int32, see past.pack: the item included; [0, 4] without a past
     item: int  # NO_ITEM for a user who has seen nothing
     opens: bool  # the item opens a session of a user with a history: Eq. 3 and 4 come first
     fed: bool  # the carry has been fed an item
@@ -39,14 +42,15 @@ class Users(NamedTuple):
     """The same of n users, as arrays."""
 
     carry: np.ndarray  # [n, L + 1, H]
+    past: np.ndarray  # [n, R + 1, 4]
     item: np.ndarray  # [n] int32
     opens: np.ndarray  # [n] bool
 
     @classmethod
     def of(cls, seen: Sequence[Seen]) -> Users:
         """Stack what was seen of several users, one at least."""
-        carry, item, opens, _ = zip(*seen, strict=True)
-        return cls(np.stack(carry), np.array(item, np.int32), np.array(opens))
+        carry, past, item, opens, _ = zip(*seen, strict=True)
+        return cls(np.stack(carry), np.stack(past), np.array(item, np.int32), np.array(opens))
 
 
 class Network:
@@ -54,12 +58,16 @@ class Network:
 
     def __init__(self, params: model.Params, config: model.Config):
         self.config = config
-        self.shape = config.layers + 1, config.hidden_units  # of a carry
-        # What was seen of a user who has seen nothing: zeros.
-        self.start = Seen(np.zeros(self.shape, np.float32), lanes.NO_ITEM, opens=False, fed=False)
+        carry = np.zeros((config.layers + 1, config.hidden_units), np.float32)
+        nothing = np.zeros((0, 4), np.int32)
+        if config.past:
+            [nothing] = np.asarray(past_lib.pack(past_lib.start((1,), config.past)))
+        # What was seen of a user who has seen nothing.
+        self.start = Seen(carry, nothing, lanes.NO_ITEM, opens=False, fed=False)
         self._weights = params.network, params.items.item_in
         self._item_of = scoring.deal(np.arange(config.n_items))  # [V] item of each column
         self._column_of = np.argsort(self._item_of).astype(np.int32)  # [V]
+        self._columns = jnp.asarray(self._column_of)
         self._ranked = params.items.item_out[self._item_of], params.items.item_bias[self._item_of]
 
     def advance(self, users: Users) -> np.ndarray:
@@ -68,6 +76,15 @@ class Network:
             np.asarray(_advance(self._weights, padded, config=self.config))[:n]
             for padded, n in _parts(users, WIDTHS)
         ]
+        return np.concatenate(done)
+
+    def note(self, past: np.ndarray, item: np.ndarray, opens: np.ndarray) -> np.ndarray:
+        """Add an event to each user's past: [n, R + 1, 4] after it.
+
+        opens: [n] bool, whether it opens a session after the first.
+        """
+        users = Users(np.zeros((len(past), 0, 0), np.float32), past, item, opens)
+        done = [np.asarray(_note(padded))[:n] for padded, n in _parts(users, WIDTHS)]
         return np.concatenate(done)
 
     def places(self, n_first: int) -> int:
@@ -82,7 +99,14 @@ class Network:
         """
         items, scores = [], []
         for padded, n in _parts(users, SCORED_WIDTHS):
-            found = _best(self._weights, self._ranked, padded, config=self.config, n_first=places)
+            found = _best(
+                self._weights,
+                self._ranked,
+                self._columns,
+                padded,
+                config=self.config,
+                n_first=places,
+            )
             columns, values = jax.device_get(found)
             items.append(self._item_of[columns[:n]])
             scores.append(values[:n])
@@ -96,14 +120,19 @@ class Network:
             columns = np.zeros(next(size for size in SOME if size >= len(part)), np.int32)
             columns[: len(part)] = part
             [(padded, _)] = _parts(user, WIDTHS)
-            found = _score(self._weights, self._ranked, padded, columns, config=self.config)
+            found = _score(
+                self._weights, self._ranked, self._columns, padded, columns, config=self.config
+            )
             scores.append(np.asarray(found)[: len(part)])
         return np.concatenate(scores)
 
     def warm_up(self, n_first: int) -> None:
-        """Compile what `advance` needs, and `best` for up to so many places."""
+        """Compile what `advance` and `note` need, and `best` for up to so many places."""
         for size in WIDTHS:
-            self.advance(Users.of([self.start] * size))
+            users = Users.of([self.start] * size)
+            self.advance(users)
+            if self.config.past:
+                self.note(users.past, users.item, users.opens)
         for size in SCORED_WIDTHS:
             for places in {self.places(n) for n in (*FIRST, n_first) if n <= n_first}:
                 self.best(Users.of([self.start] * size), places)
@@ -118,13 +147,15 @@ def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
         part = Users(*(values[begin : begin + widths[-1]] for values in users))
         n = len(part.item)
         width = next(size for size in widths if size >= n)
-        carry = np.zeros((width, *part.carry.shape[1:]), np.float32)
+        carry, past = (
+            np.zeros((width, *some.shape[1:]), some.dtype) for some in (part.carry, part.past)
+        )
         item = np.full(width, lanes.NO_ITEM, np.int32)
-        carry[:n], item[:n] = part.carry, part.item
+        carry[:n], past[:n], item[:n] = part.carry, part.past, part.item
         opening = np.arange(width, 2 * width, dtype=np.int32)
         opened = np.flatnonzero(part.opens)
         opening[: len(opened)] = opened
-        yield (carry, item, opening), n
+        yield (carry, past, item, opening), n
 
 
 def _step(
@@ -132,7 +163,7 @@ def _step(
 ) -> tuple[model.Carry, jax.Array]:
     """Feed each user the item: the state and what is scored after it."""
     network, item_in = weights
-    carry, item, opening = users
+    carry, _, item, opening = users
     no, width = jnp.zeros(len(item), bool), len(item)
     steps = lanes.Steps(
         input=item,
@@ -143,7 +174,9 @@ def _step(
         opening=opening,
     )
     before = model.Carry(
-        session=tuple(carry[:, layer] for layer in range(config.layers)), user=carry[:, -1]
+        session=tuple(carry[:, layer] for layer in range(config.layers)),
+        user=carry[:, -1],
+        past=None,  # is kept apart, for it knows of the last item
     )
     after, hidden = model.step(network, before, model.rows(item_in, item), steps, config=config)
     # Who has seen nothing starts from zeros, and no bias is fed in place of an item.
@@ -163,24 +196,53 @@ def _advance(
 def _best(
     weights: tuple[model.Network, jax.Array],
     ranked: tuple[jax.Array, jax.Array],
+    column_of: jax.Array,
     users: tuple,
     *,
     config: model.Config,
     n_first: int,
 ) -> tuple[jax.Array, jax.Array]:
-    _, hidden = _step(weights, users, config=config)
-    return scoring.best(ranked, hidden, n_first=n_first, rows=_ROWS)
+    after, hidden = _step(weights, users, config=config)
+    past = _recall(weights, users, after, hidden)
+    if past is not None:
+        past = scoring.recalled(*past, column_of)
+    return scoring.best(ranked, hidden, past, n_first=n_first, rows=_ROWS)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _score(
     weights: tuple[model.Network, jax.Array],
     ranked: tuple[jax.Array, jax.Array],
+    column_of: jax.Array,
     user: tuple,
     columns: jax.Array,
     *,
     config: model.Config,
 ) -> jax.Array:
-    _, hidden = _step(weights, user, config=config)
+    after, hidden = _step(weights, user, config=config)
     item_out, item_bias = ranked
-    return item_out[columns] @ hidden[0] + item_bias[columns]
+    scores = item_out[columns] @ hidden[0] + item_bias[columns]
+    past = _recall(weights, user, after, hidden)
+    if past is not None:
+        same = columns[:, None] == column_of.at[past[0]].get(mode="fill", fill_value=-1)
+        scores += jnp.where(same, past[1], 0.0).sum(axis=1)
+    return scores
+
+
+def _recall(
+    weights: tuple[model.Network, jax.Array], users: tuple, after: model.Carry, hidden: jax.Array
+) -> tuple[jax.Array, jax.Array] | None:
+    network, _ = weights
+    _, past, *_ = users
+    if network.past is None:
+        return None
+    return model.recall(network, dataclasses.replace(after, past=past_lib.unpack(past)), hidden)
+
+
+@jax.jit
+def _note(users: tuple) -> jax.Array:
+    _, packed, item, opening = users
+    past = past_lib.unpack(packed)
+    opens = jnp.zeros(len(item), bool).at[opening].set(True, mode="drop") | (past.events == 0)
+    past = dataclasses.replace(past, sessions=past.sessions + opens)
+    return past_lib.pack(past_lib.add(past, item))

@@ -1,7 +1,7 @@
 """The states of live users, and the events that made them: in SQLite, behind a bounded cache.
 
-states  who, carry (the bytes of `Seen.carry`), crc (their CRC-32), item (raw, as text), and the
-        rest of `State`; written (this machine's clock, Unix seconds)
+states  who, carry and past (the bytes of `Seen`'s), crc (the CRC-32 of both), item (raw, as
+        text), and the rest of `State`; written (this machine's clock, Unix seconds)
 events  the newest of each: who, and what `Kept` holds
 about   format, weights (the fingerprint of those that made the states), shape (of a carry)
 
@@ -31,9 +31,9 @@ _LAST = "\U0010ffff"  # no id begins with it
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE states (
-    who TEXT PRIMARY KEY, carry BLOB NOT NULL, crc INTEGER NOT NULL, item TEXT NOT NULL,
-    opens INTEGER NOT NULL, fed INTEGER NOT NULL, time REAL NOT NULL, session TEXT,
-    number INTEGER NOT NULL, events INTEGER NOT NULL, written REAL NOT NULL
+    who TEXT PRIMARY KEY, carry BLOB NOT NULL, past BLOB NOT NULL, crc INTEGER NOT NULL,
+    item TEXT NOT NULL, opens INTEGER NOT NULL, fed INTEGER NOT NULL, time REAL NOT NULL,
+    session TEXT, number INTEGER NOT NULL, events INTEGER NOT NULL, written REAL NOT NULL
 );
 CREATE TABLE events (
     who TEXT NOT NULL, place INTEGER NOT NULL, session INTEGER NOT NULL, item TEXT NOT NULL,
@@ -69,7 +69,7 @@ class Kept(NamedTuple):
     event_id: str | None
 
 
-_SEEN = ("carry", "crc", "item", "opens", "fed")
+_SEEN = ("carry", "past", "crc", "item", "opens", "fed")
 COLUMNS = {
     "about": ("name", "value"),
     "states": ("who", *_SEEN, *Visit._fields, "written"),
@@ -84,19 +84,19 @@ class Store:
         self,
         path: pathlib.Path | str,
         items: Sequence[str],
-        shape: tuple[int, int],
+        start: serving.Seen,
         *,
         cached: int,
         kept_events: int,
     ):
         """Open or make the file.
 
-        items: [V] raw ids as text; shape: of a carry; cached: states held in memory; kept_events:
-        of each user, the newest. Raises StorageError where the file is damaged, InputError where it
-        is in use or cannot be opened.
+        items: [V] raw ids as text; start: gives the shapes; cached: states held in memory;
+        kept_events: of each user, the newest. Raises StorageError where the file is damaged,
+        InputError where it is in use or cannot be opened.
         """
         self.path = path
-        self._items, self._shape = items, shape
+        self._items, self._start = items, start
         self._index = {item: index for index, item in enumerate(items)}
         self._cached = cached
         self._kept_events = kept_events
@@ -157,9 +157,9 @@ class Store:
         now = time.time()
         rows = []
         for who, (seen, visit) in states.items():
-            carry = seen.carry.tobytes()
-            item = self._items[seen.item]
-            rows.append((who, carry, zlib.crc32(carry), item, seen.opens, seen.fed, *visit, now))
+            carry, past = seen.carry.tobytes(), seen.past.tobytes()
+            item, crc = self._items[seen.item], zlib.crc32(carry + past)
+            rows.append((who, carry, past, crc, item, seen.opens, seen.fed, *visit, now))
         ends = {who: states[who].visit.events - self._kept_events for who, _ in events}
         with self._explained(), self._transaction():
             self._insert("states", rows)
@@ -247,11 +247,16 @@ class Store:
             row = self._db.execute(query, (who,)).fetchone()
             if row is None:
                 return None
-            carry, crc, item, opens, fed, *visit = row
-            if zlib.crc32(carry) != crc or item not in self._index:
+            carry, past, crc, item, opens, fed, *visit = row
+            if zlib.crc32(carry + past) != crc or item not in self._index:
                 raise sqlite3.DatabaseError(f"the state of {who[1:]!r} is not what was written")
-        values = np.frombuffer(carry, np.float32).reshape(self._shape)
-        seen = serving.Seen(values, self._index[item], bool(opens), bool(fed))
+        seen = serving.Seen(
+            carry=np.frombuffer(carry, np.float32).reshape(self._start.carry.shape),
+            past=np.frombuffer(past, np.int32).reshape(self._start.past.shape),
+            item=self._index[item],
+            opens=bool(opens),
+            fed=bool(fed),
+        )
         return State(seen, Visit(*visit))
 
     def _keep(self, who: str, state: State) -> None:

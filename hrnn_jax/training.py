@@ -103,9 +103,13 @@ def update(
 
     def loss_of(taken: model.Params) -> tuple[jax.Array, model.Carry]:
         x = taken.items.item_in.reshape(*steps.input.shape, -1)
-        after, hidden = model.unroll(taken.network, carry, x, steps, keys, config=model_config)
+        after, hidden, past = model.unroll(
+            taken.network, carry, x, steps, keys, config=model_config
+        )
         if config.loss == "full_softmax":
             scores = hidden @ taken.items.item_out.T + taken.items.item_bias[None, None]
+            if past is not None:
+                scores = jax.vmap(jax.vmap(_add))(scores, *past)
             lane_losses = jax.vmap(losses.full_softmax)(scores, steps.target, steps.valid)
         else:
             item_out = taken.items.item_out.reshape(*steps.target.shape, -1)
@@ -142,6 +146,11 @@ def update(
         where=steps.valid.any(),
     )
     return TrainState(params=params, opt_state=opt_state), carry, loss
+
+
+def _add(scores: jax.Array, item: jax.Array, bonus: jax.Array) -> jax.Array:
+    """Add to the scores [V] of some items, none twice."""
+    return scores.at[item].add(bonus, mode="drop")
 
 
 def train_chunk(

@@ -38,8 +38,10 @@ def load(name, prefix="", *, user_input="gates"):
                 gru=gru.Recurrence(get("user_w_cand"), get("user_w_gates"), get("user_b")),
                 init_w=get("init_w"),
                 init_b=get("init_b"),
+                init_gate=None,
                 to_session_w=to_session,
             ),
+            past=None,
         ),
         items=model.Items(get("item_in"), get("item_out"), get("item_bias")),
     )

@@ -19,6 +19,12 @@ FORMS = [
     ("hrnn_all", {}, False),
     ("hrnn_all", {"user_input": "gates"}, False),
 ]
+PAST = [
+    ("rnn", {"past": 3}, False),
+    ("rnn_concat", {"past": 4}, False),
+    ("hrnn_init", {"past": 5, "init_gate": True}, False),
+    ("hrnn_init", {"past": 30}, True),
+]
 
 
 def by_session(log):
@@ -31,7 +37,7 @@ def by_session(log):
     return waves.values()
 
 
-@pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS)
+@pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS + PAST)
 def test_every_test_case_has_the_rank_that_evaluation_gives_it(variant, network, feed_last_item):
     log = logs.random(3, users=20, sessions=5, n_items=live.N_ITEMS)
     config = live.config(variant, **network)

@@ -30,7 +30,9 @@ def run(scores, targets, chosen=None, n_first=1, ties="against"):
     ranked = items.item_out[chosen], items.item_bias[chosen]
     states = jnp.ones((len(targets), 1))
     ranks, first = compiled(
-        items, ranked, states, np.array(targets), column[targets], n_first=n_first, ties=ties
+        *(items, ranked, states, np.array(targets), column[targets], None),
+        n_first=n_first,
+        ties=ties,
     )
     return np.asarray(ranks), chosen[first]
 

@@ -11,6 +11,7 @@ import polars as pl
 from hrnn_jax import errors
 
 Frame = pl.DataFrame
+NUMBERS = {"carry": np.float32, "past": np.int32}  # columns of bytes, and of what
 USER, ITEM, TIME, SESSION = "user_id", "item_id", "ts", "session_id"
 
 
@@ -54,13 +55,15 @@ def write(
     tables: Mapping[str, Sequence[tuple]],
     columns: Mapping[str, Sequence[str]],
 ) -> None:
-    """Write the rows of tables as parquet, with the columns of each; bytes become arrays of f32."""
+    """Write the rows of tables, with the columns of each, as parquet; bytes as lists of NUMBERS."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         frame = pl.DataFrame(rows, schema=columns[name], orient="row", infer_schema_length=None)
-        for column in _of(frame, pl.Binary):
-            numbers = [np.frombuffer(value, np.float32) for value in frame[column]]
-            frame = frame.with_columns(pl.Series(column, numbers))
+        for column in NUMBERS.keys() & frame.columns:
+            numbers = [np.frombuffer(value, NUMBERS[column]).tolist() for value in frame[column]]
+            frame = frame.with_columns(
+                pl.Series(column, numbers, pl.List(pl.Float32 if column == "carry" else pl.Int32))
+            )
         path = folder / f"{name}.parquet"
         beside = path.with_name(path.name + ".partial")
         frame.write_parquet(beside)
@@ -81,13 +84,8 @@ def read(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str
             raise errors.InputError(
                 f"{path} is missing or damaged ({str(error).splitlines()[0]}): export it again"
             ) from error
-        for column in _of(frame, pl.Array):
-            numbers = [value.tobytes() for value in frame[column].to_numpy()]
-            frame = frame.with_columns(pl.Series(column, numbers, pl.Binary))
+        for column in NUMBERS.keys() & frame.columns:
+            packed = [np.array(value, NUMBERS[column]).tobytes() for value in frame[column]]
+            frame = frame.with_columns(pl.Series(column, packed, pl.Binary))
         tables[name] = frame.rows()
     return tables
-
-
-def _of(frame: Frame, dtype: type[pl.DataType]) -> list[str]:
-    """Name the columns of a type."""
-    return [name for name, of in frame.schema.items() if isinstance(of, dtype)]
