@@ -76,6 +76,13 @@ flags.DEFINE_integer(
 flags.DEFINE_bool(
     "feed_last_item", False, "Also feed a session's last item, so that the user's GRU sees it."
 )
+flags.DEFINE_enum(
+    "mean_over",
+    "valid",
+    training.MEANS,
+    "What lanes an update's loss is the mean over: those that have a target, so that the few left "
+    "in an epoch's last steps weigh more each, or all of the batch.",
+)
 flags.DEFINE_integer("epochs", 10, "Passes over the training events.", lower_bound=0)
 flags.DEFINE_list("seeds", ["0"], "Seeds to train, whole numbers; each is a run of its own.")
 flags.DEFINE_integer(
@@ -150,6 +157,7 @@ def training_config() -> training.Config:
         batch_size=FLAGS.batch_size,
         bptt_steps=FLAGS.bptt_steps,
         feed_last_item=FLAGS.feed_last_item,
+        mean_over=FLAGS.mean_over,
     )
     if config.batch_size == 1 and config.loss in losses.SAMPLED:
         raise errors.InputError(

@@ -28,6 +28,11 @@ _CPU_OPTIONS = {
 SLAB_CHUNKS = 8
 
 
+# Over the valid lanes, the few that are left in an epoch's last steps weigh more each: the last
+# users to end their events can undo what the others taught. Over the batch, all weigh the same.
+MEANS = ("valid", "batch")
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """How a model is trained; the defaults are Table 2's HRNN Init (small)."""
@@ -39,6 +44,7 @@ class Config:
     batch_size: int = 50  # B
     bptt_steps: int = 1  # K, steps that one update unrolls and sends its gradient through
     feed_last_item: bool = False  # also feed a session's last item, so that Eq. 3 sees it
+    mean_over: str = "valid"  # lanes that an update's loss is the mean over, one of MEANS
     chunk_steps: int = 256  # steps of one compiled call; the loss is read once a call
 
 
@@ -101,7 +107,10 @@ def update(
     inputs = steps.input.reshape(-1)
     targets = steps.target.reshape(-1)
 
-    def loss_of(taken: model.Params) -> tuple[jax.Array, model.Carry]:
+    n_valid = jnp.maximum(steps.valid.sum(), 1)
+    n_mean = n_valid if config.mean_over == "valid" else steps.valid.size
+
+    def loss_of(taken: model.Params) -> tuple[jax.Array, tuple[model.Carry, jax.Array]]:
         x = taken.items.item_in.reshape(*steps.input.shape, -1)
         after, hidden, past = model.unroll(
             taken.network, carry, x, steps, keys, config=model_config
@@ -116,7 +125,8 @@ def update(
             item_bias = taken.items.item_bias.reshape(*steps.target.shape)
             scores = hidden @ item_out.mT + item_bias[:, None, :]
             lane_losses = jax.vmap(losses.SAMPLED[config.loss])(scores, steps.valid)
-        return lane_losses.sum() / jnp.maximum(steps.valid.sum(), 1), after
+        total = lane_losses.sum()
+        return total / n_mean, (after, total / n_valid)
 
     by_row = config.loss != "full_softmax"  # which reaches every output row anyway
     taken = model.Params(
@@ -127,7 +137,7 @@ def update(
             item_bias=model.rows(items.item_bias, targets) if by_row else items.item_bias,
         ),
     )
-    (loss, carry), grads = jax.value_and_grad(loss_of, has_aux=True)(taken)
+    (_, (carry, loss)), grads = jax.value_and_grad(loss_of, has_aux=True)(taken)
     touched = jax.vmap(optimizer.touched)(jnp.stack([inputs, targets]))
     in_rows, out_rows = (jax.tree.map(lambda a, i=i: a[i], touched) for i in range(2))
     if not by_row:
