@@ -8,12 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from hrnn_jax import model, trained
+from hrnn_jax import errors, model, trained
 
 
 def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params) -> None:
-    """Write an npz file, beside its place and then renamed."""
+    """Write an npz file, beside its place and then renamed.
+
+    Raises InputError for a network with what is not in the paper, which the scorer does not know.
+    """
     network, items = params.network, params.items
+    for flag, used in {"past": about.config.past, "init_gate": about.config.init_gate}.items():
+        if used:
+            raise errors.InputError(
+                f"{about.folder} was trained with --{flag}, which numpy_scorer.py does not know: "
+                "serve it with experiments.serve, or train it without"
+            )
     arrays: dict[str, Any] = {
         "items": np.array(about.items),
         "variant": np.array(about.config.variant),

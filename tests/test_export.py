@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from hrnn_jax import export, numpy_scorer
+from hrnn_jax import errors, export, numpy_scorer
 from tests import live, weights
 from tests.test_recommend import FORMS
 
@@ -35,6 +35,13 @@ def test_numpy_alone_gives_the_same_scores(tmp_path, variant, network, feed_last
         recommender.observe(user="u", item=item, time=live.NOW, session=session)
         live.assert_alike([scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)])
     assert session > 3
+
+
+@pytest.mark.parametrize("network", [{"past": 3}, {"init_gate": True}])
+def test_what_the_scorer_does_not_know_is_not_exported(tmp_path, network):
+    with pytest.raises(errors.InputError, match=f"--{next(iter(network))}"):
+        exported(tmp_path / "w.npz", network=network)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_item_that_the_network_does_not_know_is_an_error(tmp_path):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import lanes, losses, model
+from hrnn_jax import lanes, losses, model, training
 from tests import small, weights
 
 
@@ -241,3 +241,29 @@ def test_lanes_may_change_places():
     np.testing.assert_allclose(found, expected, atol=2e-6)
     small.assert_close(permuted_carry, jax.tree.map(lambda a: a[order], carry), atol=1e-5)
     small.assert_close(permuted_state.params, state.params, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_valid", [1, small.BATCH])
+def test_over_the_batch_a_lane_weighs_as_much_however_many_are_left(n_valid):
+    """By plain gradient steps: of the lanes' share, and the same loss is reported."""
+    found = {}
+    for mean_over in training.MEANS:
+        model_config = small.model_config()
+        config = small.training_config(
+            optimizer="sgd", learning_rate=1.0, loss="full_softmax", mean_over=mean_over
+        )
+        state = small.fresh(model_config, config)
+        steps = small.one_step(small.epoch_steps(), 0)
+        left = np.arange(small.BATCH)[None] < n_valid
+        steps = steps._replace(
+            valid=steps.valid & left, target=np.where(left, steps.target, lanes.NO_ITEM)
+        )
+        assert np.count_nonzero(steps.valid) == n_valid
+        after, _, losses = small.train(model_config, config, steps, state)
+        moved = jax.tree.map(lambda new, old: new - old, after.params, state.params)
+        found[mean_over] = moved, losses
+    by_valid, loss = found["valid"]
+    by_batch, loss_too = found["batch"]
+    small.assert_close(by_batch, jax.tree.map(lambda a: a * n_valid / small.BATCH, by_valid))
+    np.testing.assert_array_equal(loss, loss_too)
+    assert np.any(np.asarray(by_batch.items.item_out) != 0)
