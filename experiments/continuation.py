@@ -21,7 +21,8 @@ flags.DEFINE_string(
     "and its flags hold where none are given.",
 )
 OWN = ("continue_from", "events", "output_dir", "resume")  # flags that are not taken over
-SAME = ("model", "hidden_units", "layers", "user_input", "optimizer")  # they shape the weights
+# They shape the weights, or the states of live users.
+SAME = ("model", "hidden_units", "layers", "user_input", "init_gate", "past", "optimizer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,22 +125,24 @@ def _restore(
 def _check_weights(recipe: dict[str, Any]) -> None:
     """Raise InputError unless the flags describe weights and an optimizer as the recipe does."""
     try:
-        there = recipe["model"] | {"model": recipe["model"]["name"]}
+        named = dict(recipe["model"])
+        there: dict[str, Any] = {"model": named.pop("name")}
         if there["model"] not in model.VARIANTS:
             raise errors.InputError(
                 f"--continue_from={FLAGS.continue_from} is a {models.NAMES[there['model']]} run, "
                 "which has no weights to go on from: just run it on all events"
             )
-        there |= recipe["training"]
-        # What a variant does not have stands in its recipe by default, whatever the flags say.
-        of_flags = {name: FLAGS[name].value for name in (*SAME, "momentum")}
-        names = [name for name in SAME if name != "user_input" or there["model"] == "hrnn_all"]
-        differ = [name for name in names if of_flags[name] != there[name]]
-        if bool(FLAGS.momentum) != bool(there["momentum"]):
+        # What an earlier version did not have is as it is by default.
+        there |= dataclasses.asdict(model.Config(**named))
+        there |= dataclasses.asdict(training.Config(**recipe["training"]))
+        here = {"model": FLAGS.model} | dataclasses.asdict(models.model_config(there["n_items"]))
+        here |= dataclasses.asdict(models.training_config())
+        differ = [name for name in SAME if here[name] != there[name]]
+        if bool(here["momentum"]) != bool(there["momentum"]):
             differ.append("momentum")
         if differ:
             raise errors.InputError(
-                f"--{differ[0]}={of_flags[differ[0]]}, but --continue_from={FLAGS.continue_from} "
+                f"--{differ[0]}={here[differ[0]]}, but --continue_from={FLAGS.continue_from} "
                 f"has {there[differ[0]]}: drop the flag, or train anew without --continue_from"
             )
     except (KeyError, TypeError) as error:
