@@ -38,7 +38,8 @@ class Service(NamedTuple):
 
     def resident(self) -> float:
         """Return its resident memory in bytes."""
-        figures = load.Client(self.url).ask(Question("GET", "/metrics")).decode()
+        with contextlib.closing(load.Client(self.url)) as client:
+            figures = client.ask(Question("GET", "/metrics")).decode()
         found = re.search(r"^process_resident_memory_bytes (\S+)", figures, re.MULTILINE)
         assert found is not None
         return float(found[1])
@@ -59,11 +60,11 @@ def serving(settings: Settings) -> Found:
                 starts.append(service.seconds)
         with _started(folder) as service:
             alone = service.resident()
-            client = load.Client(service.url)
-            for begin in range(0, users, _TOGETHER):
-                some = range(begin, min(begin + _TOGETHER, users))
-                events = [_event(random.Random(user), user) for user in some]
-                client.ask(Question("POST", "/events", {"events": events}))
+            with contextlib.closing(load.Client(service.url)) as client:
+                for begin in range(0, users, _TOGETHER):
+                    some = range(begin, min(begin + _TOGETHER, users))
+                    events = [_event(random.Random(user), user) for user in some]
+                    client.ask(Question("POST", "/events", {"events": events}))
             full = service.resident()
             settings.say(f"all states are in memory: {full / 1e6:,.0f} MB")
 

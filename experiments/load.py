@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import random
@@ -29,6 +30,10 @@ class Client:
 
     def __init__(self, url: str):
         self._connection = http.client.HTTPConnection(parse.urlsplit(url).netloc, timeout=60)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
     def ask(self, question: Question) -> bytes:
         """Return the answer. Raises InputError where it is none of success."""
@@ -57,13 +62,13 @@ def run(
 
     def client(number: int) -> list[float]:
         rng = random.Random(f"{seed} {number}")
-        connection = Client(url)
         taken, due = [], begun
-        while (due := due + rng.expovariate(per_second / CLIENTS)) < begun + seconds:
-            question = draw(rng)
-            time.sleep(max(0, due - time.perf_counter()))
-            connection.ask(question)
-            taken.append(time.perf_counter() - due)
+        with contextlib.closing(Client(url)) as connection:
+            while (due := due + rng.expovariate(per_second / CLIENTS)) < begun + seconds:
+                question = draw(rng)
+                time.sleep(max(0, due - time.perf_counter()))
+                connection.ask(question)
+                taken.append(time.perf_counter() - due)
         return taken
 
     begun = time.perf_counter()
