@@ -40,6 +40,9 @@ flags.DEFINE_bool(
     "resume", False, "Go on with an interrupted run in --output_dir, or report a finished one."
 )
 
+# Settings that earlier versions did not have. Their runs have the defaults, and can be resumed.
+LATER = ("init_gate", "past", "mean_over")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -68,8 +71,8 @@ def main() -> None:
     recipe: dict[str, Any] = {"data": prepared_folder.name, "model": {"name": FLAGS.model}}
     if neural:
         model_config = models.model_config(log.n_items)
-        recipe["model"] |= dataclasses.asdict(model_config)
-        recipe["training"] = dataclasses.asdict(training_config)
+        recipe["model"] |= _settings(model_config)
+        recipe["training"] = _settings(training_config)
     elif FLAGS.model == "item_knn":
         recipe["model"]["neighbours"] = models.neighbours()
     elif FLAGS.model in ("vsknn", "vsknn_br"):
@@ -127,6 +130,13 @@ def main() -> None:
     results.write_ranks(folder, log, {seed: found.rank for seed, found in rankings.items()})
     results.write_recommended(folder, cutoffs, {s: found.shown for s, found in rankings.items()})
     _report(folder, results.write_metrics(folder, about, per_seed, provenance.made()))
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """Return a config's settings, of LATER only those that are not the default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    settings = dataclasses.asdict(config)
+    return {n: v for n, v in settings.items() if n not in LATER or v != defaults[n]}
 
 
 def _neural(

@@ -300,6 +300,19 @@ def test_the_recipe_is_that_of_the_runs_there_are(command, name):
     assert recipe == RECIPES[name]
 
 
+def test_a_later_setting_is_in_the_recipe_where_it_is_used(command):
+    flags_ = ("--past=3", "--init_gate", "--loss=full_softmax", "--mean_over=batch")
+    command(*flags_, "--epochs=0", "--output_dir=run")
+    recipe = json.loads(pathlib.Path("run/recipe.json").read_text())
+    assert (recipe["model"]["past"], recipe["model"]["init_gate"]) == (3, True)
+    assert recipe["training"]["mean_over"] == "batch"
+    assert_refused(command("--epochs=0", "--output_dir=run", "--resume"), "model.")
+
+
+def test_the_past_needs_a_loss_over_all_items(command):
+    assert_refused(command("--past=3"), "--past=3", "--loss=full_softmax", "top1")
+
+
 def test_the_flags_file_replays_the_run(command):
     command("--output_dir=run", "--learning_rate=0.07", "--seeds=5")
     code, _, err = command("--flagfile=run/flags", "--output_dir=again", events=None)

@@ -287,6 +287,15 @@ def test_the_past_is_what_the_run_took_from_a_log(tmp_path):
 
 
 def test_make_serve_takes_a_run_folder():
-    command = ["make", "-n", "-o", ".venv/installed", "serve", "RUN=out/run", "FLAGS=--port=0"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "-o",
+        ".venv/installed",
+        "serve",
+        "RUN=out/run",
+        "FLAGS=--port=0",
+    ]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert printed == ".venv/bin/python -m experiments.serve --run=out/run --port=0\n"
