@@ -85,7 +85,8 @@ def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> 
             if len(jax.tree.leaves(metadata)) != len(expected):
                 raise ValueError("it holds other weights than this model has")
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
-            args = ocp.args.PyTreeRestore(item=like, restore_args=as_numpy)
+            # Partial, for what a later version has and this network does not is None.
+            args = ocp.args.PyTreeRestore(like, restore_args=as_numpy, partial_restore=True)
             leaves = jax.tree.leaves(manager.restore(epochs, args=args))
             checksums = (metadata.custom_metadata or {}).get(_CHECKSUMS)
             for leaf, one in zip(leaves, expected, strict=True):

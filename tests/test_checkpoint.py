@@ -2,13 +2,15 @@
 
 import gc
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from flax import struct
 
 from hrnn_jax import checkpoint, errors, model, training
-from tests import logs
+from tests import logs, small, weights
 
 N_ITEMS = 20
 MODEL = model.Config(
@@ -222,3 +224,39 @@ def test_a_save_is_done_when_it_returns(tmp_path):
     trained(config, begin=1, end=2, state=state)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert_identical(restored(tmp_path, epochs=1), before)
+
+
+@struct.dataclass
+class EarlierUserNetwork:
+    """As version 0.1.0 began: without what is None by default."""
+
+    w_in: Any
+    gru: Any
+    init_w: Any
+    init_b: Any
+    to_session_w: Any
+
+
+@struct.dataclass
+class EarlierNetwork:
+    session: Any
+    session_w_in: Any
+    user: Any
+
+
+def test_a_checkpoint_from_before_later_weights_is_read(tmp_path):
+    config, how = small.model_config(), small.training_config()
+    params = weights.drawn(config)
+    user = params.network.user
+    names = EarlierUserNetwork.__dataclass_fields__
+    earlier = EarlierNetwork(
+        session=params.network.session,
+        session_w_in=params.network.session_w_in,
+        user=EarlierUserNetwork(**{name: getattr(user, name) for name in names}),
+    )
+    kept = params.replace(network=earlier)
+    state = training.TrainState(kept, training.transform(how).init(kept))
+    checkpoint.save(tmp_path, state, epochs=1)
+    like = jax.eval_shape(lambda: training.init(0, config, how))
+    found = checkpoint.restore(tmp_path, like, epochs=1)
+    small.assert_identical(found.params, params)
