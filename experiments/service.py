@@ -20,7 +20,7 @@ import pydantic
 import swagger_ui_bundle
 from fastapi import exceptions, responses, security
 from fastapi.openapi import docs
-from starlette import convertors
+from starlette import concurrency, convertors
 
 from experiments import batching, gate, messages, meters
 from hrnn_jax import errors, recommend, visits
@@ -203,8 +203,9 @@ def _recommend(router: fastapi.APIRouter, batcher: batching.Batcher, max_k: int)
     async def history(id: messages.PathId, past: Annotated[Past, fastapi.Query()]) -> Any:
         """List a user's events by session, with what was recommended right after each."""
         _check_ids([id])
-        steps = await batcher.call(
-            lambda: batcher.recommender.history(user=id, sessions=past.sessions, k=past.k)
+        # Beside the batches: to replay a long past takes some tenths of a second.
+        steps = await concurrency.run_in_threadpool(
+            batcher.recommender.history, user=id, sessions=past.sessions, k=past.k
         )
         sessions = [
             {

@@ -9,8 +9,8 @@ import textwrap
 import numpy as np
 import pytest
 
-from hrnn_jax import errors, export, numpy_scorer
-from tests import live, weights
+from hrnn_jax import errors, export, numpy_scorer, recommend, states
+from tests import live, runs, weights
 from tests.test_recommend import FORMS
 
 
@@ -65,3 +65,27 @@ def test_the_scorer_works_where_there_is_numpy_and_nothing_else(tmp_path):
     )
     assert done.stdout.split() == ["10"]
     assert len(pathlib.Path(numpy_scorer.__file__).read_text().splitlines()) < 100
+
+
+def test_the_command_exports_a_run(tmp_path):
+    run = runs.train(tmp_path)
+    (tmp_path / "empty").mkdir()
+
+    def command(*flags):
+        argv = [sys.executable, "-m", "experiments.export", *flags]
+        root = pathlib.Path(__file__).parents[1]
+        return subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False)
+
+    done = command(f"--run={run}", f"--weights={tmp_path / 'w.npz'}")
+    assert done.returncode == 0, done.stderr
+    assert "seed 0 after 2 epochs, 20 items" in done.stdout
+    with recommend.load(run, states=states.IN_MEMORY) as recommender:
+        scorer = numpy_scorer.Scorer(tmp_path / "w.npz")
+        state = scorer.observe(scorer.start(), "i3", new_session=False)
+        recommender.observe(user="u", item="i3", time=live.NOW)
+        live.assert_alike([scorer.recommend(state)], [recommender.recommend(user="u")])
+    refused = command(f"--run={tmp_path / 'empty'}")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")
+    assert "is no run folder" in refused.stderr
+    assert refused.stderr.count("\n") == 1
