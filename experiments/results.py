@@ -17,7 +17,7 @@ from hrnn_jax.preprocess import prepared
 
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
 PARTIAL = ".partial"  # ends the name of a file that is being written
-DATA = "data.json"  # the prepared folder's meta.json, beside its items.parquet
+DATA = prepared.KEPT_META
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (
     *("flags", "recipe.json", prepared.ITEMS, DATA, "checkpoint", "history.jsonl"),

@@ -13,7 +13,7 @@ import jax
 from hrnn_jax import checkpoint, errors, model, training
 from hrnn_jax.preprocess import prepared
 
-RECIPE, DATA = "recipe.json", "data.json"  # of a run folder; the latter is the prepared one's
+RECIPE, DATA = "recipe.json", prepared.KEPT_META  # of a run folder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,7 @@ from hrnn_jax.preprocess import describe, events, sessions
 
 FORMAT = 1  # count up when the same log and recipe prepare to something else
 EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
+KEPT_META = "data.json"  # a run folder's copy of META, beside its ITEMS
 USER, ITEM, SESSION, TIME = events.USER, events.ITEM, events.SESSION, events.TIME
 TEST = sessions.TEST
 
