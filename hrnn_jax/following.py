@@ -82,11 +82,12 @@ def _note(
 ) -> np.ndarray:
     """Return the pasts after the moves, as the variant's layout has them (see lanes.layout)."""
     variant = network.config.variant
-    opens = [move.opens and variant not in ("rnn", "rnn_concat") for move in moves]
-    forgets = [move.opens and variant == "rnn" for move in moves]
-    before = [network.start if f else one for f, one in zip(forgets, old, strict=True)]
-    item = np.array([move.item for move in moves], np.int32)
-    return network.note(np.stack([one.past for one in before]), item, np.array(opens))
+    users = []
+    for seen, move in zip(old, moves, strict=True):
+        before = network.start if move.opens and variant == "rnn" else seen
+        opens = move.opens and network.config.hierarchical
+        users.append(before._replace(item=move.item, opens=opens))
+    return network.note(serving.Users.of(users))
 
 
 def _after(

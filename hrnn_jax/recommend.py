@@ -94,14 +94,15 @@ class Recommender:
         """Take up a network, and the states in a file; see `load`."""
         self.trained = about
         self.config = config
-        self.counts: collections.Counter[str] = collections.Counter()  # of outcomes, and jumps
+        self.counts: collections.Counter[str] = (
+            collections.Counter()
+        )  # of outcomes, and of late events
         self._network = serving.Network(params, about.config)
-        texts = [str(item) for item in about.items]
-        self._index = {text: index for index, text in enumerate(texts)}
+        self._index = {str(item): index for index, item in enumerate(about.items)}
         self._lock = threading.RLock()
         self._store = states_lib.Store(
             states,
-            texts,
+            self._index,
             self._network.start,
             cached=config.cached_users,
             kept_events=config.kept_events,
@@ -246,13 +247,11 @@ class Recommender:
         Where older events are no longer kept, the replay starts from zeros at the first that is.
         """
         who = visits.who(user, session)
-        with self._lock:
-            events = [e for e in self._store.events(who) if e.item in self._index]
-            moves = self._moves(who)
+        events = self._known_events(who)
         if not events:
             return []
         first = next(i for i, e in enumerate(events) if e.session > events[-1].session - sessions)
-        users = serving.Users.of(self._follow({}, moves)[first:])
+        users = serving.Users.of(self._follow({}, self._moves(who, events))[first:])
         found = zip(*self._network.best(users, self._network.places(k)), strict=True)
         return [
             Step(
@@ -343,20 +342,23 @@ class Recommender:
         everyone = list(visit_of)
         for begin in range(0, len(everyone), serving.WIDTHS[-1]):
             part = everyone[begin : begin + serving.WIDTHS[-1]]
-            moves = [move for who in part for move in self._moves(who)]
+            moves = [m for who in part for m in self._moves(who, self._known_events(who))]
             seen = dict(zip([m.who for m in moves], self._follow({}, moves), strict=True))
             self._store.write({w: states_lib.State(seen[w], visit_of[w]) for w in seen})
             self._store.forget([who for who in part if who not in seen])  # no item is known
 
-    def _moves(self, who: str) -> list[following.Move]:
-        """Return what the network follows where one's kept events are replayed."""
-        moves, before = [], None
-        for event in self._store.events(who):
-            if event.item in self._index:
-                opens = before is not None and event.session != before
-                moves.append(following.Move(who, self._index[event.item], opens))
-                before = event.session
-        return moves
+    def _known_events(self, who: str) -> list[states_lib.Kept]:
+        """Return one's kept events whose items are in the catalogue."""
+        with self._lock:
+            return [event for event in self._store.events(who) if event.item in self._index]
+
+    def _moves(self, who: str, events: Sequence[states_lib.Kept]) -> list[following.Move]:
+        """Return what the network follows where one's events are replayed."""
+        before = [None, *(event.session for event in events)]
+        return [
+            following.Move(who, self._index[event.item], last not in (None, event.session))
+            for event, last in zip(events, before, strict=False)
+        ]
 
     def _follow(
         self, seen: Mapping[str, serving.Seen], moves: Sequence[following.Move]

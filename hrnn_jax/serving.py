@@ -66,8 +66,7 @@ class Network:
         self.start = Seen(carry, nothing, lanes.NO_ITEM, opens=False, fed=False)
         self._weights = params.network, params.items.item_in
         self._item_of = scoring.deal(np.arange(config.n_items))  # [V] item of each column
-        self._column_of = np.argsort(self._item_of).astype(np.int32)  # [V]
-        self._columns = jnp.asarray(self._column_of)
+        self._column_of = jnp.asarray(np.argsort(self._item_of), jnp.int32)  # [V]
         self._ranked = params.items.item_out[self._item_of], params.items.item_bias[self._item_of]
 
     def advance(self, users: Users) -> np.ndarray:
@@ -78,12 +77,8 @@ class Network:
         ]
         return np.concatenate(done)
 
-    def note(self, past: np.ndarray, item: np.ndarray, opens: np.ndarray) -> np.ndarray:
-        """Add an event to each user's past: [n, R + 1, 4] after it.
-
-        opens: [n] bool, whether it opens a session after the first.
-        """
-        users = Users(np.zeros((len(past), 0, 0), np.float32), past, item, opens)
+    def note(self, users: Users) -> np.ndarray:
+        """Add the item to each user's past: [n, R + 1, 4] after it."""
         done = [np.asarray(_note(padded))[:n] for padded, n in _parts(users, WIDTHS)]
         return np.concatenate(done)
 
@@ -100,10 +95,7 @@ class Network:
         items, scores = [], []
         for padded, n in _parts(users, SCORED_WIDTHS):
             found = _best(
-                self._weights,
-                self._ranked,
-                self._columns,
-                padded,
+                *(self._weights, self._ranked, self._column_of, padded),
                 config=self.config,
                 n_first=places,
             )
@@ -116,12 +108,12 @@ class Network:
         """Score some items after the item, [n] for one user, and no others."""
         scores = []
         for begin in range(0, len(items), SOME[-1]):
-            part = self._column_of[items[begin : begin + SOME[-1]]]
-            columns = np.zeros(next(size for size in SOME if size >= len(part)), np.int32)
-            columns[: len(part)] = part
+            part = items[begin : begin + SOME[-1]]
+            some = np.zeros(next(size for size in SOME if size >= len(part)), np.int32)
+            some[: len(part)] = part
             [(padded, _)] = _parts(user, WIDTHS)
             found = _score(
-                self._weights, self._ranked, self._columns, padded, columns, config=self.config
+                *(self._weights, self._ranked, self._column_of, padded, some), config=self.config
             )
             scores.append(np.asarray(found)[: len(part)])
         return np.concatenate(scores)
@@ -132,7 +124,7 @@ class Network:
             users = Users.of([self.start] * size)
             self.advance(users)
             if self.config.past:
-                self.note(users.past, users.item, users.opens)
+                self.note(users)
         for size in SCORED_WIDTHS:
             for places in {self.places(n) for n in (*FIRST, n_first) if n <= n_first}:
                 self.best(Users.of([self.start] * size), places)
@@ -184,6 +176,19 @@ def _step(
     return after, jnp.where(seen, hidden, before.session[-1])
 
 
+def _represent(
+    weights: tuple[model.Network, jax.Array], users: tuple, *, config: model.Config
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+    """Return what is scored after the item, [n, H], and what is recalled, see `model.recall`."""
+    after, hidden = _step(weights, users, config=config)
+    if not config.past:
+        return hidden, None
+    _, past, *_ = users
+    network, _ = weights
+    after = dataclasses.replace(after, past=past_lib.unpack(past))
+    return hidden, model.recall(network, after, hidden)
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def _advance(
     weights: tuple[model.Network, jax.Array], users: tuple, *, config: model.Config
@@ -202,8 +207,7 @@ def _best(
     config: model.Config,
     n_first: int,
 ) -> tuple[jax.Array, jax.Array]:
-    after, hidden = _step(weights, users, config=config)
-    past = _recall(weights, users, after, hidden)
+    hidden, past = _represent(weights, users, config=config)
     if past is not None:
         past = scoring.recalled(*past, column_of)
     return scoring.best(ranked, hidden, past, n_first=n_first, rows=_ROWS)
@@ -215,28 +219,18 @@ def _score(
     ranked: tuple[jax.Array, jax.Array],
     column_of: jax.Array,
     user: tuple,
-    columns: jax.Array,
+    items: jax.Array,
     *,
     config: model.Config,
 ) -> jax.Array:
-    after, hidden = _step(weights, user, config=config)
+    hidden, past = _represent(weights, user, config=config)
     item_out, item_bias = ranked
+    columns = column_of[items]
     scores = item_out[columns] @ hidden[0] + item_bias[columns]
-    past = _recall(weights, user, after, hidden)
     if past is not None:
-        same = columns[:, None] == column_of.at[past[0]].get(mode="fill", fill_value=-1)
-        scores += jnp.where(same, past[1], 0.0).sum(axis=1)
+        item, bonus = past
+        scores += jnp.where(items[:, None] == item, bonus, 0.0).sum(axis=1)
     return scores
-
-
-def _recall(
-    weights: tuple[model.Network, jax.Array], users: tuple, after: model.Carry, hidden: jax.Array
-) -> tuple[jax.Array, jax.Array] | None:
-    network, _ = weights
-    _, past, *_ = users
-    if network.past is None:
-        return None
-    return model.recall(network, dataclasses.replace(after, past=past_lib.unpack(past)), hidden)
 
 
 @jax.jit

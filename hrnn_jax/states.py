@@ -83,7 +83,7 @@ class Store:
     def __init__(
         self,
         path: pathlib.Path | str,
-        items: Sequence[str],
+        index: Mapping[str, int],
         start: serving.Seen,
         *,
         cached: int,
@@ -91,13 +91,13 @@ class Store:
     ):
         """Open or make the file.
 
-        items: [V] raw ids as text; start: gives the shapes; cached: states held in memory;
-        kept_events: of each user, the newest. Raises StorageError where the file is damaged,
-        InputError where it is in use or cannot be opened.
+        index: of each item by its raw id as text, from 0; start: gives the shapes; cached: states
+        held in memory; kept_events: of each user, the newest. Raises StorageError where the file is
+        damaged, InputError where it is in use or cannot be opened.
         """
         self.path = path
-        self._items, self._start = items, start
-        self._index = {item: index for index, item in enumerate(items)}
+        self._index, self._start = index, start
+        self._items = list(index)
         self._cached = cached
         self._kept_events = kept_events
         self._cache: collections.OrderedDict[str, State] = collections.OrderedDict()

@@ -127,21 +127,20 @@ def settle(
                 continue
             delivered.add((one, event_id))
         if how.drop_repeats and one not in had:
-            number = visit.number if visit else 0
-            had[one] = {event.item for event in store.events(one, session=number)}
+            kept_of = store.events(one, session=visit.number) if visit else ()
+            had[one] = {before.item for before in kept_of}
         is_repeat = stays and item in had.get(one, ())
         if is_repeat or item not in index:
             outcomes.append("repeat" if is_repeat else "unknown_item")
             if visit and stays:
                 visits[one] = visit._replace(time=max(time, visit.time))
             continue
+        late += visit is not None and time < visit.time
         if not visit:
             visit = states.Visit(time, session, number=0, events=1)
         elif stays:
-            late += time < visit.time
             visit = visit._replace(time=max(time, visit.time), events=visit.events + 1)
         else:
-            late += time < visit.time
             visit = states.Visit(time, session, visit.number + 1, visit.events + 1)
         opens = visit.number > 0 and not stays
         if how.drop_repeats:
