@@ -96,7 +96,8 @@ def assert_as_uninterrupted(result, whole):
     assert losses == expected
 
 
-@pytest.mark.parametrize("largest", [1_000, 20_000, 60_000])
+# The writer splits 100 kB of weights as its threads come: one file has 30 kB at least.
+@pytest.mark.parametrize("largest", [1_000, 20_000, 30_000])
 def test_a_disk_that_fills_up_in_training_costs_an_epoch(largest, command, whole, tmp_path):
     """Whichever file of the second checkpoint it is that does not fit, and without a word more.
 
