@@ -31,6 +31,7 @@ from hrnn_jax import errors
 FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running")
 SAMPLERS = ("random", "tpe")
 PRUNERS = ("median", "none")
+FACTS = ("best_epoch", "seconds", "events_per_second")  # of a trial, in trials.csv
 FIRST_PRUNED = 2  # the epoch; after one, a low learning rate only looks bad
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # tune has a line for each trial itself
@@ -192,7 +193,7 @@ class Study:
                 "value": None if "diverged" in trial.user_attrs else trial.value,
                 **{name: trial.params.get(name) for name in self._searched},
                 "epochs": len(trial.intermediate_values),
-                **{name: trial.user_attrs.get(name) for name in ("seconds", "events_per_second")},
+                **{name: trial.user_attrs.get(name) for name in FACTS},
             }
             for trial in self._trials()
         ]

@@ -4,7 +4,8 @@ python -m experiments.tune --flagfile=video.flags --trials=50
 
 Each trial draws values for the flags below, whatever they are given (but see --fix), and trains on
 all sessions of a user but the last two; the last but one is what it is measured on. The last ones,
-the test sessions, are never read. All other flags mean what they mean to experiments.run.
+the test sessions, are never read. All other flags mean what they mean to experiments.run, but that a trial
+is worth what its best epoch is: how many epochs that took stands in best.flags too.
 
 Start the command several times to search in several processes; the same command goes on with a
 study after ctrl-C or a crash. The best trial so far is in <study_dir>/best.flags, for
@@ -73,6 +74,13 @@ flags.DEFINE_integer(
     "Complete trials before any is pruned, and before tpe draws by their values.",
     lower_bound=1,
 )
+flags.DEFINE_integer(
+    "patience",
+    None,
+    "End a trial after this many epochs in a row that were no better than its best; by default it "
+    "trains all --epochs.",
+    lower_bound=1,
+)
 # Flags of a run that do not matter to what a trial measures.
 IMMATERIAL = ("cutoffs", "seeds_at_once")
 
@@ -118,10 +126,12 @@ def main() -> None:
             "model": FLAGS.model,
             "objective": FLAGS.objective,
             "searched": {name: space.describe(values) for name, values in searched.items()},
+            "patience": FLAGS.patience,
+            # What is not given is left out, so that a study goes on when a version adds a flag.
             "settings": {
                 flag.name: flag.value
                 for flag in _flags("models")
-                if flag.name not in (*searched, *IMMATERIAL, "model")
+                if flag.value != flag.default and flag.name not in (*searched, *IMMATERIAL, "model")
             },
         },
         searched=searched,
@@ -204,7 +214,7 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
 
 
 def _train(trial: Trial, task: Task) -> float:
-    """Train all seeds, measured after every epoch; return their mean after the last.
+    """Train all seeds, measured after every epoch; return their mean after the best.
 
     Raises TrialPruned where the pruner finds that the others did better.
     """
@@ -217,7 +227,7 @@ def _train(trial: Trial, task: Task) -> float:
     states = [
         fit.stack([training.init(seed, model_config, config) for seed in group]) for group in groups
     ]
-    log, events, seconds, value = task.log.train, 0, 0.0, 0.0
+    log, events, seconds, best, best_epoch = task.log.train, 0, 0.0, -1.0, 0
     for epoch in range(FLAGS.epochs):
         values = []
         for i, group in enumerate(groups):
@@ -238,9 +248,14 @@ def _train(trial: Trial, task: Task) -> float:
         value = float(np.mean(values))
         trial.set_user_attr("events_per_second", events / seconds)
         trial.report(value, epoch + 1)
+        if value > best:
+            best, best_epoch = value, epoch + 1
+            trial.set_user_attr("best_epoch", best_epoch)
+        if epoch + 1 - best_epoch == FLAGS.patience:
+            break
         if epoch + 1 < FLAGS.epochs and trial.should_prune():
             raise TrialPruned(f"{FLAGS.objective} {value:.4f} after epoch {epoch + 1}")
-    return value
+    return best
 
 
 def _rank(
@@ -296,8 +311,10 @@ def _best_flags(best: FrozenTrial, searched: space.Space) -> str:
         lines += [
             flag.serialize()
             for flag in _flags(module)
-            if not flag.using_default_value and flag.name not in (*drawn, "split", "model")
+            if not flag.using_default_value and flag.name not in (*drawn, "split", "model", "epochs")
         ]
+    if epochs := best.user_attrs.get("best_epoch"):
+        lines.append(f"--epochs={epochs}")
     lines += [f"--model={FLAGS.model}", *(f"--{name}={value}" for name, value in drawn.items())]
     return "\n".join(line for line in lines if line) + "\n"
 

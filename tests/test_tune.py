@@ -264,7 +264,17 @@ def test_the_median_prunes_what_is_behind_from_the_second_epoch_on(command, monk
     states = ["complete", "pruned", "complete", "complete", "pruned"]
     assert trials()["state"].to_list() == states
     assert trials()["epochs"].to_list() == [4, 2, 4, 4, 2]
-    assert trials()["value"].to_list() == [0.5, 0.1, 0.6, 0.1, 0.4]
+    assert trials()["value"].to_list() == [0.5, 0.1, 0.6, 0.7, 0.4]
+    assert trials()["best_epoch"].to_list() == [1, 1, 2, 1, 1]
+    assert "--epochs=1" in pathlib.Path("study", "best.flags").read_text().splitlines()
+
+
+def test_a_trial_ends_when_patience_does(command, monkeypatch):
+    script(monkeypatch, [[0.5, 0.4, 0.6, 0.5, 0.6, 0.7]])
+    code, _, err = command("--trials=1", "--epochs=6", "--patience=2", ONE)
+    assert code == 0, err
+    assert trials()["epochs"].to_list() == [5]  # an equal one is no better
+    assert trials()["best_epoch"].to_list() == [3]
     assert "best is trial 2, recall@5 0.6000" in out
     assert "trial 1  pruned, recall@5 0.1000 after epoch 2" in out
     assert "(trial 2)" in pathlib.Path("study/best.flags").read_text().splitlines()[0]
