@@ -231,7 +231,7 @@ def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
     mask = jax.ShapeDtypeStruct(lane.shape, bool)
     opens = jax.ShapeDtypeStruct((n_steps, opening), np.int32)
     steps = lanes.Steps(lane, lane, mask, mask, mask, opens)
-    place = jax.ShapeDtypeStruct((3,), np.uint32)
+    place = jax.ShapeDtypeStruct((4,), np.uint32)
     carry = model.start((config.batch_size,), model_config)
     train = training.compiled(model_config, config, stacked=False)
     return train.lower(_state(network), carry, steps, place).compile()

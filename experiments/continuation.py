@@ -22,7 +22,10 @@ flags.DEFINE_string(
 )
 OWN = ("continue_from", "events", "output_dir", "resume")  # flags that are not taken over
 # They shape the weights, or the states of live users.
-SAME = ("model", "hidden_units", "layers", "user_input", "init_gate", "past", "optimizer")
+SAME = (
+    *("model", "hidden_units", "layers", "embedding", "user_input", "init_gate", "past"),
+    "optimizer",
+)
 
 
 @dataclasses.dataclass(frozen=True)

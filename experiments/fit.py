@@ -76,6 +76,7 @@ def epoch(
             epoch=epoch,
             model_config=model_config,
             config=config,
+            sampler=training.sampler(log, config),
             on_chunk=lambda n, loss: advance(n, loss=f"{loss:.4f}"),
         )
     return Epoch(state, losses, events, time.perf_counter() - started)

@@ -41,7 +41,15 @@ flags.DEFINE_enum(
     model.USER_INPUTS,
     "What of GRU_ses sees the user in HRNN All: full is Eq. 5, gates is the authors' code.",
 )
+flags.DEFINE_enum(
+    "embedding",
+    "none",
+    model.EMBEDDINGS,
+    "What is fed of an item: its one-hot vector (none), an embedding of its own (separate), or its "
+    "output row (tied).",
+)
 for _name, _of in (
+    ("embedding", "an item's embedding"),
     ("user", "GRU_usr's output"),
     ("session", "GRU_ses' output"),
     ("init", "the session's initialisation (Eq. 4)"),
@@ -59,15 +67,67 @@ flags.DEFINE_bool(
 flags.DEFINE_integer(
     "past",
     0,
-    "How many different items of a user's past get a learned bonus, last ones first; needs "
-    "--loss=full_softmax.",
+    "How many different items of a user's past get a learned bonus, last ones first.",
     lower_bound=0,
 )
 flags.DEFINE_enum("loss", "top1", losses.NAMES, "Training loss; all but the last are sampled.")
 flags.DEFINE_enum(
+    "activation",
+    None,
+    sorted(losses.ACTIVATIONS),
+    "Of the output, before the loss; by default tanh for top1, bpr and top1_max, elu for bpr_max, "
+    "linear for the others.",
+)
+flags.DEFINE_float(
+    "regularisation", 0.0, "Weight of bpr_max' penalty on its negatives' scores.", lower_bound=0.0
+)
+flags.DEFINE_integer(
+    "extra_negatives",
+    0,
+    "Items drawn for each update as negatives of all lanes, beside their targets; sampled losses.",
+    lower_bound=0,
+)
+flags.DEFINE_float(
+    "negative_alpha",
+    0.75,
+    "Extra negatives are drawn by their training events to this power: 0 draws all alike.",
+    lower_bound=0.0,
+)
+flags.DEFINE_bool(
+    "mask_false_negatives",
+    False,
+    "Whether what is a lane's own target is none of its negatives; sampled losses.",
+)
+flags.DEFINE_bool(
+    "log_q",
+    False,
+    "Whether --loss=cross_entropy corrects for how often each item is expected as a candidate, so "
+    "that it estimates the softmax over the catalogue.",
+)
+flags.DEFINE_enum(
     "optimizer", "adagrad", sorted(optimizer.OPTIMIZERS), "Elementwise optax optimizer."
 )
 flags.DEFINE_float("learning_rate", 0.1, "Step size of the optimizer.", lower_bound=0.0)
+flags.DEFINE_enum(
+    "schedule", "constant", training.SCHEDULES, "How the learning rate falls to 0, if it does."
+)
+flags.DEFINE_integer(
+    "schedule_epochs",
+    None,
+    "Epochs until it has fallen to 0; --epochs if none are given.",
+    lower_bound=1,
+)
+flags.DEFINE_float(
+    "warmup", 0.0, "Epochs in which the learning rate first rises from 0.", lower_bound=0.0
+)
+flags.DEFINE_float("clip", 0.0, "Largest norm of an update's gradient, 0 for any.", lower_bound=0.0)
+flags.DEFINE_float(
+    "weight_decay",
+    0.0,
+    "How much of a weight an update takes away, in parts of the learning rate; an item's rows lose "
+    "it when they are updated, biases never.",
+    lower_bound=0.0,
+)
 flags.DEFINE_float("momentum", 0.0, "Classical momentum.", lower_bound=0.0, upper_bound=0.999)
 flags.DEFINE_integer("batch_size", 50, "Users, or sessions of RNN, side by side.", lower_bound=1)
 flags.DEFINE_integer(
@@ -141,6 +201,8 @@ def model_config(n_items: int) -> model.Config:
         variant=FLAGS.model,
         hidden_units=FLAGS.hidden_units,
         layers=FLAGS.layers,
+        embedding=FLAGS.embedding,
+        dropout_embedding=FLAGS.dropout_embedding,
         dropout_session=FLAGS.dropout_session,
         past=FLAGS.past,
         **personal,
@@ -149,25 +211,49 @@ def model_config(n_items: int) -> model.Config:
 
 def training_config() -> training.Config:
     """Return how the flags say to train. Raises InputError where they contradict each other."""
+    decays = FLAGS.schedule != "constant"
     config = training.Config(
         loss=FLAGS.loss,
+        activation=FLAGS.activation,
+        regularisation=FLAGS.regularisation,
+        extra_negatives=FLAGS.extra_negatives,
+        negative_alpha=FLAGS.negative_alpha if FLAGS.extra_negatives else 0.75,
+        mask_false_negatives=FLAGS.mask_false_negatives,
+        log_q=FLAGS.log_q,
         optimizer=FLAGS.optimizer,
         learning_rate=FLAGS.learning_rate,
+        schedule=FLAGS.schedule,
+        schedule_epochs=(FLAGS.schedule_epochs or FLAGS.epochs) if decays else 0,
+        warmup=FLAGS.warmup,
+        clip=FLAGS.clip,
+        weight_decay=FLAGS.weight_decay,
         momentum=FLAGS.momentum,
         batch_size=FLAGS.batch_size,
         bptt_steps=FLAGS.bptt_steps,
         feed_last_item=FLAGS.feed_last_item,
         mean_over=FLAGS.mean_over,
     )
-    if config.batch_size == 1 and config.loss in losses.SAMPLED:
+    if config.batch_size == 1 and config.loss in losses.SAMPLED and not config.extra_negatives:
         raise errors.InputError(
             f"--batch_size=1 leaves --loss={config.loss} without negatives: take 2 or more, "
-            "or --loss=full_softmax"
+            "--extra_negatives, or --loss=full_softmax"
         )
-    if FLAGS.past and config.loss != "full_softmax":
+    # What a flag would do for another loss only, said rather than ignored.
+    for flag, given, losses_ in (
+        ("activation", config.activation is not None, losses.SAMPLED),
+        ("regularisation", config.regularisation > 0, ("bpr_max",)),
+        ("extra_negatives", config.extra_negatives > 0, losses.SAMPLED),
+        ("mask_false_negatives", config.mask_false_negatives, losses.SAMPLED),
+        ("log_q", config.log_q, ("cross_entropy",)),
+    ):
+        if given and config.loss not in losses_:
+            raise errors.InputError(
+                f"--{flag} means nothing to --loss={config.loss}: drop it, or take "
+                f"--loss={' or '.join(losses_)}"
+            )
+    if FLAGS.dropout_embedding and FLAGS.embedding == "none":
         raise errors.InputError(
-            f"--past={FLAGS.past} needs --loss=full_softmax, not {config.loss}: the bonus is "
-            "learnt against all items"
+            "--dropout_embedding needs embeddings: take --embedding=separate or tied"
         )
     training.transform(config)
     return config

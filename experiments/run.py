@@ -41,7 +41,11 @@ flags.DEFINE_bool(
 )
 
 # Settings that earlier versions did not have. Their runs have the defaults, and can be resumed.
-LATER = ("init_gate", "past", "mean_over")
+LATER = (
+    *("init_gate", "past", "mean_over", "embedding", "dropout_embedding", "activation"),
+    *("regularisation", "extra_negatives", "negative_alpha", "mask_false_negatives", "log_q"),
+    *("schedule", "schedule_epochs", "warmup", "clip", "weight_decay"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

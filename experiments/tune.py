@@ -4,8 +4,8 @@ python -m experiments.tune --flagfile=video.flags --trials=50
 
 Each trial draws values for the flags below, whatever they are given (but see --fix), and trains on
 all sessions of a user but the last two; the last but one is what it is measured on. The last ones,
-the test sessions, are never read. All other flags mean what they mean to experiments.run, but that a trial
-is worth what its best epoch is: how many epochs that took stands in best.flags too.
+the test sessions, are never read. All other flags mean what they mean to experiments.run, but a
+trial is worth what its best epoch is: how many epochs that took stands in best.flags too.
 
 Start the command several times to search in several processes; the same command goes on with a
 study after ctrl-C or a crash. The best trial so far is in <study_dir>/best.flags, for
@@ -264,7 +264,11 @@ def _rank(
     """Rank the validation cases."""
     # Nothing is dropped in evaluation: without these, all trials share what is compiled.
     undropped = dataclasses.replace(
-        model_config, dropout_user=0.0, dropout_session=0.0, dropout_init=0.0
+        model_config,
+        dropout_embedding=0.0,
+        dropout_user=0.0,
+        dropout_session=0.0,
+        dropout_init=0.0,
     )
     with progress.bar(f"{title} validation", len(task.log.cases), "cases") as advance:
         return evaluation.rank(
@@ -311,10 +315,13 @@ def _best_flags(best: FrozenTrial, searched: space.Space) -> str:
         lines += [
             flag.serialize()
             for flag in _flags(module)
-            if not flag.using_default_value and flag.name not in (*drawn, "split", "model", "epochs")
+            if not flag.using_default_value
+            and flag.name not in (*drawn, "split", "model", "epochs", "schedule_epochs")
         ]
     if epochs := best.user_attrs.get("best_epoch"):
         lines.append(f"--epochs={epochs}")
+        if FLAGS.schedule != "constant":  # which went by the epochs of the trial
+            lines.append(f"--schedule_epochs={models.training_config().schedule_epochs}")
     lines += [f"--model={FLAGS.model}", *(f"--{name}={value}" for name, value in drawn.items())]
     return "\n".join(line for line in lines if line) + "\n"
 

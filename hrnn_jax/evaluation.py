@@ -104,7 +104,7 @@ def _bootstrap(
     """Return the representations [T, B, H] and what of the past is recalled, [T, B, R] each."""
 
     def body(carry: model.Carry, steps: lanes.Steps) -> tuple[model.Carry, tuple]:
-        x = model.rows(params.items.item_in, steps.input)  # of a step: the chunk's are large
+        x = model.inputs(params.items, steps.input)  # of a step: the chunk's are large
         carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
         return carry, (hidden, model.recall(params.network, carry, hidden))
 

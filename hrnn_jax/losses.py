@@ -1,8 +1,14 @@
-"""Ranking losses over the items of a mini-batch (Section 3.1); padding equals absence.
+"""Ranking losses over a mini-batch's candidates (Section 3.1) and their successors.
 
-Scores [N, N] are those of lane i's representation (row) for lane j's target (column): the
-diagonal holds each lane's own target, the rest are its negative samples. `where` [N] marks the
-lanes that have a target. A loss returns one value a lane, [N], 0 where there is none.
+Scores [N, C] are those of lane i's representation (row) for C candidates. The first N are the
+lanes' targets: the diagonal holds each lane's own, and another lane's serves as a negative sample.
+Further ones are extra negatives. `among` [N, C] says which candidates count for a lane; where its
+own does not, there is no target: padding equals absence. A loss takes r, the scores after the
+output's activation, and returns one value a lane, [N], 0 where there is no target.
+
+The max-losses are those of Hidasi and Karatzoglou, "Recurrent Neural Networks with Top-k Gains for
+Session-based Recommendations" (CIKM 2018): negatives count by their softmax, so that those learn
+that rank high.
 """
 
 from __future__ import annotations
@@ -12,48 +18,99 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+_TINY = 1e-24  # inside the logarithm of bpr_max
+
+# Of the output, before the loss; ranks are those of the scores before it, which it keeps in order.
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "linear": lambda scores: scores,
+    "relu": jax.nn.relu,
+    "elu": lambda scores: jax.nn.elu(scores, alpha=0.5),  # as published with bpr_max
+}
 
 
-def top1(scores: jax.Array, where: jax.Array) -> jax.Array:
-    """TOP1 on r = tanh(scores): mean_j [s(r_j - r_i) + s(r_j^2)] - s(r_i^2) / N, s = sigmoid."""
-    r = jnp.tanh(_present(scores, where))
+def of_batch(where: jax.Array) -> jax.Array:
+    """Return `among` of a mini-batch alone: the lanes that have a target [N] see each other's."""
+    return where[:, None] & where[None, :]
+
+
+def top1(r: jax.Array, among: jax.Array) -> jax.Array:
+    """TOP1: mean_j [s(r_j - r_i) + s(r_j^2)] - s(r_i^2) / N, s = sigmoid."""
+    r = _present(r, among)
     own = jnp.diagonal(r)
     terms = jax.nn.sigmoid(r - own[:, None]) + jax.nn.sigmoid(r**2)
-    terms -= jnp.diag(jax.nn.sigmoid(own**2))
-    return _mean_over_targets(terms, where)
+    return _mean(_less_own(terms, jax.nn.sigmoid(own**2)), among)
 
 
-def bpr(scores: jax.Array, where: jax.Array) -> jax.Array:
-    """BPR on r = tanh(scores): mean_j -log s(r_i - r_j)."""
-    r = jnp.tanh(_present(scores, where))
-    return _mean_over_targets(-jax.nn.log_sigmoid(jnp.diagonal(r)[:, None] - r), where)
+def bpr(r: jax.Array, among: jax.Array) -> jax.Array:
+    """BPR: mean_j -log s(r_i - r_j)."""
+    r = _present(r, among)
+    return _mean(-jax.nn.log_sigmoid(jnp.diagonal(r)[:, None] - r), among)
 
 
-def cross_entropy(scores: jax.Array, where: jax.Array) -> jax.Array:
-    """Cross-entropy of the softmax over the batch's targets: log sum_j exp(r_j) - r_i."""
-    scores = _present(scores, where)
-    someone = where | ~where.any()  # the logarithm of an empty sum has no gradient
-    total = jax.nn.logsumexp(scores, axis=1, where=someone[None, :])
-    return jnp.where(where, total - jnp.diagonal(scores), 0.0)
+def top1_max(r: jax.Array, among: jax.Array) -> jax.Array:
+    """TOP1-max: sum_j w_j [s(r_j - r_i) + s(r_j^2)], w the softmax of the negatives' r."""
+    r, weight = _weighed(r, among)
+    own = jnp.diagonal(r)[:, None]
+    return (weight * (jax.nn.sigmoid(r - own) + jax.nn.sigmoid(r**2))).sum(axis=1)
+
+
+def bpr_max(r: jax.Array, among: jax.Array, *, regularisation: float = 0.0) -> jax.Array:
+    """BPR-max: -log sum_j w_j s(r_i - r_j) + regularisation sum_j w_j r_j^2, w as in TOP1-max."""
+    r, weight = _weighed(r, among)
+    own = jnp.diagonal(r)[:, None]
+    won = (weight * jax.nn.sigmoid(own - r)).sum(axis=1)
+    any_ = weight.any(axis=1)
+    penalty = regularisation * (weight * r**2).sum(axis=1)
+    return jnp.where(any_, penalty - jnp.log(jnp.where(any_, won, 1.0) + _TINY), 0.0)
+
+
+def cross_entropy(r: jax.Array, among: jax.Array) -> jax.Array:
+    """Cross-entropy of the softmax over the candidates: log sum_j exp(r_j) - r_i."""
+    r, where = _present(r, among), jnp.diagonal(among)
+    someone = among | ~where[:, None]  # the logarithm of an empty sum has no gradient
+    total = jax.nn.logsumexp(r, axis=1, where=someone)
+    return jnp.where(where, total - jnp.diagonal(r), 0.0)
 
 
 def full_softmax(scores: jax.Array, target: jax.Array, where: jax.Array) -> jax.Array:
-    """Cross-entropy of the softmax over the catalogue: scores [N, V], target [N]."""
+    """Cross-entropy of the softmax over the catalogue: scores [N, V], target and where [N]."""
     scores = jnp.where(where[:, None], scores, 0.0)
     own = jnp.take_along_axis(scores, jnp.where(where, target, 0)[:, None], axis=1)[:, 0]
     return jnp.where(where, jax.nn.logsumexp(scores, axis=1) - own, 0.0)
 
 
-def _present(scores: jax.Array, where: jax.Array) -> jax.Array:
-    """Clear the scores of lanes without a target: not even a NaN there may reach a gradient."""
-    return jnp.where(where[:, None] & where[None, :], scores, 0.0)
+def _present(r: jax.Array, among: jax.Array) -> jax.Array:
+    """Clear the scores that do not count: not even a NaN there may reach a gradient."""
+    return jnp.where(among, r, 0.0)
 
 
-def _mean_over_targets(terms: jax.Array, where: jax.Array) -> jax.Array:
-    total = jnp.where(where[None, :], terms, 0.0).sum(axis=1)
-    return jnp.where(where, total / jnp.maximum(where.sum(), 1), 0.0)
+def _less_own(terms: jax.Array, own: jax.Array) -> jax.Array:
+    """Subtract a value from each lane's term for its own target."""
+    return terms - jnp.pad(jnp.diag(own), ((0, 0), (0, terms.shape[1] - len(own))))
 
 
-SAMPLED: dict[str, Loss] = {"top1": top1, "bpr": bpr, "cross_entropy": cross_entropy}
+def _weighed(r: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the scores and each negative's weight, zeros where a lane has none."""
+    r, where = _present(r, among), jnp.diagonal(among)
+    negative = among & where[:, None] & ~jnp.eye(*among.shape, dtype=bool)
+    any_ = negative.any(axis=1, keepdims=True)
+    weight = jax.nn.softmax(r, axis=1, where=negative | ~any_)
+    return r, jnp.where(negative, weight, 0.0)
+
+
+def _mean(terms: jax.Array, among: jax.Array) -> jax.Array:
+    total = jnp.where(among, terms, 0.0).sum(axis=1)
+    n_candidates = jnp.maximum(among.sum(axis=1), 1)
+    return jnp.where(jnp.diagonal(among), total / n_candidates, 0.0)
+
+
+# Each with the output's activation that it was published with.
+SAMPLED: dict[str, tuple[Callable[..., jax.Array], str]] = {
+    "top1": (top1, "tanh"),
+    "bpr": (bpr, "tanh"),
+    "top1_max": (top1_max, "tanh"),
+    "bpr_max": (bpr_max, "elu"),
+    "cross_entropy": (cross_entropy, "linear"),
+}
 NAMES = (*SAMPLED, "full_softmax")

@@ -18,6 +18,7 @@ from hrnn_jax import past as past_lib
 
 VARIANTS = ("rnn", "rnn_concat", "hrnn_init", "hrnn_all")
 USER_INPUTS = ("full", "gates")
+EMBEDDINGS = ("none", "separate", "tied")
 _CLOSED = -3.0  # its sigmoid is 0.05
 _DRAWN_AT_ONCE = 1 << 20  # weights; what drawing takes besides is some times as much
 
@@ -31,7 +32,9 @@ class Config:
     hidden_units: int = 100  # H, of each session layer and of the user GRU
     layers: int = 1  # session GRU layers
     user_input: str = "full"  # HRNN All: "full" is Eq. 5, "gates" spares the candidate
-    dropout_user: float = 0.0  # probability to drop a unit of GRU_usr's output
+    embedding: str = "none"  # none: one-hot; separate: a row of H an item; tied: its output row
+    dropout_embedding: float = 0.0  # probability to drop a number of an embedding
+    dropout_user: float = 0.0  # ... a unit of GRU_usr's output
     dropout_session: float = 0.0  # ... of GRU_ses' outputs
     dropout_init: float = 0.0  # ... of the initialisation, Eq. 4
     init_gate: bool = False  # Eq. 4 times a gate that starts nearly closed; not in the paper
@@ -43,14 +46,19 @@ class Config:
 
     @property
     def drops(self) -> bool:
-        return max(self.dropout_user, self.dropout_session, self.dropout_init) > 0
+        probabilities = self.dropout_user, self.dropout_session, self.dropout_init
+        return max(*probabilities, self.dropout_embedding) > 0
 
 
 @struct.dataclass
 class Items:
-    """The tables with one row an item; an input row is that item's column of GRU_ses' matrix."""
+    """The tables with one row an item.
 
-    item_in: lanes.Array  # [V, 3H], candidate | reset | update
+    What is fed of an item is its column of GRU_ses' matrix, so that its one-hot vector never is, or
+    its embedding.
+    """
+
+    item_in: lanes.Array | None  # [V, 3H], candidate | reset | update; [V, H] separate; None tied
     item_out: lanes.Array  # [V, H]
     item_bias: lanes.Array  # [V]
 
@@ -72,6 +80,7 @@ class Network:
     """The weights whose size does not depend on the catalogue."""
 
     session: tuple[gru.Recurrence, ...]  # GRU_ses, a Recurrence per layer
+    embedding_w: jax.Array | None  # [H, 3H], of the first layer where items have embeddings
     session_w_in: tuple[jax.Array, ...]  # [H, 3H] per layer above the first
     user: UserNetwork | None
     past: past_lib.Weights | None
@@ -121,18 +130,23 @@ def init(key: jax.Array, config: Config) -> Params:
             init_gate=jnp.full(units, _CLOSED) if config.init_gate else None,
             to_session_w=draw(units, units, columns) if config.variant == "hrnn_all" else None,
         )
+    session = tuple(recurrence() for _ in range(config.layers))
+    session_w_in = tuple(draw(units, units, gates=3) for _ in range(config.layers - 1))
+    item_in = embedding_w = None
+    if config.embedding != "tied":
+        item_in = draw(config.n_items, units, gates=3 if config.embedding == "none" else 1)
+    item_out = draw(config.n_items, units)
+    if config.embedding != "none":
+        embedding_w = draw(units, units, gates=3)
     return Params(
         network=Network(
-            session=tuple(recurrence() for _ in range(config.layers)),
-            session_w_in=tuple(draw(units, units, gates=3) for _ in range(config.layers - 1)),
+            session=session,
+            embedding_w=embedding_w,
+            session_w_in=session_w_in,
             user=user,
             past=past_lib.init(units) if config.past else None,
         ),
-        items=Items(
-            item_in=draw(config.n_items, units, gates=3),
-            item_out=draw(config.n_items, units),
-            item_bias=jnp.zeros(config.n_items),
-        ),
+        items=Items(item_in=item_in, item_out=item_out, item_bias=jnp.zeros(config.n_items)),
     )
 
 
@@ -194,11 +208,13 @@ def step(
     Whatever ended with the event before is settled here, at the start of the next step: then one
     step's gradient reaches GRU_usr and Eq. 4.
 
-    x: [B, 3H] rows of item_in at steps.input; steps: one time of them, [B] and [W]; key: for
+    x: [B, 3H] or [B, H], `inputs` at steps.input; steps: one time of them, [B] and [W]; key: for
     dropout, None for none; constant: whether `carry` is one, so that no gradient of it is wanted.
     Returns the state and the representation to score, [B, H].
     """
     bits_user, bits_init, *bits_session = _bits(key, x, steps, config)
+    if network.embedding_w is not None:
+        x = dropout(bits_session.pop(), x, config.dropout_embedding) @ network.embedding_w
     session = [_where(steps.user_start, 0.0, h) for h in carry.session]
     user = _where(steps.user_start, 0.0, carry.user)
     moving = None
@@ -248,9 +264,9 @@ def unroll(
 ) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None]:
     """Scan `step` and `recall` over time.
 
-    x: [T, B, 3H]; steps: [T, ...]; keys: [T]. Returns the state, the representations [T, B, H] and
-    the past [T, B, R]. For a training window; bootstrapping scans with a gather of its own. Over
-    one step alone, no gradient with respect to `carry` is to be taken.
+    x: [T, B, 3H] or [T, B, H]; steps: [T, ...]; keys: [T]. Returns the state, the representations
+    [T, B, H] and the past [T, B, R]. For a training window; bootstrapping has a gather of its own.
+    Over one step alone, no gradient with respect to `carry` is to be taken.
     """
     constant = len(x) == 1
 
@@ -279,14 +295,21 @@ def _bits(
 ) -> Sequence[jax.Array | None]:
     """Draw what dropout needs in a step: for GRU_usr [W, H], Eq. 4 [W, H], each layer [B, H].
 
-    In one go, and GRU_usr and Eq. 4 share words of 32 bits: drawing is most of dropout's cost.
+    And then for the embedding [B, H], if there is one. In one go, and GRU_usr and Eq. 4 share words
+    of 32 bits: drawing is most of dropout's cost.
     """
+    n_session = config.layers + (config.embedding != "none")
     if key is None:
-        return [None] * (2 + config.layers)
-    lengths = (len(steps.opening), *[len(x)] * config.layers)
+        return [None] * (2 + n_session)
+    lengths = (len(steps.opening), *[len(x)] * n_session)
     bits = jax.random.bits(key, (sum(lengths), config.hidden_units))
     shared, *sessions = jnp.split(bits, np.cumsum(lengths)[:-1])
     return [shared << 16, shared & np.uint32(0xFFFF0000), *sessions]
+
+
+def inputs(items: Items, item: jax.Array) -> jax.Array:
+    """Gather what `step` is fed of items, zeros for NO_ITEM."""
+    return rows(items.item_out if items.item_in is None else items.item_in, item)
 
 
 def rows(table: jax.Array, index: jax.Array) -> jax.Array:

@@ -22,8 +22,8 @@ from hrnn_jax import errors, lanes, model
 class Rows:
     """The rows of a table that a step touches, each listed once."""
 
-    index: jax.Array  # [N] int32, NO_ITEM for padding and where `first` lies elsewhere
-    first: jax.Array  # [N] int32, where the same item occurs first in the batch
+    index: jax.Array  # [N] int32, NO_ITEM for padding and where `where` lies elsewhere
+    where: jax.Array  # [N] int32, the one place that stands for the same item; N for padding
 
 
 class _Whole:
@@ -68,12 +68,16 @@ OPTIMIZERS: dict[str, Callable[[float, float], optax.GradientTransformation]] = 
 }
 
 
-def touched(index: jax.Array) -> Rows:
-    """List each item of `index` [N] once, at its first occurrence."""
+def touched(index: jax.Array, place_of: jax.Array) -> tuple[Rows, jax.Array]:
+    """List each item of `index` [N] once.
+
+    place_of: [V] int32, whatever it holds: room to note where each item occurs, handed back for
+    the next call. To compare all pairs of occurrences instead is slower from few dozens on.
+    """
     place = jnp.arange(len(index), dtype=jnp.int32)
-    same = index[:, None] == index[None, :]
-    first = jnp.where(same, place[:, None], len(index)).min(axis=0)
-    return Rows(index=jnp.where(first == place, index, lanes.NO_ITEM), first=first)
+    place_of = place_of.at[index].set(place, mode="drop")
+    where = place_of.at[index].get(mode="fill", fill_value=len(index))
+    return Rows(index=jnp.where(where == place, index, lanes.NO_ITEM), where=where), place_of
 
 
 def apply(
@@ -85,13 +89,18 @@ def apply(
     taken: Any,
     *,
     where: jax.Array,
+    clip: float = 0.0,
+    factor: jax.Array | float = 1.0,
+    decay: float = 0.0,
 ) -> tuple[model.Params, optax.OptState]:
     """Apply one update in place of optax's dense one; equal to it in the touched rows.
 
     grads: like params, but [N, ...] gradients of the gathered rows where `rows` holds `Rows`, a
     row for each occurrence: an item's are summed before its one update. rows: like params, `Rows`
     or WHOLE. taken: like grads, the gathered rows themselves. where: [] bool; false leaves
-    everything as it is (a step of padding alone).
+    everything as it is (a step of padding alone). clip: scale the gradient to this norm, of all
+    weights together, where it is larger; 0 for never. factor: scales the step. decay: subtract
+    this share of each weight but the biases, times factor, whenever it is updated.
     """
 
     def take(leaf: jax.Array, rows: Rows | _Whole) -> jax.Array:
@@ -105,15 +114,20 @@ def apply(
     def total(leaf: jax.Array, grad: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):
             return grad
-        return jax.ops.segment_sum(grad, rows.first, len(rows.first))
+        return jax.ops.segment_sum(grad, rows.where, len(rows.where))
+
+    def step(update: jax.Array, weight: jax.Array) -> jax.Array:
+        return factor * (update - decay * weight if decay and weight.ndim > 1 else update)
 
     state_rows = optax.tree.map_params(
         transform, lambda _, rows: rows, state, rows, transform_non_params=lambda _: WHOLE
     )
-    updates, new_state = transform.update(
-        jax.tree.map(total, params, grads, rows), jax.tree.map(take, state, state_rows), taken
-    )
-    new_params = optax.apply_updates(taken, updates)
+    totals = jax.tree.map(total, params, grads, rows)
+    if clip:
+        norm = optax.tree.norm(totals)
+        totals = jax.tree.map(lambda grad: grad * jnp.minimum(1, clip / norm), totals)
+    updates, new_state = transform.update(totals, jax.tree.map(take, state, state_rows), taken)
+    new_params = optax.apply_updates(taken, jax.tree.map(step, updates, taken))
     return (
         jax.tree.map(put, params, new_params, rows),
         jax.tree.map(put, state, new_state, state_rows),

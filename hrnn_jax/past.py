@@ -84,6 +84,16 @@ def step(past: Past, steps: lanes.Steps) -> Past:
     return dataclasses.replace(past, target=target)
 
 
+def unroll(past: Past, steps: lanes.Steps) -> jax.Array:
+    """Return the items of the past after each of T steps, [T, B, R]."""
+
+    def body(past: Past, steps: lanes.Steps) -> tuple[Past, jax.Array]:
+        past = step(past, steps)
+        return past, past.item
+
+    return jax.lax.scan(body, past, steps)[1]
+
+
 def add(past: Past, item: jax.Array) -> Past:
     """Add an event of an item [B] to each user's past, none where it is NO_ITEM.
 

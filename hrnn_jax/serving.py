@@ -64,7 +64,7 @@ class Network:
             [nothing] = np.asarray(past_lib.pack(past_lib.start((1,), config.past)))
         # What was seen of a user who has seen nothing.
         self.start = Seen(carry, nothing, lanes.NO_ITEM, opens=False, fed=False)
-        self._weights = params.network, params.items.item_in
+        self._weights = params.network, params.items
         self._item_of = scoring.deal(np.arange(config.n_items))  # [V] item of each column
         self._column_of = jnp.asarray(np.argsort(self._item_of), jnp.int32)  # [V]
         self._ranked = params.items.item_out[self._item_of], params.items.item_bias[self._item_of]
@@ -151,10 +151,10 @@ def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
 
 
 def _step(
-    weights: tuple[model.Network, jax.Array], users: tuple, *, config: model.Config
+    weights: tuple[model.Network, model.Items], users: tuple, *, config: model.Config
 ) -> tuple[model.Carry, jax.Array]:
     """Feed each user the item: the state and what is scored after it."""
-    network, item_in = weights
+    network, items = weights
     carry, _, item, opening = users
     no, width = jnp.zeros(len(item), bool), len(item)
     steps = lanes.Steps(
@@ -170,14 +170,14 @@ def _step(
         user=carry[:, -1],
         past=None,  # is kept apart, for it knows of the last item
     )
-    after, hidden = model.step(network, before, model.rows(item_in, item), steps, config=config)
+    after, hidden = model.step(network, before, model.inputs(items, item), steps, config=config)
     # Who has seen nothing starts from zeros, and no bias is fed in place of an item.
     seen = (item != lanes.NO_ITEM)[:, None]
     return after, jnp.where(seen, hidden, before.session[-1])
 
 
 def _represent(
-    weights: tuple[model.Network, jax.Array], users: tuple, *, config: model.Config
+    weights: tuple[model.Network, model.Items], users: tuple, *, config: model.Config
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
     """Return what is scored after the item, [n, H], and what is recalled, see `model.recall`."""
     after, hidden = _step(weights, users, config=config)
@@ -191,7 +191,7 @@ def _represent(
 
 @functools.partial(jax.jit, static_argnames="config")
 def _advance(
-    weights: tuple[model.Network, jax.Array], users: tuple, *, config: model.Config
+    weights: tuple[model.Network, model.Items], users: tuple, *, config: model.Config
 ) -> jax.Array:
     after, _ = _step(weights, users, config=config)
     return jnp.stack([*after.session, after.user], axis=1)
@@ -199,7 +199,7 @@ def _advance(
 
 @functools.partial(jax.jit, static_argnames=("config", "n_first"))
 def _best(
-    weights: tuple[model.Network, jax.Array],
+    weights: tuple[model.Network, model.Items],
     ranked: tuple[jax.Array, jax.Array],
     column_of: jax.Array,
     users: tuple,
@@ -215,7 +215,7 @@ def _best(
 
 @functools.partial(jax.jit, static_argnames="config")
 def _score(
-    weights: tuple[model.Network, jax.Array],
+    weights: tuple[model.Network, model.Items],
     ranked: tuple[jax.Array, jax.Array],
     column_of: jax.Array,
     user: tuple,

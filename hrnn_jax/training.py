@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,9 @@ import numpy as np
 import optax
 from flax import struct
 
-from hrnn_jax import errors, lanes, losses, model, optimizer
+from hrnn_jax import errors, lanes, model, negatives, objective, optimizer
 from hrnn_jax import log as log_lib
+from hrnn_jax import past as past_lib
 
 # The first saves copying each dense weight and its optimizer state in every step, the second uses
 # all of AVX-512 where there is one.
@@ -31,6 +32,8 @@ SLAB_CHUNKS = 8
 # Over the valid lanes, the few that are left in an epoch's last steps weigh more each: the last
 # users to end their events can undo what the others taught. Over the batch, all weigh the same.
 MEANS = ("valid", "batch")
+SCHEDULES = ("constant", "linear", "cosine")
+_NEGATIVES = 2**32 - 1  # folded into a chunk's key for its extra negatives; updates have others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +41,20 @@ class Config:
     """How a model is trained; the defaults are Table 2's HRNN Init (small)."""
 
     loss: str = "top1"  # one of losses.NAMES
+    activation: str | None = None  # one of losses.ACTIVATIONS; the loss' own by default
+    regularisation: float = 0.0  # of bpr_max
+    extra_negatives: int = 0  # E, items drawn for each update
+    negative_alpha: float = 0.75  # by support to this power
+    mask_false_negatives: bool = False  # whether a lane's own target is none of its negatives
+    log_q: bool = False  # cross_entropy: correct for how often items are expected as candidates
     optimizer: str = "adagrad"  # one of optimizer.OPTIMIZERS
     learning_rate: float = 0.1
+    schedule: str = "constant"  # how the learning rate falls to 0, one of SCHEDULES
+    schedule_epochs: int = 0  # after so many epochs
+    warmup: float = 0.0  # epochs in which it first rises from 0
     momentum: float = 0.0
+    clip: float = 0.0  # largest norm of an update's gradient, 0 for any
+    weight_decay: float = 0.0  # of an update, in parts of the learning rate
     batch_size: int = 50  # B
     bptt_steps: int = 1  # K, steps that one update unrolls and sends its gradient through
     feed_last_item: bool = False  # also feed a session's last item, so that Eq. 3 sees it
@@ -89,59 +103,92 @@ def schedule(
     )
 
 
+def sampler(log: log_lib.EventLog, config: Config) -> negatives.Sampler | None:
+    """Return what extra negatives of the training events are drawn by, None for what needs none."""
+    if not config.extra_negatives and not config.log_q:
+        return None
+    return negatives.sampler(
+        log.support,
+        n_extra=config.extra_negatives,
+        alpha=config.negative_alpha,
+        batch_size=config.batch_size,
+    )
+
+
+class Drawn(NamedTuple):
+    """What chance and the clock give an update."""
+
+    keys: jax.Array | None  # [K] for dropout
+    extra: jax.Array  # [E] items
+    factor: jax.Array  # [] of the learning rate
+
+
 def update(
     state: TrainState,
     carry: model.Carry,
+    place_of: jax.Array,
     steps: lanes.Steps,
-    keys: jax.Array | None,
+    drawn: Drawn,
+    sampler: negatives.Sampler | None,
     *,
     model_config: model.Config,
     config: Config,
-) -> tuple[TrainState, model.Carry, jax.Array]:
+) -> tuple[TrainState, model.Carry, jax.Array, jax.Array]:
     """Make one update from K steps, [K, B] and [K, W]; the carry that enters is a constant.
 
-    keys: [K] for dropout, or None. Returns the loss as well: the mean over the window's valid
-    (step, lane) pairs.
+    place_of: [V], see `optimizer.touched`. Returns state, carry, `place_of` and the loss: the mean
+    over the window's valid (step, lane) pairs.
     """
     items = state.params.items
     inputs = steps.input.reshape(-1)
     targets = steps.target.reshape(-1)
-
+    tied, whole = items.item_in is None, config.loss == "full_softmax"
+    candidates = jnp.concatenate([targets, drawn.extra, inputs[: len(inputs) * tied]])
     n_valid = jnp.maximum(steps.valid.sum(), 1)
     n_mean = n_valid if config.mean_over == "valid" else steps.valid.size
+    again = {}
+    if carry.past is not None and not whole:
+        item = past_lib.unroll(carry.past, steps)
+        again = {name: model.rows(getattr(items, f"item_{name}"), item) for name in ("out", "bias")}
 
     def loss_of(taken: model.Params) -> tuple[jax.Array, tuple[model.Carry, jax.Array]]:
-        x = taken.items.item_in.reshape(*steps.input.shape, -1)
-        after, hidden, past = model.unroll(
-            taken.network, carry, x, steps, keys, config=model_config
-        )
-        if config.loss == "full_softmax":
-            scores = hidden @ taken.items.item_out.T + taken.items.item_bias[None, None]
-            if past is not None:
-                scores = jax.vmap(jax.vmap(_add))(scores, *past)
-            lane_losses = jax.vmap(losses.full_softmax)(scores, steps.target, steps.valid)
+        if tied and whole:
+            x = model.rows(taken.items.item_out, inputs)
         else:
-            item_out = taken.items.item_out.reshape(*steps.target.shape, -1)
-            item_bias = taken.items.item_bias.reshape(*steps.target.shape)
-            scores = hidden @ item_out.mT + item_bias[:, None, :]
-            lane_losses = jax.vmap(losses.SAMPLED[config.loss])(scores, steps.valid)
+            x = taken.items.item_out[-len(inputs) :] if tied else taken.items.item_in
+        after, hidden, past = model.unroll(
+            taken.network,
+            carry,
+            x.reshape(*steps.input.shape, -1),
+            steps,
+            drawn.keys,
+            config=model_config,
+        )
+        if past is not None:
+            past = objective.Recalled(*past, *again.values())
+        if whole:
+            lane_losses = objective.full_softmax(taken.items, hidden, steps, past)
+        else:
+            lane_losses = objective.sampled(
+                *(taken.items, drawn.extra, hidden, steps, past, sampler), config=config
+            )
         total = lane_losses.sum()
         return total / n_mean, (after, total / n_valid)
 
-    by_row = config.loss != "full_softmax"  # which reaches every output row anyway
     taken = model.Params(
         network=state.params.network,
         items=model.Items(
-            item_in=model.rows(items.item_in, inputs),
-            item_out=model.rows(items.item_out, targets) if by_row else items.item_out,
-            item_bias=model.rows(items.item_bias, targets) if by_row else items.item_bias,
+            item_in=None if tied else model.rows(items.item_in, inputs),
+            item_out=items.item_out if whole else model.rows(items.item_out, candidates),
+            item_bias=items.item_bias if whole else model.rows(items.item_bias, candidates),
         ),
     )
     (_, (carry, loss)), grads = jax.value_and_grad(loss_of, has_aux=True)(taken)
-    touched = jax.vmap(optimizer.touched)(jnp.stack([inputs, targets]))
-    in_rows, out_rows = (jax.tree.map(lambda a, i=i: a[i], touched) for i in range(2))
-    if not by_row:
-        out_rows = optimizer.WHOLE
+    in_rows, out_rows = None, optimizer.WHOLE
+    if not tied:
+        in_rows, place_of = optimizer.touched(inputs, place_of)
+    if not whole:  # which reaches every output row anyway
+        out_rows, place_of = optimizer.touched(candidates, place_of)
     rows = model.Params(
         network=jax.tree.map(lambda _: optimizer.WHOLE, state.params.network),
         items=model.Items(item_in=in_rows, item_out=out_rows, item_bias=out_rows),
@@ -154,13 +201,11 @@ def update(
         rows,
         taken,
         where=steps.valid.any(),
+        clip=config.clip,
+        factor=drawn.factor,
+        decay=config.learning_rate * config.weight_decay,
     )
-    return TrainState(params=params, opt_state=opt_state), carry, loss
-
-
-def _add(scores: jax.Array, item: jax.Array, bonus: jax.Array) -> jax.Array:
-    """Add to the scores [V] of some items, none twice."""
-    return scores.at[item].add(bonus, mode="drop")
+    return TrainState(params=params, opt_state=opt_state), carry, place_of, loss
 
 
 def train_chunk(
@@ -168,57 +213,99 @@ def train_chunk(
     carry: model.Carry,
     steps: lanes.Steps,
     place: jax.Array,
+    sampler: negatives.Sampler | None = None,
     *,
     model_config: model.Config,
     config: Config,
 ) -> tuple[TrainState, model.Carry, jax.Array]:
     """Scan updates over a chunk of steps [T, ...], T a multiple of K; returns losses [T / K].
 
-    place: [3] seed, epoch and chunk, whose dropout masks are drawn.
+    place: [4] seed, epoch, chunk, whose dropout masks are drawn, and the epoch's number of chunks.
     """
     n_updates = len(steps.input) // config.bptt_steps
     windows = jax.tree.map(lambda a: a.reshape(n_updates, config.bptt_steps, *a.shape[1:]), steps)
-    keys = None
-    if model_config.drops:
-        seed, epoch, chunk = place
-        key = jax.random.fold_in(jax.random.fold_in(_key(seed), 1 + epoch), chunk)
-        keys = jax.random.split(key, (n_updates, config.bptt_steps))
+    drawn = _draw(place, sampler, n_updates, model_config=model_config, config=config)
 
     def body(train: tuple, following: tuple) -> tuple[tuple, jax.Array]:
-        state, carry, inputs = train
-        state, carry, loss = update(state, carry, *inputs, model_config=model_config, config=config)
-        return (state, carry, following), loss
+        state, carry, place_of, inputs = train
+        state, carry, place_of, loss = update(
+            state, carry, place_of, *inputs, sampler, model_config=model_config, config=config
+        )
+        return (state, carry, place_of, following), loss
 
     # An update hands the next one its inputs, as part of the scan's state: otherwise XLA's CPU
     # backend slices them anew, number by number, in each loop that uses them.
-    inputs = (windows, keys)
+    inputs = (windows, drawn)
     first = jax.tree.map(lambda a: a[0], inputs)
     following = jax.tree.map(lambda a: jnp.roll(a, -1, axis=0), inputs)
-    (state, carry, _), step_losses = jax.lax.scan(body, (state, carry, first), following)
+    place_of = jnp.zeros(model_config.n_items, jnp.int32)
+    (state, carry, *_), step_losses = jax.lax.scan(body, (state, carry, place_of, first), following)
     return state, carry, step_losses
+
+
+def _draw(
+    place: jax.Array,
+    sampler: negatives.Sampler | None,
+    n_updates: int,
+    *,
+    model_config: model.Config,
+    config: Config,
+) -> Drawn:
+    """Draw for all updates of a chunk, on a leading axis."""
+    seed, epoch, chunk, n_chunks = place
+    key = jax.random.fold_in(jax.random.fold_in(_key(seed), 1 + epoch), chunk)
+    keys = None
+    if model_config.drops:
+        keys = jax.random.split(key, (n_updates, config.bptt_steps))
+    extra = jnp.zeros((n_updates, 0), jnp.int32)
+    if sampler is not None and config.extra_negatives:
+        key = jax.random.fold_in(key, _NEGATIVES)
+        extra = negatives.draw(key, sampler, n_updates=n_updates, n_extra=config.extra_negatives)
+    done = (chunk + jnp.arange(n_updates) / n_updates) / jnp.maximum(n_chunks, 1)
+    return Drawn(keys, extra, _factor(epoch + jnp.minimum(done, 1), config))
+
+
+def _factor(epochs: jax.Array, config: Config) -> jax.Array:
+    """Return the learning rate after so many epochs, in parts of its largest."""
+    left = 1 - jnp.minimum(epochs / max(1, config.schedule_epochs), 1)
+    match config.schedule:
+        case "linear":
+            factor = left
+        case "cosine":
+            factor = (1 - jnp.cos(jnp.pi * left)) / 2
+        case _:
+            factor = jnp.ones_like(epochs)
+    if config.warmup:
+        factor *= jnp.minimum(1, epochs / config.warmup)
+    return factor
 
 
 @functools.cache
 def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Callable:
     """Jit `train_chunk` on one of the chunks of a slab; `stacked` gives all a leading axis S.
 
-    Takes state, carry, the slab and the chunk's place, and returns state, carry, the place of the
-    next chunk and the losses. All but the slab is donated.
+    Takes state, carry, the slab, the chunk's place and the sampler, which all seeds share, and
+    returns state, carry, the place of the next chunk and the losses. All but slab and sampler is
+    donated.
     """
     train = functools.partial(train_chunk, model_config=model_config, config=config)
-    train = jax.vmap(train) if stacked else train
+    train = jax.vmap(train, in_axes=(0, 0, 0, 0, None)) if stacked else train
     time_axis, length = int(stacked), _chunk_length(config)
 
     def chunk(
-        state: TrainState, carry: model.Carry, slab: lanes.Steps, place: jax.Array
+        state: TrainState,
+        carry: model.Carry,
+        slab: lanes.Steps,
+        place: jax.Array,
+        sampler: negatives.Sampler | None = None,
     ) -> tuple[TrainState, model.Carry, jax.Array, jax.Array]:
         # The seeds are at the same chunk.
-        number = place.reshape(-1, 3)[0, 2].astype(jnp.int32)
+        number = place.reshape(-1, 4)[0, 2].astype(jnp.int32)
         begin = number % (slab.input.shape[time_axis] // length) * length
         steps = jax.tree.map(
             lambda array: jax.lax.dynamic_slice_in_dim(array, begin, length, time_axis), slab
         )
-        state, carry, step_losses = train(state, carry, steps, place)
+        state, carry, step_losses = train(state, carry, steps, place, sampler)
         return state, carry, place.at[..., 2].add(1), step_losses
 
     return jax.jit(
@@ -257,11 +344,13 @@ def run_epoch(
     epoch: int,
     model_config: model.Config,
     config: Config,
+    sampler: negatives.Sampler | None = None,
     on_chunk: Callable[[int, float], None] = lambda events, loss: None,
 ) -> tuple[TrainState, np.ndarray]:
     """Train one epoch of one seed, or of several side by side; `state` is donated.
 
     state: of the one seed, or of several, stacked on a leading axis S. schedules: one a seed.
+    sampler: see `sampler`, for a config that has extra negatives or log_q.
     on_chunk: told the events trained in a chunk and their mean loss, a chunk late, so that the
     device never waits for the host. Returns the state and each seed's mean loss [S]. Raises
     errors.DivergedError, naming seed, epoch (counted from 1) and step.
@@ -279,8 +368,11 @@ def run_epoch(
     slabs = _slabs(schedules, SLAB_CHUNKS * length)
     shape = (len(seeds), config.batch_size) if stacked else (config.batch_size,)
     carry = jax.device_put(model.start(shape, model_config))
-    place = np.array([(seed, epoch, 0) for seed in seeds], np.uint32)
-    place = jax.device_put(place if stacked else place[0])
+    chunks = [-(-len(schedule.event) // length) for schedule in schedules]
+    place = np.array(
+        [(seed, epoch, 0, n) for seed, n in zip(seeds, chunks, strict=True)], np.uint32
+    )
+    place, sampler = jax.device_put((place if stacked else place[0], sampler))
     totals = np.zeros(len(seeds))
 
     def report(chunk: int, losses_: jax.Array) -> None:
@@ -300,7 +392,7 @@ def run_epoch(
     pending: jax.Array | None = None
     for chunk in range(n_chunks):
         slab = slabs[chunk // SLAB_CHUNKS]
-        state, carry, place, losses_ = function(state, carry, slab, place)
+        state, carry, place, losses_ = function(state, carry, slab, place, sampler)
         if pending is not None:
             report(chunk - 1, pending)
         pending = losses_

@@ -3,14 +3,15 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import lanes, model, training
+from hrnn_jax import lanes, losses, model, training
 from tests import logs, reference, weights
 
 N_ITEMS, BATCH, N_STEPS = 12, 4, 32
 FORMS = [("rnn", "full"), ("hrnn_init", "full"), ("hrnn_all", "full"), ("hrnn_all", "gates")]
-PLACE = np.zeros(3, np.uint32)
+PLACE = np.zeros(4, np.uint32)
 
 
 def model_config(variant="hrnn_init", **settings):
@@ -48,11 +49,18 @@ def epoch_steps(variant="hrnn_init", *, feed_last_item=False):
     return lanes.pad(steps, N_STEPS, 8)
 
 
-def train(model_config, config, steps, state=None, carry=None, place=PLACE):
+def train(model_config, config, steps, state=None, carry=None, place=PLACE, sampler=None):
     """Train on steps [T, B] in one chunk; returns state, carry and losses."""
     state = fresh(model_config, config) if state is None else state
     carry = model.start(steps.input.shape[1:], model_config) if carry is None else carry
-    return chunk(model_config, config)(state, carry, steps, place)
+    return chunk(model_config, config)(state, carry, steps, place, sampler)
+
+
+def lane_losses(name, scores, where):
+    """Compute a sampled loss on scores [N, N] before the output's activation."""
+    loss, activation = losses.SAMPLED[name]
+    among = losses.of_batch(where)
+    return loss(losses.ACTIVATIONS[activation](jnp.where(among, scores, 0)), among)
 
 
 def one_step(steps, t):

@@ -21,7 +21,7 @@ def abstract(model_config, config, n_steps, width, seeds=None):
         jax.eval_shape(functools.partial(training.init, 0, model_config, config)),
         jax.eval_shape(functools.partial(model.start, (batch,), model_config)),
         steps,
-        jax.ShapeDtypeStruct((3,), np.uint32),
+        jax.ShapeDtypeStruct((4,), np.uint32),
     )
     if seeds is None:
         return arguments
@@ -49,8 +49,9 @@ def test_tables_are_changed_in_their_place(seeds):
 
 
 def test_the_cost_of_a_step_does_not_depend_on_the_catalogue():
+    """Nor does its memory, but for a word an item, see `optimizer.touched`."""
     small, large = (memory(n_items)[0].temp_size_in_bytes for n_items in (1_000, 60_000))
-    assert abs(large - small) < 1e4
+    assert abs(large - small - 4 * 59_000) < 1e4
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,9 @@ def test_dropout_is_drawn_anew(bptt_steps):
     steps = lanes.Steps(items, items + small.BATCH, yes, yes, yes, np.zeros((8, 0), np.int32))
 
     def drawn(*place, config=config):
-        return small.train(config, frozen, steps, place=np.array(place, np.uint32))[2].tolist()
+        return small.train(config, frozen, steps, place=np.array([*place, 1], np.uint32))[
+            2
+        ].tolist()
 
     (without,) = set(drawn(0, 0, 0, config=small.model_config()))
     by_place = [drawn(0, 0, 0), drawn(1, 0, 0), drawn(0, 1, 0), drawn(0, 0, 1), drawn(1, 1, 1)]

@@ -32,6 +32,7 @@ def load(name, prefix="", *, user_input="gates"):
             session=(
                 gru.Recurrence(get("session_w_cand"), get("session_w_gates"), get("session_b")),
             ),
+            embedding_w=None,
             session_w_in=(),
             user=model.UserNetwork(
                 w_in=get("user_w_in"),
@@ -76,7 +77,7 @@ def replay(name, *, user_input="gates"):
     losses, carries = [], []
     for t in range(len(steps.input)):
         one = lanes.Steps(*(array[t : t + 1] for array in steps))
-        state, carry, loss = train(state, carry, one, np.zeros(3, np.uint32))
+        state, carry, loss = train(state, carry, one, np.zeros(4, np.uint32))
         losses.append(loss[0])
         carries.append(carry)
     return recorded, state, np.array(losses), carries
@@ -92,7 +93,7 @@ def test_training_reproduces_losses_states_and_weights(name):
     np.testing.assert_allclose(user, recorded["user_state"], atol=1e-6)
     _, expected = load(name, "after/")
     jax.tree.map(
-        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=2e-6),
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=3e-6),
         state.params,
         expected,
     )

@@ -35,9 +35,9 @@ def draw(rng, index):
     return {key: rng.normal(size=size).astype(np.float32) for key, size in sizes.items()}
 
 
-@functools.partial(jax.jit, static_argnames=("name", "momentum"))
-def _by_row(params, state, index, grads, where, *, name, momentum):
-    rows = optimizer.touched(index)
+@functools.partial(jax.jit, static_argnames=("name", "momentum", "clip", "decay"))
+def _by_row(params, state, index, grads, where, *, name, momentum, factor=1.0, **how):
+    rows, _ = optimizer.touched(index, jnp.full(N_ITEMS, 99))
     return optimizer.apply(
         transform(name, momentum),
         params,
@@ -46,6 +46,8 @@ def _by_row(params, state, index, grads, where, *, name, momentum):
         {"table": rows, "bias": rows, "dense": optimizer.WHOLE},
         {**params, **{name: model.rows(params[name], index) for name in TABLES}},
         where=where,
+        factor=factor,
+        **how,
     )
 
 
@@ -148,11 +150,54 @@ def test_where_false_leaves_everything(name, momentum):
 
 def test_touched_lists_each_item_once():
     index = np.array([4, lanes.NO_ITEM, 7, 4, 0, lanes.NO_ITEM, 7, 7], np.int32)
-    rows = optimizer.touched(jnp.array(index))
+    rows, _ = optimizer.touched(jnp.array(index), jnp.full(N_ITEMS, 99))
     listed = np.asarray(rows.index)
     assert sorted(listed[listed != lanes.NO_ITEM]) == [0, 4, 7]
     # Where an item's gradients are summed is where it is listed.
-    np.testing.assert_array_equal(listed[rows.first], index)
+    np.testing.assert_array_equal(np.append(listed, lanes.NO_ITEM)[rows.where], index)
+
+
+@pytest.mark.parametrize("clip", [1.5, 1e3])
+def test_the_norm_is_clipped_as_that_of_the_dense_gradient(clip):
+    """An item's occurrences are summed before; no row counts twice."""
+    params, state = start("adagrad", 0.0)
+    dense = optax.chain(optax.clip_by_global_norm(clip), transform("adagrad", 0.0))
+    for index, grads in steps(np.random.default_rng(7), 2, some_rows=4):
+        full = {
+            key: jnp.zeros_like(params[key]).at[index].add(grads[key], mode="drop")
+            for key in TABLES
+        }
+        full["dense"] = grads["dense"]
+        assert (optax.tree.norm(full) > clip) == (clip < 2)
+        updates, _ = dense.update(full, (optax.EmptyState(), state), params)
+        expected = optax.apply_updates(params, updates)
+        params, state = by_row(params, state, index, grads, name="adagrad", momentum=0.0, clip=clip)
+        assert_close(params, expected)
+
+
+def test_decay_takes_a_share_of_what_is_updated_but_of_no_bias():
+    before = warm("adam", 0.0)
+    index = np.array([2, 5, 2, *[lanes.NO_ITEM] * (MANY - 3)], np.int32)
+    how = {"index": index, "grads": draw(np.random.default_rng(8), index), "name": "adam"}
+    plain, _ = by_row(*before, momentum=0.0, **how)
+    decayed, _ = by_row(*before, momentum=0.0, decay=0.1, **how)
+    difference = jax.tree.map(lambda a, b: a - b, plain, decayed)
+    expected = np.zeros_like(before[0]["table"])
+    expected[[2, 5]] = 0.1 * before[0]["table"][np.array([2, 5])]
+    np.testing.assert_allclose(difference["table"], expected, atol=1e-6)
+    assert not difference["bias"].any()
+    assert not difference["dense"].any()
+
+
+def test_the_factor_scales_the_step_with_its_decay():
+    before = warm("adagrad", 0.0)
+    index, grads = next(steps(np.random.default_rng(9), 1))
+    moved = [
+        by_row(*before, index, grads, name="adagrad", momentum=0.0, decay=0.1, factor=factor)[0]
+        for factor in (1.0, 0.25)
+    ]
+    whole, quarter = (jax.tree.map(lambda a, b: a - b, m, before[0]) for m in moved)
+    assert_close(quarter, jax.tree.map(lambda a: a / 4, whole))
 
 
 def test_adagrad_by_hand():

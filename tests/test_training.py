@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import lanes, losses, model, training
+from hrnn_jax import lanes, losses, model, negatives, training
 from tests import small, weights
 
 
@@ -85,7 +85,7 @@ def hand_unrolled(config, carry, steps, loss, *, stop):
             item_out = model.rows(params.items.item_out, now.target)
             item_bias = model.rows(params.items.item_bias, now.target)
             scores = hidden @ item_out.T + item_bias[None]
-            total += losses.SAMPLED[loss](scores, now.valid).sum()
+            total += small.lane_losses(loss, scores, now.valid).sum()
         return total / steps.valid.sum()
 
     return loss_of
@@ -153,6 +153,76 @@ def test_full_softmax_is_dense_cross_entropy():
     assert (gradient.items.item_bias != 0).all()
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "full_softmax"])
+@pytest.mark.parametrize("embedding", ["separate", "tied"])
+def test_embeddings_learn_as_dense_ones_do(embedding, loss):
+    """Where they are tied, a row learns from being fed and from being scored."""
+    config = small.model_config(embedding=embedding)
+    plain = small.training_config(loss=loss, optimizer="sgd", learning_rate=1.0)
+    steps, carry = window(1)
+    before = small.fresh(config, plain)
+    state, _, [found] = small.train(config, plain, steps, before, carry)
+    now = jax.tree.map(lambda array: array[0], steps)
+
+    def loss_of(params):
+        table = params.items.item_out if embedding == "tied" else params.items.item_in
+        x = model.rows(table, now.input)
+        _, hidden = model.step(params.network, carry, x, now, config=config)
+        scores = hidden @ params.items.item_out.T + params.items.item_bias[None]
+        if loss == "cross_entropy":
+            scores = model.rows(scores.T, now.target).T
+            return small.lane_losses(loss, scores, now.valid).sum() / now.valid.sum()
+        lane = np.flatnonzero(now.valid)
+        return -jax.nn.log_softmax(scores)[lane, now.target[lane]].mean()
+
+    loss_, expected = jax.jit(jax.value_and_grad(loss_of))(before.params)
+    np.testing.assert_allclose(found, loss_, rtol=1e-6)
+    small.assert_close(jax.tree.map(lambda a, b: a - b, before.params, state.params), expected)
+    assert state.params.items.item_in is None or embedding == "separate"
+
+
+def test_extra_negatives_learn_from_an_update_and_no_other_item_does():
+    config = small.model_config()
+    settings = small.training_config(extra_negatives=2, negative_alpha=0.0, loss="bpr_max")
+    support = np.zeros(small.N_ITEMS)
+    steps = small.one_step(small.epoch_steps(), 3)
+    support[[5, 9]] = 1
+    sampler = negatives.sampler(support, n_extra=2, alpha=1.0, batch_size=small.BATCH)
+    before = small.fresh(config, settings)
+    state, _, _ = small.train(config, settings, steps, before, sampler=sampler)
+    moved = (state.params.items.item_out != before.params.items.item_out).any(axis=1)
+    valid = steps.target[steps.valid]
+    assert set(np.flatnonzero(moved)) == {5, 9, *valid.tolist()}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", lambda epochs: 1.0),
+        ("linear", lambda epochs: max(0, 1 - epochs / 4)),
+        ("cosine", lambda epochs: (1 + np.cos(np.pi * min(1, epochs / 4))) / 2),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(schedule, expected):
+    config = small.model_config()
+    settings = small.training_config(
+        optimizer="sgd", learning_rate=1e-3, schedule=schedule, schedule_epochs=4, warmup=0.5
+    )
+    steps = small.one_step(small.epoch_steps(), 0)
+    before = small.fresh(config, settings)
+
+    def moved(epoch, chunk):
+        place = np.array([0, epoch, chunk, 4], np.uint32)  # a chunk is a quarter of an epoch
+        state, _, _ = small.train(config, settings, steps, before, place=place)
+        return np.linalg.norm(state.params.items.item_out - before.params.items.item_out)
+
+    full = moved(0, 2) / expected(0.5)
+    for epoch, chunk in [(0, 0), (0, 1), (0, 2), (1, 0), (2, 3), (4, 0), (5, 1)]:
+        epochs = epoch + chunk / 4
+        factor = expected(epochs) * min(1, epochs / 0.5)
+        np.testing.assert_allclose(moved(epoch, chunk), factor * full, rtol=1e-3, atol=1e-8)
+
+
 # Padding equals absence.
 
 
@@ -162,8 +232,9 @@ def test_full_softmax_is_dense_cross_entropy():
         small.training_config(momentum=0.3),
         small.training_config(loss="cross_entropy", optimizer="adam"),
         small.training_config(loss="full_softmax", optimizer="adam"),
+        small.training_config(loss="cross_entropy", optimizer="adam", weight_decay=0.1, clip=0.1),
     ],
-    ids=["top1", "cross_entropy", "full_softmax"],
+    ids=["top1", "cross_entropy", "full_softmax", "decay"],
 )
 @pytest.mark.parametrize("fed", [False, True])
 def test_nothing_is_learnt_from_a_step_without_a_target(settings, fed):

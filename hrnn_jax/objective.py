@@ -1,0 +1,123 @@
+"""What an update minimises: the loss of each lane among its candidates."""
+
+from __future__ import annotations
+
+import functools
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from hrnn_jax import lanes, losses, model, negatives
+
+
+class Config(Protocol):
+    """The settings of `training.Config` that matter here."""
+
+    loss: str
+    activation: str | None
+    regularisation: float
+    mask_false_negatives: bool
+    log_q: bool
+
+
+@struct.dataclass
+class Recalled:
+    """The items of the users' pasts at one or more times, [..., R], and what is scored of them."""
+
+    item: jax.Array
+    bonus: jax.Array  # what is added to their scores
+    row: jax.Array | None = None  # [..., R, H] of item_out, constants; not for full softmax
+    bias: jax.Array | None = None
+
+
+def full_softmax(
+    items: model.Items, hidden: jax.Array, steps: lanes.Steps, past: Recalled | None
+) -> jax.Array:
+    """Return the losses among all items, [K, B]; hidden: [K, B, H]."""
+    scores = hidden @ items.item_out.T + items.item_bias[None, None]
+    if past is not None:
+        scores = jax.vmap(jax.vmap(_add))(scores, past.item, past.bonus)
+    return jax.vmap(losses.full_softmax)(scores, steps.target, steps.valid)
+
+
+def sampled(
+    candidates: model.Items,
+    extra: jax.Array,
+    hidden: jax.Array,
+    steps: lanes.Steps,
+    past: Recalled | None,
+    sampler: negatives.Sampler | None,
+    *,
+    config: Config,
+) -> jax.Array:
+    """Return the losses among the lanes' targets, extra negatives and the users' pasts, [K, B].
+
+    candidates: output rows and biases of the targets, [K B], then of the extra negatives, [E], then
+    of whatever else; extra: [E] items; hidden: [K, B, H].
+    """
+    n_own = steps.target.size
+    own = candidates.item_out[:n_own].reshape(*steps.target.shape, -1)
+    own_bias = candidates.item_bias[:n_own].reshape(steps.target.shape)
+    of_step = functools.partial(
+        _of_step,
+        jax.tree.map(
+            lambda rows: rows[n_own : n_own + len(extra)],
+            (candidates.item_out, candidates.item_bias),
+        ),
+        extra,
+        sampler,
+        config=config,
+    )
+    return jax.vmap(of_step)((own, own_bias), hidden, steps.target, steps.valid, past)
+
+
+def _of_step(
+    more: tuple[jax.Array, jax.Array],
+    extra: jax.Array,
+    sampler: negatives.Sampler | None,
+    own: tuple[jax.Array, jax.Array],
+    hidden: jax.Array,
+    target: jax.Array,
+    valid: jax.Array,
+    past: Recalled | None,
+    *,
+    config: Config,
+) -> jax.Array:
+    """Return the losses of one time, [B]. more, own: rows and biases, [E, H] and [B, H]."""
+    row, bias = (jnp.concatenate(both) for both in zip(own, more, strict=True))
+    item = jnp.concatenate([target, extra])  # [C]
+    scores = hidden @ row.T + bias[None]
+    is_own = np.eye(len(target), len(item), dtype=bool)
+    among = valid[:, None] & jnp.concatenate([valid, jnp.ones(len(extra), bool)])[None]
+    if config.mask_false_negatives:
+        among &= (item[None] != target[:, None]) | is_own
+    if config.log_q:
+        # So that the sum over the candidates is in the mean that over all items. A lane's own
+        # target is among its candidates in any case.
+        assert sampler is not None
+        expected = model.rows(sampler.log_expected, item)
+        scores -= jnp.where(is_own, 0.0, expected[None])
+    if past is not None:
+        # Items of the user's past are candidates of their own, each once: were only those scored
+        # that are drawn by chance, the bonus would be too large.
+        same = past.item == target[:, None]
+        scores += jnp.where(is_own, jnp.where(same, past.bonus, 0.0).sum(axis=1)[:, None], 0.0)
+        among &= is_own | ~(item[None, :, None] == past.item[:, None, :]).any(axis=2)
+        again = (past.row * hidden[:, None]).sum(axis=2) + past.bias + past.bonus
+        scores = jnp.concatenate([scores, again], axis=1)
+        there = valid[:, None] & (past.item != lanes.NO_ITEM) & ~same
+        among = jnp.concatenate([among, there], axis=1)
+    loss, activation = losses.SAMPLED[config.loss]
+    if config.loss == "bpr_max":
+        loss = functools.partial(loss, regularisation=config.regularisation)
+    # Cleared first: what does not count may be infinite, and its gradient then not a number.
+    scores = jnp.where(among, scores, 0.0)
+    return loss(losses.ACTIVATIONS[config.activation or activation](scores), among)
+
+
+def _add(scores: jax.Array, item: jax.Array, bonus: jax.Array) -> jax.Array:
+    """Add to the scores [V] of some items, none twice."""
+    return scores.at[item].add(bonus, mode="drop")
