@@ -1,4 +1,4 @@
-"""What tune searches: a row per model, a flag and where its values are drawn from.
+"""What tune searches: a row per model or recipe, a flag and where its values are drawn from.
 
 The paper tuned "the hyper-parameters of each model (baselines included) on the validation set
 using random search" (Section 4.2) and names no ranges: these hold all of Table 2, with room.
@@ -41,22 +41,41 @@ BY_MODEL: dict[str, Space] = {
         "remind_weight": distributions.FloatDistribution(0.0, 4.0),
     },
 }
+# Flag files whose values lie elsewhere than their model's: a space, and the model that it is of.
+RECIPES: dict[str, tuple[str, Space]] = {
+    "hrnn_plus": (
+        "hrnn_init",
+        {
+            "learning_rate": distributions.FloatDistribution(0.0005, 0.005, log=True),
+            "batch_size": distributions.CategoricalDistribution((25, 50, 100)),
+            "dropout_session": distributions.CategoricalDistribution(
+                (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+            ),
+        },
+    ),
+}
+BY_NAME = BY_MODEL | {name: space for name, (_, space) in RECIPES.items()}
 
 
-def of(model: str, fixed: Sequence[str]) -> Space:
+def of(model: str, fixed: Sequence[str], name: str | None = None) -> Space:
     """Return what to search for a model, less the flags that are `fixed`.
 
-    Raises InputError if that is nothing, or if a fixed flag is not one of those searched.
+    name: of BY_NAME, which space; the model's own by default. Raises InputError if that is another
+    model's or nothing, or if a fixed flag is not one of those searched.
     """
     if model not in BY_MODEL:
         raise errors.InputError(
             f"--model={model} has nothing to tune: take one of {', '.join(BY_MODEL)}"
         )
-    whole = BY_MODEL[model]
+    name = name or model
+    owner = RECIPES[name][0] if name in RECIPES else name
+    if owner != model:
+        raise errors.InputError(f"--space={name} is searched for --model={owner}, not {model}")
+    whole = BY_NAME[name]
     if strange := sorted(set(fixed) - whole.keys()):
         raise errors.InputError(
-            f"--fix={','.join(fixed)}: {strange[0]} is not searched for --model={model}; what is: "
-            f"{', '.join(whole)}"
+            f"--fix={','.join(fixed)}: {strange[0]} is not searched for "
+            f"--{'model' if name == model else 'space'}={name}; what is: {', '.join(whole)}"
         )
     space = {name: values for name, values in whole.items() if name not in fixed}
     if not space:
@@ -82,7 +101,7 @@ def describe(values: distributions.BaseDistribution) -> str:
 def table() -> str:
     """Describe all of it, models that are searched alike together."""
     alike: dict[str, list[str]] = {}
-    for model, space in BY_MODEL.items():
-        rows = "\n".join(f"  {name:<16} {describe(values)}" for name, values in space.items())
-        alike.setdefault(rows, []).append(model)
-    return "\n".join(f"{', '.join(models)}\n{rows}" for rows, models in alike.items())
+    for name, space in BY_NAME.items():
+        rows = "\n".join(f"  {flag:<16} {describe(values)}" for flag, values in space.items())
+        alike.setdefault(rows, []).append(name)
+    return "\n".join(f"{', '.join(names)}\n{rows}" for rows, names in alike.items())

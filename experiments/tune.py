@@ -39,11 +39,17 @@ except ModuleNotFoundError as error:
         raise
     cli.fail(errors.InputError("experiments.tune needs Optuna: pip install 'hrnn_jax[tune]'"))
 
-__doc__ += f"\nWhat is searched, by --model:\n\n{space.table()}\n"  # for --help
+__doc__ += f"\nWhat is searched, by --space or else --model:\n\n{space.table()}\n"  # for --help
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "study_dir", None, "The study's folder; out/tune/<data set>/<model> if none is given."
+    "study_dir", None, "The study's folder; out/tune/<data set>/<space> if none is given."
+)
+flags.DEFINE_enum(
+    "space",
+    None,
+    [*space.BY_NAME],
+    "What is searched: a row of the table above; by default the one named like --model.",
 )
 flags.DEFINE_integer(
     "trials",
@@ -96,7 +102,7 @@ class Task:
 
 
 def main() -> None:
-    searched = space.of(FLAGS.model, FLAGS.fix)
+    searched = space.of(FLAGS.model, FLAGS.fix, FLAGS.space)
     seeds, cutoff = models.seeds(), _cutoff()  # what is wrong with them is said at once
     _check(searched)
     FLAGS.split = "validation"
@@ -107,7 +113,7 @@ def main() -> None:
             "no validation case is left: no validation session has two items that were trained on"
         )
     name = prepared.load_meta(prepared_folder)["name"]
-    folder = pathlib.Path(FLAGS.study_dir or f"out/tune/{name}/{FLAGS.model}")
+    folder = pathlib.Path(FLAGS.study_dir or f"out/tune/{name}/{FLAGS.space or FLAGS.model}")
     print(
         f"{models.NAMES[FLAGS.model]} on {data.title()}, tuned for {FLAGS.objective} on "
         f"{len(log.cases):,} validation cases, in {folder}",

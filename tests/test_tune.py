@@ -364,6 +364,12 @@ def test_a_torn_journal_is_mended_and_a_damaged_one_refused(command):
     [
         (["--split=test"], ["--split=test", "validation"]),
         (["--model=ppop"], ["ppop", "nothing to tune", "item_knn"]),
+        (["--space=hrnn_plus"], ["--space=hrnn_plus", "--model=hrnn_init", "rnn"]),
+        (["--space=other"], ["--space", "hrnn_plus"]),
+        (
+            ["--model=hrnn_init", "--space=hrnn_plus", "--fix=momentum"],
+            ["momentum", "--space=hrnn_plus", "learning_rate"],
+        ),
         (["--fix=dropout_user"], ["dropout_user", "--model=rnn", "learning_rate"]),
         ([f"{ONE},learning_rate"], ["leaves nothing to tune"]),
         (["--objective=recall"], ["--objective=recall", "recall@5"]),
@@ -381,26 +387,41 @@ def test_wrong_flags_are_refused_before_a_folder_is_made(command, argv, words, t
     assert not list(tmp_path.iterdir())
 
 
+def test_a_recipe_is_searched_where_its_values_lie(command):
+    """Its own space is drawn from, and its other flags reach the best flag file."""
+    given = ("--flagfile=hrnn_plus.flags", "--hidden_units=8", "--epochs=1", "--trials=1")
+    code, _, err = command(*given, "--space=hrnn_plus", "--study_dir=study")
+    assert code == 0, err
+    [found] = trials().rows(named=True)
+    for name in space.BY_NAME["hrnn_plus"]:
+        assert found[name] is not None
+    assert 0.0005 <= found["learning_rate"] <= 0.005
+    assert {"--past=64", "--model=hrnn_init"} <= set(
+        pathlib.Path("study/best.flags").read_text().split()
+    )
+
+
 def test_every_network_can_be_tuned():
     assert set(model.VARIANTS) <= space.BY_MODEL.keys() <= set(models.MODELS)
 
 
-@pytest.mark.parametrize("name", space.BY_MODEL)
+@pytest.mark.parametrize("name", space.BY_NAME)
 def test_what_is_searched_is_accepted_by_its_flag(name):
     """The flag reads back every bound exactly, and models makes its configs of it."""
-    for flag, values in space.BY_MODEL[name].items():
+    variant, searched = space.RECIPES.get(name, (name, space.BY_NAME[name]))
+    for flag, values in searched.items():
         for value in space.ends(values):
             with flagsaver.flagsaver():
-                flags.FLAGS(["tune", f"--model={name}", f"--{flag}={value}"])
+                flags.FLAGS(["tune", f"--model={variant}", f"--{flag}={value}"])
                 assert flags.FLAGS[flag].value == value
-                if name in model.VARIANTS:
+                if variant in model.VARIANTS:
                     models.training_config()
                     found = models.model_config(9)
                     assert getattr(found, flag, value) == value
 
 
 def test_help_states_what_is_searched():
-    for name, values in space.BY_MODEL.items():
+    for name, values in space.BY_NAME.items():
         assert name in tune.__doc__
         for flag, distribution in values.items():
             assert f"{flag:<16} {space.describe(distribution)}" in tune.__doc__
