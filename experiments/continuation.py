@@ -20,7 +20,7 @@ flags.DEFINE_string(
     "A run folder to go on from with a new log: its items keep their weights, new ones are added, "
     "and its flags hold where none are given.",
 )
-OWN = ("continue_from", "events", "output_dir", "resume")  # flags that are not taken over
+OWN = ("continue_from", "events", "output_dir", "resume", "curve")  # flags that are not taken over
 # They shape the weights, or the states of live users.
 SAME = (
     *("model", "hidden_units", "layers", "embedding", "user_input", "init_gate", "past"),

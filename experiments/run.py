@@ -39,6 +39,11 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
     "resume", False, "Go on with an interrupted run in --output_dir, or report a finished one."
 )
+flags.DEFINE_bool(
+    "curve",
+    False,
+    "Rank the cases after every epoch as well: history.jsonl then has Recall and MRR by epoch.",
+)
 
 # Settings that earlier versions did not have. Their runs have the defaults, and can be resumed.
 LATER = (
@@ -212,7 +217,14 @@ def _train(
             model_config=model_config,
             config=config,
         )
-        for seed, loss in zip(seeds, losses, strict=True):
+        measured = [{}] * len(seeds)
+        if FLAGS.curve:
+            params = zip(seeds, fit.unstack(state.params, len(seeds)), strict=True)
+            measured = [
+                metrics.summarise(_rank(run, seed, found, model_config).rank, run.cutoffs)
+                for seed, found in params
+            ]
+        for seed, loss, figures in zip(seeds, losses, measured, strict=True):
             run.history.append(
                 {
                     "seed": seed,
@@ -221,6 +233,7 @@ def _train(
                     "events": events // len(seeds),
                     "seconds": seconds / len(seeds),  # its share, where seeds go side by side
                 }
+                | figures
             )
         # First, so that a crash between the two costs an epoch's training, not its entry.
         results.write_history(run.folder, run.history)
@@ -239,8 +252,19 @@ def _evaluate(
     run: Run, seed: int, params: model.Params, model_config: model.Config
 ) -> dict[str, Any]:
     started = time.perf_counter()
+    found = _rank(run, seed, params, model_config)
+    epochs = [entry for entry in run.history if entry["seed"] == seed]
+    seconds = sum(entry["seconds"] for entry in epochs)
+    events = sum(entry["events"] for entry in epochs)
+    return _figures(run, seed, found, time.perf_counter() - started) | {
+        "train_seconds": seconds,
+        "train_events_per_second": events / seconds if seconds else None,
+    }
+
+
+def _rank(run: Run, seed: int, params: model.Params, model_config: model.Config) -> ranking.Ranking:
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
-        found = evaluation.rank(
+        return evaluation.rank(
             params,
             run.log,
             model_config=model_config,
@@ -249,13 +273,6 @@ def _evaluate(
             cutoffs=run.cutoffs,
             on_cases=advance,
         )
-    epochs = [entry for entry in run.history if entry["seed"] == seed]
-    seconds = sum(entry["seconds"] for entry in epochs)
-    events = sum(entry["events"] for entry in epochs)
-    return _figures(run, seed, found, time.perf_counter() - started) | {
-        "train_seconds": seconds,
-        "train_events_per_second": events / seconds if seconds else None,
-    }
 
 
 def _baseline(run: Run) -> dict[str, Any]:

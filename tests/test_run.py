@@ -186,6 +186,29 @@ def test_a_crash_at_the_end_of_an_epoch_leaves_the_history_whole(command, monkey
     assert [entry["epoch"] for entry in read_history("run")] == [1, 2, 3]
 
 
+def test_a_curve_ends_where_the_run_does(command):
+    """Each seed's last entry is its metrics, however seeds train and wherever it is resumed."""
+    given = ("--seeds=0,1", "--seeds_at_once=2", "--cutoffs=1,5", "--dropout_session=0.2")
+    assert command(*given, "--epochs=3", "--output_dir=plain")[0] == 0
+    argv = (*given, "--curve", "--resume", "--output_dir=run")
+    assert command(*argv)[0] == 0
+    first = read_history("run")
+    assert command(*argv, "--epochs=3")[0] == 0
+    entries = read_history("run")
+    assert [e for e in entries if e["epoch"] < 3] == first
+    assert all({"recall@1", "mrr@5"} <= entry.keys() for entry in entries)
+    # Looking on changes nothing, and is no part of what the run is.
+    assert read("run")["per_seed"][1]["mrr@5"] == read("plain")["per_seed"][1]["mrr@5"]
+    recipes = [pathlib.Path(folder, "recipe.json").read_text() for folder in ("run", "plain")]
+    assert recipes[0] == recipes[1]
+    for own in read("run")["per_seed"]:
+        [last] = [e for e in entries if e["seed"] == own["seed"] and e["epoch"] == 3]
+        measured = {key: value for key, value in last.items() if "@" in key}
+        assert measured.keys() == metrics.summarise(np.ones(1), [1, 5]).keys()
+        assert measured == {key: own[key] for key in measured}
+    assert "recall@5" not in read_history("plain")[0]
+
+
 def test_a_run_holds_each_table_once(command, monkeypatch):
     """In training with its optimizer's state, in ranking without, and nothing before it resumes."""
 
