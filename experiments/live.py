@@ -90,7 +90,7 @@ class Clock:
         if known := self._seconds.get((run.column.key, run.row)):
             return statistics.median(known)
         for kin in (
-            lambda row: row == run.row,
+            lambda row: row.key == run.row.key,
             lambda row: row.size == run.row.size,
         ):
             rates = [

@@ -98,7 +98,7 @@ def columns(
         Column("xing", xing or ("--flagfile=xing_simulated.flags",)),
         Column("video", ("--flagfile=video.flags", *given)),
         Column("journey", ("--flagfile=journey.flags",)),
-        *map(_extra, extra),
+        *(log(text, "extra") for text in extra),
     ]
     keys = [column.key for column in found]
     if twice := sorted(key for key in {*keys} if keys.count(key) > 1 or key == XXL):
@@ -106,16 +106,17 @@ def columns(
     return found
 
 
-def _extra(text: str) -> Column:
+def log(text: str, flag: str) -> Column:
+    """Return the column of a log given as name=path:recipe. Raises InputError, naming the flag."""
     name, equals, rest = text.partition("=")
     path, colon, recipe = rest.rpartition(":")
     if not (equals and colon and name.isidentifier() and path and recipe):
         raise errors.InputError(
-            f"--extra={text}: give name=path:recipe, as in mine=log.parquet:video; the recipe is "
+            f"--{flag}={text}: give name=path:recipe, as in mine=log.parquet:video; the recipe is "
             f"{', '.join(RECIPES)} or a flag file"
         )
     if not pathlib.Path(path).is_file():
-        raise errors.InputError(f"--extra={text}: no such file: {path}")
+        raise errors.InputError(f"--{flag}={text}: no such file: {path}")
     recipe_flags = RECIPES.get(recipe, (f"--flagfile={recipe}",))
     cli.expand(recipe_flags)  # says so if there is no such flag file
     return Column(name, (*recipe_flags, f"--events={path}"))
@@ -131,37 +132,43 @@ def rows(sizes: Sequence[str]) -> list[Row]:
     counting = {key: Row(key, None, (f"--model={key}",)) for key in (*BASELINES, *BEYOND)}
     return [
         *(counting[key] for key in BASELINES),
-        *(_network(model, size) for size in SIZES if size in sizes for model in NETWORKS),
+        *(network(model, size) for size in SIZES if size in sizes for model in NETWORKS),
         *(counting[key] for key in BEYOND),
     ]
 
 
-def _network(model: str, size: str) -> Row:
-    # Table 2: RNN and RNN Concat use the same values.
+def network(model: str, size: str) -> Row:
+    """Return a network with the values of Table 2."""
+    # RNN and RNN Concat use the same.
     of = "rnn" if model == "rnn_concat" else model
     return Row(f"{model}_{size}", size, (f"--flagfile={of}_{size}.flags", f"--model={model}"))
 
 
 def networks(size: str) -> list[Row]:
     """Return the networks alone, the rows of Table 5."""
-    return [_network(model, size) for model in NETWORKS]
+    return [network(model, size) for model in NETWORKS]
 
 
-def run(root: pathlib.Path, column: Column, row: Row, seed: int, prepared: str) -> Run:
+def run(
+    root: pathlib.Path, column: Column, row: Row, seed: int, prepared: str, *, kind: str = "runs"
+) -> Run:
     """Place a run in a folder named by all that decides its weights.
 
     prepared: the name of the prepared folder, which tells the log and its recipe. A changed flag
-    file so leads to another folder, and changing it back finds the first again.
+    file so leads to another folder, and changing it back finds the first again. kind: the folder
+    of all runs of its kind.
     """
     given = cli.expand([*column.flags, *row.flags])
     decides = dict(flag.lstrip("-").partition("=")[::2] for flag in given)  # the last of a name
-    decides.pop("events", None)  # a log may move: `prepared` tells its content
+    for name in ("events", "prepared_dir"):  # they may move: `prepared` tells the content
+        decides.pop(name, None)
     if row.size is None:
         decides = {name: decides[name] for name in COUNTING_FLAGS if name in decides}
     epochs = int(decides["epochs"]) if row.size else 0
     text = json.dumps([prepared, sorted(decides.items())])
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:8]
-    folder = root / "runs" / column.key / f"{row.key}-{fingerprint}" / f"seed_{seed}"
+    name = f"{row.key.replace(' ', '_')}-{fingerprint}"
+    folder = root / kind / column.key / name / f"seed_{seed}"
     return Run(column, row, seed, epochs, folder)
 
 

@@ -10,17 +10,12 @@ repeats only the runs that it touches.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from absl import flags
 
-from experiments import cli, live, plan, report, results, tables, workers
+from experiments import cli, plan, report, stages, tables, workers
 from hrnn_jax import errors
 
 FLAGS = flags.FLAGS
@@ -77,13 +72,14 @@ def main() -> None:
         columns.append(xxl)
         cells += [(xxl, row) for row in plan.networks("small")]
     root = pathlib.Path(FLAGS.root)
-    with _alone(root):
-        data, unprepared = _prepare(root, columns)
+    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or workers.cores()}
+    with stages.alone(root, "reproduction"):
+        data, unprepared = stages.prepare(root, columns, **where)
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         ready = [(column, row) for column, row in cells if column.key in data]
         runs = plan.in_order(root, ready, FLAGS.n_seeds, prepared)
-        failed = _make(runs, data) if FLAGS.run else {}
-        done = [run for run in runs if is_done(run)]
+        failed = stages.make(runs, data, what="runs", **where) if FLAGS.run else {}
+        done = [run for run in runs if stages.is_done(run)]
         if done:
             tables.write(root / "results", done, data, failed=failed, command=command())
             report.write(root / "results", root)
@@ -95,91 +91,6 @@ def main() -> None:
         sys.exit(1)
 
 
-@contextlib.contextmanager
-def _alone(root: pathlib.Path) -> Iterator[None]:
-    """Keep a second reproduction out of the same folder."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise errors.InputError(
-                f"another reproduction is at work in {root}: wait for it, or give another --root"
-            ) from error
-        yield
-
-
-def _prepare(
-    root: pathlib.Path, columns: Sequence[plan.Column]
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Prepare all logs; return what each holds, by column, and why others could not be."""
-    jobs = []
-    for column in columns:
-        described = root / "data" / column.key
-        flags_ = (f"--json={described}.json", f"--prepared_dir={FLAGS.prepared_root}")
-        jobs.append(
-            workers.Job(column.key, ("experiments.describe", *column.flags, *flags_), described)
-        )
-    data, failed = {}, {}
-    with live.view(f"preparing {len(jobs)} logs") as view:
-        for outcome in _run(jobs, view.show):
-            if outcome.error:
-                failed[outcome.job.name] = outcome.error
-            else:
-                path = outcome.job.folder.with_name(outcome.job.folder.name + ".json")
-                data[outcome.job.name] = json.loads(path.read_text())
-    return {c.key: data[c.key] for c in columns if c.key in data}, failed
-
-
-def _make(runs: Sequence[plan.Run], data: Mapping[str, Mapping[str, Any]]) -> dict[plan.Run, str]:
-    """Make what is not yet done; return why runs failed."""
-    todo = [run for run in runs if not is_done(run)]
-    events = {key: meta["table1"]["train_events"] for key, meta in data.items()}
-    clock = live.Clock(runs, events, side_by_side=_side_by_side())
-    by_name = {run.name: run for run in todo}
-    jobs = [workers.Job(run.name, run.argv(FLAGS.prepared_root), run.folder) for run in todo]
-    failed: dict[plan.Run, str] = {}
-    ended = len(runs) - len(todo)
-    if ended:
-        print(f"{ended} of {len(runs)} runs were done before", flush=True)
-    with live.view("") as view:
-
-        def show(running: list[workers.Running]) -> None:
-            left = clock.left(todo, {by_name[r.job.name]: r.started for r in running})
-            text = f"{ended} of {len(runs)} runs done"
-            text += f", {len(failed)} failed" if failed else ""
-            text += f", about {live.duration(left)} left" if left is not None else ""
-            view.title = text
-            view.show(running, [live.progress(by_name[r.job.name]) for r in running])
-
-        for outcome in _run(jobs, show):
-            run = by_name[outcome.job.name]
-            todo.remove(run)
-            if outcome.error:
-                failed[run] = outcome.error
-                said = f"FAILED: {outcome.error} (see {workers.log_of(outcome.job)})"
-            else:
-                ended += 1
-                clock.learn(run)
-                recall = results.read_metrics(run.folder)["mean"][f"recall@{tables.CUTOFF}"]
-                said = f"Recall@{tables.CUTOFF} {recall:.4f}"
-            place = f"[{ended + len(failed)}/{len(runs)}]"
-            view.say(f"{place} {run.name}: {said}, {live.duration(outcome.seconds)}")
-    return failed
-
-
-def _run(jobs: Sequence[workers.Job], show: Any) -> Iterator[workers.Outcome]:
-    outcomes = workers.run(jobs, side_by_side=_side_by_side(), on_poll=show)
-    with contextlib.closing(outcomes):
-        yield from outcomes
-
-
-def is_done(run: plan.Run) -> bool:
-    """Say whether a run has ended, and measured what the tables need."""
-    metrics = results.read_metrics(run.folder)
-    return metrics is not None and metrics["cutoffs"] == list(plan.CUTOFFS)
-
-
 def command() -> str:
     """Return the make command that this is."""
     goal = "reproduce-table3" if FLAGS.target == "table3" else "reproduce"
@@ -189,10 +100,6 @@ def command() -> str:
     words += [f'EXTRA="{" ".join(FLAGS.extra)}"'] if FLAGS.extra else []
     words += [f"SCALE={FLAGS.scale:g}"] if FLAGS.target == "all" else []
     return " ".join(words)
-
-
-def _side_by_side() -> int:
-    return FLAGS.jobs or workers.cores()
 
 
 if __name__ == "__main__":

@@ -47,18 +47,19 @@ def write(
     that makes it all.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    runs = ordered(runs, [row.key for row in plan.rows(plan.SIZES)])
     frames = {
         "data": data_table(data, command),
         "hyper": hyper_table(runs),
         "runs": run_table(runs),
-        "failed": _frame(
+        "failed": frame(
             ("column", "row", "seed", "reason"),
             [(run.column.key, run.row.key, run.seed, reason) for run, reason in failed.items()],
         ),
         **measured(runs, data),
     }
-    for name, frame in frames.items():
-        results.write(folder / f"{name}.csv", frame.write_csv)
+    for name, found in frames.items():
+        results.write(folder / f"{name}.csv", found.write_csv)
 
 
 def measured(
@@ -68,28 +69,44 @@ def measured(
     parts: dict[str, list[pl.DataFrame]] = {
         name: [] for name in ("scores", "history", "position", "significance")
     }
-    for column, of_column in itertools.groupby(_sorted(runs), key=lambda run: run.column.key):
+    for column, of_column in itertools.groupby(cells(runs, data), key=lambda cell: cell[0]):
         cases: dict[str, pl.DataFrame] = {}
-        support = pl.read_parquet(
-            pathlib.Path(data[column]["prepared"]) / "items.parquet", columns=["item", "support"]
-        )
-        for row, group in itertools.groupby(of_column, key=lambda run: run.row):
-            folders = [run.folder for run in group]
-            ranks = pl.concat([pl.read_parquet(folder / "ranks.parquet") for folder in folders])
-            shown = pl.concat(
-                [pl.read_parquet(folder / "recommended.parquet") for folder in folders]
-            )
-            names = (pl.lit(column).alias("column"), pl.lit(row.key).alias("row"))
+        for _, row, ranks, scored in of_column:
             queries = {
-                "scores": pl.concat([scores(ranks), recommended(shown, support)]),
+                "scores": scored,
                 "history": by_history(ranks),
                 "position": by_position(ranks),
             }
-            for name, frame in queries.items():
-                parts[name].append(frame.select(*names, pl.all()))
-            cases[row.key] = by_case(ranks)
-        parts["significance"].append(tests(cases).select(pl.lit(column).alias("column"), pl.all()))
+            for name, found in queries.items():
+                parts[name].append(named(found, column=column, row=row))
+            cases[row] = by_case(ranks)
+        parts["significance"].append(named(tests(cases), column=column))
     return {name: pl.concat(frames) for name, frames in parts.items()}
+
+
+def cells(
+    runs: Sequence[plan.Run], data: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, pl.DataFrame, pl.DataFrame]]:
+    """Yield each cell: column, row, the ranks of all its seeds, and its scores.
+
+    runs: in the order of the tables. data: see `write`.
+    """
+    for column, of_column in itertools.groupby(runs, key=lambda run: run.column.key):
+        support = pl.read_parquet(
+            pathlib.Path(data[column]["prepared"]) / "items.parquet", columns=["item", "support"]
+        )
+        for row, group in itertools.groupby(of_column, key=lambda run: run.row.key):
+            folders = [run.folder for run in group]
+            ranks, shown = (
+                pl.concat([pl.read_parquet(folder / name) for folder in folders])
+                for name in (results.RANKS, results.RECOMMENDED)
+            )
+            yield column, row, ranks, pl.concat([scores(ranks), recommended(shown, support)])
+
+
+def named(found: pl.DataFrame, **names: str) -> pl.DataFrame:
+    """Put columns before the others that are the same in each line."""
+    return found.select(*(pl.lit(text).alias(name) for name, text in names.items()), pl.all())
 
 
 def _hit(cutoff: int) -> pl.Expr:
@@ -209,15 +226,19 @@ def tests(cases: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
     cases: `by_case` by row. Raises ValueError if two rows were tested on other cases.
     """
-    found = []
-    for size, a, b in pairs(list(cases)):
-        if not cases[a].select(CASE).equals(cases[b].select(CASE)):
-            raise ValueError(f"{a} and {b} were tested on different cases")
-        for metric in (f"recall@{CUTOFF}", f"mrr@{CUTOFF}"):
-            x, y = (cases[row][metric].to_numpy() for row in (a, b))
-            statistic, p = significance.signed_rank(x, y)
-            found.append((size, metric, a, b, len(x), statistic, p))
-    return _frame(("size", "metric", "a", "b", "cases", "statistic", "p"), found)
+    found = [(size, *line) for size, a, b in pairs(list(cases)) for line in compared(cases, a, b)]
+    return frame(("size", "metric", "a", "b", "cases", "statistic", "p"), found)
+
+
+def compared(
+    cases: Mapping[str, pl.DataFrame], a: str, b: str
+) -> Iterator[tuple[str, str, str, int, float, float]]:
+    """Yield metric, a, b, cases, statistic and p of two rows; see `tests`."""
+    if not cases[a].select(CASE).equals(cases[b].select(CASE)):
+        raise ValueError(f"{a} and {b} were tested on different cases")
+    for metric in (f"recall@{CUTOFF}", f"mrr@{CUTOFF}"):
+        x, y = (cases[row][metric].to_numpy() for row in (a, b))
+        yield (metric, a, b, len(x), *significance.signed_rank(x, y))
 
 
 def data_table(data: Mapping[str, Mapping[str, Any]], command: str) -> pl.DataFrame:
@@ -233,7 +254,7 @@ def data_table(data: Mapping[str, Mapping[str, Any]], command: str) -> pl.DataFr
             **describe.cells(meta),
         }
         found += [(column, key, value) for key, value in about.items()]
-    return _frame(("column", "key", "value"), found)
+    return frame(("column", "key", "value"), found)
 
 
 def is_papers(meta: Mapping[str, Any]) -> bool:
@@ -251,7 +272,7 @@ def is_papers(meta: Mapping[str, Any]) -> bool:
 def hyper_table(runs: Sequence[plan.Run]) -> pl.DataFrame:
     """Return column, row, key, value: the settings that the runs recorded, Table 2."""
     found = {}
-    for run in _sorted(runs):
+    for run in runs:
         recipe = json.loads((run.folder / "recipe.json").read_text())
         settings = {key: value for part in SETTINGS for key, value in recipe.get(part, {}).items()}
         if run.row.size:
@@ -261,13 +282,13 @@ def hyper_table(runs: Sequence[plan.Run]) -> pl.DataFrame:
             unused.add("user_input")
         for key in settings.keys() - unused:
             found[run.column.key, run.row.key, key] = str(settings[key])
-    return _frame(("column", "row", "key", "value"), [(*k, v) for k, v in sorted(found.items())])
+    return frame(("column", "row", "key", "value"), [(*k, v) for k, v in sorted(found.items())])
 
 
 def run_table(runs: Sequence[plan.Run]) -> pl.DataFrame:
     """Return a line per finished run."""
     found = []
-    for run in _sorted(runs):
+    for run in runs:
         metrics = results.read_metrics(run.folder)
         [own] = metrics["per_seed"]
         speeds = ("train_seconds", "train_events_per_second", "eval_cases_per_second")
@@ -276,15 +297,15 @@ def run_table(runs: Sequence[plan.Run]) -> pl.DataFrame:
         cell = (run.column.key, run.row.key, run.seed, own["cases"], metrics["epochs"])
         found.append((*cell, *values, *made))
     names = ("column", "row", "seed", "cases", "epochs", *speeds, "commit", "machine", "finished")
-    return _frame(names, found)
+    return frame(names, found)
 
 
-def _sorted(runs: Sequence[plan.Run]) -> list[plan.Run]:
-    """Bring the runs of a column together, in the order of the tables."""
+def ordered(runs: Sequence[plan.Run], rows: Sequence[str]) -> list[plan.Run]:
+    """Bring the runs of a column together, and then those of a row, in the order of `rows`."""
     columns = list(dict.fromkeys(run.column.key for run in runs))
-    rows = [row.key for row in plan.rows(plan.SIZES)]
     return sorted(runs, key=lambda r: (columns.index(r.column.key), rows.index(r.row.key), r.seed))
 
 
-def _frame(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> pl.DataFrame:
+def frame(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> pl.DataFrame:
+    """Make a table of lines."""
     return pl.DataFrame(lines, schema=list(names), orient="row", infer_schema_length=None)

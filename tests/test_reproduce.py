@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from absl.testing import flagsaver
 
-from experiments import check, cli, live, plan, reproduce, tables
+from experiments import check, cli, live, plan, reproduce, stages, tables
 from tests import reproduction
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -182,7 +182,7 @@ def test_an_interrupted_reproduction_goes_on_where_it_stopped(tmp_path, log_file
 
 
 def test_two_reproductions_do_not_share_a_folder(reproduced, tmp_path):
-    with flagsaver.flagsaver(), reproduce._alone(tmp_path / "out" / "reproduce"):
+    with flagsaver.flagsaver(), stages.alone(tmp_path / "out" / "reproduce", "one"):
         code, _, err = reproduced()
     assert code == 2
     assert "another reproduction" in err
