@@ -3,6 +3,8 @@
 # make reproduce-table3             set up, then Table 3 with all that comes with it: report.html
 # make reproduce                    the same and Table 5, the large data set
 # make check-table3                 compare a fresh Table 3 with the shipped one
+# make comparison                   tune, run and compare all models on journey; LOGS="..." on other logs
+# make comparison-table             the report of the shipped comparison, from its CSV files
 # make serve RUN=out/run            set up, then serve recommendations from a run folder, and a page
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules
@@ -29,11 +31,19 @@ REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) --sizes
 	--xing_events="$(XING_EVENTS)" --video_events="$(VIDEO_EVENTS)" --extra="$(EXTRA)" \
 	$(if $(JOBS),--jobs=$(JOBS)) --scale=$(SCALE)
 
+# What to compare on (LOGS="name=path.parquet:recipe journey"), the budgets (TRIALS="20 journey=8"),
+# and, of all rows, which (ROWS="sr,hrnn_plus"); SEEDS and JOBS as above, but 5 seeds.
+LOGS ?= journey
+TRIALS ?= 20
+EPOCHS ?= 10
+ROWS ?=
+comparison: SEEDS = 5
+
 # What to serve, by default what make run trained, and flags of experiments.serve.
 RUN ?= $(RUNS)/hrnn_init
 FLAGS ?=
 
-.PHONY: run serve reproduce reproduce-table3 check-table3 test check clean
+.PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table test check clean
 
 run: .venv/installed
 	$(TRAIN) --output_dir=$(RUNS)/hrnn_init --model=hrnn_init
@@ -53,6 +63,13 @@ reproduce-table3: .venv/installed
 
 check-table3: reproduce-table3
 	.venv/bin/python -m experiments.check
+
+comparison: .venv/installed
+	.venv/bin/python -m experiments.comparison --logs="$(LOGS)" --trials="$(TRIALS)" \
+		--epochs="$(EPOCHS)" --n_seeds=$(SEEDS) $(if $(ROWS),--rows="$(ROWS)") $(if $(JOBS),--jobs=$(JOBS))
+
+comparison-table: .venv/installed
+	.venv/bin/python -m experiments.comparison --from=experiments/results/comparison
 
 test: .venv/installed
 	.venv/bin/python -m pytest

@@ -20,9 +20,14 @@ PALETTE = {
     "hrnn_all": ("#0b6e4f", "#4cc9a0"),
     "hrnn_init": ("#1f4fbf", "#8ab4ff"),
 }
-_STANDS_FOR = {name: f"#0102{n:02x}" for n, name in enumerate(PALETTE, start=1)}
+BEYOND = {"hrnn_plus": ("#b3261e", "#ff8a80")}  # where the paper's networks are not alone
+_STANDS_FOR = {name: f"#0102{n:02x}" for n, name in enumerate(PALETTE | BEYOND, start=1)}
 _MARKERS = {"rnn": "o", "rnn_concat": "s", "hrnn_all": "^", "hrnn_init": "D"}
 _DASHES = {"rnn": ":", "rnn_concat": "-.", "hrnn_all": "--", "hrnn_init": "-"}
+_LOOKS = {  # marker, dashes
+    **{network: (_MARKERS[network], _DASHES[network]) for network in _MARKERS},
+    "hrnn_plus": ("v", "-"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,18 +65,48 @@ def draw(
         for row, row_axes in zip(rows, axes, strict=True):
             for panel, ax in zip(row, row_axes, strict=True):
                 _draw_panel(panel, ax, groups)
-        canvas.legend(
-            handles=[
-                lines.Line2D([], [], **_look(network), label=label)
-                for network, label in labels.items()
-            ],
-            loc="outside lower center",
-            ncols=4,
-            frameon=False,
-            handlelength=2.2,
-            columnspacing=1.2,
-        )
+        _legend(canvas, labels, ncols=4)
         return _saved(canvas)
+
+
+def epochs(
+    name: str,
+    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]],
+    labels: Mapping[str, str],
+) -> str:
+    """Draw learning curves side by side, by their metrics: for each network, values by epoch.
+
+    labels: what each network is called in the legend.
+    """
+    with matplotlib.rc_context(_style(name)):
+        canvas = figure.Figure(
+            figsize=(0.8 + 3.0 * len(panels), 3.4),
+            facecolor=_STANDS_FOR["page"],
+            layout="constrained",
+        )
+        [row] = canvas.subplots(1, len(panels), squeeze=False)
+        for (metric, named), ax in zip(panels.items(), row, strict=True):
+            for network, points in named.items():
+                ax.plot(*zip(*points, strict=True), **_look(network))
+            ax.set(title=metric, xlabel="epoch", ylim=(0, None))
+            ax.xaxis.set_major_locator(ticker.MaxNLocator(nbins=8, integer=True))
+            ax.grid(axis="y")
+            ax.set_axisbelow(True)
+        _legend(canvas, labels, ncols=3)
+        return _saved(canvas)
+
+
+def _legend(canvas: figure.Figure, labels: Mapping[str, str], *, ncols: int) -> None:
+    canvas.legend(
+        handles=[
+            lines.Line2D([], [], **_look(network), label=label) for network, label in labels.items()
+        ],
+        loc="outside lower center",
+        ncols=ncols,
+        frameon=False,
+        handlelength=2.2,
+        columnspacing=1.2,
+    )
 
 
 def curves(
@@ -131,8 +166,8 @@ def _saved(canvas: figure.Figure) -> str:
 
 def _look(network: str) -> dict:
     return {
-        **{"color": _STANDS_FOR[network], "marker": _MARKERS[network], "markersize": 5},
-        **{"linestyle": _DASHES[network], "linewidth": 1},
+        **{"color": _STANDS_FOR[network], "marker": _LOOKS[network][0], "markersize": 5},
+        **{"linestyle": _LOOKS[network][1], "linewidth": 1},
     }
 
 
@@ -164,10 +199,11 @@ def _themed(svg: str) -> str:
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # in a page they would name two things alike
     svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+    palette = PALETTE | {name: c for name, c in BEYOND.items() if _STANDS_FOR[name] in svg}
     for name, stand_in in _STANDS_FOR.items():
         svg = svg.replace(stand_in, f"var(--{name})")
     light, dark = (
-        "".join(f"--{name}: {colours[n]}; " for name, colours in PALETTE.items()) for n in (0, 1)
+        "".join(f"--{name}: {colours[n]}; " for name, colours in palette.items()) for n in (0, 1)
     )
     theme = (
         f"<style>.drawing {{ {light}stroke-linejoin: round; stroke-linecap: butt }} "

@@ -119,11 +119,11 @@ class Findings:
 
 def read(folder: pathlib.Path) -> Findings:
     """Read a results folder. Raises InputError that names the file and what is wrong in it."""
-    frames = {name: _read(folder / f"{name}.csv", *FILES[name]) for name in FILES}
-    columns = _columns(folder / "data.csv", frames["data"])
+    frames = {name: read_csv(folder / f"{name}.csv", *FILES[name]) for name in FILES}
+    columns = read_columns(folder / "data.csv", frames["data"])
     known: dict[str, Iterable[str]] = {"column": columns, "row": NAMES, "a": NAMES, "b": NAMES}
     for name, frame in frames.items():
-        _check(folder / f"{name}.csv", frame, {**known, "group": GROUPS.get(name, ())})
+        check(folder / f"{name}.csv", frame, {**known, "group": GROUPS.get(name, ())})
     if frames["scores"].is_empty():
         raise errors.InputError(f"{folder / 'scores.csv'} holds no scores: no run has ended")
     hyper: dict[tuple[str, str], dict[str, str]] = {}
@@ -133,7 +133,7 @@ def read(folder: pathlib.Path) -> Findings:
     sizes = {}
     for kind, count in (("history", "sessions"), ("position", "cases")):
         for metric in _MEANS:
-            values = _spreads(frames[kind], ("column", "row", "group"), metric)
+            values = spreads(frames[kind], ("column", "row", "group"), metric)
             groups |= {(kind, *key, metric): spread for key, spread in values.items()}
         counted = frames[kind].group_by("column", "group").agg(pl.col(count).max())
         sizes |= {(kind, column, group): n or 0 for column, group, n in counted.iter_rows()}
@@ -142,15 +142,20 @@ def read(folder: pathlib.Path) -> Findings:
         hyper=hyper,
         runs=tuple(frames["runs"].iter_rows(named=True)),
         failed=tuple(frames["failed"].iter_rows(named=True)),
-        scores=_spreads(frames["scores"], ("column", "row", "metric", "cutoff"), "value"),
+        scores=spreads(frames["scores"], ("column", "row", "metric", "cutoff"), "value"),
         groups=groups,  # type: ignore[arg-type]
         sizes=sizes,
-        # No p where no case differs between the two: nothing tells them apart.
-        p_values={
-            (line["column"], line["metric"], frozenset((line["a"], line["b"]))): line["p"]
-            for line in frames["significance"].fill_nan(None).fill_null(1.0).iter_rows(named=True)
-        },
+        p_values=p_values(frames["significance"]),
     )
+
+
+def p_values(frame: pl.DataFrame) -> dict[tuple[str, str, frozenset[str]], float]:
+    """Return the lines of significance.csv by column, metric and rows."""
+    # No p where no case differs between the two: nothing tells them apart.
+    return {
+        (line["column"], line["metric"], frozenset((line["a"], line["b"]))): line["p"]
+        for line in frame.fill_nan(None).fill_null(1.0).iter_rows(named=True)
+    }
 
 
 def score(found: Findings, column: str, row: str, metric: str, cutoff: int = 5) -> Spread | None:
@@ -179,7 +184,8 @@ def differ(found: Findings, column: str, a: str, b: str, metric: str) -> bool | 
     return None if p is None else p < paper.ALPHA
 
 
-def _read(path: pathlib.Path, key: Mapping[str, Any], rest: Mapping[str, Any]) -> pl.DataFrame:
+def read_csv(path: pathlib.Path, key: Mapping[str, Any], rest: Mapping[str, Any]) -> pl.DataFrame:
+    """Read a file's columns, `key` those that tell its lines apart. Raises InputError."""
     try:
         frame = pl.read_csv(path, infer_schema=False)
     except FileNotFoundError as error:
@@ -201,7 +207,8 @@ def _read(path: pathlib.Path, key: Mapping[str, Any], rest: Mapping[str, Any]) -
     return frame.select(*schema)
 
 
-def _columns(path: pathlib.Path, frame: pl.DataFrame) -> dict[str, Column]:
+def read_columns(path: pathlib.Path, frame: pl.DataFrame) -> dict[str, Column]:
+    """Return the columns that data.csv, read from `path`, tells of. Raises InputError."""
     columns = {}
     for key in frame["column"].unique(maintain_order=True):
         cells = {k: v or "" for k, v in frame.filter(column=key).select("key", "value").iter_rows()}
@@ -223,7 +230,8 @@ def _columns(path: pathlib.Path, frame: pl.DataFrame) -> dict[str, Column]:
     return columns
 
 
-def _check(path: pathlib.Path, frame: pl.DataFrame, known: Mapping[str, Iterable[str]]) -> None:
+def check(path: pathlib.Path, frame: pl.DataFrame, known: Mapping[str, Iterable[str]]) -> None:
+    """Raise InputError where a file has values, by column, that are not known."""
     for name, values in known.items():
         if name not in frame.columns:
             continue
@@ -231,7 +239,8 @@ def _check(path: pathlib.Path, frame: pl.DataFrame, known: Mapping[str, Iterable
             raise errors.InputError(f"{path}: unknown {name} {strange[0]!r}, not of {[*values]}")
 
 
-def _spreads(frame: pl.DataFrame, by: tuple[str, ...], value: str) -> dict[Any, Spread]:
+def spreads(frame: pl.DataFrame, by: tuple[str, ...], value: str) -> dict[Any, Spread]:
+    """Return the values of all seeds, summed up, by the other columns that `by` names."""
     measured = frame.filter(pl.col(value).is_not_nan()).sort(*by, "seed")  # drops nulls as well
     grouped = measured.group_by(*by, maintain_order=True).agg(value)
     return {tuple(key): Spread(tuple(values)) for *key, values in grouped.iter_rows()}

@@ -251,7 +251,7 @@ def _annotated(
     rows: Collection[str] = tuple(findings.NAMES),
 ) -> document.Table | document.Figure:
     """Set the commands above a table or figure; the data, machines, time and commits below."""
-    sources = [_source(found, column, rows) for column in columns]
+    sources = [source(found, column, rows) for column in columns]
     return dataclasses.replace(
         exhibit,
         commands=_commands(columns),
@@ -259,7 +259,8 @@ def _annotated(
     )
 
 
-def _source(found: Findings, column: Column, rows: Collection[str]) -> str:
+def source(found: Findings, column: Column, rows: Collection[str]) -> str:
+    """Say what the data are, and with what, in which time and with what code the runs were made."""
     runs = [r for r in found.runs if r["column"] == column.key and r["row"] in rows]
     seconds = sum(
         (run["train_seconds"] or 0.0)

@@ -1,0 +1,104 @@
+"""The CSV files of the tuned comparison: queries over its studies, runs and curves.
+
+data.csv          column, key, value: as tables.py has it, and the budgets
+chosen.csv        column, row, trials, value, key, setting: the best trial, by hyper-parameter
+scores.csv        column, row, seed, metric, cutoff, value
+runs.csv          as tables.py has it
+significance.csv  column, metric, a, b, cases, statistic, p: a is hrnn_plus
+curves.csv        column, row, seed, epoch, metric, value: on the validation split
+"""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from experiments import cli, comparison_plan, plan, results, tables
+
+BUDGET = ("trials", "epochs")  # keys of data.csv
+IN_CURVES = (f"recall@{tables.CUTOFF}", f"mrr@{tables.CUTOFF}")
+PAIRED = ("metric", "a", "b", "cases", "statistic", "p")
+
+
+def write(
+    folder: pathlib.Path,
+    *,
+    studies: Sequence[comparison_plan.Study],
+    runs: Sequence[plan.Run],
+    curves: Sequence[plan.Run],
+    data: Mapping[str, Mapping[str, Any]],
+    budgets: Mapping[str, Mapping[str, int]],
+    command: str,
+) -> None:
+    """Write all files.
+
+    runs, curves: the finished ones. data: by column, what experiments.describe wrote. budgets: of
+    BUDGET, by column. command: the one that makes it all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = tables.ordered(runs, comparison_plan.ROWS)
+    scored, paired = [], []
+    for column, of_column in itertools.groupby(tables.cells(runs, data), key=lambda cell: cell[0]):
+        cases = {}
+        for _, row, ranks, scores in of_column:
+            scored.append(tables.named(scores, column=column, row=row))
+            cases[row] = tables.by_case(ranks)
+        others = [row for row in cases if row != comparison_plan.PLUS]
+        paired += [
+            (column, *line)
+            for other in (others if comparison_plan.PLUS in cases else ())
+            for line in tables.compared(cases, comparison_plan.PLUS, other)
+        ]
+    # Not where a log lay: that is no part of what was compared.
+    data = {key: {**of, "title": pathlib.PurePath(of["title"]).name} for key, of in data.items()}
+    spent = [(key, name, str(budgets[name][key])) for key in data for name in BUDGET]
+    about = tables.data_table(data, command)
+    frames = {
+        "data": pl.concat([about, tables.frame(about.columns, spent)]),
+        "chosen": chosen(studies),
+        "scores": pl.concat(scored),
+        "runs": tables.run_table(runs),
+        "significance": tables.frame(("column", *PAIRED), paired),
+        "curves": curve_table(tables.ordered(curves, comparison_plan.ROWS)),
+    }
+    for name, found in frames.items():
+        results.write(folder / f"{name}.csv", found.write_csv)
+
+
+def chosen(studies: Sequence[comparison_plan.Study]) -> pl.DataFrame:
+    """Return column, row, trials, value, key, setting: what each search has found best.
+
+    trials: those that ended. value: of the best, on the validation split.
+    """
+    lines = []
+    for study in studies:
+        trials = study.trials_table()
+        if trials is None or not study.best.exists():
+            continue
+        value = trials.filter(state="complete")["value"].max()
+        given = cli.expand([f"--flagfile={study.best}"])
+        settings = dict(flag.lstrip("-").partition("=")[::2] for flag in given)
+        searched = trials.columns[
+            trials.columns.index("value") + 1 : trials.columns.index("epochs")
+        ]
+        trained = ["epochs"] if study.row not in comparison_plan.COUNTING else []
+        lines += [
+            (study.column.key, study.row, len(trials), value, key, settings[key])
+            for key in (*searched, *trained)
+        ]
+    return tables.frame(("column", "row", "trials", "value", "key", "setting"), lines)
+
+
+def curve_table(runs: Sequence[plan.Run]) -> pl.DataFrame:
+    """Return column, row, seed, epoch, metric, value, as the runs noted them."""
+    lines = [
+        (run.column.key, run.row.key, entry["seed"], entry["epoch"], metric, entry[metric])
+        for run in runs
+        for entry in results.read_history(run.folder)
+        for metric in IN_CURVES
+    ]
+    return tables.frame(("column", "row", "seed", "epoch", "metric", "value"), lines)
