@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli, data, fit, models, progress
+from experiments import cli, data, fit, models, plan, progress
 from hrnn_jax import errors, evaluation, metrics, model, ranking, training
 from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
@@ -132,12 +132,14 @@ def main() -> None:
             "model": FLAGS.model,
             "objective": FLAGS.objective,
             "searched": {name: space.describe(values) for name, values in searched.items()},
-            "patience": FLAGS.patience,
+            "patience": FLAGS.patience if FLAGS.model in model.VARIANTS else None,
             # What is not given is left out, so that a study goes on when a version adds a flag.
             "settings": {
                 flag.name: flag.value
                 for flag in _flags("models")
-                if flag.value != flag.default and flag.name not in (*searched, *IMMATERIAL, "model")
+                if flag.value != flag.default
+                and flag.name not in (*searched, *IMMATERIAL, "model")
+                and (FLAGS.model in model.VARIANTS or flag.name in plan.COUNTING_FLAGS)
             },
         },
         searched=searched,

@@ -1,0 +1,330 @@
+"""The tuned comparison: what is made of a plan, and what its report says of hand-made numbers."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import re
+import sys
+
+import polars as pl
+import pytest
+from absl.testing import flagsaver
+
+from experiments import cli, comparison, comparison_plan, comparison_report, plan, space
+from hrnn_jax import errors
+from tests import logs
+
+ROOT = pathlib.Path(__file__).parents[1]
+HEADS = {name: [*key, *rest] for name, (key, rest) in comparison_report.FILES.items()}
+DATA = {"title": "log.csv", "data": "real", "command": "make it", "trials": "4", "epochs": "7"}
+BEST = "--batch_size=25\n--learning_rate=0.002\n--past=64\n--init_gate\n--epochs=3\n"
+
+
+def scores(row, recall, mrr, column="one"):
+    """A line for each seed of Recall@5 and MRR@5."""
+    return [
+        (column, row, seed, metric, 5, value)
+        for metric, values in (("recall", recall), ("mrr", mrr))
+        for seed, value in enumerate(values)
+    ]
+
+
+def compared(row, recall, mrr, column="one"):
+    return [(column, f"{m}@5", "hrnn_plus", row, p) for m, p in (("recall", recall), ("mrr", mrr))]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write the report of hand-made CSV files; returns its text."""
+
+    def call(**lines):
+        lines = {"data": [("one", key, value) for key, value in DATA.items()], **lines}
+        for name, head in HEADS.items():
+            with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows([head, *lines.get(name, ())])
+        return comparison_report.write(tmp_path).read_text()
+
+    return call
+
+
+def line(text, row):
+    """The cells of a row's first line."""
+    found = next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return found.split(" | ")[1:]
+
+
+def test_the_best_is_bold_and_the_winner_is_named(written):
+    text = written(
+        scores=[
+            *scores("sr", [0.5], [0.3]),
+            *scores("rnn", [0.35, 0.45], [0.1, 0.1]),
+            *scores("hrnn_plus", [0.5, 0.6], [0.2, 0.3]),
+            *scores("without past", [0.9, 0.9], [0.9, 0.9]),  # no rival: it is hrnn_plus itself
+        ],
+        significance=[*compared("sr", 0.2, 0.00001), *compared("rnn", 0.01, 0.01)],
+    )
+    assert line(text, r"hrnn\_plus") == ["**0.5500** ± 0.0707", "0.2500 ± 0.0707 |"]
+    assert line(text, "SR") == ["0.5000", "**0.3000**▴ |"]  # not told apart; better
+    assert line(text, "RNN") == ["0.4000▾ ± 0.0707", "0.1000▾ ± 0.0000 |"]
+    assert r"hrnn\_plus wins Recall@5 alone: Recall@5 0.5500 against 0.5000 of SR (+10.0%" in text
+    assert "not significantly, p = 0.2" in text
+    assert r"MRR@5 0.2500 against 0.3000 of SR (-16.7%, p \< 0.0001)" in text
+
+
+@pytest.mark.parametrize(
+    ("sr", "words"), [(0.1, "wins both"), (0.9, "wins neither"), (None, "nothing to say")]
+)
+def test_the_verdict_follows_the_numbers(written, sr, words):
+    others = [] if sr is None else scores("sr", [sr], [sr])
+    assert words in written(scores=[*scores("hrnn_plus", [0.5], [0.5]), *others])
+
+
+def test_the_ablation_is_of_differences_with_their_marks(written):
+    text = written(
+        scores=[
+            *scores("hrnn_plus", [0.5], [0.4]),
+            *scores("without past", [0.3], [0.45]),
+            *scores("a change of old", [0.5], [0.4]),  # CSV files outlive the code's rows
+        ],
+        significance=compared("without past", 0.049, 0.051),
+    )
+    assert line(text, "without past") == ["-0.2000▾", "+0.0500 |"]
+    assert line(text, "a change of old") == ["+0.0000", "+0.0000 |"]
+
+
+def test_cost_is_in_terms_of_hrnn_init(written):
+    def run(row, rate, seed=0):
+        return ("one", row, seed, 9, 1.0, rate, 9.0, "c0ffee", "a machine", "now")
+
+    text = written(
+        scores=[x for row in ("sr", "hrnn_init", "hrnn_plus") for x in scores(row, [0.1], [0.1])],
+        runs=[
+            run("hrnn_init", 2e5),
+            run("hrnn_plus", 1e5),
+            run("hrnn_plus", 5e4, 1),
+            run("sr", ""),
+        ],
+    )
+    [costs] = re.findall(r"## Cost.*?\n## ", text, re.DOTALL)
+    assert line(costs, "HRNN Init") == ["5.0", "1.00 |"]
+    assert line(costs, r"hrnn\_plus") == ["15.0", "3.00 |"]
+    assert "SR" not in costs
+    assert "a machine; 4 runs" in text
+    assert "commit c0ffee" in text
+
+
+def test_what_was_chosen_stands_with_its_budget(written):
+    text = written(
+        scores=scores("rnn", [0.1], [0.1]),
+        chosen=[
+            ("one", "rnn", "learning_rate", 4, 0.25, 0.0123456),
+            ("one", "rnn", "epochs", 4, 0.25, 3),
+        ],
+    )
+    chosen = next(line for line in text.splitlines() if "learning" in line)
+    assert chosen == r"| RNN | learning\_rate 0.0123, epochs 3 | 4 | 0.2500 |"
+    assert "4 trials of at most 7 epochs each" in text
+
+
+def test_a_curve_is_drawn_for_each_network(written, tmp_path):
+    lines = [
+        ("one", row, 0, epoch, metric, 0.1 * epoch)
+        for row in ("rnn", "hrnn_plus")
+        for epoch in (1, 2, 3)
+        for metric in ("recall@5", "mrr@5")
+    ]
+    text = written(scores=scores("rnn", [0.1], [0.1]), curves=lines)
+    assert "(figures/learning_one.svg)" in text
+    svg = (tmp_path / "figures" / "learning_one.svg").read_text()
+    assert ">RNN</text>" in svg
+    assert ">hrnn_plus</text>" in svg
+    assert ">HRNN All</text>" not in svg
+    assert "learning_one" not in written(scores=scores("rnn", [0.1], [0.1]))
+
+
+def test_a_wrong_file_is_named(written):
+    with pytest.raises(errors.InputError, match=r"scores\.csv holds no scores"):
+        written()
+    with pytest.raises(errors.InputError, match=r"chosen\.csv: unknown column 'two'"):
+        written(scores=scores("rnn", [1], [1]), chosen=[("two", "rnn", "epochs", 1, 1, 1)])
+
+
+# --- the plan
+
+
+def columns(*keys, log="log.csv"):
+    return [plan.Column(key, ("--dataset=events", f"--events={log}")) for key in keys]
+
+
+def test_budgets_are_by_log():
+    found = comparison_plan.budgets("trials", ["20", "journey=8"], columns("a", "journey"), 5)
+    assert found == {"a": 20, "journey": 8}
+    assert comparison_plan.budgets("trials", ["a=8"], columns("a", "b"), 5) == {"a": 8, "b": 5}
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--trials=many"], ["--trials", "'many'", "20 journey=8"]),
+        (["--trials=0"], ["--trials", "'0'"]),
+        (["--epochs=other=8"], ["--epochs=other=8", "no log 'other'", "journey"]),
+        (["--trials=3 4"], ["two numbers"]),
+        (["--trials==4"], ["'=4'"]),
+        (["--rows=sr,best"], ["--rows", "'best'", "without past"]),
+        (["--rows="], ["--rows"]),
+        (["--logs=mine"], ["--logs=mine", "name=path:recipe"]),
+        (["--logs=journey journey"], ["--logs", "journey"]),
+        (["--from=nowhere"], ["nowhere/data.csv"]),
+    ],
+)
+def test_wrong_flags_are_refused_before_anything_is_made(tried, argv, words, tmp_path):
+    code, _, err = tried(*argv)
+    assert code == 2
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_tuned_has_nothing_to_tune():
+    assert {*comparison_plan.NAMES} - {*space.BY_NAME} == {*comparison_plan.UNTUNED}
+
+
+def planned(root, keys, best=BEST, log="log.csv"):
+    """The runs of one seed, of studies that found `best`, and the studies."""
+    log_columns, prepared = columns("one", log=log), {"one": "log"}
+    budget = {"trials": {"one": 4}, "epochs": {"one": 7}}
+    studies = comparison_plan.studies(root, log_columns, keys, prepared, **budget)
+    for study in studies:
+        study.folder.mkdir(parents=True, exist_ok=True)
+        study.best.write_text(f"{best}--model=hrnn_init\n--events=where/it/was.csv\n")
+    cells = comparison_plan.cells(log_columns, keys, studies)
+    runs = {run.row.key: run for run in plan.in_order(root, cells, 1, prepared)}
+    return runs, studies, comparison_plan.curves(root, cells, prepared, budget["epochs"])
+
+
+def expanded(run):
+    """A run's flags, the last of a name."""
+    given = cli.expand(run.argv("prepared")[1:])
+    return dict(flag.lstrip("-").partition("=")[::2] for flag in given)
+
+
+def test_an_ablation_is_the_tuned_recipe_with_one_change(tmp_path):
+    keys = ["hrnn_plus", *comparison_plan.ABLATION]
+    runs, studies, _ = planned(tmp_path, keys)
+    assert [study.row for study in studies] == ["hrnn_plus"]  # none of its own
+    own = expanded(runs["hrnn_plus"])
+    assert own["learning_rate"] == "0.002"
+    for key, changed in comparison_plan.ABLATION.items():
+        flags = dict(flag.lstrip("-").partition("=")[::2] for flag in changed)
+        given = expanded(runs[key])
+        assert given | {"output_dir": ""} == own | flags | {"output_dir": ""}
+        assert " " not in str(runs[key].folder)
+    assert len({run.folder for run in runs.values()}) == len(keys)
+
+
+def test_a_run_is_made_again_where_a_search_found_better_not_where_a_log_moved(tmp_path):
+    keys = ["hrnn_plus", "sr"]
+    before, studies, _ = planned(tmp_path, keys)
+    moved, same, _ = planned(tmp_path, keys, log="moved.csv")
+    after, _, _ = planned(tmp_path, keys, best=BEST.replace("0.002", "0.001"))
+    assert before["hrnn_plus"].folder == moved["hrnn_plus"].folder != after["hrnn_plus"].folder
+    assert before["sr"].folder == after["sr"].folder
+    assert expanded(moved["hrnn_plus"])["events"] == "moved.csv"
+    assert studies[0].fingerprint() == same[0].fingerprint()
+
+
+def test_a_study_is_done_only_for_its_own_budget(tmp_path):
+    _, [study], _ = planned(tmp_path, ["hrnn_plus"])
+    assert not study.is_done()
+    study.mark.write_text(study.fingerprint())
+    assert study.is_done()
+    for name, other in (("trials", 5), ("epochs", 8), ("prepared", "another")):
+        changed = dataclasses.replace(study, **{name: other})
+        assert not changed.is_done()
+
+
+def test_a_curve_is_of_the_whole_length_on_the_validation_split(tmp_path):
+    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_plus", "without past"])
+    assert curve.epochs == 7 > runs["hrnn_plus"].epochs == 3
+    given = expanded(curve)
+    assert given["split"] == "validation"
+    assert "curve" in given
+    assert given["learning_rate"] == "0.002"
+    assert "split" not in expanded(runs["hrnn_plus"])
+
+
+# --- from first to last
+
+
+@pytest.fixture
+def tried(monkeypatch, capfd, tmp_path):
+    """Run experiments.comparison; returns (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def call(*argv):
+        monkeypatch.setattr(sys, "argv", ["comparison", *argv])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+            cli.run(comparison.main)
+        out, err = capfd.readouterr()
+        return stop.value.code or 0, out, err
+
+    return call
+
+
+def made():
+    found = pathlib.Path("out/comparison").rglob("metrics.json")
+    return {str(path.parent): path.stat().st_mtime_ns for path in found}
+
+
+def test_a_comparison_from_first_to_last(tried, tmp_path):
+    (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n")
+    log = logs.write(tmp_path / "log.csv")
+    argv = ("--rows=sr,hrnn_plus,without past", "--n_seeds=1", "--jobs=2")
+    argv += ("--trials=1", "--epochs=2")
+    code, out, err = tried(f"--logs=mine={log}:small.flags", *argv)
+    assert code == 0, (out, err)
+    first = made()
+    assert len(first) == 3 + 1
+
+    def read(name):
+        return pl.read_csv(f"out/comparison/results/{name}.csv")
+
+    for folder in first:
+        kind, _, row = pathlib.Path(folder).parts[2:5]
+        metrics = json.loads(pathlib.Path(folder, "metrics.json").read_text())
+        if kind == "curves":
+            assert metrics["split"] == "validation"
+            last = read("curves").filter(epoch=2, metric="mrr@5")["value"].item()
+            assert last == metrics["mean"]["mrr@5"]
+        else:
+            mine = (
+                read("scores")
+                .filter(metric="mrr", cutoff=5)
+                .filter(row=row.rpartition("-")[0].replace("_past", " past"))
+            )
+            assert mine["value"].item() == pytest.approx(metrics["mean"]["mrr@5"])
+    assert set(read("significance")["b"]) == {"sr", "without past"}
+    assert set(read("chosen").filter(row="hrnn_plus")["key"]) == {
+        *space.BY_NAME["hrnn_plus"],
+        "epochs",
+    }
+    report = pathlib.Path("out/comparison/results/comparison.md").read_text()
+    assert str(tmp_path) not in report  # nor where the log lay
+    assert 'LOGS="mine=log.csv:small.flags"' in report
+
+    # Finished, and the log elsewhere: nothing is left to do.
+    moved = log.rename(tmp_path / "moved.csv")
+    code, out, err = tried(f"--logs=mine={moved}:small.flags", *argv)
+    assert code == 0, (out, err)
+    assert made() == first
+    for done in ("1 of 1 studies", "3 of 3 runs", "1 of 1 learning curves"):
+        assert f"{done} were done before" in out
+
+    results = pathlib.Path("out/comparison/results")
+    report = (results / "comparison.md").read_text()
+    (results / "comparison.md").unlink()
+    assert tried(f"--from={results}")[0] == 0  # of the CSV files alone
+    assert (results / "comparison.md").read_text() == report
