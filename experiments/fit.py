@@ -58,10 +58,11 @@ def epoch(
     title: str,
     seeds: Sequence[int],
     epoch: int,
+    counted: training.Counted,
     model_config: model.Config,
     config: training.Config,
 ) -> Epoch:
-    """Train the seeds of a stacked state for one epoch, counted from 0, under a progress bar."""
+    """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar."""
     started = time.perf_counter()
     schedules = [
         training.schedule(log, model_config.variant, config, seed=seed, epoch=epoch)
@@ -76,7 +77,7 @@ def epoch(
             epoch=epoch,
             model_config=model_config,
             config=config,
-            sampler=training.sampler(log, config),
+            counted=counted,
             on_chunk=lambda n, loss: advance(n, loss=f"{loss:.4f}"),
         )
     return Epoch(state, losses, events, time.perf_counter() - started)

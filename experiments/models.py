@@ -152,8 +152,9 @@ flags.DEFINE_integer(
     "neighbours",
     None,
     "Similar items that Item-KNN keeps of each item, 300 by default; similar sessions whose items "
-    "V-SKNN and V-SKNN_BR score, 100 by default.",
-    lower_bound=1,
+    "V-SKNN and V-SKNN_BR score, 100 by default; of a network, items nearest to the last one that "
+    "are mixed with its softmax, none by default.",
+    lower_bound=0,
 )
 flags.DEFINE_integer(
     "sample_size",
@@ -205,6 +206,7 @@ def model_config(n_items: int) -> model.Config:
         dropout_embedding=FLAGS.dropout_embedding,
         dropout_session=FLAGS.dropout_session,
         past=FLAGS.past,
+        neighbours=FLAGS.neighbours or 0,
         **personal,
     )
 
@@ -251,6 +253,11 @@ def training_config() -> training.Config:
                 f"--{flag} means nothing to --loss={config.loss}: drop it, or take "
                 f"--loss={' or '.join(losses_)}"
             )
+    if FLAGS.neighbours and config.loss not in ("cross_entropy", "full_softmax"):
+        raise errors.InputError(
+            f"--neighbours={FLAGS.neighbours} mixes probabilities, which --loss={config.loss} has "
+            "none of: take --loss=full_softmax or cross_entropy"
+        )
     if FLAGS.dropout_embedding and FLAGS.embedding == "none":
         raise errors.InputError(
             "--dropout_embedding needs embeddings: take --embedding=separate or tied"
@@ -265,7 +272,14 @@ def evaluation_config() -> evaluation.Config:
 
 
 def neighbours() -> int:
-    """Return --neighbours, or what the model has by default: it must be in `NEIGHBOURS`."""
+    """Return --neighbours, or what the model has by default: it must be in `NEIGHBOURS`.
+
+    Raises InputError for 0.
+    """
+    if FLAGS.neighbours == 0:
+        raise errors.InputError(
+            f"--neighbours=0 leaves --model={FLAGS.model} nothing: give 1 or more"
+        )
     return NEIGHBOURS[FLAGS.model] if FLAGS.neighbours is None else FLAGS.neighbours
 
 

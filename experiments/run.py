@@ -28,7 +28,16 @@ from experiments import (
     provenance,
     results,
 )
-from hrnn_jax import checkpoint, errors, evaluation, metrics, model, ranking, training
+from hrnn_jax import (
+    checkpoint,
+    errors,
+    evaluation,
+    metrics,
+    model,
+    neighbours,
+    ranking,
+    training,
+)
 from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
 
@@ -47,7 +56,15 @@ flags.DEFINE_bool(
 
 # Settings that earlier versions did not have. Their runs have the defaults, and can be resumed.
 LATER = (
-    *("init_gate", "past", "mean_over", "embedding", "dropout_embedding", "activation"),
+    *(
+        "init_gate",
+        "past",
+        "neighbours",
+        "mean_over",
+        "embedding",
+        "dropout_embedding",
+        "activation",
+    ),
     *("regularisation", "extra_negatives", "negative_alpha", "mask_false_negatives", "log_q"),
     *("schedule", "schedule_epochs", "warmup", "clip", "weight_decay"),
 )
@@ -63,6 +80,7 @@ class Run:
     cutoffs: list[int]
     support: np.ndarray  # [V], training events of each item
     candidates: np.ndarray | None
+    counted: training.Counted  # of the training events
     history: list[dict[str, Any]]  # an entry per seed and epoch, on disk in history.jsonl
     parent: continuation.Parent | None
 
@@ -121,6 +139,11 @@ def main() -> None:
         return
     results.write(folder / "flags", FLAGS.flags_into_string())
     support = log.support
+    counted = training.NOTHING
+    if neural:
+        counted = training.count(log.train, model_config, training_config)
+        if counted.table is not None:
+            neighbours.save(folder / neighbours.FILE, counted.table)
     run = Run(
         folder=folder,
         log=log,
@@ -128,6 +151,7 @@ def main() -> None:
         cutoffs=cutoffs,
         support=support,
         candidates=models.candidates(support),
+        counted=counted,
         history=results.read_history(folder),
         parent=parent,
     )
@@ -214,6 +238,7 @@ def _train(
             title=title,
             seeds=seeds,
             epoch=epoch,
+            counted=run.counted,
             model_config=model_config,
             config=config,
         )
@@ -265,7 +290,7 @@ def _evaluate(
 def _rank(run: Run, seed: int, params: model.Params, model_config: model.Config) -> ranking.Ranking:
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
         return evaluation.rank(
-            params,
+            params.replace(table=run.counted.table),
             run.log,
             model_config=model_config,
             config=models.evaluation_config(),

@@ -235,6 +235,7 @@ def _train(trial: Trial, task: Task) -> float:
     states = [
         fit.stack([training.init(seed, model_config, config) for seed in group]) for group in groups
     ]
+    counted = training.count(task.log.train, model_config, config)
     log, events, seconds, best, best_epoch = task.log.train, 0, 0.0, -1.0, 0
     for epoch in range(FLAGS.epochs):
         values = []
@@ -247,12 +248,14 @@ def _train(trial: Trial, task: Task) -> float:
                 title=title,
                 seeds=group,
                 epoch=epoch,
+                counted=counted,
                 model_config=model_config,
                 config=config,
             )
             states[i], events, seconds = done.state, events + done.events, seconds + done.seconds
-            for state in fit.unstack(done.state, len(group)):
-                values.append(_measure(_rank(state, model_config, task, title), task))
+            for params in fit.unstack(done.state.params, len(group)):
+                params = params.replace(table=counted.table)
+                values.append(_measure(_rank(params, model_config, task, title), task))
         value = float(np.mean(values))
         trial.set_user_attr("events_per_second", events / seconds)
         trial.report(value, epoch + 1)
@@ -267,7 +270,7 @@ def _train(trial: Trial, task: Task) -> float:
 
 
 def _rank(
-    state: training.TrainState, model_config: model.Config, task: Task, title: str
+    params: model.Params, model_config: model.Config, task: Task, title: str
 ) -> ranking.Ranking:
     """Rank the validation cases."""
     # Nothing is dropped in evaluation: without these, all trials share what is compiled.
@@ -280,7 +283,7 @@ def _rank(
     )
     with progress.bar(f"{title} validation", len(task.log.cases), "cases") as advance:
         return evaluation.rank(
-            state.params,
+            params,
             task.log,
             model_config=undropped,
             config=models.evaluation_config(),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import lanes, model, ranking, scoring
+from hrnn_jax import lanes, model, neighbours, ranking, scoring
 from hrnn_jax import log as log_lib
 
 
@@ -62,7 +62,14 @@ def rank(
         target = tested.item[events]
         cases = np.stack([*at, target, column[target]])
         found, first = _rank(
-            params.items, ranked, columns, hidden, cases, n_first=n_first, config=config
+            params.items,
+            params.table,
+            ranked,
+            columns,
+            hidden,
+            cases,
+            n_first=n_first,
+            config=config,
         )
         result[np.searchsorted(positions, events)] = found
         place_of = np.broadcast_to(place, first.shape)
@@ -101,18 +108,27 @@ def _hidden(
 def _bootstrap(
     params: model.Params, carry: model.Carry, steps: lanes.Steps, *, model_config: model.Config
 ) -> tuple[model.Carry, tuple]:
-    """Return the representations [T, B, H] and what of the past is recalled, [T, B, R] each."""
+    """Return what is scored at each time.
+
+    The representations [T, B, H], what of the past is recalled, [T, B, R] each, and the last item
+    and the gate of its neighbours, [T, B] each.
+    """
 
     def body(carry: model.Carry, steps: lanes.Steps) -> tuple[model.Carry, tuple]:
         x = model.inputs(params.items, steps.input)  # of a step: the chunk's are large
         carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
-        return carry, (hidden, model.recall(params.network, carry, hidden))
+        near = None
+        if params.table is not None:
+            known = neighbours.known(params.table, steps.input)
+            near = steps.input, model.gate(params.network, carry, hidden, known)
+        return carry, (hidden, model.recall(params.network, carry, hidden), near)
 
     return jax.lax.scan(body, carry, steps)
 
 
 def _rank(
     items: model.Items,
+    table: neighbours.Table | None,
     ranked: tuple[jax.Array, jax.Array],
     columns: jax.Array,
     hidden: tuple,
@@ -131,6 +147,7 @@ def _rank(
     arguments = np.pad(cases, [(0, 0), (0, limit - n)]), np.int32(-(-n // size))
     found = _rank_blocks(
         items,
+        table,
         ranked,
         columns,
         hidden,
@@ -152,6 +169,7 @@ def _power_of_two(limit: int) -> int:
 @functools.partial(jax.jit, static_argnames=("size", "n_first", "ties", "rows"))
 def _rank_blocks(
     items: model.Items,
+    table: neighbours.Table | None,
     ranked: tuple[jax.Array, jax.Array],
     columns: jax.Array,
     hidden: tuple,
@@ -172,10 +190,13 @@ def _rank_blocks(
     def block(i: jax.Array, found: tuple) -> tuple[jax.Array, jax.Array]:
         part = jax.lax.dynamic_slice_in_dim(cases, i * size, size, axis=1)
         t, lane, target, column = part
-        representation, past = jax.tree.map(lambda values: values[t, lane], hidden)
-        past = None if past is None else scoring.recalled(*past, columns)
+        representation, recalled, near = jax.tree.map(lambda values: values[t, lane], hidden)
+        past = None if recalled is None else scoring.recalled(*recalled, columns)
+        if near is not None and table is not None:
+            total = scoring.log_total(items, representation, recalled)
+            near = scoring.mixed_in(neighbours.nearest(table, *near), total, columns)
         ranks = scoring.rank(
-            *(items, ranked, representation, target, column, past),
+            *(items, ranked, representation, target, column, past, near),
             n_first=n_first,
             ties=ties,
             rows=rows,

@@ -17,7 +17,12 @@ def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params
     Raises InputError for a network with what is not in the paper, which the scorer does not know.
     """
     network, items = params.network, params.items
-    for flag, paper in {"past": 0, "init_gate": False, "embedding": "none"}.items():
+    for flag, paper in {
+        "past": 0,
+        "neighbours": 0,
+        "init_gate": False,
+        "embedding": "none",
+    }.items():
         if getattr(about.config, flag) != paper:
             raise errors.InputError(
                 f"{about.folder} was trained with --{flag}, which numpy_scorer.py does not know: "

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hrnn_jax import model, ranking
+from hrnn_jax import model, neighbours, ranking
 
 GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
 
@@ -26,10 +26,41 @@ class Past:
     bonus: jax.Array  # [n, R]
 
 
+@struct.dataclass
+class Near:
+    """What is mixed into the scores of the items nearest to the last ones of n users."""
+
+    item: jax.Array  # [n, K]
+    column: jax.Array  # [n, K], where the item stands among the ranked, or beyond them
+    score: jax.Array  # [n, K], the logarithm of what e^score gains; -inf for no item
+
+
 def recalled(item: jax.Array, bonus: jax.Array, columns: jax.Array) -> Past:
     """Find the columns of items of the past; columns: [V], those of all items."""
     column = columns.at[item].get(mode="fill", fill_value=len(columns))
     return Past(item=item, column=column, bonus=bonus)
+
+
+def mixed_in(near: neighbours.Near, log_total: jax.Array, columns: jax.Array) -> Near:
+    """Put what is mixed in on the scale of the scores, whose `log_total` [n] is over all items.
+
+    (1 - g) e^s / total + g P orders items as e^s + total g / (1 - g) P does.
+    """
+    return Near(
+        item=near.item,
+        column=columns.at[near.item].get(mode="fill", fill_value=len(columns)),
+        score=near.log_odds + log_total[:, None],
+    )
+
+
+def log_total(
+    items: model.Items, hidden: jax.Array, past: tuple[jax.Array, jax.Array] | None
+) -> jax.Array:
+    """Return the logarithm of the sum of e^score over all items, [n]; past: see `model.recall`."""
+    scores = hidden @ items.item_out.T + items.item_bias[None]
+    if past is not None:
+        scores = jax.vmap(lambda s, item, bonus: s.at[item].add(bonus, mode="drop"))(scores, *past)
+    return jax.nn.logsumexp(scores, axis=1)
 
 
 def deal(chosen: np.ndarray) -> np.ndarray:
@@ -52,6 +83,7 @@ def rank(
     target: jax.Array,
     column: jax.Array,
     past: Past | None,
+    near: Near | None,
     *,
     n_first: int,
     ties: ranking.Ties,
@@ -60,9 +92,9 @@ def rank(
     """Rank the targets of n cases, [n], and find the columns of the `n_first` best, [n, n_first].
 
     ranked: output rows and biases of the items, as dealt; hidden: [n, H]; target: [n] items;
-    column: [n], where the target stands among the ranked, or their number if it does not; past: of
-    a network that looks at it; rows:
-    cases, a divisor of n, whose scores are looked through while the cache holds them. Scores are
+    column: [n], where the target stands among the ranked, or their number if it does not; past,
+    near: of a network that looks at them; rows: cases, a divisor of n, whose scores are looked
+    through while the cache holds them. Scores are
     before the output's tanh, which saturates: items of different scores would tie. One that is not
     a number counts as above all, and as below all if it is the target's.
     """
@@ -71,19 +103,23 @@ def rank(
     outside = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
     if past is not None:
         outside += jnp.where(past.item == target[:, None], past.bonus, 0.0).sum(axis=1)
+    if near is not None:
+        gain = jnp.where(near.item == target[:, None], near.score, -jnp.inf).max(axis=1)
+        outside = jnp.logaddexp(outside, gain)
 
     def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
-        product, past, column, outside = case
-        scores = _with_past(product + item_bias, past)
+        product, past, near, column, outside = case
+        scores = _with_near(_with_past(product + item_bias, past), near)
         return 1 + _above(scores, column, outside, ties=ties), _first(scores, n_first)
 
-    return jax.lax.map(of_case, (products, past, column, outside), batch_size=rows)
+    return jax.lax.map(of_case, (products, past, near, column, outside), batch_size=rows)
 
 
 def best(
     ranked: tuple[jax.Array, jax.Array],
     hidden: jax.Array,
     past: Past | None,
+    near: Near | None,
     *,
     n_first: int,
     rows: int,
@@ -95,17 +131,25 @@ def best(
     item_out, item_bias = ranked
 
     def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
-        product, past = case
-        scores = _with_past(product + item_bias, past)
+        product, past, near = case
+        scores = _with_near(_with_past(product + item_bias, past), near)
         columns = _first(scores, n_first)
         return columns, scores[columns]
 
-    return jax.lax.map(of_case, (hidden @ item_out.T, past), batch_size=rows)
+    return jax.lax.map(of_case, (hidden @ item_out.T, past, near), batch_size=rows)
 
 
 def _with_past(scores: jax.Array, past: Past | None) -> jax.Array:
     """Add to the scores [V] of a case what the user's past adds."""
     return scores if past is None else scores.at[past.column].add(past.bonus, mode="drop")
+
+
+def _with_near(scores: jax.Array, near: Near | None) -> jax.Array:
+    """Mix into the scores [V] of a case, with those of the past, what is near to its last item."""
+    if near is None:
+        return scores
+    before = scores.at[near.column].get(mode="fill", fill_value=0)
+    return scores.at[near.column].set(jnp.logaddexp(before, near.score), mode="drop")
 
 
 def _above(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import lanes, model, scoring
+from hrnn_jax import lanes, model, neighbours, scoring
 from hrnn_jax import past as past_lib
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
@@ -64,7 +64,7 @@ class Network:
             [nothing] = np.asarray(past_lib.pack(past_lib.start((1,), config.past)))
         # What was seen of a user who has seen nothing.
         self.start = Seen(carry, nothing, lanes.NO_ITEM, opens=False, fed=False)
-        self._weights = params.network, params.items
+        self._params = params
         self._item_of = scoring.deal(np.arange(config.n_items))  # [V] item of each column
         self._column_of = jnp.asarray(np.argsort(self._item_of), jnp.int32)  # [V]
         self._ranked = params.items.item_out[self._item_of], params.items.item_bias[self._item_of]
@@ -72,7 +72,7 @@ class Network:
     def advance(self, users: Users) -> np.ndarray:
         """Feed each user the item: the carry after it, [n, L + 1, H]."""
         done = [
-            np.asarray(_advance(self._weights, padded, config=self.config))[:n]
+            np.asarray(_advance(self._params, padded, config=self.config))[:n]
             for padded, n in _parts(users, WIDTHS)
         ]
         return np.concatenate(done)
@@ -95,7 +95,7 @@ class Network:
         items, scores = [], []
         for padded, n in _parts(users, SCORED_WIDTHS):
             found = _best(
-                *(self._weights, self._ranked, self._column_of, padded),
+                *(self._params, self._ranked, self._column_of, padded),
                 config=self.config,
                 n_first=places,
             )
@@ -113,7 +113,7 @@ class Network:
             some[: len(part)] = part
             [(padded, _)] = _parts(user, WIDTHS)
             found = _score(
-                *(self._weights, self._ranked, self._column_of, padded, some), config=self.config
+                *(self._params, self._ranked, self._column_of, padded, some), config=self.config
             )
             scores.append(np.asarray(found)[: len(part)])
         return np.concatenate(scores)
@@ -151,10 +151,9 @@ def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
 
 
 def _step(
-    weights: tuple[model.Network, model.Items], users: tuple, *, config: model.Config
+    params: model.Params, users: tuple, *, config: model.Config
 ) -> tuple[model.Carry, jax.Array]:
     """Feed each user the item: the state and what is scored after it."""
-    network, items = weights
     carry, _, item, opening = users
     no, width = jnp.zeros(len(item), bool), len(item)
     steps = lanes.Steps(
@@ -170,36 +169,43 @@ def _step(
         user=carry[:, -1],
         past=None,  # is kept apart, for it knows of the last item
     )
-    after, hidden = model.step(network, before, model.inputs(items, item), steps, config=config)
+    after, hidden = model.step(
+        params.network, before, model.inputs(params.items, item), steps, config=config
+    )
     # Who has seen nothing starts from zeros, and no bias is fed in place of an item.
     seen = (item != lanes.NO_ITEM)[:, None]
     return after, jnp.where(seen, hidden, before.session[-1])
 
 
 def _represent(
-    weights: tuple[model.Network, model.Items], users: tuple, *, config: model.Config
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-    """Return what is scored after the item, [n, H], and what is recalled, see `model.recall`."""
-    after, hidden = _step(weights, users, config=config)
-    if not config.past:
-        return hidden, None
-    _, past, *_ = users
-    network, _ = weights
-    after = dataclasses.replace(after, past=past_lib.unpack(past))
-    return hidden, model.recall(network, after, hidden)
+    params: model.Params, users: tuple, columns: jax.Array, *, config: model.Config
+) -> tuple[jax.Array, scoring.Past | None, scoring.Near | None]:
+    """Return what is scored after the item, [n, H], and what is added to and mixed into scores."""
+    after, hidden = _step(params, users, config=config)
+    _, packed, item, _ = users
+    recalled = near = None
+    if config.past:
+        after = dataclasses.replace(after, past=past_lib.unpack(packed))
+        recalled = model.recall(params.network, after, hidden)
+    if params.table is not None:
+        known = neighbours.known(params.table, item)
+        gate = model.gate(params.network, after, hidden, known)
+        assert gate is not None
+        total = scoring.log_total(params.items, hidden, recalled)
+        near = scoring.mixed_in(neighbours.nearest(params.table, item, gate), total, columns)
+    past = None if recalled is None else scoring.recalled(*recalled, columns)
+    return hidden, past, near
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _advance(
-    weights: tuple[model.Network, model.Items], users: tuple, *, config: model.Config
-) -> jax.Array:
-    after, _ = _step(weights, users, config=config)
+def _advance(params: model.Params, users: tuple, *, config: model.Config) -> jax.Array:
+    after, _ = _step(params, users, config=config)
     return jnp.stack([*after.session, after.user], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "n_first"))
 def _best(
-    weights: tuple[model.Network, model.Items],
+    params: model.Params,
     ranked: tuple[jax.Array, jax.Array],
     column_of: jax.Array,
     users: tuple,
@@ -207,15 +213,13 @@ def _best(
     config: model.Config,
     n_first: int,
 ) -> tuple[jax.Array, jax.Array]:
-    hidden, past = _represent(weights, users, config=config)
-    if past is not None:
-        past = scoring.recalled(*past, column_of)
-    return scoring.best(ranked, hidden, past, n_first=n_first, rows=_ROWS)
+    hidden, past, near = _represent(params, users, column_of, config=config)
+    return scoring.best(ranked, hidden, past, near, n_first=n_first, rows=_ROWS)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _score(
-    weights: tuple[model.Network, model.Items],
+    params: model.Params,
     ranked: tuple[jax.Array, jax.Array],
     column_of: jax.Array,
     user: tuple,
@@ -223,13 +227,15 @@ def _score(
     *,
     config: model.Config,
 ) -> jax.Array:
-    hidden, past = _represent(weights, user, config=config)
+    hidden, past, near = _represent(params, user, column_of, config=config)
     item_out, item_bias = ranked
     columns = column_of[items]
     scores = item_out[columns] @ hidden[0] + item_bias[columns]
     if past is not None:
-        item, bonus = past
-        scores += jnp.where(items[:, None] == item, bonus, 0.0).sum(axis=1)
+        scores += jnp.where(items[:, None] == past.item, past.bonus, 0.0).sum(axis=1)
+    if near is not None:
+        gain = jnp.where(items[:, None] == near.item, near.score, -jnp.inf).max(axis=1)
+        scores = jnp.logaddexp(scores, gain)
     return scores
 
 

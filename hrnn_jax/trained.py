@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from hrnn_jax import checkpoint, errors, model, training
+from hrnn_jax import checkpoint, errors, model, neighbours, training
 from hrnn_jax.preprocess import prepared
 
 RECIPE, DATA = "recipe.json", prepared.KEPT_META  # of a run folder
@@ -69,6 +69,9 @@ def load(
     epochs = newest if epochs is None else epochs
     like: Any = jax.eval_shape(lambda: training.init(0, config, how))
     params = checkpoint.restore(checkpoints, like, epochs=epochs).params
+    lineage = (checkpoint.fingerprint(params), *ancestors.get(str(seed), ()))
+    if config.neighbours:
+        params = params.replace(table=neighbours.load(folder / neighbours.FILE))
     about = Trained(
         folder=folder,
         seed=seed,
@@ -78,7 +81,7 @@ def load(
         items=items,
         gap_seconds=gap_seconds,
         drop_repeats=drop_repeats,
-        lineage=(checkpoint.fingerprint(params), *ancestors.get(str(seed), ())),
+        lineage=lineage,
     )
     return about, params
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from hrnn_jax import errors, lanes, model, negatives, objective, optimizer
+from hrnn_jax import errors, lanes, model, negatives, neighbours, objective, optimizer
 from hrnn_jax import log as log_lib
 from hrnn_jax import past as past_lib
 
@@ -103,16 +103,30 @@ def schedule(
     )
 
 
-def sampler(log: log_lib.EventLog, config: Config) -> negatives.Sampler | None:
-    """Return what extra negatives of the training events are drawn by, None for what needs none."""
-    if not config.extra_negatives and not config.log_q:
-        return None
-    return negatives.sampler(
-        log.support,
-        n_extra=config.extra_negatives,
-        alpha=config.negative_alpha,
-        batch_size=config.batch_size,
-    )
+@struct.dataclass
+class Counted:
+    """What of the training events is counted before they are trained on."""
+
+    sampler: negatives.Sampler | None = None  # for extra negatives or log_q
+    table: neighbours.Table | None = None  # for neighbours
+
+
+NOTHING = Counted()
+
+
+def count(log: log_lib.EventLog, model_config: model.Config, config: Config) -> Counted:
+    """Count what the configs ask for; log: of training events."""
+    sampler = table = None
+    if config.extra_negatives or config.log_q:
+        sampler = negatives.sampler(
+            log.support,
+            n_extra=config.extra_negatives,
+            alpha=config.negative_alpha,
+            batch_size=config.batch_size,
+        )
+    if model_config.neighbours:
+        table = neighbours.count(log, model_config.neighbours)
+    return jax.device_put(Counted(sampler, table))
 
 
 class Drawn(NamedTuple):
@@ -129,7 +143,7 @@ def update(
     place_of: jax.Array,
     steps: lanes.Steps,
     drawn: Drawn,
-    sampler: negatives.Sampler | None,
+    counted: Counted,
     *,
     model_config: model.Config,
     config: Config,
@@ -151,17 +165,22 @@ def update(
         item = past_lib.unroll(carry.past, steps)
         again = {name: model.rows(getattr(items, f"item_{name}"), item) for name in ("out", "bias")}
 
+    probability = known = None
+    if counted.table is not None:
+        probability, known = neighbours.without_own(counted.table, steps.input, steps.target)
+
     def loss_of(taken: model.Params) -> tuple[jax.Array, tuple[model.Carry, jax.Array]]:
         if tied and whole:
             x = model.rows(taken.items.item_out, inputs)
         else:
             x = taken.items.item_out[-len(inputs) :] if tied else taken.items.item_in
-        after, hidden, past = model.unroll(
+        after, hidden, past, opened = model.unroll(
             taken.network,
             carry,
             x.reshape(*steps.input.shape, -1),
             steps,
             drawn.keys,
+            known,
             config=model_config,
         )
         if past is not None:
@@ -170,8 +189,11 @@ def update(
             lane_losses = objective.full_softmax(taken.items, hidden, steps, past)
         else:
             lane_losses = objective.sampled(
-                *(taken.items, drawn.extra, hidden, steps, past, sampler), config=config
+                *(taken.items, drawn.extra, hidden, steps, past, counted.sampler), config=config
             )
+        if opened is not None and probability is not None:
+            lane_losses = neighbours.mixed(lane_losses, opened, probability)
+            lane_losses = jnp.where(steps.valid, lane_losses, 0.0)
         total = lane_losses.sum()
         return total / n_mean, (after, total / n_valid)
 
@@ -213,7 +235,7 @@ def train_chunk(
     carry: model.Carry,
     steps: lanes.Steps,
     place: jax.Array,
-    sampler: negatives.Sampler | None = None,
+    counted: Counted = NOTHING,
     *,
     model_config: model.Config,
     config: Config,
@@ -224,12 +246,12 @@ def train_chunk(
     """
     n_updates = len(steps.input) // config.bptt_steps
     windows = jax.tree.map(lambda a: a.reshape(n_updates, config.bptt_steps, *a.shape[1:]), steps)
-    drawn = _draw(place, sampler, n_updates, model_config=model_config, config=config)
+    drawn = _draw(place, counted.sampler, n_updates, model_config=model_config, config=config)
 
     def body(train: tuple, following: tuple) -> tuple[tuple, jax.Array]:
         state, carry, place_of, inputs = train
         state, carry, place_of, loss = update(
-            state, carry, place_of, *inputs, sampler, model_config=model_config, config=config
+            state, carry, place_of, *inputs, counted, model_config=model_config, config=config
         )
         return (state, carry, place_of, following), loss
 
@@ -284,9 +306,9 @@ def _factor(epochs: jax.Array, config: Config) -> jax.Array:
 def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Callable:
     """Jit `train_chunk` on one of the chunks of a slab; `stacked` gives all a leading axis S.
 
-    Takes state, carry, the slab, the chunk's place and the sampler, which all seeds share, and
-    returns state, carry, the place of the next chunk and the losses. All but slab and sampler is
-    donated.
+    Takes state, carry, the slab, the chunk's place and what is counted, which all seeds share, and
+    returns state, carry, the place of the next chunk and the losses. All but the slab and what is
+    counted is donated.
     """
     train = functools.partial(train_chunk, model_config=model_config, config=config)
     train = jax.vmap(train, in_axes=(0, 0, 0, 0, None)) if stacked else train
@@ -297,7 +319,7 @@ def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Ca
         carry: model.Carry,
         slab: lanes.Steps,
         place: jax.Array,
-        sampler: negatives.Sampler | None = None,
+        counted: Counted = NOTHING,
     ) -> tuple[TrainState, model.Carry, jax.Array, jax.Array]:
         # The seeds are at the same chunk.
         number = place.reshape(-1, 4)[0, 2].astype(jnp.int32)
@@ -305,7 +327,7 @@ def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Ca
         steps = jax.tree.map(
             lambda array: jax.lax.dynamic_slice_in_dim(array, begin, length, time_axis), slab
         )
-        state, carry, step_losses = train(state, carry, steps, place, sampler)
+        state, carry, step_losses = train(state, carry, steps, place, counted)
         return state, carry, place.at[..., 2].add(1), step_losses
 
     return jax.jit(
@@ -344,13 +366,13 @@ def run_epoch(
     epoch: int,
     model_config: model.Config,
     config: Config,
-    sampler: negatives.Sampler | None = None,
+    counted: Counted = NOTHING,
     on_chunk: Callable[[int, float], None] = lambda events, loss: None,
 ) -> tuple[TrainState, np.ndarray]:
     """Train one epoch of one seed, or of several side by side; `state` is donated.
 
     state: of the one seed, or of several, stacked on a leading axis S. schedules: one a seed.
-    sampler: see `sampler`, for a config that has extra negatives or log_q.
+    counted: see `count`, for configs that have extra negatives, log_q or neighbours.
     on_chunk: told the events trained in a chunk and their mean loss, a chunk late, so that the
     device never waits for the host. Returns the state and each seed's mean loss [S]. Raises
     errors.DivergedError, naming seed, epoch (counted from 1) and step.
@@ -372,7 +394,7 @@ def run_epoch(
     place = np.array(
         [(seed, epoch, 0, n) for seed, n in zip(seeds, chunks, strict=True)], np.uint32
     )
-    place, sampler = jax.device_put((place if stacked else place[0], sampler))
+    place = jax.device_put(place if stacked else place[0])
     totals = np.zeros(len(seeds))
 
     def report(chunk: int, losses_: jax.Array) -> None:
@@ -392,7 +414,7 @@ def run_epoch(
     pending: jax.Array | None = None
     for chunk in range(n_chunks):
         slab = slabs[chunk // SLAB_CHUNKS]
-        state, carry, place, losses_ = function(state, carry, slab, place, sampler)
+        state, carry, place, losses_ = function(state, carry, slab, place, counted)
         if pending is not None:
             report(chunk - 1, pending)
         pending = losses_
