@@ -75,7 +75,7 @@ def save(path: pathlib.Path, table: Table) -> None:
 def load(path: pathlib.Path) -> Table:
     """Read a table. Raises InputError, naming the file, where there is none or it is damaged."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             return jax.device_put(Table(**file))
     except Exception as error:  # whatever the reader trips over, the file is what is wrong
         raise errors.InputError(
@@ -99,6 +99,7 @@ def gate(weights: Weights, known: jax.Array, hidden: jax.Array, user: jax.Array)
 
     known: [...], the sum of the last item's cosines; hidden, user: [..., H].
     """
+    hidden, user = jax.lax.stop_gradient((hidden, user))
     of_state = hidden @ weights.by_session + user @ weights.by_user
     value = weights.mean + of_state + weights.by_known * jnp.log1p(known)
     return jnp.where(known > 0, value, -jnp.inf)

@@ -192,8 +192,11 @@ def update(
                 *(taken.items, drawn.extra, hidden, steps, past, counted.sampler), config=config
             )
         if opened is not None and probability is not None:
-            lane_losses = neighbours.mixed(lane_losses, opened, probability)
-            lane_losses = jnp.where(steps.valid, lane_losses, 0.0)
+            # The network learns as it would alone: were it to share the blame, the table, which
+            # knows much from the start, would leave it nothing to learn.
+            alone = jax.lax.stop_gradient(lane_losses)
+            mixed = neighbours.mixed(alone, opened, probability)
+            lane_losses += jnp.where(steps.valid, mixed, 0.0) - alone
         total = lane_losses.sum()
         return total / n_mean, (after, total / n_valid)
 

@@ -39,13 +39,14 @@ def recommender(
     rebuild=False,
     network=None,
     keep=None,
+    table=None,
     **settings,
 ):
     """Return a recommender; keep: settings of recommend.Config, network: of model.Config."""
     model_config = config(variant, **network or {})
     return recommend.Recommender(
         about(model_config, **settings),
-        weights.drawn(model_config, seed=seed),
+        weights.drawn(model_config, seed=seed).replace(table=table),
         path,
         rebuild=rebuild,
         config=recommend.Config(**keep or {}),

@@ -80,11 +80,13 @@ def ranking(n_items, size, n_lanes=256):
     function = jax.jit(
         functools.partial(evaluation._rank_blocks, size=size, n_first=20, ties="against", rows=4)
     )
-    hidden = jax.ShapeDtypeStruct((128, n_lanes, items.item_out.shape[1]), np.float32), None
+    hidden = jax.ShapeDtypeStruct((128, n_lanes, items.item_out.shape[1]), np.float32)
+    hidden = hidden, None, None
     columns = jax.ShapeDtypeStruct((n_items,), np.int32)
     cases = jax.ShapeDtypeStruct((4, 128 * n_lanes), np.int32)
     n_blocks = jax.ShapeDtypeStruct((), np.int32)
-    return function, (items, (items.item_out, items.item_bias), columns, hidden, cases, n_blocks)
+    ranked = items.item_out, items.item_bias
+    return function, (items, None, ranked, columns, hidden, cases, n_blocks)
 
 
 def test_ranking_holds_the_scores_of_one_block():

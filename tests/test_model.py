@@ -18,7 +18,7 @@ def unrolled(params, log, config, batch_size=3, keys=None, **build):
     schedule = lanes.build(lanes.layout(log, config.variant), batch_size, **build)
     x = model.rows(params.items.item_in, schedule.steps.input)
     carry = model.start((batch_size,), config)
-    _, hidden, _ = model.unroll(params.network, carry, x, schedule.steps, keys, config=config)
+    _, hidden, *_ = model.unroll(params.network, carry, x, schedule.steps, keys, config=config)
     return schedule, np.asarray(hidden)
 
 
@@ -119,7 +119,7 @@ def test_no_gradient_crosses_users():
 
     def second_user(x):
         carry = model.start((1,), config)
-        _, hidden, _ = model.unroll(params.network, carry, x, schedule.steps, config=config)
+        _, hidden, *_ = model.unroll(params.network, carry, x, schedule.steps, config=config)
         return hidden[3:].sum()
 
     x = model.rows(params.items.item_in, schedule.steps.input)

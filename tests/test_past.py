@@ -189,11 +189,11 @@ def test_a_closed_gate_opens_a_session_from_zeros_and_learns():
     shut = params.replace(network=params.network.replace(user=closed))
     steps, carry = small.epoch_steps(), model.start((small.BATCH,), model_config)
     x = model.rows(params.items.item_in, steps.input)
-    _, hidden, _ = model.unroll(shut.network, carry, x, steps, config=model_config)
+    _, hidden, *_ = model.unroll(shut.network, carry, x, steps, config=model_config)
     forgetful = shut.network.replace(
         user=closed.replace(init_gate=None, init_w=0 * user.init_w, init_b=0 * user.init_b)
     )
-    _, plain, _ = model.unroll(forgetful, carry, x, steps, config=model_config)
+    _, plain, *_ = model.unroll(forgetful, carry, x, steps, config=model_config)
     np.testing.assert_allclose(hidden, plain, atol=1e-7)
     how = small.training_config()
     state = training.init(0, model_config, how)

@@ -3,11 +3,12 @@
 import collections
 import itertools
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
 
-from hrnn_jax import errors, evaluation, recommend, serving
+from hrnn_jax import errors, evaluation, neighbours, recommend, serving
 from tests import live, logs, weights
 
 FORMS = [
@@ -19,7 +20,10 @@ FORMS = [
     ("hrnn_all", {}, False),
     ("hrnn_all", {"user_input": "gates"}, False),
 ]
-PAST = [
+BEYOND = [
+    ("rnn", {"neighbours": 4, "embedding": "tied"}, False),
+    ("hrnn_init", {"neighbours": 5, "past": 3}, True),
+    ("hrnn_all", {"embedding": "separate"}, False),
     ("rnn", {"past": 3}, False),
     ("rnn_concat", {"past": 4}, False),
     ("hrnn_init", {"past": 5, "init_gate": True}, False),
@@ -37,18 +41,23 @@ def by_session(log):
     return waves.values()
 
 
-@pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS + PAST)
+@pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS + BEYOND)
 def test_every_test_case_has_the_rank_that_evaluation_gives_it(variant, network, feed_last_item):
     log = logs.random(3, users=20, sessions=5, n_items=live.N_ITEMS)
     config = live.config(variant, **network)
+    table = None
+    if config.neighbours:
+        table = jax.device_put(neighbours.count(log.train, config.neighbours))
     expected = evaluation.rank(
-        weights.drawn(config),
+        weights.drawn(config).replace(table=table),
         log,
         model_config=config,
         config=evaluation.Config(feed_last_item=feed_last_item),
         cutoffs=[5],
     ).rank
-    recommender = live.recommender(variant=variant, network=network, feed_last_item=feed_last_item)
+    recommender = live.recommender(
+        variant=variant, network=network, feed_last_item=feed_last_item, table=table
+    )
     is_case = np.zeros(len(log), bool)
     is_case[log.cases] = True
     found = {}
