@@ -25,9 +25,13 @@ NAMES = {key: {**paper.BASELINES, **plan.BEYOND}[key] for key in COUNTING} | {
 # hrnn_plus with one thing changed: rows that take its tuned flags and then these.
 ABLATION: dict[str, tuple[str, ...]] = {
     "without past": ("--past=0",),
+    "without neighbours": ("--neighbours=0",),
     "without init_gate": ("--noinit_gate",),
     "without the user GRU": ("--model=rnn",),
     "mean over valid lanes": ("--mean_over=valid",),
+    "1,000 sampled negatives": (
+        *("--loss=cross_entropy", "--extra_negatives=1000", "--log_q", "--mask_false_negatives"),
+    ),
 }
 ROWS = (*NAMES, *ABLATION)
 PATIENCE = 3  # epochs

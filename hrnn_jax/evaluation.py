@@ -193,8 +193,9 @@ def _rank_blocks(
         representation, recalled, near = jax.tree.map(lambda values: values[t, lane], hidden)
         past = None if recalled is None else scoring.recalled(*recalled, columns)
         if near is not None and table is not None:
+            last, gate = near
             total = scoring.log_total(items, representation, recalled)
-            near = scoring.mixed_in(neighbours.nearest(table, *near), total, columns)
+            near = scoring.mixed_in(neighbours.nearest(table, last, gate), total, columns)
         ranks = scoring.rank(
             *(items, ranked, representation, target, column, past, near),
             n_first=n_first,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,8 @@ from flax import struct
 
 from hrnn_jax import lanes, losses, model, negatives
 
-
-class Config(Protocol):
-    """The settings of `training.Config` that matter here."""
-
-    loss: str
-    activation: str | None
-    regularisation: float
-    mask_false_negatives: bool
-    log_q: bool
+if TYPE_CHECKING:
+    from hrnn_jax import training
 
 
 @struct.dataclass
@@ -29,8 +22,8 @@ class Recalled:
 
     item: jax.Array
     bonus: jax.Array  # what is added to their scores
-    row: jax.Array | None = None  # [..., R, H] of item_out, constants; not for full softmax
-    bias: jax.Array | None = None
+    row: lanes.Array = None  # [..., R, H] of item_out, constants; not for full softmax
+    bias: lanes.Array = None  # [..., R]
 
 
 def full_softmax(
@@ -51,7 +44,7 @@ def sampled(
     past: Recalled | None,
     sampler: negatives.Sampler | None,
     *,
-    config: Config,
+    config: training.Config,
 ) -> jax.Array:
     """Return the losses among the lanes' targets, extra negatives and the users' pasts, [K, B].
 
@@ -84,7 +77,7 @@ def _of_step(
     valid: jax.Array,
     past: Recalled | None,
     *,
-    config: Config,
+    config: training.Config,
 ) -> jax.Array:
     """Return the losses of one time, [B]. more, own: rows and biases, [E, H] and [B, H]."""
     row, bias = (jnp.concatenate(both) for both in zip(own, more, strict=True))

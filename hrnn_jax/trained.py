@@ -71,7 +71,7 @@ def load(
     params = checkpoint.restore(checkpoints, like, epochs=epochs).params
     lineage = (checkpoint.fingerprint(params), *ancestors.get(str(seed), ()))
     if config.neighbours:
-        params = params.replace(table=neighbours.load(folder / neighbours.FILE))
+        params = dataclasses.replace(params, table=neighbours.load(folder / neighbours.FILE))
     about = Trained(
         folder=folder,
         seed=seed,

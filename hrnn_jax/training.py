@@ -170,10 +170,12 @@ def update(
         probability, known = neighbours.without_own(counted.table, steps.input, steps.target)
 
     def loss_of(taken: model.Params) -> tuple[jax.Array, tuple[model.Carry, jax.Array]]:
-        if tied and whole:
+        if taken.items.item_in is not None:
+            x = taken.items.item_in
+        elif whole:
             x = model.rows(taken.items.item_out, inputs)
         else:
-            x = taken.items.item_out[-len(inputs) :] if tied else taken.items.item_in
+            x = taken.items.item_out[-len(inputs) :]
         after, hidden, past, opened = model.unroll(
             taken.network,
             carry,
@@ -203,7 +205,7 @@ def update(
     taken = model.Params(
         network=state.params.network,
         items=model.Items(
-            item_in=None if tied else model.rows(items.item_in, inputs),
+            item_in=None if items.item_in is None else model.rows(items.item_in, inputs),
             item_out=items.item_out if whole else model.rows(items.item_out, candidates),
             item_bias=items.item_bias if whole else model.rows(items.item_bias, candidates),
         ),
@@ -252,9 +254,11 @@ def train_chunk(
     drawn = _draw(place, counted.sampler, n_updates, model_config=model_config, config=config)
 
     def body(train: tuple, following: tuple) -> tuple[tuple, jax.Array]:
-        state, carry, place_of, inputs = train
+        state, carry, place_of, (steps, drawn) = train
         state, carry, place_of, loss = update(
-            state, carry, place_of, *inputs, counted, model_config=model_config, config=config
+            *(state, carry, place_of, steps, drawn, counted),
+            model_config=model_config,
+            config=config,
         )
         return (state, carry, place_of, following), loss
 

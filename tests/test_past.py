@@ -122,9 +122,10 @@ def test_it_begins_without_effect():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("loss", ["full_softmax", "bpr_max"])
 @pytest.mark.parametrize("bptt_steps", [1, 2])
-def test_all_its_weights_learn(bptt_steps):
-    how = full_softmax(bptt_steps=bptt_steps)
+def test_all_its_weights_learn(bptt_steps, loss):
+    how = small.training_config(loss=loss, bptt_steps=bptt_steps)
     state = training.init(0, config(), how)
     after, _, _ = small.train(config(), how, small.epoch_steps(), state)
     for leaf in jax.tree.leaves(after.params.network.past):
@@ -154,6 +155,31 @@ def test_the_loss_is_of_scores_with_the_bonus():
     state = training.TrainState(params, training.transform(how).init(params))
     _, _, losses = small.train(model_config, how, steps, state)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("embedding", model.EMBEDDINGS)
+def test_a_sampled_loss_of_all_items_is_that_over_the_catalogue(embedding):
+    """One lane, every item drawn once: the past's items are those of the step, with their bonus."""
+    model_config = config(embedding=embedding)
+    steps = lanes.build(small.log(), 1).steps
+    params = weights.drawn(model_config)
+    found = {}
+    for loss, more in {
+        "full_softmax": {},
+        "cross_entropy": {
+            "extra_negatives": small.N_ITEMS,
+            "negative_alpha": 0.0,
+            "mask_false_negatives": True,
+        },
+    }.items():
+        how = small.training_config(
+            loss=loss, learning_rate=0.0, batch_size=1, bptt_steps=2, **more
+        )
+        state = training.TrainState(params, training.transform(how).init(params))
+        counted = training.count(small.log().train, model_config, how)
+        even = lanes.Steps(*(array[: len(steps.input) // 2 * 2] for array in steps))
+        _, _, found[loss] = small.train(model_config, how, even, state, counted=counted)
+    np.testing.assert_allclose(found["cross_entropy"], found["full_softmax"], rtol=2e-5)
 
 
 @pytest.mark.parametrize("n_candidates", [None, 5])

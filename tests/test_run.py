@@ -332,8 +332,42 @@ def test_a_later_setting_is_in_the_recipe_where_it_is_used(command):
     assert_refused(command("--epochs=0", "--output_dir=run", "--resume"), "model.")
 
 
-def test_the_past_needs_a_loss_over_all_items(command):
-    assert_refused(command("--past=3"), "--past=3", "--loss=full_softmax", "top1")
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--neighbours=3"], ["--neighbours=3", "--loss=top1", "full_softmax or cross_entropy"]),
+        (["--log_q"], ["--log_q", "--loss=top1", "--loss=cross_entropy"]),
+        (["--regularisation=0.5"], ["--regularisation", "--loss=bpr_max"]),
+        (["--extra_negatives=9", "--loss=full_softmax"], ["--extra_negatives", "bpr_max"]),
+        (["--activation=relu", "--loss=full_softmax"], ["--activation", "--loss=full_softmax"]),
+        (["--mask_false_negatives", "--loss=full_softmax"], ["--mask_false_negatives"]),
+        (["--dropout_embedding=0.2"], ["--dropout_embedding", "--embedding=separate"]),
+        (["--batch_size=1"], ["--batch_size=1", "--extra_negatives"]),
+        (["--model=item_knn", "--neighbours=0"], ["--neighbours=0", "--model=item_knn"]),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(command, argv, words):
+    assert_refused(command(*argv), *words)
+
+
+SAMPLED = (
+    *("--loss=cross_entropy", "--extra_negatives=5", "--log_q", "--mask_false_negatives"),
+    *("--embedding=tied", "--dropout_embedding=0.1", "--past=3", "--neighbours=4", "--clip=1"),
+    *("--weight_decay=0.01", "--schedule=cosine", "--warmup=0.5", "--optimizer=adam"),
+)
+
+
+def test_all_that_the_paper_has_not_goes_together_and_on(command):
+    code, _, err = command(*SAMPLED, "--epochs=2", "--output_dir=whole", "--learning_rate=0.01")
+    assert code == 0, err
+    whole = read("whole")
+    assert np.isfinite([entry["loss"] for entry in read_history("whole")]).all()
+    given = (*SAMPLED, "--schedule_epochs=2", "--output_dir=parts", "--learning_rate=0.01")
+    command(*given, "--epochs=1")
+    command(*given, "--epochs=2", "--resume")
+    assert read("parts")["per_seed"][0]["recall@5"] == whole["per_seed"][0]["recall@5"]
+    ranks = [pl.read_parquet(f"{folder}/ranks.parquet") for folder in ("parts", "whole")]
+    assert ranks[0].equals(ranks[1])
 
 
 def test_the_flags_file_replays_the_run(command):
