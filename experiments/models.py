@@ -253,7 +253,8 @@ def training_config() -> training.Config:
                 f"--{flag} means nothing to --loss={config.loss}: drop it, or take "
                 f"--loss={' or '.join(losses_)}"
             )
-    if FLAGS.neighbours and config.loss not in ("cross_entropy", "full_softmax"):
+    networks = FLAGS.model in model.VARIANTS
+    if networks and FLAGS.neighbours and config.loss not in ("cross_entropy", "full_softmax"):
         raise errors.InputError(
             f"--neighbours={FLAGS.neighbours} mixes probabilities, which --loss={config.loss} has "
             "none of: take --loss=full_softmax or cross_entropy"
