@@ -150,7 +150,7 @@ def bonus(weights: Weights, past: Past, hidden: jax.Array, user: jax.Array) -> j
     hidden: [B, H], what is scored; user: [B, H].
     """
     of_state = hidden @ weights.by_session + user @ weights.by_user  # [B, F]
-    found = (features(past) * (weights.mean[None] + of_state)[:, None]).sum(axis=2)
+    found = jnp.einsum("brf,bf->br", features(past), weights.mean[None] + of_state)
     return jnp.where(past.item != lanes.NO_ITEM, found, 0.0)
 
 
@@ -170,7 +170,7 @@ def features(past: Past) -> jax.Array:
         sessions_ago == 0,
         sessions_ago == 1,
     ]
-    return jnp.stack([values.astype(jnp.float32) for values in described], axis=2)
+    return jnp.stack([values.astype(jnp.float32) for values in described], axis=1).mT
 
 
 def _where(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
