@@ -73,11 +73,72 @@ def cross_entropy(r: jax.Array, among: jax.Array) -> jax.Array:
     return jnp.where(where, total - jnp.diagonal(r), 0.0)
 
 
-def full_softmax(scores: jax.Array, target: jax.Array, where: jax.Array) -> jax.Array:
-    """Cross-entropy of the softmax over the catalogue: scores [N, V], target and where [N]."""
-    scores = jnp.where(where[:, None], scores, 0.0)
+@jax.custom_vjp
+def full_softmax(
+    hidden: jax.Array,
+    item_out: jax.Array,
+    item_bias: jax.Array,
+    past: tuple[jax.Array, jax.Array] | None,
+    target: jax.Array,
+    where: jax.Array,
+) -> jax.Array:
+    """Cross-entropy of the softmax over the catalogue, [N], of representations [N, H].
+
+    item_out: [V, H] and item_bias: [V], which score them. past: items [N, R], none twice in a row,
+    and what is added to their scores [N, R]. target: [N].
+
+    The gradient is written out: exp(scores) stays as it is, to be scaled where it is small, in
+    [N, H], before and after the products, and no array [N, V] is made but that.
+    """
+    return _full_softmax(hidden, item_out, item_bias, past, target, where)[0]
+
+
+def _full_softmax(
+    hidden: jax.Array,
+    item_out: jax.Array,
+    item_bias: jax.Array,
+    past: tuple[jax.Array, jax.Array] | None,
+    target: jax.Array,
+    where: jax.Array,
+) -> tuple[jax.Array, tuple]:
+    hidden = jnp.where(where[:, None], hidden, 0.0)
+    scores = hidden @ item_out.T + item_bias[None]
+    if past is not None:
+        item, bonus = past
+        bonus = jnp.where(where[:, None], bonus, 0.0)
+        scores = jax.vmap(_add)(scores, item, bonus)
     own = jnp.take_along_axis(scores, jnp.where(where, target, 0)[:, None], axis=1)[:, 0]
-    return jnp.where(where, jax.nn.logsumexp(scores, axis=1) - own, 0.0)
+    top = scores.max(axis=1)
+    weight = jnp.exp(scores - top[:, None])
+    total = weight.sum(axis=1)
+    found = jnp.where(where, jnp.log(total) + top - own, 0.0)
+    return found, (hidden, item_out, past, target, where, weight, total)
+
+
+def _full_softmax_gradient(kept: tuple, given: jax.Array) -> tuple:
+    hidden, item_out, past, target, where, weight, total = kept
+    weight = jax.vmap(_add)(weight, target, -total)  # softmax minus one-hot, times the total
+    scale = jnp.where(where, given / total, 0.0)
+    if past is not None:
+        item = past[0]
+        at_past = jax.vmap(lambda row, item: row.at[item].get(mode="fill", fill_value=0))
+        past = None, scale[:, None] * at_past(weight, item)
+    return (
+        scale[:, None] * (weight @ item_out),
+        weight.T @ (scale[:, None] * hidden),
+        scale @ weight,
+        past,
+        None,
+        None,
+    )
+
+
+full_softmax.defvjp(_full_softmax, _full_softmax_gradient)
+
+
+def _add(scores: jax.Array, item: jax.Array, more: jax.Array) -> jax.Array:
+    """Add to the scores [V] of some items, none twice."""
+    return scores.at[item].add(more, mode="drop")
 
 
 def _present(r: jax.Array, among: jax.Array) -> jax.Array:

@@ -30,10 +30,17 @@ def full_softmax(
     items: model.Items, hidden: jax.Array, steps: lanes.Steps, past: Recalled | None
 ) -> jax.Array:
     """Return the losses among all items, [K, B]; hidden: [K, B, H]."""
-    scores = hidden @ items.item_out.T + items.item_bias[None, None]
-    if past is not None:
-        scores = jax.vmap(jax.vmap(_add))(scores, past.item, past.bonus)
-    return jax.vmap(losses.full_softmax)(scores, steps.target, steps.valid)
+    together = None if past is None else (past.item, past.bonus)
+    hidden, together = jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), (hidden, together))
+    found = losses.full_softmax(
+        hidden,
+        items.item_out,
+        items.item_bias,
+        together,
+        steps.target.reshape(-1),
+        steps.valid.reshape(-1),
+    )
+    return found.reshape(steps.target.shape)
 
 
 def sampled(
@@ -109,8 +116,3 @@ def _of_step(
     # Cleared first: what does not count may be infinite, and its gradient then not a number.
     scores = jnp.where(among, scores, 0.0)
     return loss(losses.ACTIVATIONS[config.activation or activation](scores), among)
-
-
-def _add(scores: jax.Array, item: jax.Array, bonus: jax.Array) -> jax.Array:
-    """Add to the scores [V] of some items, none twice."""
-    return scores.at[item].add(bonus, mode="drop")

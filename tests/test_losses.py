@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import losses
+from hrnn_jax import lanes, losses
 
 # Three lanes with two extra negatives.
 R = np.array(
@@ -59,7 +59,53 @@ def test_full_softmax_closed_form():
     where = np.array([True, True, False])
     e = np.exp(R.astype(np.float64))
     expected = [-np.log(e[0, 2] / e[0].sum()), -np.log(e[1, 0] / e[1].sum()), 0]
-    np.testing.assert_allclose(losses.full_softmax(R, target, where), expected, rtol=1e-6)
+    units, bias = np.eye(5, dtype=np.float32), np.zeros(5, np.float32)  # scores are what is scored
+    found = losses.full_softmax(R, units, bias, None, target, where)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("garbage", [0.0, np.nan])
+@pytest.mark.parametrize("slots", [0, 3])
+def test_full_softmax_has_the_gradient_that_jax_derives(slots, garbage):
+    rng = np.random.default_rng(0)
+    lanes_, units, n_items = 4, 5, 7
+    where = np.array([True, False, True, True])
+    target = np.where(where, rng.integers(n_items, size=lanes_), lanes.NO_ITEM)
+    target[2] = 6
+    item = np.array([rng.permutation(n_items)[:slots] for _ in range(lanes_)])
+    item[:, -1:] = lanes.NO_ITEM
+    item[2, :1] = 6  # the target is of the past
+    shapes = {"hidden": (lanes_, units), "table": (n_items, units), "bias": n_items}
+    given = {name: 5 * rng.normal(size=shape) for name, shape in shapes.items()}
+    given["bonus"] = rng.normal(size=item.shape)
+    weights = rng.normal(size=lanes_)
+
+    def derived(hidden, table, bias, bonus):
+        total = 0.0
+        for i in np.flatnonzero(where):
+            scores = (table @ hidden[i] + bias).at[item[i]].add(bonus[i], mode="drop")
+            total -= weights[i] * jax.nn.log_softmax(scores)[target[i]]
+        return total
+
+    def total(hidden, table, bias, bonus):
+        past = (item, bonus) if slots else None
+        return weights @ losses.full_softmax(hidden, table, bias, past, target, where)
+
+    with jax.enable_x64(True):
+        now = {name: jnp.array(value) for name, value in given.items()}
+        expected = jax.value_and_grad(derived, range(4))(*now.values())
+        for name in ("hidden", "bonus"):
+            now[name] = now[name].at[1].set(garbage)
+        found = jax.value_and_grad(total, range(4))(*now.values())
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), found, expected)
+
+
+def test_full_softmax_of_scores_too_large_for_an_exponential():
+    hidden = 100 * jnp.eye(2)
+    given = jnp.eye(2), jnp.zeros(2), None, jnp.array([0, 0]), jnp.ones(2, bool)
+    found, grad = jax.value_and_grad(lambda h: losses.full_softmax(h, *given).sum())(hidden)
+    assert found == 100
+    np.testing.assert_allclose(grad, [[0, 0], [-1, 1]], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
