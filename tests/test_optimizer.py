@@ -200,6 +200,20 @@ def test_the_factor_scales_the_step_with_its_decay():
     assert_close(quarter, jax.tree.map(lambda a: a / 4, whole))
 
 
+def test_adam_is_that_of_optax():
+    rng = np.random.default_rng(5)
+    params = expected = jnp.array(rng.normal(size=40), jnp.float32)
+    fast, slow = optimizer.adam(0.01), optax.adam(0.01)
+    state, expected_state = fast.init(params), slow.init(expected)
+    for step in range(30):
+        grads = jnp.array(rng.normal(size=40) * 10.0 ** rng.integers(-9, 1, 40), jnp.float32)
+        grads = grads.at[step % 40].set(0)
+        updates, state = fast.update(grads, state)
+        expected_updates, expected_state = slow.update(grads, expected_state)
+        np.testing.assert_allclose(updates, expected_updates, rtol=2e-5)
+    assert_identical(state, expected_state)
+
+
 def test_adagrad_by_hand():
     """acc from 0, eps = 1e-6 inside the root; momentum as in Polyak, not Nesterov."""
     grads = np.array([[0.5, -2.0, 1e-4], [1.0, 0.3, 2e-3], [-0.25, 0.1, -1e-3]])
