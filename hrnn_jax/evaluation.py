@@ -191,7 +191,10 @@ def _rank_blocks(
         part = jax.lax.dynamic_slice_in_dim(cases, i * size, size, axis=1)
         t, lane, target, column = part
         representation, recalled, near = jax.tree.map(lambda values: values[t, lane], hidden)
-        past = None if recalled is None else scoring.recalled(*recalled, columns)
+        past = None
+        if recalled is not None:
+            item, bonus = recalled
+            past = scoring.recalled(item, bonus, columns)
         if near is not None and table is not None:
             last, gate = near
             total = scoring.log_total(items, representation, recalled)
