@@ -4,7 +4,7 @@
 # make reproduce                    the same and Table 5, the large data set
 # make check-table3                 compare a fresh Table 3 with the shipped one
 # make comparison                   tune, run and compare all models on journey; LOGS="..." on other logs
-# make comparison-table             the report of the shipped comparison, from its CSV files
+# make comparison-table             its report again, from its CSV files alone; FROM="..." from others
 # make serve RUN=out/run            set up, then serve recommendations from a run folder, and a page
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules
@@ -38,6 +38,8 @@ TRIALS ?= 20
 EPOCHS ?= 10
 ROWS ?=
 comparison: SEEDS = 5
+# The CSV files whose report make comparison-table writes.
+FROM ?= out/comparison/results
 
 # What to serve, by default what make run trained, and flags of experiments.serve.
 RUN ?= $(RUNS)/hrnn_init
@@ -69,7 +71,7 @@ comparison: .venv/installed
 		--epochs="$(EPOCHS)" --n_seeds=$(SEEDS) $(if $(ROWS),--rows="$(ROWS)") $(if $(JOBS),--jobs=$(JOBS))
 
 comparison-table: .venv/installed
-	.venv/bin/python -m experiments.comparison --from=experiments/results/comparison
+	.venv/bin/python -m experiments.comparison --from=$(FROM)
 
 test: .venv/installed
 	.venv/bin/python -m pytest

@@ -10,7 +10,7 @@ and a finished one has nothing left to do.
 
 All numbers go to CSV files, and comparison.md with its figures is made of these alone:
 
-python -m experiments.comparison --from=experiments/results/comparison
+python -m experiments.comparison --from=out/comparison/results
 """
 
 from __future__ import annotations
