@@ -267,9 +267,9 @@ def test_the_median_prunes_what_is_behind_from_the_second_epoch_on(command, monk
     assert trials()["value"].to_list() == [0.5, 0.1, 0.6, 0.7, 0.4]
     assert trials()["best_epoch"].to_list() == [1, 1, 2, 1, 1]
     assert "--epochs=1" in pathlib.Path("study", "best.flags").read_text().splitlines()
-    assert "best is trial 2, recall@5 0.6000" in out
+    assert "best is trial 3, recall@5 0.7000" in out
     assert "trial 1  pruned, recall@5 0.1000 after epoch 2" in out
-    assert "(trial 2)" in pathlib.Path("study/best.flags").read_text().splitlines()[0]
+    assert "(trial 3)" in pathlib.Path("study/best.flags").read_text().splitlines()[0]
 
 
 def test_a_trial_ends_when_patience_does(command, monkeypatch):
