@@ -45,18 +45,7 @@ def quality(found: Findings) -> Table:
     """Lay out Recall@5 and MRR@5 of all rows on all logs."""
     columns = [*found.columns.values()]
     shown = [row for row in rows(found) if row in NAMES]
-    best = {
-        (column.key, metric): max(
-            (
-                round(spread.mean, 4)  # as printed: what reads alike is a tie
-                for row in shown
-                if (spread := findings.score(found, column.key, row, metric))
-            ),
-            default=None,
-        )
-        for column in columns
-        for metric in METRICS
-    }
+    best = findings.best(found, columns, shown, METRICS)
 
     def cell(column: Column, row: str, metric: str) -> Cell:
         spread = findings.score(found, column.key, row, metric)

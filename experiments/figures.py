@@ -6,6 +6,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib import figure, lines, ticker
@@ -79,12 +80,7 @@ def epochs(
     labels: what each network is called in the legend.
     """
     with matplotlib.rc_context(_style(name)):
-        canvas = figure.Figure(
-            figsize=(0.8 + 3.0 * len(panels), 3.4),
-            facecolor=_STANDS_FOR["page"],
-            layout="constrained",
-        )
-        [row] = canvas.subplots(1, len(panels), squeeze=False)
+        canvas, row = _beside(len(panels), width=3.0)
         for (metric, named), ax in zip(panels.items(), row, strict=True):
             for network, points in named.items():
                 ax.plot(*zip(*points, strict=True), **_look(network))
@@ -94,6 +90,15 @@ def epochs(
             ax.set_axisbelow(True)
         _legend(canvas, labels, ncols=3)
         return _saved(canvas)
+
+
+def _beside(n: int, *, width: float) -> tuple[figure.Figure, Any]:
+    """Make a canvas of n axes side by side, each `width` inches wide."""
+    canvas = figure.Figure(
+        figsize=(0.8 + width * n, 3.4), facecolor=_STANDS_FOR["page"], layout="constrained"
+    )
+    [row] = canvas.subplots(1, n, squeeze=False)
+    return canvas, row
 
 
 def _legend(canvas: figure.Figure, labels: Mapping[str, str], *, ncols: int) -> None:
@@ -114,12 +119,7 @@ def curves(
 ) -> str:
     """Draw curves over x side by side, by their vertical axes, both axes logarithmic."""
     with matplotlib.rc_context(_style(name)):
-        canvas = figure.Figure(
-            figsize=(0.8 + 3.4 * len(panels), 3.4),
-            facecolor=_STANDS_FOR["page"],
-            layout="constrained",
-        )
-        [row] = canvas.subplots(1, len(panels), squeeze=False)
+        canvas, row = _beside(len(panels), width=3.4)
         for (label, named), ax in zip(panels.items(), row, strict=True):
             xs: list[float] = []
             for look, (curve, points) in zip(_MARKERS, named.items(), strict=False):

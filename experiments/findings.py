@@ -163,6 +163,25 @@ def score(found: Findings, column: str, row: str, metric: str, cutoff: int = 5) 
     return found.scores.get((column, row, metric, cutoff))
 
 
+def best(
+    found: Findings, columns: Iterable[Column], rows: Iterable[str], metrics: Iterable[str]
+) -> dict[tuple[str, str], float | None]:
+    """Return the best mean of some rows by column and metric, None where no run has ended."""
+    rows, metrics = list(rows), list(metrics)
+    return {
+        (column.key, metric): max(
+            (
+                round(spread.mean, 4)  # as printed: what reads alike is a tie
+                for row in rows
+                if (spread := score(found, column.key, row, metric))
+            ),
+            default=None,
+        )
+        for column in columns
+        for metric in metrics
+    }
+
+
 def gain(found: Findings, column: str, row: str, over: str, metric: str) -> float | None:
     """Return the relative gain of one row's mean over another's."""
     ours, base = (score(found, column, name, metric) for name in (row, over))

@@ -82,18 +82,7 @@ def scores(found: Findings, columns: Sequence[Column], rows: Iterable[str], capt
         for name in paper.METRICS.values():
             heads += [name, f"{name}, paper"] if column.papers_own else [name]
         groups.append(Group(column.label, [*heads, "n"]))
-    best = {
-        (column.key, metric): max(
-            (
-                round(spread.mean, 4)  # as printed: what reads alike is a tie
-                for row in rows
-                if (spread := findings.score(found, column.key, row, metric))
-            ),
-            default=None,
-        )
-        for column in columns
-        for metric in paper.METRICS
-    }
+    best = findings.best(found, columns, rows, paper.METRICS)
     sections = []
     for title, names in findings.SECTIONS.items():
         lines = []
