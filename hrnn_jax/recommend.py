@@ -94,9 +94,8 @@ class Recommender:
         """Take up a network, and the states in a file; see `load`."""
         self.trained = about
         self.config = config
-        self.counts: collections.Counter[str] = (
-            collections.Counter()
-        )  # of outcomes, and of late events
+        # Of outcomes, and of late events.
+        self.counts: collections.Counter[str] = collections.Counter()
         self._network = serving.Network(params, about.config)
         self._index = {str(item): index for index, item in enumerate(about.items)}
         self._lock = threading.RLock()

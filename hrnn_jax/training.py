@@ -160,11 +160,10 @@ def update(
     candidates = jnp.concatenate([targets, drawn.extra, inputs[: len(inputs) * tied]])
     n_valid = jnp.maximum(steps.valid.sum(), 1)
     n_mean = n_valid if config.mean_over == "valid" else steps.valid.size
-    again = {}
+    again = ()
     if carry.past is not None and not whole:
         item = past_lib.unroll(carry.past, steps)
-        again = {name: model.rows(getattr(items, f"item_{name}"), item) for name in ("out", "bias")}
-
+        again = model.rows(items.item_out, item), model.rows(items.item_bias, item)
     probability = known = None
     if counted.table is not None:
         probability, known = neighbours.without_own(counted.table, steps.input, steps.target)
@@ -186,7 +185,7 @@ def update(
             config=model_config,
         )
         if past is not None:
-            past = objective.Recalled(*past, *again.values())
+            past = objective.Recalled(*past, *again)
         if whole:
             lane_losses = objective.full_softmax(taken.items, hidden, steps, past)
         else:
