@@ -117,11 +117,8 @@ def _bootstrap(
     def body(carry: model.Carry, steps: lanes.Steps) -> tuple[model.Carry, tuple]:
         x = model.inputs(params.items, steps.input)  # of a step: the chunk's are large
         carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
-        near = None
-        if params.table is not None:
-            known = neighbours.known(params.table, steps.input)
-            near = steps.input, model.gate(params.network, carry, hidden, known)
-        return carry, (hidden, model.recall(params.network, carry, hidden), near)
+        recalled = model.recall(params.network, carry, hidden)
+        return carry, (hidden, recalled, model.gate_last(params, carry, hidden, steps.input))
 
     return jax.lax.scan(body, carry, steps)
 
@@ -190,15 +187,8 @@ def _rank_blocks(
     def block(i: jax.Array, found: tuple) -> tuple[jax.Array, jax.Array]:
         part = jax.lax.dynamic_slice_in_dim(cases, i * size, size, axis=1)
         t, lane, target, column = part
-        representation, recalled, near = jax.tree.map(lambda values: values[t, lane], hidden)
-        past = None
-        if recalled is not None:
-            item, bonus = recalled
-            past = scoring.recalled(item, bonus, columns)
-        if near is not None and table is not None:
-            last, gate = near
-            total = scoring.log_total(items, representation, recalled)
-            near = scoring.mixed_in(neighbours.nearest(table, last, gate), total, columns)
+        representation, recalled, gated = jax.tree.map(lambda values: values[t, lane], hidden)
+        past, near = scoring.beside(items, table, representation, recalled, gated, columns)
         ranks = scoring.rank(
             *(items, ranked, representation, target, column, past, near),
             n_first=n_first,

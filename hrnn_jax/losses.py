@@ -18,6 +18,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from hrnn_jax import past as past_lib
+
 _TINY = 1e-24  # inside the logarithm of bpr_max
 
 # Of the output, before the loss; ranks are those of the scores before it, which it keeps in order.
@@ -106,7 +108,7 @@ def _full_softmax(
     if past is not None:
         item, bonus = past
         bonus = jnp.where(where[:, None], bonus, 0.0)
-        scores = jax.vmap(_add)(scores, item, bonus)
+        scores = jax.vmap(past_lib.onto)(scores, item, bonus)
     own = jnp.take_along_axis(scores, jnp.where(where, target, 0)[:, None], axis=1)[:, 0]
     top = scores.max(axis=1)
     weight = jnp.exp(scores - top[:, None])
@@ -117,7 +119,9 @@ def _full_softmax(
 
 def _full_softmax_gradient(kept: tuple, given: jax.Array) -> tuple:
     hidden, item_out, past, target, where, weight, total = kept
-    weight = jax.vmap(_add)(weight, target, -total)  # softmax minus one-hot, times the total
+    weight = jax.vmap(past_lib.onto)(
+        weight, target, -total
+    )  # softmax minus one-hot, times the total
     scale = jnp.where(where, given / total, 0.0)
     if past is not None:
         item = past[0]
@@ -134,11 +138,6 @@ def _full_softmax_gradient(kept: tuple, given: jax.Array) -> tuple:
 
 
 full_softmax.defvjp(_full_softmax, _full_softmax_gradient)
-
-
-def _add(scores: jax.Array, item: jax.Array, more: jax.Array) -> jax.Array:
-    """Add to the scores [V] of some items, none twice."""
-    return scores.at[item].add(more, mode="drop")
 
 
 def _present(r: jax.Array, among: jax.Array) -> jax.Array:

@@ -270,6 +270,19 @@ def gate(
     return neighbours_lib.gate(network.neighbours, known, hidden, carry.user)
 
 
+def gate_last(
+    params: Params, carry: Carry, hidden: jax.Array, last: jax.Array
+) -> tuple[jax.Array, jax.Array] | None:
+    """Return the last items [B] and the gate of their nearest, for scoring; None without a table.
+
+    carry, hidden: as `step` returns them.
+    """
+    if params.table is None:
+        return None
+    opened = gate(params.network, carry, hidden, neighbours_lib.known(params.table, last))
+    return None if opened is None else (last, opened)
+
+
 def unroll(
     network: Network,
     carry: Carry,

@@ -154,6 +154,11 @@ def bonus(weights: Weights, past: Past, hidden: jax.Array, user: jax.Array) -> j
     return jnp.where(past.item != lanes.NO_ITEM, found, 0.0)
 
 
+def onto(scores: jax.Array, item: jax.Array, more: jax.Array) -> jax.Array:
+    """Add to the scores [V] of some items [R], none twice; NO_ITEM has none."""
+    return scores.at[item].add(more, mode="drop")
+
+
 def features(past: Past) -> jax.Array:
     """Describe each slot, [B, R, F], in numbers of about 1."""
     age = (past.events[:, None] - past.event).astype(jnp.float32)

@@ -13,6 +13,7 @@ import numpy as np
 from flax import struct
 
 from hrnn_jax import model, neighbours, ranking
+from hrnn_jax import past as past_lib
 
 GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
 
@@ -35,31 +36,53 @@ class Near:
     score: jax.Array  # [n, K], the logarithm of what e^score gains; -inf for no item
 
 
-def recalled(item: jax.Array, bonus: jax.Array, columns: jax.Array) -> Past:
-    """Find the columns of items of the past; columns: [V], those of all items."""
-    column = columns.at[item].get(mode="fill", fill_value=len(columns))
-    return Past(item=item, column=column, bonus=bonus)
+def beside(
+    items: model.Items,
+    table: neighbours.Table | None,
+    hidden: jax.Array,
+    recalled: tuple[jax.Array, jax.Array] | None,
+    gated: tuple[jax.Array, jax.Array] | None,
+    columns: jax.Array,
+) -> tuple[Past | None, Near | None]:
+    """Return what is added to the scores of n users, and what is mixed into them.
 
-
-def mixed_in(near: neighbours.Near, log_total: jax.Array, columns: jax.Array) -> Near:
-    """Put what is mixed in on the scale of the scores, whose `log_total` [n] is over all items.
-
-    (1 - g) e^s / total + g P orders items as e^s + total g / (1 - g) P does.
+    hidden: [n, H]; recalled, gated: [n, ...] each, see `model.recall` and `model.gate_last`;
+    columns: [V], those of all items. (1 - g) e^s / total + g P orders items as
+    e^s + total g / (1 - g) P does: what is mixed in is put on the scale of the scores.
     """
-    return Near(
-        item=near.item,
-        column=columns.at[near.item].get(mode="fill", fill_value=len(columns)),
-        score=near.log_odds + log_total[:, None],
-    )
+
+    def column(item: jax.Array) -> jax.Array:
+        return columns.at[item].get(mode="fill", fill_value=len(columns))
+
+    past = near = None
+    if recalled is not None:
+        item, bonus = recalled
+        past = Past(item=item, column=column(item), bonus=bonus)
+    if gated is not None and table is not None:
+        last, gate = gated
+        found = neighbours.nearest(table, last, gate)
+        score = found.log_odds + _log_total(items, hidden, recalled)[:, None]
+        near = Near(item=found.item, column=column(found.item), score=score)
+    return past, near
 
 
-def log_total(
+def of_items(scores: jax.Array, item: jax.Array, past: Past | None, near: Near | None) -> jax.Array:
+    """Add and mix into the scores [n] of one item each, [n]; past, near: of n users, or of one."""
+    if past is not None:
+        scores += jnp.where(past.item == item[:, None], past.bonus, 0.0).sum(axis=1)
+    if near is not None:
+        gain = jnp.where(near.item == item[:, None], near.score, -jnp.inf).max(axis=1)
+        scores = jnp.logaddexp(scores, gain)
+    return scores
+
+
+def _log_total(
     items: model.Items, hidden: jax.Array, past: tuple[jax.Array, jax.Array] | None
 ) -> jax.Array:
-    """Return the logarithm of the sum of e^score over all items, [n]; past: see `model.recall`."""
+    """Return the logarithm of the sum of e^score over all items, [n]."""
     scores = hidden @ items.item_out.T + items.item_bias[None]
     if past is not None:
-        scores = jax.vmap(lambda s, item, bonus: s.at[item].add(bonus, mode="drop"))(scores, *past)
+        scores = jax.vmap(past_lib.onto)(scores, *past)
     return jax.nn.logsumexp(scores, axis=1)
 
 
@@ -94,18 +117,14 @@ def rank(
     ranked: output rows and biases of the items, as dealt; hidden: [n, H]; target: [n] items;
     column: [n], where the target stands among the ranked, or their number if it does not; past,
     near: of a network that looks at them; rows: cases, a divisor of n, whose scores are looked
-    through while the cache holds them. Scores are
-    before the output's tanh, which saturates: items of different scores would tie. One that is not
-    a number counts as above all, and as below all if it is the target's.
+    through while the cache holds them. Scores are before the output's tanh, which saturates: items
+    of different scores would tie. One that is not a number counts as above all, and as below all if
+    it is the target's.
     """
     item_out, item_bias = ranked
     products = hidden @ item_out.T
     outside = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
-    if past is not None:
-        outside += jnp.where(past.item == target[:, None], past.bonus, 0.0).sum(axis=1)
-    if near is not None:
-        gain = jnp.where(near.item == target[:, None], near.score, -jnp.inf).max(axis=1)
-        outside = jnp.logaddexp(outside, gain)
+    outside = of_items(outside, target, past, near)
 
     def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
         product, past, near, column, outside = case
@@ -141,7 +160,7 @@ def best(
 
 def _with_past(scores: jax.Array, past: Past | None) -> jax.Array:
     """Add to the scores [V] of a case what the user's past adds."""
-    return scores if past is None else scores.at[past.column].add(past.bonus, mode="drop")
+    return scores if past is None else past_lib.onto(scores, past.column, past.bonus)
 
 
 def _with_near(scores: jax.Array, near: Near | None) -> jax.Array:

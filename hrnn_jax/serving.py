@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import lanes, model, neighbours, scoring
+from hrnn_jax import lanes, model, scoring
 from hrnn_jax import past as past_lib
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
@@ -183,18 +183,11 @@ def _represent(
     """Return what is scored after the item, [n, H], and what is added to and mixed into scores."""
     after, hidden = _step(params, users, config=config)
     _, packed, item, _ = users
-    recalled = near = None
     if config.past:
         after = dataclasses.replace(after, past=past_lib.unpack(packed))
-        recalled = model.recall(params.network, after, hidden)
-    if params.table is not None:
-        known = neighbours.known(params.table, item)
-        gate = model.gate(params.network, after, hidden, known)
-        assert gate is not None
-        total = scoring.log_total(params.items, hidden, recalled)
-        near = scoring.mixed_in(neighbours.nearest(params.table, item, gate), total, columns)
-    past = None if recalled is None else scoring.recalled(*recalled, columns)
-    return hidden, past, near
+    recalled = model.recall(params.network, after, hidden)
+    gated = model.gate_last(params, after, hidden, item)
+    return hidden, *scoring.beside(params.items, params.table, hidden, recalled, gated, columns)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -231,12 +224,7 @@ def _score(
     item_out, item_bias = ranked
     columns = column_of[items]
     scores = item_out[columns] @ hidden[0] + item_bias[columns]
-    if past is not None:
-        scores += jnp.where(items[:, None] == past.item, past.bonus, 0.0).sum(axis=1)
-    if near is not None:
-        gain = jnp.where(items[:, None] == near.item, near.score, -jnp.inf).max(axis=1)
-        scores = jnp.logaddexp(scores, gain)
-    return scores
+    return scoring.of_items(scores, items, past, near)
 
 
 @jax.jit
