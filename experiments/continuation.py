@@ -24,7 +24,6 @@ OWN = ("continue_from", "events", "output_dir", "resume", "curve")  # flags that
 # They shape the weights, or the states of live users.
 SAME = (
     *("model", "hidden_units", "layers", "embedding", "user_input", "init_gate", "past"),
-    "neighbours",
     "optimizer",
 )
 

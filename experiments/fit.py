@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from experiments import models, progress
-from hrnn_jax import baselines, model, ranking, session_knn, training
+from hrnn_jax import baselines, model, negatives, neighbours, ranking, session_knn, training
 from hrnn_jax import log as log_lib
 
 FLAGS = flags.FLAGS
@@ -58,7 +58,7 @@ def epoch(
     title: str,
     seeds: Sequence[int],
     epoch: int,
-    counted: training.Counted,
+    sampler: negatives.Sampler | None,
     model_config: model.Config,
     config: training.Config,
 ) -> Epoch:
@@ -77,10 +77,19 @@ def epoch(
             epoch=epoch,
             model_config=model_config,
             config=config,
-            counted=counted,
+            sampler=sampler,
             on_chunk=lambda n, loss: advance(n, loss=f"{loss:.4f}"),
         )
     return Epoch(state, losses, events, time.perf_counter() - started)
+
+
+def table(log: log_lib.EventLog, model_config: model.Config) -> neighbours.Table | None:
+    """Count the neighbours that a network looks at, if any; log: of training events."""
+    if not model_config.neighbours:
+        return None
+    return jax.device_put(
+        neighbours.count(log, model_config.neighbours, model_config.neighbours_weight)
+    )
 
 
 def count(

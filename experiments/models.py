@@ -6,6 +6,7 @@ import numpy as np
 from absl import flags
 
 from hrnn_jax import errors, evaluation, losses, model, optimizer, ranking, session_knn, training
+from hrnn_jax import neighbours as neighbours_lib
 
 BASELINES = ("ppop", "item_knn", "markov", "sr", "vsknn", "vsknn_br")
 MODELS = (*model.VARIANTS, *BASELINES)
@@ -152,9 +153,15 @@ flags.DEFINE_integer(
     "neighbours",
     None,
     "Similar items that Item-KNN keeps of each item, 300 by default; similar sessions whose items "
-    "V-SKNN and V-SKNN_BR score, 100 by default; of a network, items nearest to the last one that "
-    "are mixed with its softmax, none by default.",
+    "V-SKNN and V-SKNN_BR score, 100 by default; of a network, items nearest to each of the "
+    "session's last ones whose scores gain by it, none by default.",
     lower_bound=0,
+)
+flags.DEFINE_float(
+    "neighbours_weight",
+    model.Config.neighbours_weight,
+    "By how much the scores of a network's --neighbours gain.",
+    lower_bound=0.0,
 )
 flags.DEFINE_integer(
     "sample_size",
@@ -197,6 +204,8 @@ def model_config(n_items: int) -> model.Config:
         }
     if FLAGS.model == "hrnn_all":
         personal["user_input"] = FLAGS.user_input
+    if FLAGS.neighbours:
+        personal["neighbours_weight"] = FLAGS.neighbours_weight
     return model.Config(
         n_items=n_items,
         variant=FLAGS.model,
@@ -253,11 +262,10 @@ def training_config() -> training.Config:
                 f"--{flag} means nothing to --loss={config.loss}: drop it, or take "
                 f"--loss={' or '.join(losses_)}"
             )
-    networks = FLAGS.model in model.VARIANTS
-    if networks and FLAGS.neighbours and config.loss not in ("cross_entropy", "full_softmax"):
+    if FLAGS.model in model.VARIANTS and FLAGS.neighbours and not FLAGS.past:
         raise errors.InputError(
-            f"--neighbours={FLAGS.neighbours} mixes probabilities, which --loss={config.loss} has "
-            "none of: take --loss=full_softmax or cross_entropy"
+            f"--neighbours={FLAGS.neighbours} looks at the last items of the session, which "
+            f"--past holds: give --past={neighbours_lib.LAST} or more, or --neighbours=0"
         )
     if FLAGS.dropout_embedding and FLAGS.embedding == "none":
         raise errors.InputError(

@@ -60,6 +60,7 @@ LATER = (
         "init_gate",
         "past",
         "neighbours",
+        "neighbours_weight",
         "mean_over",
         "embedding",
         "dropout_embedding",
@@ -80,7 +81,7 @@ class Run:
     cutoffs: list[int]
     support: np.ndarray  # [V], training events of each item
     candidates: np.ndarray | None
-    counted: training.Counted  # of the training events
+    table: neighbours.Table | None  # of the training events
     history: list[dict[str, Any]]  # an entry per seed and epoch, on disk in history.jsonl
     parent: continuation.Parent | None
 
@@ -139,11 +140,9 @@ def main() -> None:
         return
     results.write(folder / "flags", FLAGS.flags_into_string())
     support = log.support
-    counted = training.NOTHING
-    if neural:
-        counted = training.count(log.train, model_config, training_config)
-        if counted.table is not None:
-            neighbours.save(folder / neighbours.FILE, counted.table)
+    table = fit.table(log.train, model_config) if neural else None
+    if table is not None:
+        neighbours.save(folder / neighbours.FILE, table)
     run = Run(
         folder=folder,
         log=log,
@@ -151,7 +150,7 @@ def main() -> None:
         cutoffs=cutoffs,
         support=support,
         candidates=models.candidates(support),
-        counted=counted,
+        table=table,
         history=results.read_history(folder),
         parent=parent,
     )
@@ -229,6 +228,7 @@ def _train(
     ]
     state = fit.stack(states)
     log = run.log.train
+    sampler = training.sampler(log, config)
     label = f"seed{'s' if len(seeds) > 1 else ''} {','.join(map(str, seeds))}"
     for epoch in range(begin, FLAGS.epochs):
         title = f"{label} epoch {epoch + 1}/{FLAGS.epochs}"
@@ -238,7 +238,7 @@ def _train(
             title=title,
             seeds=seeds,
             epoch=epoch,
-            counted=run.counted,
+            sampler=sampler,
             model_config=model_config,
             config=config,
         )
@@ -290,7 +290,7 @@ def _evaluate(
 def _rank(run: Run, seed: int, params: model.Params, model_config: model.Config) -> ranking.Ranking:
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
         return evaluation.rank(
-            params.replace(table=run.counted.table),
+            params.replace(table=run.table),
             run.log,
             model_config=model_config,
             config=models.evaluation_config(),

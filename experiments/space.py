@@ -49,6 +49,7 @@ RECIPES: dict[str, tuple[str, Space]] = {
             "learning_rate": distributions.FloatDistribution(0.0005, 0.005, log=True),
             "batch_size": distributions.CategoricalDistribution((25, 50, 100)),
             "embedding": distributions.CategoricalDistribution(("none", "tied")),
+            "neighbours_weight": distributions.FloatDistribution(0.1, 1.0, log=True),
             "dropout_session": distributions.CategoricalDistribution(
                 (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
             ),

@@ -235,7 +235,8 @@ def _train(trial: Trial, task: Task) -> float:
     states = [
         fit.stack([training.init(seed, model_config, config) for seed in group]) for group in groups
     ]
-    counted = training.count(task.log.train, model_config, config)
+    table = fit.table(task.log.train, model_config)
+    sampler = training.sampler(task.log.train, config)
     log, events, seconds, best, best_epoch = task.log.train, 0, 0.0, -1.0, 0
     for epoch in range(FLAGS.epochs):
         values = []
@@ -248,13 +249,13 @@ def _train(trial: Trial, task: Task) -> float:
                 title=title,
                 seeds=group,
                 epoch=epoch,
-                counted=counted,
+                sampler=sampler,
                 model_config=model_config,
                 config=config,
             )
             states[i], events, seconds = done.state, events + done.events, seconds + done.seconds
             for params in fit.unstack(done.state.params, len(group)):
-                params = params.replace(table=counted.table)
+                params = params.replace(table=table)
                 values.append(_measure(_rank(params, model_config, task, title), task))
         value = float(np.mean(values))
         trial.set_user_attr("events_per_second", events / seconds)

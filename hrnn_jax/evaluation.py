@@ -110,15 +110,15 @@ def _bootstrap(
 ) -> tuple[model.Carry, tuple]:
     """Return what is scored at each time.
 
-    The representations [T, B, H], what of the past is recalled, [T, B, R] each, and the last item
-    and the gate of its neighbours, [T, B] each.
+    The representations [T, B, H], what of the past is recalled, [T, B, R] each, and the last items
+    whose neighbours gain, [T, B, L].
     """
 
     def body(carry: model.Carry, steps: lanes.Steps) -> tuple[model.Carry, tuple]:
         x = model.inputs(params.items, steps.input)  # of a step: the chunk's are large
         carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
         recalled = model.recall(params.network, carry, hidden)
-        return carry, (hidden, recalled, model.gate_last(params, carry, hidden, steps.input))
+        return carry, (hidden, recalled, model.recent(params, carry))
 
     return jax.lax.scan(body, carry, steps)
 
@@ -187,10 +187,10 @@ def _rank_blocks(
     def block(i: jax.Array, found: tuple) -> tuple[jax.Array, jax.Array]:
         part = jax.lax.dynamic_slice_in_dim(cases, i * size, size, axis=1)
         t, lane, target, column = part
-        representation, recalled, gated = jax.tree.map(lambda values: values[t, lane], hidden)
-        past, near = scoring.beside(items, table, representation, recalled, gated, columns)
+        representation, recalled, recent = jax.tree.map(lambda values: values[t, lane], hidden)
+        bonus = scoring.bonus(table, recalled, recent, columns)
         ranks = scoring.rank(
-            *(items, ranked, representation, target, column, past, near),
+            *(items, ranked, representation, target, column, bonus),
             n_first=n_first,
             ties=ties,
             rows=rows,

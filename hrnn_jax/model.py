@@ -40,7 +40,8 @@ class Config:
     dropout_init: float = 0.0  # ... of the initialisation, Eq. 4
     init_gate: bool = False  # Eq. 4 times a gate that starts nearly closed; not in the paper
     past: int = 0  # R, items of the user's past that a bonus is learnt for; not in the paper
-    neighbours: int = 0  # K, items nearest to the last one that are mixed in; not in the paper
+    neighbours: int = 0  # K, nearest of each of the last items whose scores gain; not in the paper
+    neighbours_weight: float = 0.4  # by how much
 
     @property
     def hierarchical(self) -> bool:
@@ -86,7 +87,6 @@ class Network:
     session_w_in: tuple[jax.Array, ...]  # [H, 3H] per layer above the first
     user: UserNetwork | None
     past: past_lib.Weights | None
-    neighbours: neighbours_lib.Weights | None
 
 
 @struct.dataclass
@@ -149,7 +149,6 @@ def init(key: jax.Array, config: Config) -> Params:
             session_w_in=session_w_in,
             user=user,
             past=past_lib.init(units) if config.past else None,
-            neighbours=neighbours_lib.init(units) if config.neighbours else None,
         ),
         items=Items(item_in=item_in, item_out=item_out, item_bias=jnp.zeros(config.n_items)),
     )
@@ -258,29 +257,14 @@ def recall(network: Network, carry: Carry, hidden: jax.Array) -> tuple[jax.Array
     return carry.past.item, past_lib.bonus(network.past, carry.past, hidden, carry.user)
 
 
-def gate(
-    network: Network, carry: Carry, hidden: jax.Array, known: jax.Array | None
-) -> jax.Array | None:
-    """Return the gate of the last items' nearest, before its sigmoid, [B], see `neighbours`.
+def recent(params: Params, carry: Carry) -> jax.Array | None:
+    """Return the last items whose neighbours gain, [B, L]; None for a network without a table.
 
-    carry, hidden: as `step` returns them; known: [B], None for a network without neighbours.
+    carry: as `step` returns it.
     """
-    if network.neighbours is None or known is None:
+    if params.table is None or carry.past is None:
         return None
-    return neighbours_lib.gate(network.neighbours, known, hidden, carry.user)
-
-
-def gate_last(
-    params: Params, carry: Carry, hidden: jax.Array, last: jax.Array
-) -> tuple[jax.Array, jax.Array] | None:
-    """Return the last items [B] and the gate of their nearest, for scoring; None without a table.
-
-    carry, hidden: as `step` returns them.
-    """
-    if params.table is None:
-        return None
-    opened = gate(params.network, carry, hidden, neighbours_lib.known(params.table, last))
-    return None if opened is None else (last, opened)
+    return past_lib.recent(carry.past, neighbours_lib.LAST)
 
 
 def unroll(
@@ -289,26 +273,24 @@ def unroll(
     x: jax.Array,
     steps: lanes.Steps,
     keys: jax.Array | None = None,
-    known: jax.Array | None = None,
     *,
     config: Config,
-) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None, jax.Array | None]:
-    """Scan `step`, `recall` and `gate` over time.
+) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None]:
+    """Scan `step` and `recall` over time.
 
-    x: [T, B, 3H] or [T, B, H]; steps: [T, ...]; keys: [T]; known: [T, B]. Returns the state, the
-    representations [T, B, H], the past [T, B, R] and the gate [T, B]. For a training window;
-    bootstrapping has a gather of its own. Over one step alone, no gradient with respect to `carry`
-    is to be taken.
+    x: [T, B, 3H] or [T, B, H]; steps: [T, ...]; keys: [T]. Returns the state, the representations
+    [T, B, H] and the past [T, B, R]. For a training window; bootstrapping has a gather of its own.
+    Over one step alone, no gradient with respect to `carry` is to be taken.
     """
     constant = len(x) == 1
 
     def body(carry: Carry, inputs: tuple) -> tuple[Carry, tuple]:
-        x, steps, key, known = inputs
+        x, steps, key = inputs
         carry, hidden = step(network, carry, x, steps, key, config=config, constant=constant)
-        return carry, (hidden, recall(network, carry, hidden), gate(network, carry, hidden, known))
+        return carry, (hidden, recall(network, carry, hidden))
 
-    carry, (hidden, past, opened) = jax.lax.scan(body, carry, (x, steps, keys, known))
-    return carry, hidden, past, opened
+    carry, (hidden, past) = jax.lax.scan(body, carry, (x, steps, keys))
+    return carry, hidden, past
 
 
 def dropout(bits: jax.Array | None, values: jax.Array, probability: float) -> jax.Array:

@@ -119,6 +119,16 @@ def add(past: Past, item: jax.Array) -> Past:
     )
 
 
+def recent(past: Past, last: int) -> jax.Array:
+    """Return the last different items of the open sessions, the very last first, [B, last].
+
+    NO_ITEM where there are fewer, [B, R] where the past holds fewer.
+    """
+    here = (past.item != lanes.NO_ITEM) & (past.session == past.sessions[:, None])
+    event, slot = jax.lax.top_k(jnp.where(here, past.event, 0), min(last, past.item.shape[1]))
+    return jnp.where(event > 0, jnp.take_along_axis(past.item, slot, axis=1), lanes.NO_ITEM)
+
+
 def pack(past: Past) -> jax.Array:
     """Return the past without its target as one array, [B, R + 1, 4] int32, to keep it.
 

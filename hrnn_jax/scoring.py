@@ -19,71 +19,40 @@ GROUP = 48  # items of a group: fewer make more groups to sort, more make more i
 
 
 @struct.dataclass
-class Past:
-    """What is added to the scores of items of the past of n users."""
+class Bonus:
+    """What is added to the scores of some items, of n users."""
 
-    item: jax.Array  # [n, R], see `model.recall`
-    column: jax.Array  # [n, R], where the item stands among the ranked, or beyond them
-    bonus: jax.Array  # [n, R]
-
-
-@struct.dataclass
-class Near:
-    """What is mixed into the scores of the items nearest to the last ones of n users."""
-
-    item: jax.Array  # [n, K]
-    column: jax.Array  # [n, K], where the item stands among the ranked, or beyond them
-    score: jax.Array  # [n, K], the logarithm of what e^score gains; -inf for no item
+    item: jax.Array  # [n, M], NO_ITEM for none; one may come more than once
+    column: jax.Array  # [n, M], where the item stands among the ranked, or beyond them
+    value: jax.Array  # [n, M]
 
 
-def beside(
-    items: model.Items,
+def bonus(
     table: neighbours.Table | None,
-    hidden: jax.Array,
     recalled: tuple[jax.Array, jax.Array] | None,
-    gated: tuple[jax.Array, jax.Array] | None,
+    recent: jax.Array | None,
     columns: jax.Array,
-) -> tuple[Past | None, Near | None]:
-    """Return what is added to the scores of n users, and what is mixed into them.
+) -> Bonus | None:
+    """Return what is added to the scores of n users, None for a network that adds nothing.
 
-    hidden: [n, H]; recalled, gated: [n, ...] each, see `model.recall` and `model.gate_last`;
-    columns: [V], those of all items. (1 - g) e^s / total + g P orders items as
-    e^s + total g / (1 - g) P does: what is mixed in is put on the scale of the scores.
+    recalled: [n, R] each, see `model.recall`; recent: [n, L], see `model.recent`; columns: [V],
+    those of all items.
     """
-
-    def column(item: jax.Array) -> jax.Array:
-        return columns.at[item].get(mode="fill", fill_value=len(columns))
-
-    past = near = None
-    if recalled is not None:
-        item, bonus = recalled
-        past = Past(item=item, column=column(item), bonus=bonus)
-    if gated is not None and table is not None:
-        last, gate = gated
-        found = neighbours.nearest(table, last, gate)
-        score = found.log_odds + _log_total(items, hidden, recalled)[:, None]
-        near = Near(item=found.item, column=column(found.item), score=score)
-    return past, near
+    given = [] if recalled is None else [recalled]
+    if table is not None and recent is not None:
+        given.append(neighbours.after(table, recent))
+    if not given:
+        return None
+    item, value = (jnp.concatenate(parts, axis=1) for parts in zip(*given, strict=True))
+    column = columns.at[item].get(mode="fill", fill_value=len(columns))
+    return Bonus(item=item, column=column, value=value)
 
 
-def of_items(scores: jax.Array, item: jax.Array, past: Past | None, near: Near | None) -> jax.Array:
-    """Add and mix into the scores [n] of one item each, [n]; past, near: of n users, or of one."""
-    if past is not None:
-        scores += jnp.where(past.item == item[:, None], past.bonus, 0.0).sum(axis=1)
-    if near is not None:
-        gain = jnp.where(near.item == item[:, None], near.score, -jnp.inf).max(axis=1)
-        scores = jnp.logaddexp(scores, gain)
-    return scores
-
-
-def _log_total(
-    items: model.Items, hidden: jax.Array, past: tuple[jax.Array, jax.Array] | None
-) -> jax.Array:
-    """Return the logarithm of the sum of e^score over all items, [n]."""
-    scores = hidden @ items.item_out.T + items.item_bias[None]
-    if past is not None:
-        scores = jax.vmap(past_lib.onto)(scores, *past)
-    return jax.nn.logsumexp(scores, axis=1)
+def of_items(scores: jax.Array, item: jax.Array, bonus: Bonus | None) -> jax.Array:
+    """Add to the scores [n] of one item each, [n]; bonus: of n users, or of one."""
+    if bonus is None:
+        return scores
+    return scores + jnp.where(bonus.item == item[:, None], bonus.value, 0.0).sum(axis=1)
 
 
 def deal(chosen: np.ndarray) -> np.ndarray:
@@ -105,8 +74,7 @@ def rank(
     hidden: jax.Array,
     target: jax.Array,
     column: jax.Array,
-    past: Past | None,
-    near: Near | None = None,
+    bonus: Bonus | None,
     *,
     n_first: int,
     ties: ranking.Ties,
@@ -115,30 +83,29 @@ def rank(
     """Rank the targets of n cases, [n], and find the columns of the `n_first` best, [n, n_first].
 
     ranked: output rows and biases of the items, as dealt; hidden: [n, H]; target: [n] items;
-    column: [n], where the target stands among the ranked, or their number if it does not; past,
-    near: of a network that looks at them; rows: cases, a divisor of n, whose scores are looked
-    through while the cache holds them. Scores are before the output's tanh, which saturates: items
-    of different scores would tie. One that is not a number counts as above all, and as below all if
-    it is the target's.
+    column: [n], where the target stands among the ranked, or their number if it does not; bonus: of
+    a network that adds one; rows: cases, a divisor of n, whose scores are looked through while the
+    cache holds them. Scores are before the output's tanh, which saturates: items of different
+    scores would tie. One that is not a number counts as above all, and as below all if it is the
+    target's.
     """
     item_out, item_bias = ranked
     products = hidden @ item_out.T
     outside = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
-    outside = of_items(outside, target, past, near)
+    outside = of_items(outside, target, bonus)
 
     def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
-        product, past, near, column, outside = case
-        scores = _with_near(_with_past(product + item_bias, past), near)
+        product, bonus, column, outside = case
+        scores = _with(product + item_bias, bonus)
         return 1 + _above(scores, column, outside, ties=ties), _first(scores, n_first)
 
-    return jax.lax.map(of_case, (products, past, near, column, outside), batch_size=rows)
+    return jax.lax.map(of_case, (products, bonus, column, outside), batch_size=rows)
 
 
 def best(
     ranked: tuple[jax.Array, jax.Array],
     hidden: jax.Array,
-    past: Past | None,
-    near: Near | None = None,
+    bonus: Bonus | None,
     *,
     n_first: int,
     rows: int,
@@ -150,25 +117,17 @@ def best(
     item_out, item_bias = ranked
 
     def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
-        product, past, near = case
-        scores = _with_near(_with_past(product + item_bias, past), near)
+        product, bonus = case
+        scores = _with(product + item_bias, bonus)
         columns = _first(scores, n_first)
         return columns, scores[columns]
 
-    return jax.lax.map(of_case, (hidden @ item_out.T, past, near), batch_size=rows)
+    return jax.lax.map(of_case, (hidden @ item_out.T, bonus), batch_size=rows)
 
 
-def _with_past(scores: jax.Array, past: Past | None) -> jax.Array:
-    """Add to the scores [V] of a case what the user's past adds."""
-    return scores if past is None else past_lib.onto(scores, past.column, past.bonus)
-
-
-def _with_near(scores: jax.Array, near: Near | None) -> jax.Array:
-    """Mix into the scores [V] of a case, with those of the past, what is near to its last item."""
-    if near is None:
-        return scores
-    before = scores.at[near.column].get(mode="fill", fill_value=0)
-    return scores.at[near.column].set(jnp.logaddexp(before, near.score), mode="drop")
+def _with(scores: jax.Array, bonus: Bonus | None) -> jax.Array:
+    """Add to the scores [V] of a case."""
+    return scores if bonus is None else past_lib.onto(scores, bonus.column, bonus.value)
 
 
 def _above(

@@ -179,15 +179,15 @@ def _step(
 
 def _represent(
     params: model.Params, users: tuple, columns: jax.Array, *, config: model.Config
-) -> tuple[jax.Array, scoring.Past | None, scoring.Near | None]:
-    """Return what is scored after the item, [n, H], and what is added to and mixed into scores."""
+) -> tuple[jax.Array, scoring.Bonus | None]:
+    """Return what is scored after the item, [n, H], and what is added to the scores."""
     after, hidden = _step(params, users, config=config)
-    _, packed, item, _ = users
+    _, packed, *_ = users
     if config.past:
         after = dataclasses.replace(after, past=past_lib.unpack(packed))
     recalled = model.recall(params.network, after, hidden)
-    gated = model.gate_last(params, after, hidden, item)
-    return hidden, *scoring.beside(params.items, params.table, hidden, recalled, gated, columns)
+    recent = model.recent(params, after)
+    return hidden, scoring.bonus(params.table, recalled, recent, columns)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -206,8 +206,8 @@ def _best(
     config: model.Config,
     n_first: int,
 ) -> tuple[jax.Array, jax.Array]:
-    hidden, past, near = _represent(params, users, column_of, config=config)
-    return scoring.best(ranked, hidden, past, near, n_first=n_first, rows=_ROWS)
+    hidden, bonus = _represent(params, users, column_of, config=config)
+    return scoring.best(ranked, hidden, bonus, n_first=n_first, rows=_ROWS)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -220,11 +220,11 @@ def _score(
     *,
     config: model.Config,
 ) -> jax.Array:
-    hidden, past, near = _represent(params, user, column_of, config=config)
+    hidden, bonus = _represent(params, user, column_of, config=config)
     item_out, item_bias = ranked
     columns = column_of[items]
     scores = item_out[columns] @ hidden[0] + item_bias[columns]
-    return scoring.of_items(scores, items, past, near)
+    return scoring.of_items(scores, items, bonus)
 
 
 @jax.jit

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from hrnn_jax import errors, lanes, model, negatives, neighbours, objective, optimizer
+from hrnn_jax import errors, lanes, model, negatives, objective, optimizer
 from hrnn_jax import log as log_lib
 from hrnn_jax import past as past_lib
 
@@ -103,30 +103,16 @@ def schedule(
     )
 
 
-@struct.dataclass
-class Counted:
-    """What of the training events is counted before they are trained on."""
-
-    sampler: negatives.Sampler | None = None  # for extra negatives or log_q
-    table: neighbours.Table | None = None  # for neighbours
-
-
-NOTHING = Counted()
-
-
-def count(log: log_lib.EventLog, model_config: model.Config, config: Config) -> Counted:
-    """Count what the configs ask for; log: of training events."""
-    sampler = table = None
-    if config.extra_negatives or config.log_q:
-        sampler = negatives.sampler(
-            log.support,
-            n_extra=config.extra_negatives,
-            alpha=config.negative_alpha,
-            batch_size=config.batch_size,
-        )
-    if model_config.neighbours:
-        table = neighbours.count(log, model_config.neighbours)
-    return jax.device_put(Counted(sampler, table))
+def sampler(log: log_lib.EventLog, config: Config) -> negatives.Sampler | None:
+    """Return what draws extra negatives and tells log_q, if asked for; log: of training events."""
+    if not (config.extra_negatives or config.log_q):
+        return None
+    return negatives.sampler(
+        log.support,
+        n_extra=config.extra_negatives,
+        alpha=config.negative_alpha,
+        batch_size=config.batch_size,
+    )
 
 
 class Drawn(NamedTuple):
@@ -143,7 +129,7 @@ def update(
     place_of: jax.Array,
     steps: lanes.Steps,
     drawn: Drawn,
-    counted: Counted,
+    sampler: negatives.Sampler | None,
     *,
     model_config: model.Config,
     config: Config,
@@ -164,9 +150,6 @@ def update(
     if carry.past is not None and not whole:
         item = past_lib.unroll(carry.past, steps)
         again = model.rows(items.item_out, item), model.rows(items.item_bias, item)
-    probability = known = None
-    if counted.table is not None:
-        probability, known = neighbours.without_own(counted.table, steps.input, steps.target)
 
     def loss_of(taken: model.Params) -> tuple[jax.Array, tuple[model.Carry, jax.Array]]:
         if taken.items.item_in is not None:
@@ -175,13 +158,12 @@ def update(
             x = model.rows(taken.items.item_out, inputs)
         else:
             x = taken.items.item_out[-len(inputs) :]
-        after, hidden, past, opened = model.unroll(
+        after, hidden, past = model.unroll(
             taken.network,
             carry,
             x.reshape(*steps.input.shape, -1),
             steps,
             drawn.keys,
-            known,
             config=model_config,
         )
         if past is not None:
@@ -190,14 +172,8 @@ def update(
             lane_losses = objective.full_softmax(taken.items, hidden, steps, past)
         else:
             lane_losses = objective.sampled(
-                *(taken.items, drawn.extra, hidden, steps, past, counted.sampler), config=config
+                *(taken.items, drawn.extra, hidden, steps, past, sampler), config=config
             )
-        if opened is not None and probability is not None:
-            # The network learns as it would alone: were it to share the blame, the table, which
-            # knows much from the start, would leave it nothing to learn.
-            alone = jax.lax.stop_gradient(lane_losses)
-            mixed = neighbours.mixed(alone, opened, probability)
-            lane_losses += jnp.where(steps.valid, mixed, 0.0) - alone
         total = lane_losses.sum()
         return total / n_mean, (after, total / n_valid)
 
@@ -239,7 +215,7 @@ def train_chunk(
     carry: model.Carry,
     steps: lanes.Steps,
     place: jax.Array,
-    counted: Counted = NOTHING,
+    sampler: negatives.Sampler | None = None,
     *,
     model_config: model.Config,
     config: Config,
@@ -250,12 +226,12 @@ def train_chunk(
     """
     n_updates = len(steps.input) // config.bptt_steps
     windows = jax.tree.map(lambda a: a.reshape(n_updates, config.bptt_steps, *a.shape[1:]), steps)
-    drawn = _draw(place, counted.sampler, n_updates, model_config=model_config, config=config)
+    drawn = _draw(place, sampler, n_updates, model_config=model_config, config=config)
 
     def body(train: tuple, following: tuple) -> tuple[tuple, jax.Array]:
         state, carry, place_of, (steps, drawn) = train
         state, carry, place_of, loss = update(
-            *(state, carry, place_of, steps, drawn, counted),
+            *(state, carry, place_of, steps, drawn, sampler),
             model_config=model_config,
             config=config,
         )
@@ -312,9 +288,9 @@ def _factor(epochs: jax.Array, config: Config) -> jax.Array:
 def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Callable:
     """Jit `train_chunk` on one of the chunks of a slab; `stacked` gives all a leading axis S.
 
-    Takes state, carry, the slab, the chunk's place and what is counted, which all seeds share, and
-    returns state, carry, the place of the next chunk and the losses. All but the slab and what is
-    counted is donated.
+    Takes state, carry, the slab, the chunk's place and the sampler, which all seeds share, and
+    returns state, carry, the place of the next chunk and the losses. All but the slab and the
+    sampler is donated.
     """
     train = functools.partial(train_chunk, model_config=model_config, config=config)
     train = jax.vmap(train, in_axes=(0, 0, 0, 0, None)) if stacked else train
@@ -325,7 +301,7 @@ def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Ca
         carry: model.Carry,
         slab: lanes.Steps,
         place: jax.Array,
-        counted: Counted = NOTHING,
+        sampler: negatives.Sampler | None = None,
     ) -> tuple[TrainState, model.Carry, jax.Array, jax.Array]:
         # The seeds are at the same chunk.
         number = place.reshape(-1, 4)[0, 2].astype(jnp.int32)
@@ -333,7 +309,7 @@ def compiled(model_config: model.Config, config: Config, *, stacked: bool) -> Ca
         steps = jax.tree.map(
             lambda array: jax.lax.dynamic_slice_in_dim(array, begin, length, time_axis), slab
         )
-        state, carry, step_losses = train(state, carry, steps, place, counted)
+        state, carry, step_losses = train(state, carry, steps, place, sampler)
         return state, carry, place.at[..., 2].add(1), step_losses
 
     return jax.jit(
@@ -372,13 +348,13 @@ def run_epoch(
     epoch: int,
     model_config: model.Config,
     config: Config,
-    counted: Counted = NOTHING,
+    sampler: negatives.Sampler | None = None,
     on_chunk: Callable[[int, float], None] = lambda events, loss: None,
 ) -> tuple[TrainState, np.ndarray]:
     """Train one epoch of one seed, or of several side by side; `state` is donated.
 
     state: of the one seed, or of several, stacked on a leading axis S. schedules: one a seed.
-    counted: see `count`, for configs that have extra negatives, log_q or neighbours.
+    sampler: see `sampler`, for configs that have extra negatives or log_q.
     on_chunk: told the events trained in a chunk and their mean loss, a chunk late, so that the
     device never waits for the host. Returns the state and each seed's mean loss [S]. Raises
     errors.DivergedError, naming seed, epoch (counted from 1) and step.
@@ -420,7 +396,7 @@ def run_epoch(
     pending: jax.Array | None = None
     for chunk in range(n_chunks):
         slab = slabs[chunk // SLAB_CHUNKS]
-        state, carry, place, losses_ = function(state, carry, slab, place, counted)
+        state, carry, place, losses_ = function(state, carry, slab, place, sampler)
         if pending is not None:
             report(chunk - 1, pending)
         pending = losses_

@@ -49,13 +49,11 @@ def epoch_steps(variant="hrnn_init", *, feed_last_item=False):
     return lanes.pad(steps, N_STEPS, 8)
 
 
-def train(
-    model_config, config, steps, state=None, carry=None, place=PLACE, counted=training.NOTHING
-):
+def train(model_config, config, steps, state=None, carry=None, place=PLACE, sampler=None):
     """Train on steps [T, B] in one chunk; returns state, carry and losses."""
     state = fresh(model_config, config) if state is None else state
     carry = model.start(steps.input.shape[1:], model_config) if carry is None else carry
-    return chunk(model_config, config)(state, carry, steps, place, counted)
+    return chunk(model_config, config)(state, carry, steps, place, sampler)
 
 
 def lane_losses(name, scores, where):

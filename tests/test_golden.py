@@ -43,7 +43,6 @@ def load(name, prefix="", *, user_input="gates"):
                 to_session_w=to_session,
             ),
             past=None,
-            neighbours=None,
         ),
         items=model.Items(get("item_in"), get("item_out"), get("item_bias")),
     )

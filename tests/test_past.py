@@ -176,9 +176,9 @@ def test_a_sampled_loss_of_all_items_is_that_over_the_catalogue(embedding):
             loss=loss, learning_rate=0.0, batch_size=1, bptt_steps=2, **more
         )
         state = training.TrainState(params, training.transform(how).init(params))
-        counted = training.count(small.log().train, model_config, how)
+        sampler = training.sampler(small.log().train, how)
         even = lanes.Steps(*(array[: len(steps.input) // 2 * 2] for array in steps))
-        _, _, found[loss] = small.train(model_config, how, even, state, counted=counted)
+        _, _, found[loss] = small.train(model_config, how, even, state, sampler=sampler)
     np.testing.assert_allclose(found["cross_entropy"], found["full_softmax"], rtol=2e-5)
 
 

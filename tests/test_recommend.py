@@ -21,7 +21,7 @@ FORMS = [
     ("hrnn_all", {"user_input": "gates"}, False),
 ]
 BEYOND = [
-    ("rnn", {"neighbours": 4, "embedding": "tied"}, False),
+    ("rnn", {"neighbours": 4, "past": 2, "embedding": "tied"}, False),
     ("hrnn_init", {"neighbours": 5, "past": 3}, True),
     ("hrnn_all", {"embedding": "separate"}, False),
     ("rnn", {"past": 3}, False),
@@ -47,7 +47,7 @@ def test_every_test_case_has_the_rank_that_evaluation_gives_it(variant, network,
     config = live.config(variant, **network)
     table = None
     if config.neighbours:
-        table = jax.device_put(neighbours.count(log.train, config.neighbours))
+        table = jax.device_put(neighbours.count(log.train, config.neighbours, 2.0))
     expected = evaluation.rank(
         weights.drawn(config).replace(table=table),
         log,

@@ -335,7 +335,7 @@ def test_a_later_setting_is_in_the_recipe_where_it_is_used(command):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--neighbours=3"], ["--neighbours=3", "--loss=top1", "full_softmax or cross_entropy"]),
+        (["--neighbours=3"], ["--neighbours=3", "--past=5"]),
         (["--log_q"], ["--log_q", "--loss=top1", "--loss=cross_entropy"]),
         (["--regularisation=0.5"], ["--regularisation", "--loss=bpr_max"]),
         (["--extra_negatives=9", "--loss=full_softmax"], ["--extra_negatives", "bpr_max"]),

@@ -188,9 +188,8 @@ def test_extra_negatives_learn_from_an_update_and_no_other_item_does():
     steps = small.one_step(small.epoch_steps(), 3)
     support[[5, 9]] = 1
     sampler = negatives.sampler(support, n_extra=2, alpha=1.0, batch_size=small.BATCH)
-    counted = training.Counted(sampler=sampler)
     before = small.fresh(config, settings)
-    state, _, _ = small.train(config, settings, steps, before, counted=counted)
+    state, _, _ = small.train(config, settings, steps, before, sampler=sampler)
     moved = (state.params.items.item_out != before.params.items.item_out).any(axis=1)
     valid = steps.target[steps.valid]
     assert set(np.flatnonzero(moved)) == {5, 9, *valid.tolist()}

@@ -409,10 +409,11 @@ def test_every_network_can_be_tuned():
 def test_what_is_searched_is_accepted_by_its_flag(name):
     """The flag reads back every bound exactly, and models makes its configs of it."""
     variant, searched = space.RECIPES.get(name, (name, space.BY_NAME[name]))
+    recipe = cli.expand((f"--flagfile={name}.flags",)) if name in space.RECIPES else ()
     for flag, values in searched.items():
         for value in space.ends(values):
             with flagsaver.flagsaver():
-                flags.FLAGS(["tune", f"--model={variant}", f"--{flag}={value}"])
+                flags.FLAGS(["tune", f"--model={variant}", *recipe, f"--{flag}={value}"])
                 assert flags.FLAGS[flag].value == value
                 if variant in model.VARIANTS:
                     models.training_config()
