@@ -22,16 +22,28 @@ NAMES = {key: {**paper.BASELINES, **plan.BEYOND}[key] for key in COUNTING} | {
     **paper.NETWORKS,
     PLUS: PLUS,
 }
-# hrnn_plus with one thing changed: rows that take its tuned flags and then these.
+_SAMPLED = ("--extra_negatives=1000", "--mask_false_negatives")
+# hrnn_plus with one thing changed: rows that take its tuned flags and then these. First its parts,
+# each taken away, then what others have.
 ABLATION: dict[str, tuple[str, ...]] = {
-    "without past": ("--past=0",),
     "without neighbours": ("--neighbours=0",),
+    "without past and neighbours": ("--past=0", "--neighbours=0"),
     "without init_gate": ("--noinit_gate",),
     "without the user GRU": ("--model=rnn",),
     "mean over valid lanes": ("--mean_over=valid",),
-    "1,000 sampled negatives": (
-        *("--loss=cross_entropy", "--extra_negatives=1000", "--log_q", "--mask_false_negatives"),
-    ),
+    "cross-entropy of 1000 negatives": ("--loss=cross_entropy", "--log_q", *_SAMPLED),
+    "BPR-max of 1000 negatives": ("--loss=bpr_max", "--regularisation=0.1", *_SAMPLED),
+    "TOP1-max of 1000 negatives": ("--loss=top1_max", *_SAMPLED),
+    "no embedding": ("--embedding=none",),
+    "separate embedding": ("--embedding=separate",),
+    "tied embedding": ("--embedding=tied",),
+    "tied embedding with dropout 0.2": ("--embedding=tied", "--dropout_embedding=0.2"),
+    "weight decay 0.01": ("--weight_decay=0.01",),
+    "gradient clipped to 1": ("--clip=1",),
+    "cosine schedule": ("--schedule=cosine", "--warmup=0.5"),
+    "BPTT over 4 steps": ("--bptt_steps=4",),
+    "2 layers": ("--layers=2",),
+    "last item fed": ("--feed_last_item",),
 }
 ROWS = (*NAMES, *ABLATION)
 PATIENCE = 3  # epochs

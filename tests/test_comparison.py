@@ -61,7 +61,7 @@ def test_the_best_is_bold_and_the_winner_is_named(written):
             *scores("sr", [0.5], [0.3]),
             *scores("rnn", [0.35, 0.45], [0.1, 0.1]),
             *scores("hrnn_plus", [0.5, 0.6], [0.2, 0.3]),
-            *scores("without past", [0.9, 0.9], [0.9, 0.9]),  # no rival: it is hrnn_plus itself
+            *scores("without neighbours", [0.9, 0.9], [0.9, 0.9]),  # no rival: it is hrnn_plus itself
         ],
         significance=[*compared("sr", 0.2, 0.00001), *compared("rnn", 0.01, 0.01)],
     )
@@ -85,12 +85,12 @@ def test_the_ablation_is_of_differences_with_their_marks(written):
     text = written(
         scores=[
             *scores("hrnn_plus", [0.5], [0.4]),
-            *scores("without past", [0.3], [0.45]),
+            *scores("without neighbours", [0.3], [0.45]),
             *scores("a change of old", [0.5], [0.4]),  # CSV files outlive the code's rows
         ],
-        significance=compared("without past", 0.049, 0.051),
+        significance=compared("without neighbours", 0.049, 0.051),
     )
-    assert line(text, "without past") == ["-0.2000▾", "+0.0500 |"]
+    assert line(text, "without neighbours") == ["-0.2000▾", "+0.0500 |"]
     assert line(text, "a change of old") == ["+0.0000", "+0.0000 |"]
 
 
@@ -182,7 +182,7 @@ def test_a_wrong_budget_is_refused(texts, words):
 
 @pytest.mark.parametrize("rows", [["sr", "best"], []])
 def test_a_wrong_row_is_refused(rows):
-    with pytest.raises(errors.InputError, match=r"--rows: .* without past"):
+    with pytest.raises(errors.InputError, match=r"--rows: .* without neighbours"):
         comparison_plan.check_rows(rows)
 
 
@@ -267,7 +267,7 @@ def test_a_study_is_done_only_for_its_own_budget(tmp_path):
 
 
 def test_a_curve_is_of_the_whole_length_on_the_validation_split(tmp_path):
-    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_plus", "without past"])
+    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_plus", "without neighbours"])
     assert curve.epochs == 7 > runs["hrnn_plus"].epochs == 3
     given = expanded(curve)
     assert given["split"] == "validation"
@@ -309,7 +309,7 @@ def test_a_comparison_from_first_to_last(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n")
     log = logs.write(tmp_path / "log.csv")
-    argv = ("--rows=sr,hrnn_plus,without past", "--n_seeds=1", "--jobs=2")
+    argv = ("--rows=sr,hrnn_plus,without neighbours", "--n_seeds=1", "--jobs=2")
     argv += ("--trials=1", "--epochs=2")
     code, out, err = command(f"--logs=mine={log}:small.flags", *argv)
     assert code == 0, (out, err)
@@ -330,10 +330,10 @@ def test_a_comparison_from_first_to_last(command, tmp_path, monkeypatch):
             mine = (
                 read("scores")
                 .filter(metric="mrr", cutoff=5)
-                .filter(row=row.rpartition("-")[0].replace("_past", " past"))
+                .filter(row=row.rpartition("-")[0].replace("_neighbours", " neighbours"))
             )
             assert mine["value"].item() == pytest.approx(metrics["mean"]["mrr@5"])
-    assert set(read("significance")["b"]) == {"sr", "without past"}
+    assert set(read("significance")["b"]) == {"sr", "without neighbours"}
     assert set(read("chosen").filter(row="hrnn_plus")["key"]) == {
         *space.BY_NAME["hrnn_plus"],
         "epochs",
