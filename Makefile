@@ -4,7 +4,7 @@
 # make reproduce                    the same and Table 5, the large data set
 # make check-table3                 compare a fresh Table 3 with the shipped one
 # make comparison                   tune, run and compare all models on journey; LOGS="..." on other logs
-# make comparison-table             its report again, from its CSV files alone; FROM="..." from others
+# make comparison-table             the shipped report again, from its CSV files; FROM="..." from yours
 # make serve RUN=out/run            set up, then serve recommendations from a run folder, and a page
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules
@@ -38,8 +38,9 @@ TRIALS ?= 20
 EPOCHS ?= 10
 ROWS ?=
 comparison: SEEDS = 5
-# The CSV files whose report make comparison-table writes.
-FROM ?= out/comparison/results
+# The folder of CSV files whose report make comparison-table writes; make comparison writes its own
+# to out/comparison/results.
+FROM ?= experiments/results/comparison
 
 # What to serve, by default what make run trained, and flags of experiments.serve.
 RUN ?= $(RUNS)/hrnn_init
