@@ -61,7 +61,9 @@ def test_the_best_is_bold_and_the_winner_is_named(written):
             *scores("sr", [0.5], [0.3]),
             *scores("rnn", [0.35, 0.45], [0.1, 0.1]),
             *scores("hrnn_plus", [0.5, 0.6], [0.2, 0.3]),
-            *scores("without neighbours", [0.9, 0.9], [0.9, 0.9]),  # no rival: it is hrnn_plus itself
+            *scores(
+                "without neighbours", [0.9, 0.9], [0.9, 0.9]
+            ),  # no rival: it is hrnn_plus itself
         ],
         significance=[*compared("sr", 0.2, 0.00001), *compared("rnn", 0.01, 0.01)],
     )
@@ -355,3 +357,34 @@ def test_a_comparison_from_first_to_last(command, tmp_path, monkeypatch):
     (results / "comparison.md").unlink()
     assert command(f"--from={results}")[0] == 0  # of the CSV files alone
     assert (results / "comparison.md").read_text() == report
+
+
+SHIPPED = ROOT / "experiments/results/comparison"
+LOGS_IN_README = ("ebnerd", "foursquare", "deskdrop", "journey")
+
+
+def test_readme_shows_the_shipped_scores():
+    """Bug: ship other CSV files, and leave README's table as it was."""
+    section = (ROOT / "README.md").read_text().split("## Beyond the paper")[1].split("\n## ")[0]
+    shown = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:2] == "| "]
+    found = pl.read_csv(SHIPPED / "scores.csv").filter(cutoff=5)
+    means = (
+        found.group_by("column", "row", "metric")
+        .agg(pl.col("value").mean())
+        .rows_by_key(("column", "row", "metric"), unique=True)
+    )
+    names = {name: key for key, name in comparison_plan.NAMES.items()}
+    assert {name for name, *_ in shown[1:]} == set(names)
+    for name, *cells in shown[1:]:
+        expected = [
+            " / ".join(f"{means[log, names[name], metric]:.3f}" for metric in ("recall", "mrr"))
+            for log in LOGS_IN_README
+        ]
+        assert [cell.replace("*", "") for cell in cells] == expected
+
+
+def test_the_shipped_report_is_that_of_its_csv_files(tmp_path):
+    for path in SHIPPED.glob("*.csv"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    found = comparison_report.write(tmp_path).read_text()
+    assert found == (SHIPPED / "comparison.md").read_text()
