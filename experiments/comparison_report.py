@@ -94,6 +94,6 @@ def compose(
         *blocks,
         *([document.Heading("Learning curves"), *drawn] if drawn else []),
         document.Heading("How to reproduce"),
-        document.Text("All of it; then this report again, from the CSV files beside it alone:"),
-        document.Code([*commands, "make comparison-table FROM=<this folder>"]),
+        document.Text("All of it; then its report again, from the CSV files alone:"),
+        document.Code([*commands, "make comparison-table FROM=out/comparison/results"]),
     ]

@@ -165,7 +165,7 @@ def bonus(weights: Weights, past: Past, hidden: jax.Array, user: jax.Array) -> j
 
 
 def onto(scores: jax.Array, item: jax.Array, more: jax.Array) -> jax.Array:
-    """Add to the scores [V] of some items [R], none twice; NO_ITEM has none."""
+    """Add to the scores [V] of some items [M]: all of it where one comes twice, none to NO_ITEM."""
     return scores.at[item].add(more, mode="drop")
 
 

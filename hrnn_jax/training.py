@@ -104,14 +104,19 @@ def schedule(
 
 
 def sampler(log: log_lib.EventLog, config: Config) -> negatives.Sampler | None:
-    """Return what draws extra negatives and tells log_q, if asked for; log: of training events."""
+    """Return what draws extra negatives and tells log_q, if asked for, on the device.
+
+    log: of training events.
+    """
     if not (config.extra_negatives or config.log_q):
         return None
-    return negatives.sampler(
-        log.support,
-        n_extra=config.extra_negatives,
-        alpha=config.negative_alpha,
-        batch_size=config.batch_size,
+    return jax.device_put(
+        negatives.sampler(
+            log.support,
+            n_extra=config.extra_negatives,
+            alpha=config.negative_alpha,
+            batch_size=config.batch_size,
+        )
     )
 
 
