@@ -11,7 +11,7 @@ import sys
 import polars as pl
 import pytest
 
-from experiments import comparison_plan, comparison_report, space
+from experiments import comparison_plan, comparison_report, comparison_tables, space
 from hrnn_jax import errors
 from tests import logs
 
@@ -178,6 +178,31 @@ def test_wrong_flags_are_refused_in_a_line_before_anything_is_made(command, wron
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_networks_are_compared_on_the_seeds_that_both_have():
+    """Bug: let a mean of five seeds against one of two pass for a difference."""
+
+    def ranks(*of_seeds):
+        lines = [
+            (seed, session, 1, rank)
+            for seed, found in enumerate(of_seeds)
+            for session, rank in enumerate(found)
+        ]
+        names = ["seed", "session", "position", "rank"]
+        return pl.DataFrame(lines, schema=names, orient="row")
+
+    found = comparison_tables.paired(
+        {
+            "sr": ranks([1, 1, 9, 9]),
+            "hrnn_plus": ranks([1, 1, 2, 2], [9, 9, 9, 9]),
+            "without neighbours": ranks([1, 1, 2, 2]),
+        }
+    )
+    tests = {(metric, b): (statistic, p) for metric, _, b, _, statistic, p in found}
+    assert tests["recall@5", "without neighbours"] == (0, 1)  # not one case differs
+    # By hand: -1/2 twice against SR, which has no seeds, and +1/2 twice: ranks 1 to 4 are all 2.5.
+    assert tests["recall@5", "sr"][0] == 5
 
 
 def made():
