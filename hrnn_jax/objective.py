@@ -105,8 +105,8 @@ def _of_step(
         # that are drawn by chance, the bonus would be too large.
         same = past.item == target[:, None]
         scores += jnp.where(is_own, jnp.where(same, past.bonus, 0.0).sum(axis=1)[:, None], 0.0)
-        among &= is_own | ~(item[None, :, None] == past.item[:, None, :]).any(axis=2)
-        again = (past.row * hidden[:, None]).sum(axis=2) + past.bias + past.bonus
+        among &= is_own | ~(item[None, None] == past.item.T[:, :, None]).any(axis=0)
+        again = jnp.einsum("brh,bh->br", past.row, hidden) + past.bias + past.bonus
         scores = jnp.concatenate([scores, again], axis=1)
         there = valid[:, None] & (past.item != lanes.NO_ITEM) & ~same
         among = jnp.concatenate([among, there], axis=1)
