@@ -28,9 +28,10 @@ _SAMPLED = ("--extra_negatives=1000", "--mask_false_negatives")
 ABLATION: dict[str, tuple[str, ...]] = {
     "without neighbours": ("--neighbours=0",),
     "without past and neighbours": ("--past=0", "--neighbours=0"),
-    "without init_gate": ("--noinit_gate",),
+    "without idle gap": ("--noidle_gap",),
     "without the user GRU": ("--model=rnn",),
     "mean over valid lanes": ("--mean_over=valid",),
+    "negatives of any time": ("--negative_hours=0",),
     "cross-entropy of 1000 negatives": ("--loss=cross_entropy", "--log_q", *_SAMPLED),
     "BPR-max of 1000 negatives": ("--loss=bpr_max", "--regularisation=0.1", *_SAMPLED),
     "TOP1-max of 1000 negatives": ("--loss=top1_max", *_SAMPLED),

@@ -23,7 +23,8 @@ flags.DEFINE_string(
 OWN = ("continue_from", "events", "output_dir", "resume", "curve")  # flags that are not taken over
 # They shape the weights, or the states of live users.
 SAME = (
-    *("model", "hidden_units", "layers", "embedding", "user_input", "init_gate", "past"),
+    *("model", "hidden_units", "layers", "embedding", "user_input"),
+    *("idle_gap", "init_gate", "past"),
     "optimizer",
 )
 

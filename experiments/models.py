@@ -65,6 +65,9 @@ for _name, _of in (
 flags.DEFINE_bool(
     "init_gate", False, "Whether Eq. 4 passes a gate that starts nearly closed; HRNNs only."
 )
+flags.DEFINE_bool(
+    "idle_gap", False, "Whether the time since the user's event before is an input as well."
+)
 flags.DEFINE_integer(
     "past",
     0,
@@ -98,6 +101,13 @@ flags.DEFINE_bool(
     "mask_false_negatives",
     False,
     "Whether what is a lane's own target is none of its negatives; sampled losses.",
+)
+flags.DEFINE_float(
+    "negative_hours",
+    0.0,
+    "Only items that are on offer are negatives of a target: from their first training event to "
+    "their last, and so many hours before and after. 0: all items are.",
+    lower_bound=0.0,
 )
 flags.DEFINE_bool(
     "log_q",
@@ -211,6 +221,7 @@ def model_config(n_items: int) -> model.Config:
         variant=FLAGS.model,
         hidden_units=FLAGS.hidden_units,
         layers=FLAGS.layers,
+        idle_gap=FLAGS.idle_gap,
         embedding=FLAGS.embedding,
         dropout_embedding=FLAGS.dropout_embedding,
         dropout_session=FLAGS.dropout_session,
@@ -230,6 +241,7 @@ def training_config() -> training.Config:
         extra_negatives=FLAGS.extra_negatives,
         negative_alpha=FLAGS.negative_alpha if FLAGS.extra_negatives else 0.75,
         mask_false_negatives=FLAGS.mask_false_negatives,
+        negative_hours=FLAGS.negative_hours,
         log_q=FLAGS.log_q,
         optimizer=FLAGS.optimizer,
         learning_rate=FLAGS.learning_rate,

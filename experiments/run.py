@@ -57,6 +57,7 @@ flags.DEFINE_bool(
 # Settings that earlier versions did not have. Their runs have the defaults, and can be resumed.
 LATER = (
     *(
+        "idle_gap",
         "init_gate",
         "past",
         "neighbours",
@@ -67,6 +68,7 @@ LATER = (
         "activation",
     ),
     *("regularisation", "extra_negatives", "negative_alpha", "mask_false_negatives", "log_q"),
+    "negative_hours",
     *("schedule", "schedule_epochs", "warmup", "clip", "weight_decay"),
 )
 

@@ -47,7 +47,8 @@ RECIPES: dict[str, tuple[str, Space]] = {
         "hrnn_init",
         {
             "learning_rate": distributions.FloatDistribution(0.0005, 0.005, log=True),
-            "batch_size": distributions.CategoricalDistribution((25, 50, 100)),
+            "batch_size": distributions.CategoricalDistribution((50, 100)),
+            "negative_hours": distributions.CategoricalDistribution((0.0, 24.0)),
             "embedding": distributions.CategoricalDistribution(("none", "tied")),
             "neighbours_weight": distributions.FloatDistribution(0.1, 1.0, log=True),
             "dropout_session": distributions.CategoricalDistribution(

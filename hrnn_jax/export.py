@@ -20,6 +20,7 @@ def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params
     for flag, paper in {
         "past": 0,
         "neighbours": 0,
+        "idle_gap": False,
         "init_gate": False,
         "embedding": "none",
     }.items():

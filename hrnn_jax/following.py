@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrnn_jax import lanes, serving
+from hrnn_jax import gaps, lanes, serving
 
 
 class Move(NamedTuple):
@@ -22,6 +22,7 @@ class Move(NamedTuple):
     who: str
     item: int
     opens: bool  # a session after the first
+    idle: float | None  # seconds since the move before; None for the first
 
 
 def follow(
@@ -99,11 +100,15 @@ def _after(
 ) -> serving.Seen:
     if move.opens and network.config.variant == "rnn":
         return network.start._replace(item=move.item, past=past)
+    gap = gaps.NONE
+    if move.idle is not None:
+        gap = int(gaps.of(move.idle, move.opens and network.config.hierarchical))
     fed = old.fed or carry is not None
     return serving.Seen(
         carry=old.carry if carry is None else carry.copy(),  # else it holds the whole batch
         past=past,
         item=move.item,
         opens=move.opens and network.config.hierarchical and fed,
+        gap=gap,
         fed=fed,
     )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from hrnn_jax import gaps
 from hrnn_jax import log as log_lib
 
 NO_ITEM = int(np.iinfo(np.int32).max)  # beyond any catalogue: gathers fill it, scatters drop it
@@ -29,6 +30,8 @@ class Steps(NamedTuple):
     session_start: Array  # [T, B] bool, the input is the first of its session
     user_start: Array  # [T, B] bool, the input is the first of its user
     valid: Array  # [T, B] bool, there is a target
+    time: Array  # [T, B] int32 Unix minutes of the target; 0 for padding
+    gap: Array  # [T, B] int8 class of the idle time before the input, see gaps.py
     opening: Array  # [T, W] int32 lanes that open a session of a known user, then B, B, ...
 
     def window(self, begin: int, end: int) -> Steps:
@@ -103,6 +106,8 @@ def build(
         session_start=session_start,
         user_start=user_start,
         valid=valid,
+        time=np.append(log.time[1:] // 60, [0, 0]).astype(np.int32)[event],  # NO_EVENT is the last
+        gap=np.append(gaps.before(log), np.int8(gaps.NONE))[event],
         opening=opening_lanes(session_start & ~user_start),
     )
     return Schedule(steps, event)
@@ -170,7 +175,7 @@ def pad(steps: Steps, n_steps: int, width: int) -> Steps:
     """Pad to `n_steps` steps and `width` openings, T' >= T and W' >= W; copy only what needs it."""
     after = n_steps - len(steps.input)
     if after:
-        empty = Steps(NO_ITEM, NO_ITEM, False, False, False, opening=0)
+        empty = Steps(NO_ITEM, NO_ITEM, False, False, False, 0, gaps.NONE, opening=0)
         steps = Steps(
             *(
                 np.pad(array, ((0, after), (0, 0)), constant_values=value)

@@ -83,16 +83,18 @@ def full_softmax(
     past: tuple[jax.Array, jax.Array] | None,
     target: jax.Array,
     where: jax.Array,
+    among: jax.Array | None = None,
 ) -> jax.Array:
     """Cross-entropy of the softmax over the catalogue, [N], of representations [N, H].
 
     item_out: [V, H] and item_bias: [V], which score them. past: items [N, R], none twice in a row,
-    and what is added to their scores [N, R]. target: [N].
+    and what is added to their scores [N, R]. target: [N]. among: [N, V], which items count, the
+    target in any case; all by default.
 
     The gradient is written out: exp(scores) stays as it is, to be scaled where it is small, in
     [N, H], before and after the products, and no array [N, V] is made but that.
     """
-    return _full_softmax(hidden, item_out, item_bias, past, target, where)[0]
+    return _full_softmax(hidden, item_out, item_bias, past, target, where, among)[0]
 
 
 def _full_softmax(
@@ -102,6 +104,7 @@ def _full_softmax(
     past: tuple[jax.Array, jax.Array] | None,
     target: jax.Array,
     where: jax.Array,
+    among: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple]:
     hidden = jnp.where(where[:, None], hidden, 0.0)
     scores = hidden @ item_out.T + item_bias[None]
@@ -110,6 +113,9 @@ def _full_softmax(
         bonus = jnp.where(where[:, None], bonus, 0.0)
         scores = jax.vmap(past_lib.onto)(scores, item, bonus)
     own = jnp.take_along_axis(scores, jnp.where(where, target, 0)[:, None], axis=1)[:, 0]
+    if among is not None:
+        is_own = jnp.arange(len(item_out))[None] == target[:, None]
+        scores = jnp.where(among | is_own | ~where[:, None], scores, -jnp.inf)
     top = scores.max(axis=1)
     weight = jnp.exp(scores - top[:, None])
     total = weight.sum(axis=1)
@@ -132,6 +138,7 @@ def _full_softmax_gradient(kept: tuple, given: jax.Array) -> tuple:
         weight.T @ (scale[:, None] * hidden),
         scale @ weight,
         past,
+        None,
         None,
         None,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from flax import struct
 from jax.extend import random
 
-from hrnn_jax import gru, lanes
+from hrnn_jax import gaps, gru, lanes
 from hrnn_jax import neighbours as neighbours_lib
 from hrnn_jax import past as past_lib
 
@@ -38,6 +38,7 @@ class Config:
     dropout_user: float = 0.0  # ... a unit of GRU_usr's output
     dropout_session: float = 0.0  # ... of GRU_ses' outputs
     dropout_init: float = 0.0  # ... of the initialisation, Eq. 4
+    idle_gap: bool = False  # the time since the event before is fed as well; not in the paper
     init_gate: bool = False  # Eq. 4 times a gate that starts nearly closed; not in the paper
     past: int = 0  # R, items of the user's past that a bonus is learnt for; not in the paper
     neighbours: int = 0  # K, nearest of each of the last items whose scores gain; not in the paper
@@ -84,6 +85,7 @@ class Network:
 
     session: tuple[gru.Recurrence, ...]  # GRU_ses, a Recurrence per layer
     embedding_w: jax.Array | None  # [H, 3H], of the first layer where items have embeddings
+    gap_w: jax.Array | None  # [gaps.CLASSES, 3H], of the first layer too
     session_w_in: tuple[jax.Array, ...]  # [H, 3H] per layer above the first
     user: UserNetwork | None
     past: past_lib.Weights | None
@@ -146,6 +148,7 @@ def init(key: jax.Array, config: Config) -> Params:
         network=Network(
             session=session,
             embedding_w=embedding_w,
+            gap_w=jnp.zeros((gaps.CLASSES, 3 * units)) if config.idle_gap else None,
             session_w_in=session_w_in,
             user=user,
             past=past_lib.init(units) if config.past else None,
@@ -219,6 +222,8 @@ def step(
     bits_user, bits_init, *bits_session = _bits(key, x, steps, config)
     if network.embedding_w is not None:
         x = dropout(bits_session.pop(), x, config.dropout_embedding) @ network.embedding_w
+    if network.gap_w is not None:
+        x = x + rows(network.gap_w, steps.gap)
     session = [_where(steps.user_start, 0.0, h) for h in carry.session]
     user = _where(steps.user_start, 0.0, carry.user)
     moving = None

@@ -3,6 +3,10 @@
 A mini-batch of B lanes has B - 1 negatives a lane, and popular ones. Hidasi and Karatzoglou (2018)
 add items drawn by support^alpha: 1 draws them as the batch does, 0 all alike. They are drawn on the
 device, for a chunk of steps at a time.
+
+Items come and go: news of last week never were what a user might have read today. An item is on
+offer from its first training event to its last, and some hours before and after; a target's
+negatives can be confined to what was on offer then.
 """
 
 from __future__ import annotations
@@ -13,19 +17,61 @@ import numpy as np
 from flax import struct
 
 from hrnn_jax import lanes
+from hrnn_jax import log as log_lib
 
 _WORDS = 2**32
 
 
 @struct.dataclass
+class Offer:
+    """When items are on offer."""
+
+    begin: lanes.Array  # [V] int32 Unix minutes
+    end: lanes.Array  # [V]
+
+
+@struct.dataclass
 class Sampler:
-    """What items are drawn by."""
+    """What items are drawn by, and which of them count."""
 
     bound: lanes.Array  # [V - 1] uint32, ascending: words from bound[i - 1] up to bound[i] draw i
     log_expected: lanes.Array  # [V] of how often an item is expected among a step's candidates
+    offer: Offer | None  # None where all do, always
 
 
-def sampler(support: np.ndarray, *, n_extra: int, alpha: float, batch_size: int) -> Sampler:
+def offer(log: log_lib.EventLog, hours: float) -> Offer:
+    """Find when items are on offer, and `hours` before and after; log: of training events.
+
+    An item without an event never is.
+    """
+    minutes = log.time // 60
+    first = np.full(log.n_items, np.iinfo(np.int32).max, np.int64)
+    last = np.full(log.n_items, np.iinfo(np.int32).min, np.int64)
+    np.minimum.at(first, log.item, minutes)
+    np.maximum.at(last, log.item, minutes)
+    more = round(60 * hours)
+    had = first <= last
+    return Offer(
+        begin=np.where(had, first - more, first).astype(np.int32),
+        end=np.where(had, last + more, last).astype(np.int32),
+    )
+
+
+def on_offer(offer: Offer, time: jax.Array, item: jax.Array | None = None) -> jax.Array:
+    """Tell which items are on offer at each time [N], in Unix minutes: [N, V].
+
+    item: [C], or of each time [N, C], to tell of these alone; NO_ITEM never is.
+    """
+    begin, end = jnp.asarray(offer.begin), jnp.asarray(offer.end)
+    if item is not None:
+        begin = begin.at[item].get(mode="fill", fill_value=np.iinfo(np.int32).max)
+        end = end.at[item].get(mode="fill", fill_value=np.iinfo(np.int32).min)
+    return (begin <= time[:, None]) & (time[:, None] <= end)
+
+
+def sampler(
+    support: np.ndarray, *, n_extra: int, alpha: float, batch_size: int, offer: Offer | None = None
+) -> Sampler:
     """Prepare to draw `n_extra` items an update by support^alpha; support: [V] training events.
 
     Items that are expected never to be drawn have a finite log_expected all the same.
@@ -37,6 +83,7 @@ def sampler(support: np.ndarray, *, n_extra: int, alpha: float, batch_size: int)
     return Sampler(
         bound=bound.astype(np.uint32),
         log_expected=np.log(np.maximum(expected, 1e-30)).astype(np.float32),
+        offer=offer,
     )
 
 

@@ -27,11 +27,18 @@ class Recalled:
 
 
 def full_softmax(
-    items: model.Items, hidden: jax.Array, steps: lanes.Steps, past: Recalled | None
+    items: model.Items,
+    hidden: jax.Array,
+    steps: lanes.Steps,
+    past: Recalled | None,
+    sampler: negatives.Sampler | None,
 ) -> jax.Array:
-    """Return the losses among all items, [K, B]; hidden: [K, B, H]."""
+    """Return the losses among all items, or all on offer, [K, B]; hidden: [K, B, H]."""
     together = None if past is None else (past.item, past.bonus)
     hidden, together = jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), (hidden, together))
+    among = None
+    if sampler is not None and sampler.offer is not None:
+        among = negatives.on_offer(sampler.offer, steps.time.reshape(-1))
     found = losses.full_softmax(
         hidden,
         items.item_out,
@@ -39,6 +46,7 @@ def full_softmax(
         together,
         steps.target.reshape(-1),
         steps.valid.reshape(-1),
+        among,
     )
     return found.reshape(steps.target.shape)
 
@@ -71,7 +79,7 @@ def sampled(
         sampler,
         config=config,
     )
-    return jax.vmap(of_step)((own, own_bias), hidden, steps.target, steps.valid, past)
+    return jax.vmap(of_step)((own, own_bias), hidden, steps, past)
 
 
 def _of_step(
@@ -80,13 +88,13 @@ def _of_step(
     sampler: negatives.Sampler | None,
     own: tuple[jax.Array, jax.Array],
     hidden: jax.Array,
-    target: jax.Array,
-    valid: jax.Array,
+    steps: lanes.Steps,
     past: Recalled | None,
     *,
     config: training.Config,
 ) -> jax.Array:
     """Return the losses of one time, [B]. more, own: rows and biases, [E, H] and [B, H]."""
+    target, valid = steps.target, steps.valid
     row, bias = (jnp.concatenate(both) for both in zip(own, more, strict=True))
     item = jnp.concatenate([target, extra])  # [C]
     scores = hidden @ row.T + bias[None]
@@ -94,6 +102,9 @@ def _of_step(
     among = valid[:, None] & jnp.concatenate([valid, jnp.ones(len(extra), bool)])[None]
     if config.mask_false_negatives:
         among &= (item[None] != target[:, None]) | is_own
+    offer = None if sampler is None else sampler.offer
+    if offer is not None:
+        among &= is_own | negatives.on_offer(offer, steps.time, item)
     if config.log_q:
         # So that the sum over the candidates is in the mean that over all items. A lane's own
         # target is among its candidates in any case.
@@ -109,6 +120,8 @@ def _of_step(
         again = jnp.einsum("brh,bh->br", past.row, hidden) + past.bias + past.bonus
         scores = jnp.concatenate([scores, again], axis=1)
         there = valid[:, None] & (past.item != lanes.NO_ITEM) & ~same
+        if offer is not None:
+            there &= negatives.on_offer(offer, steps.time, past.item)
         among = jnp.concatenate([among, there], axis=1)
     loss, activation = losses.SAMPLED[config.loss]
     if config.loss == "bpr_max":

@@ -353,11 +353,12 @@ class Recommender:
 
     def _moves(self, who: str, events: Sequence[states_lib.Kept]) -> list[following.Move]:
         """Return what the network follows where one's events are replayed."""
-        before = [None, *(event.session for event in events)]
-        return [
-            following.Move(who, self._index[event.item], last not in (None, event.session))
-            for event, last in zip(events, before, strict=False)
-        ]
+        moves = []
+        for before, event in zip([None, *events], events, strict=False):
+            opens = before is not None and before.session != event.session
+            idle = None if before is None else event.time - before.time
+            moves.append(following.Move(who, self._index[event.item], opens, idle))
+        return moves
 
     def _follow(
         self, seen: Mapping[str, serving.Seen], moves: Sequence[following.Move]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import lanes, model, scoring
+from hrnn_jax import gaps, lanes, model, scoring
 from hrnn_jax import past as past_lib
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
@@ -35,6 +35,7 @@ class Seen(NamedTuple):
     past: np.ndarray  # [R + 1, 4] int32, see past.pack: the item included; [0, 4] without a past
     item: int  # NO_ITEM for a user who has seen nothing
     opens: bool  # the item opens a session of a user with a history: Eq. 3 and 4 come first
+    gap: int  # class of the idle time before the item, see gaps.py
     fed: bool  # the carry has been fed an item
 
 
@@ -45,12 +46,19 @@ class Users(NamedTuple):
     past: np.ndarray  # [n, R + 1, 4]
     item: np.ndarray  # [n] int32
     opens: np.ndarray  # [n] bool
+    gap: np.ndarray  # [n] int8
 
     @classmethod
     def of(cls, seen: Sequence[Seen]) -> Users:
         """Stack what was seen of several users, one at least."""
-        carry, past, item, opens, _ = zip(*seen, strict=True)
-        return cls(np.stack(carry), np.stack(past), np.array(item, np.int32), np.array(opens))
+        carry, past, item, opens, gap, _ = zip(*seen, strict=True)
+        return cls(
+            carry=np.stack(carry),
+            past=np.stack(past),
+            item=np.array(item, np.int32),
+            opens=np.array(opens),
+            gap=np.array(gap, np.int8),
+        )
 
 
 class Network:
@@ -63,7 +71,7 @@ class Network:
         if config.past:
             [nothing] = np.asarray(past_lib.pack(past_lib.start((1,), config.past)))
         # What was seen of a user who has seen nothing.
-        self.start = Seen(carry, nothing, lanes.NO_ITEM, opens=False, fed=False)
+        self.start = Seen(carry, nothing, lanes.NO_ITEM, opens=False, gap=gaps.NONE, fed=False)
         self._params = params
         self._item_of = scoring.deal(np.arange(config.n_items))  # [V] item of each column
         self._column_of = jnp.asarray(np.argsort(self._item_of), jnp.int32)  # [V]
@@ -143,18 +151,19 @@ def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
             np.zeros((width, *some.shape[1:]), some.dtype) for some in (part.carry, part.past)
         )
         item = np.full(width, lanes.NO_ITEM, np.int32)
-        carry[:n], past[:n], item[:n] = part.carry, part.past, part.item
+        gap = np.full(width, gaps.NONE, np.int8)
+        carry[:n], past[:n], item[:n], gap[:n] = part.carry, part.past, part.item, part.gap
         opening = np.arange(width, 2 * width, dtype=np.int32)
         opened = np.flatnonzero(part.opens)
         opening[: len(opened)] = opened
-        yield (carry, past, item, opening), n
+        yield (carry, past, item, gap, opening), n
 
 
 def _step(
     params: model.Params, users: tuple, *, config: model.Config
 ) -> tuple[model.Carry, jax.Array]:
     """Feed each user the item: the state and what is scored after it."""
-    carry, _, item, opening = users
+    carry, _, item, gap, opening = users
     no, width = jnp.zeros(len(item), bool), len(item)
     steps = lanes.Steps(
         input=item,
@@ -162,6 +171,8 @@ def _step(
         session_start=no,
         user_start=no,
         valid=no,
+        time=jnp.zeros(width, jnp.int32),
+        gap=gap,
         opening=opening,
     )
     before = model.Carry(
@@ -229,7 +240,7 @@ def _score(
 
 @jax.jit
 def _note(users: tuple) -> jax.Array:
-    _, packed, item, opening = users
+    _, packed, item, _, opening = users
     past = past_lib.unpack(packed)
     opens = jnp.zeros(len(item), bool).at[opening].set(True, mode="drop") | (past.events == 0)
     past = dataclasses.replace(past, sessions=past.sessions + opens)

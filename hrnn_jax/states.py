@@ -26,14 +26,15 @@ import numpy as np
 from hrnn_jax import errors, serving
 
 IN_MEMORY = ":memory:"
-FORMAT = "1"
+FORMAT = "2"
 _LAST = "\U0010ffff"  # no id begins with it
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE states (
     who TEXT PRIMARY KEY, carry BLOB NOT NULL, past BLOB NOT NULL, crc INTEGER NOT NULL,
-    item TEXT NOT NULL, opens INTEGER NOT NULL, fed INTEGER NOT NULL, time REAL NOT NULL,
-    session TEXT, number INTEGER NOT NULL, events INTEGER NOT NULL, written REAL NOT NULL
+    item TEXT NOT NULL, opens INTEGER NOT NULL, gap INTEGER NOT NULL, fed INTEGER NOT NULL,
+    time REAL NOT NULL, last REAL NOT NULL, session TEXT, number INTEGER NOT NULL,
+    events INTEGER NOT NULL, written REAL NOT NULL
 );
 CREATE TABLE events (
     who TEXT NOT NULL, place INTEGER NOT NULL, session INTEGER NOT NULL, item TEXT NOT NULL,
@@ -47,6 +48,7 @@ class Visit(NamedTuple):
     """How far a user's events have come: what decides the session of the next one."""
 
     time: float  # Unix seconds of the open session's latest event
+    last: float  # ... of the last event of a known item
     session: str | None  # the id of the open session, where the events give one
     number: int  # of the open session, from 0
     events: int  # so far
@@ -69,7 +71,7 @@ class Kept(NamedTuple):
     event_id: str | None
 
 
-_SEEN = ("carry", "past", "crc", "item", "opens", "fed")
+_SEEN = ("carry", "past", "crc", "item", "opens", "gap", "fed")
 COLUMNS = {
     "about": ("name", "value"),
     "states": ("who", *_SEEN, *Visit._fields, "written"),
@@ -159,7 +161,7 @@ class Store:
         for who, (seen, visit) in states.items():
             carry, past = seen.carry.tobytes(), seen.past.tobytes()
             item, crc = self._items[seen.item], zlib.crc32(carry + past)
-            rows.append((who, carry, past, crc, item, seen.opens, seen.fed, *visit, now))
+            rows.append((who, carry, past, crc, item, seen.opens, seen.gap, seen.fed, *visit, now))
         ends = {who: states[who].visit.events - self._kept_events for who, _ in events}
         with self._explained(), self._transaction():
             self._insert("states", rows)
@@ -247,7 +249,7 @@ class Store:
             row = self._db.execute(query, (who,)).fetchone()
             if row is None:
                 return None
-            carry, past, crc, item, opens, fed, *visit = row
+            carry, past, crc, item, opens, gap, fed, *visit = row
             if zlib.crc32(carry + past) != crc or item not in self._index:
                 raise sqlite3.DatabaseError(f"the state of {who[1:]!r} is not what was written")
         seen = serving.Seen(
@@ -255,6 +257,7 @@ class Store:
             past=np.frombuffer(past, np.int32).reshape(self._start.past.shape),
             item=self._index[item],
             opens=bool(opens),
+            gap=gap,
             fed=bool(fed),
         )
         return State(seen, Visit(*visit))

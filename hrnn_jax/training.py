@@ -46,6 +46,7 @@ class Config:
     extra_negatives: int = 0  # E, items drawn for each update
     negative_alpha: float = 0.75  # by support to this power
     mask_false_negatives: bool = False  # whether a lane's own target is none of its negatives
+    negative_hours: float = 0.0  # negatives are on offer, up to so many hours apart; 0: any item is
     log_q: bool = False  # cross_entropy: correct for how often items are expected as candidates
     optimizer: str = "adagrad"  # one of optimizer.OPTIMIZERS
     learning_rate: float = 0.1
@@ -104,11 +105,11 @@ def schedule(
 
 
 def sampler(log: log_lib.EventLog, config: Config) -> negatives.Sampler | None:
-    """Return what draws extra negatives and tells log_q, if asked for, on the device.
+    """Return what tells of the items as negatives, on the device; None where nothing asks.
 
     log: of training events.
     """
-    if not (config.extra_negatives or config.log_q):
+    if not (config.extra_negatives or config.log_q or config.negative_hours):
         return None
     return jax.device_put(
         negatives.sampler(
@@ -116,6 +117,7 @@ def sampler(log: log_lib.EventLog, config: Config) -> negatives.Sampler | None:
             n_extra=config.extra_negatives,
             alpha=config.negative_alpha,
             batch_size=config.batch_size,
+            offer=negatives.offer(log, config.negative_hours) if config.negative_hours else None,
         )
     )
 
@@ -174,7 +176,7 @@ def update(
         if past is not None:
             past = objective.Recalled(*past, *again)
         if whole:
-            lane_losses = objective.full_softmax(taken.items, hidden, steps, past)
+            lane_losses = objective.full_softmax(taken.items, hidden, steps, past, sampler)
         else:
             lane_losses = objective.sampled(
                 *(taken.items, drawn.extra, hidden, steps, past, sampler), config=config

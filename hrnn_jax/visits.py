@@ -136,18 +136,19 @@ def settle(
                 visits[one] = visit._replace(time=max(time, visit.time))
             continue
         late += visit is not None and time < visit.time
+        idle = time - visit.last if visit else None
         if not visit:
-            visit = states.Visit(time, session, number=0, events=1)
+            visit = states.Visit(time, time, session, number=0, events=1)
         elif stays:
-            visit = visit._replace(time=max(time, visit.time), events=visit.events + 1)
+            visit = visit._replace(time=max(time, visit.time), last=time, events=visit.events + 1)
         else:
-            visit = states.Visit(time, session, visit.number + 1, visit.events + 1)
+            visit = states.Visit(time, time, session, visit.number + 1, visit.events + 1)
         opens = visit.number > 0 and not stays
         if how.drop_repeats:
             had[one] = {item} | (set() if opens else had[one])
         visits[one] = visit
         outcomes.append("observed")
-        moves.append(following.Move(one, index[item], opens))
+        moves.append(following.Move(one, index[item], opens, idle))
         kept.append((one, states.Kept(visit.events - 1, visit.number, item, time, event_id)))
     return Settled(outcomes, moves, kept, late)
 

@@ -14,7 +14,10 @@ def abstract(model_config, config, n_steps, width, seeds=None):
     """Shapes and dtypes of `train_chunk`'s arguments."""
     batch = config.batch_size
     steps = lanes.Steps(
-        *(jax.ShapeDtypeStruct((n_steps, batch), dtype) for dtype in [np.int32] * 2 + [bool] * 3),
+        *(
+            jax.ShapeDtypeStruct((n_steps, batch), dtype)
+            for dtype in [np.int32] * 2 + [bool] * 3 + [np.int32, np.int8]
+        ),
         jax.ShapeDtypeStruct((n_steps, width), np.int32),
     )
     arguments = (

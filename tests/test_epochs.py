@@ -86,7 +86,9 @@ def test_dropout_is_drawn_anew(bptt_steps):
     # All steps alike: users that start with the same items, and weights that do not move.
     items = np.tile(np.arange(small.BATCH, dtype=np.int32), (8, 1))
     yes = np.ones_like(items, bool)
-    steps = lanes.Steps(items, items + small.BATCH, yes, yes, yes, np.zeros((8, 0), np.int32))
+    steps = lanes.Steps(
+        items, items + small.BATCH, yes, yes, yes, 0 * items, 0 * items, np.zeros((8, 0), np.int32)
+    )
 
     def drawn(*place, config=config):
         return small.train(config, frozen, steps, place=np.array([*place, 1], np.uint32))[

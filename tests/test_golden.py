@@ -33,6 +33,7 @@ def load(name, prefix="", *, user_input="gates"):
                 gru.Recurrence(get("session_w_cand"), get("session_w_gates"), get("session_b")),
             ),
             embedding_w=None,
+            gap_w=None,
             session_w_in=(),
             user=model.UserNetwork(
                 w_in=get("user_w_in"),
@@ -67,6 +68,8 @@ def replay(name, *, user_input="gates"):
         session_start=session_start,
         user_start=user_start,
         valid=np.ones_like(user_start),
+        time=np.zeros_like(recorded["input"]),
+        gap=np.zeros_like(recorded["input"]),
         opening=lanes.opening_lanes(session_start & ~user_start),
     )
     train = jax.jit(

@@ -178,7 +178,7 @@ def test_each_dropout_has_masks_of_its_own():
     user = params.network.user.replace(init_w=jnp.eye(200))
     network = params.network.replace(user=user)
     steps = lanes.Steps(
-        *(np.array([v]) for v in (1, 2, True, False, True)), opening=np.array([0], np.int32)
+        *(np.array([v]) for v in (1, 2, True, False, True, 0, 0)), opening=np.array([0], np.int32)
     )
     carry = model.Carry(session=(jnp.full((1, 200), 0.5),), user=jnp.full((1, 200), 0.5), past=None)
     kept = []

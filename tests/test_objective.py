@@ -26,7 +26,11 @@ def drawn(n_lanes, seed=0):
     target = rng.choice(V, size=(1, n_lanes)).astype(np.int32)
     nothing = np.zeros((1, n_lanes), bool)
     opening = np.zeros((1, 0), np.int32)
-    return items, hidden, lanes.Steps(target, target, nothing, nothing, ~nothing, opening)
+    return (
+        items,
+        hidden,
+        lanes.Steps(target, target, nothing, nothing, ~nothing, 0 * target, 0 * target, opening),
+    )
 
 
 def past(items, n_lanes, seed=1):
@@ -64,7 +68,7 @@ def test_with_every_item_as_a_negative_it_is_the_full_softmax(remembers):
             loss="cross_entropy",
             mask_false_negatives=True,
         )
-        expected = objective.full_softmax(items, hidden, steps, recalled)
+        expected = objective.full_softmax(items, hidden, steps, recalled, None)
         np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
@@ -142,7 +146,11 @@ def test_corrected_the_candidates_stand_for_the_catalogue():
     def total(extra, others):
         target = jnp.concatenate([jnp.array([own], jnp.int32), others])[None]
         steps = lanes.Steps(
-            target, target, *[np.ones((1, batch + 1), bool)] * 3, np.zeros((1, 0), np.int32)
+            target,
+            target,
+            *[np.ones((1, batch + 1), bool)] * 3,
+            *[0 * target] * 2,
+            opening=np.zeros((1, 0), np.int32),
         )
         repeated = jnp.tile(hidden, (1, batch + 1, 1))
         loss = sampled(

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import lanes, losses, model, negatives, training
+from hrnn_jax import gaps, lanes, losses, model, negatives, training
 from tests import small, weights
 
 
@@ -252,7 +252,7 @@ def test_nothing_is_learnt_from_a_step_without_a_target(settings, fed):
 def widened(steps, n_lanes):
     """Add lanes of padding."""
     n = steps.input.shape[1]
-    empty = lanes.Steps(lanes.NO_ITEM, lanes.NO_ITEM, False, False, False, 0)
+    empty = lanes.Steps(lanes.NO_ITEM, lanes.NO_ITEM, False, False, False, 0, gaps.NONE, 0)
     more = [
         np.pad(array, ((0, 0), (0, n_lanes)), constant_values=value)
         for array, value in zip(steps[:-1], empty[:-1], strict=True)
@@ -285,7 +285,7 @@ def test_a_lane_without_a_target_is_no_negative(loss):
 
     def step(item, target):
         items = [np.array([each], np.int32) for each in ([1, 2, item], [3, 4, target])]
-        return lanes.Steps(*items, *flags, opening)
+        return lanes.Steps(*items, *flags, *[np.zeros((1, 3), np.int8)] * 2, opening)
 
     before = small.fresh(config, plain)
     state, _, found = small.train(config, plain, step(8, 9), before)
