@@ -66,6 +66,7 @@ def on_offer(offer: Offer, time: jax.Array, item: jax.Array | None = None) -> ja
     if item is not None:
         begin = begin.at[item].get(mode="fill", fill_value=np.iinfo(np.int32).max)
         end = end.at[item].get(mode="fill", fill_value=np.iinfo(np.int32).min)
+    begin, end = jnp.atleast_2d(begin), jnp.atleast_2d(end)
     return (begin <= time[:, None]) & (time[:, None] <= end)
 
 

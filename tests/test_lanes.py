@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from hrnn_jax import lanes
+from hrnn_jax import gaps, lanes
 from tests import logs
 
 users = st.lists(
@@ -66,6 +66,22 @@ def test_schedule_is_figure_2(users, batch_size, feed_last_item, seed):
         assert (steps.input[n:, lane] == lanes.NO_ITEM).all()
         assert not (steps.valid | steps.user_start | steps.session_start)[n:, lane].any()
     np.testing.assert_array_equal(steps.valid, steps.target != lanes.NO_ITEM)
+
+
+def test_each_step_has_the_times_of_its_events():
+    log = logs.random(1)
+    schedule = lanes.build(log, 5, feed_last_item=True)
+    steps = lanes.pad(schedule.steps, len(schedule.event) + 2, 8)
+    classes = gaps.before(log)
+    for t, lane in np.argwhere(steps.input != lanes.NO_ITEM).tolist():
+        event = schedule.event[t, lane]
+        assert steps.gap[t, lane] == classes[event]
+        if steps.valid[t, lane]:
+            assert steps.time[t, lane] == log.time[event + 1] // 60
+    padding = steps.input == lanes.NO_ITEM
+    assert padding.any()
+    assert (steps.gap[padding] == gaps.NONE).all()
+    assert not steps.time[padding].any()
 
 
 @hypothesis.given(

@@ -66,7 +66,8 @@ def test_full_softmax_closed_form():
 
 @pytest.mark.parametrize("garbage", [0.0, np.nan])
 @pytest.mark.parametrize("slots", [0, 3])
-def test_full_softmax_has_the_gradient_that_jax_derives(slots, garbage):
+@pytest.mark.parametrize("confined", [False, True])
+def test_full_softmax_has_the_gradient_that_jax_derives(confined, slots, garbage):
     rng = np.random.default_rng(0)
     lanes_, units, n_items = 4, 5, 7
     where = np.array([True, False, True, True])
@@ -79,17 +80,20 @@ def test_full_softmax_has_the_gradient_that_jax_derives(slots, garbage):
     given = {name: 5 * rng.normal(size=shape) for name, shape in shapes.items()}
     given["bonus"] = rng.normal(size=item.shape)
     weights = rng.normal(size=lanes_)
+    among = jnp.array(rng.integers(2, size=(lanes_, n_items)), bool) if confined else None
 
     def derived(hidden, table, bias, bonus):
         total = 0.0
         for i in np.flatnonzero(where):
             scores = (table @ hidden[i] + bias).at[item[i]].add(bonus[i], mode="drop")
+            if confined:
+                scores = jnp.where(among[i].at[target[i]].set(True), scores, -jnp.inf)
             total -= weights[i] * jax.nn.log_softmax(scores)[target[i]]
         return total
 
     def total(hidden, table, bias, bonus):
         past = (item, bonus) if slots else None
-        return weights @ losses.full_softmax(hidden, table, bias, past, target, where)
+        return weights @ losses.full_softmax(hidden, table, bias, past, target, where, among)
 
     with jax.enable_x64(True):
         now = {name: jnp.array(value) for name, value in given.items()}

@@ -1,10 +1,13 @@
 """Extra negatives are drawn by support^alpha, as many of each item as expected."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import negatives
+from hrnn_jax import lanes, negatives, training
+from tests import logs, small
 
 SUPPORT = np.array([50, 3, 0, 20, 1, 8, 8, 10])
 
@@ -52,3 +55,66 @@ def test_the_number_expected_counts_batch_and_extra():
     np.testing.assert_allclose(np.exp(sampler.log_expected), expected, rtol=1e-5)
     rare = negatives.sampler(SUPPORT, n_extra=10, alpha=1.0, batch_size=4)
     assert np.isfinite(rare.log_expected).all()
+
+
+def test_an_item_is_on_offer_from_its_first_event_to_its_last_and_some_hours_around():
+    log = logs.of([[[0, 1, 0], [2, 0]]], n_items=4)
+    minutes = np.array([1000, 1010, 1030, 2000, 2020])
+    log = dataclasses.replace(log, time=60 * minutes + 59, test=np.zeros(5, bool))
+    offer = negatives.offer(log, 0.5)
+    times = np.array([969, 970, 980, 1040, 1041, 1970, 2030, 2050, 2051])
+    found = np.asarray(negatives.on_offer(offer, times))
+    expected = [  # by hand: 0 from 970 to 2050, 1 from 980 to 1040, 2 from 1970 to 2030, 3 never
+        [],
+        [0],
+        [0, 1],
+        [0, 1],
+        [0],
+        [0, 2],
+        [0, 2],
+        [0],
+        [],
+    ]
+    assert [np.flatnonzero(row).tolist() for row in found] == expected
+    item = np.array([2, lanes.NO_ITEM, 0])
+    some = np.asarray(negatives.on_offer(offer, times, item))
+    np.testing.assert_array_equal(some, found[:, [2, 3, 0]])
+    each = np.asarray(negatives.on_offer(offer, times, np.tile(item, (len(times), 1))))
+    np.testing.assert_array_equal(each, some)
+
+
+@pytest.mark.parametrize("loss", ["full_softmax", "cross_entropy"])
+def test_what_is_not_on_offer_does_not_learn(loss):
+    """Items of the first half of the log are no negatives in its second half."""
+    n = small.N_ITEMS
+    first, second = np.split(np.arange(n), 2)
+    users = [[half.tolist(), half[::-1].tolist()] for half in (first, second)]
+    log = logs.of(users, n_items=n)
+    log = dataclasses.replace(log, test=np.zeros(len(log), bool))
+    model_config = small.model_config(past=3)
+    how = small.training_config(
+        loss=loss,
+        optimizer="sgd",
+        learning_rate=1.0,
+        negative_hours=1.0,
+        extra_negatives=0 if loss == "full_softmax" else 5,
+        negative_alpha=0.0,
+    )
+    sampler = training.sampler(log, how)
+    steps = lanes.build(log, small.BATCH).steps
+    before = small.fresh(model_config, how)
+    late = steps._replace(
+        **{
+            name: np.where(steps.time > np.median(log.time // 60), getattr(steps, name), empty)
+            for name, empty in (("target", lanes.NO_ITEM), ("valid", False))
+        }
+    )
+    state, _, _ = small.train(model_config, how, late, before, sampler=sampler)
+    moved = np.asarray(state.params.items.item_bias) != before.params.items.item_bias
+    assert not moved[first].any()
+    assert moved[second].all()
+    anything = dataclasses.replace(how, negative_hours=0.0)
+    sampler = training.sampler(log, anything)
+    state, _, _ = small.train(model_config, anything, late, before, sampler=sampler)
+    moved = np.asarray(state.params.items.item_bias) != before.params.items.item_bias
+    assert moved[first].all()

@@ -55,20 +55,27 @@ def sampled(items, extra, hidden, steps, recalled=None, sampler=None, **settings
     )
 
 
+@pytest.mark.parametrize("confined", [False, True])
 @pytest.mark.parametrize("remembers", [False, True])
-def test_with_every_item_as_a_negative_it_is_the_full_softmax(remembers):
+def test_with_every_item_as_a_negative_it_is_the_full_softmax(remembers, confined):
     """One lane, so that no item is a candidate twice; its own target is masked among the extra."""
+    sampler = None
+    if confined:  # half of the items are on offer at the time 0
+        offer = negatives.Offer(begin=np.arange(V, dtype=np.int32) % 2, end=np.ones(V, np.int32))
+        sampler = jax.device_put(
+            negatives.sampler(np.ones(V), n_extra=V, alpha=1.0, batch_size=1, offer=offer)
+        )
     for seed in range(6):
         items, hidden, steps = drawn(1, seed)
         recalled = past(items, 1, seed) if remembers else None
         if seed == 0 and recalled is not None:  # the target is in the past
             steps = steps._replace(target=recalled.item[:, :, 2])
         found = sampled(
-            *(items, ALL, hidden, steps, recalled),
+            *(items, ALL, hidden, steps, recalled, sampler),
             loss="cross_entropy",
             mask_false_negatives=True,
         )
-        expected = objective.full_softmax(items, hidden, steps, recalled, None)
+        expected = objective.full_softmax(items, hidden, steps, recalled, sampler)
         np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 

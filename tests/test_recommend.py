@@ -1,6 +1,7 @@
 """Live recommendation: what evaluation ranks, for whoever comes, in whatever order and number."""
 
 import collections
+import dataclasses
 import itertools
 
 import jax
@@ -28,6 +29,10 @@ BEYOND = [
     ("rnn_concat", {"past": 4}, False),
     ("hrnn_init", {"past": 5, "init_gate": True}, False),
     ("hrnn_init", {"past": 30}, True),
+    ("hrnn_init", {"past": 5, "idle_gap": True}, True),
+    ("hrnn_all", {"idle_gap": True, "embedding": "tied"}, False),
+    ("rnn", {"idle_gap": True}, False),
+    ("rnn_concat", {"idle_gap": True}, False),
 ]
 
 
@@ -44,6 +49,8 @@ def by_session(log):
 @pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS + BEYOND)
 def test_every_test_case_has_the_rank_that_evaluation_gives_it(variant, network, feed_last_item):
     log = logs.random(3, users=20, sessions=5, n_items=live.N_ITEMS)
+    idle = np.random.default_rng(3).lognormal(6, 4, len(log)).astype(np.int64)
+    log = dataclasses.replace(log, time=live.NOW + np.cumsum(np.minimum(idle, 10**6)))
     config = live.config(variant, **network)
     table = None
     if config.neighbours:
@@ -89,6 +96,24 @@ def test_sessions_cut_by_the_gap_are_the_sessions_given():
         cut.observe(user=f"u{user}", item=f"i{item}", time=time)
         given.observe(user=f"u{user}", item=f"i{item}", time=time, session=session)
     live.assert_alike(live.everything(cut), live.everything(given))
+
+
+def test_the_idle_time_is_that_since_the_last_event_of_a_known_item():
+    def after(*events):
+        recommender = live.recommender(network={"idle_gap": True})
+        for item, minute in events:
+            recommender.observe(user="u", item=item, time=live.NOW + 60 * minute)
+        found = recommender.recommend("u", k=live.N_ITEMS)
+        step = recommender.history("u", k=live.N_ITEMS)[-1]  # which replays what is kept
+        live.assert_alike([step.recommended], [found])
+        # What was fed has the time before it; the last item is yet to be fed, and has its own.
+        return found
+
+    known = [("i1", 0), ("i2", 20), ("i3", 21), ("i4", 81)]
+    unknown = [("i1", 0), ("none", 10), ("i2", 20), ("i3", 21), ("none", 50), ("i4", 81)]
+    assert after(*unknown[:3]) == after(*known[:2])
+    assert after(*known[:2]) != after(("i1", 0), ("i2", 5))
+    assert after(*known) != after(*known[:3], ("i4", 200))
 
 
 def test_one_by_one_all_at_once_and_by_user_are_the_same():
