@@ -38,7 +38,14 @@ def test_numpy_alone_gives_the_same_scores(tmp_path, variant, network, feed_last
 
 
 @pytest.mark.parametrize(
-    "network", [{"past": 3}, {"init_gate": True}, {"embedding": "tied"}, {"neighbours": 2}]
+    "network",
+    [
+        {"past": 3},
+        {"init_gate": True},
+        {"idle_gap": True},
+        {"embedding": "tied"},
+        {"neighbours": 2},
+    ],
 )
 def test_what_the_scorer_does_not_know_is_not_exported(tmp_path, network):
     with pytest.raises(errors.InputError, match=f"--{next(iter(network))}"):

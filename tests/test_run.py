@@ -354,6 +354,7 @@ SAMPLED = (
     *("--loss=cross_entropy", "--extra_negatives=5", "--log_q", "--mask_false_negatives"),
     *("--embedding=tied", "--dropout_embedding=0.1", "--past=3", "--neighbours=4", "--clip=1"),
     *("--weight_decay=0.01", "--schedule=cosine", "--warmup=0.5", "--optimizer=adam"),
+    *("--negative_hours=5", "--idle_gap"),
 )
 
 
