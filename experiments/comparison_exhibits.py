@@ -129,12 +129,14 @@ def ablation(found: Findings) -> Table:
     columns = [*found.columns.values()]
 
     def cell(column: Column, row: str, metric: str) -> Cell:
-        ours, theirs = (findings.score(found, column.key, r, metric) for r in (row, PLUS))
-        if ours is None or theirs is None:
-            return Cell()
         if row == PLUS:
-            return Cell(f"{ours.mean:.4f}")
-        return Cell(f"{ours.mean - theirs.mean:+.4f}", mark=_mark(found, column, row, metric))
+            spread = findings.score(found, column.key, PLUS, metric)
+            return Cell() if spread is None else Cell(f"{spread.mean:.4f}")
+        means = _means(found, column, row, metric)
+        if means is None:
+            return Cell()
+        ours, theirs = means
+        return Cell(f"{theirs - ours:+.4f}", mark=_mark(found, column, row, metric))
 
     lines = [
         (row, [cell(column, row, metric) for column in columns for metric in METRICS])
@@ -146,7 +148,8 @@ def ablation(found: Findings) -> Table:
         groups=[Group(column.label, [*METRICS.values()]) for column in columns],
         sections=[Section("", lines)],
         notes=(
-            f"Differences of means over seeds. Settings and epochs are those tuned for {PLUS}.",
+            "Differences of means over the seeds that both ran: the first so many. Settings and "
+            f"epochs are those tuned for {PLUS}.",
             MARKS,
         ),
     )
@@ -210,10 +213,22 @@ def _mark(found: Findings, column: Column, row: str, metric: str) -> str:
     p = findings.p_value(found, column.key, PLUS, row, metric)
     if row == PLUS or p is None or p >= ALPHA:
         return ""
-    ours, theirs = (findings.score(found, column.key, r, metric) for r in (PLUS, row))
-    if ours is None or theirs is None or ours.mean == theirs.mean:
+    means = _means(found, column, row, metric)
+    if means is None or means[0] == means[1]:
         return ""
-    return WORSE if theirs.mean < ours.mean else BETTER
+    return WORSE if means[1] < means[0] else BETTER
+
+
+def _means(found: Findings, column: Column, row: str, metric: str) -> tuple[float, float] | None:
+    """Return hrnn_plus' mean and a row's, of the seeds that both ran; None where one has none.
+
+    Seeds are 0, 1, ... A model that counts is the same for each.
+    """
+    ours, theirs = (findings.score(found, column.key, r, metric) for r in (PLUS, row))
+    if ours is None or theirs is None:
+        return None
+    n = ours.n if row in comparison_plan.COUNTING else min(ours.n, theirs.n)
+    return statistics.fmean(ours.values[:n]), statistics.fmean(theirs.values[:n])
 
 
 def _p(p: float) -> str:

@@ -85,11 +85,13 @@ def test_the_ablation_is_of_differences_with_their_marks(written):
         scores=[
             *scores("hrnn_plus", [0.5], [0.4]),
             *scores("without neighbours", [0.3], [0.45]),
+            *scores("2 layers", [0.45, 0.0], [0.4, 0.0]),  # of the first seed alone
             *scores("a change of old", [0.5], [0.4]),  # CSV files outlive the code's rows
         ],
         significance=compared("without neighbours", 0.049, 0.051),
     )
     assert line(text, "without neighbours") == ["-0.2000▾", "+0.0500 |"]
+    assert line(text, "2 layers") == ["-0.0500", "+0.0000 |"]
     assert line(text, "a change of old") == ["+0.0000", "+0.0000 |"]
 
 
