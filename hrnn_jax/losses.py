@@ -107,15 +107,16 @@ def _full_softmax(
     among: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple]:
     hidden = jnp.where(where[:, None], hidden, 0.0)
-    scores = hidden @ item_out.T + item_bias[None]
+    bias = item_bias[None]
+    if among is not None:
+        is_own = jnp.arange(len(item_out))[None] == target[:, None]
+        bias = jnp.where(among | is_own | ~where[:, None], bias, -jnp.inf)
+    scores = hidden @ item_out.T + bias
     if past is not None:
         item, bonus = past
         bonus = jnp.where(where[:, None], bonus, 0.0)
         scores = jax.vmap(past_lib.onto)(scores, item, bonus)
     own = jnp.take_along_axis(scores, jnp.where(where, target, 0)[:, None], axis=1)[:, 0]
-    if among is not None:
-        is_own = jnp.arange(len(item_out))[None] == target[:, None]
-        scores = jnp.where(among | is_own | ~where[:, None], scores, -jnp.inf)
     top = scores.max(axis=1)
     weight = jnp.exp(scores - top[:, None])
     total = weight.sum(axis=1)
