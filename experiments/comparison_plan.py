@@ -45,6 +45,7 @@ ABLATION: dict[str, tuple[str, ...]] = {
     "BPTT over 4 steps": ("--bptt_steps=4",),
     "2 layers": ("--layers=2",),
     "last item fed": ("--feed_last_item",),
+    "gate on Eq. 4": ("--init_gate",),
 }
 ROWS = (*NAMES, *ABLATION)
 PATIENCE = 3  # epochs
