@@ -108,6 +108,7 @@ flags.DEFINE_float(
     "Only items that are on offer are negatives of a target: from their first training event to "
     "their last, and so many hours before and after. 0: all items are.",
     lower_bound=0.0,
+    upper_bound=1e6,
 )
 flags.DEFINE_bool(
     "log_q",

@@ -113,7 +113,8 @@ def _of_step(
         scores -= jnp.where(is_own, 0.0, expected[None])
     if past is not None:
         # Items of the user's past are candidates of their own, each once: were only those scored
-        # that are drawn by chance, the bonus would be too large.
+        # that are drawn by chance, the bonus would be too large. Nothing is reduced over its last
+        # axis: XLA's CPU backend does that number by number.
         same = past.item == target[:, None]
         scores += jnp.where(is_own, jnp.where(same, past.bonus, 0.0).sum(axis=1)[:, None], 0.0)
         among &= is_own | ~(item[None, None] == past.item.T[:, :, None]).any(axis=0)
