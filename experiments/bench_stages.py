@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import bench_training, floors, measures
 from experiments.measures import Found, Row, Settings
-from hrnn_jax import evaluation, training
+from hrnn_jax import evaluation, loop, training
 
 EVALUATED_USERS, EVALUATED_ITEMS = 11_154, 59_000  # 58,000 cases
 CUTOFFS = [5]
@@ -27,11 +27,11 @@ def evaluate(settings: Settings) -> Found:
     config = network.config
     model_config = dataclasses.replace(network, n_items=log.n_items).model_config
     states = [training.init(0, model_config, config)]
-    schedule = training.schedule(log.train, network.variant, config, seed=0, epoch=0)
+    schedule = loop.schedule(log.train, network.variant, config, seed=0, epoch=0)
 
     def half_an_epoch() -> float:
         def train() -> None:
-            states[0], _ = training.run_epoch(
+            states[0], _ = loop.run_epoch(
                 states[0], [schedule], seeds=[0], epoch=0, model_config=model_config, config=config
             )
 
@@ -93,7 +93,7 @@ def schedule(settings: Settings) -> Found:
         held.clear()
 
         def made() -> None:
-            found = training.schedule(log, network.variant, network.config, seed=0, epoch=0)
+            found = loop.schedule(log, network.variant, network.config, seed=0, epoch=0)
             held.append([*found.steps, found.event])
 
         return measures.seconds(made)

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import floors, measures
 from experiments.measures import Found, Row, Settings
-from hrnn_jax import lanes, model, training
+from hrnn_jax import lanes, loop, model, training
 from hrnn_jax import log as log_lib
 
 N_ITEMS = 60_000
@@ -98,7 +98,7 @@ class Subject:
         log = random_log(np.random.default_rng(0), users, network.n_items)
         self.schedules = [
             _cut(
-                training.schedule(log, network.variant, network.config, seed=seed, epoch=0),
+                loop.schedule(log, network.variant, network.config, seed=seed, epoch=0),
                 self.steps,
             )
             for seed in self.seeds
@@ -125,7 +125,7 @@ class Subject:
         """Train one epoch; return the seconds of a step."""
 
         def train() -> None:
-            self.state, _ = training.run_epoch(
+            self.state, _ = loop.run_epoch(
                 self.state,
                 self.schedules,
                 seeds=self.seeds,
@@ -226,7 +226,7 @@ def temporary_bytes(network: Network, opening: int) -> int:
 def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
     """Compile the program that trains a chunk of steps, with `opening` lanes W."""
     model_config, config = network.model_config, network.config
-    n_steps = training.SLAB_CHUNKS * config.chunk_steps
+    n_steps = loop.SLAB_CHUNKS * config.chunk_steps
     lane = jax.ShapeDtypeStruct((n_steps, config.batch_size), np.int32)
     mask = jax.ShapeDtypeStruct(lane.shape, bool)
     opens = jax.ShapeDtypeStruct((n_steps, opening), np.int32)
@@ -234,7 +234,7 @@ def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
     steps = lanes.Steps(lane, lane, mask, mask, mask, lane, gap, opens)
     place = jax.ShapeDtypeStruct((4,), np.uint32)
     carry = model.start((config.batch_size,), model_config)
-    train = training.compiled(model_config, config, stacked=False)
+    train = loop.compiled(model_config, config, stacked=False)
     return train.lower(_state(network), carry, steps, place).compile()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from experiments import models, progress
-from hrnn_jax import baselines, model, negatives, neighbours, ranking, session_knn, training
+from hrnn_jax import baselines, loop, model, negatives, neighbours, ranking, session_knn, training
 from hrnn_jax import log as log_lib
 
 FLAGS = flags.FLAGS
@@ -65,12 +65,11 @@ def epoch(
     """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar."""
     started = time.perf_counter()
     schedules = [
-        training.schedule(log, model_config.variant, config, seed=seed, epoch=epoch)
-        for seed in seeds
+        loop.schedule(log, model_config.variant, config, seed=seed, epoch=epoch) for seed in seeds
     ]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
     with progress.bar(title, events, "events") as advance:
-        state, losses = training.run_epoch(
+        state, losses = loop.run_epoch(
             state,
             schedules,
             seeds=seeds,

@@ -13,7 +13,7 @@ import numpy as np
 from experiments import bench_commands, bench_stages, bench_training, measures
 from experiments.bench_training import INIT_SMALL, Network, Subject
 from experiments.measures import Found, Settings, Sweep
-from hrnn_jax import evaluation, training
+from hrnn_jax import evaluation, loop, training
 
 ITEMS = (1_000, 10_000, 60_000, 380_000, 1_000_000)
 BATCH = (25, 50, 100, 200, 400, 800)
@@ -119,9 +119,9 @@ def events(settings: Settings) -> Found:
         def turn(log=log) -> tuple[float, float]:
             nonlocal state
             started = time.perf_counter()
-            schedule = training.schedule(log, network.variant, network.config, seed=0, epoch=0)
+            schedule = loop.schedule(log, network.variant, network.config, seed=0, epoch=0)
             laid = time.perf_counter()
-            state, _ = training.run_epoch(
+            state, _ = loop.run_epoch(
                 state,
                 [schedule],
                 seeds=[0],

@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, data, fit, models, plan, progress
-from hrnn_jax import errors, evaluation, metrics, model, ranking, training
+from hrnn_jax import errors, evaluation, loop, metrics, model, ranking, training
 from hrnn_jax import log as log_lib
 from hrnn_jax.preprocess import prepared
 
@@ -204,7 +204,7 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
         outcome = facts["diverged"] = str(error)
     seconds = time.perf_counter() - started
     shared.end(trial, value, seconds=seconds, **facts)
-    training.compiled.cache_clear()  # programs for these values; hundreds of trials add up
+    loop.compiled.cache_clear()  # programs for these values; hundreds of trials add up
     training.init.clear_cache()
     drawn = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
     rate = trial.user_attrs.get("events_per_second")

@@ -22,7 +22,7 @@ from experiments import (
     probe,
 )
 from experiments.measures import Row, Sweep
-from hrnn_jax import model, training
+from hrnn_jax import loop, model, training
 from tests import logs, test_compiled
 
 B, H, W = 6, 5, 3
@@ -82,7 +82,7 @@ def test_a_step_makes_the_products_of_its_floor(form):
     """Bug: give either one the other has not, such as the gradient of all of the batch's states."""
     made = training.Config(batch_size=B, chunk_steps=7)
     arguments = test_compiled.abstract(config(*form), made, 7, opening(form[0]))
-    step = training.compiled(config(*form), made, stacked=False).lower(*arguments).compile()
+    step = loop.compiled(config(*form), made, stacked=False).lower(*arguments).compile()
     floor = floors.step(config(*form), batch=B, opening=opening(form[0]), steps=7)
     assert flops_of(step) == flops_of(floor.compiled)
 

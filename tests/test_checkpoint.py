@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from hrnn_jax import checkpoint, errors, model, training
+from hrnn_jax import checkpoint, errors, loop, model, training
 from tests import logs, small, weights
 
 N_ITEMS = 20
@@ -42,8 +42,8 @@ def trained(config, *, begin=0, end=1, state=None):
     log = logs.random(3, users=8, n_items=N_ITEMS)
     state = training.init(1, MODEL, config) if state is None else state
     for epoch in range(begin, end):
-        schedule = training.schedule(log, MODEL.variant, config, seed=1, epoch=epoch)
-        state, _ = training.run_epoch(
+        schedule = loop.schedule(log, MODEL.variant, config, seed=1, epoch=epoch)
+        state, _ = loop.run_epoch(
             state, [schedule], seeds=[1], epoch=epoch, model_config=MODEL, config=config
         )
     return state

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, lanes, losses, model, training
+from hrnn_jax import evaluation, lanes, loop, losses, model, training
 from tests import small
 
 
@@ -38,7 +38,7 @@ def memory(n_items, seeds=None):
     """What the compiled chunk takes, with Table 2's HRNN Init (small); also the state's bytes."""
     config, settings = model.Config(n_items=n_items), training.Config(momentum=0.2)
     arguments = abstract(config, settings, settings.chunk_steps, 16, seeds)
-    function = training.compiled(config, settings, stacked=seeds is not None)
+    function = loop.compiled(config, settings, stacked=seeds is not None)
     state = sum(4 * leaf.size for leaf in jax.tree.leaves(arguments[0]))
     return function.lower(*arguments).compile().memory_analysis(), state
 

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from hrnn_jax import evaluation, log, metrics, model, training
+from hrnn_jax import evaluation, log, loop, metrics, model, training
 
 N_USERS, N_SESSIONS, N_EVENTS, N_ITEMS, N_TRAITS = 12_000, 6, 4, 50, 3
 P_IMAGE = 0.8
@@ -76,8 +76,8 @@ def learnt_mrr(variant, *, epochs):
     events = event_log()
     state = training.init(0, model_config, config)
     for epoch in range(epochs):
-        schedule = training.schedule(events.train, variant, config, seed=0, epoch=epoch)
-        state, _ = training.run_epoch(
+        schedule = loop.schedule(events.train, variant, config, seed=0, epoch=epoch)
+        state, _ = loop.run_epoch(
             state, [schedule], seeds=[0], epoch=epoch, model_config=model_config, config=config
         )
     ranks = evaluation.rank(state.params, events, model_config=model_config, cutoffs=[CUTOFF]).rank

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import errors, lanes, training
+from hrnn_jax import errors, lanes, loop, training
 from tests import logs, small
 
 DROPPING = small.model_config("hrnn_all", dropout_session=0.2, dropout_user=0.2, dropout_init=0.2)
@@ -24,10 +24,10 @@ def run(
     means = []
     for epoch in range(begin, begin + epochs):
         schedules = [
-            training.schedule(small.log(), model_config.variant, config, seed=seed, epoch=epoch)
+            loop.schedule(small.log(), model_config.variant, config, seed=seed, epoch=epoch)
             for seed in seeds
         ]
-        state, mean = training.run_epoch(
+        state, mean = loop.run_epoch(
             state,
             schedules,
             seeds=seeds,
@@ -43,7 +43,7 @@ def run(
 def test_seeds_side_by_side_are_the_seeds_alone():
     config, settings, seeds = DROPPING, CHUNKED, [0, 1, 5]
     lengths = {
-        len(training.schedule(small.log(), "hrnn_all", settings, seed=seed, epoch=0).event)
+        len(loop.schedule(small.log(), "hrnn_all", settings, seed=seed, epoch=0).event)
         for seed in seeds
     }
     assert len(lengths) > 1
@@ -70,7 +70,7 @@ def test_orders_and_epochs_come_from_the_seed():
     settings = small.training_config()
 
     def order(seed, epoch):
-        return training.schedule(small.log(), "rnn", settings, seed=seed, epoch=epoch).event
+        return loop.schedule(small.log(), "rnn", settings, seed=seed, epoch=epoch).event
 
     np.testing.assert_array_equal(order(1, 0), order(1, 0))
     assert not np.array_equal(order(1, 0), order(1, 1))
@@ -111,7 +111,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
     _, [found] = run(
         [2], model_config=config, config=settings, on_chunk=lambda *each: told.append(each)
     )
-    steps = training.schedule(small.log(), "hrnn_init", settings, seed=2, epoch=0).steps
+    steps = loop.schedule(small.log(), "hrnn_init", settings, seed=2, epoch=0).steps
     n = steps.valid.sum(axis=1)
     assert len(set(n)) > 1  # the steps must not count alike
     assert [events for events, _ in told] == [
@@ -128,8 +128,8 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
 def test_the_chunk_length_does_not_matter():
     """Nor do the steps that fill up the last chunk, or where a slab of chunks ends."""
     config = small.model_config()
-    n_steps = len(training.schedule(small.log(), "hrnn_init", CHUNKED, seed=0, epoch=0).event)
-    assert 2 * training.SLAB_CHUNKS < n_steps < 512
+    n_steps = len(loop.schedule(small.log(), "hrnn_init", CHUNKED, seed=0, epoch=0).event)
+    assert 2 * loop.SLAB_CHUNKS < n_steps < 512
     (first, first_losses), (second, second_losses) = (
         run(
             [0],
@@ -148,18 +148,16 @@ def test_training_moves_nothing_between_host_and_device_unasked(seeds):
     states = [training.init(seed, config, settings) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
     schedules = [
-        training.schedule(small.log(), "hrnn_init", settings, seed=seed, epoch=0) for seed in seeds
+        loop.schedule(small.log(), "hrnn_init", settings, seed=seed, epoch=0) for seed in seeds
     ]
     with jax.transfer_guard("disallow"):
-        training.run_epoch(
-            state, schedules, seeds=seeds, epoch=0, model_config=config, config=settings
-        )
+        loop.run_epoch(state, schedules, seeds=seeds, epoch=0, model_config=config, config=settings)
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch):
     """From the first chunk on, not even an explicit transfer goes to it."""
-    compiled, chunks = training.compiled, []
+    compiled, chunks = loop.compiled, []
     with contextlib.ExitStack() as guards:
 
         def guarded(*args, **settings):
@@ -173,34 +171,34 @@ def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch
 
             return chunk
 
-        monkeypatch.setattr(training, "compiled", guarded)
+        monkeypatch.setattr(loop, "compiled", guarded)
         run(seeds, model_config=DROPPING, config=small.training_config(chunk_steps=2))
-    assert len(chunks) > training.SLAB_CHUNKS
-    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // training.SLAB_CHUNKS)
+    assert len(chunks) > loop.SLAB_CHUNKS
+    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // loop.SLAB_CHUNKS)
 
 
 def test_epochs_of_any_length_share_what_is_compiled():
     """Their number of chunks, and how full the last one is, differs by epoch."""
     config, settings = small.model_config("hrnn_all"), small.training_config(chunk_steps=3)
-    function = training.compiled(config, settings, stacked=False)
+    function = loop.compiled(config, settings, stacked=False)
     before, lengths = function._cache_size(), set()
     state = training.init(0, config, settings)
     for epoch, users in enumerate([3, 10, 40]):
         log = logs.random(0, users=users, sessions=3, n_items=small.N_ITEMS)
-        schedule = training.schedule(log, "hrnn_all", settings, seed=0, epoch=epoch)
+        schedule = loop.schedule(log, "hrnn_all", settings, seed=0, epoch=epoch)
         lengths.add(len(schedule.event))
-        state, _ = training.run_epoch(
+        state, _ = loop.run_epoch(
             state, [schedule], seeds=[0], epoch=epoch, model_config=config, config=settings
         )
     assert len(lengths) == 3
-    assert max(lengths) > 3 * training.SLAB_CHUNKS > min(lengths)
+    assert max(lengths) > 3 * loop.SLAB_CHUNKS > min(lengths)
     assert function._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])
 def test_a_loss_that_is_no_number_stops_the_run(seeds):
     config, settings = DROPPING, CHUNKED
-    steps = training.schedule(small.log(), "hrnn_init", settings, seed=7, epoch=2).steps
+    steps = loop.schedule(small.log(), "hrnn_init", settings, seed=7, epoch=2).steps
     # An item that is first read in the second chunk or later.
     item, step = max(
         ((i, int(np.argmax((steps.input == i).any(axis=1)))) for i in range(small.N_ITEMS)),
