@@ -106,7 +106,7 @@ def run_epoch(
     """Train one epoch of one seed, or of several side by side; `state` is donated.
 
     state: of the one seed, or of several, stacked on a leading axis S. schedules: one a seed.
-    sampler: see `training.sampler`, for configs that have extra negatives or log_q.
+    sampler: see `training.sampler`, for configs with extra negatives, log_q or negative_hours.
     on_chunk: told the events trained in a chunk and their mean loss, a chunk late, so that the
     device never waits for the host. Returns the state and each seed's mean loss [S]. Raises
     errors.DivergedError, naming seed, epoch (counted from 1) and step.

@@ -104,7 +104,7 @@ def _full_softmax(
     past: tuple[jax.Array, jax.Array] | None,
     target: jax.Array,
     where: jax.Array,
-    among: jax.Array | None = None,
+    among: jax.Array | None,
 ) -> tuple[jax.Array, tuple]:
     hidden = jnp.where(where[:, None], hidden, 0.0)
     bias = item_bias[None]
