@@ -18,65 +18,51 @@ from collections.abc import Callable
 
 from absl import flags
 
-from experiments import (
-    anatomy,
-    bench_commands,
-    bench_serving,
-    bench_stages,
-    bench_training,
-    cli,
-    data,  # noqa: F401  --prepared_dir
-    measures,
-    scaling,
-)
-from experiments.measures import Found, Row, Settings
 from hrnn_jax import errors
 
-_step = bench_training.products
+from .bench import anatomy, commands, measures, scaling, service, stages, steps
+from .bench.measures import Found, Row, Settings
+from .common import cli
+
+_step = steps.products
 TASKS: dict[str, Callable[[Settings], Found]] = {
     "step": functools.partial(
-        _step, network=bench_training.INIT_SMALL, title="training step, HRNN Init small", limit=1.5
+        _step, network=steps.INIT_SMALL, title="training step, HRNN Init small", limit=1.5
     ),
     "step_large": functools.partial(
-        _step, network=bench_training.INIT_LARGE, title="HRNN Init large", limit=1.25
+        _step, network=steps.INIT_LARGE, title="HRNN Init large", limit=1.25
     ),
     "step_all": functools.partial(
-        _step, network=bench_training.ALL_SMALL, title="HRNN All small", limit=1.6
+        _step, network=steps.ALL_SMALL, title="HRNN All small", limit=1.6
     ),
-    "step_rnn": functools.partial(
-        _step, network=bench_training.RNN_SMALL, title="RNN small", limit=1.6
-    ),
+    "step_rnn": functools.partial(_step, network=steps.RNN_SMALL, title="RNN small", limit=1.6),
     "step_rnn_concat": functools.partial(
-        _step, network=bench_training.CONCAT_SMALL, title="RNN Concat small", limit=1.6
+        _step, network=steps.CONCAT_SMALL, title="RNN Concat small", limit=1.6
     ),
-    "anatomy": functools.partial(
-        anatomy.parts, network=bench_training.INIT_SMALL, title="HRNN Init small"
-    ),
+    "anatomy": functools.partial(anatomy.parts, network=steps.INIT_SMALL, title="HRNN Init small"),
     "anatomy_large": functools.partial(
-        anatomy.parts, network=bench_training.INIT_LARGE, title="HRNN Init large"
+        anatomy.parts, network=steps.INIT_LARGE, title="HRNN Init large"
     ),
     "anatomy_all": functools.partial(
-        anatomy.parts, network=bench_training.ALL_SMALL, title="HRNN All small"
+        anatomy.parts, network=steps.ALL_SMALL, title="HRNN All small"
     ),
-    "anatomy_rnn": functools.partial(
-        anatomy.parts, network=bench_training.RNN_SMALL, title="RNN small"
-    ),
+    "anatomy_rnn": functools.partial(anatomy.parts, network=steps.RNN_SMALL, title="RNN small"),
     "anatomy_rnn_concat": functools.partial(
-        anatomy.parts, network=bench_training.CONCAT_SMALL, title="RNN Concat small"
+        anatomy.parts, network=steps.CONCAT_SMALL, title="RNN Concat small"
     ),
-    "dropout": bench_training.dropout,
-    "catalogue": bench_training.catalogue,
-    "memory": bench_training.memory,
-    "memory_run": bench_commands.whole_run,
-    "evaluation": bench_stages.evaluate,
-    "preprocessing": bench_commands.preprocessing,
-    "schedule": bench_stages.schedule,
-    "start": bench_commands.start,
-    "seeds": bench_commands.seeds,
-    "seeds_at_once": bench_training.seeds_at_once,
-    "users": bench_commands.users,
-    "serving": bench_serving.serving,
-    "gpu": bench_training.gpu,
+    "dropout": steps.dropout,
+    "catalogue": steps.catalogue,
+    "memory": steps.memory,
+    "memory_run": commands.whole_run,
+    "evaluation": stages.evaluate,
+    "preprocessing": commands.preprocessing,
+    "schedule": stages.schedule,
+    "start": commands.start,
+    "seeds": commands.seeds,
+    "seeds_at_once": steps.seeds_at_once,
+    "users": commands.users,
+    "serving": service.serving,
+    "gpu": steps.gpu,
     "scaling_items": scaling.items,
     "scaling_batch": scaling.batch,
     "scaling_units": scaling.units,
@@ -122,9 +108,9 @@ flags.DEFINE_string(
 def main() -> None:
     path = pathlib.Path(FLAGS.record_file)
     if FLAGS.record:
-        from experiments import benchmark_report  # draws with matplotlib, an extra
+        from .bench import report  # draws with matplotlib, an extra
 
-        print(benchmark_report.write(path, pathlib.Path(FLAGS.record_dir), order=[*TASKS]))
+        print(report.write(path, pathlib.Path(FLAGS.record_dir), order=[*TASKS]))
         return
     if unknown := [name for name in FLAGS.only if name not in TASKS]:
         raise errors.InputError(f"--only={unknown[0]}: give some of {', '.join(TASKS)}")

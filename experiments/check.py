@@ -19,8 +19,10 @@ from typing import NamedTuple
 import polars as pl
 from absl import flags
 
-from experiments import cli, plan
 from hrnn_jax import errors
+
+from .common import cli
+from .jobs import grid
 
 FLAGS = flags.FLAGS
 SHIPPED = pathlib.Path(__file__).parent / "results"
@@ -52,7 +54,7 @@ class Cell(NamedTuple):
 def compare(shipped: pathlib.Path, fresh: pathlib.Path) -> Iterator[Cell]:
     """Yield the cells that both folders have, of columns with the same data."""
     there, here = _read(shipped), _read(fresh)
-    networks = {row.key for row in plan.rows(plan.SIZES) if row.size}
+    networks = {row.key for row in grid.rows(grid.SIZES) if row.size}
     for key in sorted(there.keys() & here.keys()):
         column, row, metric, _title = key
         old, new = there[key], here[key]

@@ -8,14 +8,15 @@ from __future__ import annotations
 import pathlib
 import sys
 
-from experiments import results
 from hrnn_jax import errors
+
+from .common import run_folder
 
 
 def main(folders: list[str]) -> None:
     runs = []
     for folder in folders:
-        metrics = results.read_metrics(pathlib.Path(folder))
+        metrics = run_folder.read_metrics(pathlib.Path(folder))
         if metrics is None:
             raise errors.InputError(f"{folder} holds no metrics.json: no run has ended there")
         runs.append(metrics)
@@ -26,7 +27,7 @@ def main(folders: list[str]) -> None:
         raise errors.InputError(f"these runs are not of the same test cases: {sorted(of)}")
     [(title, cases, _)] = of
     print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
-    print(results.table(runs))
+    print(run_folder.table(runs))
     print(
         "\nRecall@N: how often the next item is among the N recommended. MRR@N: the mean of\n"
         "1 / its place in the list, 0 beyond N. Precision@N: Recall@N / N, as only one is right."

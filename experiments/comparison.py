@@ -21,16 +21,10 @@ import sys
 
 from absl import flags
 
-from experiments import (
-    cli,
-    comparison_plan,
-    comparison_report,
-    comparison_tables,
-    plan,
-    results,
-    stages,
-    workers,
-)
+from .common import cli, run_folder
+from .jobs import grid as jobs_grid
+from .jobs import pool, stages
+from .leaderboard import collect, grid, report
 
 FLAGS = flags.FLAGS
 TRIALS, EPOCHS = 20, 10
@@ -40,7 +34,7 @@ flags.DEFINE_spaceseplist(
     "The logs, separated by spaces: name=path:recipe, where the recipe is 'video' or 'xing' (the "
     "paper's) or a flag file, or the word journey.",
 )
-flags.DEFINE_list("rows", list(comparison_plan.ROWS), "The rows, separated by commas.")
+flags.DEFINE_list("rows", list(grid.ROWS), "The rows, separated by commas.")
 for _flag, _default, _what in (
     ("trials", TRIALS, "Trials of each search"),
     ("epochs", EPOCHS, "The most epochs that a trial trains, and the length of learning curves"),
@@ -69,34 +63,34 @@ flags.DEFINE_string("prepared_root", "out/prepared", "The folder that keeps prep
 
 def main() -> None:
     if FLAGS["from"].value:
-        print(comparison_report.write(pathlib.Path(FLAGS["from"].value)))
+        print(report.write(pathlib.Path(FLAGS["from"].value)))
         return
-    columns = comparison_plan.logs(FLAGS.logs)
-    rows = comparison_plan.check_rows(FLAGS.rows)
+    columns = grid.logs(FLAGS.logs)
+    rows = grid.check_rows(FLAGS.rows)
     budgets = {
-        "trials": comparison_plan.budgets("trials", FLAGS.trials, columns, TRIALS),
-        "epochs": comparison_plan.budgets("epochs", FLAGS.epochs, columns, EPOCHS),
+        "trials": grid.budgets("trials", FLAGS.trials, columns, TRIALS),
+        "epochs": grid.budgets("epochs", FLAGS.epochs, columns, EPOCHS),
     }
     root = pathlib.Path(FLAGS.root)
-    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or workers.cores()}
+    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or pool.cores()}
     with stages.alone(root, "comparison"):
         data, failed = stages.prepare(root, columns, **where)
         columns = [column for column in columns if column.key in data]
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
-        studies = comparison_plan.studies(root, columns, rows, prepared, **budgets)
+        studies = grid.studies(root, columns, rows, prepared, **budgets)
         if FLAGS.run:
             failed |= {f"tuning {name}": why for name, why in _tune(studies).items()}
             studies = [study for study in studies if study.is_done()]
-        cells = comparison_plan.cells(columns, rows, studies)
-        runs = plan.in_order(root, cells, FLAGS.n_seeds, prepared)
-        curves = comparison_plan.curves(root, cells, prepared, budgets["epochs"])
+        cells = grid.cells(columns, rows, studies)
+        runs = jobs_grid.in_order(root, cells, FLAGS.n_seeds, prepared)
+        curves = grid.curves(root, cells, prepared, budgets["epochs"])
         for what, wanted in (("runs", runs), ("learning curves", curves)):
             if FLAGS.run:
                 found = stages.make(wanted, data, what=what, **where)
                 failed |= {f"{what} {run.name}": why for run, why in found.items()}
         done = [run for run in runs if stages.is_done(run)]
         if done:
-            comparison_tables.write(
+            collect.write(
                 root / "results",
                 studies=studies,
                 runs=done,
@@ -105,7 +99,7 @@ def main() -> None:
                 budgets=budgets,
                 command=command(),
             )
-            written = comparison_report.write(root / "results")
+            written = report.write(root / "results")
     print(f"\n{len(done)} of {len(runs)} runs are done", end="")
     print(f"; the comparison is {written}" if done else "")
     for name, why in failed.items():
@@ -114,24 +108,24 @@ def main() -> None:
         sys.exit(1)
 
 
-def _tune(studies: list[comparison_plan.Study]) -> dict[str, str]:
+def _tune(studies: list[grid.Study]) -> dict[str, str]:
     """Make the studies that are not yet done; return why some failed, by name."""
     todo = {study.name: study for study in studies if not study.is_done()}
 
-    def ended(job: workers.Job) -> str:
+    def ended(job: pool.Job) -> str:
         study = todo[job.name]
-        results.write(study.mark, study.fingerprint())
-        return comparison_plan.best(study)
+        run_folder.write(study.mark, study.fingerprint())
+        return grid.best(study)
 
     return stages.work(
         [
-            workers.Job(study.name, study.argv(FLAGS.prepared_root), study.folder)
+            pool.Job(study.name, study.argv(FLAGS.prepared_root), study.folder)
             for study in todo.values()
         ],
         what="studies",
         before=len(studies) - len(todo),
-        side_by_side=FLAGS.jobs or workers.cores(),
-        told=lambda job: comparison_plan.progress(todo[job.job.name]),
+        side_by_side=FLAGS.jobs or pool.cores(),
+        told=lambda job: grid.progress(todo[job.job.name]),
         ended=ended,
     )
 

@@ -10,8 +10,9 @@ import pathlib
 
 from absl import flags
 
-from experiments import cli, data, results
-from hrnn_jax.preprocess import describe, prepared
+from hrnn_jax.preprocess import prepared, statistics
+
+from .common import cli, data_flags, run_folder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("json", None, "Also write the figures, and the prepared folder, to this file.")
@@ -19,12 +20,12 @@ flags.DEFINE_string("json", None, "Also write the figures, and the prepared fold
 
 def main() -> None:
     """Prepare the log that the flags name, and describe it."""
-    folder = data.prepare()
+    folder = data_flags.prepare()
     meta = prepared.load_meta(folder)
-    print(describe.table(meta))
+    print(statistics.table(meta))
     if FLAGS.json:
-        found = {**meta, "title": data.title(), "prepared": str(folder)}
-        results.write(pathlib.Path(FLAGS.json), json.dumps(found, indent=2) + "\n")
+        found = {**meta, "title": data_flags.title(), "prepared": str(folder)}
+        run_folder.write(pathlib.Path(FLAGS.json), json.dumps(found, indent=2) + "\n")
     for note in (*meta["notes"], f"prepared in {folder}"):
         print(note)
 

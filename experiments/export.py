@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from absl import flags
 
-from experiments import cli, network
-from hrnn_jax import export, trained
+from hrnn_jax import trained
+from hrnn_jax.live import export
+
+from .common import cli, run_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("weights", "weights.npz", "The file to write.")
 
 
 def main() -> None:
-    about, params = trained.load(network.folder(), seed=FLAGS.seed)
+    about, params = trained.load(run_flags.folder(), seed=FLAGS.seed)
     export.write(FLAGS.weights, about, params)
     print(
         f"{FLAGS.weights}: seed {about.seed} after {about.epochs} epochs, "

@@ -9,16 +9,19 @@ import functools
 import pathlib
 import sys
 
-from experiments import document, findings, report_sections, results
 from hrnn_jax import errors
+
+from .common import run_folder
+from .paper import results, sections
+from .rendering import document
 
 TITLE = "Personalizing session-based recommendations with hierarchical RNNs: the paper and hrnn_jax"
 
 
 def write(results_folder: pathlib.Path, out: pathlib.Path) -> None:
     """Write report.md, report.html and figures/. Raises InputError where a CSV file is at fault."""
-    found = findings.read(results_folder)
-    blocks = report_sections.compose(found)
+    found = results.read(results_folder)
+    blocks = sections.compose(found)
     files = {
         f"figures/{block.name}.svg": block.svg
         for block in blocks
@@ -29,7 +32,7 @@ def write(results_folder: pathlib.Path, out: pathlib.Path) -> None:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         encode = functools.partial(pathlib.Path.write_bytes, data=text.encode())
-        results.write(out / name, encode)
+        run_folder.write(out / name, encode)
 
 
 def main(arguments: list[str]) -> None:

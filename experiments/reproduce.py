@@ -15,8 +15,12 @@ import sys
 
 from absl import flags
 
-from experiments import cli, plan, report, stages, tables, workers
 from hrnn_jax import errors
+
+from . import report
+from .common import cli
+from .jobs import grid, pool, stages
+from .paper import collect
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
@@ -28,7 +32,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "n_seeds", 10, "How many seeds, 0, 1, ..., each network is trained with.", lower_bound=1
 )
-flags.DEFINE_list("sizes", list(plan.SIZES), "Sizes of the networks: small, large or both.")
+flags.DEFINE_list("sizes", list(grid.SIZES), "Sizes of the networks: small, large or both.")
 flags.DEFINE_string(
     "xing_events",
     None,
@@ -61,27 +65,27 @@ flags.DEFINE_string("prepared_root", "out/prepared", "The folder that keeps prep
 
 
 def main() -> None:
-    if not FLAGS.sizes or set(FLAGS.sizes) - set(plan.SIZES):
+    if not FLAGS.sizes or set(FLAGS.sizes) - set(grid.SIZES):
         raise errors.InputError(f"--sizes={','.join(FLAGS.sizes)}: give small, large or both")
-    columns = plan.columns(
+    columns = grid.columns(
         xing_events=FLAGS.xing_events, video_events=FLAGS.video_events, extra=FLAGS.extra
     )
-    cells = [(column, row) for column in columns for row in plan.rows(FLAGS.sizes)]
+    cells = [(column, row) for column in columns for row in grid.rows(FLAGS.sizes)]
     if FLAGS.target == "all":
-        xxl = plan.xxl(FLAGS.scale)
+        xxl = grid.xxl(FLAGS.scale)
         columns.append(xxl)
-        cells += [(xxl, row) for row in plan.networks("small")]
+        cells += [(xxl, row) for row in grid.networks("small")]
     root = pathlib.Path(FLAGS.root)
-    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or workers.cores()}
+    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or pool.cores()}
     with stages.alone(root, "reproduction"):
         data, unprepared = stages.prepare(root, columns, **where)
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         ready = [(column, row) for column, row in cells if column.key in data]
-        runs = plan.in_order(root, ready, FLAGS.n_seeds, prepared)
+        runs = grid.in_order(root, ready, FLAGS.n_seeds, prepared)
         failed = stages.make(runs, data, what="runs", **where) if FLAGS.run else {}
         done = [run for run in runs if stages.is_done(run)]
         if done:
-            tables.write(root / "results", done, data, failed=failed, command=command())
+            collect.write(root / "results", done, data, failed=failed, command=command())
             report.write(root / "results", root)
     print(f"\n{len(done)} of {len(runs)} runs are done", end="")
     print(f"; the report is {root / 'report.html'}" if done else "")

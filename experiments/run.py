@@ -17,29 +17,22 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import (
+from hrnn_jax import checkpoint, errors, evaluation, event_log, metrics, model, train
+from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.extras import item_neighbours
+from hrnn_jax.preprocess import prepared
+
+from .common import (
     cli,
-    compilation,
-    continuation,
-    data,
-    fit,
-    models,
+    compile_cache,
+    continue_run,
+    data_flags,
+    model_flags,
     progress,
     provenance,
-    results,
+    run_folder,
 )
-from hrnn_jax import (
-    checkpoint,
-    errors,
-    evaluation,
-    metrics,
-    model,
-    neighbours,
-    ranking,
-    training,
-)
-from hrnn_jax import log as log_lib
-from hrnn_jax.preprocess import prepared
+from .common import epochs as common_epochs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -78,35 +71,38 @@ class Run:
     """What all parts of a run need."""
 
     folder: pathlib.Path
-    log: log_lib.EventLog
+    log: event_log.EventLog
     seeds: list[int]
     cutoffs: list[int]
     support: np.ndarray  # [V], training events of each item
     candidates: np.ndarray | None
-    table: neighbours.Table | None  # of the training events
+    table: item_neighbours.Table | None  # of the training events
     history: list[dict[str, Any]]  # an entry per seed and epoch, on disk in history.jsonl
-    parent: continuation.Parent | None
+    parent: continue_run.Parent | None
 
 
 def main() -> None:
-    compilation.keep()
-    seeds, cutoffs = models.seeds(), models.cutoffs()  # what is wrong with them is said at once
-    training_config = models.training_config()
-    print(f"{models.NAMES[FLAGS.model]} on {data.title()}", flush=True)
-    parent = continuation.parent(seeds) if FLAGS.continue_from else None
-    prepared_folder = data.prepare(parent.raw_ids if parent else ())
+    compile_cache.keep()
+    seeds, cutoffs = (
+        model_flags.seeds(),
+        model_flags.cutoffs(),
+    )  # what is wrong with them is said at once
+    training_config = model_flags.training_config()
+    print(f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}", flush=True)
+    parent = continue_run.parent(seeds) if FLAGS.continue_from else None
+    prepared_folder = data_flags.prepare(parent.raw_ids if parent else ())
     meta = prepared.load_meta(prepared_folder)
     log = prepared.load(prepared_folder)
     neural = FLAGS.model in model.VARIANTS
     recipe: dict[str, Any] = {"data": prepared_folder.name, "model": {"name": FLAGS.model}}
     if neural:
-        model_config = models.model_config(log.n_items)
+        model_config = model_flags.model_config(log.n_items)
         recipe["model"] |= _settings(model_config)
         recipe["training"] = _settings(training_config)
     elif FLAGS.model == "item_knn":
-        recipe["model"]["neighbours"] = models.neighbours()
+        recipe["model"]["neighbours"] = model_flags.neighbours()
     elif FLAGS.model in ("vsknn", "vsknn_br"):
-        recipe["model"] |= dataclasses.asdict(models.session_knn_config())
+        recipe["model"] |= dataclasses.asdict(model_flags.session_knn_config())
     asked = {
         "seeds": seeds if neural else [0],
         "epochs": FLAGS.epochs if neural else 0,
@@ -116,54 +112,54 @@ def main() -> None:
     }
     folder = pathlib.Path(FLAGS.output_dir or f"out/runs/{meta['name']}/{FLAGS.model}")
     if parent:
-        continuation.check_folder(folder, parent)
+        continue_run.check_folder(folder, parent)
         recipe["continued_from"] = {"run": FLAGS.continue_from, "weights": parent.weights}
         n_known = len(parent.raw_ids)
         print(f"{n_known:,} items of {parent.folder}, {log.n_items - n_known:,} new ones")
-    results.open_folder(folder, recipe, resume=FLAGS.resume)
+    run_folder.open_folder(folder, recipe, resume=FLAGS.resume)
     if neural:  # also where a run ended before these files were kept
-        results.write_data(folder, prepared_folder)
+        run_folder.write_data(folder, prepared_folder)
     about = {
-        "name": models.NAMES[FLAGS.model],
+        "name": model_flags.NAMES[FLAGS.model],
         "data": meta["data"],
-        "title": data.title(),
+        "title": data_flags.title(),
         "users": meta["table1"]["users"],
         "split": meta["recipe"]["split"],
         **asked,
     }
-    done = results.read_metrics(folder)
+    done = run_folder.read_metrics(folder)
     if (
         done is not None
         and all(done.get(key) == value for key, value in about.items())
-        and (folder / results.RECOMMENDED).exists()  # else it ended before there was such a file
+        and (folder / run_folder.RECOMMENDED).exists()  # else it ended before there was such a file
     ):
         print(f"{folder} is complete")
         _report(folder, done)
         return
-    results.write(folder / "flags", FLAGS.flags_into_string())
+    run_folder.write(folder / "flags", FLAGS.flags_into_string())
     support = log.support
-    table = fit.table(log.train, model_config) if neural else None
+    table = common_epochs.table(log.train, model_config) if neural else None
     if table is not None:
-        neighbours.save(folder / neighbours.FILE, table)
+        item_neighbours.save(folder / item_neighbours.FILE, table)
     run = Run(
         folder=folder,
         log=log,
         seeds=asked["seeds"],
         cutoffs=cutoffs,
         support=support,
-        candidates=models.candidates(support),
+        candidates=model_flags.candidates(support),
         table=table,
-        history=results.read_history(folder),
+        history=run_folder.read_history(folder),
         parent=parent,
     )
     entries = _neural(run, model_config, training_config) if neural else [_baseline(run)]
     per_seed = sorted(entries, key=lambda entry: entry["seed"])  # however they were resumed
     rankings = {entry["seed"]: entry.pop("ranking") for entry in per_seed}
     # A run that stops from here on has not ended, whatever it held before.
-    (folder / results.METRICS).unlink(missing_ok=True)
-    results.write_ranks(folder, log, {seed: found.rank for seed, found in rankings.items()})
-    results.write_recommended(folder, cutoffs, {s: found.shown for s, found in rankings.items()})
-    _report(folder, results.write_metrics(folder, about, per_seed, provenance.made()))
+    (folder / run_folder.METRICS).unlink(missing_ok=True)
+    run_folder.write_ranks(folder, log, {seed: found.rank for seed, found in rankings.items()})
+    run_folder.write_recommended(folder, cutoffs, {s: found.shown for s, found in rankings.items()})
+    _report(folder, run_folder.write_metrics(folder, about, per_seed, provenance.made()))
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -174,7 +170,7 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def _neural(
-    run: Run, model_config: model.Config, training_config: training.Config
+    run: Run, model_config: model.Config, training_config: train.Config
 ) -> Iterator[dict[str, Any]]:
     """Train and rank all seeds, those that have come equally far side by side."""
 
@@ -197,11 +193,11 @@ def _group(
     seeds: Sequence[int],
     begin: int,
     model_config: model.Config,
-    training_config: training.Config,
+    training_config: train.Config,
 ) -> Iterator[dict[str, Any]]:
     """Train and rank seeds side by side. Ranking needs nothing of the optimizer's state."""
     params = _train(run, seeds, begin, model_config, training_config).params
-    for seed, seed_params in zip(seeds, fit.unstack(params, len(seeds)), strict=True):
+    for seed, seed_params in zip(seeds, common_epochs.unstack(params, len(seeds)), strict=True):
         yield _evaluate(run, seed, seed_params, model_config)
 
 
@@ -210,10 +206,10 @@ def _train(
     seeds: Sequence[int],
     begin: int,
     model_config: model.Config,
-    config: training.Config,
-) -> training.TrainState:
+    config: train.Config,
+) -> train.TrainState:
     """Train a group of seeds from epoch `begin` on, a checkpoint after every epoch."""
-    init = functools.partial(training.init, model_config=model_config, config=config)
+    init = functools.partial(train.init, model_config=model_config, config=config)
     if begin:
         like = jax.eval_shape(init, 0)
         states = [
@@ -221,20 +217,20 @@ def _train(
             for seed in seeds
         ]
     elif run.parent:
-        states = [continuation.state(run.parent, seed, model_config, config) for seed in seeds]
+        states = [continue_run.state(run.parent, seed, model_config, config) for seed in seeds]
     else:
         states = [init(seed) for seed in seeds]
     # What a crash between history and checkpoint left of later epochs is trained again.
     run.history[:] = [
         entry for entry in run.history if entry["seed"] not in seeds or entry["epoch"] <= begin
     ]
-    state = fit.stack(states)
+    state = common_epochs.stack(states)
     log = run.log.train
-    sampler = training.sampler(log, config)
+    sampler = train.sampler(log, config)
     label = f"seed{'s' if len(seeds) > 1 else ''} {','.join(map(str, seeds))}"
     for epoch in range(begin, FLAGS.epochs):
         title = f"{label} epoch {epoch + 1}/{FLAGS.epochs}"
-        state, losses, events, seconds = fit.epoch(
+        state, losses, events, seconds = common_epochs.epoch(
             state,
             log,
             title=title,
@@ -246,7 +242,7 @@ def _train(
         )
         measured = [{}] * len(seeds)
         if FLAGS.curve:
-            params = zip(seeds, fit.unstack(state.params, len(seeds)), strict=True)
+            params = zip(seeds, common_epochs.unstack(state.params, len(seeds)), strict=True)
             measured = [
                 metrics.summarise(_rank(run, seed, found, model_config).rank, run.cutoffs)
                 for seed, found in params
@@ -263,8 +259,8 @@ def _train(
                 | figures
             )
         # First, so that a crash between the two costs an epoch's training, not its entry.
-        results.write_history(run.folder, run.history)
-        for seed, seed_state in zip(seeds, fit.unstack(state, len(seeds)), strict=True):
+        run_folder.write_history(run.folder, run.history)
+        for seed, seed_state in zip(seeds, common_epochs.unstack(state, len(seeds)), strict=True):
             checkpoint.save(checkpoint.folder(run.folder, seed), seed_state, epochs=epoch + 1)
         left = (FLAGS.epochs - epoch - 1) * seconds
         print(
@@ -289,13 +285,15 @@ def _evaluate(
     }
 
 
-def _rank(run: Run, seed: int, params: model.Params, model_config: model.Config) -> ranking.Ranking:
+def _rank(
+    run: Run, seed: int, params: model.Params, model_config: model.Config
+) -> sparse_ranking.Ranking:
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
         return evaluation.rank(
             params.replace(table=run.table),
             run.log,
             model_config=model_config,
-            config=models.evaluation_config(),
+            config=model_flags.evaluation_config(),
             candidates=run.candidates,
             cutoffs=run.cutoffs,
             on_cases=advance,
@@ -304,14 +302,14 @@ def _rank(run: Run, seed: int, params: model.Params, model_config: model.Config)
 
 def _baseline(run: Run) -> dict[str, Any]:
     started = time.perf_counter()
-    found = fit.count(run.log, candidates=run.candidates, cutoffs=run.cutoffs)
+    found = common_epochs.count(run.log, candidates=run.candidates, cutoffs=run.cutoffs)
     return _figures(run, 0, found, time.perf_counter() - started) | {
         "train_seconds": None,  # counting and ranking are one
         "train_events_per_second": None,
     }
 
 
-def _figures(run: Run, seed: int, found: ranking.Ranking, seconds: float) -> dict[str, Any]:
+def _figures(run: Run, seed: int, found: sparse_ranking.Ranking, seconds: float) -> dict[str, Any]:
     cases = len(found.rank)
     if cases == 0:
         raise errors.InputError(
@@ -333,8 +331,8 @@ def _figures(run: Run, seed: int, found: ranking.Ranking, seconds: float) -> dic
 
 def _report(folder: pathlib.Path, done: Mapping[str, Any]) -> None:
     print(f"\n{done['title']}: {int(done['mean']['cases']):,} test cases, results in {folder}\n")
-    print(results.table([done]))
+    print(run_folder.table([done]))
 
 
 if __name__ == "__main__":
-    cli.run(main, hint=": add --resume to go on", defaults=continuation.defaults)
+    cli.run(main, hint=": add --resume to go on", defaults=continue_run.defaults)

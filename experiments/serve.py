@@ -22,18 +22,13 @@ from typing import Any
 import uvicorn
 from absl import flags
 
-from experiments import (
-    batching,
-    cli,
-    compilation,
-    history,
-    meters,
-    network,
-    progress,
-    results,
-    service,
-)
-from hrnn_jax import errors, model, recommend, trained
+from hrnn_jax import errors, model, trained
+from hrnn_jax.live import recommender as live_recommender
+
+from .common import cli, compile_cache, progress, run_flags, run_folder
+from .serving import app as serving_app
+from .serving import batcher as serving_batcher
+from .serving import import_history, prometheus
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -100,17 +95,17 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    run = network.folder()
+    run = run_flags.folder()
     token = _token()
-    compilation.keep()
+    compile_cache.keep()
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_listening())
         recommender = stack.enter_context(_recommender(run))
         recommender.warm_up()
-        measured = meters.Meters()
+        measured = prometheus.Meters()
         begun = measured.registry.get_sample_value("process_start_time_seconds") or _IMPORTED
-        batcher = stack.enter_context(batching.Batcher(recommender, measured.batch))
-        app = service.build(batcher, measured, _settings(run, token))
+        batcher = stack.enter_context(serving_batcher.Batcher(recommender, measured.batch))
+        app = serving_app.build(batcher, measured, _settings(run, token))
         host, port = listening.getsockname()[:2]
         if not token and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
             print("anyone who reaches this machine may ask and write: see --token_file", flush=True)
@@ -155,10 +150,10 @@ def _listening() -> Iterator[socket.socket]:
         yield listening
 
 
-def _recommender(run: pathlib.Path) -> recommend.Recommender:
+def _recommender(run: pathlib.Path) -> live_recommender.Recommender:
     """Load the network and the states; those of its users' past, at the first start."""
-    path = pathlib.Path(FLAGS.states or run / recommend.STATES)
-    config = recommend.Config(
+    path = pathlib.Path(FLAGS.states or run / live_recommender.STATES)
+    config = live_recommender.Config(
         cached_users=FLAGS.cached_users,
         kept_events=FLAGS.kept_events,
         unknown_items=FLAGS.unknown_items,
@@ -166,7 +161,7 @@ def _recommender(run: pathlib.Path) -> recommend.Recommender:
     served = trained.load(run, seed=FLAGS.seed)
     if not path.exists() and (past := _past(run)):
         _take_in(past, run, served, path, config)
-    return recommend.Recommender(*served, path, rebuild=FLAGS.rebuild_states, config=config)
+    return live_recommender.Recommender(*served, path, rebuild=FLAGS.rebuild_states, config=config)
 
 
 def _take_in(
@@ -174,14 +169,14 @@ def _take_in(
     run: pathlib.Path,
     served: tuple[trained.Trained, model.Params],
     path: pathlib.Path,
-    config: recommend.Config,
+    config: live_recommender.Config,
 ) -> None:
     """Make the states after the users' past: beside, then renamed, so that it is all or none."""
-    frame = history.read(past, _read(run / results.DATA))
+    frame = import_history.read(past, _read(run / run_folder.DATA))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
         beside = pathlib.Path(parent) / path.name
         with (
-            recommend.Recommender(*served, beside, config=config) as first,
+            live_recommender.Recommender(*served, beside, config=config) as first,
             progress.bar("taking in the past", len(frame), "events") as advance,
         ):
             counts = first.bootstrap(frame, on_events=advance)
@@ -208,10 +203,10 @@ def _past(run: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def _settings(run: pathlib.Path, token: bytes | None) -> service.Settings:
-    data = _read(run / results.DATA)
-    metrics = results.read_metrics(run)  # None where the run has not ended
-    return service.Settings(
+def _settings(run: pathlib.Path, token: bytes | None) -> serving_app.Settings:
+    data = _read(run / run_folder.DATA)
+    metrics = run_folder.read_metrics(run)  # None where the run has not ended
+    return serving_app.Settings(
         model=metrics["name"] if metrics else _read(run / "recipe.json")["model"]["name"],
         data=metrics["title"] if metrics else data["source"]["path"],
         simulated=data["data"] == "simulated",

@@ -24,22 +24,27 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli, data, fit, models, plan, progress
-from hrnn_jax import errors, evaluation, loop, metrics, model, ranking, training
-from hrnn_jax import log as log_lib
+from hrnn_jax import errors, evaluation, event_log, loop, metrics, model, train
+from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.preprocess import prepared
+
+from .common import cli, data_flags, model_flags, progress
+from .common import epochs as common_epochs
+from .jobs import grid
 
 try:
     from optuna import TrialPruned
     from optuna.trial import FrozenTrial, Trial
 
-    from experiments import space, study
+    from .tuning import search_spaces, study
 except ModuleNotFoundError as error:
     if error.name != "optuna":
         raise
     cli.fail(errors.InputError("experiments.tune needs Optuna: pip install 'hrnn_jax[tune]'"))
 
-__doc__ += f"\nWhat is searched, by --space or else --model:\n\n{space.table()}\n"  # for --help
+__doc__ += (
+    f"\nWhat is searched, by --space or else --model:\n\n{search_spaces.table()}\n"  # for --help
+)
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -48,7 +53,7 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "space",
     None,
-    [*space.BY_NAME],
+    [*search_spaces.BY_NAME],
     "What is searched: a row of the table above; by default the one named like --model.",
 )
 flags.DEFINE_integer(
@@ -95,18 +100,18 @@ IMMATERIAL = ("cutoffs", "seeds_at_once")
 class Task:
     """What all trials measure."""
 
-    log: log_lib.EventLog
+    log: event_log.EventLog
     seeds: list[int]
     candidates: np.ndarray | None
     cutoff: int  # N of --objective
 
 
 def main() -> None:
-    searched = space.of(FLAGS.model, FLAGS.fix, FLAGS.space)
-    seeds, cutoff = models.seeds(), _cutoff()  # what is wrong with them is said at once
+    searched = search_spaces.of(FLAGS.model, FLAGS.fix, FLAGS.space)
+    seeds, cutoff = model_flags.seeds(), _cutoff()  # what is wrong with them is said at once
     _check(searched)
     FLAGS.split = "validation"
-    prepared_folder = data.prepare()
+    prepared_folder = data_flags.prepare()
     log = prepared.load(prepared_folder)
     if len(log.cases) == 0:
         raise errors.InputError(
@@ -115,14 +120,14 @@ def main() -> None:
     name = prepared.load_meta(prepared_folder)["name"]
     folder = pathlib.Path(FLAGS.study_dir or f"out/tune/{name}/{FLAGS.space or FLAGS.model}")
     print(
-        f"{models.NAMES[FLAGS.model]} on {data.title()}, tuned for {FLAGS.objective} on "
+        f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}, tuned for {FLAGS.objective} on "
         f"{len(log.cases):,} validation cases, in {folder}",
         flush=True,
     )
     task = Task(
         log=log,
         seeds=seeds,
-        candidates=models.candidates(log.support),
+        candidates=model_flags.candidates(log.support),
         cutoff=cutoff,
     )
     with study.Study(
@@ -131,15 +136,15 @@ def main() -> None:
             "data": prepared_folder.name,
             "model": FLAGS.model,
             "objective": FLAGS.objective,
-            "searched": {name: space.describe(values) for name, values in searched.items()},
+            "searched": {name: search_spaces.describe(values) for name, values in searched.items()},
             "patience": FLAGS.patience if FLAGS.model in model.VARIANTS else None,
             # What is not given is left out, so that a study goes on when a version adds a flag.
             "settings": {
                 flag.name: flag.value
-                for flag in _flags("models")
+                for flag in _flags("model_flags")
                 if flag.value != flag.default
                 and flag.name not in (*searched, *IMMATERIAL, "model")
-                and (FLAGS.model in model.VARIANTS or flag.name in plan.COUNTING_FLAGS)
+                and (FLAGS.model in model.VARIANTS or flag.name in grid.COUNTING_FLAGS)
             },
         },
         searched=searched,
@@ -153,7 +158,7 @@ def main() -> None:
         _report(shared)
 
 
-def _check(searched: space.Space) -> None:
+def _check(searched: search_spaces.Space) -> None:
     """Raise InputError where the flags leave nothing to tune, or do not go with what is drawn."""
     if FLAGS.split == "test":
         raise errors.InputError(
@@ -165,10 +170,10 @@ def _check(searched: space.Space) -> None:
     if FLAGS.epochs == 0:
         raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
     for name, values in searched.items():
-        for value in space.ends(values):
+        for value in search_spaces.ends(values):
             _set(name, value)
             try:
-                models.training_config()
+                model_flags.training_config()
             except errors.InputError as error:
                 raise errors.InputError(f"{error}; or leave it alone with --fix={name}") from error
 
@@ -195,7 +200,7 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
         if FLAGS.model in model.VARIANTS:
             value = _train(trial, task)
         else:
-            found = fit.count(task.log, candidates=task.candidates, cutoffs=[task.cutoff])
+            found = common_epochs.count(task.log, candidates=task.candidates, cutoffs=[task.cutoff])
             value = _measure(found, task)
         outcome = f"{FLAGS.objective} {value:.4f}"
     except TrialPruned as pruned:
@@ -205,7 +210,7 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
     seconds = time.perf_counter() - started
     shared.end(trial, value, seconds=seconds, **facts)
     loop.compiled.cache_clear()  # programs for these values; hundreds of trials add up
-    training.init.clear_cache()
+    train.init.clear_cache()
     drawn = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
     rate = trial.user_attrs.get("events_per_second")
     best, counts = shared.best(), shared.counts()
@@ -226,24 +231,25 @@ def _train(trial: Trial, task: Task) -> float:
 
     Raises TrialPruned where the pruner finds that the others did better.
     """
-    model_config = models.model_config(task.log.n_items)
-    config = models.training_config()
+    model_config = model_flags.model_config(task.log.n_items)
+    config = model_flags.training_config()
     groups = [
         task.seeds[i : i + FLAGS.seeds_at_once]
         for i in range(0, len(task.seeds), FLAGS.seeds_at_once)
     ]
     states = [
-        fit.stack([training.init(seed, model_config, config) for seed in group]) for group in groups
+        common_epochs.stack([train.init(seed, model_config, config) for seed in group])
+        for group in groups
     ]
-    table = fit.table(task.log.train, model_config)
-    sampler = training.sampler(task.log.train, config)
+    table = common_epochs.table(task.log.train, model_config)
+    sampler = train.sampler(task.log.train, config)
     log, events, seconds, best, best_epoch = task.log.train, 0, 0.0, -1.0, 0
     for epoch in range(FLAGS.epochs):
         values = []
         for i, group in enumerate(groups):
             of = f"{','.join(map(str, group))} epoch {epoch + 1}/{FLAGS.epochs}"
             title = f"trial {trial.number} seed {of}"
-            done = fit.epoch(
+            done = common_epochs.epoch(
                 states[i],
                 log,
                 title=title,
@@ -254,7 +260,7 @@ def _train(trial: Trial, task: Task) -> float:
                 config=config,
             )
             states[i], events, seconds = done.state, events + done.events, seconds + done.seconds
-            for params in fit.unstack(done.state.params, len(group)):
+            for params in common_epochs.unstack(done.state.params, len(group)):
                 params = params.replace(table=table)
                 values.append(_measure(_rank(params, model_config, task, title), task))
         value = float(np.mean(values))
@@ -272,7 +278,7 @@ def _train(trial: Trial, task: Task) -> float:
 
 def _rank(
     params: model.Params, model_config: model.Config, task: Task, title: str
-) -> ranking.Ranking:
+) -> sparse_ranking.Ranking:
     """Rank the validation cases."""
     # Nothing is dropped in evaluation: without these, all trials share what is compiled.
     undropped = dataclasses.replace(
@@ -287,14 +293,14 @@ def _rank(
             params,
             task.log,
             model_config=undropped,
-            config=models.evaluation_config(),
+            config=model_flags.evaluation_config(),
             cutoffs=[task.cutoff],
             candidates=task.candidates,
             on_cases=advance,
         )
 
 
-def _measure(found: ranking.Ranking, task: Task) -> float:
+def _measure(found: sparse_ranking.Ranking, task: Task) -> float:
     return metrics.summarise(found.rank, [task.cutoff])[FLAGS.objective]
 
 
@@ -314,16 +320,16 @@ def _report(shared: study.Study) -> None:
     print(f"python -m experiments.run --flagfile={shared.folder}/best.flags")
 
 
-def _best_flags(best: FrozenTrial, searched: space.Space) -> str:
+def _best_flags(best: FrozenTrial, searched: search_spaces.Space) -> str:
     """Write the flag file of a trial: the flags that were given, and those that were drawn."""
     command = shlex.join(["python", "-m", "experiments.tune", *sys.argv[1:]])
     drawn = {name: best.params[name] for name in searched}
     lines = [
-        f"# {models.NAMES[FLAGS.model]} on {data.title()}: {FLAGS.objective} {best.value:.4f} on "
+        f"# {model_flags.NAMES[FLAGS.model]} on {data_flags.title()}: {FLAGS.objective} {best.value:.4f} on "
         f"the validation split (trial {best.number}).",
         f"# {' '.join(command.split())}",
     ]
-    for module in ("data", "models"):
+    for module in ("data_flags", "model_flags"):
         lines += [
             flag.serialize()
             for flag in _flags(module)
@@ -333,14 +339,14 @@ def _best_flags(best: FrozenTrial, searched: space.Space) -> str:
     if epochs := best.user_attrs.get("best_epoch"):
         lines.append(f"--epochs={epochs}")
         if FLAGS.schedule != "constant":  # which went by the epochs of the trial
-            lines.append(f"--schedule_epochs={models.training_config().schedule_epochs}")
+            lines.append(f"--schedule_epochs={model_flags.training_config().schedule_epochs}")
     lines += [f"--model={FLAGS.model}", *(f"--{name}={value}" for name, value in drawn.items())]
     return "\n".join(line for line in lines if line) + "\n"
 
 
 def _flags(module: str) -> list[flags.Flag]:
     """Return the flags that a module of experiments defines."""
-    return FLAGS.flags_by_module_dict()[f"experiments.{module}"]
+    return FLAGS.flags_by_module_dict()[f"experiments.common.{module}"]
 
 
 def _set(name: str, value: Any) -> None:

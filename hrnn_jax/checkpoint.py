@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hrnn_jax import errors, model, training
+from hrnn_jax import errors, model, train
 
 KEPT = 2  # the newest, and the one before in case the newest is damaged
 _CHECKSUMS = "crc32"  # in the checkpoint's metadata, of each array in the order of the state
@@ -48,7 +48,7 @@ def seeds(run: pathlib.Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def save(folder: pathlib.Path, state: training.TrainState, *, epochs: int) -> None:
+def save(folder: pathlib.Path, state: train.TrainState, *, epochs: int) -> None:
     """Write the state after `epochs` epochs; it appears in `folder` whole or not at all.
 
     Raises InputError where it cannot be written; the checkpoints that are there stay.
@@ -72,7 +72,7 @@ def latest(folder: pathlib.Path) -> int:
         return manager.latest_step() or 0
 
 
-def restore(folder: pathlib.Path, like: training.TrainState, *, epochs: int) -> training.TrainState:
+def restore(folder: pathlib.Path, like: train.TrainState, *, epochs: int) -> train.TrainState:
     """Read the state saved after `epochs` epochs; `like` gives its structure, shapes and dtypes.
 
     Raises InputError where the checkpoint is damaged or of another model.

@@ -14,15 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import lanes, model, neighbours, ranking, scoring
-from hrnn_jax import log as log_lib
+from hrnn_jax import event_log, model, topk, user_batches
+from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.extras import item_neighbours
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """How test cases are ranked."""
 
-    ties: ranking.Ties = "against"
+    ties: sparse_ranking.Ties = "against"
     feed_last_item: bool = False  # as in training
     lanes: int = 256  # users bootstrapped side by side
     chunk_steps: int = 128  # steps of one compiled call
@@ -32,14 +33,14 @@ class Config:
 
 def rank(
     params: model.Params,
-    log: log_lib.EventLog,
+    log: event_log.EventLog,
     *,
     model_config: model.Config,
     config: Config = Config(),
     candidates: np.ndarray | None = None,
     cutoffs: Sequence[int],
     on_cases: Callable[[int], None] = lambda n_cases: None,
-) -> ranking.Ranking:
+) -> sparse_ranking.Ranking:
     """Rank the targets of `log.cases`, and count what is recommended in their place.
 
     The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
@@ -51,7 +52,7 @@ def rank(
     result = np.zeros(len(positions), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     # In order, so that of equal scores the lower item is recommended first.
-    chosen = scoring.deal(np.arange(log.n_items) if candidates is None else np.sort(candidates))
+    chosen = topk.deal(np.arange(log.n_items) if candidates is None else np.sort(candidates))
     column = np.full(log.n_items, len(chosen), np.int32)
     column[chosen] = np.arange(len(chosen))
     ranked = params.items.item_out[chosen], params.items.item_bias[chosen]
@@ -73,40 +74,46 @@ def rank(
         )
         result[np.searchsorted(positions, events)] = found
         place_of = np.broadcast_to(place, first.shape)
-        shown += ranking.count(chosen[first], place_of, cutoffs, log.n_items)
+        shown += sparse_ranking.count(chosen[first], place_of, cutoffs, log.n_items)
         on_cases(len(events))
-    return ranking.Ranking(result, shown)
+    return sparse_ranking.Ranking(result, shown)
 
 
 def _hidden(
-    params: model.Params, log: log_lib.EventLog, *, model_config: model.Config, config: Config
+    params: model.Params, log: event_log.EventLog, *, model_config: model.Config, config: Config
 ) -> Iterator[tuple[np.ndarray, np.ndarray, tuple]]:
     """Yield case events [n], where their representations are [2, n], and those, see `_bootstrap`.
 
     The representation that predicts an event is at its step and lane of a chunk, on the device.
     """
-    schedule = lanes.build(
-        lanes.layout(log, model_config.variant), config.lanes, feed_last_item=config.feed_last_item
+    schedule = user_batches.build(
+        user_batches.layout(log, model_config.variant),
+        config.lanes,
+        feed_last_item=config.feed_last_item,
     )
     length = config.chunk_steps
     n_steps = -(-len(schedule.event) // length) * length
-    steps = lanes.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
+    steps = user_batches.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
     # The event predicted at [t, b]: a test case, unless RNN Concat enters a session there.
-    predicted = np.where(schedule.steps.valid, schedule.event + 1, lanes.NO_EVENT)
+    predicted = np.where(schedule.steps.valid, schedule.event + 1, user_batches.NO_EVENT)
     is_case = log.test & log.follows
     carry = jax.device_put(model.start((config.lanes,), model_config))
     for begin in range(0, len(predicted), length):
         part = jax.device_put(steps.window(begin, begin + length))
         carry, hidden = _bootstrap(params, carry, part, model_config=model_config)
         events = predicted[begin : begin + length]
-        t, lane = np.nonzero((events != lanes.NO_EVENT) & is_case[events])
+        t, lane = np.nonzero((events != user_batches.NO_EVENT) & is_case[events])
         if len(t):
             yield events[t, lane], np.stack([t, lane]).astype(np.int32), hidden
 
 
 @functools.partial(jax.jit, static_argnames="model_config")
 def _bootstrap(
-    params: model.Params, carry: model.Carry, steps: lanes.Steps, *, model_config: model.Config
+    params: model.Params,
+    carry: model.Carry,
+    steps: user_batches.Steps,
+    *,
+    model_config: model.Config,
 ) -> tuple[model.Carry, tuple]:
     """Return what is scored at each time.
 
@@ -114,7 +121,7 @@ def _bootstrap(
     whose neighbours gain, [T, B, L].
     """
 
-    def body(carry: model.Carry, steps: lanes.Steps) -> tuple[model.Carry, tuple]:
+    def body(carry: model.Carry, steps: user_batches.Steps) -> tuple[model.Carry, tuple]:
         x = model.inputs(params.items, steps.input)  # of a step: the chunk's are large
         carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
         recalled = model.recall(params.network, carry, hidden)
@@ -125,7 +132,7 @@ def _bootstrap(
 
 def _rank(
     items: model.Items,
-    table: neighbours.Table | None,
+    table: item_neighbours.Table | None,
     ranked: tuple[jax.Array, jax.Array],
     columns: jax.Array,
     hidden: tuple,
@@ -166,7 +173,7 @@ def _power_of_two(limit: int) -> int:
 @functools.partial(jax.jit, static_argnames=("size", "n_first", "ties", "rows"))
 def _rank_blocks(
     items: model.Items,
-    table: neighbours.Table | None,
+    table: item_neighbours.Table | None,
     ranked: tuple[jax.Array, jax.Array],
     columns: jax.Array,
     hidden: tuple,
@@ -175,7 +182,7 @@ def _rank_blocks(
     *,
     size: int,
     n_first: int,
-    ties: ranking.Ties,
+    ties: sparse_ranking.Ties,
     rows: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Rank the first blocks of cases [4, N]: step and lane in `hidden`, target, column.
@@ -188,8 +195,8 @@ def _rank_blocks(
         part = jax.lax.dynamic_slice_in_dim(cases, i * size, size, axis=1)
         t, lane, target, column = part
         representation, recalled, recent = jax.tree.map(lambda values: values[t, lane], hidden)
-        bonus = scoring.bonus(table, recalled, recent, columns)
-        ranks = scoring.rank(
+        bonus = topk.bonus(table, recalled, recent, columns)
+        ranks = topk.rank(
             *(items, ranked, representation, target, column, bonus),
             n_first=n_first,
             ties=ties,

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import errors, lanes, model, negatives, training
-from hrnn_jax import log as log_lib
+from hrnn_jax import errors, event_log, model, user_batches
+from hrnn_jax import train as train_lib
+from hrnn_jax.extras import negatives
 
 # The first saves copying each dense weight and its optimizer state in every step, the second uses
 # all of AVX-512 where there is one.
@@ -25,11 +26,11 @@ SLAB_CHUNKS = 8
 
 
 def schedule(
-    log: log_lib.EventLog, variant: str, config: training.Config, *, seed: int, epoch: int
-) -> lanes.Schedule:
+    log: event_log.EventLog, variant: str, config: train_lib.Config, *, seed: int, epoch: int
+) -> user_batches.Schedule:
     """Lay out one epoch of the training events, users in the order of (seed, epoch)."""
-    return lanes.build(
-        lanes.layout(log, variant),
+    return user_batches.build(
+        user_batches.layout(log, variant),
         config.batch_size,
         rng=np.random.default_rng((seed, epoch)),
         feed_last_item=config.feed_last_item,
@@ -37,24 +38,24 @@ def schedule(
 
 
 @functools.cache
-def compiled(model_config: model.Config, config: training.Config, *, stacked: bool) -> Callable:
+def compiled(model_config: model.Config, config: train_lib.Config, *, stacked: bool) -> Callable:
     """Jit `training.train_chunk` on one chunk of a slab; `stacked` gives all a leading axis S.
 
     Takes state, carry, the slab, the chunk's place and the sampler, which all seeds share, and
     returns state, carry, the place of the next chunk and the losses. All but the slab and the
     sampler is donated.
     """
-    train = functools.partial(training.train_chunk, model_config=model_config, config=config)
+    train = functools.partial(train_lib.train_chunk, model_config=model_config, config=config)
     train = jax.vmap(train, in_axes=(0, 0, 0, 0, None)) if stacked else train
     time_axis, length = int(stacked), _chunk_length(config)
 
     def chunk(
-        state: training.TrainState,
+        state: train_lib.TrainState,
         carry: model.Carry,
-        slab: lanes.Steps,
+        slab: user_batches.Steps,
         place: jax.Array,
         sampler: negatives.Sampler | None = None,
-    ) -> tuple[training.TrainState, model.Carry, jax.Array, jax.Array]:
+    ) -> tuple[train_lib.TrainState, model.Carry, jax.Array, jax.Array]:
         # The seeds are at the same chunk.
         number = place.reshape(-1, 4)[0, 2].astype(jnp.int32)
         begin = number % (slab.input.shape[time_axis] // length) * length
@@ -71,38 +72,42 @@ def compiled(model_config: model.Config, config: training.Config, *, stacked: bo
     )
 
 
-def _chunk_length(config: training.Config) -> int:
+def _chunk_length(config: train_lib.Config) -> int:
     """Return the steps of a chunk: as many as may be in whole windows, at least one."""
     return max(1, config.chunk_steps // config.bptt_steps) * config.bptt_steps
 
 
-def _slabs(schedules: Sequence[lanes.Schedule], length: int) -> list[lanes.Steps]:
+def _slabs(schedules: Sequence[user_batches.Schedule], length: int) -> list[user_batches.Steps]:
     """Put the steps of an epoch on the device, in slabs of `length`; S > 1 of them stacked."""
     n_steps = max(len(schedule.event) for schedule in schedules)
     width = max(schedule.steps.opening.shape[1] for schedule in schedules)
     slabs = []
     for begin in range(0, n_steps, length):
         parts = [
-            lanes.pad(schedule.steps.window(begin, begin + length), length, width)
+            user_batches.pad(schedule.steps.window(begin, begin + length), length, width)
             for schedule in schedules
         ]
         # Seeds first, like the state; one seed alone has no such axis.
-        slab = lanes.Steps(*map(np.stack, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
+        slab = (
+            user_batches.Steps(*map(np.stack, zip(*parts, strict=True)))
+            if len(parts) > 1
+            else parts[0]
+        )
         slabs.append(jax.device_put(slab))
     return slabs
 
 
 def run_epoch(
-    state: training.TrainState,
-    schedules: Sequence[lanes.Schedule],
+    state: train_lib.TrainState,
+    schedules: Sequence[user_batches.Schedule],
     *,
     seeds: Sequence[int],
     epoch: int,
     model_config: model.Config,
-    config: training.Config,
+    config: train_lib.Config,
     sampler: negatives.Sampler | None = None,
     on_chunk: Callable[[int, float], None] = lambda events, loss: None,
-) -> tuple[training.TrainState, np.ndarray]:
+) -> tuple[train_lib.TrainState, np.ndarray]:
     """Train one epoch of one seed, or of several side by side; `state` is donated.
 
     state: of the one seed, or of several, stacked on a leading axis S. schedules: one a seed.

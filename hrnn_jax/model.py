@@ -13,9 +13,9 @@ import numpy as np
 from flax import struct
 from jax.extend import random
 
-from hrnn_jax import gaps, gru, lanes
-from hrnn_jax import neighbours as neighbours_lib
-from hrnn_jax import past as past_lib
+from hrnn_jax import gru as gru_lib
+from hrnn_jax import user_batches
+from hrnn_jax.extras import idle_time, item_neighbours, user_past
 
 VARIANTS = ("rnn", "rnn_concat", "hrnn_init", "hrnn_all")
 USER_INPUTS = ("full", "gates")
@@ -62,9 +62,11 @@ class Items:
     its embedding.
     """
 
-    item_in: lanes.Array | None  # [V, 3H], candidate | reset | update; [V, H] separate; None tied
-    item_out: lanes.Array  # [V, H]
-    item_bias: lanes.Array  # [V]
+    item_in: (
+        user_batches.Array | None
+    )  # [V, 3H], candidate | reset | update; [V, H] separate; None tied
+    item_out: user_batches.Array  # [V, H]
+    item_bias: user_batches.Array  # [V]
 
 
 @struct.dataclass
@@ -72,7 +74,7 @@ class UserNetwork:
     """What carries a user from one session to the next: GRU_usr (Eq. 3) and Eq. 4, 5."""
 
     w_in: jax.Array  # [H, 3H]
-    gru: gru.Recurrence
+    gru: gru_lib.Recurrence
     init_w: jax.Array  # [H, H]
     init_b: jax.Array  # [H]
     init_gate: jax.Array | None  # [H], before its sigmoid
@@ -83,12 +85,12 @@ class UserNetwork:
 class Network:
     """The weights whose size does not depend on the catalogue."""
 
-    session: tuple[gru.Recurrence, ...]  # GRU_ses, a Recurrence per layer
+    session: tuple[gru_lib.Recurrence, ...]  # GRU_ses, a Recurrence per layer
     embedding_w: jax.Array | None  # [H, 3H], of the first layer where items have embeddings
     gap_w: jax.Array | None  # [gaps.CLASSES, 3H], of the first layer too
     session_w_in: tuple[jax.Array, ...]  # [H, 3H] per layer above the first
     user: UserNetwork | None
-    past: past_lib.Weights | None
+    past: user_past.Weights | None
 
 
 @struct.dataclass
@@ -97,16 +99,16 @@ class Params:
 
     network: Network
     items: Items
-    table: neighbours_lib.Table | None = None  # is counted, not learnt: for scoring alone
+    table: item_neighbours.Table | None = None  # is counted, not learnt: for scoring alone
 
 
 @struct.dataclass
 class Carry:
     """The state of the lanes."""
 
-    session: tuple[lanes.Array, ...]  # [B, H] per layer, s_{m,n}
-    user: lanes.Array  # [B, H], c_{u,m}
-    past: past_lib.Past | None
+    session: tuple[user_batches.Array, ...]  # [B, H] per layer, s_{m,n}
+    user: user_batches.Array  # [B, H], c_{u,m}
+    past: user_past.Past | None
 
 
 def init(key: jax.Array, config: Config) -> Params:
@@ -118,8 +120,8 @@ def init(key: jax.Array, config: Config) -> Params:
         bound = math.sqrt(6 / (rows + columns))
         return uniform(next(keys), (rows, gates * columns), bound)
 
-    def recurrence() -> gru.Recurrence:
-        return gru.Recurrence(
+    def recurrence() -> gru_lib.Recurrence:
+        return gru_lib.Recurrence(
             w_cand=draw(units, units),
             w_gates=draw(units, units, gates=2),
             b=jnp.zeros(3 * units),
@@ -148,10 +150,10 @@ def init(key: jax.Array, config: Config) -> Params:
         network=Network(
             session=session,
             embedding_w=embedding_w,
-            gap_w=jnp.zeros((gaps.CLASSES, 3 * units)) if config.idle_gap else None,
+            gap_w=jnp.zeros((idle_time.CLASSES, 3 * units)) if config.idle_gap else None,
             session_w_in=session_w_in,
             user=user,
-            past=past_lib.init(units) if config.past else None,
+            past=user_past.init(units) if config.past else None,
         ),
         items=Items(item_in=item_in, item_out=item_out, item_bias=jnp.zeros(config.n_items)),
     )
@@ -196,7 +198,7 @@ def start(shape: tuple[int, ...], config: Config) -> Carry:
     return Carry(
         session=tuple(zeros() for _ in range(config.layers)),
         user=zeros(),
-        past=past_lib.start(shape, config.past) if config.past else None,
+        past=user_past.start(shape, config.past) if config.past else None,
     )
 
 
@@ -204,7 +206,7 @@ def step(
     network: Network,
     carry: Carry,
     x: jax.Array,
-    steps: lanes.Steps,
+    steps: user_batches.Steps,
     key: jax.Array | None = None,
     *,
     config: Config,
@@ -230,25 +232,25 @@ def step(
     if network.user is not None:
         known = steps.opening  # lanes that open a session of a user with a history
         moving = known if constant else None
-        ended = gru.take(session[-1], known)
-        before = gru.take(user, known)
-        after = gru.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
+        ended = gru_lib.take(session[-1], known)
+        before = gru_lib.take(user, known)
+        after = gru_lib.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
         after = dropout(bits_user, after, config.dropout_user)
         opened = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
         if network.user.init_gate is not None:
             opened = jax.nn.sigmoid(network.user.init_gate)[None] * opened
         opened = dropout(bits_init, opened, config.dropout_init)
-        user = gru.put(user, known, after)
-        session[0] = gru.put(session[0], known, opened)
+        user = gru_lib.put(user, known, after)
+        session[0] = gru_lib.put(session[0], known, opened)
         if network.user.to_session_w is not None:  # Eq. 5
-            given = gru.product(user, moving, network.user.to_session_w)
+            given = gru_lib.product(user, moving, network.user.to_session_w)
             x = x + jnp.pad(given, ((0, 0), (x.shape[1] - given.shape[1], 0)))
     for layer, recurrence in enumerate(network.session):
         if layer > 0:
             x = session[layer - 1] @ network.session_w_in[layer - 1]
-        h = gru.cell(recurrence, x, session[layer], moving if layer == 0 else None)  # Eq. 1
+        h = gru_lib.cell(recurrence, x, session[layer], moving if layer == 0 else None)  # Eq. 1
         session[layer] = dropout(bits_session[layer], h, config.dropout_session)
-    past = None if carry.past is None else past_lib.step(carry.past, steps)
+    past = None if carry.past is None else user_past.step(carry.past, steps)
     return Carry(session=tuple(session), user=user, past=past), session[-1]
 
 
@@ -259,7 +261,7 @@ def recall(network: Network, carry: Carry, hidden: jax.Array) -> tuple[jax.Array
     """
     if network.past is None or carry.past is None:
         return None
-    return carry.past.item, past_lib.bonus(network.past, carry.past, hidden, carry.user)
+    return carry.past.item, user_past.bonus(network.past, carry.past, hidden, carry.user)
 
 
 def recent(params: Params, carry: Carry) -> jax.Array | None:
@@ -269,14 +271,14 @@ def recent(params: Params, carry: Carry) -> jax.Array | None:
     """
     if params.table is None or carry.past is None:
         return None
-    return past_lib.recent(carry.past, neighbours_lib.LAST)
+    return user_past.recent(carry.past, item_neighbours.LAST)
 
 
 def unroll(
     network: Network,
     carry: Carry,
     x: jax.Array,
-    steps: lanes.Steps,
+    steps: user_batches.Steps,
     keys: jax.Array | None = None,
     *,
     config: Config,
@@ -310,7 +312,7 @@ def dropout(bits: jax.Array | None, values: jax.Array, probability: float) -> ja
 
 
 def _bits(
-    key: jax.Array | None, x: jax.Array, steps: lanes.Steps, config: Config
+    key: jax.Array | None, x: jax.Array, steps: user_batches.Steps, config: Config
 ) -> Sequence[jax.Array | None]:
     """Draw what dropout needs in a step: for GRU_usr [W, H], Eq. 4 [W, H], each layer [B, H].
 

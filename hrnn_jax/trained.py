@@ -10,7 +10,8 @@ from typing import Any
 
 import jax
 
-from hrnn_jax import checkpoint, errors, model, neighbours, training
+from hrnn_jax import checkpoint, errors, model, train
+from hrnn_jax.extras import item_neighbours
 from hrnn_jax.preprocess import prepared
 
 RECIPE, DATA = "recipe.json", prepared.KEPT_META  # of a run folder
@@ -45,7 +46,7 @@ def load(
         name = named.pop("name")
         if name not in model.VARIANTS:
             raise errors.InputError(f"{folder} is a run of {name}, which counts: give a network's")
-        config, how = model.Config(**named), training.Config(**recipe["training"])
+        config, how = model.Config(**named), train.Config(**recipe["training"])
         cut = data["recipe"]
         gap_seconds, drop_repeats = 60 * cut["session_gap_minutes"], cut["drop_repeats"]
         ancestors = recipe.get("continued_from", {}).get("weights", {})
@@ -67,11 +68,13 @@ def load(
             f"{checkpoints} holds no checkpoint: train the run for an epoch, or give another seed"
         )
     epochs = newest if epochs is None else epochs
-    like: Any = jax.eval_shape(lambda: training.init(0, config, how))
+    like: Any = jax.eval_shape(lambda: train.init(0, config, how))
     params = checkpoint.restore(checkpoints, like, epochs=epochs).params
     lineage = (checkpoint.fingerprint(params), *ancestors.get(str(seed), ()))
     if config.neighbours:
-        params = dataclasses.replace(params, table=neighbours.load(folder / neighbours.FILE))
+        params = dataclasses.replace(
+            params, table=item_neighbours.load(folder / item_neighbours.FILE)
+        )
     about = Trained(
         folder=folder,
         seed=seed,

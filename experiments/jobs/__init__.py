@@ -1,0 +1,1 @@
+"""Grids of runs, and the pool of processes that makes them."""

@@ -1,0 +1,1 @@
+"""The tuned comparison: its grid, tables and report."""

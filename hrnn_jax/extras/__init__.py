@@ -1,0 +1,1 @@
+"""Parts of the model that are not in the paper."""

@@ -1,0 +1,115 @@
+"""Describe a prepared log as the paper describes its data: Tables 1 and 4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hrnn_jax.preprocess import read_log, sessions
+
+USER, ITEM, SESSION, TEST = read_log.USER, read_log.ITEM, read_log.SESSION, sessions.TEST
+SHORT_HISTORY = 6  # sessions before the test session (Section 4.3.1)
+
+ROWS = {
+    "users": "Users",
+    "items": "Items",
+    "sessions": "Sessions",
+    "events": "Events",
+    "events_per_item": "Events per item (median/mean/std)",
+    "events_per_session": "Events per session (median/mean/std)",
+    "sessions_per_user": "Sessions per user (median/mean/std)",
+    "train_events": "Training - Events",
+    "train_sessions": "Training - Sessions",
+    "test_events": "Test - Events",
+    "test_sessions": "Test - Sessions",
+    "short": f"Test sessions after <= {SHORT_HISTORY} sessions",
+    "long": f"Test sessions after > {SHORT_HISTORY} sessions",
+}
+
+# Tables 1 and 4 as printed; VIDEOXXL from Section 4.3.3.
+PAPER = {
+    name: dict(zip(ROWS, column, strict=False))
+    for name, column in {
+        "xing": (
+            *("11,479", "59,297", "89,591", "546,862", "6/9.3/14.4", "4/6.1/5.5", "6/7.8/4.8"),
+            *("488,576", "78,276", "58,286", "11,315", "67.00%", "33.00%"),
+        ),
+        "video": (
+            *("13,717", "19,218", "133,165", "825,449", "9/43.0/683.7", "4/6.2/8.2", "7/9.8/7.8"),
+            *("745,482", "120,160", "79,967", "13,605", "53.69%", "46.31%"),
+        ),
+        "videoxxl": ("810k", "380k", "8.5M", "33M"),
+    }.items()
+}
+
+
+def table1(log: pl.DataFrame) -> dict[str, Any]:
+    """Compute all rows of Table 1 of a prepared log (see prepared.py), training and test."""
+    held = _sessions(log)
+    per_item = pl.Series(np.bincount(log[ITEM].to_numpy()))
+    per_item = per_item.filter(per_item > 0)  # items of an earlier log may be absent
+    per_session, per_user = log[SESSION].rle().struct["len"], held[USER].rle().struct["len"]
+    test_events, test_sessions = log[TEST].sum(), held[TEST].sum()
+    return {
+        "users": len(per_user),
+        "items": len(per_item),
+        "sessions": len(per_session),
+        "events": len(log),
+        "events_per_item": _spread(per_item),
+        "events_per_session": _spread(per_session),
+        "sessions_per_user": _spread(per_user),
+        "train_events": len(log) - test_events,
+        "train_sessions": len(held) - test_sessions,
+        "test_events": test_events,
+        "test_sessions": test_sessions,
+    }
+
+
+def table4(log: pl.DataFrame) -> dict[str, float]:
+    """Compute Table 4: the shares of the test sessions with short and with long histories."""
+    trained, test = ~pl.col(TEST), pl.col(TEST)
+    users = _sessions(log).group_by(USER).agg(history=trained.sum(), tested=test.any())
+    short = users.filter("tested").select((pl.col("history") <= SHORT_HISTORY).mean()).item()
+    return {"short": short, "long": 1 - short}
+
+
+def _sessions(log: pl.DataFrame) -> pl.DataFrame:
+    """Return the sessions, each by its first event."""
+    return log.lazy().filter(sessions.opens_session()).select(USER, TEST).collect()
+
+
+def cells(meta: dict[str, Any]) -> dict[str, str]:
+    """Format Tables 1 and 4 of a prepared folder as the paper does, keyed as ROWS."""
+    return {key: _cell(value) for key, value in (meta["table1"] | meta["table4"]).items()}
+
+
+def table(meta: dict[str, Any]) -> str:
+    """Lay out Tables 1 and 4 of a prepared folder, beside the paper's column where it has one."""
+    ours = cells(meta)
+    paper = PAPER.get(meta["shape"], {})
+    head = f"{meta['shape'] or meta['name']} ({meta['data']})"
+    width = max(len(head), *map(len, ours.values()))
+    lines = [(head, f"paper's {meta['shape'].upper()}" if paper else "")]
+    lines += [(ours[key], paper.get(key, "")) for key in ROWS]
+    label_width = max(map(len, ROWS.values()))
+    return "\n".join(
+        f"{label:<{label_width}}  {mine:>{width}}  {theirs:>15}".rstrip()
+        for label, (mine, theirs) in zip(["", *ROWS.values()], lines, strict=True)
+    )
+
+
+def _spread(values: pl.Series) -> dict[str, float]:
+    # A single value has no spread: 0, not the unbiased estimate's 0/0.
+    return {
+        "median": values.median(),
+        "mean": values.mean(),
+        "std": values.std() if len(values) > 1 else 0.0,
+    }  # type: ignore[return-value]
+
+
+def _cell(value: int | float | dict[str, float]) -> str:
+    if isinstance(value, dict):
+        return f"{value['median']:g}/{value['mean']:.1f}/{value['std']:.1f}"
+    return f"{value:.2%}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,195 @@
+"""User-parallel mini-batches (Section 3.2.2, Figure 2) as precomputed numpy arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import itertools
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from hrnn_jax import event_log
+from hrnn_jax.extras import idle_time
+
+NO_ITEM = int(np.iinfo(np.int32).max)  # beyond any catalogue: gathers fill it, scatters drop it
+NO_EVENT = -1
+Array = Any  # numpy on the host, jax on the device, where a type checker cannot tell
+_SIGN_BIT = 31
+_BLOCK_STEPS = 4096  # laid out at a time, which fits the cache
+_WIDTH_MULTIPLE = 8  # W is rounded up to this, so that epochs rarely differ in it and recompile
+
+
+class Steps(NamedTuple):
+    """What the lanes see at each step; padding has no input, no target and starts nothing."""
+
+    input: Array  # [T, B] int32 item fed, NO_ITEM for padding
+    target: Array  # [T, B] int32 next item of the session, NO_ITEM where not valid
+    session_start: Array  # [T, B] bool, the input is the first of its session
+    user_start: Array  # [T, B] bool, the input is the first of its user
+    valid: Array  # [T, B] bool, there is a target
+    time: Array  # [T, B] int32 Unix minutes of the target; 0 for padding
+    gap: Array  # [T, B] int8 class of the idle time before the input, see gaps.py
+    opening: Array  # [T, W] int32 lanes that open a session of a known user, then B, B, ...
+
+    def window(self, begin: int, end: int) -> Steps:
+        """Take the steps from `begin` up to `end`, fewer where the epoch ends before."""
+        return Steps(*(array[begin:end] for array in self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """An epoch: its steps, and which event of the log each input is."""
+
+    steps: Steps
+    event: np.ndarray  # [T, B] int32 index into the log of the input event, or NO_EVENT
+
+
+def layout(log: event_log.EventLog, variant: str) -> event_log.EventLog:
+    """Relabel users and sessions so that one schedule serves all variants (Section 4.2).
+
+    RNN takes every session for a user of its own; RNN Concat takes all of a user's sessions for
+    one. The HRNNs take the log as it is.
+    """
+    if variant == "rnn":
+        return dataclasses.replace(log, user=log.session)
+    if variant == "rnn_concat":
+        return dataclasses.replace(log, session=log.user)
+    return log
+
+
+def build(
+    log: event_log.EventLog,
+    batch_size: int,
+    *,
+    rng: np.random.Generator | None = None,
+    feed_last_item: bool = False,
+) -> Schedule:
+    """Lay the users of `log` on `batch_size` lanes; each lane takes the next user when one ends.
+
+    Every (item, next item) pair of every session occurs exactly once. `feed_last_item` also feeds
+    a session's last item, without a target, if the user has another session. Users come in the
+    order drawn from `rng`; without one, the longest first, which packs the lanes best.
+    """
+    users = _users(log, feed_last_item=feed_last_item)
+    counts = np.diff(users.indptr)[:-1]
+    padding = len(counts)
+    order = np.flatnonzero(counts)
+    lengths = counts[order]
+    drawn = np.argsort(-lengths, kind="stable") if rng is None else rng.permutation(len(order))
+    order, lengths = order[drawn], lengths[drawn]
+    lane, n_steps = _assign(lengths, batch_size)
+
+    # Lane by lane, each filled up to the last step.
+    after = n_steps - np.bincount(lane, lengths, batch_size).astype(np.int64)
+    lane = np.append(lane, np.repeat(np.arange(batch_size), after).astype(lane.dtype))
+    order = np.append(order, np.full(after.sum(), padding))[np.argsort(lane, kind="stable")]
+    laid = users[order]
+    del users, order
+    event = np.ascontiguousarray(laid.indices.reshape(batch_size, n_steps).T)
+    words = laid.data.view(np.int32).reshape(batch_size, n_steps, 2)
+    items, targets = np.empty_like(event), np.empty_like(event)
+    session_start, user_start, valid = (np.empty(event.shape, bool) for _ in range(3))
+    for begin in range(0, n_steps, _BLOCK_STEPS):
+        at = slice(begin, begin + _BLOCK_STEPS)
+        event[at] -= 1
+        for column, (values, starts) in enumerate([(items, session_start), (targets, user_start)]):
+            values[at] = words[:, at, column].T
+            np.less(values[at], 0, out=starts[at])
+            values[at] &= NO_ITEM
+        np.not_equal(targets[at], NO_ITEM, out=valid[at])
+    steps = Steps(
+        input=items,
+        target=targets,
+        session_start=session_start,
+        user_start=user_start,
+        valid=valid,
+        time=np.append(log.time[1:] // 60, [0, 0]).astype(np.int32)[event],  # NO_EVENT is the last
+        gap=np.append(idle_time.before(log), np.int8(idle_time.NONE))[event],
+        opening=opening_lanes(session_start & ~user_start),
+    )
+    return Schedule(steps, event)
+
+
+def _users(log: event_log.EventLog, *, feed_last_item: bool) -> sparse.csr_array:
+    """Make a matrix with a row a user and an entry an input, and a last row with one of padding.
+
+    Rows are moved as blocks of memory, several times faster than events by their index. An entry's
+    column is 1 + its event (NO_EVENT + 1 for padding), its value two words: the item, negative
+    where it starts a session, and the target, negative where the input starts a user.
+    """
+    follows, new_user = log.follows, log.opens_user
+    has_next = np.append(follows[1:], False)
+    is_input = has_next.copy()
+    if feed_last_item:
+        is_input[:-1] |= ~new_user[1:]
+    first = np.flatnonzero(new_user)
+    # A sum over no range at all is an error.
+    counts = np.add.reduceat(is_input, first, dtype=np.int32) if len(first) else first
+    inputs = np.flatnonzero(is_input)
+    words = np.full((len(inputs) + 1, 2), NO_ITEM, np.int32)
+    item, target = words[:-1].T
+    item[:] = np.take(log.item, inputs)
+    target[:] = np.take(log.item, inputs + 1)
+    if feed_last_item:
+        target[~has_next[inputs]] = NO_ITEM
+    for word, starts in ((item, ~follows), (target, new_user)):
+        word |= np.left_shift(np.take(starts, inputs), _SIGN_BIT, dtype=np.int32)
+    columns = np.append(inputs, NO_EVENT).astype(np.int32)
+    columns += 1
+    bounds = np.concatenate([[0], np.cumsum(counts), [len(words)]]).astype(np.int32)
+    values = words.view(np.int64)[:, 0]
+    return sparse.csr_array((values, columns, bounds), shape=(len(counts) + 1, len(log) + 1))
+
+
+def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
+    """Give each user in turn to the lane that is free first: its lane, and T.
+
+    No step of Python a user: a log may have millions, and RNN takes every session for one.
+    """
+    free = list(range(batch_size))  # a heap of step * B + lane, from when each lane is free
+    first = map(operator.itemgetter(0), itertools.repeat(free))
+    after = map(operator.add, first, (lengths.astype(np.int64) * batch_size).data)
+    taken = map(heapq.heapreplace, itertools.repeat(free), after)
+    lane = np.fromiter(taken, np.int64, len(lengths)) % batch_size
+    return lane.astype(np.min_scalar_type(batch_size)), max(free) // batch_size
+
+
+def opening_lanes(opens: np.ndarray) -> np.ndarray:
+    """List at each step the lanes where `opens` [T, B] is true: [T, W], see `Steps`.
+
+    Only these lanes need the user GRU and Eq. 4, about one in six.
+    """
+    counts = np.count_nonzero(opens, axis=1)
+    width = -(-int(counts.max(initial=0)) // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
+    lanes = _no_lanes(len(opens), opens.shape[1], width)
+    if width:
+        listed = np.flatnonzero(opens).astype(np.int32) % np.int32(opens.shape[1])
+        np.place(lanes, np.arange(width) < counts[:, None], listed)
+    return lanes
+
+
+def pad(steps: Steps, n_steps: int, width: int) -> Steps:
+    """Pad to `n_steps` steps and `width` openings, T' >= T and W' >= W; copy only what needs it."""
+    after = n_steps - len(steps.input)
+    if after:
+        empty = Steps(NO_ITEM, NO_ITEM, False, False, False, 0, idle_time.NONE, opening=0)
+        steps = Steps(
+            *(
+                np.pad(array, ((0, after), (0, 0)), constant_values=value)
+                for array, value in zip(steps, empty, strict=True)
+            )
+        )
+    if after or width > steps.opening.shape[1]:
+        opening = _no_lanes(n_steps, steps.input.shape[1], width)
+        n_filled, narrower = n_steps - after, steps.opening.shape[1]
+        opening[:n_filled, :narrower] = steps.opening[:n_filled]
+        steps = steps._replace(opening=opening)
+    return steps
+
+
+def _no_lanes(n_steps: int, batch_size: int, width: int) -> np.ndarray:
+    """List `width` lanes at each step that do not exist, each another: [T, W]."""
+    return np.tile(np.arange(batch_size, batch_size + width, dtype=np.int32), (n_steps, 1))

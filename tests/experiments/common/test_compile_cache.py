@@ -1,0 +1,60 @@
+"""compilation.py: the next start loads what was compiled, and no state of the folder breaks it."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments.common import compile_cache
+from tests.helpers import logs
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start experiments.run as its users do; returns the programs kept, with times."""
+    log = logs.write(tmp_path / "log.csv")
+    small = ("--min_support=1", "--hidden_units=8", "--batch_size=10", "--epochs=1")
+    given = ["--dataset=events", f"--events={log}", *small]
+
+    def call(name, **variables):
+        unset = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments.run", *given, f"--output_dir={name}"],
+            cwd=tmp_path,
+            env={**unset, "PYTHONPATH": str(ROOT), **variables},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        found = (tmp_path / "out/compiled").rglob("*-cache")
+        return {path: path.stat().st_mtime_ns for path in found}
+
+    return call
+
+
+def test_the_next_start_loads_what_was_compiled(start):
+    programs = start("first")
+    names = " ".join(path.name for path in programs)
+    assert "jit_init" in names
+    assert "jit_chunk" in names
+    assert start("second") == programs  # what it compiled would be among them
+    for path in programs:
+        path.write_bytes(path.read_bytes()[:100])
+    start("damaged")
+
+
+def test_the_environment_goes_first_even_where_nothing_can_be_written(start, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert start("run", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "file")) == {}
+
+
+def test_machines_of_other_instructions_do_not_share(monkeypatch):
+    here = compile_cache.folder(pathlib.Path("root"))
+    assert here.parent == pathlib.Path("root").absolute()
+    assert compile_cache.folder(pathlib.Path("root")) == here
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda _: "processor: 0\nflags: fpu sse9\n")
+    assert compile_cache.folder(pathlib.Path("root")) != here

@@ -1,0 +1,126 @@
+"""What the tuned comparison is made of: budgets, rows, logs, studies, runs and curves."""
+
+import dataclasses
+
+import pytest
+
+from experiments.common import cli
+from experiments.jobs import grid as jobs_grid
+from experiments.leaderboard import grid
+from experiments.tuning import search_spaces
+from hrnn_jax import errors
+
+BEST = "--batch_size=25\n--learning_rate=0.002\n--past=64\n--init_gate\n--epochs=3\n"
+
+
+def columns(*keys, log="log.csv"):
+    return [jobs_grid.Column(key, ("--dataset=events", f"--events={log}")) for key in keys]
+
+
+def test_budgets_are_by_log():
+    found = grid.budgets("trials", ["20", "journey=8"], columns("a", "journey"), 5)
+    assert found == {"a": 20, "journey": 8}
+    assert grid.budgets("trials", ["a=8"], columns("a", "b"), 5) == {"a": 8, "b": 5}
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["many"], "--trials: 'many' is no number .*20 journey=8"),
+        (["0"], "--trials: '0'"),
+        (["other=8"], "--trials=other=8: no log 'other' among one, journey"),
+        (["3", "4"], "two numbers for all logs"),
+        (["one=3", "one=4"], "two numbers for one"),
+        (["=4"], "'=4'"),
+    ],
+)
+def test_a_wrong_budget_is_refused(texts, words):
+    with pytest.raises(errors.InputError, match=words):
+        grid.budgets("trials", texts, columns("one", "journey"), 5)
+
+
+@pytest.mark.parametrize("rows", [["sr", "best"], []])
+def test_a_wrong_row_is_refused(rows):
+    with pytest.raises(errors.InputError, match=r"--rows: .* without neighbours"):
+        grid.check_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["mine"], "--logs=mine: give name=path:recipe"),
+        (["mine=gone.csv:video"], "--logs=.*no such file"),
+        (["journey", "journey"], "--logs: two are named journey"),
+    ],
+)
+def test_a_wrong_log_is_refused(texts, words):
+    with pytest.raises(errors.InputError, match=words):
+        grid.logs(texts)
+
+
+def test_what_is_not_tuned_has_nothing_to_tune():
+    assert {*grid.NAMES} - {*search_spaces.BY_NAME} == {*grid.UNTUNED}
+
+
+def planned(root, keys, best=BEST, log="log.csv"):
+    """The runs of one seed, of studies that found `best`, and the studies."""
+    log_columns, prepared = columns("one", log=log), {"one": "log"}
+    budget = {"trials": {"one": 4}, "epochs": {"one": 7}}
+    studies = grid.studies(root, log_columns, keys, prepared, **budget)
+    for study in studies:
+        study.folder.mkdir(parents=True, exist_ok=True)
+        study.best.write_text(f"{best}--model=hrnn_init\n--events=where/it/was.csv\n")
+    cells = grid.cells(log_columns, keys, studies)
+    runs = {run.row.key: run for run in jobs_grid.in_order(root, cells, 1, prepared)}
+    return runs, studies, grid.curves(root, cells, prepared, budget["epochs"])
+
+
+def expanded(run):
+    """A run's flags, the last of a name."""
+    given = cli.expand(run.argv("prepared")[1:])
+    return dict(flag.lstrip("-").partition("=")[::2] for flag in given)
+
+
+def test_an_ablation_is_the_tuned_recipe_with_one_change(tmp_path):
+    keys = ["hrnn_plus", *grid.ABLATION]
+    runs, studies, _ = planned(tmp_path, keys)
+    assert [study.row for study in studies] == ["hrnn_plus"]  # none of its own
+    own = expanded(runs["hrnn_plus"])
+    assert own["learning_rate"] == "0.002"
+    for key, changed in grid.ABLATION.items():
+        flags = dict(flag.lstrip("-").partition("=")[::2] for flag in changed)
+        given = expanded(runs[key])
+        assert given | {"output_dir": ""} == own | flags | {"output_dir": ""}
+        assert " " not in str(runs[key].folder)
+    assert len({run.folder for run in runs.values()}) == len(keys)
+
+
+def test_a_run_is_made_again_where_a_search_found_better_not_where_a_log_moved(tmp_path):
+    keys = ["hrnn_plus", "sr"]
+    before, studies, _ = planned(tmp_path, keys)
+    moved, same, _ = planned(tmp_path, keys, log="moved.csv")
+    after, _, _ = planned(tmp_path, keys, best=BEST.replace("0.002", "0.001"))
+    assert before["hrnn_plus"].folder == moved["hrnn_plus"].folder != after["hrnn_plus"].folder
+    assert before["sr"].folder == after["sr"].folder
+    assert expanded(moved["hrnn_plus"])["events"] == "moved.csv"
+    assert studies[0].fingerprint() == same[0].fingerprint()
+
+
+def test_a_study_is_done_only_for_its_own_budget(tmp_path):
+    _, [study], _ = planned(tmp_path, ["hrnn_plus"])
+    assert not study.is_done()
+    study.mark.write_text(study.fingerprint())
+    assert study.is_done()
+    for name, other in (("trials", 5), ("epochs", 8), ("prepared", "another")):
+        changed = dataclasses.replace(study, **{name: other})
+        assert not changed.is_done()
+
+
+def test_a_curve_is_of_the_whole_length_on_the_validation_split(tmp_path):
+    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_plus", "without neighbours"])
+    assert curve.epochs == 7 > runs["hrnn_plus"].epochs == 3
+    given = expanded(curve)
+    assert given["split"] == "validation"
+    assert "curve" in given
+    assert given["learning_rate"] == "0.002"
+    assert "split" not in expanded(runs["hrnn_plus"])

@@ -1,0 +1,484 @@
+"""The application in this process: each endpoint, and all that a client may get wrong."""
+
+import asyncio
+import json
+import re
+import threading
+
+import httpx
+import hypothesis
+import prometheus_client.parser
+import pytest
+import schemathesis
+
+from experiments.serving import app as serving_app
+from experiments.serving import batcher as serving_batcher
+from experiments.serving import prometheus
+from hrnn_jax import errors, trained
+from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live import state_store
+from tests.helpers import runs
+
+K = 5
+SETTINGS = serving_app.Settings(
+    model="HRNN Init", data="a log", simulated=False, given_sessions=False, max_k=50
+)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return trained.load(runs.train(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture
+def recommender(network):
+    with live_recommender.Recommender(*network, state_store.IN_MEMORY) as made:
+        yield made
+
+
+@pytest.fixture
+def build(recommender):
+    """Make an application around a recommender, by default a real one; closed after the test."""
+    made = []
+
+    def of(recommender=recommender, settings=SETTINGS):
+        measured = prometheus.Meters()
+        made.append(serving_batcher.Batcher(recommender, measured.batch))
+        return serving_app.build(made[-1], measured, settings)
+
+    yield of
+    for batcher in made:
+        batcher.close()
+
+
+@pytest.fixture
+def app(build):
+    return build()
+
+
+def together(app, *requests):
+    """Ask for (method, path, arguments of httpx) at the same time; returns the responses."""
+
+    async def ask():
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test"
+        ) as client:
+            return await asyncio.gather(
+                *(client.request(method, path, **more) for method, path, more in requests)
+            )
+
+    return asyncio.run(ask())
+
+
+def ask(app, method, path, **more):
+    [response] = together(app, (method, path, more))
+    return response
+
+
+def pairs(found):
+    return [(entry["item"], entry["score"]) for entry in found]
+
+
+def get(app, path, **params):
+    response = ask(app, "GET", path, params=params)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def events(user, items, **more):
+    return [
+        {"user": user, "item": item, "time": 1_600_000_000 + n, **more}
+        for n, item in enumerate(items)
+    ]
+
+
+def test_what_is_recommended_is_what_the_library_recommends(app, network):
+    some = events("new", ["i1", "i2", "i3"])
+    assert ask(app, "POST", "/events", json=some[0]).json() == {"outcomes": ["observed"]}
+    sent = ask(app, "POST", "/events", json={"events": some[1:]})
+    assert sent.json() == {"outcomes": ["observed"] * 2}
+    for item in ("i4", "i5"):
+        path = "/sessions/visit/events"
+        assert ask(app, "POST", path, json={"item": item}).json() == {"outcomes": ["observed"]}
+    with live_recommender.Recommender(*network, state_store.IN_MEMORY) as plain:
+        plain.observe_many([live_recommender.Event(e["item"], e["user"], e["time"]) for e in some])
+        plain.observe_many([live_recommender.Event(item, session="visit") for item in ("i4", "i5")])
+        for path, who in (
+            ("/users/new", {"user": "new"}),
+            ("/sessions/visit", {"session": "visit"}),
+            ("/users/nobody", {"user": "nobody"}),
+        ):
+            for given in (
+                {"k": K},
+                {},
+                {"exclude_seen": True},
+                {"exclude": ["i1", "i2"]},
+                {"candidates": ["i9", "i7", "none"], "k": 1},
+            ):
+                found = get(app, f"{path}/recommendations", **given)["recommendations"]
+                assert pairs(found) == plain.recommend(**who, **given)
+        past = get(app, "/users/new/history", k=2)["sessions"]
+        assert [session["session"] for session in past] == [0]
+        assert [
+            (step["item"], step["time"], 0, pairs(step["recommendations"]))
+            for step in past[0]["events"]
+        ] == plain.history("new", k=2)
+
+
+def test_ids_may_hold_any_character_that_is_escaped(app):
+    for user in ("a/b", "a/recommendations", "ü&?#%", "a b", "%2F"):
+        assert ask(app, "POST", "/events", json=events(user, ["i1"])[0]).status_code == 200
+        quoted = "".join(f"%{byte:02X}" for byte in user.encode())
+        past = get(app, f"/users/{quoted}/history")["sessions"]
+        assert [step["item"] for step in past[0]["events"]] == ["i1"]
+        assert ask(app, "DELETE", f"/users/{quoted}").status_code == 204
+
+
+def test_listings(app, network):
+    sent = {"events": [*events("b", ["i1"]), *events("a1", ["i1", "i2"]), *events("a2", ["i3"])]}
+    ask(app, "POST", "/events", json=sent)
+    assert get(app, "/users", prefix="a") == {
+        "users": [{"user": "a1", "events": 2}, {"user": "a2", "events": 1}]
+    }
+    assert len(get(app, "/users", limit=1)["users"]) == 1
+    assert get(app, "/items", limit=2)["items"] == network[0].items[:2]
+    assert get(app, "/items", prefix="i19") == {"items": ["i19"]}
+
+
+def test_forgetting_leaves_nothing(app):
+    before = get(app, "/users/gone/recommendations")
+    ask(app, "POST", "/events", json={"events": events("gone", ["i1", "i2"])})
+    ask(app, "POST", "/sessions/gone/events", json={"item": "i1"})
+    assert get(app, "/users/gone/recommendations") != before
+    assert get(app, "/health")["states"] == 2
+    for path, left in (("/users/gone", 1), ("/sessions/gone", 0)):
+        assert ask(app, "DELETE", path).status_code == 204
+        assert ask(app, "DELETE", path).status_code == 404
+        assert get(app, "/health")["states"] == left
+    assert get(app, "/users/gone/recommendations") == before
+
+
+def test_health_tells_what_is_served(app):
+    assert get(app, "/health") == {
+        **{"status": "ok", "model": "HRNN Init", "data": "a log", "simulated": False},
+        **{"items": 20, "states": 0, "given_sessions": False},
+    }
+
+
+def test_metrics_count_requests_events_and_batches(app):
+    ask(app, "POST", "/events", json={"events": events("u", ["i1", "none", "i2"])})
+    for path in ("/users/u/recommendations", "/users/v/recommendations", "/made/up"):
+        ask(app, "GET", path)
+    response = ask(app, "GET", "/metrics")
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in prometheus_client.parser.text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+    assert found["hrnn_events_total", "observed"] == 2
+    assert found["hrnn_events_total", "unknown_item"] == 1
+    route = "/users/{id:any}/recommendations"
+    assert found["hrnn_request_seconds_count", *sorted(("200", "GET", route))] == 2
+    assert found["hrnn_request_seconds_count", "404", "GET", "none"] == 1
+    assert found["hrnn_batch_size_sum", "events"] == 3
+    assert found["hrnn_batch_size_sum", "lists"] == 2
+    assert found["hrnn_states",] == 1
+    assert found["process_resident_memory_bytes",] > 1e7
+
+
+def test_docs_and_page_need_no_other_host(app):
+    for path in ("/docs", "/"):
+        page = ask(app, "GET", path)
+        assert page.status_code == 200
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "//" not in page.text.replace("// ", "")  # no address of another host
+        for name in re.findall(r'(?:src|href)="([^"#]+)"', page.text):
+            assert ask(app, "GET", f"/{name}").status_code == 200, name
+    described = get(app, "/openapi.json")
+    assert described["openapi"].startswith("3.0")  # newer ones the page cannot show
+    assert '"null"' not in json.dumps(described)
+
+
+SENT = {"headers": {"Content-Type": "application/json"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"", 422, "body: Field required"),
+        (b'{"user": 1,', 422, "body"),
+        (b"\xff", 400, "cannot be read"),
+        (b'{"user": "u", "item": ' + b"9" * 5000 + b"}", 400, "64 bits"),
+        (b"[" * 50_000, 400, "cannot be read"),
+        (b"[]", 422, "dictionary"),
+        (b"null", 422, "body"),
+        (b'{"item": "i1"}', 422, "body.user: Field required"),
+        (b'{"user": null, "session": "s", "item": "i1"}', 422, "body.user: give an id"),
+        (b'{"user": "u", "item": "i1", "itme": 3}', 422, "body.itme: Extra"),
+        (b'{"user": "u", "item": "i1", "\\ud800\\n": 3}', 422, "body"),
+        (b'{"user": "u", "item": ""}', 422, "item '': ids have 1 to 256 bytes"),
+        (b'{"user": "' + b"u" * 257 + b'", "item": "i1"}', 422, "not 257"),
+        (b'{"user": true, "item": "i1"}', 422, "user True"),
+        (b'{"user": 1.5, "item": "i1"}', 422, "user 1.5"),
+        (b'{"user": NaN, "item": "i1"}', 422, "user nan"),
+        (b'{"user": {"a": ["' + b"x" * 9999 + b'"]}, "item": "i1"}', 422, "user {"),
+        (b'{"user": "\\ud800", "item": "i1"}', 422, "control characters"),
+        (b'{"user": "a\\u0000", "item": "i1"}', 422, "control characters"),
+        (b'{"user": 18446744073709551616, "item": "i1"}', 422, "64 bits"),
+        (b'{"user": "u", "item": "i1", "time": NaN}', 422, "time nan"),
+        (b'{"user": "u", "item": "i1", "time": -Infinity}', 422, "time -inf"),
+        (b'{"user": "u", "item": "i1", "time": 1700000000000}', 422, "milliseconds"),
+        (b'{"user": "u", "item": "i1", "time": "now"}', 422, "time 'now'"),
+        (b'{"user": "u", "item": "i1", "time": true}', 422, "time True"),
+        (b'{"events": []}', 422, "body.events"),
+        (b'{"events": 3}', 422, "body.events"),
+        (b'{"events": [{"user": "u", "item": "i1"}, 3]}', 422, "body.events.1"),
+        (b'{"events": [{"user": "u", "item": "i1"}, {"user": "u", "item": ""}]}', 422, "event 1:"),
+        (b'{"events": [' + b",".join([b'{"user":1,"item":2}'] * 1001) + b"]}", 422, "1000 items"),
+    ],
+)
+def test_events_that_cannot_be_are_told_in_a_line_and_change_nothing(app, body, status, said):
+    response = ask(app, "POST", "/events", content=body, **SENT)
+    assert (response.status_code, list(response.json())) == (status, ["detail"])
+    reason = response.json()["detail"]
+    assert said in reason
+    assert "\n" not in reason
+    assert len(reason) < 400
+    assert get(app, "/health")["states"] == 0
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_events_come_as_json_only(app, kind):
+    """Else any page in a browser could send them, without asking."""
+    headers = {"Content-Type": kind} if kind else {}
+    body = json.dumps(events("u", ["i1"])[0]).encode()
+    response = ask(app, "POST", "/events", content=body, headers=headers)
+    assert response.status_code == 415
+    assert "application/json" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/users/u/recommendations?k=0", 422, "query.k"),
+        ("GET", "/users/u/recommendations?k=51", 422, "query.k"),
+        ("GET", "/users/u/recommendations?k=" + "9" * 5000, 422, "query.k"),
+        ("GET", "/users/u/recommendations?k=1.5", 422, "query.k"),
+        ("GET", "/users/u/recommendations?k=%00", 422, "query.k"),
+        ("GET", "/users/u/recommendations?exclude_seen=maybe", 422, "query.exclude_seen"),
+        ("GET", "/users/u/recommendations?exlude=i1", 422, "query.exlude"),
+        ("GET", "/users/u/recommendations?exclude=", 422, "ids have 1 to"),
+        ("GET", "/users/u/recommendations?candidates=%00", 422, "control characters"),
+        ("GET", "/users//recommendations", 422, "ids have 1 to"),
+        ("GET", "/users/%00/recommendations", 422, "control characters"),
+        ("GET", "/users/" + 257 * "u" + "/recommendations", 422, "not 257"),
+        ("GET", "/sessions/%0A/recommendations", 422, "control characters"),
+        ("GET", "/users/%00/history", 422, "control characters"),
+        ("GET", "/users/u/history?sessions=0", 422, "query.sessions"),
+        ("GET", "/users?limit=1001", 422, "query.limit"),
+        ("GET", "/items?limit=-1", 422, "query.limit"),
+        ("DELETE", "/users/%00", 422, "control characters"),
+        ("DELETE", "/users/nobody", 404, "nothing is kept of user 'nobody'"),
+        ("POST", "/sessions/%00/events", 422, ""),
+        ("PUT", "/events", 405, ""),
+        ("POST", "/users/u/recommendations", 405, ""),
+        ("GET", "/nothing", 404, ""),
+        ("GET", "/events/", 404, ""),
+        ("GET", "/../setup.cfg", 404, ""),
+    ],
+)
+def test_requests_that_cannot_be_are_told_in_a_line(app, method, path, status, said):
+    more = {"json": {"item": "i1"}} if method == "POST" else {}
+    response = ask(app, method, path, **more)
+    assert response.status_code == status
+    assert said in response.json()["detail"]
+    assert "\n" not in response.json()["detail"]
+    assert "allow" in response.headers or status != 405
+
+
+def test_large_bodies_are_refused_however_they_come(build):
+    app = build(settings=serving_app.dataclasses.replace(SETTINGS, max_body_bytes=1000))
+    body = json.dumps({"events": events("u", ["i1"] * 50)}).encode()
+
+    async def parts():
+        for begin in range(0, len(body), 100):
+            yield body[begin : begin + 100]
+
+    for content in (body, parts()):
+        response = ask(app, "POST", "/events", content=content, **SENT)
+        assert response.status_code == 413
+        assert "1,000 bytes" in response.json()["detail"]
+    assert get(app, "/health")["states"] == 0
+
+
+def test_with_a_token_all_but_the_pages_ask_for_it(build):
+    app = build(settings=serving_app.dataclasses.replace(SETTINGS, token=b"secret"))
+    wrong = [
+        {},
+        *({"Authorization": x} for x in ("Bearer secre", "Bearer ", "secret", "Basic secret")),
+    ]
+    for method, path in (
+        *(("POST", "/events"), ("POST", "/sessions/s/events"), ("GET", "/users/u/history")),
+        *(("GET", "/users/u/recommendations"), ("GET", "/sessions/s/recommendations")),
+        *(("GET", "/users"), ("GET", "/items"), ("GET", "/metrics"), ("DELETE", "/users/u")),
+        *(
+            ("DELETE", "/sessions/s"),
+            ("GET", "/nothing"),
+        ),
+    ):
+        for headers in wrong:
+            response = ask(app, method, path, headers=headers)
+            assert response.status_code == 401, path
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert "token" in response.json()["detail"]
+        for given in ("Bearer secret", "bearer secret"):
+            response = ask(app, method, path, headers={"Authorization": given})
+            assert response.status_code != 401
+    for path in ("/", "/health", "/docs", "/docs/swagger-ui.css", "/openapi.json"):
+        assert ask(app, "GET", path).status_code == 200
+    assert "HTTPBearer" in get(app, "/openapi.json")["components"]["securitySchemes"]
+
+
+class Counting:
+    """A recommender that notes its calls, and holds up the first until `goes_on`."""
+
+    def __init__(self, recommender):
+        self._recommender = recommender
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.is_held = threading.Event()
+        self.calls = []
+        self.fails = None
+
+    def __getattr__(self, name):
+        return getattr(self._recommender, name)
+
+    def observe_many(self, events):
+        self.is_held.set()
+        self.goes_on.wait(10)
+        self.calls.append(("events", len(events)))
+        if self.fails:
+            raise self.fails
+        return self._recommender.observe_many(events)
+
+    def recommend_many(self, requests):
+        self.calls.append(("lists", len(requests)))
+        return self._recommender.recommend_many(requests)
+
+
+def while_one_waits(app, counting, *requests):
+    """Ask while the thread is held up by a first request: all of these come together."""
+    counting.goes_on.clear()
+    first = threading.Thread(
+        target=ask, args=(app, "POST", "/events"), kwargs={"json": events("first", ["i1"])[0]}
+    )
+    first.start()
+    assert counting.is_held.wait(10)
+    timer = threading.Timer(0.5, counting.goes_on.set)
+    timer.start()
+    responses = together(app, *requests)
+    first.join()
+    return responses
+
+
+def test_requests_that_come_together_share_a_call(build, recommender):
+    counting = Counting(recommender)
+    posts = [("POST", "/events", {"json": events(f"u{n}", [f"i{n}"])[0]}) for n in range(5)]
+    posts.append(("POST", "/sessions/s/events", {"json": {"events": [{"item": "i1"}] * 3}}))
+    gets = [("GET", f"/users/u{n}/recommendations", {}) for n in range(4)]
+    found = while_one_waits(build(counting), counting, *posts, *gets)
+    assert [response.status_code for response in found] == [200] * 10
+    assert [len(response.json()["outcomes"]) for response in found[:6]] == [1] * 5 + [3]
+    assert counting.calls == [("events", 1), ("events", 8), ("lists", 4)]
+    for n in range(4):  # to a rounding, which the width of the batch decides
+        listed = dict(pairs(found[6 + n].json()["recommendations"]))
+        assert listed == pytest.approx(dict(recommender.recommend(f"u{n}")), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [(errors.InputError, 422), (errors.StorageError, 503)]
+)
+def test_a_fault_that_only_the_library_finds_fails_its_own_request(
+    build, recommender, fault, status
+):
+    class Picky(Counting):
+        def observe_many(self, events):
+            if any(event.item == "bad" for event in events):
+                raise fault("item 'bad' is not known")
+            return super().observe_many(events)
+
+    counting = Picky(recommender)
+    posts = [
+        ("POST", "/events", {"json": events(f"u{n}", [item])[0]})
+        for n, item in enumerate(["i1", "bad", "i2"])
+    ]
+    found = while_one_waits(build(counting), counting, *posts)
+    assert [response.status_code for response in found] == [200, status, 200]
+    assert found[1].json() == {"detail": "item 'bad' is not known"}
+    assert [user for user, _ in recommender.users()] == ["first", "u0", "u2"]
+
+
+def test_where_nothing_can_be_written_reading_goes_on(build, recommender):
+    counting = Counting(recommender)
+    app = build(counting)
+    counting.fails = errors.StorageError("states.sqlite cannot be written: make room for it")
+    response = ask(app, "POST", "/events", json=events("u", ["i1"])[0])
+    assert response.status_code == 503
+    assert response.json()["detail"] == str(counting.fails)
+    assert response.headers["retry-after"]
+    assert len(get(app, "/users/u/recommendations", k=3)["recommendations"]) == 3
+    counting.fails = None
+    assert ask(app, "POST", "/events", json=events("u", ["i1"])[0]).status_code == 200
+
+
+def test_what_would_wait_too_long_is_turned_away(build, recommender, monkeypatch):
+    monkeypatch.setattr(serving_batcher, "MOST_WAITING", 3)
+    counting = Counting(recommender)
+    posts = [("POST", "/events", {"json": events(f"u{n}", ["i1"])[0]}) for n in range(6)]
+    found = while_one_waits(build(counting), counting, *posts)
+    assert sorted(response.status_code for response in found) == [200] * 3 + [503] * 3
+    assert {r.headers["retry-after"] for r in found if r.status_code == 503} == {"1"}
+    assert len(recommender) == 1 + 3
+
+
+def test_a_batch_has_a_bound(build, recommender, monkeypatch):
+    monkeypatch.setattr(serving_batcher, "MOST_TOGETHER", 4)
+    counting = Counting(recommender)
+    sizes = (2, 1, 2, 9)
+    posts = [
+        ("POST", "/events", {"json": {"events": events(f"u{n}", ["i1"] * size)}})
+        for n, size in enumerate(sizes)
+    ]
+    found = while_one_waits(build(counting), counting, *posts)
+    assert [len(response.json()["outcomes"]) for response in found] == list(sizes)
+    assert counting.calls == [("events", n) for n in (1, 3, 2, 9)]
+
+
+def test_idle_sessions_are_forgotten(build, recommender):
+    recommender.observe_many(
+        [live_recommender.Event("i1", session="s"), live_recommender.Event("i1", user="u")]
+    )
+    app = build(settings=serving_app.dataclasses.replace(SETTINGS, keep_sessions_seconds=0))
+
+    async def live():
+        async with app.router.lifespan_context(app):
+            await asyncio.sleep(0.2)
+
+    asyncio.run(live())
+    assert [user for user, _ in recommender.users()] == ["u"]
+    assert len(recommender) == 1
+
+
+def test_all_that_openapi_allows_and_forbids_is_answered_as_it_says(app):
+    described = schemathesis.openapi.from_asgi("/openapi.json", app)
+    for found in described.get_all_operations():
+        operation = found.ok()
+        nothing_to_get_wrong = operation.path in ("/health", "/metrics")
+        for mode in list(schemathesis.GenerationMode)[: 1 if nothing_to_get_wrong else 2]:
+
+            @hypothesis.settings(max_examples=20, derandomize=True, deadline=None, database=None)
+            @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+            def answered(case):
+                case.call_and_validate()
+
+            answered()

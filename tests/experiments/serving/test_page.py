@@ -1,0 +1,487 @@
+"""The page of the service, in a browser: what is seen, by keyboard and by pointer."""
+
+import contextlib
+import dataclasses
+import shutil
+import socket
+import sys
+import threading
+
+import polars as pl
+import pytest
+import uvicorn
+from absl import app, flags
+from absl.testing import flagsaver
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from experiments import run
+from experiments.common import cli
+from experiments.serving import app as serving_app
+from experiments.serving import batcher, prometheus
+from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live import state_store
+from tests.helpers import logs
+
+CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver"
+)
+SETTINGS = serving_app.Settings(
+    model="HRNN Init", data="a made log", simulated=True, given_sessions=False
+)
+BROWSER_FLAGS = (
+    *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+    *("disable-background-networking", "disable-component-update", "disable-sync"),
+)
+HOSTILE = (
+    "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>",
+    "../\"a'/b?c=d&e#f%2F%25+ g",
+    "https://example.org/" + "long" * 59,
+)
+SECONDS = 20  # that a page may take; far more than it does
+IDLE = """
+return document.querySelector("#main").ariaBusy === "false"
+    && document.querySelector("#newcomer").ariaBusy !== "true"
+    && document.getAnimations().length === 0
+"""
+ROWS = """
+return [...document.querySelector(arguments[0]).tBodies[0].rows].map(
+    (row) => [...row.cells].map((cell) => cell.innerText.split("\\n")[0]))
+"""
+
+
+class Served:
+    """A service in this process, which can go down and come back at the same port."""
+
+    def __init__(self, recommender, settings):
+        self.recommender = recommender
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._port = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}/"
+        self._settings = settings
+        self._start()
+
+    def _start(self):
+        measured = prometheus.Meters()
+        self._batcher = batcher.Batcher(self.recommender, measured.batch)
+        built = serving_app.build(self._batcher, measured, self._settings)
+        self._server = uvicorn.Server(uvicorn.Config(built, log_level="error"))
+        sockets = [self._listening]
+        self._thread = threading.Thread(target=self._server.run, args=[sockets], daemon=True)
+        self._thread.start()
+
+    def go_down(self):
+        self._server.should_exit = True
+        self._thread.join()
+        self._batcher.close()
+        self._listening.close()
+
+    def come_back(self):
+        self._listening = socket.create_server(("127.0.0.1", self._port))
+        self._start()
+
+
+class Page:
+    """The page as somebody sees it."""
+
+    def __init__(self, browser, served):
+        self.browser, self.served = browser, served
+
+    def open(self, address=""):
+        self.browser.get("about:blank")
+        self.browser.get(self.served.url + address)
+        self.settle()
+
+    def resize(self, width, height):
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def prefer_motion(self, value):
+        features = [{"name": "prefers-reduced-motion", "value": value}]
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def wait(self, until):
+        return WebDriverWait(self.browser, SECONDS, 0.02).until(lambda _: until())
+
+    def settle(self):
+        self.wait(lambda: self.browser.execute_script(IDLE))
+
+    def find(self, selector):
+        return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector):
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def text(self, selector):
+        return self.find(selector).text
+
+    def press(self, *keys):
+        webdriver.ActionChains(self.browser).send_keys(*keys).perform()
+
+    def focused(self):
+        return self.browser.switch_to.active_element
+
+    def rows(self, table):
+        """Return the cells of a table's rows."""
+        return self.browser.execute_script(ROWS, table)
+
+    def items(self, table):
+        return [item for _, item, *_ in self.rows(table)]
+
+    def click(self, place):
+        """Click the recommended item at this place; returns it."""
+        item = self.items("#now")[place - 1]
+        self.browser.execute_script("document.querySelector('#status').textContent = ''")
+        self.find(f"[data-key=place-{place}]").click()
+        self.told(item)
+        return item
+
+    def told(self, item):
+        """Wait until the page has told what became of a click."""
+        self.wait(lambda: self.text("#status").startswith(f"{item} "))
+        self.settle()
+
+
+@pytest.fixture(scope="module")
+def recommender(tmp_path_factory):
+    """A network trained for a moment, with the past of 30 users."""
+    folder = tmp_path_factory.mktemp("page")
+    log = logs.write(folder / "log.csv")
+    app.define_help_flags()
+    argv = ["run", "--dataset=events", f"--events={log}", "--min_support=1", "--hidden_units=8"]
+    argv += ["--batch_size=10", "--epochs=2", f"--output_dir={folder / 'run'}"]
+    argv += [f"--prepared_dir={folder / 'prepared'}"]
+    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as stop:
+            cli.run(run.main)
+        assert not stop.value.code
+        assert flags.FLAGS.epochs == 2
+    with live_recommender.load(folder / "run", states=state_store.IN_MEMORY) as loaded:
+        loaded.bootstrap(pl.read_csv(log))
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in BROWSER_FLAGS:
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(CHROMEDRIVER))
+    driver.set_page_load_timeout(SECONDS)
+    driver.set_script_timeout(SECONDS)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def serve(recommender, browser):
+    """Serve with other settings; returns the page."""
+    with contextlib.ExitStack() as stack:
+
+        def started(**settings):
+            served = Served(recommender, dataclasses.replace(SETTINGS, **settings))
+            stack.callback(served.go_down)
+            return Page(browser, served)
+
+        yield started
+
+
+@pytest.fixture(scope="module")
+def served(recommender):
+    served = Served(recommender, SETTINGS)
+    yield served
+    served.go_down()
+
+
+@pytest.fixture
+def page(browser, served):
+    """The page at a desk; whatever it logs, as a breach of the policy, is an error."""
+    page = Page(browser, served)
+    page.resize(1280, 900)
+    page.prefer_motion("reduce")
+    browser.get_log("browser")
+    yield page
+    assert browser.get_log("browser") == []
+
+
+def test_a_user_is_found_and_seen_with_the_keyboard_alone(page, recommender):
+    page.open()
+    assert page.text("#model") == "HRNN Init"
+    assert page.text("#data") == "a made log"
+    assert page.text("#items") == "20"
+    assert page.text("#states") == str(len(recommender))
+    assert "simulated" in page.text("#simulated")
+    page.press(Keys.TAB)
+    assert page.focused().text == "Skip to the recommendations"
+    page.press(Keys.TAB, "u1")
+    field = page.focused()
+    page.wait(lambda: field.get_attribute("aria-expanded") == "true")
+    options = [option.text for option in page.all("#user-options [role=option]")]
+    assert options == [f"{user} · {n} events" for user, n in recommender.users("u1", 20)]
+    page.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    active = page.find(f"#{field.get_attribute('aria-activedescendant')}")
+    assert active.get_attribute("aria-selected") == "true"
+    assert active.text.startswith("u10 ")
+    page.press(Keys.ENTER)
+    page.wait(lambda: page.text("#name") == "User u10")
+    page.settle()
+    assert page.focused().text == "User u10"
+    assert page.browser.current_url.endswith("#user=u10")
+
+    past = recommender.history("u10")
+    assert [e.text for e in page.all("#visits .item")] == [step.item for step in past[::-1]]
+    assert len(page.all("#visits section")) == 6
+    assert page.items("#now") == [item for item, _ in recommender.recommend("u10")]
+    score = page.rows("#now")[0][2].replace("−", "-")
+    assert float(score) == pytest.approx(recommender.recommend("u10")[0][1], abs=6e-4)
+    assert page.items("#before") == [item for item, _ in past[-2].recommended]
+
+
+def test_each_event_shows_its_list_and_the_address_keeps_the_view(page, recommender):
+    page.resize(360, 740)
+    page.open("#user=u2")
+    past = recommender.history("u2")
+    [event] = page.all("[data-key='at-2.3']")
+    event.send_keys(Keys.ENTER)
+    page.wait(lambda: "visit 2, event 3" in page.text("#status"))
+    page.settle()
+    top = "return document.querySelector('#now-title').getBoundingClientRect().top"
+    assert 0 <= page.browser.execute_script(top) < 740  # the visits are below the lists
+    [index] = [i for i, step in enumerate(past) if step.session == 1][2:3]
+    for _ in ("as come to", "as reloaded"):
+        assert page.items("#now") == [item for item, _ in past[index].recommended]
+        assert page.items("#before") == [item for item, _ in past[index - 1].recommended]
+        assert not page.all("#now button")
+        page.browser.refresh()
+        page.settle()
+    page.find("#back").send_keys(Keys.ENTER)
+    page.wait(lambda: page.all("#now button"))
+    assert page.items("#now") == [item for item, _ in recommender.recommend("u2")]
+    assert page.focused().text == "User u2"
+    page.browser.back()
+    page.wait(lambda: "visit 2, event 3" in page.text("#status"))
+
+
+def test_a_click_becomes_the_next_event_and_what_moved_is_told(page, recommender):
+    page.open("#user=u3")
+    before = page.items("#now")
+    item = page.click(3)
+    steps = recommender.history("u3", sessions=100)
+    assert (len(steps), steps[-1].item) == (25, item)
+    now = [found for found, _ in recommender.recommend("u3")]
+    assert page.items("#now") == now != before
+    assert page.items("#before") == before
+    told = {row[1]: row[3] for row in page.rows("#now")}
+    went = {row[1]: row[3] for row in page.rows("#before")}
+    for place, found in enumerate(now):
+        up = before.index(found) - place if found in before else None
+        words = {None: "new", 0: "="}
+        assert told[found] == words.get(up, f"{'↑' if (up or 0) > 0 else '↓'} {abs(up or 0)}")
+    for found in before:
+        assert went[found] == (str(now.index(found) + 1) if found in now else "left")
+    assert page.text("#visits [aria-current] .item") == item
+    assert page.focused().get_attribute("data-key") == "place-3"
+    assert page.find("#status").get_attribute("role") == "status"
+    assert f"{item} opened visit 7." in page.text("#status")  # the log's last event is long ago
+
+
+def test_the_second_click_of_a_double_click_is_none(page, recommender):
+    page.open("#user=u4")
+    item = page.items("#now")[0]
+    webdriver.ActionChains(page.browser).double_click(page.find("[data-key=place-1]")).perform()
+    page.told(item)
+    page.browser.execute_script(
+        "arguments[0].dispatchEvent(new MouseEvent('click', {detail: 2}))",
+        page.find("[data-key=place-1]"),
+    )
+    page.settle()
+    assert len(recommender.history("u4", sessions=100)) == 25
+
+
+def test_new_visit_opens_a_session_in_which_later_clicks_stay(page, recommender):
+    page.open("#user=u5")
+    page.click(1)
+    assert "idle gap" in page.text("#visit-hint")
+    page.find("#new-visit").send_keys(Keys.SPACE)
+    assert page.find("#new-visit").get_attribute("aria-pressed") == "true"
+    item = page.click(2)
+    assert f"{item} opened visit 8" in page.text("#status")
+    assert page.find("#new-visit").get_attribute("aria-pressed") == "false"
+    item = page.click(2)
+    assert f"{item} was added to visit 8" in page.text("#status")
+    page.browser.refresh()
+    page.settle()
+    page.click(4)
+    sessions = [step.session for step in recommender.history("u5", sessions=100)]
+    assert sessions[-4:] == [6, 7, 7, 7]
+
+
+def test_earlier_visits_come_when_asked_for_by_button_or_address(page, recommender):
+    for day in range(35):
+        recommender.observe(user="long ago", item=f"i{day % 20}", time=1e9 + 86_400 * day)
+    page.open("#user=long+ago")
+    for shown in (10, 30, 35):
+        page.wait(lambda shown=shown: len(page.all("#visits section")) == shown)
+        page.settle()
+        button = page.find("#earlier")
+        assert button.is_displayed() == (shown < 35)
+        if shown < 35:
+            button.click()
+    assert page.focused().text == "Visits, newest first"
+    page.open("#user=long+ago&at=2.1")
+    assert "visit 2, event 1" in page.text("#status")
+    assert page.items("#now") == [
+        item for item, _ in recommender.history("long ago", sessions=35)[1].recommended
+    ]
+    recommender.forget("long ago")
+
+
+@pytest.mark.parametrize(("motion", "moves"), [("reduce", False), ("no-preference", True)])
+def test_rows_travel_only_for_those_who_do_not_mind(page, motion, moves):
+    page.prefer_motion(motion)
+    page.open("#user=u11")
+    page.browser.execute_script(
+        "window.moved = 0; Element.prototype.animate = () => { window.moved += 1; }"
+    )
+    page.click(1)
+    assert (page.browser.execute_script("return window.moved") > 0) == moves
+
+
+def test_a_newcomer_with_the_same_clicks_is_set_beside_and_not_kept(page, recommender):
+    known = len(recommender)
+    page.open("#user=u6")
+    page.click(1)
+    page.click(2)
+    visit = [step.item for step in recommender.history("u6", sessions=1)]
+    assert len(visit) == 2
+    for item in visit:
+        recommender.observe(item=item, session="newcomer")
+    theirs = [item for item, _ in recommender.recommend(session="newcomer")]
+    assert recommender.forget(session="newcomer")
+    users = page.items("#now")
+    assert page.items("#newcomer") == theirs != users
+    places = {row[1]: row[3] for row in page.rows("#newcomer")}
+    for item in theirs:
+        assert places[item] == (str(users.index(item) + 1) if item in users else "–")
+    brought = [item for item in users if item not in theirs]
+    said = f"Only the user’s past brings {', '.join(brought)}." if brought else "another order"
+    assert said in page.text("#newcomer-summary")
+    page.wait(lambda: len(recommender) == known)
+
+
+def test_an_anonymous_visitor_clicks_reloads_and_is_forgotten(page, recommender):
+    page.open()
+    page.find("#anonymous").click()
+    page.wait(lambda: page.text("#name") == "Anonymous visitor")
+    page.settle()
+    known = len(recommender)
+    nobody = [item for item, _ in recommender.recommend(session="nobody")]
+    assert page.items("#now") == nobody
+    page.find("#item").send_keys("i1")
+    page.wait(lambda: page.all("#item-options [role=option]"))
+    page.press(Keys.ARROW_DOWN, Keys.ENTER)
+    page.told("i1")
+    session = page.browser.current_url.partition("#session=")[2]
+    for _ in ("as come to", "as reloaded"):
+        now = [item for item, _ in recommender.recommend(session=session)]
+        assert page.items("#now") == now
+        assert page.items("#before") == nobody
+        assert [e.text for e in page.all("#visits .item")] == ["i1"]
+        page.browser.refresh()
+        page.settle()
+    assert len(recommender) == known + 1
+    page.find("#forget").click()
+    page.wait(lambda: page.text("#welcome-title") == "Choose a user")
+    assert len(recommender) == known
+
+
+def test_an_item_that_is_unknown_changes_nothing_and_it_is_said(page, recommender):
+    page.open("#user=u7")
+    now = page.items("#now")
+    page.find("#item").send_keys(HOSTILE[0], Keys.ENTER)
+    page.told(HOSTILE[0])
+    assert "nothing changed" in page.text("#status")
+    assert page.items("#now") == now
+    assert not page.browser.execute_script("return window.ran")
+
+
+@pytest.mark.parametrize("user", HOSTILE)
+def test_hostile_ids_are_text_and_fit_a_phone(page, recommender, user):
+    recommender.observe(user=user, item="i1", time=1e9)
+    page.resize(360, 740)
+    page.open()
+    [link] = [link for link in page.all("#users a") if link.text.startswith(user)]
+    link.click()
+    page.wait(lambda: page.text("#name") == f"User {user}")
+    page.settle()
+    page.browser.refresh()
+    page.wait(lambda: page.text("#name") == f"User {user}")
+    page.settle()
+    page.click(1)
+    assert len(recommender.history(user)) == 2
+    assert not page.browser.execute_script("return window.ran")
+    wide = page.browser.execute_script("return document.documentElement.scrollWidth")
+    assert wide == page.browser.execute_script("return innerWidth") == 360
+    targets = [t for t in page.all("button, input, #visits a") if t.is_displayed()]
+    assert len(targets) > 15
+    assert all(target.rect["height"] >= 44 for target in targets)
+    recommender.forget(user)
+
+
+def test_ids_beyond_the_integers_of_javascript_keep_their_digits(page):
+    page.open()
+    found = page.browser.execute_async_script(
+        """
+        const done = arguments[0];
+        window.fetch = async () => new Response('{"items": [9007199254740993, 7], "x": 0.5}');
+        import("./service.js").then((service) => service.get("items")).then(done);
+        """
+    )
+    assert found == {"items": ["9007199254740993", 7], "x": 0.5}
+
+
+def test_what_the_service_says_of_itself_is_shown(serve):
+    page = serve(given_sessions=True, simulated=False, model="HRNN All", data="real clicks")
+    page.open("#user=u8")
+    assert page.text("#model") == "HRNN All"
+    assert page.text("#data") == "real clicks"
+    assert not page.find("#simulated").is_displayed()
+    assert "idle gap" not in page.text("#visit-hint")
+
+
+def test_a_token_is_asked_for_until_it_is_right_and_kept_for_the_tab(serve):
+    page = serve(token=b"secret")
+    page.open("#user=u8")
+    for token, said in (("wrong", "not open"), ("secret", "did not accept")):
+        page.wait(lambda said=said: said in page.text("#token-text"))
+        assert page.focused().get_attribute("id") == "token"
+        assert not page.find("#person").is_displayed()
+        page.press(token, Keys.ENTER)
+    page.wait(lambda: page.text("#name") == "User u8")
+    page.settle()
+    assert not page.find("#token-form").is_displayed()
+    page.browser.refresh()
+    page.wait(lambda: page.text("#name") == "User u8")
+
+
+def test_a_service_that_is_down_is_named_and_the_click_can_be_repeated(serve, recommender):
+    page = serve()
+    page.open("#user=u9")
+    item = page.items("#now")[0]
+    page.served.go_down()
+    page.find("[data-key=place-1]").click()
+    page.wait(lambda: "does not answer" in page.text("#problem[role=alert]"))
+    assert page.items("#now")[0] == item
+    page.served.come_back()
+    page.find("#retry").click()
+    page.told(item)
+    assert not page.find("#problem").is_displayed()
+    assert len(recommender.history("u9", sessions=100)) == 25

@@ -1,0 +1,294 @@
+"""The tuned comparison: its report of hand-made numbers, and the command from first to last."""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from experiments.leaderboard import collect, grid
+from experiments.leaderboard import report as leaderboard_report
+from experiments.tuning import search_spaces
+from hrnn_jax import errors
+from tests.helpers import logs
+
+ROOT = pathlib.Path(__file__).parents[2]
+HEADS = {name: [*key, *rest] for name, (key, rest) in leaderboard_report.FILES.items()}
+DATA = {"title": "log.csv", "data": "real", "command": "make it", "trials": "4", "epochs": "7"}
+
+
+def scores(row, recall, mrr, column="one"):
+    """A line for each seed of Recall@5 and MRR@5."""
+    return [
+        (column, row, seed, metric, 5, value)
+        for metric, values in (("recall", recall), ("mrr", mrr))
+        for seed, value in enumerate(values)
+    ]
+
+
+def compared(row, recall, mrr, column="one"):
+    return [(column, f"{m}@5", "hrnn_plus", row, p) for m, p in (("recall", recall), ("mrr", mrr))]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write the report of hand-made CSV files; returns its text."""
+
+    def call(**lines):
+        lines = {"data": [("one", key, value) for key, value in DATA.items()], **lines}
+        for name, head in HEADS.items():
+            with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows([head, *lines.get(name, ())])
+        return leaderboard_report.write(tmp_path).read_text()
+
+    return call
+
+
+def line(text, row):
+    """The cells of a row's first line."""
+    found = next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return found.split(" | ")[1:]
+
+
+def test_the_best_is_bold_and_the_winner_is_named(written):
+    text = written(
+        scores=[
+            *scores("sr", [0.5], [0.3]),
+            *scores("rnn", [0.35, 0.45], [0.1, 0.1]),
+            *scores("hrnn_plus", [0.5, 0.6], [0.2, 0.3]),
+            # No rival: it is hrnn_plus itself.
+            *scores("without neighbours", [0.9, 0.9], [0.9, 0.9]),
+        ],
+        significance=[*compared("sr", 0.2, 0.00001), *compared("rnn", 0.01, 0.01)],
+    )
+    assert line(text, r"hrnn\_plus") == ["**0.5500** ± 0.0707", "0.2500 ± 0.0707 |"]
+    assert line(text, "SR") == ["0.5000", "**0.3000**▴ |"]  # not told apart; better
+    assert line(text, "RNN") == ["0.4000▾ ± 0.0707", "0.1000▾ ± 0.0000 |"]
+    assert r"hrnn\_plus wins Recall@5 alone: Recall@5 0.5500 against 0.5000 of SR (+10.0%" in text
+    assert "not significantly, p = 0.2" in text
+    assert r"MRR@5 0.2500 against 0.3000 of SR (-16.7%, p \< 0.0001)" in text
+
+
+@pytest.mark.parametrize(
+    ("sr", "words"), [(0.1, "wins both"), (0.9, "wins neither"), (None, "nothing to say")]
+)
+def test_the_verdict_follows_the_numbers(written, sr, words):
+    others = [] if sr is None else scores("sr", [sr], [sr])
+    assert words in written(scores=[*scores("hrnn_plus", [0.5], [0.5]), *others])
+
+
+def test_the_ablation_is_of_differences_with_their_marks(written):
+    text = written(
+        scores=[
+            *scores("hrnn_plus", [0.5], [0.4]),
+            *scores("without neighbours", [0.3], [0.45]),
+            *scores("2 layers", [0.45, 0.0], [0.4, 0.0]),  # of the first seed alone
+            *scores("a change of old", [0.5], [0.4]),  # CSV files outlive the code's rows
+        ],
+        significance=compared("without neighbours", 0.049, 0.051),
+    )
+    assert line(text, "without neighbours") == ["-0.2000▾", "+0.0500 |"]
+    assert line(text, "2 layers") == ["-0.0500", "+0.0000 |"]
+    assert line(text, "a change of old") == ["+0.0000", "+0.0000 |"]
+
+
+def test_cost_is_in_terms_of_hrnn_init(written):
+    def run(row, rate, seed=0):
+        return ("one", row, seed, 9, 1.0, rate, 9.0, "c0ffee", "a machine", "now")
+
+    text = written(
+        scores=[x for row in ("sr", "hrnn_init", "hrnn_plus") for x in scores(row, [0.1], [0.1])],
+        runs=[
+            run("hrnn_init", 2e5),
+            run("hrnn_plus", 1e5),
+            run("hrnn_plus", 5e4, 1),
+            run("sr", ""),
+        ],
+    )
+    [costs] = re.findall(r"## Cost.*?\n## ", text, re.DOTALL)
+    assert line(costs, "HRNN Init") == ["5.0", "1.00 |"]
+    assert line(costs, r"hrnn\_plus") == ["15.0", "3.00 |"]
+    assert "SR" not in costs
+    assert "a machine; 4 runs" in text
+    assert "commit c0ffee" in text
+
+
+def test_what_was_chosen_stands_with_its_budget(written):
+    text = written(
+        scores=scores("rnn", [0.1], [0.1]),
+        chosen=[
+            ("one", "rnn", "learning_rate", 4, 0.25, 0.0123456),
+            ("one", "rnn", "epochs", 4, 0.25, 3),
+        ],
+    )
+    chosen = next(line for line in text.splitlines() if "learning" in line)
+    assert chosen == r"| RNN | learning\_rate 0.0123, epochs 3 | 4 | 0.2500 |"
+    assert "4 trials of at most 7 epochs each" in text
+
+
+def test_a_curve_is_drawn_for_each_network(written, tmp_path):
+    lines = [
+        ("one", row, 0, epoch, metric, 0.1 * epoch)
+        for row in ("rnn", "hrnn_plus")
+        for epoch in (1, 2, 3)
+        for metric in ("recall@5", "mrr@5")
+    ]
+    text = written(scores=scores("rnn", [0.1], [0.1]), curves=lines)
+    assert "(figures/learning_one.svg)" in text
+    svg = (tmp_path / "figures" / "learning_one.svg").read_text()
+    assert ">RNN</text>" in svg
+    assert ">hrnn_plus</text>" in svg
+    assert ">HRNN All</text>" not in svg
+    assert "learning_one" not in written(scores=scores("rnn", [0.1], [0.1]))
+
+
+def test_a_wrong_file_is_named(written):
+    with pytest.raises(errors.InputError, match=r"scores\.csv holds no scores"):
+        written()
+    with pytest.raises(errors.InputError, match=r"chosen\.csv: unknown column 'two'"):
+        written(scores=scores("rnn", [1], [1]), chosen=[("two", "rnn", "epochs", 1, 1, 1)])
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run experiments.comparison; returns (exit code, output, errors).
+
+    A process of its own: its flags are named like those of other commands.
+    """
+
+    def call(*argv):
+        found = subprocess.run(
+            [sys.executable, "-m", "experiments.comparison", *argv],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        return found.returncode, found.stdout, found.stderr
+
+    return call
+
+
+@pytest.mark.parametrize("wrong", ["--trials=many", "--epochs=other=8", "--from=nowhere"])
+def test_wrong_flags_are_refused_in_a_line_before_anything_is_made(command, wrong, tmp_path):
+    code, _, err = command(wrong)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_networks_are_compared_on_the_seeds_that_both_have():
+    """Bug: let a mean of five seeds against one of two pass for a difference."""
+
+    def ranks(*of_seeds):
+        lines = [
+            (seed, session, 1, rank)
+            for seed, found in enumerate(of_seeds)
+            for session, rank in enumerate(found)
+        ]
+        names = ["seed", "session", "position", "rank"]
+        return pl.DataFrame(lines, schema=names, orient="row")
+
+    found = collect.paired(
+        {
+            "sr": ranks([1, 1, 9, 9]),
+            "hrnn_plus": ranks([1, 1, 2, 2], [9, 9, 9, 9]),
+            "without neighbours": ranks([1, 1, 2, 2]),
+        }
+    )
+    tests = {(metric, b): (statistic, p) for metric, _, b, _, statistic, p in found}
+    assert tests["recall@5", "without neighbours"] == (0, 1)  # not one case differs
+    # By hand: -1/2 twice against SR, which has no seeds, and +1/2 twice: ranks 1 to 4 are all 2.5.
+    assert tests["recall@5", "sr"][0] == 5
+
+
+def made():
+    found = pathlib.Path("out/comparison").rglob("metrics.json")
+    return {str(path.parent): path.stat().st_mtime_ns for path in found}
+
+
+def test_a_comparison_from_first_to_last(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n")
+    log = logs.write(tmp_path / "log.csv")
+    argv = ("--rows=sr,hrnn_plus,without neighbours", "--n_seeds=1", "--jobs=2")
+    argv += ("--trials=1", "--epochs=2")
+    code, out, err = command(f"--logs=mine={log}:small.flags", *argv)
+    assert code == 0, (out, err)
+    first = made()
+    assert len(first) == 3 + 1
+
+    def read(name):
+        return pl.read_csv(f"out/comparison/results/{name}.csv")
+
+    for folder in first:
+        kind, _, row = pathlib.Path(folder).parts[2:5]
+        metrics = json.loads(pathlib.Path(folder, "metrics.json").read_text())
+        if kind == "curves":
+            assert metrics["split"] == "validation"
+            last = read("curves").filter(epoch=2, metric="mrr@5")["value"].item()
+            assert last == metrics["mean"]["mrr@5"]
+        else:
+            mine = (
+                read("scores")
+                .filter(metric="mrr", cutoff=5)
+                .filter(row=row.rpartition("-")[0].replace("_neighbours", " neighbours"))
+            )
+            assert mine["value"].item() == pytest.approx(metrics["mean"]["mrr@5"])
+    assert set(read("significance")["b"]) == {"sr", "without neighbours"}
+    assert set(read("chosen").filter(row="hrnn_plus")["key"]) == {
+        *search_spaces.BY_NAME["hrnn_plus"],
+        "epochs",
+    }
+    report = pathlib.Path("out/comparison/results/comparison.md").read_text()
+    assert str(tmp_path) not in report  # nor where the log lay
+    assert 'LOGS="mine=log.csv:small.flags"' in report
+
+    # Finished, and the log elsewhere: nothing is left to do.
+    moved = log.rename(tmp_path / "moved.csv")
+    code, out, err = command(f"--logs=mine={moved}:small.flags", *argv)
+    assert code == 0, (out, err)
+    assert made() == first
+    for done in ("1 of 1 studies", "3 of 3 runs", "1 of 1 learning curves"):
+        assert f"{done} were done before" in out
+
+    results = pathlib.Path("out/comparison/results")
+    report = (results / "comparison.md").read_text()
+    (results / "comparison.md").unlink()
+    assert command(f"--from={results}")[0] == 0  # of the CSV files alone
+    assert (results / "comparison.md").read_text() == report
+
+
+SHIPPED = ROOT / "experiments/results/comparison"
+LOGS_IN_README = ("ebnerd", "foursquare", "deskdrop", "journey")
+
+
+def test_readme_shows_the_shipped_scores():
+    """Bug: ship other CSV files, and leave README's table as it was."""
+    section = (ROOT / "README.md").read_text().split("## Beyond the paper")[1].split("\n## ")[0]
+    shown = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:2] == "| "]
+    found = pl.read_csv(SHIPPED / "scores.csv").filter(cutoff=5)
+    by = found.group_by("column", "row", "metric").agg(pl.col("value").mean())
+    means = {(column, row, metric): value for column, row, metric, value in by.iter_rows()}
+    names = {name: key for key, name in grid.NAMES.items()}
+    assert {name for name, *_ in shown[1:]} == set(names)
+    for name, *cells in shown[1:]:
+        expected = [
+            " / ".join(f"{means[log, names[name], metric]:.3f}" for metric in ("recall", "mrr"))
+            for log in LOGS_IN_README
+        ]
+        assert [cell.replace("*", "") for cell in cells] == expected
+
+
+def test_the_shipped_report_is_that_of_its_csv_files(tmp_path):
+    for path in SHIPPED.glob("*.csv"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    found = leaderboard_report.write(tmp_path).read_text()
+    assert found == (SHIPPED / "comparison.md").read_text()

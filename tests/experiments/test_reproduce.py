@@ -1,0 +1,354 @@
+"""The whole evaluation as its users run it, in miniature: nothing is made twice or lost."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+from absl.testing import flagsaver
+
+from experiments import check, reproduce
+from experiments.common import cli
+from experiments.jobs import grid, stages, view
+from experiments.paper import collect
+from tests.helpers import reproduction
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def log_file(tmp_path_factory):
+    """A log of 40 users with 7 sessions of 3 to 6 events; the last sessions are the test."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(40):
+        for session in range(7):
+            items = (rng.integers(20) + np.cumsum(rng.integers(1, 3, rng.integers(3, 7)))) % 20
+            start = 1_600_000_000 + 86_400 * session + user
+            rows += [(f"u{user}", f"i{item}", start + 60 * n) for n, item in enumerate(items)]
+    path = tmp_path_factory.mktemp("logs") / "log.csv"
+    pl.DataFrame(rows, schema=["user_id", "item_id", "ts"], orient="row").write_csv(path)
+    return path
+
+
+@pytest.fixture
+def reproduced(monkeypatch, capfd, tmp_path, log_file):
+    """Run experiments.reproduce on a shrunken plan; returns (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(grid, "columns", grid.columns)  # taken back after the test
+    monkeypatch.setattr(grid, "rows", grid.rows)
+
+    def call(*argv, **shrunk):
+        reproduction.shrink(shrunk.pop("log", log_file), **shrunk)
+        monkeypatch.setattr(
+            sys, "argv", ["reproduce", "--target=table3", "--n_seeds=2", "--jobs=2", *argv]
+        )
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+            cli.run(reproduce.main)
+        out, err = capfd.readouterr()
+        return stop.value.code or 0, out, err
+
+    return call
+
+
+def made():
+    """Return when each finished run was finished."""
+    found = pathlib.Path("out/reproduce/runs").glob("*/*/*/metrics.json")
+    return {str(path.parent): path.stat().st_mtime_ns for path in found}
+
+
+def read(name):
+    return pl.read_csv(f"out/reproduce/results/{name}.csv")
+
+
+def test_a_reproduction_from_first_to_last(reproduced):
+    code, out, err = reproduced()
+    assert code == 0, (out, err)
+    first = made()
+    assert len(first) == 2 * (1 + 2 + 2)
+    assert len(re.findall(r"^\[\d+/10\]", out, re.MULTILINE)) == 10
+    assert "\r" not in out
+    scores = read("scores")
+    # Two columns on the same log are the same data, so the same runs.
+    one, two = (scores.filter(column=key).drop("column") for key in ("one", "two"))
+    assert one.equals(two)
+    for folder in first:
+        metrics = json.loads(pathlib.Path(folder, "metrics.json").read_text())
+        row = pathlib.Path(folder).parent.name.rpartition("-")[0]
+        [own] = metrics["per_seed"]
+        mine = one.filter(row=row, seed=own["seed"])
+        assert len(mine) == 6 * len(grid.CUTOFFS)
+        for metric, cutoff, value in mine.select("metric", "cutoff", "value").rows():
+            assert own[f"{metric}@{cutoff}"] == pytest.approx(value), (row, metric, cutoff)
+    assert read("runs").select("column", "row", "seed").n_unique() == 10
+    assert set(read("runs")["cases"]) == {int(metrics["mean"]["cases"])}
+    report = pathlib.Path("out/reproduce/report.md").read_text()
+    best = one.filter(row="rnn_small", metric="recall", cutoff=5)["value"].mean()
+    assert f"{best:.4f}" in report
+
+    code, out, _ = reproduced()  # finished: nothing is left to do
+    assert code == 0
+    assert made() == first
+    assert "10 of 10 runs were done before" in out
+
+    reproduced("--norun", "--n_seeds=3")  # a report on what there is, no more
+    assert made() == first
+    assert read("runs").filter(column="one", row="rnn_small")["seed"].to_list() == [0, 1]
+
+    code, out, _ = reproduced("--n_seeds=3")  # one more seed of each network
+    assert code == 0
+    assert first.items() <= made().items()
+    assert len(made()) == 2 * (1 + 3 + 3)
+
+    code, out, _ = reproduced(rnn_flags=["--learning_rate=0.05"])  # touches the RNNs alone
+    assert code == 0
+    assert "6 of 10 runs were done before" in out
+    assert len(made()) == 14 + 4
+    rates = read("hyper").filter(key="learning_rate").select("row", "value").unique()
+    assert set(rates.rows()) == {("rnn_small", "0.05"), ("hrnn_init_small", "0.1")}
+
+
+def test_a_failed_run_stops_no_other_and_is_reported(reproduced):
+    wrong = ["--optimizer=adam", "--momentum=0.1"]
+    code, out, err = reproduced(rnn_flags=wrong, columns=("one",))
+    assert code == 1
+    assert len(made()) == 3  # Item-KNN, and both seeds of the other network
+    assert err.count("failed: one rnn_small seed") == 2
+    assert "--momentum=0.1 goes with" in err
+    assert "FAILED" in out
+    assert read("failed")["row"].to_list() == ["rnn_small", "rnn_small"]
+    assert "rnn_small" not in read("scores")["row"]
+    assert "--momentum=0.1 goes with" in pathlib.Path("out/reproduce/report.md").read_text()
+
+
+def test_a_log_that_cannot_be_read_is_reported(reproduced, tmp_path):
+    (tmp_path / "empty.csv").write_text("user_id,item_id,ts\n")
+    code, _, err = reproduced(log="empty.csv")
+    assert code == 1
+    assert "failed: one: " in err
+    assert "empty.csv" in err
+
+
+def start(tmp_path, log_file, epochs):
+    argv = [sys.executable, "-m", "tests.helpers.reproduction", str(log_file), str(epochs)]
+    argv += ["--target=table3", "--n_seeds=1", "--jobs=2"]
+    return subprocess.Popen(
+        argv,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def histories(root):
+    """Returns the lines of each run's history; looks into no checkpoint, where folders vanish."""
+    found = (root / "out/reproduce/runs").glob("*/*/*/history.jsonl")
+    return {path: path.read_text().splitlines() for path in found}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_reproduction_goes_on_where_it_stopped(tmp_path, log_file, number):
+    with start(tmp_path, log_file, 40) as process:
+        try:
+            for _ in range(600):
+                trained = max(map(len, histories(tmp_path).values()), default=0)
+                if process.poll() is not None or trained > 3:
+                    break
+                time.sleep(0.1)
+        finally:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), err
+    if number == signal.SIGINT:
+        assert err == "interrupted: the same command goes on\n"
+    kept = histories(tmp_path)
+    time.sleep(0.5)  # nothing goes on behind our back
+    assert histories(tmp_path) == kept
+    with start(tmp_path, log_file, 40) as again:
+        out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, (out, err)
+    after = histories(tmp_path)
+    for path, before in kept.items():
+        # Seconds too: not trained again, but for an epoch cut off before its checkpoint was there.
+        assert after[path][: len(before) - 1] == before[:-1]
+        assert len(after[path]) == 40
+
+
+def test_two_reproductions_do_not_share_a_folder(reproduced, tmp_path):
+    with flagsaver.flagsaver(), stages.alone(tmp_path / "out" / "reproduce", "one"):
+        code, _, err = reproduced()
+    assert code == 2
+    assert "another reproduction" in err
+
+
+def test_the_plan_is_the_papers():
+    columns = grid.columns(xing_events=None, video_events=None, extra=[])
+    assert [column.key for column in columns] == ["xing", "video", "journey"]
+    keys = [row.key for row in grid.rows(["small", "large"])]
+    assert keys == [
+        *("item_knn", "ppop", "rnn_small", "rnn_concat_small", "hrnn_all_small"),
+        *("hrnn_init_small", "rnn_large", "rnn_concat_large", "hrnn_all_large"),
+        *("hrnn_init_large", "markov", "sr", "vsknn", "vsknn_br"),
+    ]
+    assert "rnn_large" not in [row.key for row in grid.rows(["small"])]
+    cells = [(column, row) for column in columns for row in grid.rows(["small", "large"])]
+    cells += [(grid.xxl(0.1), row) for row in grid.networks("small")]
+    prepared = dict.fromkeys(["xing", "video", "journey", "videoxxl"], "log")
+    runs = grid.in_order(pathlib.Path("root"), cells, 10, prepared)
+    assert len(runs) == len({run.folder for run in runs}) == 3 * (6 + 8 * 10) + 4
+    sizes = [run.row.size for run in runs]
+    assert sizes == sorted(sizes, key=[None, "small", "large"].index)
+
+
+def test_a_folder_is_named_by_what_decides_the_weights():
+    def folder(flags=(), row="rnn_small", prepared="log"):
+        [found] = [r for r in grid.rows(["small"]) if r.key == row]
+        column = grid.Column("mine", ("--dataset=events", *flags))
+        return grid.run(pathlib.Path(), column, found, 0, prepared).folder
+
+    assert folder() == folder(["--events=moved.csv"])
+    assert folder() != folder(prepared="changed")
+    assert folder() == folder(["--batch_size=7"])  # the row's own flag comes later
+    assert folder() != folder(["--bptt_steps=4"])
+    assert folder(row="ppop") == folder(["--bptt_steps=4"], row="ppop")
+    assert folder(row="ppop") != folder(["--candidates=9"], row="ppop")
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("mine", "name=path:recipe"),
+        ("mine=log.csv", "name=path:recipe"),
+        ("mine=gone.csv:video", "no such file: gone.csv"),
+        ("a b=log.csv:video", "name=path:recipe"),
+        ("xing=log.csv:video", "taken"),
+        ("videoxxl=log.csv:video", "taken"),
+        ("mine=log.csv:nowhere.flags", "nowhere.flags"),
+    ],
+)
+def test_a_wrong_extra_log_is_refused(tmp_path, monkeypatch, extra, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("x")
+    with pytest.raises(ValueError, match=words):
+        grid.columns(xing_events=None, video_events=None, extra=[extra])
+
+
+def test_own_logs_take_the_places_of_simulated_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("x")
+    found = grid.columns(xing_events="log.csv", video_events="log.csv", extra=["mine=log.csv:xing"])
+    assert found[0].flags == ("--flagfile=xing.flags", "--events=log.csv")
+    assert found[1].flags == ("--flagfile=video.flags", "--events=log.csv")
+    assert "--min_support=20" in found[3].flags
+    with pytest.raises(ValueError, match="--video_events=gone"):
+        grid.columns(xing_events=None, video_events="gone", extra=[])
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--sizes=medium"], "--sizes=medium"),
+        (["--sizes="], "--sizes="),
+        (["--n_seeds=0"], "n_seeds"),
+        (["--xing_events=gone.csv"], "gone.csv"),
+    ],
+)
+def test_wrong_flags_are_refused_before_anything_is_made(monkeypatch, capfd, tmp_path, argv, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["reproduce", *argv])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+        cli.run(reproduce.main)
+    err = capfd.readouterr().err
+    assert stop.value.code == 2
+    assert words in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_time_left_by_hand():
+    column, other = grid.Column("a", ()), grid.Column("b", ())
+    row = grid.Row("rnn_small", "small", ())
+    kin = grid.Row("hrnn_init_small", "small", ())
+    large = grid.Row("rnn_large", "large", ())
+
+    def run(column, row, seed=0):
+        return grid.Run(column, row, seed, 10, pathlib.Path())
+
+    clock = view.Clock([], {"a": 100, "b": 300}, side_by_side=2)
+    assert clock.left([run(column, row)], {}) is None  # nothing is known yet
+    clock._seconds = {("a", row): [10.0, 20.0, 90.0]}
+    assert clock.left([run(column, row, n) for n in range(4)], {}) == 40  # 4 of 20 s, two abreast
+    assert clock.left([run(column, row)], {}) == 20  # one run is not cut in two
+    assert clock.expected(run(other, row)) == 60  # thrice the events
+    assert clock.expected(run(other, kin)) == 60
+    assert clock.expected(run(column, large)) is None
+    started = {run(column, row): time.monotonic() - 15}
+    assert clock.left([run(column, row)], started) == pytest.approx(5, abs=0.5)
+
+
+def test_durations():
+    found = [view.duration(seconds) for seconds in (0.4, 59.4, 60, 3599, 3661)]
+    assert found == ["0 s", "59 s", "1:00 min", "59:59 min", "1:01:01 h"]
+
+
+def results_folder(path, values, title="journey"):
+    """Write what `check` reads: values by (row, metric), one per seed."""
+    path.mkdir()
+    rows = [
+        ("mine", row, seed, metric, 5, value)
+        for (row, metric), of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    ]
+    names = ["column", "row", "seed", "metric", "cutoff", "value"]
+    pl.DataFrame(rows, schema=names, orient="row").write_csv(path / "scores.csv")
+    pl.DataFrame({"column": ["mine"], "key": ["title"], "value": [title]}).write_csv(
+        path / "data.csv"
+    )
+    return path
+
+
+def test_tolerances_by_hand():
+    # Sample std of 0.1, 0.2, 0.3 is 0.1; against 6 seeds: 4 * 0.1 * sqrt(1/3 + 1/6) + 0.002.
+    three = pl.Series([0.1, 0.2, 0.3])
+    assert check.tolerance(three, 6, True) == pytest.approx(0.4 * np.sqrt(0.5) + 0.002)
+    assert check.tolerance(pl.Series([0.5]), 6, True) == pytest.approx(0.03)
+    assert check.tolerance(pl.Series([0.5]), 1, False) == 0.0005
+
+
+@pytest.mark.parametrize(
+    ("fresh", "title", "code"),
+    [
+        ([0.21], "journey", 0),
+        ([0.9], "journey", 1),
+        ([0.21], "another log", 2),  # nothing in common: nothing was checked
+    ],
+)
+def test_check_fails_out_of_tolerance(tmp_path, monkeypatch, capfd, fresh, title, code):
+    key = ("rnn_small", "recall")
+    shipped = results_folder(tmp_path / "shipped", {key: [0.1, 0.2, 0.3]})
+    found = results_folder(tmp_path / "fresh", {key: fresh}, title)
+    monkeypatch.setattr(sys, "argv", ["check", f"--shipped={shipped}", f"--fresh={found}"])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+        cli.run(check.main)
+    assert (stop.value.code or 0) == code
+    out, err = capfd.readouterr()
+    assert ("OUT OF TOLERANCE" in out) == (code == 1)
+    assert ("nothing to check" in err) == (code == 2)
+
+
+def test_check_names_what_it_cannot_read(tmp_path):
+    with pytest.raises(ValueError, match=r"scores\.csv"):
+        list(check.compare(tmp_path, tmp_path))
+
+
+def test_tables_are_of_the_cutoff_that_check_reads():
+    assert check.CUTOFF == collect.CUTOFF

@@ -1,0 +1,88 @@
+"""A small network with live users, without a run folder."""
+
+import pathlib
+
+import numpy as np
+
+from hrnn_jax import model, trained
+from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live import state_store
+from tests.helpers import weights
+
+N_ITEMS = 40
+NOW = 1_700_000_000
+GAP = 1800
+
+
+def config(variant="hrnn_init", **settings):
+    return model.Config(n_items=N_ITEMS, variant=variant, hidden_units=6, **settings)
+
+
+def about(model_config, **settings):
+    defaults = {
+        "folder": pathlib.Path("run"),
+        "seed": 0,
+        "epochs": 1,
+        "config": model_config,
+        "feed_last_item": False,
+        "items": [f"i{item}" for item in range(model_config.n_items)],
+        "gap_seconds": GAP,
+        "drop_repeats": False,
+        "lineage": ("ours",),
+    }
+    return trained.Trained(**{**defaults, **settings})
+
+
+def recommender(
+    path=state_store.IN_MEMORY,
+    *,
+    variant="hrnn_init",
+    seed=0,
+    rebuild=False,
+    network=None,
+    keep=None,
+    table=None,
+    **settings,
+):
+    """Return a recommender; keep: settings of recommend.Config, network: of model.Config."""
+    model_config = config(variant, **network or {})
+    return live_recommender.Recommender(
+        about(model_config, **settings),
+        weights.drawn(model_config, seed=seed).replace(table=table),
+        path,
+        rebuild=rebuild,
+        config=live_recommender.Config(**keep or {}),
+    )
+
+
+def events(*items, user="u", time=NOW, session=None):
+    """Make a user's events of some items, a minute apart."""
+    return [
+        live_recommender.Event(f"i{item}", user, time + 60 * n, session)
+        for n, item in enumerate(items)
+    ]
+
+
+def random_events(seed, *, users=10, count=150):
+    """Draw events of several users u0, u1, ... in order of time; some open a session."""
+    rng = np.random.default_rng(seed)
+    times = NOW + np.cumsum(rng.choice([60, 2 * GAP], count, p=[0.7, 0.3]))
+    return [
+        live_recommender.Event(f"i{rng.integers(N_ITEMS)}", f"u{rng.integers(users)}", float(time))
+        for time in times
+    ]
+
+
+def everything(recommender, users=10):
+    """Return the whole lists of users u0, u1, ..."""
+    requests = [live_recommender.Request(user=f"u{n}", k=N_ITEMS) for n in range(users)]
+    return recommender.recommend_many(requests)
+
+
+def assert_alike(found, expected, atol=1e-5):
+    """The same items in the same order, with the same scores but for rounding."""
+    assert [[item for item, _ in row] for row in found] == [
+        [item for item, _ in row] for row in expected
+    ]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose([s for _, s in a], [s for _, s in b], rtol=0, atol=atol)

@@ -1,0 +1,89 @@
+"""A small model, its steps and its training, in shapes that tests share to compile once."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hrnn_jax import losses, model, user_batches
+from hrnn_jax import train as train_lib
+from tests.helpers import logs, reference, weights
+
+N_ITEMS, BATCH, N_STEPS = 12, 4, 32
+FORMS = [("rnn", "full"), ("hrnn_init", "full"), ("hrnn_all", "full"), ("hrnn_all", "gates")]
+PLACE = np.zeros(4, np.uint32)
+
+
+def model_config(variant="hrnn_init", **settings):
+    return model.Config(n_items=N_ITEMS, variant=variant, hidden_units=5, **settings)
+
+
+def training_config(**settings):
+    return train_lib.Config(**{"batch_size": BATCH, **settings})
+
+
+def fresh(model_config, config, seed=0):
+    """Return a state of large drawn weights."""
+    params = weights.drawn(model_config, seed=seed)
+    return train_lib.TrainState(params, train_lib.transform(config).init(params))
+
+
+@functools.cache
+def chunk(model_config, config):
+    """Jit `train_chunk`, keeping what it is given."""
+    return jax.jit(
+        functools.partial(train_lib.train_chunk, model_config=model_config, config=config)
+    )
+
+
+@functools.cache
+def log():
+    return logs.random(0, users=10, n_items=N_ITEMS)
+
+
+@functools.cache
+def epoch_steps(variant="hrnn_init", *, feed_last_item=False):
+    """Lay out an epoch, of equal shape in all tests, so that they share what is compiled."""
+    laid, rng = user_batches.layout(log(), variant), np.random.default_rng(0)
+    steps = user_batches.build(laid, BATCH, rng=rng, feed_last_item=feed_last_item).steps
+    return user_batches.pad(steps, N_STEPS, 8)
+
+
+def train(model_config, config, steps, state=None, carry=None, place=PLACE, sampler=None):
+    """Train on steps [T, B] in one chunk; returns state, carry and losses."""
+    state = fresh(model_config, config) if state is None else state
+    carry = model.start(steps.input.shape[1:], model_config) if carry is None else carry
+    return chunk(model_config, config)(state, carry, steps, place, sampler)
+
+
+def lane_losses(name, scores, where):
+    """Compute a sampled loss on scores [N, N] before the output's activation."""
+    loss, activation = losses.SAMPLED[name]
+    among = losses.of_batch(where)
+    return loss(losses.ACTIVATIONS[activation](jnp.where(among, scores, 0)), among)
+
+
+def one_step(steps, t):
+    return user_batches.Steps(*(array[t : t + 1] for array in steps))
+
+
+def assert_close(found, expected, atol=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=atol), found, expected)
+
+
+def assert_identical(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def by_reference(model_config, config, steps, params):
+    return reference.train_steps(
+        weights.named(params),
+        *(np.where(items == user_batches.NO_ITEM, reference.NO_ITEM, items) for items in steps[:2]),
+        *steps[2:5],
+        variant=model_config.variant.removesuffix("_concat"),
+        user_input=model_config.user_input,
+        learning_rate=config.learning_rate,
+        momentum=config.momentum,
+        loss=config.loss,
+    )

@@ -1,0 +1,33 @@
+"""A reproduction in miniature: `experiments.reproduce` with its plan shrunk to seconds.
+
+python -m tests.helpers.reproduction LOG.csv EPOCHS [flags of experiments.reproduce]
+"""
+
+import sys
+
+from experiments import reproduce
+from experiments.common import cli
+from experiments.jobs import grid
+
+DATA = ("--dataset=events", "--min_support=1")
+SMALL = ("--hidden_units=4", "--batch_size=10", "--dropout_session=0.1")
+
+
+def shrink(log, *, epochs=2, rnn_flags=(), columns=("one", "two")):
+    """Put columns on a small log, and a row of each kind, in place of the paper's."""
+    found = [grid.Column(key, (*DATA, f"--events={log}")) for key in columns]
+    network = (*SMALL, f"--epochs={epochs}")
+    rows = [
+        grid.Row("item_knn", None, ("--model=item_knn",)),
+        grid.Row("rnn_small", "small", ("--model=rnn", *network, *rnn_flags)),
+        grid.Row("hrnn_init_small", "small", ("--model=hrnn_init", *network)),
+    ]
+    grid.columns = lambda **_: found
+    grid.rows = lambda sizes: rows
+
+
+if __name__ == "__main__":
+    log_file, n_epochs = sys.argv[1:3]
+    sys.argv[1:3] = []
+    shrink(log_file, epochs=int(n_epochs))
+    cli.run(reproduce.main, hint=": the same command goes on")

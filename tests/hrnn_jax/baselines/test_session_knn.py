@@ -1,0 +1,289 @@
+"""V-SKNN and V-SKNN_BR against a plain-Python oracle in fractions, by hand, their memory."""
+
+import dataclasses
+import fractions
+import tracemalloc
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies
+from scipy import sparse
+
+from hrnn_jax.baselines import session_knn, sparse_ranking
+from tests.helpers import logs
+
+N_ITEMS = 6
+
+SESSIONS = strategies.lists(
+    strategies.tuples(
+        strategies.integers(0, 3),  # the time of its first event
+        strategies.lists(strategies.integers(0, N_ITEMS - 1), min_size=1, max_size=5),
+    ),
+    min_size=1,
+    max_size=4,
+)
+CONFIGS = strategies.builds(
+    session_knn.Config,
+    neighbours=strategies.integers(1, 4),
+    sample_size=strategies.integers(1, 5),
+    boost=strategies.sampled_from([0.0, 0.5, 2.0]),
+    remind_weight=strategies.sampled_from([0.0, 0.5, 3.0]),
+    remind_sessions=strategies.integers(1, 3),
+)
+
+
+def make_log(users):
+    """Make the log of `users`, lists of sessions (start, items); an event is a second long."""
+    log = logs.of([[items for _, items in sessions] for sessions in users], n_items=N_ITEMS)
+    times = [
+        start + place
+        for sessions in users
+        for start, items in sessions
+        for place in range(len(items))
+    ]
+    return dataclasses.replace(log, time=np.array(times, np.int64))
+
+
+def ranks_of(log, config, **settings):
+    return session_knn.vsknn(log, config, cutoffs=[1], **settings).rank
+
+
+def plain_scores(users, user, current, config):
+    """Score the items for one case; `current` is its session before the target."""
+    past = []
+    for owner, sessions in enumerate(users):
+        for start, items in sessions[:-1]:
+            past.append((start + len(items), len(past), owner, set(items)))
+    past.sort(reverse=True)
+    places = {item: place for place, item in enumerate(current, start=1)}
+    looked = [t for t in past if t[3] & set(current)][: config.sample_size]
+    sims = []
+    for _, _, owner, items in looked:
+        weight = sum(fractions.Fraction(places[item], len(current)) for item in items & set(places))
+        sims.append(
+            weight / len(places) * (fractions.Fraction(1 + config.boost) ** (owner == user))
+        )
+    nearest = sorted(range(len(looked)), key=lambda t: -sims[t])[: config.neighbours]
+    scores = dict.fromkeys(range(N_ITEMS), fractions.Fraction(0))
+    for t in nearest:
+        items = looked[t][3]
+        step = next(n for n, item in enumerate(reversed(current), start=1) if item in items)
+        for item in items:
+            scores[item] += sims[t] / step
+    peak = max(scores.values()) or 1
+    part = [fractions.Fraction(1, age) for age in range(1, config.remind_sessions + 1)]
+    for age, (_, items) in zip(part, reversed(users[user][:-1]), strict=False):
+        for item in set(items):
+            scores[item] += fractions.Fraction(config.remind_weight) * peak * age / sum(part)
+    return scores
+
+
+def plain_cases(users):
+    """Give each test case: its user, its target and its session before that."""
+    for user, sessions in enumerate(users):
+        _, items = sessions[-1]
+        for n in range(1, len(items)):
+            yield user, items[n], items[:n]
+
+
+def plain_rank(scores, target, ties, candidates):
+    def ahead(item):
+        level = scores[item] == scores[target] and ties == "against"
+        return item != target and (scores[item] > scores[target] or level)
+
+    return 1 + sum(map(ahead, range(N_ITEMS) if candidates is None else candidates))
+
+
+@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.given(
+    users=strategies.lists(SESSIONS, min_size=1, max_size=4),
+    config=CONFIGS,
+    ties=strategies.sampled_from(["against", "for"]),
+    candidates=strategies.none()
+    | strategies.lists(strategies.integers(0, N_ITEMS - 1), unique=True),
+    chunk=strategies.sampled_from([1, 50, 4_000_000]),
+)
+def test_ranks_equal_the_definition_in_fractions(users, config, ties, candidates, chunk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
+        ranks = ranks_of(
+            make_log(users),
+            config,
+            ties=ties,
+            candidates=None if candidates is None else np.array(candidates, int),
+        )
+    assert ranks.tolist() == [
+        plain_rank(plain_scores(users, user, current, config), target, ties, candidates)
+        for user, target, current in plain_cases(users)
+    ]
+
+
+def last_scores(log, config):
+    """Score all items for the last case of a log, as parts of the largest score."""
+    score, costs = session_knn.scorer(log, config)
+    scores = score(slice(len(costs) - 1, len(costs))).toarray()[0]
+    return scores / scores.max()
+
+
+# The current session is 0, 1, 0, 2 at its last target: w(1) = 2/4, w(0) = 3/4, w(2) = 4/4.
+NEIGHBOURS = [[[0, 1, 3], [4, 2], [5, 1, 1], [9]], [[6, 0], [0, 1, 0, 2, 9]]]
+
+
+def test_scores_by_hand():
+    # {0, 1, 3}: sim 5, step 2; {2, 4}: 4, 1; {1, 5}: 2, 3; {0, 6}: 3, 2. In quarters:
+    expected = np.array([2.5 + 1.5, 2.5 + 2 / 3, 4, 2.5, 4, 2 / 3, 1.5, 0, 0, 0])
+    scores = last_scores(logs.of(NEIGHBOURS, n_items=10), session_knn.Config())
+    np.testing.assert_allclose(scores, expected / 4, rtol=1e-14)
+
+
+def test_the_nearest_of_the_most_recent_by_hand():
+    log = logs.of(NEIGHBOURS, n_items=10)
+    # The two most recent that share an item are {0, 6} and {1, 5}, {0, 6} the nearer.
+    scores = last_scores(log, session_knn.Config(sample_size=2, neighbours=1))
+    assert np.flatnonzero(scores).tolist() == [0, 6]
+
+
+def test_recent_goes_by_the_time_of_the_last_event():
+    log = logs.of([[[0, 1], [5]], [[0, 2], [5]], [[0, 3]], [[0, 9]]], n_items=10)
+    time = np.array([3, 9, 10, 5, 5, 10, 0, 0, 0, 0])
+    config = session_knn.Config(sample_size=1)
+    assert last_scores(dataclasses.replace(log, time=time), config)[1] == 1
+    time[4] = 9  # as late: then the later in the log
+    assert last_scores(dataclasses.replace(log, time=time), config)[2] == 1
+
+
+def test_boost_and_reminders_by_hand():
+    log = logs.of([[[0, 1], [5]], [[3, 4], [0, 2], [2, 7], [0, 9]]], n_items=10)
+    config = session_knn.Config(boost=0.5, remind_weight=0.5, remind_sessions=2)
+    # {0, 1}: sim 1; {0, 2}: 1.5. The peak is that of 0, 2.5; ages 1 and 2 have 2/3 and 1/3 of
+    # half of it to give, and age 3 nothing.
+    expected = np.zeros(10)
+    expected[[0, 1, 2]] = [2.5, 1, 1.5]
+    expected[[2, 7]] += 2 / 3 * 0.5 * 2.5
+    expected[[0, 2]] += 1 / 3 * 0.5 * 2.5
+    np.testing.assert_allclose(last_scores(log, config), expected / expected.max(), rtol=1e-14)
+
+
+def test_reminders_stand_alone_where_nothing_scores():
+    log = logs.of([[[1, 2], [2, 3], [0, 9]]], n_items=10)
+    scores = last_scores(log, session_knn.Config(remind_weight=0.5))
+    np.testing.assert_allclose(scores[[1, 2, 3]], [1 / 3, 1, 2 / 3], rtol=1e-14)
+    assert np.count_nonzero(scores) == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_vsknn_br_without_boost_and_reminders_is_vsknn(seed):
+    log = logs.random(seed, users=30, sessions=6)
+    vsknn = session_knn.Config(neighbours=5)
+    ranks = ranks_of(log, vsknn, ties="for")
+    for name, value in (("boost", 0.5), ("remind_weight", 0.5)):
+        one = dataclasses.replace(vsknn, **{name: value}, remind_sessions=2)
+        assert np.any(ranks_of(log, one, ties="for") != ranks)
+        none = dataclasses.replace(one, **{name: 0.0})
+        np.testing.assert_array_equal(ranks_of(log, none, ties="for"), ranks)
+
+
+def test_no_test_session_is_a_neighbour():
+    log = logs.random(0, users=30, sessions=6)
+    config = session_knn.Config(boost=0.5, remind_weight=0.5)
+    ranks = ranks_of(log, config, ties="against")
+    rng = np.random.default_rng(1)
+    for user in range(30):
+        others = log.test & (log.user != user)
+        item = np.where(others, rng.integers(log.n_items, size=len(log)), log.item)
+        changed = dataclasses.replace(log, item=item.astype(np.int32))
+        mine = log.user[log.cases] == user
+        found = ranks_of(changed, config, ties="against")
+        np.testing.assert_array_equal(found[mine], ranks[mine])
+
+
+def long_log():
+    """Draw a log of sessions so long that steps and ages are no parts of UNIT."""
+    return logs.random(0, users=20, sessions=25, events=60, n_items=70)
+
+
+LONG = session_knn.Config(
+    neighbours=20, sample_size=50, boost=0.1, remind_weight=0.3, remind_sessions=20
+)
+
+
+def test_scores_are_the_same_bits_for_a_case_alone():
+    score, costs = session_knn.scorer(long_log(), LONG)
+    together = score(slice(0, len(costs)))
+    alone = sparse.vstack([score(slice(n, n + 1)) for n in range(len(costs))])
+    assert (together != alone).nnz == 0
+
+
+def test_costs_bound_the_entries_of_each_case():
+    # One neighbour brings 51 items, the reminder 40 others.
+    few = logs.of([[[*range(51)], [0]], [[*range(60, 100)], [0, 1]]], n_items=100)
+    for log, config in ((few, session_knn.Config(neighbours=1)), (long_log(), LONG)):
+        config = dataclasses.replace(config, remind_weight=0.5)
+        score, costs = session_knn.scorer(log, config)
+        entries = np.diff(score(slice(0, len(costs))).indptr)
+        assert np.all(entries <= costs)
+
+
+def test_an_item_that_repeats_looks_at_its_sessions_once():
+    log = logs.of([*[[[0, 1], [5]]] * 30, [[0, 0, 0, 0]]])
+    _, costs = session_knn.scorer(log, session_knn.Config())
+    assert np.diff(costs).tolist() == [1, 1]  # an event more to read
+
+
+def test_equal_scores_are_equal_numbers():
+    # Of seven items the first has the place 1 and the step 7, the fourth 4 and 4: seven sessions
+    # with the one are worth one session with the other, but not if sevenths are summed in float64.
+    neighbours = [[[0, 7], [9]]] * 7 + [[[3, 8], [9]]]
+    log = logs.of([*neighbours, [[*range(7), 9]]], n_items=10)
+    assert sum([1 / 7] * 7) != 4 / 4
+    scores = last_scores(log, session_knn.Config())
+    assert scores[7] == scores[8] > 0
+
+
+def test_scores_have_many_bits_left():
+    # One session at step 1; the ages 1 to 6 share 60, 30, 20, 15, 12 and 10 parts of 147.
+    score, _ = session_knn.scorer(logs.of([[[0, 1], [0, 1]]]), session_knn.Config())
+    assert score(slice(0, 1)).toarray().tolist() == [[session_knn.UNIT * 147] * 2]
+
+
+def test_memory_does_not_grow_with_cases_times_items():
+    n_items, n_users = 1_000_000, 400
+    rng = np.random.default_rng(0)
+    log = logs.of(rng.integers(0, n_items, (n_users, 3, 5)).tolist(), n_items=n_items)
+    tracemalloc.start()
+    try:
+        config = session_knn.Config(boost=0.5, remind_weight=0.5)
+        assert len(ranks_of(log, config, ties="against")) == n_users * 4
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 150e6  # a few arrays [V]; [cases, V] of one byte each is 1.6e9
+
+
+def test_memory_is_bounded_by_the_chunk(monkeypatch):
+    # Each of 299 cases looks at up to 6 * 1000 sessions: 1.8 million entries of 8 bytes.
+    rng = np.random.default_rng(0)
+    users = [[rng.permutation(N_ITEMS).tolist(), [0]] for _ in range(1000)]
+    log = logs.of([*users, [rng.integers(N_ITEMS, size=300).tolist()]])
+    whole = ranks_of(log, session_knn.Config(), ties="for")
+    monkeypatch.setattr(sparse_ranking, "CHUNK_ENTRIES", 20_000)
+    tracemalloc.start()
+    try:
+        ranks = ranks_of(log, session_knn.Config(), ties="for")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(ranks, whole)
+    assert peak < 5e6
+
+
+@pytest.mark.parametrize("users", [[], [[[0, 1], [2]]], [[[0]]]])
+def test_no_cases_no_ranks(users):
+    assert len(ranks_of(logs.of(users), session_knn.Config(), ties="for")) == 0
+
+
+def test_no_training_sessions_no_scores():
+    log = logs.of([[[0, 1]]], n_items=4)
+    ranks = ranks_of(log, session_knn.Config(remind_weight=0.5), ties="against")
+    assert ranks.tolist() == [4]

@@ -1,0 +1,164 @@
+"""The nearest of the last items are counted as by hand, and their scores gain as the table says."""
+
+import collections
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hrnn_jax import errors, evaluation, model, user_batches
+from hrnn_jax.extras import item_neighbours, user_past
+from tests.helpers import logs, networks, weights
+
+K, WEIGHT = 6, 1.5
+
+
+def config(**settings):
+    return networks.model_config(**{"neighbours": K, "past": 4, **settings})
+
+
+def sessions_of(log):
+    return [log.item[log.session == session].tolist() for session in np.unique(log.session)]
+
+
+def cut(row, limit):
+    """Keep the largest of {item: value}, at a tie the lower item, as shares of their sum."""
+    kept = sorted((j for j in row if row[j]), key=lambda j: (-row[j], j))[:limit]
+    return {j: row[j] / sum(row[k] for k in kept) for j in kept}
+
+
+def rules(sessions, i):
+    row = collections.Counter()
+    for session in sessions:
+        for x, first in enumerate(session):
+            for y in range(x + 1, min(x + 11, len(session))):
+                row[session[y]] += (first == i) / (y - x)
+    return row
+
+
+def cosines(sessions, i):
+    n = collections.Counter(item for session in sessions for item in set(session))
+    both = collections.Counter(
+        item for session in sessions if i in session for item in set(session) - {i}
+    )
+    return {j: both[j] / math.sqrt(n[i] * n[j]) for j in both}
+
+
+@pytest.mark.parametrize("limit", [3, 100])
+def test_the_table_is_counted_as_by_hand(limit):
+    log = networks.log().train
+    table, sessions = item_neighbours.count(log, limit, WEIGHT), sessions_of(log)
+    cut_off = 0
+    for i in range(log.n_items):
+        shares = collections.Counter()
+        for row in (rules(sessions, i), cosines(sessions, i)):
+            for j, share in cut(row, limit).items():
+                shares[j] += share / 2
+        cut_off += len(shares) > limit
+        found = dict(zip(table.item[i].tolist(), table.bonus[i].tolist(), strict=True))
+        assert found.pop(user_batches.NO_ITEM, 0) == 0
+        # Which of equal ones is cut off is a matter of rounding.
+        least = sorted(shares.values(), reverse=True)[:limit][-1:]
+        assert len(found) == min(limit, len(shares))
+        assert all(shares[j] >= least[0] - 1e-9 for j in found)
+        for j, bonus in found.items():
+            assert bonus == pytest.approx(WEIGHT * math.log(1 + shares[j] / 0.001), rel=1e-5)
+    assert (cut_off > 3) == (limit == 3)
+
+
+def test_items_before_the_last_add_half_as_much_each():
+    """Bug: count a missing item as one, or the oldest as the last."""
+    table = jax.device_put(item_neighbours.count(networks.log().train, K, WEIGHT))
+    item, bonus = item_neighbours.after(table, jnp.array([[3, 5], [2, user_batches.NO_ITEM]]))
+    for row, last in enumerate([[3, 5], [2]]):
+        expected = np.zeros(networks.log().n_items)
+        for place, i in enumerate(last):
+            there = table.item[i] != user_batches.NO_ITEM
+            expected[np.asarray(table.item[i])[there]] += np.asarray(table.bonus[i])[there] / (
+                2**place
+            )
+        found = np.zeros(networks.log().n_items)
+        there = np.asarray(item[row]) != user_batches.NO_ITEM
+        np.add.at(found, np.asarray(item[row])[there], np.asarray(bonus[row])[there])
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert not np.asarray(bonus[row])[~there].any()
+
+
+def walk(log, slots):
+    """Yield steps, the carry after them and what is scored, by plain steps of one lane."""
+    model_config = config(past=slots)
+    params = weights.drawn(model_config)
+    carry, schedule = model.start((1,), model_config), user_batches.build(log, 1)
+    for t in range(len(schedule.event)):
+        now = jax.tree.map(lambda a, t=t: a[t], schedule.steps)
+        x = model.inputs(params.items, now.input)
+        carry, hidden = model.step(params.network, carry, x, now, config=model_config)
+        yield schedule.event[t, 0], params, carry, hidden
+
+
+@pytest.mark.parametrize("slots", [3, 9])
+def test_the_last_items_are_those_of_the_open_session(slots):
+    """Bug: leave the session out of account, and the items before it are among them."""
+    log, shorter, again = networks.log(), 0, 0
+    for event, _, carry, _ in walk(log, slots):
+        begin = event - np.argmin(log.follows[event::-1])
+        seen = log.item[begin : event + 1].tolist()[::-1]
+        expected = list(dict.fromkeys(seen))[:4]
+        found = user_past.recent(carry.past, 4)[0].tolist()
+        assert [item for item in found if item != user_batches.NO_ITEM] == expected[:slots]
+        shorter += len(expected) < 4
+        again += len(set(seen)) < len(seen)
+    assert shorter
+    assert again
+
+
+@pytest.mark.parametrize("n_candidates", [None, 5])
+def test_ranks_are_of_the_sums(n_candidates):
+    """In float64, over all items, whichever are ranked."""
+    log, model_config = networks.log(), config()
+    table = jax.device_put(item_neighbours.count(log.train, K, WEIGHT))
+    candidates = None if n_candidates is None else np.arange(n_candidates)
+    found = evaluation.rank(
+        weights.drawn(model_config).replace(table=table),
+        log,
+        model_config=model_config,
+        candidates=candidates,
+        cutoffs=[2],
+    )
+    expected, moved = {}, 0
+    for event, params, carry, hidden in walk(log, model_config.past):
+        scores = np.asarray(hidden @ params.items.item_out.T + params.items.item_bias[None])[0]
+        scores = scores.astype(np.float64)
+        recalled = model.recall(params.network, carry, hidden)
+        for one, more in zip(*(np.asarray(each)[0] for each in recalled), strict=True):
+            if one != user_batches.NO_ITEM:
+                scores[one] += more
+        alone = scores.copy()
+        for place, last in enumerate(user_past.recent(carry.past, 5)[0].tolist()):
+            if last == user_batches.NO_ITEM:
+                continue
+            for one, more in zip(table.item[last].tolist(), table.bonus[last], strict=True):
+                if one != user_batches.NO_ITEM:
+                    scores[one] += more / 2**place
+        target = log.item[event + 1]
+        among = np.arange(log.n_items) if candidates is None else candidates
+        others = among[among != target]
+        expected[event + 1] = 1 + int((scores[others] >= scores[target]).sum())
+        moved += expected[event + 1] != 1 + int((alone[others] >= alone[target]).sum())
+    assert found.rank.tolist() == [expected[case] for case in log.cases.tolist()]
+    assert moved > 5
+
+
+def test_a_table_is_kept_whole_or_refused(tmp_path):
+    table = item_neighbours.count(logs.random(1, n_items=9).train, 3, WEIGHT)
+    path = tmp_path / item_neighbours.FILE
+    item_neighbours.save(path, table)
+    networks.assert_identical(item_neighbours.load(path), table)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(errors.InputError, match=item_neighbours.FILE):
+        item_neighbours.load(path)
+    path.unlink()
+    with pytest.raises(errors.InputError, match="missing"):
+        item_neighbours.load(path)

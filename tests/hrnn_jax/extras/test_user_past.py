@@ -1,0 +1,233 @@
+"""The user's past holds the last items that the user had, and its bonus goes to their scores."""
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hrnn_jax import evaluation, model, train, user_batches
+from hrnn_jax.extras import user_past
+from tests.helpers import logs, networks, weights
+
+SLOTS = 3
+
+
+def expected(log, event, slots=SLOTS):
+    """Return by item how often, at which event and in which session the user of `event` had it.
+
+    Only the last `slots` different items; a count begins anew where an item had fallen out.
+    """
+    had = collections.OrderedDict()
+    first = np.searchsorted(log.user, log.user[event])
+    for place in range(first, event + 1):
+        count, *_ = had.pop(log.item[place], (0,))
+        session = log.session[place] - log.session[first] + 1
+        had[log.item[place]] = count + 1, place - first + 1, session
+        if len(had) > slots:
+            had.popitem(last=False)
+    return dict(had)
+
+
+@functools.partial(jax.jit, static_argnames="slots")
+def replayed(steps, slots):
+    """Return the pasts after each step, packed: [T, B, R + 1, 4]."""
+
+    def body(found, steps):
+        found = user_past.step(found, steps)
+        return found, user_past.pack(found)
+
+    return jax.lax.scan(body, user_past.start(steps.input.shape[1:], slots), steps)[1]
+
+
+@pytest.mark.parametrize("feed_last_item", [False, True])
+def test_it_holds_the_last_items_as_counting_by_hand_does(feed_last_item):
+    log = logs.random(5, users=9, sessions=5, events=6, n_items=6)
+    schedule = user_batches.build(
+        log, 4, rng=np.random.default_rng(0), feed_last_item=feed_last_item
+    )
+    n_steps = len(schedule.event) + 3  # padding, which changes nothing
+    steps = user_batches.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
+    found = np.asarray(replayed(steps, SLOTS))
+    lost = 0
+    for t, lane in np.argwhere(schedule.event != user_batches.NO_EVENT).tolist():
+        event = schedule.event[t, lane]
+        slots = {item: tuple(rest) for item, *rest in found[t, lane, 1:].tolist()}
+        slots.pop(user_batches.NO_ITEM, None)
+        assert slots == expected(log, event)
+        lost += len(expected(log, event, 99)) > SLOTS
+    assert lost > 20
+    np.testing.assert_array_equal(found[-1], found[-3])
+
+
+def test_pack_and_unpack_are_inverse():
+    packed = np.arange(2 * 4 * 4, dtype=np.int32).reshape(2, 4, 4)
+    packed[:, 0, 2:] = 0
+    np.testing.assert_array_equal(user_past.pack(user_past.unpack(packed)), packed)
+
+
+def test_features_are_those_stated():
+    [described] = user_past.features(
+        user_past.Past(
+            item=np.array([[7, 8, user_batches.NO_ITEM]]),
+            count=np.array([[4, 1, 0]]),
+            event=np.array([[10, 3, 0]]),
+            session=np.array([[5, 4, 0]]),
+            events=np.array([10]),
+            sessions=np.array([5]),
+            target=np.array([0]),
+        )
+    )
+    np.testing.assert_allclose(
+        described[:2],
+        [
+            [1, np.log(4), 4 / 5, 0, 1, 1, 0, 1, 0],
+            [1, 0, 1 / 5, np.log(8) / 3, 1 / 8, 0, np.log(2), 0, 1],
+        ],
+        rtol=1e-6,
+    )
+
+
+def test_the_bonus_is_what_is_known_of_an_item_times_weights_of_the_state():
+    rng = np.random.default_rng(0)
+    packed = rng.integers(1, 9, (2, SLOTS + 1, 4)).astype(np.int32)
+    packed[:, 0] = 9  # events and sessions so far
+    had = user_past.unpack(packed)
+    had = had.replace(item=had.item.at[1, 2].set(user_batches.NO_ITEM))
+    hidden, user = rng.normal(size=(2, 2, 5))
+    given = user_past.Weights(
+        *(rng.normal(size=s) for s in [(user_past.FEATURES,), (5, 9), (5, 9)])
+    )
+    found = user_past.bonus(given, had, hidden, user)
+    described = np.asarray(user_past.features(had))
+    for lane in range(2):
+        by = given.mean + hidden[lane] @ given.by_session + user[lane] @ given.by_user
+        for slot in range(SLOTS):
+            if (lane, slot) != (1, 2):
+                np.testing.assert_allclose(found[lane, slot], described[lane, slot] @ by, rtol=1e-4)
+    assert found[1, 2] == 0  # an empty slot
+
+
+def config(**settings):
+    return networks.model_config(**{"past": SLOTS, **settings})
+
+
+def full_softmax(**settings):
+    return networks.training_config(loss="full_softmax", **settings)
+
+
+def test_it_begins_without_effect():
+    steps, how = networks.epoch_steps(), full_softmax(learning_rate=0.0)
+    found, expected = (
+        networks.train(one, how, steps, train.init(0, one, how))[2]
+        for one in (config(), networks.model_config())
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["full_softmax", "bpr_max"])
+@pytest.mark.parametrize("bptt_steps", [1, 2])
+def test_all_its_weights_learn(bptt_steps, loss):
+    how = networks.training_config(loss=loss, bptt_steps=bptt_steps)
+    state = train.init(0, config(), how)
+    after, _, _ = networks.train(config(), how, networks.epoch_steps(), state)
+    for leaf in jax.tree.leaves(after.params.network.past):
+        assert np.all(np.asarray(leaf) != 0)
+
+
+def test_the_loss_is_of_scores_with_the_bonus():
+    """One step, from states that have a past, by hand."""
+    model_config, how = config(), full_softmax(learning_rate=0.0)
+    params = weights.drawn(model_config)
+    steps = networks.epoch_steps()
+    carry = model.start(steps.input.shape[1:], model_config)
+    network = params.network
+    expected = []
+    for t in range(len(steps.input)):
+        now = jax.tree.map(lambda a, t=t: a[t], steps)
+        x = model.rows(params.items.item_in, now.input)
+        carry, hidden = model.step(network, carry, x, now, config=model_config)
+        scores = np.array(hidden @ params.items.item_out.T + params.items.item_bias[None])
+        item, bonus = model.recall(network, carry, hidden)
+        for lane, slot in np.argwhere(np.asarray(item) != user_batches.NO_ITEM):
+            scores[lane, item[lane, slot]] += bonus[lane, slot]
+        logs_ = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        valid = np.flatnonzero(now.valid)
+        of_lanes = [-logs_[lane, now.target[lane]] for lane in valid]
+        expected.append(np.mean(of_lanes) if len(valid) else 0.0)
+    state = train.TrainState(params, train.transform(how).init(params))
+    _, _, losses = networks.train(model_config, how, steps, state)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("embedding", model.EMBEDDINGS)
+def test_a_sampled_loss_of_all_items_is_that_over_the_catalogue(embedding):
+    """One lane, every item drawn once: the past's items are those of the step, with their bonus."""
+    model_config = config(embedding=embedding)
+    steps = user_batches.build(networks.log(), 1).steps
+    params = weights.drawn(model_config)
+    found = {}
+    for loss, more in {
+        "full_softmax": {},
+        "cross_entropy": {
+            "extra_negatives": networks.N_ITEMS,
+            "negative_alpha": 0.0,
+            "mask_false_negatives": True,
+        },
+    }.items():
+        how = networks.training_config(
+            loss=loss, learning_rate=0.0, batch_size=1, bptt_steps=2, **more
+        )
+        state = train.TrainState(params, train.transform(how).init(params))
+        sampler = train.sampler(networks.log().train, how)
+        even = user_batches.Steps(*(array[: len(steps.input) // 2 * 2] for array in steps))
+        _, _, found[loss] = networks.train(model_config, how, even, state, sampler=sampler)
+    np.testing.assert_allclose(found["cross_entropy"], found["full_softmax"], rtol=2e-5)
+
+
+@pytest.mark.parametrize("n_candidates", [None, 5])
+def test_ranks_are_of_scores_with_the_bonus(n_candidates):
+    log, model_config = networks.log(), config()
+    params = weights.drawn(model_config)
+    candidates = None if n_candidates is None else np.arange(n_candidates)
+    found = evaluation.rank(
+        params, log, model_config=model_config, candidates=candidates, cutoffs=[2]
+    )
+    carry = model.start((1,), model_config)
+    schedule = user_batches.build(log, 1)
+    expected = {}
+    for t in range(len(schedule.event)):
+        now = jax.tree.map(lambda a, t=t: a[t], schedule.steps)
+        x = model.rows(params.items.item_in, now.input)
+        carry, hidden = model.step(params.network, carry, x, now, config=model_config)
+        item, bonus = model.recall(params.network, carry, hidden)
+        scores = hidden @ params.items.item_out.T + params.items.item_bias[None]
+        scores = np.asarray(scores.at[0, item[0]].add(bonus[0], mode="drop"))[0]
+        target = log.item[schedule.event[t, 0] + 1]
+        among = np.arange(log.n_items) if candidates is None else candidates
+        others = among[among != target]
+        expected[schedule.event[t, 0] + 1] = 1 + int((scores[others] >= scores[target]).sum())
+    assert found.rank.tolist() == [expected[case] for case in log.cases.tolist()]
+
+
+def test_a_closed_gate_opens_a_session_from_zeros_and_learns():
+    model_config = networks.model_config(init_gate=True)
+    params = weights.drawn(model_config)
+    user = params.network.user
+    closed = user.replace(init_gate=jnp.full(5, -100.0))
+    shut = params.replace(network=params.network.replace(user=closed))
+    steps, carry = networks.epoch_steps(), model.start((networks.BATCH,), model_config)
+    x = model.rows(params.items.item_in, steps.input)
+    _, hidden, *_ = model.unroll(shut.network, carry, x, steps, config=model_config)
+    forgetful = shut.network.replace(
+        user=closed.replace(init_gate=None, init_w=0 * user.init_w, init_b=0 * user.init_b)
+    )
+    _, plain, *_ = model.unroll(forgetful, carry, x, steps, config=model_config)
+    np.testing.assert_allclose(hidden, plain, atol=1e-7)
+    how = networks.training_config()
+    state = train.init(0, model_config, how)
+    after, _, _ = networks.train(model_config, how, steps, state)
+    before = state.params.network.user.init_gate
+    assert np.all(np.asarray(after.params.network.user.init_gate) != np.asarray(before))

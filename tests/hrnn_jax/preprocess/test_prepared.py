@@ -1,0 +1,281 @@
+"""prepared.py: what a folder holds, when it is used again, and how a bad one is refused."""
+
+import dataclasses
+import json
+import pathlib
+
+import hypothesis
+import numpy as np
+import polars as pl
+import pytest
+
+from hrnn_jax import errors
+from hrnn_jax.preprocess import prepared, read_log, sessions
+from tests.hrnn_jax.preprocess import oracle
+from tests.hrnn_jax.preprocess.test_sessions import logs, recipes
+
+RECIPE = sessions.Recipe(min_support=1, min_session_events=2, min_user_sessions=2)
+# User "b" comes first in the file; item 30 is only ever tested; session times run backwards.
+LOG = pl.DataFrame(
+    [
+        *[("b", 20, 50_000), ("b", 10, 50_001), ("b", 30, 50_002)],
+        *[("a", 40, 9_000), ("a", 20, 9_001), ("a", 20, 9_002)],
+        *[("a", 10, 20_000), ("a", 20, 20_001)],
+        *[("b", 10, 0), ("b", 20, 1)],
+        ("c", 40, 0),
+    ],
+    schema=["user_id", "item_id", "ts"],
+    orient="row",
+)
+
+
+def source(tmp_path: pathlib.Path, log: pl.DataFrame = LOG, **settings) -> read_log.Source:
+    path = tmp_path / "log.parquet"
+    log.write_parquet(path)
+    return read_log.Source("toy", path, **settings)
+
+
+def test_the_folder_holds_what_the_module_promises(tmp_path):
+    folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path / "prepared")
+    held = pl.read_parquet(folder / "events.parquet")
+    assert held.schema == pl.Schema(
+        {"user": pl.UInt32, "session": pl.UInt32, "item": pl.UInt32, "time": pl.Int64}
+        | {"test": pl.Boolean}
+    )
+    assert held.rows() == [
+        *[(0, 0, 2, 9_000, False), (0, 0, 1, 9_001, False), (0, 0, 1, 9_002, False)],
+        *[(0, 1, 0, 20_000, True), (0, 1, 1, 20_001, True)],
+        *[(1, 2, 0, 0, False), (1, 2, 1, 1, False)],
+        *[(1, 3, 1, 50_000, True), (1, 3, 0, 50_001, True)],
+    ]
+    items = pl.read_parquet(folder / "items.parquet")
+    assert items.rows(named=True)[0] == {"item": 0, "raw_id": 10, "support": 1}
+    assert items.rows() == [(0, 10, 1), (1, 20, 3), (2, 40, 1)]
+    assert items.schema["item"] == items.schema["support"] == pl.UInt32
+    assert pl.read_parquet(folder / "users.parquet").rows() == [(0, "a"), (1, "b")]
+
+
+def test_loads_as_the_models_see_it(tmp_path):
+    log = prepared.load(prepared.prepare(source(tmp_path), RECIPE, tmp_path))
+    assert log.user.tolist() == [0] * 5 + [1] * 4
+    assert log.session.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert log.item.tolist() == [2, 1, 1, 0, 1, 0, 1, 1, 0]
+    assert log.test.tolist() == [False] * 3 + [True] * 2 + [False] * 2 + [True] * 2
+    assert log.time.tolist() == [9_000, 9_001, 9_002, 20_000, 20_001, 0, 1, 50_000, 50_001]
+    assert log.train.time.tolist() == [9_000, 9_001, 9_002, 0, 1]
+    assert log.time.dtype == np.int64
+    assert log.n_items == 3
+    assert {array.dtype for array in (log.user, log.session, log.item)} == {np.dtype(np.int32)}
+
+
+def test_items_load_as_they_are_numbered(tmp_path):
+    folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
+    assert prepared.load_items(folder) == [10, 20, 40]
+    items = pl.read_parquet(folder / "items.parquet")
+    for wrong in (items.reverse(), items.head(0).clear(2), items.drop("raw_id")):
+        wrong.write_parquet(folder / "items.parquet")
+        with pytest.raises(errors.InputError, match=r"items.parquet: is missing or damaged"):
+            prepared.load_items(folder)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(logs(), recipes)
+def test_any_log_is_numbered_without_gaps_and_keeps_its_ids(tmp_path_factory, log, recipe):
+    recipe = dataclasses.replace(recipe, drop_types=())
+    expected = oracle.prepare(log, recipe)
+    hypothesis.assume(any(out for _, out in expected))
+    folder = tmp_path_factory.mktemp("any")
+    table = pl.DataFrame(log, infer_schema_length=None).with_columns(
+        pl.format("i{}", "item").alias("item")
+    )
+    named = {name: name for name in ("session", "type") if name in log[0]}
+    columns = read_log.Columns("user", "item", "time", **named)
+    at = prepared.prepare(source(folder, table, columns=columns), recipe, folder)
+    held = pl.read_parquet(at / "events.parquet")
+    for name in ("user", "session", "item"):
+        assert held[name].unique().sort().to_list() == list(range(held[name].n_unique()))
+    items, users = (pl.read_parquet(at / f"{name}.parquet") for name in ("items", "users"))
+    rows = [log[row] for row, _ in expected]
+    assert items["raw_id"].gather(held["item"]).to_list() == [f"i{e['item']}" for e in rows]
+    assert users["raw_id"].gather(held["user"]).to_list() == [e["user"] for e in rows]
+    assert held["time"].to_list() == [e["time"] for e in rows]
+    assert held["test"].to_list() == [out for _, out in expected]
+    assert items["support"].sum() == sum(not out for _, out in expected)
+
+
+def items(folder):
+    return pl.read_parquet(folder / "items.parquet").select("raw_id", "support").rows()
+
+
+def test_items_known_before_keep_their_numbers_and_new_ones_follow(tmp_path):
+    """Of those known, 40 has too few events for a new one, 30 is only ever tested, 99 is absent.
+
+    Bug: number all of the log's items by their raw ids.
+    """
+    recipe, given = dataclasses.replace(RECIPE, min_support=3), source(tmp_path)
+    folder = prepared.prepare(given, recipe, tmp_path, known=[99, 30, 40])
+    assert items(folder) == [(99, 0), (30, 0), (40, 1), (10, 1), (20, 3)]
+    assert prepared.load_items(folder) == [99, 30, 40, 10, 20]
+    log = prepared.load(folder)
+    assert log.n_items == 5
+    assert log.item.tolist() == [2, 4, 4, 3, 4, 3, 4, 4, 3, 1]
+    assert log.support.tolist() == [0, 0, 1, 1, 3]
+    told = prepared.load_meta(folder)
+    assert told["known_items"] == 3
+    assert told["table1"]["items"] == 4  # that there are events of
+    stages = [count["stage"] for count in told["counts"]]
+    assert "min_support=3 of new items" in stages
+    assert "test items known to train, or before" in stages
+
+
+@pytest.mark.parametrize(
+    ("before", "here", "expected"),
+    [
+        ([99, 20], [10, 20, 40], [99, 20, 10, 40]),
+        (["99", "20"], [10, 20, 40], ["99", "20", "10", "40"]),
+        ([99, 20], ["10", "20", "x"], ["99", "20", "10", "x"]),
+        (["99", "020"], ["010", "020", "x"], ["99", "020", "010", "x"]),
+        (["099", "020"], [10, 20, 40], ["099", "020", "10", "20", "40"]),  # 020 is not 20
+    ],
+)
+def test_ids_that_are_written_alike_are_the_same(before, here, expected, tmp_path):
+    raw_ids = dict(zip([10, 20, 40], here, strict=True))
+    rows = LOG.filter(pl.col("item_id") != 30).rows()
+    path = tmp_path / "log.csv"
+    lines = [f"{user},{raw_ids[item]},{time}\n" for user, item, time in rows]
+    path.write_text("".join(["user_id,item_id,ts\n", *lines]))
+    folder = prepared.prepare(read_log.Source("toy", path), RECIPE, tmp_path, known=before)
+    assert prepared.load_items(folder) == expected
+
+
+def test_what_is_known_before_decides_and_nothing_known_changes_no_name(tmp_path):
+    """Folders that are prepared already must be found. Bug: always hold `known`."""
+    path = tmp_path / "log.csv"
+    rows = [f"{u},{i},{9000 * s + i}\n" for u in "ab" for s in range(2) for i in (1, 2)]
+    path.write_text("".join(["user_id,item_id,ts\n", *rows]))
+    given = read_log.Source("toy", path)
+    made = [prepared.prepare(given, RECIPE, tmp_path, known=ids) for ids in ((), [1], [2], [2, 1])]
+    assert made[0].name == "toy-134736449906"
+    assert len(set(made)) == 4
+
+
+def test_meta_tells_how_the_folder_came_to_be(tmp_path):
+    told = prepared.load_meta(
+        prepared.prepare(source(tmp_path, simulated=True, notes=("a",)), RECIPE, tmp_path)
+    )
+    assert told["data"] == "simulated"
+    assert told["notes"] == ["a"]
+    assert told["recipe"]["min_session_events"] == 2
+    assert told["table1"]["events"] == 9
+    assert [count["events"] for count in told["counts"]] == [11, 11, 11, 10, 10, 9, 9]
+    assert told["counts"][0] == {
+        **{"stage": "log", "users": 3, "items": 4, "sessions": None, "events": 11}
+    }
+
+
+def test_the_same_log_and_recipe_are_not_read_again(tmp_path, monkeypatch):
+    given = source(tmp_path)
+    folder = prepared.prepare(given, RECIPE, tmp_path)
+    monkeypatch.setattr(read_log, "read", lambda _: pytest.fail("read again"))
+    assert prepared.prepare(given, RECIPE, tmp_path) == folder
+
+
+def test_anything_that_decides_makes_another_folder(tmp_path):
+    made = {prepared.prepare(source(tmp_path), RECIPE, tmp_path)}
+    for name, value in {
+        "session_gap_minutes": 31,
+        "drop_repeats": True,
+        "min_support": 2,
+        "min_user_sessions": 1,
+        "max_user_sessions": 9,
+    }.items():
+        recipe = dataclasses.replace(RECIPE, **{name: value})
+        made.add(prepared.prepare(source(tmp_path), recipe, tmp_path))
+    typed = source(tmp_path, columns=read_log.Columns(type="ts"))
+    made.add(prepared.prepare(typed, RECIPE, tmp_path))
+    longer = source(tmp_path, pl.concat([LOG, LOG.head(1)]))
+    made.add(prepared.prepare(longer, RECIPE, tmp_path))
+    assert len(made) == 8
+
+
+def test_an_incomplete_folder_is_prepared_again(tmp_path):
+    folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
+    whole = prepared.load(folder)
+    (folder / "items.parquet").unlink()
+    assert prepared.prepare(source(tmp_path), RECIPE, tmp_path) == folder
+    assert (folder / "items.parquet").exists()
+    assert prepared.load(folder).item.tolist() == whole.item.tolist()
+
+
+def test_of_two_processes_the_slower_leaves_the_folder_alone(tmp_path, monkeypatch):
+    """The faster one may be reading it: it prepares the log while the slower one reads it."""
+    log, read, found = source(tmp_path), read_log.read, []
+
+    def slow_read(given):
+        monkeypatch.setattr(read_log, "read", read)
+        found.append(prepared.prepare(log, RECIPE, tmp_path / "prepared").stat().st_ino)
+        return read(given)
+
+    monkeypatch.setattr(read_log, "read", slow_read)
+    folder = prepared.prepare(log, RECIPE, tmp_path / "prepared")
+    assert found == [folder.stat().st_ino]
+    assert list((tmp_path / "prepared").iterdir()) == [folder]
+
+
+def test_nothing_is_left_of_a_refused_log(tmp_path):
+    root = tmp_path / "prepared"
+    given = source(tmp_path, LOG.with_columns(item_id=pl.lit(None, pl.Int64)))
+    with pytest.raises(errors.InputError, match="no item id"):
+        prepared.prepare(given, RECIPE, root)
+    assert not root.exists()
+
+
+def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    root = tmp_path / "prepared"
+    path = tmp_path / "log.csv"
+    LOG.write_csv(path)
+    with pytest.raises(errors.InputError, match="No space left on device"):
+        prepared.prepare(read_log.Source("toy", path), RECIPE, root)
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["events.parquet", "items.parquet", "meta.json"])
+@pytest.mark.parametrize("part", [0, 0.5, None])
+def test_a_damaged_folder_is_refused_by_file(name, part, tmp_path):
+    folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
+    whole = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if part is not None:
+        (folder / name).write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(errors.InputError, match=f"{name}: is missing or damaged") as raised:
+        prepared.load_items(folder) if name == "items.parquet" else prepared.load(folder)
+    assert f"delete {folder} and prepare again" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_of_another_format_or_with_other_events_is_refused(tmp_path):
+    folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
+    held = pl.read_parquet(folder / "events.parquet")
+    held.head(3).write_parquet(folder / "events.parquet")
+    with pytest.raises(errors.InputError, match="3 events, not 9"):
+        prepared.load(folder)
+    told = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(told | {"format": 0}))
+    with pytest.raises(errors.InputError, match="format 0"):
+        prepared.load(folder)
+
+
+def test_a_root_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(errors.InputError, match=r"cannot be written .*--prepared_dir"):
+        prepared.prepare(source(tmp_path), RECIPE, tmp_path / "file")
+
+
+@pytest.mark.parametrize(("name", "says"), [("no.csv", "No such file"), (".", "is a folder")])
+def test_a_log_that_is_no_file_is_refused(name, says, tmp_path):
+    with pytest.raises(errors.InputError, match=says):
+        prepared.prepare(read_log.Source("toy", tmp_path / name), RECIPE, tmp_path)

@@ -1,0 +1,195 @@
+"""sessions.py equals Section 4.1 in plain Python, and says what left nobody."""
+
+import dataclasses
+import datetime
+
+import hypothesis
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import strategies as st
+
+from hrnn_jax import errors
+from hrnn_jax.preprocess import sessions
+from tests.hrnn_jax.preprocess import oracle
+
+MINUTE = 60
+EPOCH = datetime.datetime(2015, 12, 1)
+
+
+def frame(log: list[dict]) -> pl.DataFrame:
+    """Build the frame that events.read would return for a log of the oracle's events."""
+    index = [name for name in ("row", "user", "item", "session") if name in log[0]]
+    unordered = pl.DataFrame(log, infer_schema_length=None).with_columns(
+        pl.col(index).cast(pl.UInt32),
+        time=pl.lit(EPOCH, pl.Datetime("us")) + pl.duration(seconds="time"),
+        **({"type": pl.col("type").cast(pl.String)} if "type" in log[0] else {}),
+    )
+    return unordered.sort("user", "time", "row")
+
+
+def events(*rows: tuple, columns: str = "user item time") -> list[dict]:
+    return [
+        dict(zip(["row", *columns.split()], (at, *row), strict=True)) for at, row in enumerate(rows)
+    ]
+
+
+def left(log: list[dict], recipe: sessions.Recipe, before=()) -> list[tuple[int, bool]]:
+    known = np.isin(np.arange(5), list(before)) if before else None
+    kept, _ = sessions.apply(frame(log), recipe, known=known)
+    return list(kept.select("row", "test").iter_rows())
+
+
+LENIENT = {"min_support": 1, "min_session_events": 1, "min_user_sessions": 1}
+
+
+@st.composite
+def logs(draw) -> list[dict]:
+    """Draw small logs, out of order, full of ties in time and gaps of just the threshold."""
+    given, typed = draw(st.booleans()), draw(st.booleans())
+    times = st.one_of(st.integers(0, 6).map(lambda n: n * 30 * MINUTE), st.integers(0, 20_000))
+    kinds = {
+        "user": st.integers(0, 2),
+        "item": st.integers(0, 4),
+        "time": times,
+        **({"session": st.integers(0, 4)} if given else {}),
+        **({"type": st.sampled_from(["click", "delete", None])} if typed else {}),
+    }
+    # A short log leaves nobody: most are long.
+    size = draw(st.sampled_from([1, 20, 40, 60, 60]))
+    rows = draw(st.lists(st.fixed_dictionaries(kinds), min_size=size, max_size=size + 20))
+    return [{"row": at, **row} for at, row in enumerate(rows)]
+
+
+recipes = st.builds(
+    sessions.Recipe,
+    session_gap_minutes=st.sampled_from([0.5, 10, 30]),
+    drop_types=st.sampled_from([(), ("delete",)]),
+    drop_repeats=st.booleans(),
+    min_support=st.sampled_from([1, 1, 3, 6]),
+    min_session_events=st.sampled_from([1, 1, 2, 3]),
+    min_user_sessions=st.sampled_from([1, 2, 3]),
+    max_user_sessions=st.sampled_from([None, None, 4, 6]),
+    min_test_events=st.sampled_from([2, 2, 3]),
+    split=st.sampled_from(["test", "validation"]),
+)
+
+
+@hypothesis.settings(max_examples=400, deadline=None)
+@hypothesis.given(logs(), recipes, st.one_of(st.just(()), st.sets(st.integers(0, 4))))
+def test_equals_the_loops_of_the_oracle(log, recipe, before):
+    if "type" not in log[0]:
+        recipe = dataclasses.replace(recipe, drop_types=())
+    expected = oracle.prepare(log, recipe, before)
+    if any(out for _, out in expected):
+        assert left(log, recipe, before) == expected
+    else:  # nobody is left, or nobody to test on
+        with pytest.raises(errors.InputError, match="leaves no user"):
+            left(log, recipe, before)
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(logs(), st.floats(0.1, 200))
+def test_sessions_are_numbered_in_replay_order_and_cut_nothing(log, gap):
+    recipe = sessions.Recipe(session_gap_minutes=gap)
+    found = oracle.sessionise(log, recipe)
+    step = sessions.order_sessions if "session" in log[0] else sessions.cut_sessions
+    settings = {} if "session" in log[0] else {"gap_minutes": gap}
+    cut = step(frame(log).rename({"session": "given"}, strict=False).lazy(), **settings).collect()
+    numbers = [number for number, session in enumerate(found) for _ in session]
+    assert cut["row"].to_list() == [event["row"] for session in found for event in session]
+    assert (cut["session"] - cut["session"].min()).to_list() == numbers
+
+
+def test_a_gap_of_just_the_threshold_stays_in_the_session():
+    log = events((0, 0, 0), (0, 0, 30 * MINUTE), (0, 0, 60 * MINUTE + 1))
+    cut = sessions.cut_sessions(frame(log).lazy(), gap_minutes=30).collect()
+    assert cut["session"].diff().to_list() == [None, 0, 1]
+
+
+def test_ties_in_time_keep_the_order_of_the_file():
+    log = events(
+        *((0, item, 0) for item in (3, 1, 4, 1, 5)), *((0, item, 9000) for item in (1, 4, 3))
+    )
+    assert [row for row, _ in left(log, sessions.Recipe(**LENIENT))] == list(range(8))
+
+
+def test_repeats_are_kept_unless_dropped_and_another_type_is_no_repeat():
+    history = [(0, item, 0, "click") for item in (1, 2)]
+    last = [(0, 1, 9000, "click"), (0, 1, 9001, "reply"), (0, 1, 9002, "click")]
+    log = events(*history, *last, columns="user item time type")
+    assert len(left(log, sessions.Recipe(**LENIENT))) == 5
+    rows = left(log, sessions.Recipe(drop_repeats=True, **LENIENT))
+    assert rows == [(0, False), (1, False), (2, True), (3, True)]
+
+
+def test_filters_run_once_in_the_order_items_sessions_users():
+    # Item 9 lacks support, which leaves the second session 2 events, so it goes; item 1 now has
+    # less support than it needs, and stays.
+    log = events(
+        *[(0, 1, 0), (0, 2, 0), (0, 3, 0)],
+        *[(0, 9, 9_000), (0, 1, 9_000), (0, 2, 9_000)],
+        *[(0, 1, 18_000), (0, 2, 18_000), (0, 3, 18_000)],
+        *[(0, 2, 27_000), (0, 3, 27_000), (0, 3, 27_000)],
+    )
+    recipe = sessions.Recipe(min_support=3, min_session_events=3, min_user_sessions=3)
+    assert [row for row, _ in left(log, recipe)] == [0, 1, 2, 6, 7, 8, 9, 10, 11]
+
+
+def test_validation_is_the_test_split_of_what_test_trains_on():
+    log = events(*((u, i % 3, 9_000 * s + i) for u in (0, 1) for s in range(5) for i in range(3)))
+    train = {row for row, out in left(log, sessions.Recipe(**LENIENT)) if not out}
+    both = left(log, sessions.Recipe(split="validation", **LENIENT))
+    assert {row for row, _ in both} == train
+    assert sum(out for _, out in both) == 6
+
+
+def test_one_user_is_enough():
+    log = events(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
+    assert [out for _, out in left(log, sessions.Recipe(**LENIENT))] == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("recipe", "names", "counts"),
+    [
+        ({"min_support": 99}, "min_support=99", "1 users / 2 items / 3 sessions / 6 events"),
+        ({"min_session_events": 3}, "min_session_events=3", "0 users / 0 items / 0 sessions"),
+        ({"min_user_sessions": 4}, "min_user_sessions=4", "1 users / 2 items / 3 sessions"),
+        ({"max_user_sessions": 3}, "max_user_sessions=3", "1 users / 2 items / 3 sessions"),
+        ({"min_test_events": 3}, "test split", "min_test_events=3: 1 users / 2 items / 2 sessions"),
+    ],
+)
+def test_says_which_filter_left_nobody_and_all_counts_before(recipe, names, counts):
+    log = events(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
+    with pytest.raises(errors.InputError) as raised:
+        left(log, sessions.Recipe(**{**LENIENT, **recipe}))
+    message = str(raised.value)
+    assert names in message.split(":")[0]
+    assert counts in message
+    assert "log: 1 users / 2 items / - sessions / 6 events" in message
+
+
+def test_one_session_only_leaves_nothing_to_train_on():
+    with pytest.raises(errors.InputError, match="test items known to train leaves no user"):
+        left(events((0, 1, 0), (0, 2, 1)), sessions.Recipe(**LENIENT))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *[{"session_gap_minutes": minutes} for minutes in (0, -1, float("nan"), float("inf"))],
+        *[{name: 0} for name in LENIENT],
+        *[{name: -5} for name in (*LENIENT, "min_test_events")],
+        {"min_test_events": 1},
+        {"max_user_sessions": 1},
+        {"split": "train"},
+    ],
+)
+def test_a_threshold_out_of_bounds_names_its_flag(setting):
+    with pytest.raises(errors.InputError, match=f"^--{next(iter(setting))}="):
+        sessions.Recipe(**setting)
+
+
+def test_dropping_types_needs_types():
+    with pytest.raises(errors.InputError, match="--type_column"):
+        left(events((0, 1, 0)), sessions.Recipe(drop_types=("4",)))

@@ -1,0 +1,262 @@
+"""Checkpoints: bit for bit, whole or not at all, and never mistaken for another model's."""
+
+import gc
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import struct
+
+from hrnn_jax import checkpoint, errors, loop, model, train
+from tests.helpers import logs, networks, weights
+
+N_ITEMS = 20
+MODEL = model.Config(
+    n_items=N_ITEMS,
+    variant="hrnn_all",
+    hidden_units=6,
+    dropout_user=0.2,
+    dropout_session=0.2,
+    dropout_init=0.2,
+)
+CONFIGS = {
+    "adagrad": train.Config(momentum=0.2, batch_size=3, chunk_steps=16),
+    "adam": train.Config(optimizer="adam", learning_rate=0.01, batch_size=3, chunk_steps=16),
+}
+
+
+# A reader that fails leaves coroutines of its others behind.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collect_what_a_failed_read_leaves():
+    yield
+    gc.collect()
+
+
+def trained(config, *, begin=0, end=1, state=None):
+    """Train the epochs from `begin` to `end`."""
+    log = logs.random(3, users=8, n_items=N_ITEMS)
+    state = train.init(1, MODEL, config) if state is None else state
+    for epoch in range(begin, end):
+        schedule = loop.schedule(log, MODEL.variant, config, seed=1, epoch=epoch)
+        state, _ = loop.run_epoch(
+            state, [schedule], seeds=[1], epoch=epoch, model_config=MODEL, config=config
+        )
+    return state
+
+
+def restored(folder, *, epochs, config=CONFIGS["adagrad"], model_config=MODEL):
+    return checkpoint.restore(folder, train.init(0, model_config, config), epochs=epochs)
+
+
+def assert_identical(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert [a.dtype for a in jax.tree.leaves(found)] == [a.dtype for a in jax.tree.leaves(expected)]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Save after one and after two epochs: the folder, and both states."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    states = [trained(CONFIGS["adagrad"], end=epochs) for epochs in (1, 2)]
+    for epochs, state in enumerate(states, start=1):
+        checkpoint.save(folder, state, epochs=epochs)
+    return folder, states
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    """Copy what is saved, to be damaged."""
+    folder, states = saved
+    return shutil.copytree(folder, tmp_path / "checkpoints"), states
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_resuming_is_never_having_stopped(name, tmp_path):
+    """Two epochs, then two more from the file, are the four bit for bit; dropout included."""
+    config = CONFIGS[name]
+    half = trained(config, end=2)
+    checkpoint.save(tmp_path, half, epochs=2)
+    found = restored(tmp_path, epochs=2, config=config)
+    assert_identical(found, half)
+    assert_identical(trained(config, begin=2, end=4, state=found), trained(config, end=4))
+
+
+def test_the_newest_is_found_and_the_one_before_kept(saved):
+    folder, states = saved
+    assert checkpoint.latest(folder) == 2
+    for epochs, state in enumerate(states, start=1):
+        assert_identical(restored(folder, epochs=epochs), state)
+
+
+def test_a_fingerprint_is_of_every_bit_and_shape(saved):
+    """Bug: leave the shapes out, or sort the leaves."""
+    params = jax.tree.map(np.array, saved[1][0].params)
+    found = {checkpoint.fingerprint(params)}
+    assert found == {checkpoint.fingerprint(saved[1][0].params)}
+    leaves, structure = jax.tree.flatten(params)
+    for i, leaf in enumerate(leaves):
+        changed = leaf.copy()
+        changed.view(np.uint32).flat[-1] ^= 1
+        others = [*leaves[:i], changed, *leaves[i + 1 :]]
+        found.add(checkpoint.fingerprint(jax.tree.unflatten(structure, others)))
+    turned = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[::-1]), params)
+    swapped = jax.tree.unflatten(structure, leaves[::-1])
+    found |= {checkpoint.fingerprint(turned), checkpoint.fingerprint(swapped)}
+    assert len(found) == len(leaves) + 3
+    assert all(len(text) == 16 for text in found)
+
+
+def test_a_reader_leaves_a_save_that_is_under_way(copied):
+    """... of another process, whose checkpoint would else never come to be."""
+    folder, _ = copied
+    under_way = folder / "3.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "2", under_way)
+    assert checkpoint.latest(folder) == 2
+    restored(folder, epochs=2)
+    assert under_way.exists()
+
+
+def test_no_checkpoint_is_no_epoch(tmp_path):
+    assert checkpoint.latest(tmp_path / "nothing") == 0
+    assert not (tmp_path / "nothing").exists()
+    assert checkpoint.latest(tmp_path) == 0
+
+
+def damage(path, how):
+    if how == "missing":
+        path.unlink()
+    elif how == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
+
+
+@pytest.mark.parametrize("how", ["missing", "half", "garbled"])
+def test_a_damaged_file_is_an_error_or_no_matter(how, copied):
+    """Whichever file it is, another state than the saved one never comes back."""
+    folder, states = copied
+    newest = folder / "2"
+    kept = shutil.copytree(newest, folder.parent / "kept")
+    files = [path.relative_to(newest) for path in sorted(newest.rglob("*")) if path.is_file()]
+    messages = []
+    for file in files:
+        damage(newest / file, how)
+        try:
+            found = restored(folder, epochs=2)
+        except errors.InputError as error:
+            messages.append(str(error))
+        else:
+            assert_identical(found, states[1])
+        shutil.copyfile(kept / file, newest / file)
+    assert len(messages) > 2
+    assert all(str(newest) in message and "\n" not in message for message in messages)
+    assert_identical(restored(folder, epochs=2), states[1])
+
+
+def test_the_one_before_a_damaged_one_is_restored(copied):
+    folder, states = copied
+    shutil.rmtree(folder / "2" / "default")
+    with pytest.raises(errors.InputError, match=r"checkpoints/2 .*remove that folder"):
+        restored(folder, epochs=2)
+    assert_identical(restored(folder, epochs=1), states[0])
+    shutil.rmtree(folder / "2")  # as the message says
+    assert checkpoint.latest(folder) == 1
+    assert_identical(restored(folder, epochs=1), states[0])
+
+
+def test_an_interrupted_save_is_no_checkpoint(copied):
+    """Stopped before its folder gets its name, it leaves the newest one as it was."""
+    folder, states = copied
+    shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
+    (folder / "3.orbax-checkpoint-tmp" / "default" / "_METADATA").unlink()
+    assert checkpoint.latest(folder) == 2
+    assert_identical(restored(folder, epochs=2), states[1])
+    checkpoint.save(folder, states[0], epochs=3)
+    assert checkpoint.latest(folder) == 3
+    assert_identical(restored(folder, epochs=3), states[0])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"n_items": N_ITEMS + 1},
+        {"hidden_units": 7},
+        {"layers": 2},
+        {"user_input": "gates"},
+        {"variant": "hrnn_init"},
+        {"variant": "rnn"},
+    ],
+    ids=str,
+)
+def test_another_models_checkpoint_is_an_error(other, saved, tmp_path):
+    """In either direction: of more weights or of fewer."""
+    folder, _ = saved
+    config = CONFIGS["adagrad"]
+    other_config = model.Config(
+        **{"n_items": N_ITEMS, "variant": "hrnn_all", "hidden_units": 6, **other}
+    )
+    with pytest.raises(errors.InputError, match="cannot read the checkpoint"):
+        restored(folder, epochs=2, model_config=other_config)
+    checkpoint.save(tmp_path, train.init(0, other_config, config), epochs=1)
+    with pytest.raises(errors.InputError, match="cannot read the checkpoint"):
+        restored(tmp_path, epochs=1)
+
+
+def test_another_optimizers_checkpoint_is_an_error(saved):
+    folder, _ = saved
+    for config in (CONFIGS["adam"], train.Config(), train.Config(optimizer="sgd")):
+        with pytest.raises(errors.InputError, match="cannot read the checkpoint"):
+            restored(folder, epochs=2, config=config)
+
+
+def test_a_save_is_done_when_it_returns(tmp_path):
+    """The next update overwrites the buffers: nothing may be left to write."""
+    config = CONFIGS["adagrad"]
+    state = trained(config)
+    before = jax.tree.map(np.array, state)
+    checkpoint.save(tmp_path, state, epochs=1)
+    trained(config, begin=1, end=2, state=state)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert_identical(restored(tmp_path, epochs=1), before)
+
+
+@struct.dataclass
+class EarlierUserNetwork:
+    """As version 0.1.0 began: without what is None by default."""
+
+    w_in: Any
+    gru: Any
+    init_w: Any
+    init_b: Any
+    to_session_w: Any
+
+
+@struct.dataclass
+class EarlierNetwork:
+    session: Any
+    session_w_in: Any
+    user: Any
+
+
+def test_a_checkpoint_from_before_later_weights_is_read(tmp_path):
+    config, how = networks.model_config(), networks.training_config()
+    params = weights.drawn(config)
+    user = params.network.user
+    names = EarlierUserNetwork.__dataclass_fields__
+    earlier = EarlierNetwork(
+        session=params.network.session,
+        session_w_in=params.network.session_w_in,
+        user=EarlierUserNetwork(**{name: getattr(user, name) for name in names}),
+    )
+    kept = params.replace(network=earlier)
+    state = train.TrainState(kept, train.transform(how).init(kept))
+    checkpoint.save(tmp_path, state, epochs=1)
+    like = jax.eval_shape(lambda: train.init(0, config, how))
+    found = checkpoint.restore(tmp_path, like, epochs=1)
+    networks.assert_identical(found.params, params)

@@ -1,0 +1,103 @@
+"""What a compiled chunk of steps costs, and where it runs."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from hrnn_jax import evaluation, loop, losses, model, train, user_batches
+from tests.helpers import networks
+
+
+def abstract(model_config, config, n_steps, width, seeds=None):
+    """Shapes and dtypes of `train_chunk`'s arguments."""
+    batch = config.batch_size
+    steps = user_batches.Steps(
+        *(
+            jax.ShapeDtypeStruct((n_steps, batch), dtype)
+            for dtype in [np.int32] * 2 + [bool] * 3 + [np.int32, np.int8]
+        ),
+        jax.ShapeDtypeStruct((n_steps, width), np.int32),
+    )
+    arguments = (
+        jax.eval_shape(functools.partial(train.init, 0, model_config, config)),
+        jax.eval_shape(functools.partial(model.start, (batch,), model_config)),
+        steps,
+        jax.ShapeDtypeStruct((4,), np.uint32),
+    )
+    if seeds is None:
+        return arguments
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), arguments
+    )
+
+
+@functools.cache
+def memory(n_items, seeds=None):
+    """What the compiled chunk takes, with Table 2's HRNN Init (small); also the state's bytes."""
+    config, settings = model.Config(n_items=n_items), train.Config(momentum=0.2)
+    arguments = abstract(config, settings, settings.chunk_steps, 16, seeds)
+    function = loop.compiled(config, settings, stacked=seeds is not None)
+    state = sum(4 * leaf.size for leaf in jax.tree.leaves(arguments[0]))
+    return function.lower(*arguments).compile().memory_analysis(), state
+
+
+@pytest.mark.parametrize("seeds", [None, 2])
+def test_tables_are_changed_in_their_place(seeds):
+    """No copy of a table, nor of its optimizer state: each is 72 MB or 24 MB a seed."""
+    needed, state = memory(60_000, seeds)
+    assert needed.alias_size_in_bytes >= state
+    assert needed.temp_size_in_bytes < 4e6
+
+
+def test_the_cost_of_a_step_does_not_depend_on_the_catalogue():
+    """Nor does its memory, but for a word an item, see `optimizer.touched`."""
+    small, large = (memory(n_items)[0].temp_size_in_bytes for n_items in (1_000, 60_000))
+    assert abs(large - small - 4 * 59_000) < 1e4
+
+
+@pytest.mark.parametrize(
+    ("variant", "user_input", "loss"),
+    [
+        *((*form, "top1") for form in networks.FORMS),
+        *(("hrnn_all", "full", loss) for loss in losses.NAMES[1:]),
+    ],
+)
+def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
+    config = networks.model_config(variant, user_input=user_input, dropout_session=0.1)
+    settings = networks.training_config(loss=loss, momentum=0.2)
+    function = jax.jit(functools.partial(train.train_chunk, model_config=config, config=settings))
+    exported = jax.export.export(function, platforms=("cuda", "cpu"))(
+        *abstract(config, settings, 3, 8)
+    )
+    assert exported.platforms == ("cuda", "cpu")
+
+
+def ranking(n_items, size, n_lanes=256):
+    """What ranks the cases of a chunk in blocks of `size`, and shapes of its arguments."""
+    items = jax.eval_shape(lambda: train.init(0, model.Config(n_items), train.Config()))
+    items = items.params.items
+    function = jax.jit(
+        functools.partial(evaluation._rank_blocks, size=size, n_first=20, ties="against", rows=4)
+    )
+    hidden = jax.ShapeDtypeStruct((128, n_lanes, items.item_out.shape[1]), np.float32)
+    hidden = hidden, None, None
+    columns = jax.ShapeDtypeStruct((n_items,), np.int32)
+    cases = jax.ShapeDtypeStruct((4, 128 * n_lanes), np.int32)
+    n_blocks = jax.ShapeDtypeStruct((), np.int32)
+    ranked = items.item_out, items.item_bias
+    return function, (items, None, ranked, columns, hidden, cases, n_blocks)
+
+
+def test_ranking_holds_the_scores_of_one_block():
+    """15 MB, whatever the cases, and 1 MB for each thing that is made of them four by four."""
+    function, arguments = ranking(60_000, size=64)
+    needed = function.lower(*arguments).compile().memory_analysis()
+    assert needed.temp_size_in_bytes < 64 * 60_000 * 4 + 6e6
+
+
+def test_ranking_exports_for_gpu_and_cpu():
+    function, arguments = ranking(1_000, size=8, n_lanes=4)
+    exported = jax.export.export(function, platforms=("cuda", "cpu"))(*arguments)
+    assert exported.platforms == ("cuda", "cpu")

@@ -1,0 +1,283 @@
+"""Ranks: parity with a plain replay, which cases there are, ties, candidates, and extremes.
+
+What is recommended: the items that would rank within the cutoff.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hrnn_jax import evaluation, model
+from hrnn_jax.baselines import sparse_ranking
+from tests.helpers import logs, reference, weights
+
+N_ITEMS = 30
+FORMS = [
+    ("rnn", "full"),
+    ("rnn_concat", "full"),
+    ("hrnn_init", "full"),
+    ("hrnn_all", "full"),
+    ("hrnn_all", "gates"),
+]
+CONFIG = evaluation.Config(lanes=4, chunk_steps=16)
+
+
+def model_config(variant="hrnn_init", **settings):
+    return model.Config(n_items=N_ITEMS, variant=variant, hidden_units=6, **settings)
+
+
+@functools.cache
+def some_log():
+    """Draw users of one to four sessions, a third of them without a test session."""
+    log = logs.random(5, users=40, n_items=N_ITEMS)
+    return dataclasses.replace(log, test=log.test & (log.user % 3 != 1))
+
+
+CUTOFFS = [1, 4]
+
+
+def run(params, model_config, log=None, config=CONFIG, cutoffs=CUTOFFS, **settings):
+    log = some_log() if log is None else log
+    return evaluation.rank(
+        params, log, model_config=model_config, config=config, cutoffs=cutoffs, **settings
+    )
+
+
+def ranked(*args, **settings):
+    return run(*args, **settings).rank
+
+
+def by_reference(params, model_config, log=None, *, ties="against", feed_last_item=False):
+    """Return {case: rank} of a replay in float64."""
+    log = some_log() if log is None else log
+    variant = model_config.variant
+    cases, ranks = reference.replay_ranks(
+        weights.named(params),
+        log.user,
+        log.user if variant == "rnn_concat" else log.session,
+        log.item,
+        log.test,
+        ties=ties,
+        variant=variant.removesuffix("_concat"),
+        user_input=model_config.user_input,
+        feed_last_item=feed_last_item,
+    )
+    return dict(zip(cases.tolist(), ranks.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("variant", "user_input"), FORMS)
+def test_ranks_are_the_reference(variant, user_input):
+    config, log = model_config(variant, user_input=user_input), some_log()
+    params = weights.drawn(config)
+    expected = by_reference(params, config)
+    if variant == "rnn_concat":  # which also predicts a session's first event: no test case
+        first = set(expected) - set(log.cases.tolist())
+        assert first
+        assert not log.follows[list(first)].any()
+    found = ranked(params, config)
+    np.testing.assert_array_equal(found, [expected[case] for case in log.cases])
+    assert len(set(found)) > N_ITEMS // 2
+
+
+def test_ranks_are_the_reference_with_the_last_item_fed():
+    config = model_config("hrnn_all")
+    params = weights.drawn(config)
+    fed = dataclasses.replace(CONFIG, feed_last_item=True)
+    found = ranked(params, config, config=fed)
+    expected = by_reference(params, config, feed_last_item=True)
+    np.testing.assert_array_equal(found, list(expected.values()))
+    assert (found != ranked(params, config)).any()
+
+
+@pytest.mark.parametrize("variant", model.VARIANTS)
+def test_every_case_is_ranked_once_the_last_users_too(variant):
+    log, config = some_log(), model_config(variant)
+    assert log.cases[-1] == len(log) - 1
+    told = []
+    found = ranked(weights.drawn(config), config, on_cases=told.append)
+    by_hand = [
+        e
+        for e in range(1, len(log))
+        if log.test[e] and log.user[e] == log.user[e - 1] and log.session[e] == log.session[e - 1]
+    ]
+    assert log.cases.tolist() == by_hand
+    assert len(found) == sum(told) == len(by_hand)
+    assert found.min() >= 1
+    assert found.max() <= N_ITEMS
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        evaluation.Config(),
+        evaluation.Config(lanes=1, chunk_steps=5),
+        evaluation.Config(lanes=7, chunk_steps=3, score_values=1),
+        evaluation.Config(lanes=4, chunk_steps=16, score_values=7 * N_ITEMS),
+        evaluation.Config(score_values=8 * N_ITEMS, cached_values=2 * N_ITEMS),
+    ],
+    ids=["default", "one lane", "one score", "four cases", "eight by two"],
+)
+def test_how_the_work_is_cut_does_not_matter(config):
+    params = weights.drawn(model_config())
+    found = run(params, model_config(), config=config)
+    np.testing.assert_array_equal(found.rank, list(by_reference(params, model_config()).values()))
+    np.testing.assert_array_equal(found.shown, run(params, model_config()).shown)
+    assert found.shown.sum(axis=1).tolist() == [len(found.rank) * n for n in CUTOFFS]
+
+
+@pytest.mark.parametrize("variant", model.VARIANTS)
+def test_only_the_rnn_ignores_the_history(variant):
+    config, log = model_config(variant), some_log()
+    params = weights.drawn(config)
+    moved = np.where(log.test, log.item, (log.item + 1) % N_ITEMS).astype(np.int32)
+    other = dataclasses.replace(log, item=moved)
+    same = (ranked(params, config) == ranked(params, config, other)).all()
+    assert same == (variant == "rnn")
+
+
+def with_items(params, **tables):
+    return params.replace(items=params.items.replace(**tables))
+
+
+def test_ties_count_for_or_against_the_target():
+    """Ten items score exactly 0.5: five more than the target's are above it, or none."""
+    config, log = model_config(), some_log()
+    alike = np.arange(N_ITEMS) % 3 == 0
+    params = weights.drawn(config)
+    params = with_items(
+        params,
+        item_out=jnp.where(alike[:, None], 0.0, params.items.item_out),
+        item_bias=jnp.where(alike, 0.5, params.items.item_bias),
+    )
+    against, favour = (
+        ranked(params, config, config=dataclasses.replace(CONFIG, ties=ties))
+        for ties in sparse_ranking.TIES
+    )
+    is_alike = alike[log.item[log.cases]]
+    assert 0 < is_alike.sum() < len(is_alike)
+    np.testing.assert_array_equal(against - favour, np.where(is_alike, alike.sum() - 1, 0))
+    for ties, found in zip(sparse_ranking.TIES, (against, favour), strict=True):
+        expected = by_reference(params, config, ties=ties)
+        np.testing.assert_array_equal(found, list(expected.values()))
+
+
+def test_an_item_and_its_twin_tie():
+    """Rows of equal weights, whatever the state: a rank differs by the twins of its target."""
+    config, log = model_config(), some_log()
+    params = weights.drawn(config)
+    twin = np.arange(N_ITEMS) // 2 * 2
+    params = with_items(
+        params, item_out=params.items.item_out[twin], item_bias=params.items.item_bias[twin]
+    )
+    against, favour = (
+        ranked(params, config, config=dataclasses.replace(CONFIG, ties=ties))
+        for ties in sparse_ranking.TIES
+    )
+    assert len(against) == len(log.cases)
+    np.testing.assert_array_equal(against - favour, 1)
+
+
+def test_candidates_are_all_that_is_ranked():
+    """... besides the target: as if no other item scored anything."""
+    config, log = model_config(), some_log()
+    params = weights.drawn(config)
+    candidates = np.random.default_rng(0).permutation(N_ITEMS)[:11].astype(np.int32)
+    found = ranked(params, config, candidates=candidates)
+    targets = log.item[log.cases]
+    assert 0 < np.isin(targets, candidates).sum() < len(targets)
+    for target in np.unique(targets):
+        ranked_items = np.isin(np.arange(N_ITEMS), [*candidates, target])
+        bias = jnp.where(ranked_items, params.items.item_bias, -1e9)
+        expected = by_reference(with_items(params, item_bias=bias), config)
+        for case in np.flatnonzero(targets == target):
+            assert found[case] == expected[log.cases[case]]
+
+
+def test_all_items_as_candidates_change_nothing():
+    config = model_config()
+    params = weights.drawn(config)
+    reversed_items = np.arange(N_ITEMS, dtype=np.int32)[::-1]
+    for found, expected in zip(
+        dataclasses.astuple(run(params, config, candidates=reversed_items)),
+        dataclasses.astuple(run(params, config)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("candidates", [None, list(range(28, 2, -2))], ids=["all", "even"])
+def test_shown_are_the_items_that_would_rank_within_the_cutoff(candidates):
+    """Test sessions of two items each: another target changes nothing but its own rank."""
+    config, log = model_config(), some_log()
+    log = log.where(~(log.test & log.follows & np.roll(log.follows, 1)))
+    params = weights.drawn(config)
+    candidates = None if candidates is None else np.array(candidates, np.int32)
+    cutoffs = [4, 1, 100]
+    expected = np.zeros((len(cutoffs), N_ITEMS), np.int64)
+    for item in range(N_ITEMS) if candidates is None else candidates:
+        targets = np.where(log.test & log.follows, item, log.item).astype(np.int32)
+        ranks = ranked(
+            params, config, dataclasses.replace(log, item=targets), candidates=candidates
+        )
+        expected[:, item] = [(ranks <= cutoff).sum() for cutoff in cutoffs]
+    found = run(params, config, log, cutoffs=cutoffs, candidates=candidates).shown
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found[0])) > 3
+
+
+def test_of_equal_scores_the_lower_item_is_recommended():
+    config = model_config()
+    params = jax.tree.map(jnp.zeros_like, weights.drawn(config))
+    candidates = np.array([7, 9, 3, 5], np.int32)
+    for given, shown in ((None, [0, 1, 2]), (candidates, [3, 5, 7])):
+        found = run(params, config, cutoffs=[3], candidates=given)
+        assert np.flatnonzero(found.shown[0]).tolist() == shown
+
+
+@pytest.mark.parametrize("ties", sparse_ranking.TIES)
+@pytest.mark.parametrize("candidates", [None, np.arange(9, dtype=np.int32)])
+def test_a_score_that_is_no_number_counts_against_the_model(ties, candidates):
+    config, log = model_config(), some_log()
+    settings = dataclasses.replace(CONFIG, ties=ties)
+    params = weights.drawn(config)
+    targets = log.item[log.cases]
+    inside = np.isin(targets, np.arange(N_ITEMS) if candidates is None else candidates)
+    n_ranked = N_ITEMS if candidates is None else len(candidates)
+    last = n_ranked + ~inside
+
+    def rank_of(params):
+        return ranked(params, config, config=settings, candidates=candidates)
+
+    nothing = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), params)
+    np.testing.assert_array_equal(rank_of(nothing), last)
+    # One such item is above all others, and below all as a target.
+    item = 4
+    bias = params.items.item_bias
+    found = rank_of(with_items(params, item_bias=bias.at[item].set(jnp.nan)))
+    above = rank_of(with_items(params, item_bias=bias.at[item].set(1e9)))
+    assert (targets == item).any()
+    np.testing.assert_array_equal(found, np.where(targets == item, last, above))
+
+
+def test_saturated_scores_are_still_told_apart():
+    """Ranks are of the scores before tanh, which is 1 in float32 from 10 on."""
+    config = model_config()
+    params = weights.drawn(config)
+    large = with_items(
+        params, item_out=params.items.item_out * 2.0**14, item_bias=params.items.item_bias * 2.0**14
+    )
+    assert np.mean(np.abs(np.tanh(large.items.item_bias)) == 1) > 0.9
+    np.testing.assert_array_equal(ranked(large, config), ranked(params, config))
+
+
+def test_a_log_without_cases_has_no_ranks():
+    log = logs.of([[[1, 2], [3]], [[4]]], n_items=N_ITEMS)
+    for variant in model.VARIANTS:
+        config = model_config(variant)
+        found = run(weights.drawn(config), config, log)
+        assert found.rank.shape == (0,)
+        assert not found.shown.any()

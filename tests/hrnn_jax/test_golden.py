@@ -1,0 +1,143 @@
+"""Steps and ranks recorded from the authors' code, reproduced by the code that trains and ranks."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hrnn_jax import evaluation, event_log, gru, model, user_batches
+from hrnn_jax import train as train_lib
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
+RECORDED = {"init": 0.0, "init_momentum": 0.2, "all_momentum": 0.2}
+
+
+def load(name, prefix="", *, user_input="gates"):
+    """Read weights recorded under `prefix` as Params."""
+    recorded = np.load(GOLDEN / f"{name}.npz")
+
+    def get(key):
+        return jnp.array(recorded[prefix + key])
+
+    to_session = None
+    if name.startswith("all"):
+        to_session = get("user_to_session_w")
+        if user_input == "gates":
+            to_session = to_session[:, to_session.shape[1] // 3 :]  # no candidate columns
+    params = model.Params(
+        network=model.Network(
+            session=(
+                gru.Recurrence(get("session_w_cand"), get("session_w_gates"), get("session_b")),
+            ),
+            embedding_w=None,
+            gap_w=None,
+            session_w_in=(),
+            user=model.UserNetwork(
+                w_in=get("user_w_in"),
+                gru=gru.Recurrence(get("user_w_cand"), get("user_w_gates"), get("user_b")),
+                init_w=get("init_w"),
+                init_b=get("init_b"),
+                init_gate=None,
+                to_session_w=to_session,
+            ),
+            past=None,
+        ),
+        items=model.Items(get("item_in"), get("item_out"), get("item_bias")),
+    )
+    return recorded, params
+
+
+@functools.cache
+def replay(name, *, user_input="gates"):
+    """Train on the recorded steps, one chunk a step; returns (recorded, state, losses, states)."""
+    recorded, params = load(name, "before/", user_input=user_input)
+    model_config = model.Config(
+        n_items=len(params.items.item_in),
+        variant="hrnn_all" if name.startswith("all") else "hrnn_init",
+        hidden_units=8,
+        user_input=user_input,
+    )
+    config = train_lib.Config(learning_rate=0.1, momentum=RECORDED[name], batch_size=5)
+    session_start, user_start = recorded["session_start"], recorded["user_start"]
+    steps = user_batches.Steps(
+        input=recorded["input"],
+        target=recorded["target"],
+        session_start=session_start,
+        user_start=user_start,
+        valid=np.ones_like(user_start),
+        time=np.zeros_like(recorded["input"]),
+        gap=np.zeros_like(recorded["input"]),
+        opening=user_batches.opening_lanes(session_start & ~user_start),
+    )
+    train = jax.jit(
+        functools.partial(train_lib.train_chunk, model_config=model_config, config=config)
+    )
+    state = train_lib.TrainState(params, train_lib.transform(config).init(params))
+    carry = model.start((5,), model_config)
+    losses, carries = [], []
+    for t in range(len(steps.input)):
+        one = user_batches.Steps(*(array[t : t + 1] for array in steps))
+        state, carry, loss = train(state, carry, one, np.zeros(4, np.uint32))
+        losses.append(loss[0])
+        carries.append(carry)
+    return recorded, state, np.array(losses), carries
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_training_reproduces_losses_states_and_weights(name):
+    recorded, state, losses, carries = replay(name)
+    np.testing.assert_allclose(losses, recorded["loss"], atol=1e-6)
+    session = np.stack([carry.session[0] for carry in carries])
+    np.testing.assert_allclose(session, recorded["session_state"], atol=1e-6)
+    user = np.stack([carry.user for carry in carries])
+    np.testing.assert_allclose(user, recorded["user_state"], atol=1e-6)
+    _, expected = load(name, "after/")
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=3e-6),
+        state.params,
+        expected,
+    )
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_training_reproduces_the_accumulators(name):
+    _, state, _, _ = replay(name)
+    sum_of_squares = state.opt_state[0].sum_of_squares
+    _, expected = load(name, "after/acc_")
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=2e-6),
+        sum_of_squares,
+        expected,
+    )
+
+
+def test_the_full_user_input_is_not_the_authors():
+    recorded, state, _, _ = replay("all_momentum", user_input="full")
+    ours = state.params.network.user.to_session_w
+    assert np.abs(ours - recorded["after/user_to_session_w"]).max() > 0.1
+
+
+def test_evaluation_reproduces_every_rank():
+    recorded, params = load("evaluation_init")
+    log = event_log.EventLog(
+        user=recorded["user"].astype(np.int32),
+        session=recorded["session"].astype(np.int32),
+        item=recorded["item"].astype(np.int32),
+        time=np.arange(len(recorded["item"])),  # not recorded, nor looked at
+        test=recorded["test"],
+        n_items=len(params.items.item_in),
+    )
+    ranks = evaluation.rank(
+        params,
+        log,
+        model_config=model.Config(n_items=log.n_items, hidden_units=8),
+        config=evaluation.Config(ties="for"),
+        cutoffs=[5],
+    ).rank
+    np.testing.assert_array_equal(log.item[log.cases], recorded["case_item"])
+    evaluated = recorded["case_rank"] != -1
+    assert evaluated.sum() == len(ranks) - 2
+    np.testing.assert_array_equal(ranks[evaluated], recorded["case_rank"][evaluated])

@@ -1,0 +1,222 @@
+"""Epochs: their order, losses and dropout, and seeds side by side."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hrnn_jax import errors, loop, train, user_batches
+from tests.helpers import logs, networks
+
+DROPPING = networks.model_config(
+    "hrnn_all", dropout_session=0.2, dropout_user=0.2, dropout_init=0.2
+)
+CHUNKED = networks.training_config(chunk_steps=4, momentum=0.2)
+
+
+def run(
+    seeds, *, model_config, config, epochs=1, begin=0, states=None, on_chunk=None
+) -> tuple[train.TrainState, list]:
+    """Train as the command does; returns the state and each epoch's losses."""
+    if states is None:
+        states = [train.init(seed, model_config, config) for seed in seeds]
+    state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
+    means = []
+    for epoch in range(begin, begin + epochs):
+        schedules = [
+            loop.schedule(networks.log(), model_config.variant, config, seed=seed, epoch=epoch)
+            for seed in seeds
+        ]
+        state, mean = loop.run_epoch(
+            state,
+            schedules,
+            seeds=seeds,
+            epoch=epoch,
+            model_config=model_config,
+            config=config,
+            **({"on_chunk": on_chunk} if on_chunk else {}),
+        )
+        means.append(mean)
+    return state, means
+
+
+def test_seeds_side_by_side_are_the_seeds_alone():
+    config, settings, seeds = DROPPING, CHUNKED, [0, 1, 5]
+    lengths = {
+        len(loop.schedule(networks.log(), "hrnn_all", settings, seed=seed, epoch=0).event)
+        for seed in seeds
+    }
+    assert len(lengths) > 1
+    group, group_losses = run(seeds, model_config=config, config=settings, epochs=2)
+    for i, seed in enumerate(seeds):
+        alone, alone_losses = run([seed], model_config=config, config=settings, epochs=2)
+        networks.assert_close(jax.tree.map(lambda a, i=i: a[i], group), alone, atol=1e-5)
+        for together, single in zip(group_losses, alone_losses, strict=True):
+            np.testing.assert_allclose(together[i], single[0], rtol=1e-5)
+
+
+def test_a_seed_decides_the_weights_bit_for_bit():
+    config, settings = DROPPING, CHUNKED
+    first, again, other = (
+        run([seed], model_config=config, config=settings)[0] for seed in (3, 3, 4)
+    )
+    networks.assert_identical(first, again)
+    drawn = [train.init(seed, config, settings).params for seed in (3, 4)]
+    for states in ((first.params, other.params), drawn):
+        assert np.abs(states[0].items.item_out - states[1].items.item_out).min() > 0
+
+
+def test_orders_and_epochs_come_from_the_seed():
+    settings = networks.training_config()
+
+    def order(seed, epoch):
+        return loop.schedule(networks.log(), "rnn", settings, seed=seed, epoch=epoch).event
+
+    np.testing.assert_array_equal(order(1, 0), order(1, 0))
+    assert not np.array_equal(order(1, 0), order(1, 1))
+    assert not np.array_equal(order(1, 0), order(2, 0))
+    assert not np.array_equal(order(1, 0), order(0, 1))
+
+
+@pytest.mark.parametrize("bptt_steps", [1, 2])
+def test_dropout_is_drawn_anew(bptt_steps):
+    """By step, chunk, epoch and seed, each from the numbers of them."""
+    config = networks.model_config(dropout_session=0.5)
+    frozen = networks.training_config(optimizer="sgd", learning_rate=0.0, bptt_steps=bptt_steps)
+    # All steps alike: users that start with the same items, and weights that do not move.
+    items = np.tile(np.arange(networks.BATCH, dtype=np.int32), (8, 1))
+    yes = np.ones_like(items, bool)
+    steps = user_batches.Steps(
+        items,
+        items + networks.BATCH,
+        yes,
+        yes,
+        yes,
+        0 * items,
+        0 * items,
+        np.zeros((8, 0), np.int32),
+    )
+
+    def drawn(*place, config=config):
+        return networks.train(config, frozen, steps, place=np.array([*place, 1], np.uint32))[
+            2
+        ].tolist()
+
+    (without,) = set(drawn(0, 0, 0, config=networks.model_config()))
+    by_place = [drawn(0, 0, 0), drawn(1, 0, 0), drawn(0, 1, 0), drawn(0, 0, 1), drawn(1, 1, 1)]
+    assert drawn(0, 0, 0) == by_place[0]
+    everything = sum(by_place, [without])
+    assert len(set(everything)) == len(everything)
+
+
+@pytest.mark.parametrize("bptt_steps", [1, 3])
+def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
+    config = networks.model_config()
+    settings = networks.training_config(chunk_steps=6, bptt_steps=bptt_steps, learning_rate=0.05)
+    told = []
+    params = train.init(2, config, settings).params
+    _, [found] = run(
+        [2], model_config=config, config=settings, on_chunk=lambda *each: told.append(each)
+    )
+    steps = loop.schedule(networks.log(), "hrnn_init", settings, seed=2, epoch=0).steps
+    n = steps.valid.sum(axis=1)
+    assert len(set(n)) > 1  # the steps must not count alike
+    assert [events for events, _ in told] == [
+        n[begin : begin + 6].sum() for begin in range(0, len(n), 6)
+    ]
+    np.testing.assert_allclose(
+        sum(events * loss for events, loss in told) / n.sum(), found, rtol=1e-6
+    )
+    if bptt_steps == 1:
+        expected = networks.by_reference(config, settings, steps, params)["loss"]
+        np.testing.assert_allclose(found, (expected * n).sum() / n.sum(), rtol=1e-5)
+
+
+def test_the_chunk_length_does_not_matter():
+    """Nor do the steps that fill up the last chunk, or where a slab of chunks ends."""
+    config = networks.model_config()
+    n_steps = len(loop.schedule(networks.log(), "hrnn_init", CHUNKED, seed=0, epoch=0).event)
+    assert 2 * loop.SLAB_CHUNKS < n_steps < 512
+    (first, first_losses), (second, second_losses) = (
+        run(
+            [0],
+            model_config=config,
+            config=networks.training_config(chunk_steps=n, optimizer="adam", learning_rate=0.01),
+        )
+        for n in (2, 512)
+    )
+    networks.assert_close(second, first, atol=2e-5)
+    np.testing.assert_allclose(second_losses, first_losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_training_moves_nothing_between_host_and_device_unasked(seeds):
+    config, settings = DROPPING, CHUNKED
+    states = [train.init(seed, config, settings) for seed in seeds]
+    state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
+    schedules = [
+        loop.schedule(networks.log(), "hrnn_init", settings, seed=seed, epoch=0) for seed in seeds
+    ]
+    with jax.transfer_guard("disallow"):
+        loop.run_epoch(state, schedules, seeds=seeds, epoch=0, model_config=config, config=settings)
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch):
+    """From the first chunk on, not even an explicit transfer goes to it."""
+    compiled, chunks = loop.compiled, []
+    with contextlib.ExitStack() as guards:
+
+        def guarded(*args, **settings):
+            function = compiled(*args, **settings)
+
+            def chunk(*arguments):
+                if not chunks:
+                    guards.enter_context(jax.transfer_guard_host_to_device("disallow_explicit"))
+                chunks.append(arguments[2])
+                return function(*arguments)
+
+            return chunk
+
+        monkeypatch.setattr(loop, "compiled", guarded)
+        run(seeds, model_config=DROPPING, config=networks.training_config(chunk_steps=2))
+    assert len(chunks) > loop.SLAB_CHUNKS
+    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // loop.SLAB_CHUNKS)
+
+
+def test_epochs_of_any_length_share_what_is_compiled():
+    """Their number of chunks, and how full the last one is, differs by epoch."""
+    config, settings = networks.model_config("hrnn_all"), networks.training_config(chunk_steps=3)
+    function = loop.compiled(config, settings, stacked=False)
+    before, lengths = function._cache_size(), set()
+    state = train.init(0, config, settings)
+    for epoch, users in enumerate([3, 10, 40]):
+        log = logs.random(0, users=users, sessions=3, n_items=networks.N_ITEMS)
+        schedule = loop.schedule(log, "hrnn_all", settings, seed=0, epoch=epoch)
+        lengths.add(len(schedule.event))
+        state, _ = loop.run_epoch(
+            state, [schedule], seeds=[0], epoch=epoch, model_config=config, config=settings
+        )
+    assert len(lengths) == 3
+    assert max(lengths) > 3 * loop.SLAB_CHUNKS > min(lengths)
+    assert function._cache_size() == before + 1
+
+
+@pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])
+def test_a_loss_that_is_no_number_stops_the_run(seeds):
+    config, settings = DROPPING, CHUNKED
+    steps = loop.schedule(networks.log(), "hrnn_init", settings, seed=7, epoch=2).steps
+    # An item that is first read in the second chunk or later.
+    item, step = max(
+        ((i, int(np.argmax((steps.input == i).any(axis=1)))) for i in range(networks.N_ITEMS)),
+        key=lambda each: each[1],
+    )
+    states = [train.init(seed, config, settings) for seed in seeds]
+    items = states[-1].params.items
+    items = items.replace(item_in=items.item_in.at[item].set(jnp.nan))
+    states[-1] = states[-1].replace(params=states[-1].params.replace(items=items))
+    assert step >= CHUNKED.chunk_steps
+    with pytest.raises(errors.DivergedError, match=f"seed 7 is nan in epoch 3 at step {step}$"):
+        run(seeds, model_config=config, config=settings, begin=2, states=states)

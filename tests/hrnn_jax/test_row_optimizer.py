@@ -1,0 +1,249 @@
+"""Row updates: equal to optax's dense ones in the rows that are touched, and nowhere else."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hrnn_jax import errors, model, row_optimizer, user_batches
+
+N_ITEMS, UNITS = 9, 3
+WITH_MOMENTUM = ("adagrad", "rmsprop", "sgd")
+CASES = [(name, 0.0) for name in row_optimizer.OPTIMIZERS] + [(name, 0.7) for name in WITH_MOMENTUM]
+TABLES = ("table", "bias")
+MANY = 14  # occurrences a step, all rows among them
+
+
+@functools.cache
+def transform(name, momentum):
+    return row_optimizer.OPTIMIZERS[name](0.1, momentum)
+
+
+def start(name, momentum):
+    rng = np.random.default_rng(0)
+    shapes = {"table": (N_ITEMS, UNITS), "bias": (N_ITEMS,), "dense": (UNITS,)}
+    params = {key: jnp.array(rng.normal(size=s), jnp.float32) for key, s in shapes.items()}
+    return params, transform(name, momentum).init(params)
+
+
+def draw(rng, index):
+    """Draw the gradient of each occurrence in `index`, and of the dense weight."""
+    sizes = {"table": (len(index), UNITS), "bias": (len(index),), "dense": (UNITS,)}
+    return {key: rng.normal(size=size).astype(np.float32) for key, size in sizes.items()}
+
+
+@functools.partial(jax.jit, static_argnames=("name", "momentum", "clip", "decay"))
+def _by_row(params, state, index, grads, where, *, name, momentum, factor=1.0, **how):
+    rows, _ = row_optimizer.touched(index, jnp.full(N_ITEMS, 99))
+    return row_optimizer.apply(
+        transform(name, momentum),
+        params,
+        state,
+        grads,
+        {"table": rows, "bias": rows, "dense": row_optimizer.WHOLE},
+        {**params, **{name: model.rows(params[name], index) for name in TABLES}},
+        where=where,
+        factor=factor,
+        **how,
+    )
+
+
+def by_row(params, state, index, grads, where=True, **case):
+    return _by_row(params, state, index, grads, where, **case)
+
+
+@functools.partial(jax.jit, static_argnames=("name", "momentum"))
+def dense(params, state, index, grads, *, name, momentum):
+    full = {
+        key: jnp.zeros_like(params[key]).at[index].add(grads[key], mode="drop") for key in TABLES
+    }
+    full["dense"] = grads["dense"]
+    updates, state = transform(name, momentum).update(full, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def steps(rng, n_steps, some_rows=N_ITEMS):
+    """Yield (index, gradients): every one of `some_rows` drawn rows at least once, and padding."""
+    for _ in range(n_steps):
+        items = rng.permutation(N_ITEMS)[:some_rows]
+        again = rng.choice(items, MANY - some_rows - 2)
+        index = rng.permutation(np.concatenate([items, again, [user_batches.NO_ITEM] * 2]))
+        yield index.astype(np.int32), draw(rng, index)
+
+
+def assert_close(found, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), found, expected
+    )
+
+
+def assert_identical(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def table_rows(tree, rows):
+    """Take `rows` of every leaf that has a row an item, whether a table or a table's state."""
+    return [leaf[rows] for leaf in jax.tree.leaves(tree) if leaf.shape[:1] == (N_ITEMS,)]
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_every_row_touched_is_the_dense_update(name, momentum):
+    found = expected = start(name, momentum)
+    for index, grads in steps(np.random.default_rng(1), 5):
+        found = by_row(*found, index, grads, name=name, momentum=momentum)
+        expected = dense(*expected, index, grads, name=name, momentum=momentum)
+        assert_close(found, expected)
+    before, _ = start(name, momentum)
+    assert all(np.abs(found[0][key] - before[key]).min() > 0 for key in before)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "sgd"])
+def test_some_rows_touched_is_the_dense_update_without_momentum(name):
+    found = expected = start(name, 0.0)
+    for index, grads in steps(np.random.default_rng(2), 6, some_rows=4):
+        found = by_row(*found, index, grads, name=name, momentum=0.0)
+        expected = dense(*expected, index, grads, name=name, momentum=0.0)
+    assert_close(found, expected)
+
+
+def warm(name, momentum):
+    """Take two steps over all rows, so that no optimizer state is zero any more."""
+    train = start(name, momentum)
+    for index, grads in steps(np.random.default_rng(3), 2):
+        train = by_row(*train, index, grads, name=name, momentum=momentum)
+    return train
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_rows_not_touched_stay_as_does_their_state(name, momentum):
+    before = warm(name, momentum)
+    rng = np.random.default_rng(4)
+    index = np.array([2, 5, 2, *[user_batches.NO_ITEM] * (MANY - 3)], np.int32)
+    after = by_row(*before, index, draw(rng, index), name=name, momentum=momentum)
+    rest = np.setdiff1d(np.arange(N_ITEMS), index)
+    assert_identical(table_rows(after, rest), table_rows(before, rest))
+    for key in TABLES:
+        assert (after[0][key] != before[0][key])[np.array([2, 5])].all()
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_padding_touches_no_row(name, momentum):
+    before = start(name, momentum)
+    index = np.full(MANY, user_batches.NO_ITEM, np.int32)
+    grads = draw(np.random.default_rng(5), index)
+    after = by_row(*before, index, grads, name=name, momentum=momentum)
+    assert_identical(table_rows(after, slice(None)), table_rows(before, slice(None)))
+    assert (after[0]["dense"] != before[0]["dense"]).all()
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_where_false_leaves_everything(name, momentum):
+    """Rows may be listed and yet nothing is to be learnt: inputs that have no target."""
+    before = warm(name, momentum)
+    index, grads = next(steps(np.random.default_rng(6), 1))
+    after = by_row(*before, index, grads, False, name=name, momentum=momentum)
+    assert_identical(after, before)
+
+
+def test_touched_lists_each_item_once():
+    index = np.array([4, user_batches.NO_ITEM, 7, 4, 0, user_batches.NO_ITEM, 7, 7], np.int32)
+    rows, _ = row_optimizer.touched(jnp.array(index), jnp.full(N_ITEMS, 99))
+    listed = np.asarray(rows.index)
+    assert sorted(listed[listed != user_batches.NO_ITEM]) == [0, 4, 7]
+    # Where an item's gradients are summed is where it is listed.
+    np.testing.assert_array_equal(np.append(listed, user_batches.NO_ITEM)[rows.where], index)
+
+
+@pytest.mark.parametrize("clip", [1.5, 1e3])
+def test_the_norm_is_clipped_as_that_of_the_dense_gradient(clip):
+    """An item's occurrences are summed before; no row counts twice."""
+    params, state = start("adagrad", 0.0)
+    dense = optax.chain(optax.clip_by_global_norm(clip), transform("adagrad", 0.0))
+    for index, grads in steps(np.random.default_rng(7), 2, some_rows=4):
+        full = {
+            key: jnp.zeros_like(params[key]).at[index].add(grads[key], mode="drop")
+            for key in TABLES
+        }
+        full["dense"] = grads["dense"]
+        assert (optax.tree.norm(full) > clip) == (clip < 2)
+        updates, _ = dense.update(full, (optax.EmptyState(), state), params)
+        expected = optax.apply_updates(params, updates)
+        params, state = by_row(params, state, index, grads, name="adagrad", momentum=0.0, clip=clip)
+        assert_close(params, expected)
+
+
+def test_decay_takes_a_share_of_what_is_updated_but_of_no_bias():
+    before = warm("adam", 0.0)
+    index = np.array([2, 5, 2, *[user_batches.NO_ITEM] * (MANY - 3)], np.int32)
+    how = {"index": index, "grads": draw(np.random.default_rng(8), index), "name": "adam"}
+    plain, _ = by_row(*before, momentum=0.0, **how)
+    decayed, _ = by_row(*before, momentum=0.0, decay=0.1, **how)
+    difference = jax.tree.map(lambda a, b: a - b, plain, decayed)
+    expected = np.zeros_like(before[0]["table"])
+    expected[[2, 5]] = 0.1 * before[0]["table"][np.array([2, 5])]
+    np.testing.assert_allclose(difference["table"], expected, atol=1e-6)
+    assert not difference["bias"].any()
+    assert not difference["dense"].any()
+
+
+def test_the_factor_scales_the_step_with_its_decay():
+    before = warm("adagrad", 0.0)
+    index, grads = next(steps(np.random.default_rng(9), 1))
+    moved = [
+        by_row(*before, index, grads, name="adagrad", momentum=0.0, decay=0.1, factor=factor)[0]
+        for factor in (1.0, 0.25)
+    ]
+    whole, quarter = (jax.tree.map(lambda a, b: a - b, m, before[0]) for m in moved)
+    assert_close(quarter, jax.tree.map(lambda a: a / 4, whole))
+
+
+def test_adam_is_that_of_optax():
+    rng = np.random.default_rng(5)
+    params = expected = jnp.array(rng.normal(size=40), jnp.float32)
+    fast, slow = row_optimizer.adam(0.01), optax.adam(0.01)
+    state, expected_state = fast.init(params), slow.init(expected)
+    for step in range(30):
+        grads = jnp.array(rng.normal(size=40) * 10.0 ** rng.integers(-9, 1, 40), jnp.float32)
+        grads = grads.at[step % 40].set(0)
+        updates, state = fast.update(grads, state)
+        expected_updates, expected_state = slow.update(grads, expected_state)
+        np.testing.assert_allclose(updates, expected_updates, rtol=2e-5)
+    assert_identical(state, expected_state)
+
+
+def test_adagrad_by_hand():
+    """acc from 0, eps = 1e-6 inside the root; momentum as in Polyak, not Nesterov."""
+    grads = np.array([[0.5, -2.0, 1e-4], [1.0, 0.3, 2e-3], [-0.25, 0.1, -1e-3]])
+    for momentum in (0.0, 0.8):
+        weight = np.array([1.0, 2.0, 3.0])
+        acc, velocity = np.zeros(3), np.zeros(3)
+        params = jnp.array(weight, jnp.float32)
+        state = row_optimizer.adagrad(0.1, momentum).init(params)
+        for grad in grads:
+            acc += grad**2
+            velocity = momentum * velocity - 0.1 * grad / np.sqrt(acc + 1e-6)
+            weight += velocity
+            updates, state = row_optimizer.adagrad(0.1, momentum).update(
+                jnp.array(grad, jnp.float32), state, params
+            )
+            params = optax.apply_updates(params, updates)
+            np.testing.assert_allclose(params, weight, rtol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_momentum_adds_what_is_left_of_the_last_step(name):
+    """After a step of zero gradient a weight has moved by momentum times the step before."""
+    chosen, params = row_optimizer.OPTIMIZERS[name](0.1, 0.6), jnp.zeros(2)
+    first, state = chosen.update(jnp.array([1.0, -3.0]), chosen.init(params), params)
+    second, _ = chosen.update(jnp.zeros(2), state, params)
+    assert (first != 0).all()
+    np.testing.assert_allclose(second, 0.6 * first, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(row_optimizer.OPTIMIZERS) - set(WITH_MOMENTUM)))
+def test_momentum_where_it_does_not_go(name):
+    with pytest.raises(errors.InputError, match=r"--momentum=0\.5 .*--optimizer"):
+        row_optimizer.OPTIMIZERS[name](0.1, 0.5)
