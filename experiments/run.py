@@ -17,9 +17,11 @@ import jax
 import numpy as np
 from absl import flags
 
-from hrnn_jax import checkpoint, errors, evaluation, event_log, metrics, model, train
-from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax import checkpoint, errors, evaluation, metrics, model, train
+from hrnn_jax.config import NETWORKS, RECIPE_FORMAT, EvaluationConfig, ModelConfig, TrainConfig
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
+from hrnn_jax.metrics import Ranking
 from hrnn_jax.preprocess import prepared
 
 from .common import (
@@ -47,35 +49,16 @@ flags.DEFINE_bool(
     "Rank the cases after every epoch as well: history.jsonl then has Recall and MRR by epoch.",
 )
 
-# Settings that earlier versions did not have. Their runs have the defaults, and can be resumed.
-LATER = (
-    *(
-        "idle_gap",
-        "init_gate",
-        "past",
-        "neighbours",
-        "neighbours_weight",
-        "mean_over",
-        "embedding",
-        "dropout_embedding",
-        "activation",
-    ),
-    *("regularisation", "extra_negatives", "negative_alpha", "mask_false_negatives", "log_q"),
-    "negative_hours",
-    *("schedule", "schedule_epochs", "warmup", "clip", "weight_decay"),
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What all parts of a run need."""
 
     folder: pathlib.Path
-    log: event_log.EventLog
+    log: EventLog
     seeds: list[int]
-    cutoffs: list[int]
+    evaluation: EvaluationConfig
     support: np.ndarray  # [V], training events of each item
-    candidates: np.ndarray | None
     table: item_neighbours.Table | None  # of the training events
     history: list[dict[str, Any]]  # an entry per seed and epoch, on disk in history.jsonl
     parent: continue_run.Parent | None
@@ -83,32 +66,34 @@ class Run:
 
 def main() -> None:
     compile_cache.keep()
-    seeds, cutoffs = (
-        model_flags.seeds(),
-        model_flags.cutoffs(),
-    )  # what is wrong with them is said at once
-    training_config = model_flags.training_config()
+    model_flags.check()  # what is wrong with the flags is said at once
+    seeds, evaluation_config = model_flags.seeds(), model_flags.evaluation_config()
+    train_config = model_flags.train_config()
     print(f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}", flush=True)
     parent = continue_run.parent(seeds) if FLAGS.continue_from else None
     prepared_folder = data_flags.prepare(parent.raw_ids if parent else ())
     meta = prepared.load_meta(prepared_folder)
     log = prepared.load(prepared_folder)
-    neural = FLAGS.model in model.VARIANTS
-    recipe: dict[str, Any] = {"data": prepared_folder.name, "model": {"name": FLAGS.model}}
+    neural = FLAGS.model in NETWORKS
+    recipe: dict[str, Any] = {
+        "format": RECIPE_FORMAT,
+        "data": prepared_folder.name,
+        "model": {"name": FLAGS.model},
+    }
     if neural:
         model_config = model_flags.model_config(log.n_items)
-        recipe["model"] |= _settings(model_config)
-        recipe["training"] = _settings(training_config)
+        recipe["model"] |= dataclasses.asdict(model_config)
+        recipe["training"] = dataclasses.asdict(train_config)
     elif FLAGS.model == "item_knn":
-        recipe["model"]["neighbours"] = model_flags.neighbours()
+        recipe["model"] |= dataclasses.asdict(model_flags.item_knn_config())
     elif FLAGS.model in ("vsknn", "vsknn_br"):
         recipe["model"] |= dataclasses.asdict(model_flags.session_knn_config())
     asked = {
         "seeds": seeds if neural else [0],
         "epochs": FLAGS.epochs if neural else 0,
-        "cutoffs": cutoffs,
-        "ties": FLAGS.ties,
-        "candidates": FLAGS.candidates,
+        "cutoffs": list(evaluation_config.cutoffs),
+        "ties": evaluation_config.ties,
+        "candidates": evaluation_config.candidates,
     }
     folder = pathlib.Path(FLAGS.output_dir or f"out/runs/{meta['name']}/{FLAGS.model}")
     if parent:
@@ -145,32 +130,26 @@ def main() -> None:
         folder=folder,
         log=log,
         seeds=asked["seeds"],
-        cutoffs=cutoffs,
+        evaluation=evaluation_config,
         support=support,
-        candidates=model_flags.candidates(support),
         table=table,
         history=run_folder.read_history(folder),
         parent=parent,
     )
-    entries = _neural(run, model_config, training_config) if neural else [_baseline(run)]
+    entries = _neural(run, model_config, train_config) if neural else [_baseline(run)]
     per_seed = sorted(entries, key=lambda entry: entry["seed"])  # however they were resumed
     rankings = {entry["seed"]: entry.pop("ranking") for entry in per_seed}
     # A run that stops from here on has not ended, whatever it held before.
     (folder / run_folder.METRICS).unlink(missing_ok=True)
     run_folder.write_ranks(folder, log, {seed: found.rank for seed, found in rankings.items()})
-    run_folder.write_recommended(folder, cutoffs, {s: found.shown for s, found in rankings.items()})
+    run_folder.write_recommended(
+        folder, evaluation_config.cutoffs, {s: found.shown for s, found in rankings.items()}
+    )
     _report(folder, run_folder.write_metrics(folder, about, per_seed, provenance.made()))
 
 
-def _settings(config: Any) -> dict[str, Any]:
-    """Return a config's settings, of LATER only those that are not the default."""
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    settings = dataclasses.asdict(config)
-    return {n: v for n, v in settings.items() if n not in LATER or v != defaults[n]}
-
-
 def _neural(
-    run: Run, model_config: model.Config, training_config: train.Config
+    run: Run, model_config: ModelConfig, train_config: TrainConfig
 ) -> Iterator[dict[str, Any]]:
     """Train and rank all seeds, those that have come equally far side by side."""
 
@@ -185,18 +164,18 @@ def _neural(
         alike = list(alike)
         for i in range(0, len(alike), FLAGS.seeds_at_once):
             group = alike[i : i + FLAGS.seeds_at_once]
-            yield from _group(run, group, begin, model_config, training_config)
+            yield from _group(run, group, begin, model_config, train_config)
 
 
 def _group(
     run: Run,
     seeds: Sequence[int],
     begin: int,
-    model_config: model.Config,
-    training_config: train.Config,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
 ) -> Iterator[dict[str, Any]]:
     """Train and rank seeds side by side. Ranking needs nothing of the optimizer's state."""
-    params = _train(run, seeds, begin, model_config, training_config).params
+    params = _train(run, seeds, begin, model_config, train_config).params
     for seed, seed_params in zip(seeds, common_epochs.unstack(params, len(seeds)), strict=True):
         yield _evaluate(run, seed, seed_params, model_config)
 
@@ -205,8 +184,8 @@ def _train(
     run: Run,
     seeds: Sequence[int],
     begin: int,
-    model_config: model.Config,
-    config: train.Config,
+    model_config: ModelConfig,
+    config: TrainConfig,
 ) -> train.TrainState:
     """Train a group of seeds from epoch `begin` on, a checkpoint after every epoch."""
     init = functools.partial(train.init, model_config=model_config, config=config)
@@ -244,7 +223,9 @@ def _train(
         if FLAGS.curve:
             params = zip(seeds, common_epochs.unstack(state.params, len(seeds)), strict=True)
             measured = [
-                metrics.summarise(_rank(run, seed, found, model_config).rank, run.cutoffs)
+                metrics.summarise(
+                    _rank(run, seed, found, model_config).rank, run.evaluation.cutoffs
+                )
                 for seed, found in params
             ]
         for seed, loss, figures in zip(seeds, losses, measured, strict=True):
@@ -272,7 +253,7 @@ def _train(
 
 
 def _evaluate(
-    run: Run, seed: int, params: model.Params, model_config: model.Config
+    run: Run, seed: int, params: model.Params, model_config: ModelConfig
 ) -> dict[str, Any]:
     started = time.perf_counter()
     found = _rank(run, seed, params, model_config)
@@ -285,39 +266,38 @@ def _evaluate(
     }
 
 
-def _rank(
-    run: Run, seed: int, params: model.Params, model_config: model.Config
-) -> sparse_ranking.Ranking:
+def _rank(run: Run, seed: int, params: model.Params, model_config: ModelConfig) -> Ranking:
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
         return evaluation.rank(
             params.replace(table=run.table),
             run.log,
             model_config=model_config,
-            config=model_flags.evaluation_config(),
-            candidates=run.candidates,
-            cutoffs=run.cutoffs,
+            config=run.evaluation,
             on_cases=advance,
         )
 
 
 def _baseline(run: Run) -> dict[str, Any]:
     started = time.perf_counter()
-    found = common_epochs.count(run.log, candidates=run.candidates, cutoffs=run.cutoffs)
+    found = common_epochs.count(run.log)
     return _figures(run, 0, found, time.perf_counter() - started) | {
         "train_seconds": None,  # counting and ranking are one
         "train_events_per_second": None,
     }
 
 
-def _figures(run: Run, seed: int, found: sparse_ranking.Ranking, seconds: float) -> dict[str, Any]:
+def _figures(run: Run, seed: int, found: Ranking, seconds: float) -> dict[str, Any]:
     cases = len(found.rank)
     if cases == 0:
         raise errors.InputError(
             "no test case is left: no test session has two items that were trained on"
         )
     print(f"seed {seed} ranked {cases:,} test cases, {cases / seconds:,.0f} a second")
-    figures: dict[str, Any] = {"seed": seed, **metrics.summarise(found.rank, run.cutoffs)}
-    for cutoff, shown in zip(run.cutoffs, found.shown, strict=True):
+    figures: dict[str, Any] = {
+        "seed": seed,
+        **metrics.summarise(found.rank, run.evaluation.cutoffs),
+    }
+    for cutoff, shown in zip(run.evaluation.cutoffs, found.shown, strict=True):
         figures[f"coverage@{cutoff}"] = metrics.coverage(shown)
         figures[f"popularity@{cutoff}"] = (
             metrics.popularity(shown, run.support) if shown.any() else None  # JSON has no NaN

@@ -23,7 +23,7 @@ import uvicorn
 from absl import flags
 
 from hrnn_jax import errors, model, trained
-from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live.recommender import STATES, Recommender, RecommenderConfig
 
 from .common import cli, compile_cache, progress, run_flags, run_folder
 from .serving import app as serving_app
@@ -150,10 +150,10 @@ def _listening() -> Iterator[socket.socket]:
         yield listening
 
 
-def _recommender(run: pathlib.Path) -> live_recommender.Recommender:
+def _recommender(run: pathlib.Path) -> Recommender:
     """Load the network and the states; those of its users' past, at the first start."""
-    path = pathlib.Path(FLAGS.states or run / live_recommender.STATES)
-    config = live_recommender.Config(
+    path = pathlib.Path(FLAGS.states or run / STATES)
+    config = RecommenderConfig(
         cached_users=FLAGS.cached_users,
         kept_events=FLAGS.kept_events,
         unknown_items=FLAGS.unknown_items,
@@ -161,7 +161,7 @@ def _recommender(run: pathlib.Path) -> live_recommender.Recommender:
     served = trained.load(run, seed=FLAGS.seed)
     if not path.exists() and (past := _past(run)):
         _take_in(past, run, served, path, config)
-    return live_recommender.Recommender(*served, path, rebuild=FLAGS.rebuild_states, config=config)
+    return Recommender(*served, path, rebuild=FLAGS.rebuild_states, config=config)
 
 
 def _take_in(
@@ -169,14 +169,14 @@ def _take_in(
     run: pathlib.Path,
     served: tuple[trained.Trained, model.Params],
     path: pathlib.Path,
-    config: live_recommender.Config,
+    config: RecommenderConfig,
 ) -> None:
     """Make the states after the users' past: beside, then renamed, so that it is all or none."""
     frame = import_history.read(past, _read(run / run_folder.DATA))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
         beside = pathlib.Path(parent) / path.name
         with (
-            live_recommender.Recommender(*served, beside, config=config) as first,
+            Recommender(*served, beside, config=config) as first,
             progress.bar("taking in the past", len(frame), "events") as advance,
         ):
             counts = first.bootstrap(frame, on_events=advance)

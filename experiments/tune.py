@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from hrnn_jax import errors, evaluation, event_log, loop, metrics, model, train
-from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax import errors, evaluation, loop, metrics, model, train
+from hrnn_jax.config import NETWORKS, ModelConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.metrics import Ranking
 from hrnn_jax.preprocess import prepared
 
 from .common import cli, data_flags, model_flags, progress
@@ -100,9 +102,8 @@ IMMATERIAL = ("cutoffs", "seeds_at_once")
 class Task:
     """What all trials measure."""
 
-    log: event_log.EventLog
+    log: EventLog
     seeds: list[int]
-    candidates: np.ndarray | None
     cutoff: int  # N of --objective
 
 
@@ -127,7 +128,6 @@ def main() -> None:
     task = Task(
         log=log,
         seeds=seeds,
-        candidates=model_flags.candidates(log.support),
         cutoff=cutoff,
     )
     with study.Study(
@@ -137,14 +137,14 @@ def main() -> None:
             "model": FLAGS.model,
             "objective": FLAGS.objective,
             "searched": {name: search_spaces.describe(values) for name, values in searched.items()},
-            "patience": FLAGS.patience if FLAGS.model in model.VARIANTS else None,
+            "patience": FLAGS.patience if FLAGS.model in NETWORKS else None,
             # What is not given is left out, so that a study goes on when a version adds a flag.
             "settings": {
                 flag.name: flag.value
                 for flag in _flags("model_flags")
                 if flag.value != flag.default
                 and flag.name not in (*searched, *IMMATERIAL, "model")
-                and (FLAGS.model in model.VARIANTS or flag.name in grid.COUNTING_FLAGS)
+                and (FLAGS.model in NETWORKS or flag.name in grid.COUNTING_FLAGS)
             },
         },
         searched=searched,
@@ -165,7 +165,7 @@ def _check(searched: search_spaces.Space) -> None:
             "--split=test: trials are measured on the validation split, so that the test sessions "
             "stay unseen; drop it"
         )
-    if FLAGS.model not in model.VARIANTS:
+    if FLAGS.model not in NETWORKS:
         return
     if FLAGS.epochs == 0:
         raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
@@ -173,7 +173,7 @@ def _check(searched: search_spaces.Space) -> None:
         for value in search_spaces.ends(values):
             _set(name, value)
             try:
-                model_flags.training_config()
+                model_flags.train_config()
             except errors.InputError as error:
                 raise errors.InputError(f"{error}; or leave it alone with --fix={name}") from error
 
@@ -197,10 +197,10 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
     started = time.perf_counter()
     value, facts = None, {}
     try:
-        if FLAGS.model in model.VARIANTS:
+        if FLAGS.model in NETWORKS:
             value = _train(trial, task)
         else:
-            found = common_epochs.count(task.log, candidates=task.candidates, cutoffs=[task.cutoff])
+            found = common_epochs.count(task.log)
             value = _measure(found, task)
         outcome = f"{FLAGS.objective} {value:.4f}"
     except TrialPruned as pruned:
@@ -232,7 +232,7 @@ def _train(trial: Trial, task: Task) -> float:
     Raises TrialPruned where the pruner finds that the others did better.
     """
     model_config = model_flags.model_config(task.log.n_items)
-    config = model_flags.training_config()
+    config = model_flags.train_config()
     groups = [
         task.seeds[i : i + FLAGS.seeds_at_once]
         for i in range(0, len(task.seeds), FLAGS.seeds_at_once)
@@ -276,9 +276,7 @@ def _train(trial: Trial, task: Task) -> float:
     return best
 
 
-def _rank(
-    params: model.Params, model_config: model.Config, task: Task, title: str
-) -> sparse_ranking.Ranking:
+def _rank(params: model.Params, model_config: ModelConfig, task: Task, title: str) -> Ranking:
     """Rank the validation cases."""
     # Nothing is dropped in evaluation: without these, all trials share what is compiled.
     undropped = dataclasses.replace(
@@ -294,13 +292,11 @@ def _rank(
             task.log,
             model_config=undropped,
             config=model_flags.evaluation_config(),
-            cutoffs=[task.cutoff],
-            candidates=task.candidates,
             on_cases=advance,
         )
 
 
-def _measure(found: sparse_ranking.Ranking, task: Task) -> float:
+def _measure(found: Ranking, task: Task) -> float:
     return metrics.summarise(found.rank, [task.cutoff])[FLAGS.objective]
 
 
@@ -325,8 +321,8 @@ def _best_flags(best: FrozenTrial, searched: search_spaces.Space) -> str:
     command = shlex.join(["python", "-m", "experiments.tune", *sys.argv[1:]])
     drawn = {name: best.params[name] for name in searched}
     lines = [
-        f"# {model_flags.NAMES[FLAGS.model]} on {data_flags.title()}: {FLAGS.objective} {best.value:.4f} on "
-        f"the validation split (trial {best.number}).",
+        f"# {model_flags.NAMES[FLAGS.model]} on {data_flags.title()}: {FLAGS.objective} "
+        f"{best.value:.4f} on the validation split (trial {best.number}).",
         f"# {' '.join(command.split())}",
     ]
     for module in ("data_flags", "model_flags"):
@@ -339,7 +335,7 @@ def _best_flags(best: FrozenTrial, searched: search_spaces.Space) -> str:
     if epochs := best.user_attrs.get("best_epoch"):
         lines.append(f"--epochs={epochs}")
         if FLAGS.schedule != "constant":  # which went by the epochs of the trial
-            lines.append(f"--schedule_epochs={model_flags.training_config().schedule_epochs}")
+            lines.append(f"--schedule_epochs={model_flags.train_config().schedule_epochs}")
     lines += [f"--model={FLAGS.model}", *(f"--{name}={value}" for name, value in drawn.items())]
     return "\n".join(line for line in lines if line) + "\n"
 

@@ -6,46 +6,39 @@ candidates that score above it. What is recommended are the candidates that scor
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import event_log, model, topk, user_batches
-from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax import model, topk, user_batches
+from hrnn_jax.config import EvaluationConfig, ModelConfig, Ties
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """How test cases are ranked."""
-
-    ties: sparse_ranking.Ties = "against"
-    feed_last_item: bool = False  # as in training
-    lanes: int = 256  # users bootstrapped side by side
-    chunk_steps: int = 128  # steps of one compiled call
-    score_values: int = 1 << 23  # scores held at a time; times 4 bytes
-    cached_values: int = 1 << 18  # ... of them looked through at a time: what a core's cache holds
+from hrnn_jax.metrics import Ranking, count_recommended
+from hrnn_jax.user_batches import NO_EVENT, Steps
 
 
 def rank(
     params: model.Params,
-    log: event_log.EventLog,
+    log: EventLog,
     *,
-    model_config: model.Config,
-    config: Config = Config(),
+    model_config: ModelConfig,
+    config: EvaluationConfig = EvaluationConfig(),
     candidates: np.ndarray | None = None,
-    cutoffs: Sequence[int],
     on_cases: Callable[[int], None] = lambda n_cases: None,
-) -> sparse_ranking.Ranking:
+) -> Ranking:
     """Rank the targets of `log.cases`, and count what is recommended in their place.
 
     The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
-    candidates: items ranked against the target, all by default. on_cases: told as cases are done.
+    candidates: items ranked against the target, by default those of `config`. on_cases: told as
+    cases are done.
     """
+    cutoffs = config.cutoffs
+    if candidates is None:
+        candidates = log.most_supported(config.candidates)
     alone = model_config.variant == "rnn"
     tested = log.where(log.test if alone else np.isin(log.user, log.user[log.test]))
     positions = tested.cases
@@ -74,13 +67,13 @@ def rank(
         )
         result[np.searchsorted(positions, events)] = found
         place_of = np.broadcast_to(place, first.shape)
-        shown += sparse_ranking.count(chosen[first], place_of, cutoffs, log.n_items)
+        shown += count_recommended(chosen[first], place_of, cutoffs, log.n_items)
         on_cases(len(events))
-    return sparse_ranking.Ranking(result, shown)
+    return Ranking(result, shown)
 
 
 def _hidden(
-    params: model.Params, log: event_log.EventLog, *, model_config: model.Config, config: Config
+    params: model.Params, log: EventLog, *, model_config: ModelConfig, config: EvaluationConfig
 ) -> Iterator[tuple[np.ndarray, np.ndarray, tuple]]:
     """Yield case events [n], where their representations are [2, n], and those, see `_bootstrap`.
 
@@ -89,20 +82,20 @@ def _hidden(
     schedule = user_batches.build(
         user_batches.layout(log, model_config.variant),
         config.lanes,
-        feed_last_item=config.feed_last_item,
+        feed_last_item=model_config.feed_last_item,
     )
     length = config.chunk_steps
     n_steps = -(-len(schedule.event) // length) * length
     steps = user_batches.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
     # The event predicted at [t, b]: a test case, unless RNN Concat enters a session there.
-    predicted = np.where(schedule.steps.valid, schedule.event + 1, user_batches.NO_EVENT)
+    predicted = np.where(schedule.steps.valid, schedule.event + 1, NO_EVENT)
     is_case = log.test & log.follows
     carry = jax.device_put(model.start((config.lanes,), model_config))
     for begin in range(0, len(predicted), length):
         part = jax.device_put(steps.window(begin, begin + length))
         carry, hidden = _bootstrap(params, carry, part, model_config=model_config)
         events = predicted[begin : begin + length]
-        t, lane = np.nonzero((events != user_batches.NO_EVENT) & is_case[events])
+        t, lane = np.nonzero((events != NO_EVENT) & is_case[events])
         if len(t):
             yield events[t, lane], np.stack([t, lane]).astype(np.int32), hidden
 
@@ -111,9 +104,9 @@ def _hidden(
 def _bootstrap(
     params: model.Params,
     carry: model.Carry,
-    steps: user_batches.Steps,
+    steps: Steps,
     *,
-    model_config: model.Config,
+    model_config: ModelConfig,
 ) -> tuple[model.Carry, tuple]:
     """Return what is scored at each time.
 
@@ -121,7 +114,7 @@ def _bootstrap(
     whose neighbours gain, [T, B, L].
     """
 
-    def body(carry: model.Carry, steps: user_batches.Steps) -> tuple[model.Carry, tuple]:
+    def body(carry: model.Carry, steps: Steps) -> tuple[model.Carry, tuple]:
         x = model.inputs(params.items, steps.input)  # of a step: the chunk's are large
         carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
         recalled = model.recall(params.network, carry, hidden)
@@ -139,7 +132,7 @@ def _rank(
     cases: np.ndarray,
     *,
     n_first: int,
-    config: Config,
+    config: EvaluationConfig,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank n cases in one compiled call: see `_rank_blocks`."""
     n, n_ranked = cases.shape[1], len(ranked[1])
@@ -182,7 +175,7 @@ def _rank_blocks(
     *,
     size: int,
     n_first: int,
-    ties: sparse_ranking.Ties,
+    ties: Ties,
     rows: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Rank the first blocks of cases [4, N]: step and lane in `hidden`, target, column.

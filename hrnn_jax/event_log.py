@@ -45,6 +45,12 @@ class EventLog:
         """[V] training events of each item."""
         return np.bincount(self.item[~self.test], minlength=self.n_items)
 
+    def most_supported(self, count: int | None) -> np.ndarray | None:
+        """Return the `count` items with most training events, or None for all of them."""
+        if count is None or count >= self.n_items:
+            return None
+        return np.argsort(-self.support, kind="stable")[:count].astype(np.int32)
+
     @property
     def opens_user(self) -> np.ndarray:
         """[E] bool: whether the event is the first of its user."""

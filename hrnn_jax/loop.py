@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import errors, event_log, model, user_batches
+from hrnn_jax import errors, model, user_batches
 from hrnn_jax import train as train_lib
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import negatives
+from hrnn_jax.user_batches import Schedule, Steps
 
 # The first saves copying each dense weight and its optimizer state in every step, the second uses
 # all of AVX-512 where there is one.
@@ -26,19 +29,19 @@ SLAB_CHUNKS = 8
 
 
 def schedule(
-    log: event_log.EventLog, variant: str, config: train_lib.Config, *, seed: int, epoch: int
-) -> user_batches.Schedule:
+    log: EventLog, model_config: ModelConfig, config: TrainConfig, *, seed: int, epoch: int
+) -> Schedule:
     """Lay out one epoch of the training events, users in the order of (seed, epoch)."""
     return user_batches.build(
-        user_batches.layout(log, variant),
+        user_batches.layout(log, model_config.variant),
         config.batch_size,
         rng=np.random.default_rng((seed, epoch)),
-        feed_last_item=config.feed_last_item,
+        feed_last_item=model_config.feed_last_item,
     )
 
 
 @functools.cache
-def compiled(model_config: model.Config, config: train_lib.Config, *, stacked: bool) -> Callable:
+def compiled(model_config: ModelConfig, config: TrainConfig, *, stacked: bool) -> Callable:
     """Jit `training.train_chunk` on one chunk of a slab; `stacked` gives all a leading axis S.
 
     Takes state, carry, the slab, the chunk's place and the sampler, which all seeds share, and
@@ -52,7 +55,7 @@ def compiled(model_config: model.Config, config: train_lib.Config, *, stacked: b
     def chunk(
         state: train_lib.TrainState,
         carry: model.Carry,
-        slab: user_batches.Steps,
+        slab: Steps,
         place: jax.Array,
         sampler: negatives.Sampler | None = None,
     ) -> tuple[train_lib.TrainState, model.Carry, jax.Array, jax.Array]:
@@ -72,12 +75,12 @@ def compiled(model_config: model.Config, config: train_lib.Config, *, stacked: b
     )
 
 
-def _chunk_length(config: train_lib.Config) -> int:
+def _chunk_length(config: TrainConfig) -> int:
     """Return the steps of a chunk: as many as may be in whole windows, at least one."""
     return max(1, config.chunk_steps // config.bptt_steps) * config.bptt_steps
 
 
-def _slabs(schedules: Sequence[user_batches.Schedule], length: int) -> list[user_batches.Steps]:
+def _slabs(schedules: Sequence[Schedule], length: int) -> list[Steps]:
     """Put the steps of an epoch on the device, in slabs of `length`; S > 1 of them stacked."""
     n_steps = max(len(schedule.event) for schedule in schedules)
     width = max(schedule.steps.opening.shape[1] for schedule in schedules)
@@ -88,23 +91,19 @@ def _slabs(schedules: Sequence[user_batches.Schedule], length: int) -> list[user
             for schedule in schedules
         ]
         # Seeds first, like the state; one seed alone has no such axis.
-        slab = (
-            user_batches.Steps(*map(np.stack, zip(*parts, strict=True)))
-            if len(parts) > 1
-            else parts[0]
-        )
+        slab = Steps(*map(np.stack, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
         slabs.append(jax.device_put(slab))
     return slabs
 
 
 def run_epoch(
     state: train_lib.TrainState,
-    schedules: Sequence[user_batches.Schedule],
+    schedules: Sequence[Schedule],
     *,
     seeds: Sequence[int],
     epoch: int,
-    model_config: model.Config,
-    config: train_lib.Config,
+    model_config: ModelConfig,
+    config: TrainConfig,
     sampler: negatives.Sampler | None = None,
     on_chunk: Callable[[int, float], None] = lambda events, loss: None,
 ) -> tuple[train_lib.TrainState, np.ndarray]:

@@ -7,9 +7,18 @@ cases: NaN where there are none. Coverage and popularity are of the lists, whate
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Where the targets stand, and what is recommended in their place."""
+
+    rank: np.ndarray  # [N] int32, of each of log.cases, from 1
+    shown: np.ndarray  # [C, V] int64: in how many cases item v is among the first cutoffs[c]
 
 
 def recall(ranks: np.ndarray, cutoff: int, *, where: np.ndarray | None = None) -> float:
@@ -75,3 +84,10 @@ def mean(values: np.ndarray, where: np.ndarray | None) -> float:
     """Return the mean of the values [N] at `where`, NaN (and no warning) where there are none."""
     kept = values if where is None else values[where]
     return float(np.mean(kept)) if len(kept) else float("nan")
+
+
+def count_recommended(
+    items: np.ndarray, place: np.ndarray, cutoffs: Sequence[int], n_items: int
+) -> np.ndarray:
+    """Count the items that stand at a place, from 0, before each of the cutoffs: [C, V]."""
+    return np.stack([np.bincount(items[place < c], minlength=n_items) for c in cutoffs])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -14,44 +13,11 @@ from flax import struct
 from jax.extend import random
 
 from hrnn_jax import gru as gru_lib
-from hrnn_jax import user_batches
+from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time, item_neighbours, user_past
+from hrnn_jax.user_batches import Array, Steps
 
-VARIANTS = ("rnn", "rnn_concat", "hrnn_init", "hrnn_all")
-USER_INPUTS = ("full", "gates")
-EMBEDDINGS = ("none", "separate", "tied")
-_CLOSED = -3.0  # its sigmoid is 0.05
 _DRAWN_AT_ONCE = 1 << 20  # weights; what drawing takes besides is some times as much
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What shapes the network; the four variants differ in nothing else but their layout."""
-
-    n_items: int  # V
-    variant: str = "hrnn_init"  # one of VARIANTS
-    hidden_units: int = 100  # H, of each session layer and of the user GRU
-    layers: int = 1  # session GRU layers
-    user_input: str = "full"  # HRNN All: "full" is Eq. 5, "gates" spares the candidate
-    embedding: str = "none"  # none: one-hot; separate: a row of H an item; tied: its output row
-    dropout_embedding: float = 0.0  # probability to drop a number of an embedding
-    dropout_user: float = 0.0  # ... a unit of GRU_usr's output
-    dropout_session: float = 0.0  # ... of GRU_ses' outputs
-    dropout_init: float = 0.0  # ... of the initialisation, Eq. 4
-    idle_gap: bool = False  # the time since the event before is fed as well; not in the paper
-    init_gate: bool = False  # Eq. 4 times a gate that starts nearly closed; not in the paper
-    past: int = 0  # R, items of the user's past that a bonus is learnt for; not in the paper
-    neighbours: int = 0  # K, nearest of each of the last items whose scores gain; not in the paper
-    neighbours_weight: float = 0.4  # by how much
-
-    @property
-    def hierarchical(self) -> bool:
-        return self.variant in ("hrnn_init", "hrnn_all")
-
-    @property
-    def drops(self) -> bool:
-        probabilities = self.dropout_user, self.dropout_session, self.dropout_init
-        return max(*probabilities, self.dropout_embedding) > 0
 
 
 @struct.dataclass
@@ -62,11 +28,9 @@ class Items:
     its embedding.
     """
 
-    item_in: (
-        user_batches.Array | None
-    )  # [V, 3H], candidate | reset | update; [V, H] separate; None tied
-    item_out: user_batches.Array  # [V, H]
-    item_bias: user_batches.Array  # [V]
+    item_in: Array | None  # [V, 3H], candidate | reset | update; [V, H] separate; None tied
+    item_out: Array  # [V, H]
+    item_bias: Array  # [V]
 
 
 @struct.dataclass
@@ -77,12 +41,11 @@ class UserNetwork:
     gru: gru_lib.Recurrence
     init_w: jax.Array  # [H, H]
     init_b: jax.Array  # [H]
-    init_gate: jax.Array | None  # [H], before its sigmoid
     to_session_w: jax.Array | None  # [H, 3H], or [H, 2H] with user_input="gates"; HRNN All only
 
 
 @struct.dataclass
-class Network:
+class DenseWeights:
     """The weights whose size does not depend on the catalogue."""
 
     session: tuple[gru_lib.Recurrence, ...]  # GRU_ses, a Recurrence per layer
@@ -97,7 +60,7 @@ class Network:
 class Params:
     """All weights."""
 
-    network: Network
+    network: DenseWeights
     items: Items
     table: item_neighbours.Table | None = None  # is counted, not learnt: for scoring alone
 
@@ -106,12 +69,12 @@ class Params:
 class Carry:
     """The state of the lanes."""
 
-    session: tuple[user_batches.Array, ...]  # [B, H] per layer, s_{m,n}
-    user: user_batches.Array  # [B, H], c_{u,m}
+    session: tuple[Array, ...]  # [B, H] per layer, s_{m,n}
+    user: Array  # [B, H], c_{u,m}
     past: user_past.Past | None
 
 
-def init(key: jax.Array, config: Config) -> Params:
+def init(key: jax.Array, config: ModelConfig) -> Params:
     """Draw weights uniformly in +-sqrt(6 / (rows + columns)), each gate's on its own shape."""
     units = config.hidden_units
     keys = iter(jax.random.split(key, 16 + 4 * config.layers))
@@ -135,7 +98,6 @@ def init(key: jax.Array, config: Config) -> Params:
             gru=recurrence(),
             init_w=draw(units, units),
             init_b=jnp.zeros(units),
-            init_gate=jnp.full(units, _CLOSED) if config.init_gate else None,
             to_session_w=draw(units, units, columns) if config.variant == "hrnn_all" else None,
         )
     session = tuple(recurrence() for _ in range(config.layers))
@@ -147,7 +109,7 @@ def init(key: jax.Array, config: Config) -> Params:
     if config.embedding != "none":
         embedding_w = draw(units, units, gates=3)
     return Params(
-        network=Network(
+        network=DenseWeights(
             session=session,
             embedding_w=embedding_w,
             gap_w=jnp.zeros((idle_time.CLASSES, 3 * units)) if config.idle_gap else None,
@@ -189,7 +151,7 @@ def _uniform_by_rows(
     return jax.lax.fori_loop(0, -(-shape[0] // rows), add, jnp.zeros(shape))
 
 
-def start(shape: tuple[int, ...], config: Config) -> Carry:
+def start(shape: tuple[int, ...], config: ModelConfig) -> Carry:
     """Return the state of lanes that have seen nothing: zeros. shape: (B,) or (S, B)."""
 
     def zeros() -> np.ndarray:
@@ -203,13 +165,13 @@ def start(shape: tuple[int, ...], config: Config) -> Carry:
 
 
 def step(
-    network: Network,
+    network: DenseWeights,
     carry: Carry,
     x: jax.Array,
-    steps: user_batches.Steps,
+    steps: Steps,
     key: jax.Array | None = None,
     *,
-    config: Config,
+    config: ModelConfig,
     constant: bool = False,
 ) -> tuple[Carry, jax.Array]:
     """Advance all lanes by one event (Eq. 1, 3, 4, 5).
@@ -237,8 +199,6 @@ def step(
         after = gru_lib.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
         after = dropout(bits_user, after, config.dropout_user)
         opened = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
-        if network.user.init_gate is not None:
-            opened = jax.nn.sigmoid(network.user.init_gate)[None] * opened
         opened = dropout(bits_init, opened, config.dropout_init)
         user = gru_lib.put(user, known, after)
         session[0] = gru_lib.put(session[0], known, opened)
@@ -254,7 +214,9 @@ def step(
     return Carry(session=tuple(session), user=user, past=past), session[-1]
 
 
-def recall(network: Network, carry: Carry, hidden: jax.Array) -> tuple[jax.Array, jax.Array] | None:
+def recall(
+    network: DenseWeights, carry: Carry, hidden: jax.Array
+) -> tuple[jax.Array, jax.Array] | None:
     """Return items of the users' past and what is added to their scores, [B, R] each.
 
     carry, hidden: as `step` returns them. None for a network that does not look at the past.
@@ -275,13 +237,13 @@ def recent(params: Params, carry: Carry) -> jax.Array | None:
 
 
 def unroll(
-    network: Network,
+    network: DenseWeights,
     carry: Carry,
     x: jax.Array,
-    steps: user_batches.Steps,
+    steps: Steps,
     keys: jax.Array | None = None,
     *,
-    config: Config,
+    config: ModelConfig,
 ) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None]:
     """Scan `step` and `recall` over time.
 
@@ -312,7 +274,7 @@ def dropout(bits: jax.Array | None, values: jax.Array, probability: float) -> ja
 
 
 def _bits(
-    key: jax.Array | None, x: jax.Array, steps: user_batches.Steps, config: Config
+    key: jax.Array | None, x: jax.Array, steps: Steps, config: ModelConfig
 ) -> Sequence[jax.Array | None]:
     """Draw what dropout needs in a step: for GRU_usr [W, H], Eq. 4 [W, H], each layer [B, H].
 

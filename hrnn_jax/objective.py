@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hrnn_jax import losses, model, user_batches
+from hrnn_jax import losses, model
+from hrnn_jax.config import TrainConfig
 from hrnn_jax.extras import negatives
+from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
 if TYPE_CHECKING:
-    from hrnn_jax import train
+    pass
 
 
 @struct.dataclass
@@ -23,14 +25,14 @@ class Recalled:
 
     item: jax.Array
     bonus: jax.Array  # what is added to their scores
-    row: user_batches.Array = None  # [..., R, H] of item_out, constants; not for full softmax
-    bias: user_batches.Array = None  # [..., R]
+    row: Array = None  # [..., R, H] of item_out, constants; not for full softmax
+    bias: Array = None  # [..., R]
 
 
 def full_softmax(
     items: model.Items,
     hidden: jax.Array,
-    steps: user_batches.Steps,
+    steps: Steps,
     past: Recalled | None,
     sampler: negatives.Sampler | None,
 ) -> jax.Array:
@@ -56,11 +58,11 @@ def sampled(
     candidates: model.Items,
     extra: jax.Array,
     hidden: jax.Array,
-    steps: user_batches.Steps,
+    steps: Steps,
     past: Recalled | None,
     sampler: negatives.Sampler | None,
     *,
-    config: train.Config,
+    config: TrainConfig,
 ) -> jax.Array:
     """Return the losses among the lanes' targets, extra negatives and the users' pasts, [K, B].
 
@@ -89,10 +91,10 @@ def _of_step(
     sampler: negatives.Sampler | None,
     own: tuple[jax.Array, jax.Array],
     hidden: jax.Array,
-    steps: user_batches.Steps,
+    steps: Steps,
     past: Recalled | None,
     *,
-    config: train.Config,
+    config: TrainConfig,
 ) -> jax.Array:
     """Return the losses of one time, [B]. more, own: rows and biases, [E, H] and [B, H]."""
     target, valid = steps.target, steps.valid
@@ -121,7 +123,7 @@ def _of_step(
         among &= is_own | ~(item[None, None] == past.item.T[:, :, None]).any(axis=0)
         again = jnp.einsum("brh,bh->br", past.row, hidden) + past.bias + past.bonus
         scores = jnp.concatenate([scores, again], axis=1)
-        there = valid[:, None] & (past.item != user_batches.NO_ITEM) & ~same
+        there = valid[:, None] & (past.item != NO_ITEM) & ~same
         if offer is not None:
             there &= negatives.on_offer(offer, steps.time, past.item)
         among = jnp.concatenate([among, there], axis=1)

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from hrnn_jax import errors, model, user_batches
+from hrnn_jax import model
+from hrnn_jax.user_batches import NO_ITEM
 
 
 @struct.dataclass
@@ -65,29 +66,12 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
     )
 
 
-def _without_momentum(make: Callable[..., optax.GradientTransformation]):
-    def build(learning_rate: float, momentum: float) -> optax.GradientTransformation:
-        if momentum:
-            raise errors.InputError(
-                f"--momentum={momentum} goes with --optimizer=adagrad, sgd or rmsprop only"
-            )
-        return make(learning_rate)
-
-    return build
-
-
 # Elementwise transforms only: one that looks across a tensor (clipping by norm, lamb, adafactor)
 # would see the gathered rows instead of the table.
 OPTIMIZERS: dict[str, Callable[[float, float], optax.GradientTransformation]] = {
     "adagrad": adagrad,
-    "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),
-    "rmsprop": lambda rate, momentum: optax.rmsprop(rate, momentum=momentum or None),
-    "adam": _without_momentum(adam),
-    "adamax": _without_momentum(optax.adamax),
-    "nadam": _without_momentum(optax.nadam),
-    "amsgrad": _without_momentum(optax.amsgrad),
-    "adabelief": _without_momentum(optax.adabelief),
-    "adadelta": _without_momentum(optax.adadelta),
+    "adam": lambda learning_rate, momentum: adam(learning_rate),
+    "sgd": lambda learning_rate, momentum: optax.sgd(learning_rate, momentum or None),
 }
 
 
@@ -100,7 +84,7 @@ def touched(index: jax.Array, place_of: jax.Array) -> tuple[Rows, jax.Array]:
     place = jnp.arange(len(index), dtype=jnp.int32)
     place_of = place_of.at[index].set(place, mode="drop")
     where = place_of.at[index].get(mode="fill", fill_value=len(index))
-    return Rows(index=jnp.where(where == place, index, user_batches.NO_ITEM), where=where), place_of
+    return Rows(index=jnp.where(where == place, index, NO_ITEM), where=where), place_of
 
 
 def apply(
@@ -112,9 +96,7 @@ def apply(
     taken: Any,
     *,
     where: jax.Array,
-    clip: float = 0.0,
     factor: jax.Array | float = 1.0,
-    decay: float = 0.0,
 ) -> tuple[model.Params, optax.OptState]:
     """Apply one update in place of optax's dense one; equal to it in the touched rows.
 
@@ -132,25 +114,19 @@ def apply(
     def put(leaf: jax.Array, new: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):
             return jnp.where(where, new, leaf)
-        return leaf.at[jnp.where(where, rows.index, user_batches.NO_ITEM)].set(new, mode="drop")
+        return leaf.at[jnp.where(where, rows.index, NO_ITEM)].set(new, mode="drop")
 
     def total(leaf: jax.Array, grad: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):
             return grad
         return jax.ops.segment_sum(grad, rows.where, len(rows.where))
 
-    def step(update: jax.Array, weight: jax.Array) -> jax.Array:
-        return factor * (update - decay * weight if decay and weight.ndim > 1 else update)
-
     state_rows = optax.tree.map_params(
         transform, lambda _, rows: rows, state, rows, transform_non_params=lambda _: WHOLE
     )
     totals = jax.tree.map(total, params, grads, rows)
-    if clip:
-        norm = optax.tree.norm(totals)
-        totals = jax.tree.map(lambda grad: grad * jnp.minimum(1, clip / norm), totals)
     updates, new_state = transform.update(totals, jax.tree.map(take, state, state_rows), taken)
-    new_params = optax.apply_updates(taken, jax.tree.map(step, updates, taken))
+    new_params = optax.apply_updates(taken, jax.tree.map(lambda u: factor * u, updates))
     return (
         jax.tree.map(put, params, new_params, rows),
         jax.tree.map(put, state, new_state, state_rows),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
@@ -16,5 +18,5 @@ def signed_rank(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     difference = np.round(x - y, 12)
     if not difference.any():
         return 0.0, 1.0
-    found = stats.wilcoxon(difference, zero_method="wilcox")
+    found: Any = stats.wilcoxon(difference, zero_method="wilcox")
     return float(found.statistic), float(found.pvalue)

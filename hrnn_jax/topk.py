@@ -13,7 +13,7 @@ import numpy as np
 from flax import struct
 
 from hrnn_jax import model
-from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.config import Ties
 from hrnn_jax.extras import item_neighbours, user_past
 
 GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
@@ -78,7 +78,7 @@ def rank(
     bonus: Bonus | None,
     *,
     n_first: int,
-    ties: sparse_ranking.Ties,
+    ties: Ties,
     rows: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Rank the targets of n cases, [n], and find the columns of the `n_first` best, [n, n_first].
@@ -131,9 +131,7 @@ def _with(scores: jax.Array, bonus: Bonus | None) -> jax.Array:
     return scores if bonus is None else user_past.onto(scores, bonus.column, bonus.value)
 
 
-def _above(
-    scores: jax.Array, column: jax.Array, outside: jax.Array, *, ties: sparse_ranking.Ties
-) -> jax.Array:
+def _above(scores: jax.Array, column: jax.Array, outside: jax.Array, *, ties: Ties) -> jax.Array:
     """Count the other ranked items that score [V] above the target.
 
     A target among the ranked is compared by the very number in its column: no rounding apart.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -11,41 +10,13 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from hrnn_jax import event_log, model, objective, row_optimizer, user_batches
+from hrnn_jax import model, objective, row_optimizer
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import negatives, user_past
+from hrnn_jax.user_batches import Steps
 
-# Over the valid lanes, the few that are left in an epoch's last steps weigh more each: the last
-# users to end their events can undo what the others taught. Over the batch, all weigh the same.
-MEANS = ("valid", "batch")
-SCHEDULES = ("constant", "linear", "cosine")
 _NEGATIVES = 2**32 - 1  # folded into a chunk's key for its extra negatives; updates have others
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """How a model is trained; the defaults are Table 2's HRNN Init (small)."""
-
-    loss: str = "top1"  # one of losses.NAMES
-    activation: str | None = None  # one of losses.ACTIVATIONS; the loss' own by default
-    regularisation: float = 0.0  # of bpr_max
-    extra_negatives: int = 0  # E, items drawn for each update
-    negative_alpha: float = 0.75  # by support to this power
-    mask_false_negatives: bool = False  # whether a lane's own target is none of its negatives
-    negative_hours: float = 0.0  # negatives are on offer, up to so many hours apart; 0: any item is
-    log_q: bool = False  # cross_entropy: correct for how often items are expected as candidates
-    optimizer: str = "adagrad"  # one of optimizer.OPTIMIZERS
-    learning_rate: float = 0.1
-    schedule: str = "constant"  # how the learning rate falls to 0, one of SCHEDULES
-    schedule_epochs: int = 0  # after so many epochs
-    warmup: float = 0.0  # epochs in which it first rises from 0
-    momentum: float = 0.0
-    clip: float = 0.0  # largest norm of an update's gradient, 0 for any
-    weight_decay: float = 0.0  # of an update, in parts of the learning rate
-    batch_size: int = 50  # B
-    bptt_steps: int = 1  # K, steps that one update unrolls and sends its gradient through
-    feed_last_item: bool = False  # also feed a session's last item, so that Eq. 3 sees it
-    mean_over: str = "valid"  # lanes that an update's loss is the mean over, one of MEANS
-    chunk_steps: int = 256  # steps of one compiled call; the loss is read once a call
 
 
 @struct.dataclass
@@ -56,13 +27,13 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def transform(config: Config) -> optax.GradientTransformation:
+def transform(config: TrainConfig) -> optax.GradientTransformation:
     """Return the optax transform that `config` names."""
     return row_optimizer.OPTIMIZERS[config.optimizer](config.learning_rate, config.momentum)
 
 
 @functools.partial(jax.jit, static_argnames=("model_config", "config"))
-def init(seed: int, model_config: model.Config, config: Config) -> TrainState:
+def init(seed: int, model_config: ModelConfig, config: TrainConfig) -> TrainState:
     """Draw the weights of one seed."""
     params: Any = model.init(jax.random.fold_in(_key(seed), 0), model_config)
     return TrainState(params=params, opt_state=transform(config).init(params))
@@ -77,7 +48,7 @@ def extend(state: TrainState, fresh: TrainState) -> TrainState:
     return jax.tree.map(rows, state, fresh)
 
 
-def sampler(log: event_log.EventLog, config: Config) -> negatives.Sampler | None:
+def sampler(log: EventLog, config: TrainConfig) -> negatives.Sampler | None:
     """Return what tells of the items as negatives, on the device; None where nothing asks.
 
     log: of training events.
@@ -107,12 +78,12 @@ def update(
     state: TrainState,
     carry: model.Carry,
     place_of: jax.Array,
-    steps: user_batches.Steps,
+    steps: Steps,
     drawn: Drawn,
     sampler: negatives.Sampler | None,
     *,
-    model_config: model.Config,
-    config: Config,
+    model_config: ModelConfig,
+    config: TrainConfig,
 ) -> tuple[TrainState, model.Carry, jax.Array, jax.Array]:
     """Make one update from K steps, [K, B] and [K, W]; the carry that enters is a constant.
 
@@ -183,9 +154,7 @@ def update(
         rows,
         taken,
         where=steps.valid.any(),
-        clip=config.clip,
         factor=drawn.factor,
-        decay=config.learning_rate * config.weight_decay,
     )
     return TrainState(params=params, opt_state=opt_state), carry, place_of, loss
 
@@ -193,12 +162,12 @@ def update(
 def train_chunk(
     state: TrainState,
     carry: model.Carry,
-    steps: user_batches.Steps,
+    steps: Steps,
     place: jax.Array,
     sampler: negatives.Sampler | None = None,
     *,
-    model_config: model.Config,
-    config: Config,
+    model_config: ModelConfig,
+    config: TrainConfig,
 ) -> tuple[TrainState, model.Carry, jax.Array]:
     """Scan updates over a chunk of steps [T, ...], T a multiple of K; returns losses [T / K].
 
@@ -232,14 +201,14 @@ def _draw(
     sampler: negatives.Sampler | None,
     n_updates: int,
     *,
-    model_config: model.Config,
-    config: Config,
+    model_config: ModelConfig,
+    config: TrainConfig,
 ) -> Drawn:
     """Draw for all updates of a chunk, on a leading axis."""
     seed, epoch, chunk, n_chunks = place
     key = jax.random.fold_in(jax.random.fold_in(_key(seed), 1 + epoch), chunk)
     keys = None
-    if model_config.drops:
+    if model_config.has_dropout:
         keys = jax.random.split(key, (n_updates, config.bptt_steps))
     extra = jnp.zeros((n_updates, 0), jnp.int32)
     if sampler is not None and config.extra_negatives:
@@ -249,7 +218,7 @@ def _draw(
     return Drawn(keys, extra, _factor(epoch + jnp.minimum(done, 1), config))
 
 
-def _factor(epochs: jax.Array, config: Config) -> jax.Array:
+def _factor(epochs: jax.Array, config: TrainConfig) -> jax.Array:
     """Return the learning rate after so many epochs, in parts of its largest."""
     left = 1 - jnp.minimum(epochs / max(1, config.schedule_epochs), 1)
     match config.schedule:
@@ -259,8 +228,6 @@ def _factor(epochs: jax.Array, config: Config) -> jax.Array:
             factor = (1 - jnp.cos(jnp.pi * left)) / 2
         case _:
             factor = jnp.ones_like(epochs)
-    if config.warmup:
-        factor *= jnp.minimum(1, epochs / config.warmup)
     return factor
 
 

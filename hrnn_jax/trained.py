@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from hrnn_jax import checkpoint, errors, model, train
+from hrnn_jax.config import NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.preprocess import prepared
 
@@ -24,8 +25,7 @@ class Trained:
     folder: pathlib.Path
     seed: int
     epochs: int
-    config: model.Config
-    feed_last_item: bool  # in training
+    config: ModelConfig
     items: Sequence[int | str]  # [V] raw ids
     gap_seconds: float  # idle for longer opens a session
     drop_repeats: bool  # an item counts once in a session
@@ -42,11 +42,12 @@ def load(
     folder = pathlib.Path(folder)
     recipe, data = _read(folder, RECIPE), _read(folder, DATA)
     try:
+        recipe = upgrade_recipe(recipe)
         named = dict(recipe["model"])
         name = named.pop("name")
-        if name not in model.VARIANTS:
+        if name not in NETWORKS:
             raise errors.InputError(f"{folder} is a run of {name}, which counts: give a network's")
-        config, how = model.Config(**named), train.Config(**recipe["training"])
+        config, how = ModelConfig(**named), TrainConfig(**recipe["training"])
         cut = data["recipe"]
         gap_seconds, drop_repeats = 60 * cut["session_gap_minutes"], cut["drop_repeats"]
         ancestors = recipe.get("continued_from", {}).get("weights", {})
@@ -80,7 +81,6 @@ def load(
         seed=seed,
         epochs=epochs,
         config=config,
-        feed_last_item=how.feed_last_item,
         items=items,
         gap_seconds=gap_seconds,
         drop_repeats=drop_repeats,

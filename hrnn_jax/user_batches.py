@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from hrnn_jax import event_log
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import idle_time
 
 NO_ITEM = int(np.iinfo(np.int32).max)  # beyond any catalogue: gathers fill it, scatters drop it
@@ -47,7 +47,7 @@ class Schedule:
     event: np.ndarray  # [T, B] int32 index into the log of the input event, or NO_EVENT
 
 
-def layout(log: event_log.EventLog, variant: str) -> event_log.EventLog:
+def layout(log: EventLog, variant: str) -> EventLog:
     """Relabel users and sessions so that one schedule serves all variants (Section 4.2).
 
     RNN takes every session for a user of its own; RNN Concat takes all of a user's sessions for
@@ -61,7 +61,7 @@ def layout(log: event_log.EventLog, variant: str) -> event_log.EventLog:
 
 
 def build(
-    log: event_log.EventLog,
+    log: EventLog,
     batch_size: int,
     *,
     rng: np.random.Generator | None = None,
@@ -113,7 +113,7 @@ def build(
     return Schedule(steps, event)
 
 
-def _users(log: event_log.EventLog, *, feed_last_item: bool) -> sparse.csr_array:
+def _users(log: EventLog, *, feed_last_item: bool) -> sparse.csr_array:
     """Make a matrix with a row a user and an entry an input, and a last row with one of padding.
 
     Rows are moved as blocks of memory, several times faster than events by their index. An entry's

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from hrnn_jax import model
+from hrnn_jax.config import ModelConfig
 
 BLOCK = 128  # cases whose scores are held at a time
 
 
-def step(config: model.Config, *, batch: int, opening: int, steps: int) -> Callable[[], object]:
+def step(config: ModelConfig, *, batch: int, opening: int, steps: int) -> Callable[[], object]:
     """Return what runs the matrix products of `steps` updates, once compiled.
 
     opening: the lanes W that open a session of a known user and so run GRU_usr and Eq. 4.
@@ -56,7 +56,7 @@ class Floor:
         return jax.block_until_ready(self.compiled(*self.operands))
 
 
-def _operands(config: model.Config, batch: int, opening: int) -> tuple[dict, dict]:
+def _operands(config: ModelConfig, batch: int, opening: int) -> tuple[dict, dict]:
     """Draw the weights, and what is carried from step to step."""
     rng = np.random.default_rng(0)
     units = config.hidden_units

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from hrnn_jax import evaluation, loop, train
+from hrnn_jax.config import EvaluationConfig
 
 from . import commands, measures, stages, steps
 from .measures import Found, Settings, Sweep
@@ -59,7 +60,10 @@ def _ranking(network: Network, log, params) -> Callable[[], float]:
 
     def rank() -> object:
         return evaluation.rank(
-            params, log, model_config=network.model_config, cutoffs=stages.CUTOFFS
+            params,
+            log,
+            model_config=network.model_config,
+            config=EvaluationConfig(cutoffs=stages.CUTOFFS),
         )
 
     return lambda: measures.seconds(rank) / len(log.cases)
@@ -118,7 +122,7 @@ def events(settings: Settings) -> Found:
         def turn(log=log) -> tuple[float, float]:
             nonlocal state
             started = time.perf_counter()
-            schedule = loop.schedule(log, network.variant, network.config, seed=0, epoch=0)
+            schedule = loop.schedule(log, network.model_config, network.config, seed=0, epoch=0)
             laid = time.perf_counter()
             state, _ = loop.run_epoch(
                 state,

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import errors
-from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live.recommender import load as load_run
 
 from ..jobs import pool
 from . import children, commands, load
@@ -128,7 +128,7 @@ def _write_states(run: pathlib.Path, users: int) -> None:
             "ts": KNOWN + np.cumsum(rng.integers(1, 1_000, n)),
         }
     )
-    with live_recommender.load(run) as recommender:
+    with load_run(run) as recommender:
         recommender.bootstrap(past)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from hrnn_jax import evaluation, loop
 from hrnn_jax import train as train_lib
+from hrnn_jax.config import EvaluationConfig
 
 from . import floors, measures, steps
 from .measures import Found, Row, Settings
 
 EVALUATED_USERS, EVALUATED_ITEMS = 11_154, 59_000  # 58,000 cases
-CUTOFFS = [5]
+CUTOFFS = (5,)
 XXL_USERS, XXL_ITEMS, XXL_SESSIONS, XXL_EVENTS = 810_000, 380_000, 10.5, 3.9  # VIDEOXXL's means
 
 
@@ -29,7 +30,7 @@ def evaluate(settings: Settings) -> Found:
     config = network.config
     model_config = dataclasses.replace(network, n_items=log.n_items).model_config
     states = [train_lib.init(0, model_config, config)]
-    schedule = loop.schedule(log.train, network.variant, config, seed=0, epoch=0)
+    schedule = loop.schedule(log.train, network.model_config, config, seed=0, epoch=0)
 
     def half_an_epoch() -> float:
         def train() -> None:
@@ -45,8 +46,8 @@ def evaluate(settings: Settings) -> Found:
                 states[0].params,
                 log,
                 model_config=model_config,
+                config=EvaluationConfig(cutoffs=CUTOFFS),
                 candidates=candidates,
-                cutoffs=CUTOFFS,
             )
         )
 
@@ -95,7 +96,7 @@ def schedule(settings: Settings) -> Found:
         held.clear()
 
         def made() -> None:
-            found = loop.schedule(log, network.variant, network.config, seed=0, epoch=0)
+            found = loop.schedule(log, network.model_config, network.config, seed=0, epoch=0)
             held.append([*found.steps, found.event])
 
         return measures.seconds(made)

@@ -9,8 +9,11 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from hrnn_jax import event_log, loop, model, user_batches
+from hrnn_jax import loop, model
 from hrnn_jax import train as train_lib
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.user_batches import Schedule, Steps
 
 from . import floors, measures
 from .measures import Found, Row, Settings
@@ -29,7 +32,7 @@ def random_log(
     sessions: float = SESSIONS,
     events: float = EVENTS,
     tested: bool = False,
-) -> event_log.EventLog:
+) -> EventLog:
     """Draw users with so many sessions of so many events in the mean, at least 5 and 3.
 
     What is measured depends on shapes only. tested: each user's last session is held out.
@@ -40,7 +43,7 @@ def random_log(
     user = np.repeat(np.arange(users, dtype=np.int32), count)
     last = np.zeros(len(length), bool)
     last[np.cumsum(count) - 1] = tested
-    return event_log.EventLog(
+    return EventLog(
         user=user[session],
         session=session,
         item=(n_items * rng.random(len(session)) ** 3).astype(np.int32),  # some are popular
@@ -62,9 +65,9 @@ class Network:
     dropout: tuple[float, float, float] = (0.0, 0.0, 0.0)  # user, session, init
 
     @property
-    def model_config(self) -> model.Config:
+    def model_config(self) -> ModelConfig:
         user, session, init = self.dropout
-        return model.Config(
+        return ModelConfig(
             n_items=self.n_items,
             variant=self.variant,
             hidden_units=self.units,
@@ -75,8 +78,8 @@ class Network:
         )
 
     @property
-    def config(self) -> train_lib.Config:
-        return train_lib.Config(batch_size=self.batch, momentum=self.momentum)
+    def config(self) -> TrainConfig:
+        return TrainConfig(batch_size=self.batch, momentum=self.momentum)
 
 
 INIT_SMALL = Network("hrnn_init", 100, 50, 0.0)
@@ -99,7 +102,7 @@ class Subject:
         log = random_log(np.random.default_rng(0), users, network.n_items)
         self.schedules = [
             _cut(
-                loop.schedule(log, network.variant, network.config, seed=seed, epoch=0),
+                loop.schedule(log, network.model_config, network.config, seed=seed, epoch=0),
                 self.steps,
             )
             for seed in self.seeds
@@ -150,16 +153,16 @@ class Subject:
         return lambda: measures.seconds(products) / self.steps
 
 
-def _whole_chunks(steps: float, config: train_lib.Config) -> int:
+def _whole_chunks(steps: float, config: TrainConfig) -> int:
     """Round to whole chunks, one at least: what pads the last would count as steps."""
     return max(1, round(steps / config.chunk_steps)) * config.chunk_steps
 
 
-def _cut(schedule: user_batches.Schedule, steps: int) -> user_batches.Schedule:
+def _cut(schedule: Schedule, steps: int) -> Schedule:
     """Keep the first steps, before lanes run dry."""
     kept = schedule.steps.window(0, steps)
     assert len(kept.input) == steps
-    return user_batches.Schedule(kept, schedule.event[:steps])
+    return Schedule(kept, schedule.event[:steps])
 
 
 def products(settings: Settings, network: Network, title: str, limit: float) -> Found:
@@ -232,7 +235,7 @@ def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
     mask = jax.ShapeDtypeStruct(lane.shape, bool)
     opens = jax.ShapeDtypeStruct((n_steps, opening), np.int32)
     gap = jax.ShapeDtypeStruct(lane.shape, np.int8)
-    steps = user_batches.Steps(lane, lane, mask, mask, mask, lane, gap, opens)
+    steps = Steps(lane, lane, mask, mask, mask, lane, gap, opens)
     place = jax.ShapeDtypeStruct((4,), np.uint32)
     carry = model.start((config.batch_size,), model_config)
     train = loop.compiled(model_config, config, stacked=False)

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -14,7 +15,9 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from hrnn_jax import errors
+from hrnn_jax.config import REMOVED
 
+_typed: set[str] = set()
 SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
 
 
@@ -81,8 +84,10 @@ def run(
 
 def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[str]]) -> list[str]:
     """Parse flags, with flag files expanded by us: absl looks in the working directory only."""
+    _typed.clear()
     try:
         given = expand(argv[1:], whole=whole)
+        _typed.update(filter(None, map(_name, argv[1:])))
         positional = flags.FLAGS([argv[0], *given])
         if first := defaults():
             positional = flags.FLAGS([argv[0], *first, *given])
@@ -91,9 +96,15 @@ def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[s
         fail(error)
 
 
+def typed() -> set[str]:
+    """Return the flags that were given on the command line itself, not by a flag file."""
+    return _typed
+
+
 def fail(error: Exception, code: int = 2) -> NoReturn:
-    """Print the error as one line and exit."""
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    """Print the error as one line and exit; arguments that are flags here are named as flags."""
+    text = re.sub(r"`(\w+)`", lambda m: f"--{m[1]}" if m[1] in flags.FLAGS else m[1], str(error))
+    print("error:", " ".join(text.split()), file=sys.stderr)
     sys.exit(code)
 
 
@@ -118,14 +129,44 @@ def expand(
             raise errors.InputError(f"flag file {path} includes itself")
         lines = [line.strip() for line in path.read_text().splitlines()]
         lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+        lines = [line for line in lines if not _is_removed(line, path)]
         known = [line for line in lines if whole or _is_known(line)]
         result += expand(known, (*within, path), whole=whole)
     return result
 
 
 def _is_known(line: str) -> bool:
-    name = line.lstrip("-").partition("=")[0]
-    return name == "flagfile" or name in flags.FLAGS or name.removeprefix("no") in flags.FLAGS
+    return _name(line) is not None or line.lstrip("-").partition("=")[0] == "flagfile"
+
+
+def _name(argument: str) -> str | None:
+    """Return the name of the flag that an argument sets, None if it is no flag known here."""
+    if not argument.startswith("-"):
+        return None
+    name = argument.lstrip("-").partition("=")[0]
+    for found in (name, name.removeprefix("no")):
+        if found in flags.FLAGS:
+            return found
+    return None
+
+
+def _is_removed(line: str, path: pathlib.Path) -> bool:
+    """Tell whether a line of a flag file sets a removed flag to the value it had by default.
+
+    Raises InputError where it sets one to another value.
+    """
+    name, _, value = line.lstrip("-").partition("=")
+    is_off = name.startswith("no") and name.removeprefix("no") in REMOVED
+    name = name.removeprefix("no") if is_off else name
+    if name not in REMOVED:
+        return False
+    default = REMOVED[name]
+    if is_off or value.lower() == str(default).lower():
+        return True
+    raise errors.InputError(
+        f"{path}: {line} is not a flag of this version any more: remove it, or use the version "
+        "that wrote the file"
+    )
 
 
 def _find(name: str, within: tuple[pathlib.Path, ...]) -> pathlib.Path:

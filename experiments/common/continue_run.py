@@ -9,7 +9,8 @@ from typing import Any
 import jax
 from absl import flags
 
-from hrnn_jax import checkpoint, errors, model, train
+from hrnn_jax import checkpoint, errors, train
+from hrnn_jax.config import NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
 from hrnn_jax.preprocess import prepared
 
 from . import model_flags, run_folder
@@ -25,7 +26,7 @@ OWN = ("continue_from", "events", "output_dir", "resume", "curve")  # flags that
 # They shape the weights, or the states of live users.
 SAME = (
     *("model", "hidden_units", "layers", "embedding", "user_input"),
-    *("idle_gap", "init_gate", "past"),
+    *("idle_gap", "past"),
     "optimizer",
 )
 
@@ -95,7 +96,7 @@ def parent(seeds: list[int]) -> Parent:
     before = recipe.get("continued_from", {}).get("weights", {})
     for seed in epochs:
         params = _restore(
-            found, seed, model_flags.model_config(len(raw_ids)), model_flags.training_config()
+            found, seed, model_flags.model_config(len(raw_ids)), model_flags.train_config()
         ).params
         found.weights[str(seed)] = [checkpoint.fingerprint(params), *before.get(str(seed), [])]
     return found
@@ -110,7 +111,7 @@ def check_folder(folder: pathlib.Path, parent: Parent) -> None:
 
 
 def state(
-    parent: Parent, seed: int, model_config: model.Config, config: train.Config
+    parent: Parent, seed: int, model_config: ModelConfig, config: TrainConfig
 ) -> train.TrainState:
     """Return the state that training goes on from: the parent's, with rows for the new items."""
     old = _restore(
@@ -120,7 +121,7 @@ def state(
 
 
 def _restore(
-    parent: Parent, seed: int, model_config: model.Config, config: train.Config
+    parent: Parent, seed: int, model_config: ModelConfig, config: TrainConfig
 ) -> train.TrainState:
     like = jax.eval_shape(lambda: train.init(seed, model_config, config))
     folder = checkpoint.folder(parent.folder, seed)
@@ -130,20 +131,21 @@ def _restore(
 def _check_weights(recipe: dict[str, Any]) -> None:
     """Raise InputError unless the flags describe weights and an optimizer as the recipe does."""
     try:
+        recipe = upgrade_recipe(recipe)
         named = dict(recipe["model"])
         there: dict[str, Any] = {"model": named.pop("name")}
-        if there["model"] not in model.VARIANTS:
+        if there["model"] not in NETWORKS:
             raise errors.InputError(
-                f"--continue_from={FLAGS.continue_from} is a {model_flags.NAMES[there['model']]} run, "
-                "which has no weights to go on from: just run it on all events"
+                f"--continue_from={FLAGS.continue_from} is a "
+                f"{model_flags.NAMES[there['model']]} run, which has no weights to go on from: "
+                "just run it on all events"
             )
-        # What an earlier version did not have is as it is by default.
-        there |= dataclasses.asdict(model.Config(**named))
-        there |= dataclasses.asdict(train.Config(**recipe["training"]))
+        there |= dataclasses.asdict(ModelConfig(**named))
+        there |= dataclasses.asdict(TrainConfig(**recipe["training"]))
         here = {"model": FLAGS.model} | dataclasses.asdict(
             model_flags.model_config(there["n_items"])
         )
-        here |= dataclasses.asdict(model_flags.training_config())
+        here |= dataclasses.asdict(model_flags.train_config())
         differ = [name for name in SAME if here[name] != there[name]]
         if bool(here["momentum"]) != bool(there["momentum"]):
             differ.append("momentum")

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from hrnn_jax.preprocess import datasets, prepared, sessions
+from hrnn_jax.config import DataConfig, settings
+from hrnn_jax.preprocess import datasets, prepared
+
+from . import config_flags
 
 FLAGS = flags.FLAGS
 
@@ -39,58 +42,7 @@ for _column, _holds in {
 }.items():
     flags.DEFINE_string(f"{_column}_column", None, f"The column of the log that holds {_holds}.")
 
-flags.DEFINE_float(
-    "session_gap_minutes",
-    None,
-    "The idle time in minutes, above 0, after which a user's next event opens a new session; 30 by "
-    "default. Given sessions (--session_column) are not cut.",
-)
-flags.DEFINE_list(
-    "drop_types",
-    None,
-    "The event types, separated by commas, that are dropped before all else; none by default, 4 "
-    "('delete') for xing. Give an empty list to drop none.",
-)
-flags.DEFINE_bool(
-    "drop_repeats",
-    None,
-    "Whether later events with the item and type of an earlier one in their session are dropped; "
-    "false by default, true for xing and journey.",
-)
-flags.DEFINE_integer(
-    "min_support",
-    None,
-    "The events, at least 1, that an item needs to be kept; 10 by default, 20 for xing.",
-)
-flags.DEFINE_integer(
-    "min_session_events",
-    None,
-    "The events, at least 1, that a session needs to be kept; 3 by default.",
-)
-flags.DEFINE_integer(
-    "min_user_sessions",
-    None,
-    "The sessions, at least 1, that a user needs to be kept; 5 by default.",
-)
-flags.DEFINE_integer(
-    "max_user_sessions",
-    None,
-    "The sessions, at least 2, from which on a user is dropped as too active; 0 sets no limit, "
-    "which is the default, except for xing and journey (200).",
-)
-flags.DEFINE_integer(
-    "min_test_events",
-    None,
-    "The events, at least 2, that a test session needs, after the items that nobody trained on are "
-    "dropped from it; 2 by default.",
-)
-flags.DEFINE_enum(
-    "split",
-    None,
-    ("test", "validation"),
-    "What is held out: each user's last session ('test', the default), or, with that one set "
-    "aside, the last session before it ('validation'), to tune on.",
-)
+config_flags.define(DataConfig, optional=True)
 flags.DEFINE_enum(
     "simulate_shape",
     None,
@@ -122,11 +74,12 @@ def prepare(known: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
         for field in ("user", "item", "time", "session", "type")
         if (name := FLAGS[f"{field}_column"].value)
     }
-    fields = [field.name for field in dataclasses.fields(sessions.Recipe)]
-    given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}
-    if "drop_types" in given:
-        given["drop_types"] = tuple(given["drop_types"])
-    if given.get("max_user_sessions") == 0:
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in settings(DataConfig)
+        if (value := FLAGS[name].value) is not None
+    }
+    if given.get("max_user_sessions") == 0:  # 0 lifts the limit of a data set's own recipe
         given["max_user_sessions"] = None
     recipe = dataclasses.replace(
         datasets.recipe(FLAGS.dataset, shape=FLAGS.simulate_shape), **given

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from hrnn_jax import event_log, loop, model, train
-from hrnn_jax.baselines import counting, session_knn, sparse_ranking
+from hrnn_jax import loop, train
+from hrnn_jax.baselines import counting, session_knn
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours, negatives
+from hrnn_jax.metrics import Ranking
 
 from . import model_flags, progress
 
@@ -55,20 +58,18 @@ def unstack(stacked: Tree, n_seeds: int) -> Iterator[Tree]:
 
 def epoch(
     state: train.TrainState,
-    log: event_log.EventLog,
+    log: EventLog,
     *,
     title: str,
     seeds: Sequence[int],
     epoch: int,
     sampler: negatives.Sampler | None,
-    model_config: model.Config,
-    config: train.Config,
+    model_config: ModelConfig,
+    config: TrainConfig,
 ) -> Epoch:
     """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar."""
     started = time.perf_counter()
-    schedules = [
-        loop.schedule(log, model_config.variant, config, seed=seed, epoch=epoch) for seed in seeds
-    ]
+    schedules = [loop.schedule(log, model_config, config, seed=seed, epoch=epoch) for seed in seeds]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
     with progress.bar(title, events, "events") as advance:
         state, losses = loop.run_epoch(
@@ -84,7 +85,7 @@ def epoch(
     return Epoch(state, losses, events, time.perf_counter() - started)
 
 
-def table(log: event_log.EventLog, model_config: model.Config) -> item_neighbours.Table | None:
+def table(log: EventLog, model_config: ModelConfig) -> item_neighbours.Table | None:
     """Count the neighbours that a network looks at, if any; log: of training events."""
     if not model_config.neighbours:
         return None
@@ -93,20 +94,17 @@ def table(log: event_log.EventLog, model_config: model.Config) -> item_neighbour
     )
 
 
-def count(
-    log: event_log.EventLog, *, candidates: np.ndarray | None, cutoffs: Sequence[int]
-) -> sparse_ranking.Ranking:
+def count(log: EventLog) -> Ranking:
     """Rank the cases by the method without a network that the flags name."""
-    how: Mapping[str, Any] = {"ties": FLAGS.ties, "candidates": candidates, "cutoffs": cutoffs}
+    config = model_flags.evaluation_config()
     match FLAGS.model:
         case "ppop":
-            return counting.ppop(log, **how)
+            return counting.ppop(log, config)
         case "item_knn":
-            return counting.item_knn(log, neighbours=model_flags.neighbours(), **how)
+            return counting.item_knn(log, model_flags.item_knn_config(), config)
         case "markov":
-            return counting.markov(log, **how)
+            return counting.markov(log, config)
         case "sr":
-            return counting.sequential_rules(log, **how)
-        case "vsknn" | "vsknn_br":
-            return session_knn.vsknn(log, model_flags.session_knn_config(), **how)
-    raise ValueError(f"{FLAGS.model} does not count")
+            return counting.sequential_rules(log, config)
+        case _:
+            return session_knn.vsknn(log, model_flags.session_knn_config(), config)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hrnn_jax import errors, event_log
+from hrnn_jax import errors
+from hrnn_jax.config import upgrade_recipe
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
@@ -44,7 +46,10 @@ def open_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _check_recipe(given, kind, read_recipe(folder), recipe, resume=resume)
+            found = read_recipe(folder)
+            if kind == "run":
+                found = upgrade_recipe(found)
+            _check_recipe(given, kind, found, recipe, resume=resume)
         elif strange := sorted(
             p.name for p in folder.iterdir() if p.name.removesuffix(PARTIAL) not in files
         ):
@@ -141,9 +146,7 @@ def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, Any]]) ->
     write(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
 
 
-def write_ranks(
-    folder: pathlib.Path, log: event_log.EventLog, ranks: Mapping[int, np.ndarray]
-) -> None:
+def write_ranks(folder: pathlib.Path, log: EventLog, ranks: Mapping[int, np.ndarray]) -> None:
     """Write ranks.parquet, one row per seed and test case, on which every table is a query.
 
     seed; user, session and item (the target's) as in the prepared set; position: of the target in

@@ -76,7 +76,7 @@ class Run:
             "experiments.run",
             *self.column.flags,
             *self.row.flags,
-            f"--seeds={self.seed}",
+            *((f"--seeds={self.seed}",) if self.row.size else ()),
             f"--cutoffs={','.join(map(str, CUTOFFS))}",
             "--resume",
             f"--output_dir={self.folder}",

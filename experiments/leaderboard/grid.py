@@ -43,13 +43,10 @@ ABLATION: dict[str, tuple[str, ...]] = {
     "separate embedding": ("--embedding=separate",),
     "tied embedding": ("--embedding=tied",),
     "tied embedding with dropout 0.2": ("--embedding=tied", "--dropout_embedding=0.2"),
-    "weight decay 0.01": ("--weight_decay=0.01",),
-    "gradient clipped to 1": ("--clip=1",),
-    "cosine schedule": ("--schedule=cosine", "--warmup=0.5"),
+    "cosine schedule": ("--schedule=cosine",),
     "BPTT over 4 steps": ("--bptt_steps=4",),
     "2 layers": ("--layers=2",),
     "last item fed": ("--feed_last_item",),
-    "gate on Eq. 4": ("--init_gate",),
 }
 ROWS = (*NAMES, *ABLATION)
 PATIENCE = 3  # epochs
@@ -114,7 +111,8 @@ class Study:
         return found.filter(pl.col("state").is_in(ENDED)).cast({"value": pl.Float64})
 
     def _budget(self) -> list[str]:
-        return [f"--trials={self.trials}", f"--epochs={self.epochs}", f"--patience={PATIENCE}"]
+        training = [f"--epochs={self.epochs}", f"--patience={PATIENCE}"]
+        return [f"--trials={self.trials}", *(training if self.row in NETWORKS else ())]
 
 
 def logs(texts: Sequence[str]) -> list[grid.Column]:

@@ -26,9 +26,9 @@ MARKS = (
     "Italic: a network that differs significantly from RNN of its size. Underlined: an HRNN that "
     "differs significantly from RNN Concat of its size. †: HRNN All and HRNN Init of this size "
     "do not differ significantly.",
-    f"Significant: p < {paper_numbers.ALPHA} in a two-sided Wilcoxon signed-rank test, paired over the "
-    "test cases on each case's mean over seeds; Precision@5 is Recall@5 / 5 in each case and has "
-    "its p. All p-values: significance.csv. The paper gives the test and p < 0.01, not what it "
+    f"Significant: p < {paper_numbers.ALPHA} in a two-sided Wilcoxon signed-rank test, paired over "
+    "the test cases on each case's mean over seeds; Precision@5 is Recall@5 / 5 in each case and "
+    "has its p. All p-values: significance.csv. The paper gives the test and p < 0.01, not what it "
     "pairs.",
 )
 

@@ -24,7 +24,8 @@ from starlette import concurrency, convertors
 
 from hrnn_jax import errors
 from hrnn_jax.live import events as live_events
-from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live.events import Event, Id
+from hrnn_jax.live.recommender import Request
 
 from . import batcher as serving_batcher
 from . import middleware, prometheus, schemas
@@ -124,7 +125,7 @@ def _take_events(
 ) -> None:
     documented: dict[str, Any] = {"responses": _ERRORS, "response_model": schemas.Outcomes}
 
-    async def observe(events: list[live_recommender.Event]) -> dict[str, Any]:
+    async def observe(events: list[Event]) -> dict[str, Any]:
         for n, event in enumerate(events):
             try:
                 live_events.check(event)  # alone, before it shares a batch
@@ -147,7 +148,7 @@ def _take_events(
         """
         several = body.events if isinstance(body, schemas.Events) else [body]
         return await observe(
-            [live_recommender.Event(e.item, e.user, e.time, e.session, e.event_id) for e in several]
+            [Event(e.item, e.user, e.time, e.session, e.event_id) for e in several]
         )
 
     @router.post("/sessions/{id:any}/events", **documented)
@@ -157,10 +158,7 @@ def _take_events(
         """Take in events of an anonymous session, as above."""
         several = body.events if isinstance(body, schemas.SessionEvents) else [body]
         return await observe(
-            [
-                live_recommender.Event(e.item, time=e.time, session=id, event_id=e.event_id)
-                for e in several
-            ]
+            [Event(e.item, time=e.time, session=id, event_id=e.event_id) for e in several]
         )
 
 
@@ -177,7 +175,7 @@ def _recommend(router: fastapi.APIRouter, batcher: serving_batcher.Batcher, max_
     documented: dict[str, Any] = {"responses": _READ, "response_model": schemas.Recommendations}
 
     async def recommended(asked: Asked, **who: str) -> dict[str, Any]:
-        request = live_recommender.Request(
+        request = Request(
             **who,
             k=asked.k,
             exclude=asked.exclude,
@@ -338,7 +336,7 @@ def _check_ids(ids: Iterable[str]) -> None:
         live_events.text("id", given)
 
 
-def _scored(found: Sequence[tuple[live_recommender.Id, float]]) -> list[dict[str, Any]]:
+def _scored(found: Sequence[tuple[Id, float]]) -> list[dict[str, Any]]:
     return [{"item": item, "score": score} for item, score in found]
 
 

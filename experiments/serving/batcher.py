@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from hrnn_jax import errors
-from hrnn_jax.live import events as live_events
-from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live.events import Event, Id, Outcome
+from hrnn_jax.live.recommender import Recommender, Request
 
 MOST_TOGETHER = 1_024  # events and lists of a batch, but for a single larger request
 MOST_WAITING = 16_384  # ... that may wait, some seconds of work; more are turned away
@@ -39,9 +39,7 @@ class Batcher:
     on_batch: called in the thread with the kind, "events" or "lists", and the number of each batch.
     """
 
-    def __init__(
-        self, recommender: live_recommender.Recommender, on_batch: Callable[[str, int], object]
-    ):
+    def __init__(self, recommender: Recommender, on_batch: Callable[[str, int], object]):
         self.recommender = recommender
         self._on_batch = on_batch
         self._jobs: collections.deque[_Job] = collections.deque()
@@ -64,13 +62,11 @@ class Batcher:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    async def observe(self, events: Sequence[live_recommender.Event]) -> list[live_events.Outcome]:
+    async def observe(self, events: Sequence[Event]) -> list[Outcome]:
         """Take in a client's events, all or none; raises as `Recommender.observe_many`."""
         return await self._queue(self._observe, events, len(events))
 
-    async def recommend(
-        self, request: live_recommender.Request
-    ) -> list[tuple[live_recommender.Id, float]]:
+    async def recommend(self, request: Request) -> list[tuple[Id, float]]:
         """Recommend once; raises as `Recommender.recommend_many`."""
         return await self._queue(self._recommend, request, 1)
 
@@ -113,17 +109,13 @@ class Batcher:
                 taken.append(job)
         return taken
 
-    def _observe(
-        self, asked: list[Sequence[live_recommender.Event]]
-    ) -> list[list[live_events.Outcome]]:
+    def _observe(self, asked: list[Sequence[Event]]) -> list[list[Outcome]]:
         events = [event for some in asked for event in some]
         self._on_batch("events", len(events))
         outcomes = iter(self.recommender.observe_many(events))
         return [list(itertools.islice(outcomes, len(some))) for some in asked]
 
-    def _recommend(
-        self, asked: list[live_recommender.Request]
-    ) -> list[list[tuple[live_recommender.Id, float]]]:
+    def _recommend(self, asked: list[Request]) -> list[list[tuple[Id, float]]]:
         self._on_batch("lists", len(asked))
         return self.recommender.recommend_many(asked)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from hrnn_jax.live import events as live_events
+from hrnn_jax.live.events import Outcome
 
 MOST_EVENTS = 1_000  # of one request
 MOST_ROWS = 1_000  # users, items or sessions that are listed
@@ -95,7 +96,7 @@ class Listed(_Asked):
 
 
 class Outcomes(pydantic.BaseModel):
-    outcomes: list[live_events.Outcome]
+    outcomes: list[Outcome]
 
 
 class Recommendation(pydantic.BaseModel):

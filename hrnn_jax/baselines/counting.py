@@ -7,22 +7,23 @@ makes a dense [cases, V] or [V, V] array.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 
 from hrnn_jax import event_log
 from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.config import EvaluationConfig, ItemKnnConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.metrics import Ranking
 
 
 def ppop(
-    log: event_log.EventLog,
+    log: EventLog,
+    config: EvaluationConfig = EvaluationConfig(),
     *,
-    ties: sparse_ranking.Ties,
     candidates: np.ndarray | None = None,
-    cutoffs: Sequence[int],
-) -> sparse_ranking.Ranking:
+) -> Ranking:
     """Rank by Personal Pop: "the largest number of interactions by the user".
 
     The interactions are all of the user's events before the target, those of the test session
@@ -44,53 +45,48 @@ def ppop(
         scores.sum_duplicates()
         return _supported(scores, support)
 
-    return sparse_ranking.by_chunk(
-        log, cases, score, cases - begin, ties=ties, candidates=candidates, cutoffs=cutoffs
-    )
+    return sparse_ranking.by_chunk(log, cases, score, cases - begin, config, candidates=candidates)
 
 
 def item_knn(
-    log: event_log.EventLog,
+    log: EventLog,
+    knn: ItemKnnConfig = ItemKnnConfig(),
+    config: EvaluationConfig = EvaluationConfig(),
     *,
-    neighbours: int = 300,
-    ties: sparse_ranking.Ties,
     candidates: np.ndarray | None = None,
-    cutoffs: Sequence[int],
-) -> sparse_ranking.Ranking:
+) -> Ranking:
     """Rank by the similarity to the item before the target in the session."""
-    return _by_last_item(log, cosines(log.train, neighbours), ties, candidates, cutoffs)
+    return _by_last_item(log, cosines(log.train, knn.neighbours), config, candidates)
 
 
 def markov(
-    log: event_log.EventLog,
+    log: EventLog,
+    config: EvaluationConfig = EvaluationConfig(),
     *,
-    ties: sparse_ranking.Ties,
     candidates: np.ndarray | None = None,
-    cutoffs: Sequence[int],
-) -> sparse_ranking.Ranking:
+) -> Ranking:
     """Rank by how often an item came right after the item before the target: a Markov chain.
 
     Of two items that came as often, the one with the larger support comes first, as in `ppop`.
     """
     scores = _supported(rules(log.train, max_steps=1), log.support)
-    return _by_last_item(log, scores, ties, candidates, cutoffs)
+    return _by_last_item(log, scores, config, candidates)
 
 
 def sequential_rules(
-    log: event_log.EventLog,
+    log: EventLog,
+    config: EvaluationConfig = EvaluationConfig(),
     *,
-    max_steps: int = 10,
-    ties: sparse_ranking.Ties,
     candidates: np.ndarray | None = None,
-    cutoffs: Sequence[int],
-) -> sparse_ranking.Ranking:
+    max_steps: int = 10,
+) -> Ranking:
     """Rank by how often and how soon an item came after the item before the target: SR.
 
     Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms". Of two items of
     equal weight, the one with the larger support comes first, as in `ppop`.
     """
     scores = _supported(rules(log.train, max_steps=max_steps), log.support)
-    return _by_last_item(log, scores, ties, candidates, cutoffs)
+    return _by_last_item(log, scores, config, candidates)
 
 
 def _supported(scores: sparse.csr_array, support: np.ndarray) -> sparse.csr_array:
@@ -100,12 +96,11 @@ def _supported(scores: sparse.csr_array, support: np.ndarray) -> sparse.csr_arra
 
 
 def _by_last_item(
-    log: event_log.EventLog,
+    log: EventLog,
     scores: sparse.csr_array,  # [V, V]
-    ties: sparse_ranking.Ties,
+    config: EvaluationConfig,
     candidates: np.ndarray | None,
-    cutoffs: Sequence[int],
-) -> sparse_ranking.Ranking:
+) -> Ranking:
     """Rank by the row of the item before the target in the session."""
     cases = log.cases
     last = log.item[cases - 1]
@@ -114,13 +109,12 @@ def _by_last_item(
         cases,
         lambda chunk: scores[last[chunk]],
         np.diff(scores.indptr)[last],
-        ties=ties,
+        config,
         candidates=candidates,
-        cutoffs=cutoffs,
     )
 
 
-def cosines(log: event_log.EventLog, neighbours: int) -> sparse.csr_array:
+def cosines(log: EventLog, neighbours: int) -> sparse.csr_array:
     """Return every item's cosine to its nearest `neighbours` other items, as CSR [V, V].
 
     cosine(i, j) = sessions with both / sqrt(sessions with i * sessions with j). Of equally near
@@ -149,7 +143,7 @@ def cosines(log: event_log.EventLog, neighbours: int) -> sparse.csr_array:
     return sparse.csr_array(sparse.vstack(blocks, format="csr"))
 
 
-def rules(log: event_log.EventLog, *, max_steps: int) -> sparse.csr_array:
+def rules(log: EventLog, *, max_steps: int) -> sparse.csr_array:
     """Return how much every item speaks for every other as a later one, as CSR [V, V].
 
     weight(i, j) = the sum of unit / (y - x) over the places x of i and y of j in a session, with

@@ -32,26 +32,18 @@ or the boost no short binary fraction, a score with its reminder if it passes 2^
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
 
 from hrnn_jax import event_log
 from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.config import EvaluationConfig, SessionKnnConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.metrics import Ranking
 
 UNIT = 720_720  # the least number that each of 1, 2, ..., 16 divides
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Say how many sessions count and what the user's own add: nothing for V-SKNN."""
-
-    neighbours: int = 100
-    sample_size: int = 1000
-    boost: float = 0.0  # >= 0
-    remind_weight: float = 0.0  # >= 0
-    remind_sessions: int = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,22 +57,19 @@ class Sessions:
 
 
 def vsknn(
-    log: event_log.EventLog,
-    config: Config,
+    log: EventLog,
+    knn: SessionKnnConfig,
+    config: EvaluationConfig = EvaluationConfig(),
     *,
-    ties: sparse_ranking.Ties,
     candidates: np.ndarray | None = None,
-    cutoffs: Sequence[int],
-) -> sparse_ranking.Ranking:
+) -> Ranking:
     """Rank by V-SKNN, or with a boost or reminders by V-SKNN_BR."""
-    score, costs = scorer(log, config)
-    return sparse_ranking.by_chunk(
-        log, log.cases, score, costs, ties=ties, candidates=candidates, cutoffs=cutoffs
-    )
+    score, costs = scorer(log, knn)
+    return sparse_ranking.by_chunk(log, log.cases, score, costs, config, candidates=candidates)
 
 
 def scorer(
-    log: event_log.EventLog, config: Config
+    log: EventLog, config: SessionKnnConfig
 ) -> tuple[Callable[[slice], sparse.csr_array], np.ndarray]:
     """Return the function that scores a slice of `log.cases`, [n, V], and their costs, [N].
 
@@ -119,7 +108,7 @@ def scorer(
     return score, costs
 
 
-def training_sessions(log: event_log.EventLog) -> Sessions:
+def training_sessions(log: EventLog) -> Sessions:
     """Gather the training sessions of a log."""
     train = log.train
     opens = ~train.follows
@@ -159,7 +148,7 @@ def _neighbours(
     place: np.ndarray,  # [P] its last place, from 1
     length: np.ndarray,  # [n] events of each current session
     user: np.ndarray,  # [n]
-    config: Config,
+    config: SessionKnnConfig,
 ) -> sparse.csr_array:
     """Return sim / step of the neighbours of each case in units of 1 / `UNIT`, [n, S]."""
     n_sessions = len(sessions.user)
@@ -186,7 +175,7 @@ def _neighbours(
     )
 
 
-def _again(log: event_log.EventLog) -> np.ndarray:
+def _again(log: EventLog) -> np.ndarray:
     """Return where each event's item comes next in its session, E if it does not, [E]."""
     order = np.lexsort((log.item, log.session))
     same = (np.diff(log.item[order]) == 0) & (np.diff(log.session[order]) == 0)

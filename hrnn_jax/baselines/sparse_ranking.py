@@ -6,43 +6,36 @@ cut into chunks of about `CHUNK_ENTRIES` scores.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, get_args
 
 import numpy as np
 from scipy import sparse
 
-from hrnn_jax import event_log
+from hrnn_jax.config import EvaluationConfig, Ties
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.metrics import Ranking, count_recommended
 
-Ties = Literal["against", "for"]  # does an item with the target's score count as above it
-TIES = get_args(Ties)
 CHUNK_ENTRIES = 4_000_000  # 100 to 400 MB at the widest
 
 
-@dataclasses.dataclass(frozen=True)
-class Ranking:
-    """Where the targets stand, and what is recommended in their place."""
-
-    rank: np.ndarray  # [N] int32, of each of log.cases, from 1
-    shown: np.ndarray  # [C, V] int64: in how many cases item v is among the first cutoffs[c]
-
-
 def by_chunk(
-    log: event_log.EventLog,
+    log: EventLog,
     cases: np.ndarray,  # [N]
     score: Callable[[slice], sparse.csr_array],  # a slice of the cases -> their rows of scores
     costs: np.ndarray,  # [N], entries of each row of scores, or the work that it takes
+    config: EvaluationConfig,
     *,
-    ties: Ties,
     candidates: np.ndarray | None = None,
-    cutoffs: Sequence[int],
 ) -> Ranking:
     """Rank the targets of the cases among their scores [N, V]: entries > 0, none twice.
 
-    candidates: items that compete with the target and are recommended, None for all V.
+    candidates: items that compete with the target and are recommended, by default those of
+    `config`.
     """
+    cutoffs = config.cutoffs
+    if candidates is None:
+        candidates = log.most_supported(config.candidates)
     rank = np.zeros(len(cases), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     competes = np.ones(log.n_items, bool)
@@ -50,7 +43,7 @@ def by_chunk(
         competes = np.isin(np.arange(log.n_items), candidates)
     for chunk in chunks(costs):
         scores = score(chunk)
-        rank[chunk] = ranks(scores, log.item[cases[chunk]], ties=ties, competes=competes)
+        rank[chunk] = ranks(scores, log.item[cases[chunk]], ties=config.ties, competes=competes)
         shown += recommended(scores, cutoffs, competes=competes)
     return Ranking(rank, shown)
 
@@ -95,12 +88,7 @@ def recommended(
     best = first(allowed, max(cutoffs))
     length = np.diff(best.indptr)
     place = np.arange(len(best.indices)) - np.repeat(best.indptr[:-1], length)
-    return count(best.indices, place, cutoffs, len(competes))
-
-
-def count(items: np.ndarray, place: np.ndarray, cutoffs: Sequence[int], n_items: int) -> np.ndarray:
-    """Count the items that stand at a place, from 0, before each of the cutoffs: [C, V]."""
-    return np.stack([np.bincount(items[place < c], minlength=n_items) for c in cutoffs])
+    return count_recommended(best.indices, place, cutoffs, len(competes))
 
 
 def first(scores: sparse.csr_array, limit: int) -> sparse.csr_array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hrnn_jax import event_log
+from hrnn_jax.event_log import EventLog
 
 _OCTAVES = 32
 CLASSES = 2 * _OCTAVES
@@ -27,7 +27,7 @@ def of(seconds: np.ndarray | float, opens: np.ndarray | bool) -> np.ndarray:
     return octave + np.int8(_OCTAVES) * np.asarray(opens)
 
 
-def before(log: event_log.EventLog) -> np.ndarray:
+def before(log: EventLog) -> np.ndarray:
     """Return the class of the gap before each event, [E] int8."""
     found = of(np.diff(log.time, prepend=log.time[:1]), ~log.follows)
     return np.where(log.opens_user, np.int8(NONE), found)

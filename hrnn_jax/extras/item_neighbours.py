@@ -21,8 +21,10 @@ import numpy as np
 from flax import struct
 from scipy import sparse
 
-from hrnn_jax import errors, event_log, user_batches
+from hrnn_jax import errors
 from hrnn_jax.baselines import counting, sparse_ranking
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.user_batches import NO_ITEM, Array
 
 FILE = "neighbours.npz"  # of a run folder
 LAST = 5  # items of the session that are looked at
@@ -35,11 +37,11 @@ _STEPS = 10  # of sequential rules
 class Table:
     """Each item's nearest, counted in the training sessions."""
 
-    item: user_batches.Array  # [V, K] int32, NO_ITEM where there are fewer
-    bonus: user_batches.Array  # [V, K] float32, what their scores gain after it; 0 there
+    item: Array  # [V, K] int32, NO_ITEM where there are fewer
+    bonus: Array  # [V, K] float32, what their scores gain after it; 0 there
 
 
-def count(log: event_log.EventLog, neighbours: int, weight: float) -> Table:
+def count(log: EventLog, neighbours: int, weight: float) -> Table:
     """Find the nearest `neighbours` of each item in the sessions of a log of training events."""
     rules = sparse_ranking.first(counting.rules(log, max_steps=_STEPS), neighbours)
     shares = _shares(rules) + _shares(counting.cosines(log, neighbours))  # the sum of two
@@ -47,7 +49,7 @@ def count(log: event_log.EventLog, neighbours: int, weight: float) -> Table:
     found = np.diff(nearest.indptr)
     row = np.repeat(np.arange(log.n_items), found)
     place = np.arange(len(row)) - np.repeat(nearest.indptr[:-1], found)
-    item = np.full((log.n_items, neighbours), user_batches.NO_ITEM, np.int32)
+    item = np.full((log.n_items, neighbours), NO_ITEM, np.int32)
     bonus = np.zeros(item.shape, np.float32)
     item[row, place] = nearest.indices
     bonus[row, place] = weight * np.log1p(nearest.data / (2 * FLOOR))
@@ -86,7 +88,7 @@ def after(table: Table, last: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     last: [n, L], the last items, the very last first, NO_ITEM where there are fewer.
     """
-    item = table.item.at[last].get(mode="fill", fill_value=user_batches.NO_ITEM)
+    item = table.item.at[last].get(mode="fill", fill_value=NO_ITEM)
     bonus = table.bonus.at[last].get(mode="fill", fill_value=0)
     bonus *= DECAY ** jnp.arange(last.shape[1])[None, :, None]
     return item.reshape(len(last), -1), bonus.reshape(len(last), -1)

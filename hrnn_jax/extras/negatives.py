@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hrnn_jax import event_log, user_batches
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.user_batches import Array
 
 _WORDS = 2**32
 
@@ -25,24 +26,20 @@ _WORDS = 2**32
 class Offer:
     """When items are on offer."""
 
-    begin: user_batches.Array  # [V] int32 Unix minutes
-    end: user_batches.Array  # [V]
+    begin: Array  # [V] int32 Unix minutes
+    end: Array  # [V]
 
 
 @struct.dataclass
 class Sampler:
     """What items are drawn by, and which of them count."""
 
-    bound: (
-        user_batches.Array
-    )  # [V - 1] uint32, ascending: words from bound[i - 1] up to bound[i] draw i
-    log_expected: (
-        user_batches.Array
-    )  # [V] of how often an item is expected among a step's candidates
+    bound: Array  # [V - 1] uint32, ascending: words from bound[i - 1] up to bound[i] draw i
+    log_expected: Array  # [V] of how often an item is expected among a step's candidates
     offer: Offer | None  # None where all do, always
 
 
-def offer(log: event_log.EventLog, hours: float) -> Offer:
+def offer(log: EventLog, hours: float) -> Offer:
     """Find when items are on offer, and `hours` before and after; log: of training events.
 
     An item without an event never is.

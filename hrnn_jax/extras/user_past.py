@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hrnn_jax import user_batches
+from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
 FEATURES = 9
 
@@ -24,24 +24,22 @@ FEATURES = 9
 class Past:
     """What the lanes' users have had, all events so far included."""
 
-    item: user_batches.Array  # [B, R] int32, NO_ITEM where a slot is empty
-    count: user_batches.Array  # [B, R] int32 events of the item, since it has the slot
-    event: user_batches.Array  # [B, R] int32 the last of them, of the user's events from 1
-    session: user_batches.Array  # [B, R] int32 its session, of the user's from 1
-    events: user_batches.Array  # [B] int32 so far
-    sessions: user_batches.Array  # [B] int32 so far
-    target: user_batches.Array  # [B] int32 the next event's item, if the session has one
+    item: Array  # [B, R] int32, NO_ITEM where a slot is empty
+    count: Array  # [B, R] int32 events of the item, since it has the slot
+    event: Array  # [B, R] int32 the last of them, of the user's events from 1
+    session: Array  # [B, R] int32 its session, of the user's from 1
+    events: Array  # [B] int32 so far
+    sessions: Array  # [B] int32 so far
+    target: Array  # [B] int32 the next event's item, if the session has one
 
 
 @struct.dataclass
 class Weights:
     """What the bonus is made with."""
 
-    mean: user_batches.Array  # [F]
-    by_session: user_batches.Array  # [H, F], with the state of the uppermost layer
-    by_user: (
-        user_batches.Array
-    )  # [H, F], with c_{u,m}; zero of no effect where there is no user GRU
+    mean: Array  # [F]
+    by_session: Array  # [H, F], with the state of the uppermost layer
+    by_user: Array  # [H, F], with c_{u,m}; zero of no effect where there is no user GRU
 
 
 def start(shape: tuple[int, ...], slots: int) -> Past:
@@ -51,13 +49,13 @@ def start(shape: tuple[int, ...], slots: int) -> Past:
         return np.full((*shape, *more), value, np.int32)
 
     return Past(
-        item=filled(user_batches.NO_ITEM, slots),
+        item=filled(NO_ITEM, slots),
         count=filled(0, slots),
         event=filled(0, slots),
         session=filled(0, slots),
         events=filled(0),
         sessions=filled(0),
-        target=filled(user_batches.NO_ITEM),
+        target=filled(NO_ITEM),
     )
 
 
@@ -70,7 +68,7 @@ def init(units: int) -> Weights:
     )
 
 
-def step(past: Past, steps: user_batches.Steps) -> Past:
+def step(past: Past, steps: Steps) -> Past:
     """Take in what the lanes see at one time, [B] each.
 
     The last item of a session is no input, but the target of the input before: it is added when
@@ -79,17 +77,17 @@ def step(past: Past, steps: user_batches.Steps) -> Past:
     fresh = start(steps.input.shape, past.item.shape[1])
     past = jax.tree.map(lambda new, old: _where(steps.user_start, new, old), fresh, past)
     known = steps.session_start & ~steps.user_start
-    past = add(past, jnp.where(known, past.target, user_batches.NO_ITEM))
+    past = add(past, jnp.where(known, past.target, NO_ITEM))
     past = dataclasses.replace(past, sessions=past.sessions + steps.session_start)
     past = add(past, steps.input)
-    target = jnp.where(steps.input != user_batches.NO_ITEM, steps.target, past.target)
+    target = jnp.where(steps.input != NO_ITEM, steps.target, past.target)
     return dataclasses.replace(past, target=target)
 
 
-def unroll(past: Past, steps: user_batches.Steps) -> jax.Array:
+def unroll(past: Past, steps: Steps) -> jax.Array:
     """Return the items of the past after each of T steps, [T, B, R]."""
 
-    def body(past: Past, steps: user_batches.Steps) -> tuple[Past, jax.Array]:
+    def body(past: Past, steps: Steps) -> tuple[Past, jax.Array]:
         past = step(past, steps)
         return past, past.item
 
@@ -101,7 +99,7 @@ def add(past: Past, item: jax.Array) -> Past:
 
     It takes the slot of its item or, if there is none, the one whose item was had longest ago.
     """
-    there = item != user_batches.NO_ITEM
+    there = item != NO_ITEM
     events = past.events + there
     same = past.item == item[:, None]
     slot = jnp.where(same.any(axis=1), same.argmax(axis=1), past.event.argmin(axis=1))
@@ -126,9 +124,9 @@ def recent(past: Past, last: int) -> jax.Array:
 
     NO_ITEM where there are fewer, [B, R] where the past holds fewer.
     """
-    here = (past.item != user_batches.NO_ITEM) & (past.session == past.sessions[:, None])
+    here = (past.item != NO_ITEM) & (past.session == past.sessions[:, None])
     event, slot = jax.lax.top_k(jnp.where(here, past.event, 0), min(last, past.item.shape[1]))
-    return jnp.where(event > 0, jnp.take_along_axis(past.item, slot, axis=1), user_batches.NO_ITEM)
+    return jnp.where(event > 0, jnp.take_along_axis(past.item, slot, axis=1), NO_ITEM)
 
 
 def pack(past: Past) -> jax.Array:
@@ -152,7 +150,7 @@ def unpack(packed: jax.Array) -> Past:
         session=session,
         events=packed[:, 0, 0],
         sessions=packed[:, 0, 1],
-        target=jnp.full(len(packed), user_batches.NO_ITEM, jnp.int32),
+        target=jnp.full(len(packed), NO_ITEM, jnp.int32),
     )
 
 
@@ -163,7 +161,7 @@ def bonus(weights: Weights, past: Past, hidden: jax.Array, user: jax.Array) -> j
     """
     of_state = hidden @ weights.by_session + user @ weights.by_user  # [B, F]
     found = jnp.einsum("brf,bf->br", features(past), weights.mean[None] + of_state)
-    return jnp.where(past.item != user_batches.NO_ITEM, found, 0.0)
+    return jnp.where(past.item != NO_ITEM, found, 0.0)
 
 
 def onto(scores: jax.Array, item: jax.Array, more: jax.Array) -> jax.Array:

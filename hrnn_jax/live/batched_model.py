@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import model, topk, user_batches
+from hrnn_jax import model, topk
+from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time, user_past
+from hrnn_jax.user_batches import NO_ITEM, Steps
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
 SCORED_WIDTHS = (2, 8, 64)  # ... that scores them (of one alone XLA makes a slow program)
@@ -61,19 +63,17 @@ class Users(NamedTuple):
         )
 
 
-class Network:
+class BatchedModel:
     """A trained network on the device, for any number of users at once."""
 
-    def __init__(self, params: model.Params, config: model.Config):
+    def __init__(self, params: model.Params, config: ModelConfig):
         self.config = config
         carry = np.zeros((config.layers + 1, config.hidden_units), np.float32)
         nothing = np.zeros((0, 4), np.int32)
         if config.past:
             [nothing] = np.asarray(user_past.pack(user_past.start((1,), config.past)))
         # What was seen of a user who has seen nothing.
-        self.start = Seen(
-            carry, nothing, user_batches.NO_ITEM, opens=False, gap=idle_time.NONE, fed=False
-        )
+        self.start = Seen(carry, nothing, NO_ITEM, opens=False, gap=idle_time.NONE, fed=False)
         self._params = params
         self._item_of = topk.deal(np.arange(config.n_items))  # [V] item of each column
         self._column_of = jnp.asarray(np.argsort(self._item_of), jnp.int32)  # [V]
@@ -152,7 +152,7 @@ def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
         carry, past = (
             np.zeros((width, *some.shape[1:]), some.dtype) for some in (part.carry, part.past)
         )
-        item = np.full(width, user_batches.NO_ITEM, np.int32)
+        item = np.full(width, NO_ITEM, np.int32)
         gap = np.full(width, idle_time.NONE, np.int8)
         carry[:n], past[:n], item[:n], gap[:n] = part.carry, part.past, part.item, part.gap
         opening = np.arange(width, 2 * width, dtype=np.int32)
@@ -162,14 +162,14 @@ def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
 
 
 def _step(
-    params: model.Params, users: tuple, *, config: model.Config
+    params: model.Params, users: tuple, *, config: ModelConfig
 ) -> tuple[model.Carry, jax.Array]:
     """Feed each user the item: the state and what is scored after it."""
     carry, _, item, gap, opening = users
     no, width = jnp.zeros(len(item), bool), len(item)
-    steps = user_batches.Steps(
+    steps = Steps(
         input=item,
-        target=jnp.full(width, user_batches.NO_ITEM, jnp.int32),
+        target=jnp.full(width, NO_ITEM, jnp.int32),
         session_start=no,
         user_start=no,
         valid=no,
@@ -186,12 +186,12 @@ def _step(
         params.network, before, model.inputs(params.items, item), steps, config=config
     )
     # Who has seen nothing starts from zeros, and no bias is fed in place of an item.
-    seen = (item != user_batches.NO_ITEM)[:, None]
+    seen = (item != NO_ITEM)[:, None]
     return after, jnp.where(seen, hidden, before.session[-1])
 
 
 def _represent(
-    params: model.Params, users: tuple, columns: jax.Array, *, config: model.Config
+    params: model.Params, users: tuple, columns: jax.Array, *, config: ModelConfig
 ) -> tuple[jax.Array, topk.Bonus | None]:
     """Return what is scored after the item, [n, H], and what is added to the scores."""
     after, hidden = _step(params, users, config=config)
@@ -204,7 +204,7 @@ def _represent(
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _advance(params: model.Params, users: tuple, *, config: model.Config) -> jax.Array:
+def _advance(params: model.Params, users: tuple, *, config: ModelConfig) -> jax.Array:
     after, _ = _step(params, users, config=config)
     return jnp.stack([*after.session, after.user], axis=1)
 
@@ -216,7 +216,7 @@ def _best(
     column_of: jax.Array,
     users: tuple,
     *,
-    config: model.Config,
+    config: ModelConfig,
     n_first: int,
 ) -> tuple[jax.Array, jax.Array]:
     hidden, bonus = _represent(params, users, column_of, config=config)
@@ -231,7 +231,7 @@ def _score(
     user: tuple,
     items: jax.Array,
     *,
-    config: model.Config,
+    config: ModelConfig,
 ) -> jax.Array:
     hidden, bonus = _represent(params, user, column_of, config=config)
     item_out, item_bias = ranked

@@ -18,10 +18,9 @@ def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params
     """
     network, items = params.network, params.items
     for flag, paper in {
-        "past": 0,
         "neighbours": 0,
+        "past": 0,
         "idle_gap": False,
-        "init_gate": False,
         "embedding": "none",
     }.items():
         if getattr(about.config, flag) != paper:
@@ -32,7 +31,7 @@ def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params
     arrays: dict[str, Any] = {
         "items": np.array(about.items),
         "variant": np.array(about.config.variant),
-        "feed_last_item": np.array(about.feed_last_item),
+        "feed_last_item": np.array(about.config.feed_last_item),
         "item_in": items.item_in,
         "item_out": items.item_out,
         "item_bias": items.item_bias,

@@ -22,6 +22,8 @@ import numpy as np
 from hrnn_jax import errors, model, trained
 from hrnn_jax.live import batched_model, replay, state_store
 from hrnn_jax.live import events as live_events
+from hrnn_jax.live.batched_model import BatchedModel
+from hrnn_jax.live.events import Outcome
 from hrnn_jax.preprocess import frames
 
 Id = live_events.Id
@@ -30,7 +32,7 @@ STATES = "states.sqlite"  # of a run folder
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class RecommenderConfig:
     """How live users are kept."""
 
     cached_users: int = 100_000  # states held in memory; the others are in the state file
@@ -66,7 +68,7 @@ def load(
     seed: int | None = None,
     epochs: int | None = None,
     rebuild: bool = False,
-    config: Config = Config(),
+    config: RecommenderConfig = RecommenderConfig(),
 ) -> Recommender:
     """Load a run folder's network, and the states that its live users are in.
 
@@ -90,14 +92,14 @@ class Recommender:
         states: pathlib.Path | str,
         *,
         rebuild: bool = False,
-        config: Config = Config(),
+        config: RecommenderConfig = RecommenderConfig(),
     ):
         """Take up a network, and the states in a file; see `load`."""
         self.trained = about
         self.config = config
         # Of outcomes, and of late events.
         self.counts: collections.Counter[str] = collections.Counter()
-        self._network = batched_model.Network(params, about.config)
+        self._network = BatchedModel(params, about.config)
         self._index = {str(item): index for index, item in enumerate(about.items)}
         self._lock = threading.RLock()
         self._store = state_store.Store(
@@ -141,12 +143,12 @@ class Recommender:
         time: float | None = None,
         session: Id | None = None,
         event_id: Id | None = None,
-    ) -> live_events.Outcome:
+    ) -> Outcome:
         """Take in one event, see `Event` and `observe_many`."""
         [outcome] = self.observe_many([Event(item, user, time, session, event_id)])
         return outcome
 
-    def observe_many(self, events: Sequence[Event]) -> list[live_events.Outcome]:
+    def observe_many(self, events: Sequence[Event]) -> list[Outcome]:
         """Take in events, all or none, each user's in the order given; say what became of each.
 
         observed: the user's state has moved on. unknown_item: it is not in the catalogue, and all
@@ -364,7 +366,7 @@ class Recommender:
     def _follow(
         self, seen: Mapping[str, batched_model.Seen], moves: Sequence[replay.Move]
     ) -> list[batched_model.Seen]:
-        return replay.follow(self._network, seen, moves, feed_last_item=self.trained.feed_last_item)
+        return replay.follow(self._network, seen, moves)
 
     def _asked(self, request: Request) -> tuple[str, set[int], set[int] | None]:
         """Return who asks, the items left out, and those to score if not all."""

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrnn_jax import user_batches
+from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time
 from hrnn_jax.live import batched_model
+from hrnn_jax.live.batched_model import BatchedModel
+from hrnn_jax.user_batches import NO_ITEM
 
 
 class Move(NamedTuple):
@@ -28,11 +30,9 @@ class Move(NamedTuple):
 
 
 def follow(
-    network: batched_model.Network,
+    network: BatchedModel,
     before: Mapping[str, batched_model.Seen],
     moves: Sequence[Move],
-    *,
-    feed_last_item: bool,
 ) -> list[batched_model.Seen]:
     """Return what was seen of each who right after each move.
 
@@ -43,11 +43,7 @@ def follow(
     after = [network.start] * len(moves)
     for wave in _waves(moves):
         old = [seen.get(moves[i].who, network.start) for i in wave]
-        fed = [
-            n
-            for n, i in enumerate(wave)
-            if _is_input(old[n], moves[i], network.config.variant, feed_last_item=feed_last_item)
-        ]
+        fed = [n for n, i in enumerate(wave) if _is_input(old[n], moves[i], network.config)]
         carries = {}
         if fed:
             users = batched_model.Users.of([old[n] for n in fed])
@@ -71,17 +67,19 @@ def _waves(moves: Sequence[Move]) -> Iterator[list[int]]:
     yield from waves.values()
 
 
-def _is_input(old: batched_model.Seen, move: Move, variant: str, *, feed_last_item: bool) -> bool:
+def _is_input(old: batched_model.Seen, move: Move, config: ModelConfig) -> bool:
     """Tell whether the item still to be fed becomes an input, now that the next event is known."""
-    if old.item == user_batches.NO_ITEM:
+    if old.item == NO_ITEM:
         return False
-    if not move.opens or variant == "rnn_concat":
+    if not move.opens or config.variant == "rnn_concat":
         return True
-    return feed_last_item and variant != "rnn"  # RNN forgets what a session has seen anyway
+    return (
+        config.feed_last_item and config.variant != "rnn"
+    )  # RNN forgets what a session has seen anyway
 
 
 def _note(
-    network: batched_model.Network, old: Sequence[batched_model.Seen], moves: Sequence[Move]
+    network: BatchedModel, old: Sequence[batched_model.Seen], moves: Sequence[Move]
 ) -> np.ndarray:
     """Return the pasts after the moves, as the variant's layout has them (see lanes.layout)."""
     variant = network.config.variant
@@ -94,7 +92,7 @@ def _note(
 
 
 def _after(
-    network: batched_model.Network,
+    network: BatchedModel,
     old: batched_model.Seen,
     carry: np.ndarray | None,
     past: np.ndarray,

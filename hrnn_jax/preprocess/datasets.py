@@ -23,16 +23,17 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import errors
-from hrnn_jax.preprocess import prepared, read_log, sessions, simulate
+from hrnn_jax.config import DataConfig
+from hrnn_jax.preprocess import prepared, read_log, simulate
 
-VIDEO = sessions.Recipe()
-XING = sessions.Recipe(
+VIDEO = DataConfig()
+XING = DataConfig(
     drop_types=("4",),  # 'delete'
     drop_repeats=True,
     min_support=20,
     max_user_sessions=200,  # of the authors' script, not of the paper
 )
-JOURNEY = sessions.Recipe(drop_repeats=True, max_user_sessions=200)
+JOURNEY = DataConfig(drop_repeats=True, max_user_sessions=200)
 
 COLUMNS = {
     "xing": read_log.Columns(time="created_at", type="interaction_type"),
@@ -45,7 +46,7 @@ JOURNEY_SEED = 0  # of the order inside baskets
 log = logging.getLogger(__name__)
 
 
-def recipe(name: str, *, shape: str | None = None) -> sessions.Recipe:
+def recipe(name: str, *, shape: str | None = None) -> DataConfig:
     """Return the recipe of a named data set; `shape` is that of `simulated`."""
     if name == "simulated" and shape == "xing":
         return dataclasses.replace(XING, drop_types=())  # a simulated log has no types

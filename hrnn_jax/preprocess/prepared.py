@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hrnn_jax import errors, event_log
+from hrnn_jax import errors
+from hrnn_jax.config import DataConfig
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import read_log, sessions, statistics
 
 FORMAT = 1  # count up when the same log and recipe prepare to something else
@@ -36,7 +38,7 @@ TEST = sessions.TEST
 
 def prepare(
     source: read_log.Source,
-    recipe: sessions.Recipe,
+    recipe: DataConfig,
     root: pathlib.Path,
     *,
     known: Sequence[int] | Sequence[str] = (),
@@ -85,7 +87,7 @@ def _is_complete(folder: pathlib.Path) -> bool:
     return all((folder / name).exists() for name in (EVENTS, ITEMS, USERS, META))
 
 
-def load(folder: pathlib.Path) -> event_log.EventLog:
+def load(folder: pathlib.Path) -> EventLog:
     """Load a prepared folder as the models see it."""
     path, meta = folder / EVENTS, load_meta(folder)
     try:
@@ -99,7 +101,7 @@ def load(folder: pathlib.Path) -> event_log.EventLog:
     user, session, item = (
         table[name].to_numpy().astype(np.int32) for name in (USER, SESSION, ITEM)
     )
-    return event_log.EventLog(
+    return EventLog(
         user=user,
         session=session,
         item=item,
@@ -174,7 +176,7 @@ def _digest(path: pathlib.Path) -> str:
 
 def _fingerprint(
     source: read_log.Source,
-    recipe: sessions.Recipe,
+    recipe: DataConfig,
     digest: str,
     known: Sequence[int] | Sequence[str],
 ) -> str:
@@ -241,7 +243,7 @@ def _tables(
 
 def _meta(
     source: read_log.Source,
-    recipe: sessions.Recipe,
+    recipe: DataConfig,
     digest: str,
     counts: list[sessions.Count],
     table: pl.DataFrame,

@@ -6,54 +6,18 @@ import dataclasses
 import datetime
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from hrnn_jax import errors
+from hrnn_jax.config import DataConfig
 from hrnn_jax.preprocess import read_log
 
 USER, ITEM, TIME = read_log.USER, read_log.ITEM, read_log.TIME
 SESSION, TYPE = read_log.SESSION, read_log.TYPE
 TEST = "test"
 GIVEN = "given"  # a given session column, until `session` numbers the sessions of the whole log
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Set every threshold of Section 4.1; the defaults are VIDEO's."""
-
-    session_gap_minutes: float = 30  # idle for longer opens a session; unused with given sessions
-    drop_types: tuple[str, ...] = ()  # event types that are dropped before anything else
-    drop_repeats: bool = False  # keep the first event of each (item, type) in a session
-    min_support: int = 10  # events an item must have
-    min_session_events: int = 3
-    min_user_sessions: int = 5
-    max_user_sessions: int | None = None  # users with as many or more are dropped
-    min_test_events: int = 2  # events a test session must have
-    split: Literal["test", "validation"] = "test"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.session_gap_minutes <= MAX_GAP_MINUTES:
-            raise errors.InputError(
-                f"--session_gap_minutes={self.session_gap_minutes}: give minutes above 0, at most "
-                f"{MAX_GAP_MINUTES:g}"
-            )
-        for name, least in LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise errors.InputError(f"--{name}={value}: give {least} or more")
-        if self.split not in ("test", "validation"):
-            raise errors.InputError(f"--split={self.split}: give test or validation")
-
-
-MAX_GAP_MINUTES = 1e9  # 1,900 years; microseconds of it still fit 64 bits
-# A session of one event holds nothing to predict, so a test session needs two.
-LEAST = {
-    **dict.fromkeys(("min_support", "min_session_events", "min_user_sessions"), 1),
-    **{"max_user_sessions": 2, "min_test_events": 2},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +32,7 @@ class Count:
 
 
 def apply(
-    events: pl.DataFrame, recipe: Recipe, *, known: np.ndarray | None = None
+    events: pl.DataFrame, recipe: DataConfig, *, known: np.ndarray | None = None
 ) -> tuple[pl.DataFrame, list[Count]]:
     """Cut, filter and split a log in the schema of `events.read`.
 
@@ -93,7 +57,7 @@ def apply(
 
 
 def _stages(
-    recipe: Recipe, columns: set[str], known: np.ndarray | None
+    recipe: DataConfig, columns: set[str], known: np.ndarray | None
 ) -> dict[str, Callable[..., pl.LazyFrame]]:
     """Name the stages by the settings that decide them, in the order of the paper."""
     if recipe.drop_types and TYPE not in columns:

@@ -15,7 +15,8 @@ from experiments.bench import anatomy, children, floors, measures, probe, steps
 from experiments.bench import report as bench_report
 from experiments.bench.measures import Row, Sweep
 from experiments.common import cli
-from hrnn_jax import loop, model, train
+from hrnn_jax import loop
+from hrnn_jax.config import ModelConfig, TrainConfig
 from tests.helpers import logs
 from tests.hrnn_jax import test_compiled
 
@@ -36,7 +37,7 @@ MADE = {"commit": "abc", "machine": "m", "finished": "2026-01-02", "threads": {}
 
 
 def config(variant, user_input):
-    return model.Config(n_items=20, variant=variant, user_input=user_input, hidden_units=H)
+    return ModelConfig(n_items=20, variant=variant, user_input=user_input, hidden_units=H)
 
 
 def flops_of(compiled):
@@ -74,7 +75,7 @@ def test_a_floor_makes_each_product_of_a_step_once_a_step_and_nothing_else(form,
 @pytest.mark.parametrize("form", [("rnn", "full"), ("hrnn_all", "gates")])
 def test_a_step_makes_the_products_of_its_floor(form):
     """Bug: give either one the other has not, such as the gradient of all of the batch's states."""
-    made = train.Config(batch_size=B, chunk_steps=7)
+    made = TrainConfig(batch_size=B, chunk_steps=7)
     arguments = test_compiled.abstract(config(*form), made, 7, opening(form[0]))
     step = loop.compiled(config(*form), made, stacked=False).lower(*arguments).compile()
     floor = floors.step(config(*form), batch=B, opening=opening(form[0]), steps=7)

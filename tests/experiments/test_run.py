@@ -21,7 +21,8 @@ from absl.testing import flagsaver
 from experiments import compare, run
 from experiments.common import cli, model_flags
 from experiments.common import run_folder as common_run_folder
-from hrnn_jax import checkpoint, errors, evaluation, metrics, model
+from hrnn_jax import checkpoint, errors, evaluation, metrics
+from hrnn_jax.config import NETWORKS
 from hrnn_jax.preprocess import prepared
 from tests.helpers import logs
 
@@ -73,7 +74,7 @@ def read_history(folder):
 def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     code, out, _ = command(f"--model={name}", "--seeds=3,1", "--cutoffs=1,5", "--output_dir=run")
     assert code == 0
-    neural = name in model.VARIANTS
+    neural = name in NETWORKS
     seeds = [1, 3] if neural else [0]
     found = read("run")
     ranks = pl.read_parquet("run/ranks.parquet")

@@ -20,8 +20,10 @@ import pytest
 
 from experiments.serving import import_history
 from hrnn_jax import trained
-from hrnn_jax.live import recommender, state_store
-from hrnn_jax.preprocess import sessions
+from hrnn_jax.config import DataConfig
+from hrnn_jax.live import state_store
+from hrnn_jax.live.events import Event
+from hrnn_jax.live.recommender import Recommender
 from tests.helpers import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -118,10 +120,10 @@ def assert_kept(service, network, counts):
     """What each user is recommended is what these first events of each lead to, and no others."""
     found = service.ask("GET", "/users", params={"limit": 1000}).json()["users"]
     assert {entry["user"]: entry["events"] for entry in found} == counts
-    with recommender.Recommender(*network, state_store.IN_MEMORY) as plain:
+    with Recommender(*network, state_store.IN_MEMORY) as plain:
         for user, n in counts.items():
             sent = [event(user, i) for i in range(n)]
-            plain.observe_many([recommender.Event(e["item"], user, e["time"]) for e in sent])
+            plain.observe_many([Event(e["item"], user, e["time"]) for e in sent])
             answer = service.ask("GET", f"/users/{user}/recommendations").json()
             scores = {entry["item"]: entry["score"] for entry in answer["recommendations"]}
             assert scores == pytest.approx(dict(plain.recommend(user)), abs=1e-5)
@@ -138,10 +140,10 @@ def test_the_first_start_takes_in_the_past_and_the_next_goes_on(start, run, netw
     [prepared_folder] = (run.parent / "prepared").glob("events-*")
     about = json.loads((run / "data.json").read_text())
     by_log = import_history.read(run.parent / "log.csv", about)
-    with recommender.Recommender(*network, state_store.IN_MEMORY) as plain:
+    with Recommender(*network, state_store.IN_MEMORY) as plain:
         plain.bootstrap(import_history.read(prepared_folder, about))
         expected = plain.recommend("u3")
-    with recommender.Recommender(*network, state_store.IN_MEMORY) as plain:
+    with Recommender(*network, state_store.IN_MEMORY) as plain:
         plain.bootstrap(by_log)  # nothing of this log was filtered out
         assert plain.recommend("u3") == expected
     answer = first.ask("GET", "/users/u3/recommendations").json()["recommendations"]
@@ -276,7 +278,7 @@ def test_the_past_is_what_the_run_took_from_a_log(tmp_path):
         "who,what,when,visit,kind\nb,x,1600000002,7,1\na,y,1600000001,8,1\na,z,1600000000,8,4\n"
     )
     columns = {"user": "who", "item": "what", "time": "when", "session": "visit", "type": "kind"}
-    recipe = sessions.Recipe(drop_types=("4",))
+    recipe = DataConfig(drop_types=("4",))
     about = {"name": "x", "columns": columns, "recipe": dataclasses.asdict(recipe)}
     by_visit = import_history.read(tmp_path / "log.csv", about)
     assert by_visit.sort("user_id").to_dict(as_series=False) == {

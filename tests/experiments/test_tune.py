@@ -18,8 +18,9 @@ from absl.testing import flagsaver
 from experiments import run, tune
 from experiments.common import cli, epochs, model_flags
 from experiments.tuning import search_spaces, study
-from hrnn_jax import errors, metrics, model
-from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax import errors, metrics
+from hrnn_jax.config import NETWORKS
+from hrnn_jax.metrics import Ranking
 from tests.experiments.test_run import assert_refused, read
 from tests.helpers import logs
 
@@ -144,9 +145,7 @@ def test_best_flags_and_trials_csv_are_there_from_the_first_trial_on(command, mo
             assert "--neighbours=" in pathlib.Path("study/best.flags").read_text()
         seen.append(len(trials()) if seen else 0)
         # Ever better, from beyond 5.
-        return sparse_ranking.Ranking(
-            np.full(len(log.cases), 9 - len(seen)), np.zeros((1, log.n_items))
-        )
+        return Ranking(np.full(len(log.cases), 9 - len(seen)), np.zeros((1, log.n_items)))
 
     monkeypatch.setattr(epochs, "count", count)
     command("--model=item_knn", "--trials=4")
@@ -407,7 +406,7 @@ def test_a_recipe_is_searched_where_its_values_lie(command):
 
 
 def test_every_network_can_be_tuned():
-    assert set(model.VARIANTS) <= search_spaces.BY_MODEL.keys() <= set(model_flags.MODELS)
+    assert set(NETWORKS) <= search_spaces.BY_MODEL.keys() <= set(model_flags.MODELS)
 
 
 @pytest.mark.parametrize("name", search_spaces.BY_NAME)
@@ -420,8 +419,8 @@ def test_what_is_searched_is_accepted_by_its_flag(name):
             with flagsaver.flagsaver():
                 flags.FLAGS(["tune", f"--model={variant}", *recipe, f"--{flag}={value}"])
                 assert flags.FLAGS[flag].value == value
-                if variant in model.VARIANTS:
-                    model_flags.training_config()
+                if variant in NETWORKS:
+                    model_flags.train_config()
                     found = model_flags.model_config(9)
                     assert getattr(found, flag, value) == value
 

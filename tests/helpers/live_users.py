@@ -4,9 +4,11 @@ import pathlib
 
 import numpy as np
 
-from hrnn_jax import model, trained
-from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax import trained
+from hrnn_jax.config import ModelConfig
 from hrnn_jax.live import state_store
+from hrnn_jax.live.events import Event
+from hrnn_jax.live.recommender import Recommender, RecommenderConfig, Request
 from tests.helpers import weights
 
 N_ITEMS = 40
@@ -15,7 +17,7 @@ GAP = 1800
 
 
 def config(variant="hrnn_init", **settings):
-    return model.Config(n_items=N_ITEMS, variant=variant, hidden_units=6, **settings)
+    return ModelConfig(n_items=N_ITEMS, variant=variant, hidden_units=6, **settings)
 
 
 def about(model_config, **settings):
@@ -24,7 +26,6 @@ def about(model_config, **settings):
         "seed": 0,
         "epochs": 1,
         "config": model_config,
-        "feed_last_item": False,
         "items": [f"i{item}" for item in range(model_config.n_items)],
         "gap_seconds": GAP,
         "drop_repeats": False,
@@ -46,21 +47,18 @@ def recommender(
 ):
     """Return a recommender; keep: settings of recommend.Config, network: of model.Config."""
     model_config = config(variant, **network or {})
-    return live_recommender.Recommender(
+    return Recommender(
         about(model_config, **settings),
         weights.drawn(model_config, seed=seed).replace(table=table),
         path,
         rebuild=rebuild,
-        config=live_recommender.Config(**keep or {}),
+        config=RecommenderConfig(**keep or {}),
     )
 
 
 def events(*items, user="u", time=NOW, session=None):
     """Make a user's events of some items, a minute apart."""
-    return [
-        live_recommender.Event(f"i{item}", user, time + 60 * n, session)
-        for n, item in enumerate(items)
-    ]
+    return [Event(f"i{item}", user, time + 60 * n, session) for n, item in enumerate(items)]
 
 
 def random_events(seed, *, users=10, count=150):
@@ -68,14 +66,13 @@ def random_events(seed, *, users=10, count=150):
     rng = np.random.default_rng(seed)
     times = NOW + np.cumsum(rng.choice([60, 2 * GAP], count, p=[0.7, 0.3]))
     return [
-        live_recommender.Event(f"i{rng.integers(N_ITEMS)}", f"u{rng.integers(users)}", float(time))
-        for time in times
+        Event(f"i{rng.integers(N_ITEMS)}", f"u{rng.integers(users)}", float(time)) for time in times
     ]
 
 
 def everything(recommender, users=10):
     """Return the whole lists of users u0, u1, ..."""
-    requests = [live_recommender.Request(user=f"u{n}", k=N_ITEMS) for n in range(users)]
+    requests = [Request(user=f"u{n}", k=N_ITEMS) for n in range(users)]
     return recommender.recommend_many(requests)
 
 

@@ -5,10 +5,10 @@ import pathlib
 import numpy as np
 import polars as pl
 
-from hrnn_jax import event_log
+from hrnn_jax.event_log import EventLog
 
 
-def of(users: list[list[list[int]]], *, n_items: int | None = None) -> event_log.EventLog:
+def of(users: list[list[list[int]]], *, n_items: int | None = None) -> EventLog:
     """Make a log from users > sessions > items; each user's last session is the test.
 
     Sessions start a day apart in the order given, and their events a minute.
@@ -22,7 +22,7 @@ def of(users: list[list[list[int]]], *, n_items: int | None = None) -> event_log
             rows += [(user, session, item, start + 60 * n, last) for n, item in enumerate(items)]
             session += 1
     columns = np.array(rows, np.int64).reshape(-1, 5).T
-    return event_log.EventLog(
+    return EventLog(
         user=columns[0].astype(np.int32),
         session=columns[1].astype(np.int32),
         item=columns[2].astype(np.int32),
@@ -34,7 +34,7 @@ def of(users: list[list[list[int]]], *, n_items: int | None = None) -> event_log
 
 def random(
     seed: int, *, users: int = 12, sessions: int = 4, events: int = 5, n_items: int = 40
-) -> event_log.EventLog:
+) -> EventLog:
     """Draw a log: up to `sessions` sessions a user, of 2 to `events` items."""
     rng = np.random.default_rng(seed)
     return of(

@@ -8,6 +8,8 @@ import numpy as np
 
 from hrnn_jax import losses, model, user_batches
 from hrnn_jax import train as train_lib
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.user_batches import NO_ITEM, Steps
 from tests.helpers import logs, reference, weights
 
 N_ITEMS, BATCH, N_STEPS = 12, 4, 32
@@ -16,11 +18,11 @@ PLACE = np.zeros(4, np.uint32)
 
 
 def model_config(variant="hrnn_init", **settings):
-    return model.Config(n_items=N_ITEMS, variant=variant, hidden_units=5, **settings)
+    return ModelConfig(n_items=N_ITEMS, variant=variant, hidden_units=5, **settings)
 
 
 def training_config(**settings):
-    return train_lib.Config(**{"batch_size": BATCH, **settings})
+    return TrainConfig(**{"batch_size": BATCH, **settings})
 
 
 def fresh(model_config, config, seed=0):
@@ -65,7 +67,7 @@ def lane_losses(name, scores, where):
 
 
 def one_step(steps, t):
-    return user_batches.Steps(*(array[t : t + 1] for array in steps))
+    return Steps(*(array[t : t + 1] for array in steps))
 
 
 def assert_close(found, expected, atol=1e-6):
@@ -79,7 +81,7 @@ def assert_identical(found, expected):
 def by_reference(model_config, config, steps, params):
     return reference.train_steps(
         weights.named(params),
-        *(np.where(items == user_batches.NO_ITEM, reference.NO_ITEM, items) for items in steps[:2]),
+        *(np.where(items == NO_ITEM, reference.NO_ITEM, items) for items in steps[:2]),
         *steps[2:5],
         variant=model_config.variant.removesuffix("_concat"),
         user_input=model_config.user_input,

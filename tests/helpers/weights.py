@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hrnn_jax import model
+from hrnn_jax.config import ModelConfig
 
 
 def named(params: model.Params) -> dict[str, np.ndarray]:
@@ -37,7 +38,7 @@ def named(params: model.Params) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in names.items()}
 
 
-def drawn(config: model.Config, *, seed: int = 0, scale: float = 0.5) -> model.Params:
+def drawn(config: ModelConfig, *, seed: int = 0, scale: float = 0.5) -> model.Params:
     """Draw weights, biases too, from a normal distribution."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), config))

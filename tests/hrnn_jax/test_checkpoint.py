@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from flax import struct
 
-from hrnn_jax import checkpoint, errors, loop, model, train
+from hrnn_jax import checkpoint, errors, loop, train
+from hrnn_jax.config import ModelConfig, TrainConfig
 from tests.helpers import logs, networks, weights
 
 N_ITEMS = 20
-MODEL = model.Config(
+MODEL = ModelConfig(
     n_items=N_ITEMS,
     variant="hrnn_all",
     hidden_units=6,
@@ -22,8 +23,8 @@ MODEL = model.Config(
     dropout_init=0.2,
 )
 CONFIGS = {
-    "adagrad": train.Config(momentum=0.2, batch_size=3, chunk_steps=16),
-    "adam": train.Config(optimizer="adam", learning_rate=0.01, batch_size=3, chunk_steps=16),
+    "adagrad": TrainConfig(momentum=0.2, batch_size=3, chunk_steps=16),
+    "adam": TrainConfig(optimizer="adam", learning_rate=0.01, batch_size=3, chunk_steps=16),
 }
 
 
@@ -42,7 +43,7 @@ def trained(config, *, begin=0, end=1, state=None):
     log = logs.random(3, users=8, n_items=N_ITEMS)
     state = train.init(1, MODEL, config) if state is None else state
     for epoch in range(begin, end):
-        schedule = loop.schedule(log, MODEL.variant, config, seed=1, epoch=epoch)
+        schedule = loop.schedule(log, MODEL, config, seed=1, epoch=epoch)
         state, _ = loop.run_epoch(
             state, [schedule], seeds=[1], epoch=epoch, model_config=MODEL, config=config
         )
@@ -198,7 +199,7 @@ def test_another_models_checkpoint_is_an_error(other, saved, tmp_path):
     """In either direction: of more weights or of fewer."""
     folder, _ = saved
     config = CONFIGS["adagrad"]
-    other_config = model.Config(
+    other_config = ModelConfig(
         **{"n_items": N_ITEMS, "variant": "hrnn_all", "hidden_units": 6, **other}
     )
     with pytest.raises(errors.InputError, match="cannot read the checkpoint"):
@@ -210,7 +211,7 @@ def test_another_models_checkpoint_is_an_error(other, saved, tmp_path):
 
 def test_another_optimizers_checkpoint_is_an_error(saved):
     folder, _ = saved
-    for config in (CONFIGS["adam"], train.Config(), train.Config(optimizer="sgd")):
+    for config in (CONFIGS["adam"], TrainConfig(), TrainConfig(optimizer="sgd")):
         with pytest.raises(errors.InputError, match="cannot read the checkpoint"):
             restored(folder, epochs=2, config=config)
 

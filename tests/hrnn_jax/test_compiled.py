@@ -6,14 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, loop, losses, model, train, user_batches
+from hrnn_jax import evaluation, loop, losses, model, train
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.user_batches import Steps
 from tests.helpers import networks
 
 
 def abstract(model_config, config, n_steps, width, seeds=None):
     """Shapes and dtypes of `train_chunk`'s arguments."""
     batch = config.batch_size
-    steps = user_batches.Steps(
+    steps = Steps(
         *(
             jax.ShapeDtypeStruct((n_steps, batch), dtype)
             for dtype in [np.int32] * 2 + [bool] * 3 + [np.int32, np.int8]
@@ -36,7 +38,7 @@ def abstract(model_config, config, n_steps, width, seeds=None):
 @functools.cache
 def memory(n_items, seeds=None):
     """What the compiled chunk takes, with Table 2's HRNN Init (small); also the state's bytes."""
-    config, settings = model.Config(n_items=n_items), train.Config(momentum=0.2)
+    config, settings = ModelConfig(n_items=n_items), TrainConfig(momentum=0.2)
     arguments = abstract(config, settings, settings.chunk_steps, 16, seeds)
     function = loop.compiled(config, settings, stacked=seeds is not None)
     state = sum(4 * leaf.size for leaf in jax.tree.leaves(arguments[0]))
@@ -76,7 +78,7 @@ def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
 
 def ranking(n_items, size, n_lanes=256):
     """What ranks the cases of a chunk in blocks of `size`, and shapes of its arguments."""
-    items = jax.eval_shape(lambda: train.init(0, model.Config(n_items), train.Config()))
+    items = jax.eval_shape(lambda: train.init(0, ModelConfig(n_items), TrainConfig()))
     items = items.params.items
     function = jax.jit(
         functools.partial(evaluation._rank_blocks, size=size, n_first=20, ties="against", rows=4)

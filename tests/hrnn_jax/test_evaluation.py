@@ -5,14 +5,15 @@ What is recommended: the items that would rank within the cutoff.
 
 import dataclasses
 import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, model
-from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax import evaluation
+from hrnn_jax.config import NETWORKS, EvaluationConfig, ModelConfig, Ties
 from tests.helpers import logs, reference, weights
 
 N_ITEMS = 30
@@ -23,11 +24,11 @@ FORMS = [
     ("hrnn_all", "full"),
     ("hrnn_all", "gates"),
 ]
-CONFIG = evaluation.Config(lanes=4, chunk_steps=16)
+CONFIG = EvaluationConfig(lanes=4, chunk_steps=16)
 
 
 def model_config(variant="hrnn_init", **settings):
-    return model.Config(n_items=N_ITEMS, variant=variant, hidden_units=6, **settings)
+    return ModelConfig(n_items=N_ITEMS, variant=variant, hidden_units=6, **settings)
 
 
 @functools.cache
@@ -37,14 +38,14 @@ def some_log():
     return dataclasses.replace(log, test=log.test & (log.user % 3 != 1))
 
 
-CUTOFFS = [1, 4]
+CUTOFFS = (1, 4)
+TIES = get_args(Ties)
 
 
 def run(params, model_config, log=None, config=CONFIG, cutoffs=CUTOFFS, **settings):
     log = some_log() if log is None else log
-    return evaluation.rank(
-        params, log, model_config=model_config, config=config, cutoffs=cutoffs, **settings
-    )
+    config = dataclasses.replace(config, cutoffs=tuple(cutoffs))
+    return evaluation.rank(params, log, model_config=model_config, config=config, **settings)
 
 
 def ranked(*args, **settings):
@@ -86,14 +87,13 @@ def test_ranks_are_the_reference(variant, user_input):
 def test_ranks_are_the_reference_with_the_last_item_fed():
     config = model_config("hrnn_all")
     params = weights.drawn(config)
-    fed = dataclasses.replace(CONFIG, feed_last_item=True)
-    found = ranked(params, config, config=fed)
+    found = ranked(params, dataclasses.replace(config, feed_last_item=True))
     expected = by_reference(params, config, feed_last_item=True)
     np.testing.assert_array_equal(found, list(expected.values()))
     assert (found != ranked(params, config)).any()
 
 
-@pytest.mark.parametrize("variant", model.VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_every_case_is_ranked_once_the_last_users_too(variant):
     log, config = some_log(), model_config(variant)
     assert log.cases[-1] == len(log) - 1
@@ -113,11 +113,11 @@ def test_every_case_is_ranked_once_the_last_users_too(variant):
 @pytest.mark.parametrize(
     "config",
     [
-        evaluation.Config(),
-        evaluation.Config(lanes=1, chunk_steps=5),
-        evaluation.Config(lanes=7, chunk_steps=3, score_values=1),
-        evaluation.Config(lanes=4, chunk_steps=16, score_values=7 * N_ITEMS),
-        evaluation.Config(score_values=8 * N_ITEMS, cached_values=2 * N_ITEMS),
+        EvaluationConfig(),
+        EvaluationConfig(lanes=1, chunk_steps=5),
+        EvaluationConfig(lanes=7, chunk_steps=3, score_values=1),
+        EvaluationConfig(lanes=4, chunk_steps=16, score_values=7 * N_ITEMS),
+        EvaluationConfig(score_values=8 * N_ITEMS, cached_values=2 * N_ITEMS),
     ],
     ids=["default", "one lane", "one score", "four cases", "eight by two"],
 )
@@ -129,7 +129,7 @@ def test_how_the_work_is_cut_does_not_matter(config):
     assert found.shown.sum(axis=1).tolist() == [len(found.rank) * n for n in CUTOFFS]
 
 
-@pytest.mark.parametrize("variant", model.VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_only_the_rnn_ignores_the_history(variant):
     config, log = model_config(variant), some_log()
     params = weights.drawn(config)
@@ -154,13 +154,12 @@ def test_ties_count_for_or_against_the_target():
         item_bias=jnp.where(alike, 0.5, params.items.item_bias),
     )
     against, favour = (
-        ranked(params, config, config=dataclasses.replace(CONFIG, ties=ties))
-        for ties in sparse_ranking.TIES
+        ranked(params, config, config=dataclasses.replace(CONFIG, ties=ties)) for ties in TIES
     )
     is_alike = alike[log.item[log.cases]]
     assert 0 < is_alike.sum() < len(is_alike)
     np.testing.assert_array_equal(against - favour, np.where(is_alike, alike.sum() - 1, 0))
-    for ties, found in zip(sparse_ranking.TIES, (against, favour), strict=True):
+    for ties, found in zip(TIES, (against, favour), strict=True):
         expected = by_reference(params, config, ties=ties)
         np.testing.assert_array_equal(found, list(expected.values()))
 
@@ -174,8 +173,7 @@ def test_an_item_and_its_twin_tie():
         params, item_out=params.items.item_out[twin], item_bias=params.items.item_bias[twin]
     )
     against, favour = (
-        ranked(params, config, config=dataclasses.replace(CONFIG, ties=ties))
-        for ties in sparse_ranking.TIES
+        ranked(params, config, config=dataclasses.replace(CONFIG, ties=ties)) for ties in TIES
     )
     assert len(against) == len(log.cases)
     np.testing.assert_array_equal(against - favour, 1)
@@ -238,7 +236,7 @@ def test_of_equal_scores_the_lower_item_is_recommended():
         assert np.flatnonzero(found.shown[0]).tolist() == shown
 
 
-@pytest.mark.parametrize("ties", sparse_ranking.TIES)
+@pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("candidates", [None, np.arange(9, dtype=np.int32)])
 def test_a_score_that_is_no_number_counts_against_the_model(ties, candidates):
     config, log = model_config(), some_log()
@@ -276,7 +274,7 @@ def test_saturated_scores_are_still_told_apart():
 
 def test_a_log_without_cases_has_no_ranks():
     log = logs.of([[[1, 2], [3]], [[4]]], n_items=N_ITEMS)
-    for variant in model.VARIANTS:
+    for variant in NETWORKS:
         config = model_config(variant)
         found = run(weights.drawn(config), config, log)
         assert found.rank.shape == (0,)

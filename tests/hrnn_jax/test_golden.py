@@ -8,8 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, event_log, gru, model, user_batches
+from hrnn_jax import evaluation, gru, model, user_batches
 from hrnn_jax import train as train_lib
+from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.model import DenseWeights
+from hrnn_jax.user_batches import Steps
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
 RECORDED = {"init": 0.0, "init_momentum": 0.2, "all_momentum": 0.2}
@@ -28,7 +32,7 @@ def load(name, prefix="", *, user_input="gates"):
         if user_input == "gates":
             to_session = to_session[:, to_session.shape[1] // 3 :]  # no candidate columns
     params = model.Params(
-        network=model.Network(
+        network=DenseWeights(
             session=(
                 gru.Recurrence(get("session_w_cand"), get("session_w_gates"), get("session_b")),
             ),
@@ -40,7 +44,6 @@ def load(name, prefix="", *, user_input="gates"):
                 gru=gru.Recurrence(get("user_w_cand"), get("user_w_gates"), get("user_b")),
                 init_w=get("init_w"),
                 init_b=get("init_b"),
-                init_gate=None,
                 to_session_w=to_session,
             ),
             past=None,
@@ -54,15 +57,15 @@ def load(name, prefix="", *, user_input="gates"):
 def replay(name, *, user_input="gates"):
     """Train on the recorded steps, one chunk a step; returns (recorded, state, losses, states)."""
     recorded, params = load(name, "before/", user_input=user_input)
-    model_config = model.Config(
+    model_config = ModelConfig(
         n_items=len(params.items.item_in),
         variant="hrnn_all" if name.startswith("all") else "hrnn_init",
         hidden_units=8,
         user_input=user_input,
     )
-    config = train_lib.Config(learning_rate=0.1, momentum=RECORDED[name], batch_size=5)
+    config = TrainConfig(learning_rate=0.1, momentum=RECORDED[name], batch_size=5)
     session_start, user_start = recorded["session_start"], recorded["user_start"]
-    steps = user_batches.Steps(
+    steps = Steps(
         input=recorded["input"],
         target=recorded["target"],
         session_start=session_start,
@@ -79,7 +82,7 @@ def replay(name, *, user_input="gates"):
     carry = model.start((5,), model_config)
     losses, carries = [], []
     for t in range(len(steps.input)):
-        one = user_batches.Steps(*(array[t : t + 1] for array in steps))
+        one = Steps(*(array[t : t + 1] for array in steps))
         state, carry, loss = train(state, carry, one, np.zeros(4, np.uint32))
         losses.append(loss[0])
         carries.append(carry)
@@ -122,7 +125,7 @@ def test_the_full_user_input_is_not_the_authors():
 
 def test_evaluation_reproduces_every_rank():
     recorded, params = load("evaluation_init")
-    log = event_log.EventLog(
+    log = EventLog(
         user=recorded["user"].astype(np.int32),
         session=recorded["session"].astype(np.int32),
         item=recorded["item"].astype(np.int32),
@@ -133,9 +136,8 @@ def test_evaluation_reproduces_every_rank():
     ranks = evaluation.rank(
         params,
         log,
-        model_config=model.Config(n_items=log.n_items, hidden_units=8),
-        config=evaluation.Config(ties="for"),
-        cutoffs=[5],
+        model_config=ModelConfig(n_items=log.n_items, hidden_units=8),
+        config=EvaluationConfig(ties="for"),
     ).rank
     np.testing.assert_array_equal(log.item[log.cases], recorded["case_item"])
     evaluated = recorded["case_rank"] != -1

@@ -9,8 +9,9 @@ import functools
 
 import numpy as np
 
-from hrnn_jax import evaluation, loop, metrics, model, train
-from hrnn_jax import event_log as event_log_lib
+from hrnn_jax import evaluation, loop, metrics, train
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.event_log import EventLog
 
 N_USERS, N_SESSIONS, N_EVENTS, N_ITEMS, N_TRAITS = 12_000, 6, 4, 50, 3
 P_IMAGE = 0.8
@@ -34,7 +35,7 @@ def world():
 def event_log():
     _, items = world()
     session = np.repeat(np.arange(N_USERS * N_SESSIONS, dtype=np.int32), N_EVENTS)
-    return event_log_lib.EventLog(
+    return EventLog(
         user=session // N_SESSIONS,
         session=session,
         item=items.reshape(-1).astype(np.int32),
@@ -70,18 +71,16 @@ def best_mrr(sessions):
 
 def learnt_mrr(variant, *, epochs):
     """MRR of a trained model on the last sessions."""
-    model_config = model.Config(n_items=N_ITEMS, variant=variant)
-    config = train.Config(
-        loss="full_softmax", optimizer="adam", learning_rate=0.003, batch_size=100
-    )
+    model_config = ModelConfig(n_items=N_ITEMS, variant=variant)
+    config = TrainConfig(loss="full_softmax", optimizer="adam", learning_rate=0.003, batch_size=100)
     events = event_log()
     state = train.init(0, model_config, config)
     for epoch in range(epochs):
-        schedule = loop.schedule(events.train, variant, config, seed=0, epoch=epoch)
+        schedule = loop.schedule(events.train, model_config, config, seed=0, epoch=epoch)
         state, _ = loop.run_epoch(
             state, [schedule], seeds=[0], epoch=epoch, model_config=model_config, config=config
         )
-    ranks = evaluation.rank(state.params, events, model_config=model_config, cutoffs=[CUTOFF]).rank
+    ranks = evaluation.rank(state.params, events, model_config=model_config).rank
     assert len(ranks) == N_USERS * (N_EVENTS - 1)
     return metrics.mrr(ranks, CUTOFF)
 

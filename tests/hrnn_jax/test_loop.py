@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import errors, loop, train, user_batches
+from hrnn_jax import errors, loop, train
+from hrnn_jax.user_batches import Steps
 from tests.helpers import logs, networks
 
 DROPPING = networks.model_config(
@@ -26,7 +27,7 @@ def run(
     means = []
     for epoch in range(begin, begin + epochs):
         schedules = [
-            loop.schedule(networks.log(), model_config.variant, config, seed=seed, epoch=epoch)
+            loop.schedule(networks.log(), model_config, config, seed=seed, epoch=epoch)
             for seed in seeds
         ]
         state, mean = loop.run_epoch(
@@ -45,7 +46,11 @@ def run(
 def test_seeds_side_by_side_are_the_seeds_alone():
     config, settings, seeds = DROPPING, CHUNKED, [0, 1, 5]
     lengths = {
-        len(loop.schedule(networks.log(), "hrnn_all", settings, seed=seed, epoch=0).event)
+        len(
+            loop.schedule(
+                networks.log(), networks.model_config("hrnn_all"), settings, seed=seed, epoch=0
+            ).event
+        )
         for seed in seeds
     }
     assert len(lengths) > 1
@@ -72,7 +77,9 @@ def test_orders_and_epochs_come_from_the_seed():
     settings = networks.training_config()
 
     def order(seed, epoch):
-        return loop.schedule(networks.log(), "rnn", settings, seed=seed, epoch=epoch).event
+        return loop.schedule(
+            networks.log(), networks.model_config("rnn"), settings, seed=seed, epoch=epoch
+        ).event
 
     np.testing.assert_array_equal(order(1, 0), order(1, 0))
     assert not np.array_equal(order(1, 0), order(1, 1))
@@ -88,7 +95,7 @@ def test_dropout_is_drawn_anew(bptt_steps):
     # All steps alike: users that start with the same items, and weights that do not move.
     items = np.tile(np.arange(networks.BATCH, dtype=np.int32), (8, 1))
     yes = np.ones_like(items, bool)
-    steps = user_batches.Steps(
+    steps = Steps(
         items,
         items + networks.BATCH,
         yes,
@@ -120,7 +127,9 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
     _, [found] = run(
         [2], model_config=config, config=settings, on_chunk=lambda *each: told.append(each)
     )
-    steps = loop.schedule(networks.log(), "hrnn_init", settings, seed=2, epoch=0).steps
+    steps = loop.schedule(
+        networks.log(), networks.model_config("hrnn_init"), settings, seed=2, epoch=0
+    ).steps
     n = steps.valid.sum(axis=1)
     assert len(set(n)) > 1  # the steps must not count alike
     assert [events for events, _ in told] == [
@@ -137,7 +146,11 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
 def test_the_chunk_length_does_not_matter():
     """Nor do the steps that fill up the last chunk, or where a slab of chunks ends."""
     config = networks.model_config()
-    n_steps = len(loop.schedule(networks.log(), "hrnn_init", CHUNKED, seed=0, epoch=0).event)
+    n_steps = len(
+        loop.schedule(
+            networks.log(), networks.model_config("hrnn_init"), CHUNKED, seed=0, epoch=0
+        ).event
+    )
     assert 2 * loop.SLAB_CHUNKS < n_steps < 512
     (first, first_losses), (second, second_losses) = (
         run(
@@ -157,7 +170,10 @@ def test_training_moves_nothing_between_host_and_device_unasked(seeds):
     states = [train.init(seed, config, settings) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
     schedules = [
-        loop.schedule(networks.log(), "hrnn_init", settings, seed=seed, epoch=0) for seed in seeds
+        loop.schedule(
+            networks.log(), networks.model_config("hrnn_init"), settings, seed=seed, epoch=0
+        )
+        for seed in seeds
     ]
     with jax.transfer_guard("disallow"):
         loop.run_epoch(state, schedules, seeds=seeds, epoch=0, model_config=config, config=settings)
@@ -194,7 +210,9 @@ def test_epochs_of_any_length_share_what_is_compiled():
     state = train.init(0, config, settings)
     for epoch, users in enumerate([3, 10, 40]):
         log = logs.random(0, users=users, sessions=3, n_items=networks.N_ITEMS)
-        schedule = loop.schedule(log, "hrnn_all", settings, seed=0, epoch=epoch)
+        schedule = loop.schedule(
+            log, networks.model_config("hrnn_all"), settings, seed=0, epoch=epoch
+        )
         lengths.add(len(schedule.event))
         state, _ = loop.run_epoch(
             state, [schedule], seeds=[0], epoch=epoch, model_config=config, config=settings
@@ -207,7 +225,9 @@ def test_epochs_of_any_length_share_what_is_compiled():
 @pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])
 def test_a_loss_that_is_no_number_stops_the_run(seeds):
     config, settings = DROPPING, CHUNKED
-    steps = loop.schedule(networks.log(), "hrnn_init", settings, seed=7, epoch=2).steps
+    steps = loop.schedule(
+        networks.log(), networks.model_config("hrnn_init"), settings, seed=7, epoch=2
+    ).steps
     # An item that is first read in the second chunk or later.
     item, step = max(
         ((i, int(np.argmax((steps.input == i).any(axis=1)))) for i in range(networks.N_ITEMS)),

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import losses, user_batches
+from hrnn_jax import losses
+from hrnn_jax.user_batches import NO_ITEM
 
 # Three lanes with two extra negatives.
 R = np.array(
@@ -71,10 +72,10 @@ def test_full_softmax_has_the_gradient_that_jax_derives(confined, slots, garbage
     rng = np.random.default_rng(0)
     lanes_, units, n_items = 4, 5, 7
     where = np.array([True, False, True, True])
-    target = np.where(where, rng.integers(n_items, size=lanes_), user_batches.NO_ITEM)
+    target = np.where(where, rng.integers(n_items, size=lanes_), NO_ITEM)
     target[2] = 6
     item = np.array([rng.permutation(n_items)[:slots] for _ in range(lanes_)])
-    item[:, -1:] = user_batches.NO_ITEM
+    item[:, -1:] = NO_ITEM
     item[2, :1] = 6  # the target is of the past
     shapes = {"hidden": (lanes_, units), "table": (n_items, units), "bias": n_items}
     given = {name: 5 * rng.normal(size=shape) for name, shape in shapes.items()}

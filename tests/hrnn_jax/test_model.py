@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from hrnn_jax import gru, model, user_batches
+from hrnn_jax.config import NETWORKS, ModelConfig
+from hrnn_jax.user_batches import NO_EVENT, Steps
 from tests.helpers import logs
 
-CONFIG = model.Config(n_items=40, hidden_units=6)
+CONFIG = ModelConfig(n_items=40, hidden_units=6)
 
 
 def unrolled(params, log, config, batch_size=3, keys=None, **build):
@@ -24,7 +26,7 @@ def unrolled(params, log, config, batch_size=3, keys=None, **build):
 
 def by_event(schedule, hidden):
     """Return {event: representation after it}."""
-    t, lane = np.nonzero(schedule.event != user_batches.NO_EVENT)
+    t, lane = np.nonzero(schedule.event != NO_EVENT)
     return dict(zip(schedule.event[t, lane].tolist(), hidden[t, lane], strict=True))
 
 
@@ -39,7 +41,7 @@ def test_the_cell_resets_before_the_recurrent_matrix():
     np.testing.assert_allclose(found, [[expected]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("variant", model.VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 @pytest.mark.parametrize("layers", [1, 2])
 def test_lanes_do_not_matter(variant, layers):
     """A user's states are the same alone, in any lane, after and beside any other users."""
@@ -177,7 +179,7 @@ def test_each_dropout_has_masks_of_its_own():
     # W_init = 1, b_init = 0: a unit that only Eq. 3's mask drops starts from zero as well.
     user = params.network.user.replace(init_w=jnp.eye(200))
     network = params.network.replace(user=user)
-    steps = user_batches.Steps(
+    steps = Steps(
         *(np.array([v]) for v in (1, 2, True, False, True, 0, 0)), opening=np.array([0], np.int32)
     )
     carry = model.Carry(session=(jnp.full((1, 200), 0.5),), user=jnp.full((1, 200), 0.5), past=None)
@@ -201,7 +203,7 @@ def test_each_dropout_has_masks_of_its_own():
 
 
 def test_weights_are_uniform_in_the_bounds_of_each_gate():
-    config = model.Config(n_items=300, hidden_units=50, variant="hrnn_all")
+    config = ModelConfig(n_items=300, hidden_units=50, variant="hrnn_all")
     params = model.init(jax.random.key(0), config)
     for weights, bound in (
         (params.items.item_in, np.sqrt(6 / 350)),

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import losses, model, objective, user_batches
+from hrnn_jax import losses, model, objective
 from hrnn_jax.extras import negatives
+from hrnn_jax.user_batches import NO_ITEM, Steps
 from tests.helpers import networks
 
 V, H = networks.N_ITEMS, 5
@@ -30,9 +31,7 @@ def drawn(n_lanes, seed=0):
     return (
         items,
         hidden,
-        user_batches.Steps(
-            target, target, nothing, nothing, ~nothing, 0 * target, 0 * target, opening
-        ),
+        Steps(target, target, nothing, nothing, ~nothing, 0 * target, 0 * target, opening),
     )
 
 
@@ -40,9 +39,9 @@ def past(items, n_lanes, seed=1):
     """Return pasts of three items and an empty slot."""
     rng = np.random.default_rng(seed)
     item = np.stack([rng.permutation(V)[:4] for _ in range(n_lanes)])[None].astype(np.int32)
-    item[..., 1] = user_batches.NO_ITEM
+    item[..., 1] = NO_ITEM
     bonus = jnp.asarray(rng.normal(size=item.shape), jnp.float32)
-    bonus = jnp.where(item == user_batches.NO_ITEM, 0, bonus)
+    bonus = jnp.where(item == NO_ITEM, 0, bonus)
     rows = model.rows(items.item_out, item), model.rows(items.item_bias, item)
     return objective.Recalled(item, bonus, *rows)
 
@@ -128,7 +127,7 @@ def test_items_of_the_past_are_candidates_once_and_with_their_bonus():
         had = dict(
             zip(recalled.item[0, lane].tolist(), recalled.bonus[0, lane].tolist(), strict=True)
         )
-        had.pop(user_batches.NO_ITEM)
+        had.pop(NO_ITEM)
         own, other = steps.target[0, lane], steps.target[0, 1 - lane]
         terms = [scores[lane, own] + had.get(own, 0)]
         terms += [scores[lane, item] + bonus for item, bonus in had.items() if item != own]
@@ -155,7 +154,7 @@ def test_corrected_the_candidates_stand_for_the_catalogue():
     @jax.jit
     def total(extra, others):
         target = jnp.concatenate([jnp.array([own], jnp.int32), others])[None]
-        steps = user_batches.Steps(
+        steps = Steps(
             target,
             target,
             *[np.ones((1, batch + 1), bool)] * 3,

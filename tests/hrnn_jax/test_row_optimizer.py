@@ -8,10 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from hrnn_jax import errors, model, row_optimizer, user_batches
+from hrnn_jax import errors, model, row_optimizer
+from hrnn_jax.config import TrainConfig
+from hrnn_jax.user_batches import NO_ITEM
 
 N_ITEMS, UNITS = 9, 3
-WITH_MOMENTUM = ("adagrad", "rmsprop", "sgd")
+WITH_MOMENTUM = ("adagrad", "sgd")
 CASES = [(name, 0.0) for name in row_optimizer.OPTIMIZERS] + [(name, 0.7) for name in WITH_MOMENTUM]
 TABLES = ("table", "bias")
 MANY = 14  # occurrences a step, all rows among them
@@ -35,8 +37,8 @@ def draw(rng, index):
     return {key: rng.normal(size=size).astype(np.float32) for key, size in sizes.items()}
 
 
-@functools.partial(jax.jit, static_argnames=("name", "momentum", "clip", "decay"))
-def _by_row(params, state, index, grads, where, *, name, momentum, factor=1.0, **how):
+@functools.partial(jax.jit, static_argnames=("name", "momentum"))
+def _by_row(params, state, index, grads, where, *, name, momentum, factor=1.0):
     rows, _ = row_optimizer.touched(index, jnp.full(N_ITEMS, 99))
     return row_optimizer.apply(
         transform(name, momentum),
@@ -47,7 +49,6 @@ def _by_row(params, state, index, grads, where, *, name, momentum, factor=1.0, *
         {**params, **{name: model.rows(params[name], index) for name in TABLES}},
         where=where,
         factor=factor,
-        **how,
     )
 
 
@@ -70,7 +71,7 @@ def steps(rng, n_steps, some_rows=N_ITEMS):
     for _ in range(n_steps):
         items = rng.permutation(N_ITEMS)[:some_rows]
         again = rng.choice(items, MANY - some_rows - 2)
-        index = rng.permutation(np.concatenate([items, again, [user_batches.NO_ITEM] * 2]))
+        index = rng.permutation(np.concatenate([items, again, [NO_ITEM] * 2]))
         yield index.astype(np.int32), draw(rng, index)
 
 
@@ -121,7 +122,7 @@ def warm(name, momentum):
 def test_rows_not_touched_stay_as_does_their_state(name, momentum):
     before = warm(name, momentum)
     rng = np.random.default_rng(4)
-    index = np.array([2, 5, 2, *[user_batches.NO_ITEM] * (MANY - 3)], np.int32)
+    index = np.array([2, 5, 2, *[NO_ITEM] * (MANY - 3)], np.int32)
     after = by_row(*before, index, draw(rng, index), name=name, momentum=momentum)
     rest = np.setdiff1d(np.arange(N_ITEMS), index)
     assert_identical(table_rows(after, rest), table_rows(before, rest))
@@ -132,7 +133,7 @@ def test_rows_not_touched_stay_as_does_their_state(name, momentum):
 @pytest.mark.parametrize(("name", "momentum"), CASES)
 def test_padding_touches_no_row(name, momentum):
     before = start(name, momentum)
-    index = np.full(MANY, user_batches.NO_ITEM, np.int32)
+    index = np.full(MANY, NO_ITEM, np.int32)
     grads = draw(np.random.default_rng(5), index)
     after = by_row(*before, index, grads, name=name, momentum=momentum)
     assert_identical(table_rows(after, slice(None)), table_rows(before, slice(None)))
@@ -149,51 +150,19 @@ def test_where_false_leaves_everything(name, momentum):
 
 
 def test_touched_lists_each_item_once():
-    index = np.array([4, user_batches.NO_ITEM, 7, 4, 0, user_batches.NO_ITEM, 7, 7], np.int32)
+    index = np.array([4, NO_ITEM, 7, 4, 0, NO_ITEM, 7, 7], np.int32)
     rows, _ = row_optimizer.touched(jnp.array(index), jnp.full(N_ITEMS, 99))
     listed = np.asarray(rows.index)
-    assert sorted(listed[listed != user_batches.NO_ITEM]) == [0, 4, 7]
+    assert sorted(listed[listed != NO_ITEM]) == [0, 4, 7]
     # Where an item's gradients are summed is where it is listed.
-    np.testing.assert_array_equal(np.append(listed, user_batches.NO_ITEM)[rows.where], index)
+    np.testing.assert_array_equal(np.append(listed, NO_ITEM)[rows.where], index)
 
 
-@pytest.mark.parametrize("clip", [1.5, 1e3])
-def test_the_norm_is_clipped_as_that_of_the_dense_gradient(clip):
-    """An item's occurrences are summed before; no row counts twice."""
-    params, state = start("adagrad", 0.0)
-    dense = optax.chain(optax.clip_by_global_norm(clip), transform("adagrad", 0.0))
-    for index, grads in steps(np.random.default_rng(7), 2, some_rows=4):
-        full = {
-            key: jnp.zeros_like(params[key]).at[index].add(grads[key], mode="drop")
-            for key in TABLES
-        }
-        full["dense"] = grads["dense"]
-        assert (optax.tree.norm(full) > clip) == (clip < 2)
-        updates, _ = dense.update(full, (optax.EmptyState(), state), params)
-        expected = optax.apply_updates(params, updates)
-        params, state = by_row(params, state, index, grads, name="adagrad", momentum=0.0, clip=clip)
-        assert_close(params, expected)
-
-
-def test_decay_takes_a_share_of_what_is_updated_but_of_no_bias():
-    before = warm("adam", 0.0)
-    index = np.array([2, 5, 2, *[user_batches.NO_ITEM] * (MANY - 3)], np.int32)
-    how = {"index": index, "grads": draw(np.random.default_rng(8), index), "name": "adam"}
-    plain, _ = by_row(*before, momentum=0.0, **how)
-    decayed, _ = by_row(*before, momentum=0.0, decay=0.1, **how)
-    difference = jax.tree.map(lambda a, b: a - b, plain, decayed)
-    expected = np.zeros_like(before[0]["table"])
-    expected[[2, 5]] = 0.1 * before[0]["table"][np.array([2, 5])]
-    np.testing.assert_allclose(difference["table"], expected, atol=1e-6)
-    assert not difference["bias"].any()
-    assert not difference["dense"].any()
-
-
-def test_the_factor_scales_the_step_with_its_decay():
+def test_the_factor_scales_the_step():
     before = warm("adagrad", 0.0)
     index, grads = next(steps(np.random.default_rng(9), 1))
     moved = [
-        by_row(*before, index, grads, name="adagrad", momentum=0.0, decay=0.1, factor=factor)[0]
+        by_row(*before, index, grads, name="adagrad", momentum=0.0, factor=factor)[0]
         for factor in (1.0, 0.25)
     ]
     whole, quarter = (jax.tree.map(lambda a, b: a - b, m, before[0]) for m in moved)
@@ -233,17 +202,15 @@ def test_adagrad_by_hand():
             np.testing.assert_allclose(params, weight, rtol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
-def test_momentum_adds_what_is_left_of_the_last_step(name):
+def test_momentum_adds_what_is_left_of_the_last_step():
     """After a step of zero gradient a weight has moved by momentum times the step before."""
-    chosen, params = row_optimizer.OPTIMIZERS[name](0.1, 0.6), jnp.zeros(2)
+    chosen, params = row_optimizer.OPTIMIZERS["sgd"](0.1, 0.6), jnp.zeros(2)
     first, state = chosen.update(jnp.array([1.0, -3.0]), chosen.init(params), params)
     second, _ = chosen.update(jnp.zeros(2), state, params)
     assert (first != 0).all()
     np.testing.assert_allclose(second, 0.6 * first, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(row_optimizer.OPTIMIZERS) - set(WITH_MOMENTUM)))
-def test_momentum_where_it_does_not_go(name):
-    with pytest.raises(errors.InputError, match=r"--momentum=0\.5 .*--optimizer"):
-        row_optimizer.OPTIMIZERS[name](0.1, 0.5)
+def test_momentum_is_refused_where_the_optimizer_has_none():
+    with pytest.raises(errors.InputError, match=r"`momentum`=0\.5 .*`optimizer`=adagrad or sgd"):
+        TrainConfig(optimizer="adam", momentum=0.5)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from hrnn_jax import losses as losses_lib
-from hrnn_jax import model, train, user_batches
+from hrnn_jax import model, user_batches
 from hrnn_jax.extras import idle_time, negatives
+from hrnn_jax.user_batches import NO_ITEM, Steps
 from tests.helpers import networks, weights
 
 
@@ -49,7 +50,7 @@ def test_training_is_the_reference(variant, user_input, loss):
 @pytest.mark.parametrize("momentum", [0.0, 0.3])
 def test_training_is_the_reference_with_the_last_item_fed(momentum):
     steps = networks.epoch_steps(feed_last_item=True)
-    fed = steps.input != user_batches.NO_ITEM
+    fed = steps.input != NO_ITEM
     assert (fed & ~steps.valid).any()
     assert (fed.any(axis=1) & ~steps.valid.any(axis=1)).any()  # and a step of nothing else
     assert_parity(
@@ -104,7 +105,7 @@ def window(n_steps):
         lambda a: rng.uniform(-0.9, 0.9, a.shape).astype(np.float32),
         model.start((networks.BATCH,), networks.model_config()),
     )
-    steps = user_batches.Steps(*(array[end - n_steps : end] for array in steps))
+    steps = Steps(*(array[end - n_steps : end] for array in steps))
     assert (steps.session_start & ~steps.user_start).any()
     assert not steps.valid.all()
     return steps, carry
@@ -209,8 +210,9 @@ def test_extra_negatives_learn_from_an_update_and_no_other_item_does():
 )
 def test_the_learning_rate_follows_its_schedule(schedule, expected):
     config = networks.model_config()
+    more = {} if schedule == "constant" else {"schedule_epochs": 4}
     settings = networks.training_config(
-        optimizer="sgd", learning_rate=1e-3, schedule=schedule, schedule_epochs=4, warmup=0.5
+        optimizer="sgd", learning_rate=1e-3, schedule=schedule, **more
     )
     steps = networks.one_step(networks.epoch_steps(), 0)
     before = networks.fresh(config, settings)
@@ -223,8 +225,9 @@ def test_the_learning_rate_follows_its_schedule(schedule, expected):
     full = moved(0, 2) / expected(0.5)
     for epoch, chunk in [(0, 0), (0, 1), (0, 2), (1, 0), (2, 3), (4, 0), (5, 1)]:
         epochs = epoch + chunk / 4
-        factor = expected(epochs) * min(1, epochs / 0.5)
-        np.testing.assert_allclose(moved(epoch, chunk), factor * full, rtol=1e-3, atol=1e-8)
+        np.testing.assert_allclose(
+            moved(epoch, chunk), expected(epochs) * full, rtol=1e-3, atol=1e-8
+        )
 
 
 # Padding equals absence.
@@ -236,11 +239,8 @@ def test_the_learning_rate_follows_its_schedule(schedule, expected):
         networks.training_config(momentum=0.3),
         networks.training_config(loss="cross_entropy", optimizer="adam"),
         networks.training_config(loss="full_softmax", optimizer="adam"),
-        networks.training_config(
-            loss="cross_entropy", optimizer="adam", weight_decay=0.1, clip=0.1
-        ),
     ],
-    ids=["top1", "cross_entropy", "full_softmax", "decay"],
+    ids=["top1", "cross_entropy", "full_softmax"],
 )
 @pytest.mark.parametrize("fed", [False, True])
 def test_nothing_is_learnt_from_a_step_without_a_target(settings, fed):
@@ -258,14 +258,12 @@ def test_nothing_is_learnt_from_a_step_without_a_target(settings, fed):
 def widened(steps, n_lanes):
     """Add lanes of padding."""
     n = steps.input.shape[1]
-    empty = user_batches.Steps(
-        user_batches.NO_ITEM, user_batches.NO_ITEM, False, False, False, 0, idle_time.NONE, 0
-    )
+    empty = Steps(NO_ITEM, NO_ITEM, False, False, False, 0, idle_time.NONE, 0)
     more = [
         np.pad(array, ((0, 0), (0, n_lanes)), constant_values=value)
         for array, value in zip(steps[:-1], empty[:-1], strict=True)
     ]
-    return user_batches.Steps(*more, np.where(steps.opening == n, n + n_lanes, steps.opening))
+    return Steps(*more, np.where(steps.opening == n, n + n_lanes, steps.opening))
 
 
 @pytest.mark.parametrize("loss", ["top1", "full_softmax"])
@@ -275,7 +273,7 @@ def test_padding_is_absence(loss):
     settings = networks.training_config(loss=loss, optimizer="adam", learning_rate=0.01)
     steps = networks.epoch_steps()
     n_steps = int(steps.valid.any(axis=1).sum())  # all that is not padding
-    steps = user_batches.Steps(*(array[:n_steps] for array in steps))
+    steps = Steps(*(array[:n_steps] for array in steps))
     state, _, expected = networks.train(config, settings, steps)
     padded = user_batches.pad(widened(steps, 3), n_steps + 2, 16)
     padded_state, _, found = networks.train(config, settings, padded)
@@ -293,13 +291,11 @@ def test_a_lane_without_a_target_is_no_negative(loss):
 
     def step(item, target):
         items = [np.array([each], np.int32) for each in ([1, 2, item], [3, 4, target])]
-        return user_batches.Steps(*items, *flags, *[np.zeros((1, 3), np.int8)] * 2, opening)
+        return Steps(*items, *flags, *[np.zeros((1, 3), np.int8)] * 2, opening)
 
     before = networks.fresh(config, plain)
     state, _, found = networks.train(config, plain, step(8, 9), before)
-    absent, _, expected = networks.train(
-        config, plain, step(user_batches.NO_ITEM, user_batches.NO_ITEM), before
-    )
+    absent, _, expected = networks.train(config, plain, step(NO_ITEM, NO_ITEM), before)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_array_equal(state.params.items.item_in[8], before.params.items.item_in[8])
     if loss != "full_softmax":
@@ -316,7 +312,7 @@ def test_lanes_may_change_places():
     width = steps.opening.shape[1]
     place = np.append(np.argsort(order), networks.BATCH + np.arange(width)).astype(np.int32)
     opening = np.sort(place[steps.opening], axis=1)
-    permuted = user_batches.Steps(*(array[:, order] for array in steps[:-1]), opening)
+    permuted = Steps(*(array[:, order] for array in steps[:-1]), opening)
     state, carry, expected = networks.train(config, settings, steps)
     permuted_state, permuted_carry, found = networks.train(config, settings, permuted)
     np.testing.assert_allclose(found, expected, atol=2e-6)
@@ -328,7 +324,7 @@ def test_lanes_may_change_places():
 def test_over_the_batch_a_lane_weighs_as_much_however_many_are_left(n_valid):
     """By plain gradient steps: of the lanes' share, and the same loss is reported."""
     found = {}
-    for mean_over in train.MEANS:
+    for mean_over in ("valid", "batch"):
         model_config = networks.model_config()
         config = networks.training_config(
             optimizer="sgd", learning_rate=1.0, loss="full_softmax", mean_over=mean_over
@@ -337,7 +333,7 @@ def test_over_the_batch_a_lane_weighs_as_much_however_many_are_left(n_valid):
         steps = networks.one_step(networks.epoch_steps(), 0)
         left = np.arange(networks.BATCH)[None] < n_valid
         steps = steps._replace(
-            valid=steps.valid & left, target=np.where(left, steps.target, user_batches.NO_ITEM)
+            valid=steps.valid & left, target=np.where(left, steps.target, NO_ITEM)
         )
         assert np.count_nonzero(steps.valid) == n_valid
         after, _, losses = networks.train(model_config, config, steps, state)

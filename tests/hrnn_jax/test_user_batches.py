@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hrnn_jax import user_batches
 from hrnn_jax.extras import idle_time
+from hrnn_jax.user_batches import NO_ITEM
 from tests.helpers import logs
 
 users = st.lists(
@@ -27,7 +28,7 @@ def follow_lanes(users, order, batch_size, *, feed_last_item):
         for number, items in enumerate(users[user]):
             pairs = list(itertools.pairwise(items))
             if feed_last_item and number < len(users[user]) - 1:
-                pairs.append((items[-1], user_batches.NO_ITEM))
+                pairs.append((items[-1], NO_ITEM))
             for i, (item, target) in enumerate(pairs):
                 steps.append((item, target, i == 0, not steps and number == 0 and i == 0))
         lane = min(range(batch_size), key=lambda lane: (len(played[lane]), lane))
@@ -64,9 +65,9 @@ def test_schedule_is_figure_2(users, batch_size, feed_last_item, seed):
             strict=True,
         )
         assert list(found) == expected
-        assert (steps.input[n:, lane] == user_batches.NO_ITEM).all()
+        assert (steps.input[n:, lane] == NO_ITEM).all()
         assert not (steps.valid | steps.user_start | steps.session_start)[n:, lane].any()
-    np.testing.assert_array_equal(steps.valid, steps.target != user_batches.NO_ITEM)
+    np.testing.assert_array_equal(steps.valid, steps.target != NO_ITEM)
 
 
 def test_each_step_has_the_times_of_its_events():
@@ -74,12 +75,12 @@ def test_each_step_has_the_times_of_its_events():
     schedule = user_batches.build(log, 5, feed_last_item=True)
     steps = user_batches.pad(schedule.steps, len(schedule.event) + 2, 8)
     classes = idle_time.before(log)
-    for t, lane in np.argwhere(steps.input != user_batches.NO_ITEM).tolist():
+    for t, lane in np.argwhere(steps.input != NO_ITEM).tolist():
         event = schedule.event[t, lane]
         assert steps.gap[t, lane] == classes[event]
         if steps.valid[t, lane]:
             assert steps.time[t, lane] == log.time[event + 1] // 60
-    padding = steps.input == user_batches.NO_ITEM
+    padding = steps.input == NO_ITEM
     assert padding.any()
     assert (steps.gap[padding] == idle_time.NONE).all()
     assert not steps.time[padding].any()
@@ -136,8 +137,8 @@ def test_padding_adds_nothing():
     assert padded.opening.shape == (n_steps, width)
     for before, after in zip(steps[:-1], padded[:-1], strict=True):
         np.testing.assert_array_equal(after[: len(before)], before)
-    assert (padded.input[len(steps.input) :] == user_batches.NO_ITEM).all()
-    assert (padded.target[len(steps.input) :] == user_batches.NO_ITEM).all()
+    assert (padded.input[len(steps.input) :] == NO_ITEM).all()
+    assert (padded.target[len(steps.input) :] == NO_ITEM).all()
     assert not padded.valid[len(steps.input) :].any()
     nobody = padded.opening[:, steps.opening.shape[1] :]
     assert (nobody >= 3).all()

@@ -18,7 +18,8 @@ from absl.testing import flagsaver
 
 from experiments import run
 from experiments.common import cli, continue_run
-from hrnn_jax import checkpoint, evaluation, model, train
+from hrnn_jax import checkpoint, evaluation, train
+from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.preprocess import prepared
 from tests.experiments.test_run import assert_refused, read, read_history
 from tests.helpers import logs, networks
@@ -105,12 +106,11 @@ def test_more_items_change_no_rank_among_the_old_ones():
     before, log = trained(config, network), networks.log()
     larger = dataclasses.replace(network, n_items=MORE)
     after = train.extend(before, train.init(0, larger, config))
-    ranks = evaluation.rank(before.params, log, model_config=network, cutoffs=[5]).rank
+    ranks = evaluation.rank(before.params, log, model_config=network).rank
     again = evaluation.rank(
         after.params,
         dataclasses.replace(log, n_items=MORE),
         model_config=larger,
-        cutoffs=[5],
         candidates=np.arange(networks.N_ITEMS),
     )
     np.testing.assert_array_equal(again.rank, ranks)
@@ -130,8 +130,8 @@ def test_a_continued_run_keeps_items_weights_and_flags(old):
     assert recipe["training"] == parent["training"]
     assert read("new")["seeds"] == [0, 1]
     assert [entry["epoch"] for entry in read_history("new")] == [1, 1]  # of its own
-    config = train.Config(learning_rate=0.05, momentum=0.1, batch_size=10)
-    network = model.Config(n_items=20, hidden_units=8)
+    config = TrainConfig(learning_rate=0.05, momentum=0.1, batch_size=10)
+    network = ModelConfig(n_items=20, hidden_units=8)
     for seed in (0, 1):
         like = train.init(9, network, config)
         state = checkpoint.restore(checkpoint.folder(pathlib.Path("old"), seed), like, epochs=2)
@@ -205,7 +205,6 @@ def test_a_killed_one_resumes_to_the_same_bits(old):
         (["--model=ppop"], ["--model=ppop", "has hrnn_init"]),
         (["--optimizer=sgd"], ["--optimizer=sgd", "has adagrad"]),
         (["--momentum=0"], ["--momentum=0.0", "has 0.1"]),
-        (["--init_gate"], ["--init_gate=True", "has False"]),
         (["--idle_gap"], ["--idle_gap=True", "has False"]),
         (["--past=3", "--loss=full_softmax"], ["--past=3", "has 0"]),
         (["--seeds=1,2"], ["--seeds", "seed 2", "only 0, 1"]),

@@ -15,8 +15,9 @@ from experiments.serving import app as serving_app
 from experiments.serving import batcher as serving_batcher
 from experiments.serving import prometheus
 from hrnn_jax import errors, trained
-from hrnn_jax.live import recommender as live_recommender
 from hrnn_jax.live import state_store
+from hrnn_jax.live.events import Event
+from hrnn_jax.live.recommender import Recommender
 from tests.helpers import runs
 
 K = 5
@@ -32,7 +33,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture
 def recommender(network):
-    with live_recommender.Recommender(*network, state_store.IN_MEMORY) as made:
+    with Recommender(*network, state_store.IN_MEMORY) as made:
         yield made
 
 
@@ -100,9 +101,9 @@ def test_what_is_recommended_is_what_the_library_recommends(app, network):
     for item in ("i4", "i5"):
         path = "/sessions/visit/events"
         assert ask(app, "POST", path, json={"item": item}).json() == {"outcomes": ["observed"]}
-    with live_recommender.Recommender(*network, state_store.IN_MEMORY) as plain:
-        plain.observe_many([live_recommender.Event(e["item"], e["user"], e["time"]) for e in some])
-        plain.observe_many([live_recommender.Event(item, session="visit") for item in ("i4", "i5")])
+    with Recommender(*network, state_store.IN_MEMORY) as plain:
+        plain.observe_many([Event(e["item"], e["user"], e["time"]) for e in some])
+        plain.observe_many([Event(item, session="visit") for item in ("i4", "i5")])
         for path, who in (
             ("/users/new", {"user": "new"}),
             ("/sessions/visit", {"session": "visit"}),
@@ -455,9 +456,7 @@ def test_a_batch_has_a_bound(build, recommender, monkeypatch):
 
 
 def test_idle_sessions_are_forgotten(build, recommender):
-    recommender.observe_many(
-        [live_recommender.Event("i1", session="s"), live_recommender.Event("i1", user="u")]
-    )
+    recommender.observe_many([Event("i1", session="s"), Event("i1", user="u")])
     app = build(settings=serving_app.dataclasses.replace(SETTINGS, keep_sessions_seconds=0))
 
     async def live():

@@ -21,8 +21,8 @@ from experiments import run
 from experiments.common import cli
 from experiments.serving import app as serving_app
 from experiments.serving import batcher, prometheus
-from hrnn_jax.live import recommender as live_recommender
 from hrnn_jax.live import state_store
+from hrnn_jax.live.recommender import load
 from tests.helpers import logs
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -161,7 +161,7 @@ def recommender(tmp_path_factory):
             cli.run(run.main)
         assert not stop.value.code
         assert flags.FLAGS.epochs == 2
-    with live_recommender.load(folder / "run", states=state_store.IN_MEMORY) as loaded:
+    with load(folder / "run", states=state_store.IN_MEMORY) as loaded:
         loaded.bootstrap(pl.read_csv(log))
         yield loaded
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from hrnn_jax import event_log
 from hrnn_jax.baselines import counting, sparse_ranking
+from hrnn_jax.config import EvaluationConfig, ItemKnnConfig
+from hrnn_jax.event_log import EventLog
 
 N_ITEMS = 6
 BASELINES = (counting.ppop, counting.item_knn, counting.markov, counting.sequential_rules)
@@ -32,7 +33,7 @@ def make_log(users, n_items=N_ITEMS):
     user, session, item, test = zip(*rows, strict=True)
     as_int = [np.array(column, np.int32) for column in (user, session, item)]
     time = 1_600_000_000 + np.arange(len(rows))  # none of these baselines looks at it
-    return event_log.EventLog(*as_int, time, np.array(test), n_items)
+    return EventLog(*as_int, time, np.array(test), n_items)
 
 
 SESSIONS = strategies.lists(
@@ -84,9 +85,8 @@ def check(baseline, case, scores):
         patch.setattr(sparse_ranking, "CHUNK_ENTRIES", case["chunk"])
         found = baseline(
             log,
-            ties=ties,
+            config=EvaluationConfig(ties=ties, cutoffs=tuple(cutoffs)),
             candidates=None if candidates is None else np.array(candidates, int),
-            cutoffs=cutoffs,
         )
     targets = [target for target, *_ in plain_cases(case["users"])]
     assert log.item[log.cases].tolist() == targets
@@ -140,7 +140,8 @@ def test_item_knn_equals_fractions(case, neighbours):
         kept = sorted(near, key=lambda j, near=near: (-near[j], j))[:neighbours]
         squares[i] = {j: near[j] for j in kept}
     scores = [squares[last] for _, last, _ in plain_cases(case["users"])]
-    check(functools.partial(counting.item_knn, neighbours=neighbours), case, scores)
+    baseline = functools.partial(counting.item_knn, knn=ItemKnnConfig(neighbours=neighbours))
+    check(baseline, case, scores)
 
 
 @hypothesis.given(CASES)
@@ -166,7 +167,7 @@ def test_sequential_rules_equal_fractions(case, max_steps):
 def test_ppop_counts_the_test_session_up_to_the_target():
     # Item 4 comes once before and once in the test session, item 1 once, item 3 never before.
     log = make_log([[[1, 4], [4, 1, 4, 3]]])
-    ranks = counting.ppop(log, ties="against", cutoffs=[1]).rank
+    ranks = counting.ppop(log, config=EvaluationConfig(ties="against", cutoffs=(1,))).rank
     assert log.cases.tolist() == [3, 4, 5]
     # Targets 1, 4, 3: 4 leads by 2 to 1; then 2 and 2 with a support of 1 each; then 3 is new.
     assert ranks.tolist() == [2, 2, N_ITEMS]
@@ -175,7 +176,9 @@ def test_ppop_counts_the_test_session_up_to_the_target():
 def test_ppop_breaks_ties_by_support():
     log = make_log([[[0, 1], [2, 0, 1]], [[1, 3], [3]]])
     # Target 0, then 1. First 0, 1, 2 have one each: 1 has the support of 2, 0 of 1, 2 of 0.
-    assert counting.ppop(log, ties="against", cutoffs=[1]).rank.tolist() == [2, 2]
+    assert counting.ppop(
+        log, config=EvaluationConfig(ties="against", cutoffs=(1,))
+    ).rank.tolist() == [2, 2]
 
 
 def test_cosine_by_hand():
@@ -226,7 +229,7 @@ def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
     tracemalloc.start()
     try:
         for baseline in BASELINES:
-            found = baseline(log, ties="against", cutoffs=[5])
+            found = baseline(log, config=EvaluationConfig(ties="against", cutoffs=(5,)))
             assert len(found.rank) == n_users * 4
             del found  # its counts, [1, V]
         peak = tracemalloc.get_traced_memory()[1]
@@ -238,11 +241,11 @@ def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
 def test_memory_is_bounded_by_the_chunk(monkeypatch):
     # 1000 cases of 1000 to 1999 earlier events each: 1.5 million entries, 12 MB of counts alone.
     log = make_log([[np.arange(1000) % N_ITEMS, np.arange(1001) % N_ITEMS]])
-    whole = counting.ppop(log, ties="for", cutoffs=[5])
+    whole = counting.ppop(log, config=EvaluationConfig(ties="for", cutoffs=(5,)))
     monkeypatch.setattr(sparse_ranking, "CHUNK_ENTRIES", 20_000)
     tracemalloc.start()
     try:
-        parts = counting.ppop(log, ties="for", cutoffs=[5])
+        parts = counting.ppop(log, config=EvaluationConfig(ties="for", cutoffs=(5,)))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -254,6 +257,15 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch):
 def test_no_cases_no_ranks():
     log = make_log([[[0, 1], [2]]])
     for baseline in BASELINES:
-        found = baseline(log, ties="against", cutoffs=[1, 5])
+        found = baseline(
+            log,
+            config=EvaluationConfig(
+                ties="against",
+                cutoffs=(
+                    1,
+                    5,
+                ),
+            ),
+        )
         assert len(found.rank) == 0
         assert found.shown.tolist() == [[0] * N_ITEMS] * 2

@@ -11,6 +11,7 @@ from hypothesis import strategies
 from scipy import sparse
 
 from hrnn_jax.baselines import session_knn, sparse_ranking
+from hrnn_jax.config import EvaluationConfig, SessionKnnConfig
 from tests.helpers import logs
 
 N_ITEMS = 6
@@ -24,7 +25,7 @@ SESSIONS = strategies.lists(
     max_size=4,
 )
 CONFIGS = strategies.builds(
-    session_knn.Config,
+    SessionKnnConfig,
     neighbours=strategies.integers(1, 4),
     sample_size=strategies.integers(1, 5),
     boost=strategies.sampled_from([0.0, 0.5, 2.0]),
@@ -45,8 +46,9 @@ def make_log(users):
     return dataclasses.replace(log, time=np.array(times, np.int64))
 
 
-def ranks_of(log, config, **settings):
-    return session_knn.vsknn(log, config, cutoffs=[1], **settings).rank
+def ranks_of(log, config, *, ties, candidates=None):
+    evaluation = EvaluationConfig(ties=ties, cutoffs=(1,))
+    return session_knn.vsknn(log, config, evaluation, candidates=candidates).rank
 
 
 def plain_scores(users, user, current, config):
@@ -133,21 +135,25 @@ NEIGHBOURS = [[[0, 1, 3], [4, 2], [5, 1, 1], [9]], [[6, 0], [0, 1, 0, 2, 9]]]
 def test_scores_by_hand():
     # {0, 1, 3}: sim 5, step 2; {2, 4}: 4, 1; {1, 5}: 2, 3; {0, 6}: 3, 2. In quarters:
     expected = np.array([2.5 + 1.5, 2.5 + 2 / 3, 4, 2.5, 4, 2 / 3, 1.5, 0, 0, 0])
-    scores = last_scores(logs.of(NEIGHBOURS, n_items=10), session_knn.Config())
+    scores = last_scores(
+        logs.of(NEIGHBOURS, n_items=10), SessionKnnConfig(boost=0.0, remind_weight=0.0)
+    )
     np.testing.assert_allclose(scores, expected / 4, rtol=1e-14)
 
 
 def test_the_nearest_of_the_most_recent_by_hand():
     log = logs.of(NEIGHBOURS, n_items=10)
     # The two most recent that share an item are {0, 6} and {1, 5}, {0, 6} the nearer.
-    scores = last_scores(log, session_knn.Config(sample_size=2, neighbours=1))
+    scores = last_scores(
+        log, SessionKnnConfig(sample_size=2, neighbours=1, boost=0.0, remind_weight=0.0)
+    )
     assert np.flatnonzero(scores).tolist() == [0, 6]
 
 
 def test_recent_goes_by_the_time_of_the_last_event():
     log = logs.of([[[0, 1], [5]], [[0, 2], [5]], [[0, 3]], [[0, 9]]], n_items=10)
     time = np.array([3, 9, 10, 5, 5, 10, 0, 0, 0, 0])
-    config = session_knn.Config(sample_size=1)
+    config = SessionKnnConfig(sample_size=1, boost=0.0, remind_weight=0.0)
     assert last_scores(dataclasses.replace(log, time=time), config)[1] == 1
     time[4] = 9  # as late: then the later in the log
     assert last_scores(dataclasses.replace(log, time=time), config)[2] == 1
@@ -155,7 +161,7 @@ def test_recent_goes_by_the_time_of_the_last_event():
 
 def test_boost_and_reminders_by_hand():
     log = logs.of([[[0, 1], [5]], [[3, 4], [0, 2], [2, 7], [0, 9]]], n_items=10)
-    config = session_knn.Config(boost=0.5, remind_weight=0.5, remind_sessions=2)
+    config = SessionKnnConfig(boost=0.5, remind_weight=0.5, remind_sessions=2)
     # {0, 1}: sim 1; {0, 2}: 1.5. The peak is that of 0, 2.5; ages 1 and 2 have 2/3 and 1/3 of
     # half of it to give, and age 3 nothing.
     expected = np.zeros(10)
@@ -167,7 +173,7 @@ def test_boost_and_reminders_by_hand():
 
 def test_reminders_stand_alone_where_nothing_scores():
     log = logs.of([[[1, 2], [2, 3], [0, 9]]], n_items=10)
-    scores = last_scores(log, session_knn.Config(remind_weight=0.5))
+    scores = last_scores(log, SessionKnnConfig(remind_weight=0.5, boost=0.0))
     np.testing.assert_allclose(scores[[1, 2, 3]], [1 / 3, 1, 2 / 3], rtol=1e-14)
     assert np.count_nonzero(scores) == 3
 
@@ -175,7 +181,7 @@ def test_reminders_stand_alone_where_nothing_scores():
 @pytest.mark.parametrize("seed", range(3))
 def test_vsknn_br_without_boost_and_reminders_is_vsknn(seed):
     log = logs.random(seed, users=30, sessions=6)
-    vsknn = session_knn.Config(neighbours=5)
+    vsknn = SessionKnnConfig(neighbours=5, boost=0.0, remind_weight=0.0)
     ranks = ranks_of(log, vsknn, ties="for")
     for name, value in (("boost", 0.5), ("remind_weight", 0.5)):
         one = dataclasses.replace(vsknn, **{name: value}, remind_sessions=2)
@@ -186,7 +192,7 @@ def test_vsknn_br_without_boost_and_reminders_is_vsknn(seed):
 
 def test_no_test_session_is_a_neighbour():
     log = logs.random(0, users=30, sessions=6)
-    config = session_knn.Config(boost=0.5, remind_weight=0.5)
+    config = SessionKnnConfig(boost=0.5, remind_weight=0.5)
     ranks = ranks_of(log, config, ties="against")
     rng = np.random.default_rng(1)
     for user in range(30):
@@ -203,7 +209,7 @@ def long_log():
     return logs.random(0, users=20, sessions=25, events=60, n_items=70)
 
 
-LONG = session_knn.Config(
+LONG = SessionKnnConfig(
     neighbours=20, sample_size=50, boost=0.1, remind_weight=0.3, remind_sessions=20
 )
 
@@ -218,7 +224,10 @@ def test_scores_are_the_same_bits_for_a_case_alone():
 def test_costs_bound_the_entries_of_each_case():
     # One neighbour brings 51 items, the reminder 40 others.
     few = logs.of([[[*range(51)], [0]], [[*range(60, 100)], [0, 1]]], n_items=100)
-    for log, config in ((few, session_knn.Config(neighbours=1)), (long_log(), LONG)):
+    for log, config in (
+        (few, SessionKnnConfig(neighbours=1, boost=0.0, remind_weight=0.0)),
+        (long_log(), LONG),
+    ):
         config = dataclasses.replace(config, remind_weight=0.5)
         score, costs = session_knn.scorer(log, config)
         entries = np.diff(score(slice(0, len(costs))).indptr)
@@ -227,7 +236,7 @@ def test_costs_bound_the_entries_of_each_case():
 
 def test_an_item_that_repeats_looks_at_its_sessions_once():
     log = logs.of([*[[[0, 1], [5]]] * 30, [[0, 0, 0, 0]]])
-    _, costs = session_knn.scorer(log, session_knn.Config())
+    _, costs = session_knn.scorer(log, SessionKnnConfig(boost=0.0, remind_weight=0.0))
     assert np.diff(costs).tolist() == [1, 1]  # an event more to read
 
 
@@ -237,13 +246,15 @@ def test_equal_scores_are_equal_numbers():
     neighbours = [[[0, 7], [9]]] * 7 + [[[3, 8], [9]]]
     log = logs.of([*neighbours, [[*range(7), 9]]], n_items=10)
     assert sum([1 / 7] * 7) != 4 / 4
-    scores = last_scores(log, session_knn.Config())
+    scores = last_scores(log, SessionKnnConfig(boost=0.0, remind_weight=0.0))
     assert scores[7] == scores[8] > 0
 
 
 def test_scores_have_many_bits_left():
     # One session at step 1; the ages 1 to 6 share 60, 30, 20, 15, 12 and 10 parts of 147.
-    score, _ = session_knn.scorer(logs.of([[[0, 1], [0, 1]]]), session_knn.Config())
+    score, _ = session_knn.scorer(
+        logs.of([[[0, 1], [0, 1]]]), SessionKnnConfig(boost=0.0, remind_weight=0.0)
+    )
     assert score(slice(0, 1)).toarray().tolist() == [[session_knn.UNIT * 147] * 2]
 
 
@@ -253,7 +264,7 @@ def test_memory_does_not_grow_with_cases_times_items():
     log = logs.of(rng.integers(0, n_items, (n_users, 3, 5)).tolist(), n_items=n_items)
     tracemalloc.start()
     try:
-        config = session_knn.Config(boost=0.5, remind_weight=0.5)
+        config = SessionKnnConfig(boost=0.5, remind_weight=0.5)
         assert len(ranks_of(log, config, ties="against")) == n_users * 4
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -266,11 +277,11 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch):
     rng = np.random.default_rng(0)
     users = [[rng.permutation(N_ITEMS).tolist(), [0]] for _ in range(1000)]
     log = logs.of([*users, [rng.integers(N_ITEMS, size=300).tolist()]])
-    whole = ranks_of(log, session_knn.Config(), ties="for")
+    whole = ranks_of(log, SessionKnnConfig(boost=0.0, remind_weight=0.0), ties="for")
     monkeypatch.setattr(sparse_ranking, "CHUNK_ENTRIES", 20_000)
     tracemalloc.start()
     try:
-        ranks = ranks_of(log, session_knn.Config(), ties="for")
+        ranks = ranks_of(log, SessionKnnConfig(boost=0.0, remind_weight=0.0), ties="for")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -280,10 +291,13 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch):
 
 @pytest.mark.parametrize("users", [[], [[[0, 1], [2]]], [[[0]]]])
 def test_no_cases_no_ranks(users):
-    assert len(ranks_of(logs.of(users), session_knn.Config(), ties="for")) == 0
+    assert (
+        len(ranks_of(logs.of(users), SessionKnnConfig(boost=0.0, remind_weight=0.0), ties="for"))
+        == 0
+    )
 
 
 def test_no_training_sessions_no_scores():
     log = logs.of([[[0, 1]]], n_items=4)
-    ranks = ranks_of(log, session_knn.Config(remind_weight=0.5), ties="against")
+    ranks = ranks_of(log, SessionKnnConfig(remind_weight=0.5, boost=0.0), ties="against")
     assert ranks.tolist() == [4]

@@ -10,6 +10,7 @@ import pytest
 
 from hrnn_jax import errors, evaluation, model, user_batches
 from hrnn_jax.extras import item_neighbours, user_past
+from hrnn_jax.user_batches import NO_ITEM
 from tests.helpers import logs, networks, weights
 
 K, WEIGHT = 6, 1.5
@@ -58,7 +59,7 @@ def test_the_table_is_counted_as_by_hand(limit):
                 shares[j] += share / 2
         cut_off += len(shares) > limit
         found = dict(zip(table.item[i].tolist(), table.bonus[i].tolist(), strict=True))
-        assert found.pop(user_batches.NO_ITEM, 0) == 0
+        assert found.pop(NO_ITEM, 0) == 0
         # Which of equal ones is cut off is a matter of rounding.
         least = sorted(shares.values(), reverse=True)[:limit][-1:]
         assert len(found) == min(limit, len(shares))
@@ -71,16 +72,16 @@ def test_the_table_is_counted_as_by_hand(limit):
 def test_items_before_the_last_add_half_as_much_each():
     """Bug: count a missing item as one, or the oldest as the last."""
     table = jax.device_put(item_neighbours.count(networks.log().train, K, WEIGHT))
-    item, bonus = item_neighbours.after(table, jnp.array([[3, 5], [2, user_batches.NO_ITEM]]))
+    item, bonus = item_neighbours.after(table, jnp.array([[3, 5], [2, NO_ITEM]]))
     for row, last in enumerate([[3, 5], [2]]):
         expected = np.zeros(networks.log().n_items)
         for place, i in enumerate(last):
-            there = table.item[i] != user_batches.NO_ITEM
+            there = table.item[i] != NO_ITEM
             expected[np.asarray(table.item[i])[there]] += np.asarray(table.bonus[i])[there] / (
                 2**place
             )
         found = np.zeros(networks.log().n_items)
-        there = np.asarray(item[row]) != user_batches.NO_ITEM
+        there = np.asarray(item[row]) != NO_ITEM
         np.add.at(found, np.asarray(item[row])[there], np.asarray(bonus[row])[there])
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         assert not np.asarray(bonus[row])[~there].any()
@@ -107,7 +108,7 @@ def test_the_last_items_are_those_of_the_open_session(slots):
         seen = log.item[begin : event + 1].tolist()[::-1]
         expected = list(dict.fromkeys(seen))[:4]
         found = user_past.recent(carry.past, 4)[0].tolist()
-        assert [item for item in found if item != user_batches.NO_ITEM] == expected[:slots]
+        assert [item for item in found if item != NO_ITEM] == expected[:slots]
         shorter += len(expected) < 4
         again += len(set(seen)) < len(seen)
     assert shorter
@@ -125,7 +126,6 @@ def test_ranks_are_of_the_sums(n_candidates):
         log,
         model_config=model_config,
         candidates=candidates,
-        cutoffs=[2],
     )
     expected, moved = {}, 0
     for event, params, carry, hidden in walk(log, model_config.past):
@@ -133,14 +133,14 @@ def test_ranks_are_of_the_sums(n_candidates):
         scores = scores.astype(np.float64)
         recalled = model.recall(params.network, carry, hidden)
         for one, more in zip(*(np.asarray(each)[0] for each in recalled), strict=True):
-            if one != user_batches.NO_ITEM:
+            if one != NO_ITEM:
                 scores[one] += more
         alone = scores.copy()
         for place, last in enumerate(user_past.recent(carry.past, 5)[0].tolist()):
-            if last == user_batches.NO_ITEM:
+            if last == NO_ITEM:
                 continue
             for one, more in zip(table.item[last].tolist(), table.bonus[last], strict=True):
-                if one != user_batches.NO_ITEM:
+                if one != NO_ITEM:
                     scores[one] += more / 2**place
         target = log.item[event + 1]
         among = np.arange(log.n_items) if candidates is None else candidates

@@ -8,6 +8,7 @@ import pytest
 
 from hrnn_jax import train, user_batches
 from hrnn_jax.extras import negatives
+from hrnn_jax.user_batches import NO_ITEM
 from tests.helpers import logs, networks
 
 SUPPORT = np.array([50, 3, 0, 20, 1, 8, 8, 10])
@@ -77,7 +78,7 @@ def test_an_item_is_on_offer_from_its_first_event_to_its_last_and_some_hours_aro
         [],
     ]
     assert [np.flatnonzero(row).tolist() for row in found] == expected
-    item = np.array([2, user_batches.NO_ITEM, 0])
+    item = np.array([2, NO_ITEM, 0])
     some = np.asarray(negatives.on_offer(offer, times, item))
     np.testing.assert_array_equal(some, found[:, [2, 3, 0]])
     each = np.asarray(negatives.on_offer(offer, times, np.tile(item, (len(times), 1))))
@@ -107,7 +108,7 @@ def test_what_is_not_on_offer_does_not_learn(loss):
     late = steps._replace(
         **{
             name: np.where(steps.time > np.median(log.time // 60), getattr(steps, name), empty)
-            for name, empty in (("target", user_batches.NO_ITEM), ("valid", False))
+            for name, empty in (("target", NO_ITEM), ("valid", False))
         }
     )
     state, _, _ = networks.train(model_config, how, late, before, sampler=sampler)

@@ -4,12 +4,12 @@ import collections
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hrnn_jax import evaluation, model, train, user_batches
 from hrnn_jax.extras import user_past
+from hrnn_jax.user_batches import NO_EVENT, NO_ITEM, Steps
 from tests.helpers import logs, networks, weights
 
 SLOTS = 3
@@ -52,10 +52,10 @@ def test_it_holds_the_last_items_as_counting_by_hand_does(feed_last_item):
     steps = user_batches.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
     found = np.asarray(replayed(steps, SLOTS))
     lost = 0
-    for t, lane in np.argwhere(schedule.event != user_batches.NO_EVENT).tolist():
+    for t, lane in np.argwhere(schedule.event != NO_EVENT).tolist():
         event = schedule.event[t, lane]
         slots = {item: tuple(rest) for item, *rest in found[t, lane, 1:].tolist()}
-        slots.pop(user_batches.NO_ITEM, None)
+        slots.pop(NO_ITEM, None)
         assert slots == expected(log, event)
         lost += len(expected(log, event, 99)) > SLOTS
     assert lost > 20
@@ -71,7 +71,7 @@ def test_pack_and_unpack_are_inverse():
 def test_features_are_those_stated():
     [described] = user_past.features(
         user_past.Past(
-            item=np.array([[7, 8, user_batches.NO_ITEM]]),
+            item=np.array([[7, 8, NO_ITEM]]),
             count=np.array([[4, 1, 0]]),
             event=np.array([[10, 3, 0]]),
             session=np.array([[5, 4, 0]]),
@@ -95,7 +95,7 @@ def test_the_bonus_is_what_is_known_of_an_item_times_weights_of_the_state():
     packed = rng.integers(1, 9, (2, SLOTS + 1, 4)).astype(np.int32)
     packed[:, 0] = 9  # events and sessions so far
     had = user_past.unpack(packed)
-    had = had.replace(item=had.item.at[1, 2].set(user_batches.NO_ITEM))
+    had = had.replace(item=had.item.at[1, 2].set(NO_ITEM))
     hidden, user = rng.normal(size=(2, 2, 5))
     given = user_past.Weights(
         *(rng.normal(size=s) for s in [(user_past.FEATURES,), (5, 9), (5, 9)])
@@ -151,7 +151,7 @@ def test_the_loss_is_of_scores_with_the_bonus():
         carry, hidden = model.step(network, carry, x, now, config=model_config)
         scores = np.array(hidden @ params.items.item_out.T + params.items.item_bias[None])
         item, bonus = model.recall(network, carry, hidden)
-        for lane, slot in np.argwhere(np.asarray(item) != user_batches.NO_ITEM):
+        for lane, slot in np.argwhere(np.asarray(item) != NO_ITEM):
             scores[lane, item[lane, slot]] += bonus[lane, slot]
         logs_ = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
         valid = np.flatnonzero(now.valid)
@@ -162,7 +162,7 @@ def test_the_loss_is_of_scores_with_the_bonus():
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("embedding", model.EMBEDDINGS)
+@pytest.mark.parametrize("embedding", ["none", "separate", "tied"])
 def test_a_sampled_loss_of_all_items_is_that_over_the_catalogue(embedding):
     """One lane, every item drawn once: the past's items are those of the step, with their bonus."""
     model_config = config(embedding=embedding)
@@ -182,7 +182,7 @@ def test_a_sampled_loss_of_all_items_is_that_over_the_catalogue(embedding):
         )
         state = train.TrainState(params, train.transform(how).init(params))
         sampler = train.sampler(networks.log().train, how)
-        even = user_batches.Steps(*(array[: len(steps.input) // 2 * 2] for array in steps))
+        even = Steps(*(array[: len(steps.input) // 2 * 2] for array in steps))
         _, _, found[loss] = networks.train(model_config, how, even, state, sampler=sampler)
     np.testing.assert_allclose(found["cross_entropy"], found["full_softmax"], rtol=2e-5)
 
@@ -192,9 +192,7 @@ def test_ranks_are_of_scores_with_the_bonus(n_candidates):
     log, model_config = networks.log(), config()
     params = weights.drawn(model_config)
     candidates = None if n_candidates is None else np.arange(n_candidates)
-    found = evaluation.rank(
-        params, log, model_config=model_config, candidates=candidates, cutoffs=[2]
-    )
+    found = evaluation.rank(params, log, model_config=model_config, candidates=candidates)
     carry = model.start((1,), model_config)
     schedule = user_batches.build(log, 1)
     expected = {}
@@ -210,24 +208,3 @@ def test_ranks_are_of_scores_with_the_bonus(n_candidates):
         others = among[among != target]
         expected[schedule.event[t, 0] + 1] = 1 + int((scores[others] >= scores[target]).sum())
     assert found.rank.tolist() == [expected[case] for case in log.cases.tolist()]
-
-
-def test_a_closed_gate_opens_a_session_from_zeros_and_learns():
-    model_config = networks.model_config(init_gate=True)
-    params = weights.drawn(model_config)
-    user = params.network.user
-    closed = user.replace(init_gate=jnp.full(5, -100.0))
-    shut = params.replace(network=params.network.replace(user=closed))
-    steps, carry = networks.epoch_steps(), model.start((networks.BATCH,), model_config)
-    x = model.rows(params.items.item_in, steps.input)
-    _, hidden, *_ = model.unroll(shut.network, carry, x, steps, config=model_config)
-    forgetful = shut.network.replace(
-        user=closed.replace(init_gate=None, init_w=0 * user.init_w, init_b=0 * user.init_b)
-    )
-    _, plain, *_ = model.unroll(forgetful, carry, x, steps, config=model_config)
-    np.testing.assert_allclose(hidden, plain, atol=1e-7)
-    how = networks.training_config()
-    state = train.init(0, model_config, how)
-    after, _, _ = networks.train(model_config, how, steps, state)
-    before = state.params.network.user.init_gate
-    assert np.all(np.asarray(after.params.network.user.init_gate) != np.asarray(before))

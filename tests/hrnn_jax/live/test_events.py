@@ -6,7 +6,7 @@ import pytest
 
 from hrnn_jax import errors
 from hrnn_jax.live import events as live_events
-from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live.events import Event
 from tests.helpers import live_users
 
 
@@ -80,18 +80,16 @@ def test_an_unknown_item_after_the_gap_opens_nothing_by_itself():
 def test_unknown_items_are_refused_if_asked():
     recommender = live_users.recommender(keep={"unknown_items": "error"})
     with pytest.raises(errors.InputError, match="'no' is none of the 40"):
-        recommender.observe_many(
-            [*live_users.events(1), live_recommender.Event("no", "u", live_users.NOW)]
-        )
+        recommender.observe_many([*live_users.events(1), Event("no", "u", live_users.NOW)])
     assert len(recommender) == 0
 
 
 @pytest.mark.parametrize("together", [False, True])
 def test_an_event_delivered_again_changes_nothing(together):
     recommender = live_users.recommender()
-    event = live_recommender.Event("i1", "u", live_users.NOW, event_id="e")
-    same_id_of_another = live_recommender.Event("i1", "v", live_users.NOW, event_id="e")
-    events = [event, live_recommender.Event("i2", "u", live_users.NOW), event, same_id_of_another]
+    event = Event("i1", "u", live_users.NOW, event_id="e")
+    same_id_of_another = Event("i1", "v", live_users.NOW, event_id="e")
+    events = [event, Event("i2", "u", live_users.NOW), event, same_id_of_another]
     if together:
         outcomes = recommender.observe_many(events)
     else:
@@ -125,25 +123,25 @@ def test_repeats_are_events_where_training_keeps_them():
 @pytest.mark.parametrize(
     ("event", "word"),
     [
-        (live_recommender.Event("i1"), "no user"),
-        (live_recommender.Event("", "u"), "1 to 256 bytes"),
-        (live_recommender.Event("i1", ""), "1 to 256 bytes"),
-        (live_recommender.Event("i1", "u" * 257), "257"),
-        (live_recommender.Event("i1", "ü" * 129), "258"),
-        (live_recommender.Event("i1", "a\nb"), "control"),
-        (live_recommender.Event("i1", "a\x00b"), "control"),
-        (live_recommender.Event("i1", "\ud800"), "control"),
-        (live_recommender.Event("i1", True), "integers or strings"),
-        (live_recommender.Event(1.5, "u"), "integers or strings"),
-        (live_recommender.Event(10**5000, "u"), "64 bits"),
-        (live_recommender.Event("i1", "u", session=""), "session ''"),
-        (live_recommender.Event("i1", "u", event_id=b"e"), "event_id"),
-        (live_recommender.Event("i1", "u", 1_700_000_000_000), "milliseconds"),
-        (live_recommender.Event("i1", "u", -1), "Unix seconds"),
-        (live_recommender.Event("i1", "u", math.nan), "Unix seconds"),
-        (live_recommender.Event("i1", "u", math.inf), "Unix seconds"),
-        (live_recommender.Event("i1", "u", "2024-01-01"), "Unix seconds"),
-        (live_recommender.Event("i1", "u", True), "Unix seconds"),
+        (Event("i1"), "no user"),
+        (Event("", "u"), "1 to 256 bytes"),
+        (Event("i1", ""), "1 to 256 bytes"),
+        (Event("i1", "u" * 257), "257"),
+        (Event("i1", "ü" * 129), "258"),
+        (Event("i1", "a\nb"), "control"),
+        (Event("i1", "a\x00b"), "control"),
+        (Event("i1", "\ud800"), "control"),
+        (Event("i1", True), "integers or strings"),
+        (Event(1.5, "u"), "integers or strings"),
+        (Event(10**5000, "u"), "64 bits"),
+        (Event("i1", "u", session=""), "session ''"),
+        (Event("i1", "u", event_id=b"e"), "event_id"),
+        (Event("i1", "u", 1_700_000_000_000), "milliseconds"),
+        (Event("i1", "u", -1), "Unix seconds"),
+        (Event("i1", "u", math.nan), "Unix seconds"),
+        (Event("i1", "u", math.inf), "Unix seconds"),
+        (Event("i1", "u", "2024-01-01"), "Unix seconds"),
+        (Event("i1", "u", True), "Unix seconds"),
     ],
 )
 def test_what_cannot_be_an_event_is_refused_with_all_that_came_with_it(event, word):

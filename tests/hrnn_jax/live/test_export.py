@@ -11,7 +11,7 @@ import pytest
 
 from hrnn_jax import errors
 from hrnn_jax.live import export, numpy_scorer, state_store
-from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live.recommender import load
 from tests.helpers import live_users, runs, weights
 from tests.hrnn_jax.live.test_recommender import FORMS
 
@@ -24,10 +24,9 @@ def exported(path, variant="hrnn_init", network=None, **settings):
 
 @pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS)
 def test_numpy_alone_gives_the_same_scores(tmp_path, variant, network, feed_last_item):
-    scorer = exported(tmp_path / "w.npz", variant, network, feed_last_item=feed_last_item)
-    recommender = live_users.recommender(
-        variant=variant, network=network, feed_last_item=feed_last_item
-    )
+    network = {**network, "feed_last_item": feed_last_item}
+    scorer = exported(tmp_path / "w.npz", variant, network)
+    recommender = live_users.recommender(variant=variant, network=network)
     state, session = scorer.start(), 0
     rng = np.random.default_rng(0)
     live_users.assert_alike([scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)])
@@ -47,10 +46,9 @@ def test_numpy_alone_gives_the_same_scores(tmp_path, variant, network, feed_last
     "network",
     [
         {"past": 3},
-        {"init_gate": True},
         {"idle_gap": True},
         {"embedding": "tied"},
-        {"neighbours": 2},
+        {"neighbours": 2, "past": 3},
     ],
 )
 def test_what_the_scorer_does_not_know_is_not_exported(tmp_path, network):
@@ -94,7 +92,7 @@ def test_the_command_exports_a_run(tmp_path):
     done = command(f"--run={run}", f"--weights={tmp_path / 'w.npz'}")
     assert done.returncode == 0, done.stderr
     assert "seed 0 after 2 epochs, 20 items" in done.stdout
-    with live_recommender.load(run, states=state_store.IN_MEMORY) as recommender:
+    with load(run, states=state_store.IN_MEMORY) as recommender:
         scorer = numpy_scorer.Scorer(tmp_path / "w.npz")
         state = scorer.observe(scorer.start(), "i3", new_session=False)
         recommender.observe(user="u", item="i3", time=live_users.NOW)

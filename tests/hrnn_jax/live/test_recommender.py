@@ -12,7 +12,8 @@ import pytest
 from hrnn_jax import errors, evaluation
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.live import batched_model
-from hrnn_jax.live import recommender as live_recommender
+from hrnn_jax.live.events import Event
+from hrnn_jax.live.recommender import Request
 from tests.helpers import live_users, logs, weights
 
 FORMS = [
@@ -30,7 +31,7 @@ BEYOND = [
     ("hrnn_all", {"embedding": "separate"}, False),
     ("rnn", {"past": 3}, False),
     ("rnn_concat", {"past": 4}, False),
-    ("hrnn_init", {"past": 5, "init_gate": True}, False),
+    ("hrnn_init", {"past": 5}, False),
     ("hrnn_init", {"past": 30}, True),
     ("hrnn_init", {"past": 5, "idle_gap": True}, True),
     ("hrnn_all", {"idle_gap": True, "embedding": "tied"}, False),
@@ -54,7 +55,7 @@ def test_every_test_case_has_the_rank_that_evaluation_gives_it(variant, network,
     log = logs.random(3, users=20, sessions=5, n_items=live_users.N_ITEMS)
     idle = np.random.default_rng(3).lognormal(6, 4, len(log)).astype(np.int64)
     log = dataclasses.replace(log, time=live_users.NOW + np.cumsum(np.minimum(idle, 10**6)))
-    config = live_users.config(variant, **network)
+    config = live_users.config(variant, feed_last_item=feed_last_item, **network)
     table = None
     if config.neighbours:
         table = jax.device_put(item_neighbours.count(log.train, config.neighbours, 2.0))
@@ -62,25 +63,21 @@ def test_every_test_case_has_the_rank_that_evaluation_gives_it(variant, network,
         weights.drawn(config).replace(table=table),
         log,
         model_config=config,
-        config=evaluation.Config(feed_last_item=feed_last_item),
-        cutoffs=[5],
     ).rank
     recommender = live_users.recommender(
-        variant=variant, network=network, feed_last_item=feed_last_item, table=table
+        variant=variant, network={**network, "feed_last_item": feed_last_item}, table=table
     )
     is_case = np.zeros(len(log), bool)
     is_case[log.cases] = True
     found = {}
     for wave in by_session(log):
         cases = [event for event in wave if is_case[event]]
-        asked = [
-            live_recommender.Request(user=int(log.user[e]), k=live_users.N_ITEMS) for e in cases
-        ]
+        asked = [Request(user=int(log.user[e]), k=live_users.N_ITEMS) for e in cases]
         for event, ranked in zip(cases, recommender.recommend_many(asked), strict=True):
             found[event] = [item for item, _ in ranked].index(f"i{log.item[event]}") + 1
         recommender.observe_many(
             [
-                live_recommender.Event(
+                Event(
                     f"i{log.item[e]}",
                     int(log.user[e]),
                     float(log.time[e]),
@@ -142,7 +139,7 @@ def test_one_by_one_all_at_once_and_by_user_are_the_same():
 def test_many_users_get_what_each_gets_alone():
     recommender = live_users.recommender()
     recommender.observe_many(live_users.random_events(1, users=90, count=400))
-    requests = [live_recommender.Request(user=f"u{n}", k=7) for n in range(90)]
+    requests = [Request(user=f"u{n}", k=7) for n in range(90)]
     alone = [recommender.recommend(user=request.user, k=7) for request in requests]
     live_users.assert_alike(recommender.recommend_many(requests), alone)
 
@@ -157,7 +154,7 @@ def test_nothing_is_compiled_once_warm():
     assert min(before) > 0
     for n, k in [(1, 1), (3, 5), (9, 10), (70, 3)]:
         recommender.observe_many(live_users.random_events(n, users=n, count=4 * n))
-        recommender.recommend_many([live_recommender.Request(user=f"u{i}", k=k) for i in range(n)])
+        recommender.recommend_many([Request(user=f"u{i}", k=k) for i in range(n)])
     assert [program._cache_size() for program in programs] == before
 
 
@@ -184,7 +181,7 @@ def test_a_session_of_nobody_is_a_newcomers_first():
 
 
 def event_of_session(event, session):
-    return live_recommender.Event(event.item, time=event.time, session=session)
+    return Event(event.item, time=event.time, session=session)
 
 
 def test_a_session_of_one_event_leaves_no_trace():
@@ -251,12 +248,12 @@ def test_history_replays_what_was_recommended():
 @pytest.mark.parametrize(
     ("request_", "word"),
     [
-        (live_recommender.Request(user="u", k=0), "k=0"),
-        (live_recommender.Request(user="u", k=True), "k=True"),
-        (live_recommender.Request(), "no user"),
-        (live_recommender.Request(user="u", session="s"), "both"),
-        (live_recommender.Request(user="u", exclude="i1"), "list"),
-        (live_recommender.Request(user=1.5), "integers or strings"),
+        (Request(user="u", k=0), "k=0"),
+        (Request(user="u", k=True), "k=True"),
+        (Request(), "no user"),
+        (Request(user="u", session="s"), "both"),
+        (Request(user="u", exclude="i1"), "list"),
+        (Request(user=1.5), "integers or strings"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(request_, word):

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import recommender as live_recommender
 from hrnn_jax.live import state_store
+from hrnn_jax.live.events import Event
 from tests.helpers import live_users
 
 
@@ -91,7 +91,7 @@ def test_who_is_forgotten_is_a_newcomer(path):
 def test_idle_sessions_of_nobody_are_forgotten_and_users_are_not(path):
     with live_users.recommender(path) as recommender:
         recommender.observe_many(
-            [live_recommender.Event("i1", session="s", time=live_users.NOW), *live_users.events(1)]
+            [Event("i1", session="s", time=live_users.NOW), *live_users.events(1)]
         )
         assert recommender.forget_idle_sessions(3600) == 0
         assert recommender.forget_idle_sessions(-1) == 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 
-from hrnn_jax.preprocess import sessions
+from hrnn_jax.config import DataConfig
 
 Event = dict  # row, user, item, time (seconds), and where the log has them session, type
 
 
-def sessionise(log: list[Event], recipe: sessions.Recipe) -> list[list[Event]]:
+def sessionise(log: list[Event], recipe: DataConfig) -> list[list[Event]]:
     """Return all sessions, by user and time, before any filter but drop_types."""
     log = [event for event in log if event.get("type") not in recipe.drop_types]
     log = sorted(log, key=lambda event: (event["user"], event["time"], event["row"]))
@@ -38,7 +38,7 @@ def first_of_kind(session: list[Event]) -> list[Event]:
 
 
 def prepare(
-    log: list[Event], recipe: sessions.Recipe, before: Collection[int] = ()
+    log: list[Event], recipe: DataConfig, before: Collection[int] = ()
 ) -> list[tuple[int, bool]]:
     """Return the rows that are left, in replay order, and whether each is held out.
 

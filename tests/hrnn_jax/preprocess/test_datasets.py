@@ -12,7 +12,8 @@ from absl.testing import flagsaver
 
 from experiments.common import data_flags
 from hrnn_jax import errors
-from hrnn_jax.preprocess import datasets, prepared, read_log, sessions
+from hrnn_jax.config import DataConfig
+from hrnn_jax.preprocess import datasets, prepared, read_log
 
 REAL = pathlib.Path(__file__).parents[4] / "shared" / "data"
 COUNTS = ("users", "items", "sessions", "events")
@@ -103,7 +104,7 @@ def test_a_real_log_reads_in_the_challenges_format(tmp_path):
     source = read_log.Source(
         "direct", direct, read_log.Columns(time="created_at", type="interaction_type")
     )
-    recipe = sessions.Recipe(
+    recipe = DataConfig(
         drop_repeats=True, min_support=5, min_user_sessions=2, max_user_sessions=200
     )
     other = prepared.prepare(source, recipe, tmp_path)
@@ -113,10 +114,10 @@ def test_a_real_log_reads_in_the_challenges_format(tmp_path):
 
 
 def test_the_recipes_are_those_of_the_paper():
-    assert datasets.recipe("video") == sessions.Recipe(
+    assert datasets.recipe("video") == DataConfig(
         *(30, (), False), min_support=10, min_session_events=3, min_user_sessions=5
     )
-    assert datasets.recipe("xing") == sessions.Recipe(
+    assert datasets.recipe("xing") == DataConfig(
         *(30, ("4",), True), min_support=20, max_user_sessions=200
     )
     assert datasets.recipe("simulated", shape="xing").min_support == 20

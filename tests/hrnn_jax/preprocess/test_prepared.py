@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.preprocess import prepared, read_log, sessions
+from hrnn_jax.config import DataConfig
+from hrnn_jax.preprocess import prepared, read_log
 from tests.hrnn_jax.preprocess import oracle
 from tests.hrnn_jax.preprocess.test_sessions import logs, recipes
 
-RECIPE = sessions.Recipe(min_support=1, min_session_events=2, min_user_sessions=2)
+RECIPE = DataConfig(min_support=1, min_session_events=2, min_user_sessions=2)
 # User "b" comes first in the file; item 30 is only ever tested; session times run backwards.
 LOG = pl.DataFrame(
     [

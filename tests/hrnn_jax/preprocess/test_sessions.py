@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from hrnn_jax import errors
+from hrnn_jax.config import DataConfig
 from hrnn_jax.preprocess import sessions
 from tests.hrnn_jax.preprocess import oracle
 
@@ -34,7 +35,7 @@ def events(*rows: tuple, columns: str = "user item time") -> list[dict]:
     ]
 
 
-def left(log: list[dict], recipe: sessions.Recipe, before=()) -> list[tuple[int, bool]]:
+def left(log: list[dict], recipe: DataConfig, before=()) -> list[tuple[int, bool]]:
     known = np.isin(np.arange(5), list(before)) if before else None
     kept, _ = sessions.apply(frame(log), recipe, known=known)
     return list(kept.select("row", "test").iter_rows())
@@ -62,7 +63,7 @@ def logs(draw) -> list[dict]:
 
 
 recipes = st.builds(
-    sessions.Recipe,
+    DataConfig,
     session_gap_minutes=st.sampled_from([0.5, 10, 30]),
     drop_types=st.sampled_from([(), ("delete",)]),
     drop_repeats=st.booleans(),
@@ -91,7 +92,7 @@ def test_equals_the_loops_of_the_oracle(log, recipe, before):
 @hypothesis.settings(max_examples=100, deadline=None)
 @hypothesis.given(logs(), st.floats(0.1, 200))
 def test_sessions_are_numbered_in_replay_order_and_cut_nothing(log, gap):
-    recipe = sessions.Recipe(session_gap_minutes=gap)
+    recipe = DataConfig(session_gap_minutes=gap)
     found = oracle.sessionise(log, recipe)
     step = sessions.order_sessions if "session" in log[0] else sessions.cut_sessions
     settings = {} if "session" in log[0] else {"gap_minutes": gap}
@@ -111,15 +112,15 @@ def test_ties_in_time_keep_the_order_of_the_file():
     log = events(
         *((0, item, 0) for item in (3, 1, 4, 1, 5)), *((0, item, 9000) for item in (1, 4, 3))
     )
-    assert [row for row, _ in left(log, sessions.Recipe(**LENIENT))] == list(range(8))
+    assert [row for row, _ in left(log, DataConfig(**LENIENT))] == list(range(8))
 
 
 def test_repeats_are_kept_unless_dropped_and_another_type_is_no_repeat():
     history = [(0, item, 0, "click") for item in (1, 2)]
     last = [(0, 1, 9000, "click"), (0, 1, 9001, "reply"), (0, 1, 9002, "click")]
     log = events(*history, *last, columns="user item time type")
-    assert len(left(log, sessions.Recipe(**LENIENT))) == 5
-    rows = left(log, sessions.Recipe(drop_repeats=True, **LENIENT))
+    assert len(left(log, DataConfig(**LENIENT))) == 5
+    rows = left(log, DataConfig(drop_repeats=True, **LENIENT))
     assert rows == [(0, False), (1, False), (2, True), (3, True)]
 
 
@@ -132,21 +133,21 @@ def test_filters_run_once_in_the_order_items_sessions_users():
         *[(0, 1, 18_000), (0, 2, 18_000), (0, 3, 18_000)],
         *[(0, 2, 27_000), (0, 3, 27_000), (0, 3, 27_000)],
     )
-    recipe = sessions.Recipe(min_support=3, min_session_events=3, min_user_sessions=3)
+    recipe = DataConfig(min_support=3, min_session_events=3, min_user_sessions=3)
     assert [row for row, _ in left(log, recipe)] == [0, 1, 2, 6, 7, 8, 9, 10, 11]
 
 
 def test_validation_is_the_test_split_of_what_test_trains_on():
     log = events(*((u, i % 3, 9_000 * s + i) for u in (0, 1) for s in range(5) for i in range(3)))
-    train = {row for row, out in left(log, sessions.Recipe(**LENIENT)) if not out}
-    both = left(log, sessions.Recipe(split="validation", **LENIENT))
+    train = {row for row, out in left(log, DataConfig(**LENIENT)) if not out}
+    both = left(log, DataConfig(split="validation", **LENIENT))
     assert {row for row, _ in both} == train
     assert sum(out for _, out in both) == 6
 
 
 def test_one_user_is_enough():
     log = events(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
-    assert [out for _, out in left(log, sessions.Recipe(**LENIENT))] == [False] * 4 + [True] * 2
+    assert [out for _, out in left(log, DataConfig(**LENIENT))] == [False] * 4 + [True] * 2
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_one_user_is_enough():
 def test_says_which_filter_left_nobody_and_all_counts_before(recipe, names, counts):
     log = events(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
     with pytest.raises(errors.InputError) as raised:
-        left(log, sessions.Recipe(**{**LENIENT, **recipe}))
+        left(log, DataConfig(**{**LENIENT, **recipe}))
     message = str(raised.value)
     assert names in message.split(":")[0]
     assert counts in message
@@ -171,7 +172,7 @@ def test_says_which_filter_left_nobody_and_all_counts_before(recipe, names, coun
 
 def test_one_session_only_leaves_nothing_to_train_on():
     with pytest.raises(errors.InputError, match="test items known to train leaves no user"):
-        left(events((0, 1, 0), (0, 2, 1)), sessions.Recipe(**LENIENT))
+        left(events((0, 1, 0), (0, 2, 1)), DataConfig(**LENIENT))
 
 
 @pytest.mark.parametrize(
@@ -187,9 +188,9 @@ def test_one_session_only_leaves_nothing_to_train_on():
 )
 def test_a_threshold_out_of_bounds_names_its_flag(setting):
     with pytest.raises(errors.InputError, match=f"^--{next(iter(setting))}="):
-        sessions.Recipe(**setting)
+        DataConfig(**setting)
 
 
 def test_dropping_types_needs_types():
     with pytest.raises(errors.InputError, match="--type_column"):
-        left(events((0, 1, 0)), sessions.Recipe(drop_types=("4",)))
+        left(events((0, 1, 0)), DataConfig(drop_types=("4",)))

@@ -1,0 +1,495 @@
+"""Every setting once: its default, its bounds, what it means and which models use it.
+
+A frozen dataclass each for preprocessing, model, training and evaluation. The command line makes
+its flags from these fields (`settings`); a caller in Python sets them as arguments. Values are
+checked when a config is made. Nothing here imports jax or polars.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from hrnn_jax import errors
+
+Ties = Literal["against", "for"]
+Split = Literal["test", "validation"]
+
+HRNNS = ("hrnn_init", "hrnn_all")
+NETWORKS = ("rnn", "rnn_concat", *HRNNS)
+BASELINES = ("ppop", "item_knn", "markov", "sr", "vsknn", "vsknn_br")
+SAMPLED_LOSSES = ("top1", "bpr", "top1_max", "bpr_max", "cross_entropy")
+
+_MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is known of one field of a config, besides its name, type and default."""
+
+    help: str
+    least: float | None = None  # the smallest value
+    above: float | None = None  # values must be greater than this one
+    most: float | None = None  # the largest value
+    choices: tuple[str, ...] = ()
+    models: tuple[str, ...] = (*NETWORKS, *BASELINES)  # that use it
+    needs: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    # It has an effect only where each of these other fields has one of these values, or, for (),
+    # any value that switches the other field on.
+
+    def problem(self, value: Any) -> str | None:
+        """Say what to give instead of a value that is out of bounds; None for a good one."""
+        if value is None:
+            return None
+        if self.choices:
+            return None if value in self.choices else f"give {_either(self.choices)}"
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        if not math.isfinite(value):
+            return "give a finite number"
+        if self.above is not None and not value > self.above:
+            return f"give a number above {self.above:g}" + (
+                f", at most {self.most:g}" if self.most is not None else ""
+            )
+        if self.least is not None and value < self.least:
+            return f"give {self.least:g} or more"
+        if self.most is not None and value > self.most:
+            return f"give at most {self.most:g}"
+        return None
+
+
+def setting(default: Any, help: str, **details: Any) -> Any:
+    """Declare a field of a config with its default and its `Setting`."""
+    return dataclasses.field(default=default, metadata={"setting": Setting(help, **details)})
+
+
+def settings(config: Any) -> dict[str, Setting]:
+    """Return the `Setting` of each field of a config (or its class) that declares one, by name."""
+    return {
+        field.name: field.metadata["setting"]
+        for field in dataclasses.fields(config)
+        if "setting" in field.metadata
+    }
+
+
+def unmet_need(setting: Setting, values: Mapping[str, Any]) -> str | None:
+    """Say which other value a setting needs to have an effect, as in `loss`=bpr_max.
+
+    values: all fields of its config by name. Returns None where every need is met.
+    """
+    for other, enabling in setting.needs.items():
+        if enabling and values[other] not in enabling:
+            return f"`{other}`={_either(enabling)}"
+        if not enabling and not values[other]:
+            return f"`{other}`"
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """A config that checks its values when it is made."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError where a value is out of bounds or has no effect beside the others."""
+        values = vars(self)
+        for name, setting in settings(self).items():
+            if problem := setting.problem(values[name]):
+                raise errors.InputError(f"`{name}`={values[name]}: {problem}")
+            is_default = values[name] == type(self).__dataclass_fields__[name].default
+            if not is_default and (need := unmet_need(setting, values)):
+                raise errors.InputError(
+                    f"`{name}`={values[name]} has no effect without {need}: drop it, or give that"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(_Checked):
+    """How a log is cut into sessions, filtered and split (Section 4.1). Defaults: VIDEO's."""
+
+    session_gap_minutes: float = setting(
+        30,
+        "The idle time in minutes, above 0, after which a user's next event opens a new session. "
+        "Given sessions (session_column) are not cut.",
+        above=0,
+        most=_MAX_GAP_MINUTES,
+    )
+    drop_types: tuple[str, ...] = setting(
+        (), "The event types, separated by commas, that are dropped before all else."
+    )
+    drop_repeats: bool = setting(
+        False,
+        "Whether later events with the item and type of an earlier one in their session are "
+        "dropped.",
+    )
+    min_support: int = setting(10, "The events that an item needs to be kept.", least=1)
+    min_session_events: int = setting(3, "The events that a session needs to be kept.", least=1)
+    min_user_sessions: int = setting(5, "The sessions that a user needs to be kept.", least=1)
+    max_user_sessions: int | None = setting(
+        None, "The sessions from which on a user is dropped as too active.", least=2
+    )
+    # A session of one event holds nothing to predict, so a test session needs two.
+    min_test_events: int = setting(
+        2,
+        "The events that a test session needs, after items without a training event are dropped "
+        "from it.",
+        least=2,
+    )
+    split: Split = setting(
+        "test",
+        "What is held out: each user's last session (test), or, with that one set aside, the "
+        "last session before it (validation), to tune on.",
+        choices=get_args(Split),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(_Checked):
+    """What shapes a network; the four variants differ in nothing else but their layout."""
+
+    n_items: int  # V
+    variant: str = "hrnn_init"  # one of NETWORKS
+    hidden_units: int = setting(
+        100,
+        "Units H of each GRU: 100 in the paper's small networks, 500 in its large ones.",
+        least=1,
+        models=NETWORKS,
+    )
+    layers: int = setting(1, "How many session GRUs are stacked.", least=1, models=NETWORKS)
+    user_input: str = setting(
+        "full",
+        "Which parts of GRU_ses see the user state in HRNN All: all three (full, Eq. 5), or the "
+        "two gates but not the candidate (gates, the authors' code).",
+        choices=("full", "gates"),
+        models=("hrnn_all",),
+    )
+    feed_last_item: bool = setting(
+        False,
+        "Whether a session's last item is fed too, without a loss, so that GRU_usr sees it.",
+        models=NETWORKS,
+    )
+    embedding: str = setting(
+        "none",
+        "The input of GRU_ses for an item: its one-hot vector (none), a learned embedding of H "
+        "numbers (separate), or its row of the output matrix (tied).",
+        choices=("none", "separate", "tied"),
+        models=NETWORKS,
+    )
+    dropout_embedding: float = setting(
+        0.0,
+        "Probability to drop a number of an item's embedding in training.",
+        least=0,
+        most=0.99,
+        models=NETWORKS,
+        needs={"embedding": ("separate", "tied")},
+    )
+    dropout_user: float = setting(
+        0.0,
+        "Probability to drop a unit of GRU_usr's output in training.",
+        least=0,
+        most=0.99,
+        models=HRNNS,
+    )
+    dropout_session: float = setting(
+        0.0,
+        "Probability to drop a unit of GRU_ses' output in training.",
+        least=0,
+        most=0.99,
+        models=NETWORKS,
+    )
+    dropout_init: float = setting(
+        0.0,
+        "Probability to drop a unit of a session's initial state (Eq. 4) in training.",
+        least=0,
+        most=0.99,
+        models=HRNNS,
+    )
+    idle_gap: bool = setting(
+        False,
+        "Whether the time since the user's previous event is an input too. Not in the paper.",
+        models=NETWORKS,
+    )
+    past: int = setting(
+        0,
+        "How many different items of a user's past get a learned bonus on their scores, the most "
+        "recent ones. Not in the paper.",
+        least=0,
+        models=NETWORKS,
+    )
+    neighbours: int = setting(
+        0,
+        "Of a network: how many nearest items of each of the session's last items get a counted "
+        "bonus on their scores. Not in the paper.",
+        least=0,
+        models=NETWORKS,
+        needs={"past": ()},  # which holds the last items of the session
+    )
+    neighbours_weight: float = setting(
+        0.4,
+        "Weight of a network's neighbours.",
+        least=0,
+        models=NETWORKS,
+        needs={"neighbours": ()},
+    )
+
+    @property
+    def hierarchical(self) -> bool:
+        """Whether the network has a user-level GRU."""
+        return self.variant in HRNNS
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether any dropout probability is above zero."""
+        return any((self.dropout_embedding, self.dropout_user, self.dropout_session,
+                    self.dropout_init))  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(_Checked):
+    """How a network is trained. Defaults: Table 2's HRNN Init (small)."""
+
+    loss: str = setting(
+        "top1",
+        "Training loss. All but full_softmax compare the target with the other targets of the "
+        "mini-batch and with extra negatives.",
+        choices=(*SAMPLED_LOSSES, "full_softmax"),
+        models=NETWORKS,
+    )
+    activation: str | None = setting(
+        None,
+        "Activation of the output before the loss; by default tanh for top1, bpr and top1_max, "
+        "elu for bpr_max, linear for cross_entropy.",
+        choices=("elu", "linear", "relu", "tanh"),
+        models=NETWORKS,
+        needs={"loss": SAMPLED_LOSSES},
+    )
+    regularisation: float = setting(
+        0.0,
+        "Weight of bpr_max's penalty on the scores of negatives.",
+        least=0,
+        models=NETWORKS,
+        needs={"loss": ("bpr_max",)},
+    )
+    extra_negatives: int = setting(
+        0,
+        "Items E drawn for each update as further negatives of all lanes.",
+        least=0,
+        models=NETWORKS,
+        needs={"loss": SAMPLED_LOSSES},
+    )
+    negative_alpha: float = setting(
+        0.75,
+        "Extra negatives are drawn by their training events to this power: 0 draws all items "
+        "equally often.",
+        least=0,
+        models=NETWORKS,
+        needs={"extra_negatives": ()},
+    )
+    mask_false_negatives: bool = setting(
+        False,
+        "Whether an item that is a lane's own target is left out of the lane's negatives.",
+        models=NETWORKS,
+        needs={"loss": SAMPLED_LOSSES},
+    )
+    negative_hours: float = setting(
+        0.0,
+        "Only items on offer at the target's time are its negatives: from this many hours before "
+        "their first training event to as many after their last. 0: all items are.",
+        least=0,
+        most=1e6,
+        models=NETWORKS,
+    )
+    log_q: bool = setting(
+        False,
+        "Whether cross_entropy corrects for how often each item is expected as a candidate, so "
+        "that it estimates the softmax over the catalogue.",
+        models=NETWORKS,
+        needs={"loss": ("cross_entropy",)},
+    )
+    optimizer: str = setting(
+        "adagrad",
+        "The optimizer: adagrad (the paper's), adam or sgd.",
+        choices=("adagrad", "adam", "sgd"),
+        models=NETWORKS,
+    )
+    learning_rate: float = setting(0.1, "Learning rate of the optimizer.", least=0, models=NETWORKS)
+    momentum: float = setting(
+        0.0,
+        "Classical momentum of adagrad and sgd.",
+        least=0,
+        most=0.999,
+        models=NETWORKS,
+        needs={"optimizer": ("adagrad", "sgd")},
+    )
+    schedule: str = setting(
+        "constant",
+        "How the learning rate falls to 0.",
+        choices=("constant", "linear", "cosine"),
+        models=NETWORKS,
+    )
+    schedule_epochs: int = setting(
+        0,
+        "Epochs after which the learning rate is 0; all epochs of the run by default.",
+        least=0,
+        models=NETWORKS,
+        needs={"schedule": ("linear", "cosine")},
+    )
+    batch_size: int = setting(
+        50, "Users (or sessions of RNN) side by side: the lanes B.", least=1, models=NETWORKS
+    )
+    bptt_steps: int = setting(
+        1,
+        "Steps K that one update unrolls and back-propagates through.",
+        least=1,
+        models=NETWORKS,
+    )
+    mean_over: str = setting(
+        "valid",
+        "The lanes that the loss of an update is the mean over: those with a target (valid), so "
+        "that the few left in an epoch's last steps weigh more each, or all lanes (batch).",
+        choices=("valid", "batch"),
+        models=NETWORKS,
+    )
+    chunk_steps: int = 256  # steps of one compiled call; the loss is read once a call
+
+    def __post_init__(self) -> None:
+        """Raise InputError where a value is out of bounds, or where a loss has no negatives."""
+        super().__post_init__()
+        if self.batch_size == 1 and self.loss in SAMPLED_LOSSES and not self.extra_negatives:
+            raise errors.InputError(
+                f"`batch_size`=1 leaves `loss`={self.loss} without negatives: give 2 or more, "
+                "`extra_negatives`, or `loss`=full_softmax"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig(_Checked):
+    """How test cases are ranked (Section 4.3)."""
+
+    cutoffs: tuple[int, ...] = setting((5,), "Lengths N of the recommendation lists to measure.")
+    ties: Ties = setting(
+        "against",
+        "Whether items with the target's score count as ranked above it (against the model) or "
+        "below it (for the model).",
+        choices=get_args(Ties),
+    )
+    candidates: int | None = setting(
+        None,
+        "Rank the target among this many most supported items; among all by default.",
+        least=1,
+    )
+    # The rest is of networks: how much is computed and held at a time.
+    lanes: int = 256  # users whose histories are replayed side by side
+    chunk_steps: int = 128  # steps of one compiled call
+    score_values: int = 1 << 23  # scores held at a time; times 4 bytes
+    cached_values: int = 1 << 18  # of these, ranked at a time: as many as a core's cache holds
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemKnnConfig(_Checked):
+    """Item-KNN (Section 4.2)."""
+
+    neighbours: int = setting(
+        300,
+        "Of item_knn: how many similar items are kept of each item.",
+        least=1,
+        models=("item_knn",),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionKnnConfig(_Checked):
+    """V-SKNN_BR; V-SKNN where boost and remind_weight are 0."""
+
+    neighbours: int = setting(
+        100,
+        "Of vsknn and vsknn_br: how many similar sessions' items are scored.",
+        least=1,
+        models=("vsknn", "vsknn_br"),
+    )
+    sample_size: int = setting(
+        1000,
+        "The most recent sessions with a shared item that neighbours are chosen from.",
+        least=1,
+        models=("vsknn", "vsknn_br"),
+    )
+    boost: float = setting(
+        0.5,
+        "By which part of itself the similarity of the user's own sessions grows.",
+        least=0,
+        models=("vsknn_br",),
+    )
+    remind_weight: float = setting(
+        0.5,
+        "What is added at most for the items of the user's last sessions, as a part of the "
+        "largest score.",
+        least=0,
+        models=("vsknn_br",),
+    )
+    remind_sessions: int = 6
+
+
+def _either(values: tuple[Any, ...]) -> str:
+    *others, last = map(str, values)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+# Format 1 of a run folder's recipe.json left out settings at their defaults, so the defaults of
+# then are kept here: a later change of a default must not change an old run.
+RECIPE_FORMAT = 2
+_FORMAT_1_MODEL = {
+    "embedding": "none",
+    "dropout_embedding": 0.0,
+    "idle_gap": False,
+    "past": 0,
+    "neighbours": 0,
+    "neighbours_weight": 0.4,
+}
+_FORMAT_1_TRAINING = {
+    "activation": None,
+    "regularisation": 0.0,
+    "extra_negatives": 0,
+    "negative_alpha": 0.75,
+    "mask_false_negatives": False,
+    "negative_hours": 0.0,
+    "log_q": False,
+    "schedule": "constant",
+    "schedule_epochs": 0,
+    "mean_over": "valid",
+}
+# Settings of former versions, with the one value under which a run does not need them.
+REMOVED = {
+    "init_gate": False,
+    "warmup": 0.0,
+    "clip": 0.0,
+    "weight_decay": 0.0,
+}
+
+
+def upgrade_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's recipe in the present format, whatever version wrote it.
+
+    Raises InputError for a run that needs a removed setting or has a later format; KeyError or
+    TypeError for what is no run's recipe.
+    """
+    written_in = recipe.get("format", 1)
+    if written_in > RECIPE_FORMAT:
+        raise errors.InputError(
+            f"the run's recipe is in format {written_in}, and this version reads up to "
+            f"{RECIPE_FORMAT}: use the version that made the run"
+        )
+    if written_in == RECIPE_FORMAT or "training" not in recipe:
+        return {**recipe, "format": RECIPE_FORMAT}
+    model = {**_FORMAT_1_MODEL, **recipe["model"]}
+    training = {**_FORMAT_1_TRAINING, **recipe["training"]}
+    for part in (model, training):
+        for name in REMOVED.keys() & part.keys():
+            if part[name] != REMOVED[name]:
+                raise errors.InputError(
+                    f"the run was made with {name}={part[name]}, which this version no longer "
+                    "has: use the version that made it, or train a new run"
+                )
+            del part[name]
+    model["feed_last_item"] = training.pop("feed_last_item")
+    return {**recipe, "format": RECIPE_FORMAT, "model": model, "training": training}
