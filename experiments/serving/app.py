@@ -23,8 +23,9 @@ from fastapi.openapi import docs
 from starlette import concurrency, convertors
 
 from hrnn_jax import errors
+from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live import events as live_events
-from hrnn_jax.live.events import Event, Id
+from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Request
 
 from . import batcher as serving_batcher
@@ -333,7 +334,7 @@ async def _forget(batcher: serving_batcher.Batcher, seconds: float) -> None:
 
 def _check_ids(ids: Iterable[str]) -> None:
     for given in ids:
-        live_events.text("id", given)
+        id_text("id", given)
 
 
 def _scored(found: Sequence[tuple[Id, float]]) -> list[dict[str, Any]]:

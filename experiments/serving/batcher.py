@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from hrnn_jax import errors
-from hrnn_jax.live.events import Event, Id, Outcome
+from hrnn_jax.ids_and_times import Id
+from hrnn_jax.live.events import Event, Outcome
 from hrnn_jax.live.recommender import Recommender, Request
 
 MOST_TOGETHER = 1_024  # events and lists of a batch, but for a single larger request

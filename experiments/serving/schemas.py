@@ -1,7 +1,7 @@
 """What the service is asked and what it answers, as its OpenAPI description tells it.
 
-Here stands the shape alone; whether an id or a time can be one, `hrnn_jax.visits` decides. The
-description is in OpenAPI 3.0, which the Swagger UI at hand reads, and so without the null of 3.1.
+These models check the shape alone; `hrnn_jax.ids_and_times` checks ids and times. The description
+is in OpenAPI 3.0, which the Swagger UI at hand reads, and so without the null of 3.1.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from hrnn_jax.live import events as live_events
+from hrnn_jax.ids_and_times import MAX_ID_BYTES, MAX_SECONDS
 from hrnn_jax.live.events import Outcome
 
 MOST_EVENTS = 1_000  # of one request
@@ -18,11 +18,11 @@ MOST_ROWS = 1_000  # users, items or sessions that are listed
 _TEXT = {
     "type": "string",
     "minLength": 1,
-    "maxLength": live_events.MAX_ID_BYTES,  # of bytes, which OpenAPI does not count
+    "maxLength": MAX_ID_BYTES,  # of bytes, which OpenAPI does not count
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
 }
 _ID = {"anyOf": [{"type": "integer", "format": "int64"}, _TEXT]}
-_SECONDS = {"type": "number", "minimum": 0, "maximum": live_events.MAX_TIME - 1}
+_SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS - 1}
 Id = Annotated[Any, pydantic.WithJsonSchema(_ID)]
 MaybeId = Annotated[Any, pydantic.WithJsonSchema(_ID | {"nullable": True})]
 MaybeTime = Annotated[Any, pydantic.WithJsonSchema(_SECONDS | {"nullable": True})]

@@ -10,22 +10,16 @@ An event that is late by less belongs to the open session. An anonymous session 
 from __future__ import annotations
 
 import dataclasses
-import re
 import time as clock
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from hrnn_jax import errors, trained
+from hrnn_jax.ids_and_times import Id, id_text, unix_seconds
 from hrnn_jax.live import replay, state_store
 
-Id = int | str
 Outcome = Literal["observed", "unknown_item", "repeat", "duplicate"]
 USER, SESSION = "u", "s"  # how who begins, see states.py
-MAX_ID_BYTES = 256
-MAX_TIME = 1e11  # Unix seconds, the year 5138; larger numbers are milliseconds
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, half characters
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,46 +54,22 @@ class Settled(NamedTuple):
 
 def check(event: Event) -> Checked:
     """Raise InputError unless the event's ids and time are as they must be."""
-    time = clock.time() if event.time is None else event.time
-    if isinstance(time, bool) or not isinstance(time, int | float | np.number):
-        raise errors.InputError(f"time {time!r}: give Unix seconds, or none for now")
-    if not 0 <= time < MAX_TIME:
-        raise errors.InputError(
-            f"time {time}: give Unix seconds from 0 up to {MAX_TIME:g}; are these milliseconds?"
-        )
     return Checked(
         who=who(event.user, event.session),
-        item=text("item", event.item),
-        time=float(time),
-        session=None if event.session is None else text("session", event.session),
-        event_id=None if event.event_id is None else text("event_id", event.event_id),
+        item=id_text("item", event.item),
+        time=unix_seconds(clock.time() if event.time is None else event.time),
+        session=None if event.session is None else id_text("session", event.session),
+        event_id=None if event.event_id is None else id_text("event_id", event.event_id),
     )
 
 
 def who(user: Id | None, session: Id | None) -> str:
     """Return by what a user or, without one, an anonymous session is known."""
     if user is not None:
-        return USER + text("user", user)
+        return USER + id_text("user", user)
     if session is None:
         raise errors.InputError("no user: give one, or the id of an anonymous session")
-    return SESSION + text("session", session)
-
-
-def text(what: str, given: Id) -> str:
-    """Return an id as the text by which it is known. Raises InputError where it is none."""
-    if isinstance(given, bool) or not isinstance(given, str | int | np.integer):
-        raise errors.InputError(f"{what} {given!r}: ids are integers or strings")
-    if not isinstance(given, str) and not -(2**63) <= given < 2**64:
-        raise errors.InputError(f"{what}: integer ids have at most 64 bits")
-    known_by = str(given)
-    if _UNFIT.search(known_by):
-        raise errors.InputError(f"{what} {given!r}: ids hold no control characters")
-    size = len(known_by.encode())
-    if not 0 < size <= MAX_ID_BYTES:
-        raise errors.InputError(
-            f"{what} {known_by[:20]!r}: ids have 1 to {MAX_ID_BYTES} bytes, not {size}"
-        )
-    return known_by
+    return SESSION + id_text("session", session)
 
 
 def settle(

@@ -20,13 +20,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hrnn_jax import errors, model, trained
+from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live import batched_model, replay, state_store
 from hrnn_jax.live import events as live_events
 from hrnn_jax.live.batched_model import BatchedModel
 from hrnn_jax.live.events import Outcome
 from hrnn_jax.preprocess import frames
 
-Id = live_events.Id
 Event = live_events.Event
 STATES = "states.sqlite"  # of a run folder
 
@@ -382,7 +382,7 @@ class Recommender:
         """Return the indices of those items that are in the catalogue."""
         if isinstance(items, str):
             raise errors.InputError(f"items {items!r}: give a list of ids")
-        texts = [live_events.text("item", item) for item in items]
+        texts = [id_text("item", item) for item in items]
         return {self._index[text] for text in texts if text in self._index}
 
     def _seen_items(self, who: str) -> set[int]:

@@ -27,6 +27,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import errors
+from hrnn_jax.ids_and_times import ID_TYPES, MAX_MILLISECONDS, MAX_SECONDS
 
 USER, ITEM, TIME, SESSION, TYPE = "user", "item", "time", "session", "type"
 RAW_ID = "raw_id"
@@ -196,9 +197,7 @@ def _id(column: str, schema: pl.Schema, path: pathlib.Path) -> pl.Expr:
         return pl.col(column)  # in as few bytes as in the file
     if dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         return pl.col(column).cast(pl.String).cast(pl.Categorical(pl.Categories.random()))
-    raise errors.InputError(
-        f"{path}: column {column!r} holds {dtype}; ids must be integers or strings"
-    )
+    raise errors.InputError(f"{path}: column {column!r} holds {dtype}; {ID_TYPES}")
 
 
 def _index(ids: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -285,10 +284,9 @@ def _iso(column: pl.Expr, *formats: str) -> pl.Expr:
     return pl.coalesce(text.str.to_datetime(f, time_unit="us", strict=False) for f in formats)
 
 
-# 1e11 seconds is the year 5138, 1e11 milliseconds is March 1973: no log has both sides.
 CLOCKS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
-    "Unix seconds": lambda column: _unix(column, 0, 1e11, 1e6),
-    "Unix milliseconds": lambda column: _unix(column, 1e11, 1e14, 1e3),
+    "Unix seconds": lambda column: _unix(column, 0, MAX_SECONDS, 1e6),
+    "Unix milliseconds": lambda column: _unix(column, MAX_SECONDS, MAX_MILLISECONDS, 1e3),
     "ISO 8601 with an offset": lambda column: _iso(
         column, "%Y-%m-%dT%H:%M:%S%.f%#z"
     ).dt.replace_time_zone(None),

@@ -1,0 +1,65 @@
+"""What an id and a time are, in event logs and in live events alike.
+
+An id is an integer or a string, and two ids are equal where their texts are: 42 and "42". A time
+counts from 1970-01-01 UTC, in seconds or in milliseconds; its size tells which. `preprocess` checks
+whole columns by these rules, `live` one event at a time.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from hrnn_jax import errors
+
+Id = int | str
+ID_TYPES = "ids must be integers or strings"
+MAX_ID_BYTES = 256
+# 1e11 seconds is the year 5138, 1e11 milliseconds is March 1973: no log has both sides.
+MAX_SECONDS = 1e11
+MAX_MILLISECONDS = 1e14
+# Control characters, and surrogates, which are halves of a character.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def id_text(name: str, value: Id) -> str:
+    """Return the text of an id.
+
+    Args:
+        name: of the argument that holds the id, for the message.
+        value: the id.
+
+    Raises:
+        InputError: the value is no integer of at most 64 bits and no string, is empty or longer
+            than `MAX_ID_BYTES`, or has control characters.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
+        raise errors.InputError(f"{name} {value!r}: {ID_TYPES}")
+    if not isinstance(value, str) and not -(2**63) <= value < 2**64:
+        raise errors.InputError(f"{name}: integer ids have at most 64 bits")
+    text = str(value)
+    if _FORBIDDEN.search(text):
+        raise errors.InputError(f"{name} {value!r}: ids must not contain control characters")
+    size = len(text.encode())
+    if not 0 < size <= MAX_ID_BYTES:
+        raise errors.InputError(
+            f"{name} {text[:20]!r}: ids have 1 to {MAX_ID_BYTES} bytes, not {size}"
+        )
+    return text
+
+
+def unix_seconds(time: float) -> float:
+    """Return a time in Unix seconds as a float.
+
+    Raises:
+        InputError: the time is no number, is negative, or is so large that it must be in
+            milliseconds.
+    """
+    if isinstance(time, bool) or not isinstance(time, int | float | np.number):
+        raise errors.InputError(f"time {time!r}: give Unix seconds, or no time for now")
+    if not 0 <= time < MAX_SECONDS:
+        raise errors.InputError(
+            f"time {time}: give Unix seconds from 0 to {MAX_SECONDS:g}; are these milliseconds?"
+        )
+    return float(time)
