@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from hrnn_jax import errors, evaluation, loop, metrics, model, train
+from hrnn_jax import errors, evaluation, metrics, model, train
 from hrnn_jax.config import NETWORKS, ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
@@ -209,7 +209,7 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
         outcome = facts["diverged"] = str(error)
     seconds = time.perf_counter() - started
     shared.end(trial, value, seconds=seconds, **facts)
-    loop.compiled.cache_clear()  # programs for these values; hundreds of trials add up
+    train.compiled.cache_clear()  # programs for these values; hundreds of trials add up
     train.init.clear_cache()
     drawn = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
     rate = trial.user_attrs.get("events_per_second")

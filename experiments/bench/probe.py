@@ -43,17 +43,17 @@ def _note(record: pathlib.Path) -> None:
 
 
 def _stop_after_a_chunk(record: pathlib.Path) -> None:
-    """Wait until the loop is imported, which this must not hasten, and listen to it."""
-    while not hasattr(sys.modules.get("hrnn_jax.loop"), "run_epoch"):
+    """Wait until training is imported, which this must not hasten, and listen to it."""
+    while not hasattr(sys.modules.get("hrnn_jax.train"), "run_epoch"):
         time.sleep(0.002)
-    loop: Any = sys.modules["hrnn_jax.loop"]
-    run_epoch = loop.run_epoch
+    train: Any = sys.modules["hrnn_jax.train"]
+    run_epoch = train.run_epoch
 
     def told(events: int, loss: float) -> None:
         _note(record)
         os._exit(0)
 
-    loop.run_epoch = lambda *args, **settings: run_epoch(*args, **settings | {"on_chunk": told})
+    train.run_epoch = lambda *args, **settings: run_epoch(*args, **settings | {"on_chunk": told})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from hrnn_jax import evaluation, loop, train
+from hrnn_jax import evaluation, train
 from hrnn_jax.config import EvaluationConfig
 
 from . import commands, measures, stages, steps
@@ -122,9 +122,9 @@ def events(settings: Settings) -> Found:
         def turn(log=log) -> tuple[float, float]:
             nonlocal state
             started = time.perf_counter()
-            schedule = loop.schedule(log, network.model_config, network.config, seed=0, epoch=0)
+            schedule = train.schedule(log, network.model_config, network.config, seed=0, epoch=0)
             laid = time.perf_counter()
-            state, _ = loop.run_epoch(
+            state, _ = train.run_epoch(
                 state,
                 [schedule],
                 seeds=[0],

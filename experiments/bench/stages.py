@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from hrnn_jax import evaluation, loop
+from hrnn_jax import evaluation
 from hrnn_jax import train as train_lib
 from hrnn_jax.config import EvaluationConfig
 
@@ -30,11 +30,11 @@ def evaluate(settings: Settings) -> Found:
     config = network.config
     model_config = dataclasses.replace(network, n_items=log.n_items).model_config
     states = [train_lib.init(0, model_config, config)]
-    schedule = loop.schedule(log.train, network.model_config, config, seed=0, epoch=0)
+    schedule = train_lib.schedule(log.train, network.model_config, config, seed=0, epoch=0)
 
     def half_an_epoch() -> float:
         def train() -> None:
-            states[0], _ = loop.run_epoch(
+            states[0], _ = train_lib.run_epoch(
                 states[0], [schedule], seeds=[0], epoch=0, model_config=model_config, config=config
             )
 
@@ -96,7 +96,7 @@ def schedule(settings: Settings) -> Found:
         held.clear()
 
         def made() -> None:
-            found = loop.schedule(log, network.model_config, network.config, seed=0, epoch=0)
+            found = train_lib.schedule(log, network.model_config, network.config, seed=0, epoch=0)
             held.append([*found.steps, found.event])
 
         return measures.seconds(made)

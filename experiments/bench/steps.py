@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from hrnn_jax import loop, model
+from hrnn_jax import model
 from hrnn_jax import train as train_lib
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
@@ -102,7 +102,7 @@ class Subject:
         log = random_log(np.random.default_rng(0), users, network.n_items)
         self.schedules = [
             _cut(
-                loop.schedule(log, network.model_config, network.config, seed=seed, epoch=0),
+                train_lib.schedule(log, network.model_config, network.config, seed=seed, epoch=0),
                 self.steps,
             )
             for seed in self.seeds
@@ -129,7 +129,7 @@ class Subject:
         """Train one epoch; return the seconds of a step."""
 
         def train() -> None:
-            self.state, _ = loop.run_epoch(
+            self.state, _ = train_lib.run_epoch(
                 self.state,
                 self.schedules,
                 seeds=self.seeds,
@@ -230,7 +230,7 @@ def temporary_bytes(network: Network, opening: int) -> int:
 def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
     """Compile the program that trains a chunk of steps, with `opening` lanes W."""
     model_config, config = network.model_config, network.config
-    n_steps = loop.SLAB_CHUNKS * config.chunk_steps
+    n_steps = train_lib.SLAB_CHUNKS * config.chunk_steps
     lane = jax.ShapeDtypeStruct((n_steps, config.batch_size), np.int32)
     mask = jax.ShapeDtypeStruct(lane.shape, bool)
     opens = jax.ShapeDtypeStruct((n_steps, opening), np.int32)
@@ -238,7 +238,7 @@ def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
     steps = Steps(lane, lane, mask, mask, mask, lane, gap, opens)
     place = jax.ShapeDtypeStruct((4,), np.uint32)
     carry = model.start((config.batch_size,), model_config)
-    train = loop.compiled(model_config, config, stacked=False)
+    train = train_lib.compiled(model_config, config, stacked=False)
     return train.lower(_state(network), carry, steps, place).compile()
 
 

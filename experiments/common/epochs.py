@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from hrnn_jax import loop, train
+from hrnn_jax import train
 from hrnn_jax.baselines import counting, session_knn
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
@@ -69,10 +69,12 @@ def epoch(
 ) -> Epoch:
     """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar."""
     started = time.perf_counter()
-    schedules = [loop.schedule(log, model_config, config, seed=seed, epoch=epoch) for seed in seeds]
+    schedules = [
+        train.schedule(log, model_config, config, seed=seed, epoch=epoch) for seed in seeds
+    ]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
     with progress.bar(title, events, "events") as advance:
-        state, losses = loop.run_epoch(
+        state, losses = train.run_epoch(
             state,
             schedules,
             seeds=seeds,

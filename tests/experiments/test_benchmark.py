@@ -15,10 +15,10 @@ from experiments.bench import anatomy, children, floors, measures, probe, steps
 from experiments.bench import report as bench_report
 from experiments.bench.measures import Row, Sweep
 from experiments.common import cli
-from hrnn_jax import loop
+from hrnn_jax import train
 from hrnn_jax.config import ModelConfig, TrainConfig
 from tests.helpers import logs
-from tests.hrnn_jax import test_compiled
+from tests.hrnn_jax import test_train_compiled
 
 B, H, W = 6, 5, 3
 SESSION = [(B, H, 2 * H), (B, H, H), (B, H, B), (B, B, H), (B, H, H)]  # GRU_ses, scores, back
@@ -76,8 +76,8 @@ def test_a_floor_makes_each_product_of_a_step_once_a_step_and_nothing_else(form,
 def test_a_step_makes_the_products_of_its_floor(form):
     """Bug: give either one the other has not, such as the gradient of all of the batch's states."""
     made = TrainConfig(batch_size=B, chunk_steps=7)
-    arguments = test_compiled.abstract(config(*form), made, 7, opening(form[0]))
-    step = loop.compiled(config(*form), made, stacked=False).lower(*arguments).compile()
+    arguments = test_train_compiled.abstract(config(*form), made, 7, opening(form[0]))
+    step = train.compiled(config(*form), made, stacked=False).lower(*arguments).compile()
     floor = floors.step(config(*form), batch=B, opening=opening(form[0]), steps=7)
     assert flops_of(step) == flops_of(floor.compiled)
 

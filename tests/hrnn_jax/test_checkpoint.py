@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from hrnn_jax import checkpoint, errors, loop, train
+from hrnn_jax import checkpoint, errors, train
 from hrnn_jax.config import ModelConfig, TrainConfig
 from tests.helpers import logs, networks, weights
 
@@ -43,8 +43,8 @@ def trained(config, *, begin=0, end=1, state=None):
     log = logs.random(3, users=8, n_items=N_ITEMS)
     state = train.init(1, MODEL, config) if state is None else state
     for epoch in range(begin, end):
-        schedule = loop.schedule(log, MODEL, config, seed=1, epoch=epoch)
-        state, _ = loop.run_epoch(
+        schedule = train.schedule(log, MODEL, config, seed=1, epoch=epoch)
+        state, _ = train.run_epoch(
             state, [schedule], seeds=[1], epoch=epoch, model_config=MODEL, config=config
         )
     return state

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from hrnn_jax import evaluation, loop, metrics, train
+from hrnn_jax import evaluation, metrics, train
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 
@@ -76,8 +76,8 @@ def learnt_mrr(variant, *, epochs):
     events = event_log()
     state = train.init(0, model_config, config)
     for epoch in range(epochs):
-        schedule = loop.schedule(events.train, model_config, config, seed=0, epoch=epoch)
-        state, _ = loop.run_epoch(
+        schedule = train.schedule(events.train, model_config, config, seed=0, epoch=epoch)
+        state, _ = train.run_epoch(
             state, [schedule], seeds=[0], epoch=epoch, model_config=model_config, config=config
         )
     ranks = evaluation.rank(state.params, events, model_config=model_config).rank

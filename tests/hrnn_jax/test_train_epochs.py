@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import errors, loop, train
+from hrnn_jax import errors, train
 from hrnn_jax.user_batches import Steps
 from tests.helpers import logs, networks
 
@@ -27,10 +27,10 @@ def run(
     means = []
     for epoch in range(begin, begin + epochs):
         schedules = [
-            loop.schedule(networks.log(), model_config, config, seed=seed, epoch=epoch)
+            train.schedule(networks.log(), model_config, config, seed=seed, epoch=epoch)
             for seed in seeds
         ]
-        state, mean = loop.run_epoch(
+        state, mean = train.run_epoch(
             state,
             schedules,
             seeds=seeds,
@@ -47,7 +47,7 @@ def test_seeds_side_by_side_are_the_seeds_alone():
     config, settings, seeds = DROPPING, CHUNKED, [0, 1, 5]
     lengths = {
         len(
-            loop.schedule(
+            train.schedule(
                 networks.log(), networks.model_config("hrnn_all"), settings, seed=seed, epoch=0
             ).event
         )
@@ -77,7 +77,7 @@ def test_orders_and_epochs_come_from_the_seed():
     settings = networks.training_config()
 
     def order(seed, epoch):
-        return loop.schedule(
+        return train.schedule(
             networks.log(), networks.model_config("rnn"), settings, seed=seed, epoch=epoch
         ).event
 
@@ -127,7 +127,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
     _, [found] = run(
         [2], model_config=config, config=settings, on_chunk=lambda *each: told.append(each)
     )
-    steps = loop.schedule(
+    steps = train.schedule(
         networks.log(), networks.model_config("hrnn_init"), settings, seed=2, epoch=0
     ).steps
     n = steps.valid.sum(axis=1)
@@ -147,11 +147,11 @@ def test_the_chunk_length_does_not_matter():
     """Nor do the steps that fill up the last chunk, or where a slab of chunks ends."""
     config = networks.model_config()
     n_steps = len(
-        loop.schedule(
+        train.schedule(
             networks.log(), networks.model_config("hrnn_init"), CHUNKED, seed=0, epoch=0
         ).event
     )
-    assert 2 * loop.SLAB_CHUNKS < n_steps < 512
+    assert 2 * train.SLAB_CHUNKS < n_steps < 512
     (first, first_losses), (second, second_losses) = (
         run(
             [0],
@@ -170,19 +170,21 @@ def test_training_moves_nothing_between_host_and_device_unasked(seeds):
     states = [train.init(seed, config, settings) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
     schedules = [
-        loop.schedule(
+        train.schedule(
             networks.log(), networks.model_config("hrnn_init"), settings, seed=seed, epoch=0
         )
         for seed in seeds
     ]
     with jax.transfer_guard("disallow"):
-        loop.run_epoch(state, schedules, seeds=seeds, epoch=0, model_config=config, config=settings)
+        train.run_epoch(
+            state, schedules, seeds=seeds, epoch=0, model_config=config, config=settings
+        )
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch):
     """From the first chunk on, not even an explicit transfer goes to it."""
-    compiled, chunks = loop.compiled, []
+    compiled, chunks = train.compiled, []
     with contextlib.ExitStack() as guards:
 
         def guarded(*args, **settings):
@@ -196,36 +198,36 @@ def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch
 
             return chunk
 
-        monkeypatch.setattr(loop, "compiled", guarded)
+        monkeypatch.setattr(train, "compiled", guarded)
         run(seeds, model_config=DROPPING, config=networks.training_config(chunk_steps=2))
-    assert len(chunks) > loop.SLAB_CHUNKS
-    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // loop.SLAB_CHUNKS)
+    assert len(chunks) > train.SLAB_CHUNKS
+    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // train.SLAB_CHUNKS)
 
 
 def test_epochs_of_any_length_share_what_is_compiled():
     """Their number of chunks, and how full the last one is, differs by epoch."""
     config, settings = networks.model_config("hrnn_all"), networks.training_config(chunk_steps=3)
-    function = loop.compiled(config, settings, stacked=False)
+    function = train.compiled(config, settings, stacked=False)
     before, lengths = function._cache_size(), set()
     state = train.init(0, config, settings)
     for epoch, users in enumerate([3, 10, 40]):
         log = logs.random(0, users=users, sessions=3, n_items=networks.N_ITEMS)
-        schedule = loop.schedule(
+        schedule = train.schedule(
             log, networks.model_config("hrnn_all"), settings, seed=0, epoch=epoch
         )
         lengths.add(len(schedule.event))
-        state, _ = loop.run_epoch(
+        state, _ = train.run_epoch(
             state, [schedule], seeds=[0], epoch=epoch, model_config=config, config=settings
         )
     assert len(lengths) == 3
-    assert max(lengths) > 3 * loop.SLAB_CHUNKS > min(lengths)
+    assert max(lengths) > 3 * train.SLAB_CHUNKS > min(lengths)
     assert function._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])
 def test_a_loss_that_is_no_number_stops_the_run(seeds):
     config, settings = DROPPING, CHUNKED
-    steps = loop.schedule(
+    steps = train.schedule(
         networks.log(), networks.model_config("hrnn_init"), settings, seed=7, epoch=2
     ).steps
     # An item that is first read in the second chunk or later.

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, loop, losses, model, train
+from hrnn_jax import evaluation, losses, model, train
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.user_batches import Steps
 from tests.helpers import networks
@@ -40,7 +40,7 @@ def memory(n_items, seeds=None):
     """What the compiled chunk takes, with Table 2's HRNN Init (small); also the state's bytes."""
     config, settings = ModelConfig(n_items=n_items), TrainConfig(momentum=0.2)
     arguments = abstract(config, settings, settings.chunk_steps, 16, seeds)
-    function = loop.compiled(config, settings, stacked=seeds is not None)
+    function = train.compiled(config, settings, stacked=seeds is not None)
     state = sum(4 * leaf.size for leaf in jax.tree.leaves(arguments[0]))
     return function.lower(*arguments).compile().memory_analysis(), state
 
