@@ -21,7 +21,7 @@ import sys
 
 from absl import flags
 
-from .common import cli, run_folder
+from .common import cli, machine, run_folder
 from .jobs import grid as jobs_grid
 from .jobs import pool, stages
 from .leaderboard import collect, grid, report
@@ -72,7 +72,7 @@ def main() -> None:
         "epochs": grid.budgets("epochs", FLAGS.epochs, columns, EPOCHS),
     }
     root = pathlib.Path(FLAGS.root)
-    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or pool.cores()}
+    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or machine.cores()}
     with stages.alone(root, "comparison"):
         data, failed = stages.prepare(root, columns, **where)
         columns = [column for column in columns if column.key in data]
@@ -124,7 +124,7 @@ def _tune(studies: list[grid.Study]) -> dict[str, str]:
         ],
         what="studies",
         before=len(studies) - len(todo),
-        side_by_side=FLAGS.jobs or pool.cores(),
+        side_by_side=FLAGS.jobs or machine.cores(),
         told=lambda job: grid.progress(todo[job.job.name]),
         ended=ended,
     )

@@ -18,8 +18,8 @@ from absl import flags
 from hrnn_jax import errors
 
 from . import report
-from .common import cli
-from .jobs import grid, pool, stages
+from .common import cli, machine
+from .jobs import grid, stages
 from .paper import collect
 
 FLAGS = flags.FLAGS
@@ -76,7 +76,7 @@ def main() -> None:
         columns.append(xxl)
         cells += [(xxl, row) for row in grid.networks("small")]
     root = pathlib.Path(FLAGS.root)
-    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or pool.cores()}
+    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or machine.cores()}
     with stages.alone(root, "reproduction"):
         data, unprepared = stages.prepare(root, columns, **where)
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}

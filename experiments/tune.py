@@ -32,6 +32,8 @@ from hrnn_jax.preprocess import prepared
 
 from .common import cli, data_flags, model_flags, progress
 from .common import epochs as common_epochs
+from .common.package import module
+from .common.text import short
 from .jobs import grid
 
 try:
@@ -211,7 +213,7 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
     shared.end(trial, value, seconds=seconds, **facts)
     train.compiled.cache_clear()  # programs for these values; hundreds of trials add up
     train.init.clear_cache()
-    drawn = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
+    drawn = " ".join(f"{name}={short(value)}" for name, value in trial.params.items())
     rate = trial.user_attrs.get("events_per_second")
     best, counts = shared.best(), shared.counts()
     left = max(0, FLAGS.trials - counts.done)
@@ -311,24 +313,24 @@ def _report(shared: study.Study) -> None:
                 "lower learning rate with --fix=learning_rate"
             )
         return
-    drawn = " ".join(f"--{name}={_short(value)}" for name, value in best.params.items())
+    drawn = " ".join(f"--{name}={short(value)}" for name, value in best.params.items())
     print(f"best is trial {best.number}, {FLAGS.objective} {best.value:.4f}: {drawn}")
-    print(f"python -m experiments.run --flagfile={shared.folder}/best.flags")
+    print(f"python -m {module('run')} --flagfile={shared.folder}/best.flags")
 
 
 def _best_flags(best: FrozenTrial, searched: search_spaces.Space) -> str:
     """Write the flag file of a trial: the flags that were given, and those that were drawn."""
-    command = shlex.join(["python", "-m", "experiments.tune", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", module("tune"), *sys.argv[1:]])
     drawn = {name: best.params[name] for name in searched}
     lines = [
         f"# {model_flags.NAMES[FLAGS.model]} on {data_flags.title()}: {FLAGS.objective} "
         f"{best.value:.4f} on the validation split (trial {best.number}).",
         f"# {' '.join(command.split())}",
     ]
-    for module in ("data_flags", "model_flags"):
+    for name in ("data_flags", "model_flags"):
         lines += [
             flag.serialize()
-            for flag in _flags(module)
+            for flag in _flags(name)
             if not flag.using_default_value
             and flag.name not in (*drawn, "split", "model", "epochs", "schedule_epochs")
         ]
@@ -340,17 +342,13 @@ def _best_flags(best: FrozenTrial, searched: search_spaces.Space) -> str:
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def _flags(module: str) -> list[flags.Flag]:
+def _flags(name: str) -> list[flags.Flag]:
     """Return the flags that a module of experiments defines."""
-    return FLAGS.flags_by_module_dict()[f"experiments.common.{module}"]
+    return FLAGS.flags_by_module_dict()[module(f"common.{name}")]
 
 
 def _set(name: str, value: Any) -> None:
     FLAGS[name].parse(str(value))  # in text, as it will stand in best.flags
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from hrnn_jax import errors
 
+from ..common import machine
+from ..common.package import module
 from ..jobs import pool
 
 
@@ -25,7 +27,7 @@ class Taken(NamedTuple):
 
 
 def command(
-    module: str, *flags: str, folder: pathlib.Path, cache: pathlib.Path, until: str = "end"
+    name: str, *flags: str, folder: pathlib.Path, cache: pathlib.Path, until: str = "end"
 ) -> Taken:
     """Run a module of this project with all cores, until its end or the first trained chunk."""
     record = folder / "record.json"
@@ -34,23 +36,23 @@ def command(
     run(
         [
             "-m",
-            "experiments.jobs.worker",
-            "experiments.bench.probe",
+            module("jobs.worker"),
+            module("bench.probe"),
             str(record),
             until,
-            module,
+            name,
             *flags,
         ],
         log=folder / "log",
         environment={
-            **pool.environment(pool.cores()),
+            **pool.environment(machine.cores()),
             "JAX_COMPILATION_CACHE_DIR": str(cache.absolute()),
         },
     )
     try:
         noted = json.loads(record.read_text())
     except FileNotFoundError as error:
-        raise errors.InputError(f"{module} has trained no chunk of steps") from error
+        raise errors.InputError(f"{name} has trained no chunk of steps") from error
     return Taken(noted["at"] - started, noted["peak_bytes"])
 
 

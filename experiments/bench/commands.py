@@ -14,6 +14,8 @@ import polars as pl
 from hrnn_jax import errors
 from hrnn_jax.preprocess import datasets, prepared
 
+from ..common import machine
+from ..common.package import module
 from ..jobs import pool
 from . import children, measures, steps
 from .measures import Found, Row, Settings
@@ -69,7 +71,7 @@ def prepare(settings: Settings, raw: pathlib.Path) -> children.Taken:
     """Prepare a raw log into a folder that is then dropped."""
     with children.scratch(settings.scratch) as folder:
         return children.command(
-            "experiments.describe",
+            module("describe"),
             "--dataset=events",
             f"--events={raw.absolute()}",
             f"--prepared_dir={folder / 'prepared'}",
@@ -126,7 +128,7 @@ def write_log(folder: pathlib.Path, users: int, n_items: int) -> None:
 def run(folder: pathlib.Path, output: pathlib.Path) -> children.Taken:
     """Run HRNN Init on the drawn log for an epoch."""
     return children.command(
-        "experiments.run",
+        module("run"),
         "--dataset=events",
         f"--events={folder / 'log.parquet'}",
         "--session_column=session_id",
@@ -146,9 +148,8 @@ def start(settings: Settings) -> Found:
 
     def first_chunk(cache: pathlib.Path, folder: pathlib.Path) -> float:
         output = f"--output_dir={folder / 'run'}"
-        module = "experiments.run"
         return children.command(
-            module, *flags, output, folder=folder, cache=cache, until="chunk"
+            module("run"), *flags, output, folder=folder, cache=cache, until="chunk"
         ).seconds
 
     with children.scratch(settings.scratch) as kept:
@@ -181,7 +182,7 @@ def seeds(settings: Settings) -> Found:
             for n, chosen in enumerate(each):
                 here = folder / str(n)
                 argv = (
-                    "experiments.run",
+                    module("run"),
                     *flags,
                     kept,
                     f"--seeds={chosen}",
@@ -206,7 +207,7 @@ def seeds(settings: Settings) -> Found:
             say=settings.say,
         )
     of = "two seeds of HRNN Init small, 3 epochs on the VIDEO shape"
-    threads = max(1, pool.cores() // 2)
+    threads = max(1, machine.cores() // 2)
     beside_name = f"JOBS=2, {threads} thread{'s' if threads > 1 else ''} each"
     return {
         "jobs": Row(
@@ -233,7 +234,7 @@ def users(settings: Settings) -> Found:
             with children.scratch(settings.scratch) as folder:
                 output = f"--output_dir={folder / 'run'}"
                 taken = children.command(
-                    "experiments.run", *flags, output, folder=folder, cache=folder / "cache"
+                    module("run"), *flags, output, folder=folder, cache=folder / "cache"
                 )
                 mean = json.loads((folder / "run" / "metrics.json").read_text())["mean"]
             train.append(mean["train_seconds"])

@@ -12,29 +12,17 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from hrnn_jax import errors
 
-from ..common import provenance, run_folder
-from ..jobs import pool
+from ..common import machine, provenance, run_folder
+from ..common.spread import Spread
 
 _T = TypeVar("_T")
 THREADS = ("NPROC", "OMP_NUM_THREADS", "POLARS_MAX_THREADS", "XLA_FLAGS")  # as the caller set them
 ENOUGH = 5  # turns; of fewer a row tells
 SLOW = 10  # seconds; longer turns are told one by one
-
-
-class Spread(NamedTuple):
-    """The median of some values, their least and their greatest."""
-
-    median: float
-    low: float
-    high: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    return Spread(statistics.median(values), min(values), max(values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +43,14 @@ class Row:
         """The subject's ratio to the floor, turn by turn."""
         if not self.subject or not self.floor:
             return None
-        return spread([s / f for s, f in zip(self.subject, self.floor, strict=True)])
+        return Spread(tuple(s / f for s, f in zip(self.subject, self.floor, strict=True)))
 
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None where there is none, or no figure."""
         if self.limit is None or not self.subject:
             return None
-        found = (self.ratio or spread(self.subject)).median
+        found = (self.ratio or Spread(tuple(self.subject))).median
         return found >= self.limit if self.at_least else found <= self.limit
 
 
@@ -125,7 +113,7 @@ def made() -> dict[str, Any]:
     """Say where, when and with what a row is measured, and what else ran there."""
     set_ = {name: os.environ[name] for name in THREADS if name in os.environ}
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    return {**provenance.made(), "cores": pool.cores(), "threads": set_, "load": load}
+    return {**provenance.made(), "cores": machine.cores(), "threads": set_, "load": load}
 
 
 def merge(path: pathlib.Path, found: Found, by: Mapping[str, Any]) -> None:
@@ -174,7 +162,7 @@ def cells(row: Row) -> tuple[str, ...]:
     if not row.subject:
         return (row.what, "not measured", "", "", _target(row), "")
     floor = f"{_quantity(row.floor, row.unit)}: {row.floor_name}" if row.floor else row.floor_name
-    ratio = _with_range(row.ratio, len(row.subject), 2) if row.ratio else ""
+    ratio = _with_range(row.ratio, 2) if row.ratio else ""
     met = {None: "", True: "met", False: "missed"}[row.met]
     return (row.what, _quantity(row.subject, row.unit), floor, ratio, _target(row), met)
 
@@ -196,15 +184,16 @@ def notes_of(row: Row) -> str:
 
 
 def _quantity(values: Sequence[float], unit: str) -> str:
-    found = spread(values)
-    shown, one, decimals = _shown(found.median, unit)
-    return _with_range(Spread(*(value / one for value in found)), len(values), decimals, shown)
+    shown, one, decimals = _shown(statistics.median(values), unit)
+    scaled = Spread(tuple(value / one for value in values))
+    return _with_range(scaled, decimals, shown)
 
 
-def _with_range(found: Spread, turns: int, decimals: int, unit: str = "") -> str:
-    median, low, high = (f"{value:,.{decimals}f}" for value in found)
+def _with_range(found: Spread, decimals: int, unit: str = "") -> str:
+    values = (found.median, found.low, found.high)
+    median, low, high = (f"{value:,.{decimals}f}" for value in values)
     median = f"{median} {unit}".strip()
-    return f"{median} ({low} .. {high})" if turns > 1 else median
+    return f"{median} ({low} .. {high})" if found.n > 1 else median
 
 
 def _shown(value: float, unit: str) -> tuple[str, float, int]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..common import run_folder
+from ..common.spread import Spread
 from ..rendering import document, plots
 from ..rendering.document import Cell, Group, Section
 from . import measures
@@ -107,7 +108,7 @@ def _figure(name: str, sweep: Sweep) -> document.Figure:
     drawn = f"benchmark_{name.replace('/', '_')}"
     panels = {
         label: {
-            curve: [(x, plots.Point(*measures.spread(values))) for x, values in points]
+            curve: [(x, Spread(tuple(values))) for x, values in points]
             for curve, points in curves.items()
         }
         for label, curves in sweep.panels.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -172,4 +173,4 @@ def _micro(values: Sequence[float]) -> list[float]:
 
 
 def _said(points: Sequence[Point]) -> str:
-    return f"{measures.spread(points[-1][1]).median:,.0f} us"
+    return f"{statistics.median(points[-1][1]):,.0f} us"

@@ -19,6 +19,8 @@ import polars as pl
 from hrnn_jax import errors
 from hrnn_jax.live.recommender import load as load_run
 
+from ..common import machine
+from ..common.package import module
 from ..jobs import pool
 from . import children, commands, load
 from .load import Question
@@ -137,7 +139,7 @@ def _started(folder: pathlib.Path) -> Iterator[Service]:
     """Start a service of the run, and stop it in the end."""
     begun = time.time()
     command = [
-        *(sys.executable, "-m", "experiments.serve", f"--run={folder / 'run'}", "--port=0"),
+        *(sys.executable, "-m", module("serve"), f"--run={folder / 'run'}", "--port=0"),
         f"--compilation_cache={folder / 'cache'}",
     ]
     process = subprocess.Popen(
@@ -145,7 +147,7 @@ def _started(folder: pathlib.Path) -> Iterator[Service]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=pool.environment(pool.cores()),
+        env=pool.environment(machine.cores()),
     )
     try:
         assert process.stdout is not None

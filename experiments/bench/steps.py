@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import statistics
 from collections.abc import Callable
 
 import jax
@@ -171,7 +172,7 @@ def products(settings: Settings, network: Network, title: str, limit: float) -> 
     found, floor = measures.take_turns(
         [subject.epoch, subject.floor()], repeats=settings.repeats, say=settings.say
     )
-    rate = subject.events / subject.steps / measures.spread(found).median
+    rate = subject.events / subject.steps / statistics.median(found)
     notes = [f"{rate:,.0f} events/s"]
     if subject.opening:
         notes.append(

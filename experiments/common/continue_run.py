@@ -14,6 +14,7 @@ from hrnn_jax.config import NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
 from hrnn_jax.preprocess import prepared
 
 from . import model_flags, run_folder
+from .package import module
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -65,7 +66,7 @@ def defaults() -> list[str]:
 def _is_taken(line: str) -> bool:
     name = line.lstrip("-").partition("=")[0]
     name = name if name in FLAGS else name.removeprefix("no")
-    ours = FLAGS.find_module_defining_flag(name, "").startswith("experiments.")
+    ours = FLAGS.find_module_defining_flag(name, "").startswith(module(""))
     return ours and name not in OWN
 
 

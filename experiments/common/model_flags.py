@@ -6,7 +6,6 @@ from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import (
-    BASELINES,
     NETWORKS,
     EvaluationConfig,
     ItemKnnConfig,
@@ -16,20 +15,9 @@ from hrnn_jax.config import (
 )
 
 from . import config_flags
+from .model_names import NAMES
 
-MODELS = (*NETWORKS, *BASELINES)
-NAMES = {
-    "rnn": "RNN",
-    "rnn_concat": "RNN Concat",
-    "hrnn_init": "HRNN Init",
-    "hrnn_all": "HRNN All",
-    "ppop": "PPOP",
-    "item_knn": "Item-KNN",
-    "markov": "Markov",
-    "sr": "SR",
-    "vsknn": "V-SKNN",
-    "vsknn_br": "V-SKNN_BR",
-}
+MODELS = tuple(NAMES)
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(

@@ -9,7 +9,7 @@ import subprocess
 
 import jax
 
-from ..jobs import pool
+from . import machine
 
 
 def made() -> dict[str, str]:
@@ -44,4 +44,4 @@ def _machine() -> str:
         for line in (info.read_text().splitlines() if info.exists() else ())
         if line.startswith("model name")
     ]
-    return f"{names[0] if names else platform.machine()}, {pool.cores()} cores"
+    return f"{names[0] if names else platform.machine()}, {machine.cores()} cores"

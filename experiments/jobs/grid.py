@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from hrnn_jax import errors
 
 from ..common import cli
-from ..paper import numbers
+from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
+from ..common.package import module
 
 CUTOFFS = (1, 5, 10, 20)
-SIZES, NETWORKS, BASELINES = numbers.SIZES, tuple(numbers.NETWORKS), tuple(numbers.BASELINES)
-# Methods that the paper has not.
-BEYOND = {"markov": "Markov", "sr": "SR", "vsknn": "V-SKNN", "vsknn_br": "V-SKNN_BR"}
 RECIPES: Mapping[str, tuple[str, ...]] = {  # Section 4.1, for an extra log with any columns
     "video": ("--dataset=events",),
     "xing": ("--dataset=events", "--drop_repeats", "--min_support=20", "--max_user_sessions=200"),
@@ -73,7 +71,7 @@ class Run:
     def argv(self, prepared_dir: str) -> tuple[str, ...]:
         """Return the command that makes it, or goes on with it."""
         return (
-            "experiments.run",
+            module("run"),
             *self.column.flags,
             *self.row.flags,
             *((f"--seeds={self.seed}",) if self.row.size else ()),
@@ -131,10 +129,10 @@ def xxl(scale: float) -> Column:
 
 def rows(sizes: Sequence[str]) -> list[Row]:
     """Return the rows of Table 3, then those beyond the paper."""
-    counting = {key: Row(key, None, (f"--model={key}",)) for key in (*BASELINES, *BEYOND)}
+    counting = {key: Row(key, None, (f"--model={key}",)) for key in (*PAPER_BASELINES, *BEYOND)}
     return [
-        *(counting[key] for key in BASELINES),
-        *(network(model, size) for size in SIZES if size in sizes for model in NETWORKS),
+        *(counting[key] for key in PAPER_BASELINES),
+        *(network(model, size) for size in SIZES if size in sizes for model in PAPER_NETWORKS),
         *(counting[key] for key in BEYOND),
     ]
 
@@ -148,7 +146,7 @@ def network(model: str, size: str) -> Row:
 
 def networks(size: str) -> list[Row]:
     """Return the networks alone, the rows of Table 5."""
-    return [network(model, size) for model in NETWORKS]
+    return [network(model, size) for model in PAPER_NETWORKS]
 
 
 def run(

@@ -12,6 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from ..common import machine
+from ..common.package import module
+
 POLL_SECONDS = 0.25
 
 
@@ -41,11 +44,6 @@ class Outcome:
     error: str | None  # the last line it printed, if it failed
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def environment(threads: int) -> dict[str, str]:
     """Return what gives a worker `threads` threads, and large pages for its tables."""
     numbers = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
@@ -66,7 +64,7 @@ def run(
 
     If the caller leaves early, by an exception or ctrl-C, the jobs under way are ended first.
     """
-    shared = environment(max(1, cores() // side_by_side))
+    shared = environment(max(1, machine.cores() // side_by_side))
     waiting = collections.deque(jobs)
     running: dict[subprocess.Popen[bytes], Running] = {}
     try:
@@ -99,7 +97,7 @@ def _start(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     with log_of(job).open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "experiments.jobs.worker", *job.argv],
+            [sys.executable, "-m", module("jobs.worker"), *job.argv],
             stdin=subprocess.PIPE,  # the lifeline
             stdout=log,
             stderr=subprocess.STDOUT,

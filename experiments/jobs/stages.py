@@ -12,6 +12,8 @@ from typing import Any
 from hrnn_jax import errors
 
 from ..common import run_folder
+from ..common.package import module
+from ..common.text import duration
 from ..paper import collect
 from . import grid, pool
 from . import view as jobs_view
@@ -39,9 +41,7 @@ def prepare(
     for column in columns:
         described = root / "data" / column.key
         flags_ = (f"--json={described}.json", f"--prepared_dir={prepared_root}")
-        jobs.append(
-            pool.Job(column.key, ("experiments.describe", *column.flags, *flags_), described)
-        )
+        jobs.append(pool.Job(column.key, (module("describe"), *column.flags, *flags_), described))
     data, failed = {}, {}
     with jobs_view.view(f"preparing {len(jobs)} logs") as view:
         for outcome in _outcomes(jobs, side_by_side, view.show):
@@ -80,7 +80,7 @@ def work(
             seconds = left(rest, running)
             text = f"{done} of {total} {what} done"
             text += f", {len(failed)} failed" if failed else ""
-            text += f", about {jobs_view.duration(seconds)} left" if seconds is not None else ""
+            text += f", about {duration(seconds)} left" if seconds is not None else ""
             view.title = text
             view.show(running, [told(job) for job in running])
 
@@ -94,7 +94,7 @@ def work(
                 done += 1
                 said = ended(job)
             place = f"[{done + len(failed)}/{total}]"
-            view.say(f"{place} {job.name}: {said}, {jobs_view.duration(outcome.seconds)}")
+            view.say(f"{place} {job.name}: {said}, {duration(outcome.seconds)}")
     return failed
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich import console, live, table
 
 from ..common import run_folder
+from ..common.text import duration
 from . import grid as jobs_grid
 from . import pool
 
@@ -119,14 +120,3 @@ class Clock:
             max(1.0, expected[run] - (now - started[run] if run in started else 0)) for run in todo
         ]
         return max(max(rest), sum(rest) / self._side_by_side)
-
-
-def duration(seconds: float) -> str:
-    """Format as 12 s, 3:05 min or 1:02:03 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02} min"
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02} h"

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..common.text import short
 from ..paper import numbers, results
 from ..paper.results import Column, Findings
 from ..rendering import document, plots
@@ -109,7 +110,7 @@ def settings(found: Findings, chosen: Chosen) -> Table:
         lines = []
         for row in NAMES:
             if of := chosen.get((column.key, row)):
-                text = ", ".join(f"{line['key']} {_short(line['setting'])}" for line in of)
+                text = ", ".join(f"{line['key']} {short(line['setting'])}" for line in of)
                 value = Cell() if of[0]["value"] is None else Cell(f"{of[0]['value']:.4f}")
                 lines.append((NAMES[row], [Cell(text), Cell(str(of[0]["trials"])), value]))
         if lines:
@@ -235,11 +236,3 @@ def _means(found: Findings, column: Column, row: str, metric: str) -> tuple[floa
 
 def _p(p: float) -> str:
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
-
-
-def _short(setting: str) -> str:
-    """Write a drawn number, with all its digits in the CSV file, with three."""
-    try:
-        return setting if setting.isdecimal() else f"{float(setting):.3g}"
-    except ValueError:
-        return setting

@@ -11,21 +11,20 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from hrnn_jax import errors
+from hrnn_jax.config import BASELINES
 
-from ..common import cli
+from ..common import cli, model_names
+from ..common.model_names import PAPER_NETWORKS
+from ..common.package import module
 from ..jobs import grid
-from ..paper import numbers
 from ..tuning import search_spaces
 
 PLUS = "hrnn_plus"
-COUNTING = ("ppop", "item_knn", "markov", "sr", "vsknn", "vsknn_br")
+COUNTING = BASELINES
 UNTUNED = ("ppop", "markov", "sr")  # they have nothing to tune
-NETWORKS = (*grid.NETWORKS, PLUS)
+NETWORKS = (*PAPER_NETWORKS, PLUS)
 # Rows by key, and what people call them.
-NAMES = {key: {**numbers.BASELINES, **grid.BEYOND}[key] for key in COUNTING} | {
-    **numbers.NETWORKS,
-    PLUS: PLUS,
-}
+NAMES = {key: model_names.NAMES[key] for key in COUNTING} | PAPER_NETWORKS | {PLUS: PLUS}
 _SAMPLED = ("--extra_negatives=1000", "--mask_false_negatives")
 # hrnn_plus with one thing changed: rows that take its tuned flags and then these. First its parts,
 # each taken away, then what others have.
@@ -76,7 +75,7 @@ class Study:
     def argv(self, prepared_dir: str) -> tuple[str, ...]:
         """Return the command that makes it, or goes on with it."""
         return (
-            "experiments.tune",
+            module("tune"),
             *self.flags,
             *self._budget(),
             f"--study_dir={self.folder}",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..common.spread import Spread
 from ..rendering import plots
 from ..rendering.document import Cell, Figure, Group, Section, Table
 from . import numbers as paper_numbers
 from . import results
-from .results import Column, Findings, Spread
+from .results import Column, Findings
 
 # kind: what the groups are, and the paper's figure by shape.
 FIGURES = {
@@ -78,7 +79,7 @@ def _panels(found: Findings, column: Column, kind: str, size: str) -> list[plots
         points = {}
         for model in paper_numbers.NETWORKS:
             row = [
-                _point(found.groups.get((kind, column.key, f"{model}_{size}", group, metric)))
+                found.groups.get((kind, column.key, f"{model}_{size}", group, metric))
                 for group in results.GROUPS[kind]
             ]
             if any(row):
@@ -87,14 +88,8 @@ def _panels(found: Findings, column: Column, kind: str, size: str) -> list[plots
     return panels
 
 
-def _point(spread: Spread | None) -> plots.Point | None:
-    if spread is None:
-        return None
-    return plots.Point(spread.median, min(spread.values), max(spread.values))
-
-
 def _median(spread: Spread | None) -> Cell:
     if spread is None:
         return Cell()
-    low, high = min(spread.values), max(spread.values)
-    return Cell(f"{spread.median:.4f}", note=f"({low:.4f} to {high:.4f})" if spread.n > 1 else "")
+    ends = f"({spread.low:.4f} to {spread.high:.4f})" if spread.n > 1 else ""
+    return Cell(f"{spread.median:.4f}", note=ends)

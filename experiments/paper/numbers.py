@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from ..common import model_names
+
+BASELINES, NETWORKS = model_names.PAPER_BASELINES, model_names.PAPER_NETWORKS
+SIZES = model_names.SIZES
 METRICS = {"recall": "Recall@5", "mrr": "MRR@5", "precision": "Precision@5"}
-BASELINES = {"item_knn": "Item-KNN", "ppop": "PPOP"}
-NETWORKS = {
-    "rnn": "RNN",
-    "rnn_concat": "RNN Concat",
-    "hrnn_all": "HRNN All",
-    "hrnn_init": "HRNN Init",
-}
-SIZES = ("small", "large")
 ALPHA = 0.01  # of the Wilcoxon signed-rank test under Table 3
 
 # Table 2, tuned on XING, with what Section 4.2 says of every model. Dropout of user, session and

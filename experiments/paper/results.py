@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +12,8 @@ import polars as pl
 
 from hrnn_jax import errors
 
-from ..jobs import grid
+from ..common.model_names import BEYOND
+from ..common.spread import Spread
 from . import numbers
 
 # In the order of Table 3, and what the paper has not after it.
@@ -23,7 +23,7 @@ SECTIONS = {
         size: {f"{model}_{size}": name for model, name in numbers.NETWORKS.items()}
         for size in numbers.SIZES
     },
-    "beyond the paper": grid.BEYOND,
+    "beyond the paper": BEYOND,
 }
 NETWORKS = tuple(row for size in numbers.SIZES for row in SECTIONS[size])
 NAMES = {
@@ -79,30 +79,6 @@ class Column:
     def label(self) -> str:
         kind = "the paper's data" if self.papers_own else "real data"
         return f"{self.name} ({'SIMULATED' if self.simulated else kind})"
-
-
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """The values of the seeds, summed up."""
-
-    values: tuple[float, ...]
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def std(self) -> float | None:
-        """Return the sample's standard deviation, None of a single seed."""
-        return statistics.stdev(self.values) if self.n > 1 else None
 
 
 @dataclasses.dataclass(frozen=True)

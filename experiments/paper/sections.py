@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from hrnn_jax.preprocess import statistics
 
+from ..common.model_names import BEYOND
+from ..common.text import duration
 from ..jobs import grid
 from ..rendering import document
 from . import figures, results, tables
@@ -131,7 +133,7 @@ def _quality(found: Findings, columns: Sequence[Column]) -> list[document.Block]
     columns = [c for c in columns if _rows(found, c)]
     if not columns:
         return [_nothing("run of this part")]
-    rows = {row for row in results.NAMES if row not in grid.BEYOND}  # the paper's, always
+    rows = {row for row in results.NAMES if row not in BEYOND}  # the paper's, always
     rows |= {row for column in columns for row in _rows(found, column)}
     absolute = any(column.papers_own for column in columns)
     blocks: list[document.Block] = [
@@ -275,7 +277,7 @@ def source(found: Findings, column: Column, rows: Collection[str]) -> str:
     commits = _distinct(run["commit"] for run in runs)
     return (
         f"{column.label}: {column.title}. {machines}; {len(runs)} runs, "
-        f"{tables.duration(seconds)} of training and evaluation in all; commit {commits}."
+        f"{duration(seconds)} of training and evaluation in all; commit {commits}."
     )
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hrnn_jax.preprocess import statistics as preprocess_statistics
 
+from ..common.spread import Spread
+from ..common.text import duration
 from ..rendering import document
 from ..rendering.document import Cell, Group, Section, Table
 from . import numbers, results
-from .results import Column, Findings, Spread
+from .results import Column, Findings
 
 SHARES = ("short", "long")  # of describe.ROWS, Table 4's
 SETTINGS = {
@@ -205,17 +207,6 @@ def failures(found: Findings) -> Table:
     ]
     heads = [Group("", ["Data", "Seed", "Reason"], words=True)]
     return Table("Runs that failed", "Model", heads, [Section("", lines)])
-
-
-def duration(seconds: float) -> str:
-    """Say a time in its two greatest units, as in 3 h 12 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _of_row(row: str, keys: Sequence[str]) -> tuple[str, ...]:

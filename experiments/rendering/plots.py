@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib import figure, lines, ticker
 
+from ..common.spread import Spread
+
 # Drawn in colours that stand for one of these, light and dark. Told apart without them too.
 PALETTE = {
     "page": ("#ffffff", "#14171a"),
@@ -32,21 +34,12 @@ _LOOKS = {  # marker, dashes
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-    """The median over seeds or turns, and their least and greatest (equal for a single one)."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Panel:
     """One pair of axes: for each network a point a group, None where there is none."""
 
     title: str
     metric: str
-    points: Mapping[str, Sequence[Point | None]]
+    points: Mapping[str, Sequence[Spread | None]]
 
 
 def draw(
@@ -115,7 +108,7 @@ def _legend(canvas: figure.Figure, labels: Mapping[str, str], *, ncols: int) -> 
 
 
 def curves(
-    name: str, x: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, Point]]]]
+    name: str, x: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, Spread]]]]
 ) -> str:
     """Draw curves over x side by side, by their vertical axes, both axes logarithmic."""
     with matplotlib.rc_context(_style(name)):

@@ -443,14 +443,6 @@ def test_a_table_says_where_it_comes_from(written):
     assert source in below[: below.index("```")]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(59.4, "59 s"), (59.6, "1 min 0 s"), (3599.6, "1 h 0 min"), (11520, "3 h 12 min")],
-)
-def test_duration(seconds, said):
-    assert paper_tables.duration(seconds) == said
-
-
 def test_same_files_same_bytes(written, tmp_path):
     written(out="a", **FULL)
     code = f"import pathlib; from experiments import report; p = pathlib.Path({str(tmp_path)!r}); "

@@ -295,11 +295,6 @@ def test_time_left_by_hand():
     assert clock.left([run(column, row)], started) == pytest.approx(5, abs=0.5)
 
 
-def test_durations():
-    found = [view.duration(seconds) for seconds in (0.4, 59.4, 60, 3599, 3661)]
-    assert found == ["0 s", "59 s", "1:00 min", "59:59 min", "1:01:01 h"]
-
-
 def results_folder(path, values, title="journey"):
     """Write what `check` reads: values by (row, metric), one per seed."""
     path.mkdir()
