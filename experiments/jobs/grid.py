@@ -15,6 +15,7 @@ from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
 from ..common.package import module
 
 CUTOFFS = (1, 5, 10, 20)
+CUTOFF = 5  # the one of the tables, figures and tests of significance
 RECIPES: Mapping[str, tuple[str, ...]] = {  # Section 4.1, for an extra log with any columns
     "video": ("--dataset=events",),
     "xing": ("--dataset=events", "--drop_repeats", "--min_support=20", "--max_user_sessions=200"),

@@ -14,7 +14,6 @@ from hrnn_jax import errors
 from ..common import run_folder
 from ..common.package import module
 from ..common.text import duration
-from ..paper import collect
 from . import grid, pool
 from . import view as jobs_view
 
@@ -114,8 +113,8 @@ def make(
     def ended(job: pool.Job) -> str:
         run = todo[job.name]
         clock.learn(run)
-        recall = run_folder.read_metrics(run.folder)["mean"][f"recall@{collect.CUTOFF}"]
-        return f"Recall@{collect.CUTOFF} {recall:.4f}"
+        recall = run_folder.read_metrics(run.folder)["mean"][f"recall@{grid.CUTOFF}"]
+        return f"Recall@{grid.CUTOFF} {recall:.4f}"
 
     failed = work(
         [pool.Job(run.name, run.argv(prepared_root), run.folder) for run in todo.values()],

@@ -26,9 +26,10 @@ from hrnn_jax import significance
 from hrnn_jax.preprocess import statistics
 
 from ..common import run_folder
+from ..common.model_names import PAPER_BASELINES, PAPER_NETWORKS
 from ..jobs import grid
+from ..jobs.grid import CUTOFF
 
-CUTOFF = 5  # of the figures and the tests of significance
 SHORT_HISTORY = statistics.SHORT_HISTORY
 LONG_SESSION = 5  # events; Section 4.3.2 looks at sessions of as many or more
 CLOSE = 0.02  # a log whose counts are this near to Table 1 is taken for the paper's own
@@ -218,9 +219,9 @@ def by_case(ranks: pl.DataFrame) -> pl.DataFrame:
 def pairs(rows: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (size, a, b): the comparisons that the marks of Table 3 tell of, where both ran."""
     for size in grid.SIZES:
-        rnn, concat, all_, init = (f"{model}_{size}" for model in grid.NETWORKS)
+        rnn, concat, all_, init = (f"{model}_{size}" for model in PAPER_NETWORKS)
         wanted = [(concat, rnn), (all_, rnn), (init, rnn), (all_, concat), (init, concat)]
-        wanted += [(init, all_), *itertools.product((rnn, concat, all_, init), grid.BASELINES)]
+        wanted += [(init, all_), *itertools.product((rnn, concat, all_, init), PAPER_BASELINES)]
         yield from ((size, a, b) for a, b in wanted if a in rows and b in rows)
 
 
