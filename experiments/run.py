@@ -188,7 +188,7 @@ def _train(
     config: TrainConfig,
 ) -> train.TrainState:
     """Train a group of seeds from epoch `begin` on, a checkpoint after every epoch."""
-    init = functools.partial(train.init, model_config=model_config, config=config)
+    init = functools.partial(train.init_state, model_config=model_config, config=config)
     if begin:
         like = jax.eval_shape(init, 0)
         states = [

@@ -211,8 +211,8 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
         outcome = facts["diverged"] = str(error)
     seconds = time.perf_counter() - started
     shared.end(trial, value, seconds=seconds, **facts)
-    train.compiled.cache_clear()  # programs for these values; hundreds of trials add up
-    train.init.clear_cache()
+    train.compiled_chunk.cache_clear()  # programs for these values; hundreds of trials add up
+    train.init_state.clear_cache()
     drawn = " ".join(f"{name}={short(value)}" for name, value in trial.params.items())
     rate = trial.user_attrs.get("events_per_second")
     best, counts = shared.best(), shared.counts()
@@ -240,7 +240,7 @@ def _train(trial: Trial, task: Task) -> float:
         for i in range(0, len(task.seeds), FLAGS.seeds_at_once)
     ]
     states = [
-        common_epochs.stack([train.init(seed, model_config, config) for seed in group])
+        common_epochs.stack([train.init_state(seed, model_config, config) for seed in group])
         for group in groups
     ]
     table = common_epochs.table(task.log.train, model_config)

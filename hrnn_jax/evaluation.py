@@ -90,7 +90,7 @@ def _hidden(
     # The event predicted at [t, b]: a test case, unless RNN Concat enters a session there.
     predicted = np.where(schedule.steps.valid, schedule.event + 1, NO_EVENT)
     is_case = log.test & log.follows
-    carry = jax.device_put(model.start((config.lanes,), model_config))
+    carry = jax.device_put(model.start_carry((config.lanes,), model_config))
     for begin in range(0, len(predicted), length):
         part = jax.device_put(steps.window(begin, begin + length))
         carry, hidden = _bootstrap(params, carry, part, model_config=model_config)
@@ -115,10 +115,10 @@ def _bootstrap(
     """
 
     def body(carry: model.Carry, steps: Steps) -> tuple[model.Carry, tuple]:
-        x = model.inputs(params.items, steps.input)  # of a step: the chunk's are large
+        x = model.item_inputs(params.items, steps.input)  # of a step: the chunk's are large
         carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
-        recalled = model.recall(params.network, carry, hidden)
-        return carry, (hidden, recalled, model.recent(params, carry))
+        recalled = model.past_bonus(params.network, carry, hidden)
+        return carry, (hidden, recalled, model.recent_items(params, carry))
 
     return jax.lax.scan(body, carry, steps)
 

@@ -283,7 +283,7 @@ def _of_step(
         # So that the sum over the candidates is in the mean that over all items. A lane's own
         # target is among its candidates in any case.
         assert sampler is not None
-        expected = model.rows(sampler.log_expected, item)
+        expected = model.gather_rows(sampler.log_expected, item)
         scores -= jnp.where(is_own, 0.0, expected[None])
     if past is not None:
         # Items of the user's past are candidates of their own, each once: were only those scored

@@ -74,7 +74,7 @@ class Carry:
     past: user_past.Past | None
 
 
-def init(key: jax.Array, config: ModelConfig) -> Params:
+def init_params(key: jax.Array, config: ModelConfig) -> Params:
     """Draw weights uniformly in +-sqrt(6 / (rows + columns)), each gate's on its own shape."""
     units = config.hidden_units
     keys = iter(jax.random.split(key, 16 + 4 * config.layers))
@@ -151,7 +151,7 @@ def _uniform_by_rows(
     return jax.lax.fori_loop(0, -(-shape[0] // rows), add, jnp.zeros(shape))
 
 
-def start(shape: tuple[int, ...], config: ModelConfig) -> Carry:
+def start_carry(shape: tuple[int, ...], config: ModelConfig) -> Carry:
     """Return the state of lanes that have seen nothing: zeros. shape: (B,) or (S, B)."""
 
     def zeros() -> np.ndarray:
@@ -179,15 +179,15 @@ def step(
     Whatever ended with the event before is settled here, at the start of the next step: then one
     step's gradient reaches GRU_usr and Eq. 4.
 
-    x: [B, 3H] or [B, H], `inputs` at steps.input; steps: one time of them, [B] and [W]; key: for
-    dropout, None for none; constant: whether `carry` is one, so that no gradient of it is wanted.
+    x: [B, 3H] or [B, H], `item_inputs` at steps.input; steps: one time of them, [B] and [W]; key:
+    for dropout, None for none; constant: whether `carry` is one, and no gradient of it is wanted.
     Returns the state and the representation to score, [B, H].
     """
     bits_user, bits_init, *bits_session = _bits(key, x, steps, config)
     if network.embedding_w is not None:
         x = dropout(bits_session.pop(), x, config.dropout_embedding) @ network.embedding_w
     if network.gap_w is not None:
-        x = x + rows(network.gap_w, steps.gap)
+        x = x + gather_rows(network.gap_w, steps.gap)
     session = [_where(steps.user_start, 0.0, h) for h in carry.session]
     user = _where(steps.user_start, 0.0, carry.user)
     moving = None
@@ -214,7 +214,7 @@ def step(
     return Carry(session=tuple(session), user=user, past=past), session[-1]
 
 
-def recall(
+def past_bonus(
     network: DenseWeights, carry: Carry, hidden: jax.Array
 ) -> tuple[jax.Array, jax.Array] | None:
     """Return items of the users' past and what is added to their scores, [B, R] each.
@@ -226,7 +226,7 @@ def recall(
     return carry.past.item, user_past.bonus(network.past, carry.past, hidden, carry.user)
 
 
-def recent(params: Params, carry: Carry) -> jax.Array | None:
+def recent_items(params: Params, carry: Carry) -> jax.Array | None:
     """Return the last items whose neighbours gain, [B, L]; None for a network without a table.
 
     carry: as `step` returns it.
@@ -245,7 +245,7 @@ def unroll(
     *,
     config: ModelConfig,
 ) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None]:
-    """Scan `step` and `recall` over time.
+    """Scan `step` and `past_bonus` over time.
 
     x: [T, B, 3H] or [T, B, H]; steps: [T, ...]; keys: [T]. Returns the state, the representations
     [T, B, H] and the past [T, B, R]. For a training window; bootstrapping has a gather of its own.
@@ -256,7 +256,7 @@ def unroll(
     def body(carry: Carry, inputs: tuple) -> tuple[Carry, tuple]:
         x, steps, key = inputs
         carry, hidden = step(network, carry, x, steps, key, config=config, constant=constant)
-        return carry, (hidden, recall(network, carry, hidden))
+        return carry, (hidden, past_bonus(network, carry, hidden))
 
     carry, (hidden, past) = jax.lax.scan(body, carry, (x, steps, keys))
     return carry, hidden, past
@@ -290,12 +290,12 @@ def _bits(
     return [shared << 16, shared & np.uint32(0xFFFF0000), *sessions]
 
 
-def inputs(items: Items, item: jax.Array) -> jax.Array:
+def item_inputs(items: Items, item: jax.Array) -> jax.Array:
     """Gather what `step` is fed of items, zeros for NO_ITEM."""
-    return rows(items.item_out if items.item_in is None else items.item_in, item)
+    return gather_rows(items.item_out if items.item_in is None else items.item_in, item)
 
 
-def rows(table: jax.Array, index: jax.Array) -> jax.Array:
+def gather_rows(table: jax.Array, index: jax.Array) -> jax.Array:
     """Gather rows, zeros for NO_ITEM."""
     return table.at[index].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 

@@ -109,7 +109,7 @@ def apply(
     """
 
     def take(leaf: jax.Array, rows: Rows | _Whole) -> jax.Array:
-        return leaf if isinstance(rows, _Whole) else model.rows(leaf, rows.index)
+        return leaf if isinstance(rows, _Whole) else model.gather_rows(leaf, rows.index)
 
     def put(leaf: jax.Array, new: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):

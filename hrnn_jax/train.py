@@ -29,19 +29,19 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def transform(config: TrainConfig) -> optax.GradientTransformation:
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Return the optax transform that `config` names."""
     return row_optimizer.OPTIMIZERS[config.optimizer](config.learning_rate, config.momentum)
 
 
 @functools.partial(jax.jit, static_argnames=("model_config", "config"))
-def init(seed: int, model_config: ModelConfig, config: TrainConfig) -> TrainState:
+def init_state(seed: int, model_config: ModelConfig, config: TrainConfig) -> TrainState:
     """Draw the weights of one seed."""
-    params: Any = model.init(jax.random.fold_in(_key(seed), 0), model_config)
-    return TrainState(params=params, opt_state=transform(config).init(params))
+    params: Any = model.init_params(jax.random.fold_in(_key(seed), 0), model_config)
+    return TrainState(params=params, opt_state=make_optimizer(config).init(params))
 
 
-def extend(state: TrainState, fresh: TrainState) -> TrainState:
+def extend_state(state: TrainState, fresh: TrainState) -> TrainState:
     """Go on from `state` with more items: rows that only `fresh` has, of tables and optimizer."""
 
     def rows(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -102,13 +102,13 @@ def update(
     again = ()
     if carry.past is not None and not whole:
         item = user_past.unroll(carry.past, steps)
-        again = model.rows(items.item_out, item), model.rows(items.item_bias, item)
+        again = model.gather_rows(items.item_out, item), model.gather_rows(items.item_bias, item)
 
     def loss_of(taken: model.Params) -> tuple[jax.Array, tuple[model.Carry, jax.Array]]:
         if taken.items.item_in is not None:
             x = taken.items.item_in
         elif whole:
-            x = model.rows(taken.items.item_out, inputs)
+            x = model.gather_rows(taken.items.item_out, inputs)
         else:
             x = taken.items.item_out[-len(inputs) :]
         after, hidden, past = model.unroll(
@@ -133,9 +133,9 @@ def update(
     taken = model.Params(
         network=state.params.network,
         items=model.Items(
-            item_in=None if items.item_in is None else model.rows(items.item_in, inputs),
-            item_out=items.item_out if whole else model.rows(items.item_out, candidates),
-            item_bias=items.item_bias if whole else model.rows(items.item_bias, candidates),
+            item_in=None if items.item_in is None else model.gather_rows(items.item_in, inputs),
+            item_out=items.item_out if whole else model.gather_rows(items.item_out, candidates),
+            item_bias=items.item_bias if whole else model.gather_rows(items.item_bias, candidates),
         ),
     )
     (_, (carry, loss)), grads = jax.value_and_grad(loss_of, has_aux=True)(taken)
@@ -149,7 +149,7 @@ def update(
         items=model.Items(item_in=in_rows, item_out=out_rows, item_bias=out_rows),
     )
     params, opt_state = row_optimizer.apply(
-        transform(config),
+        make_optimizer(config),
         state.params,
         state.opt_state,
         grads,
@@ -249,7 +249,7 @@ _CPU_OPTIONS = {
 SLAB_CHUNKS = 8
 
 
-def schedule(
+def epoch_schedule(
     log: EventLog, model_config: ModelConfig, config: TrainConfig, *, seed: int, epoch: int
 ) -> Schedule:
     """Lay out one epoch of the training events, users in the order of (seed, epoch)."""
@@ -262,7 +262,7 @@ def schedule(
 
 
 @functools.cache
-def compiled(model_config: ModelConfig, config: TrainConfig, *, stacked: bool) -> Callable:
+def compiled_chunk(model_config: ModelConfig, config: TrainConfig, *, stacked: bool) -> Callable:
     """Jit `training.train_chunk` on one chunk of a slab; `stacked` gives all a leading axis S.
 
     Takes state, carry, the slab, the chunk's place and the sampler, which all seeds share, and
@@ -345,10 +345,10 @@ def run_epoch(
     targets = targets.reshape(len(seeds), -1, config.bptt_steps).sum(axis=2)  # [S, updates]
 
     # From here on the device has all that it needs: only losses move, from it.
-    function = compiled(model_config, config, stacked=stacked)
+    function = compiled_chunk(model_config, config, stacked=stacked)
     slabs = _slabs(schedules, SLAB_CHUNKS * length)
     shape = (len(seeds), config.batch_size) if stacked else (config.batch_size,)
-    carry = jax.device_put(model.start(shape, model_config))
+    carry = jax.device_put(model.start_carry(shape, model_config))
     chunks = [-(-len(schedule.event) // length) for schedule in schedules]
     place = np.array(
         [(seed, epoch, 0, n) for seed, n in zip(seeds, chunks, strict=True)], np.uint32

@@ -69,7 +69,7 @@ def load(
             f"{checkpoints} holds no checkpoint: train the run for an epoch, or give another seed"
         )
     epochs = newest if epochs is None else epochs
-    like: Any = jax.eval_shape(lambda: train.init(0, config, how))
+    like: Any = jax.eval_shape(lambda: train.init_state(0, config, how))
     params = checkpoint.restore(checkpoints, like, epochs=epochs).params
     lineage = (checkpoint.fingerprint(params), *ancestors.get(str(seed), ()))
     if config.neighbours:

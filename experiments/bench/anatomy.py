@@ -57,7 +57,9 @@ def _durations(folder: pathlib.Path) -> collections.Counter[str]:
 def _sorts(network: Network, opening: int) -> dict[str, str]:
     """Tell what each operation in the loop of a chunk's updates does, by its name."""
     text = steps.compiled_chunk(network, opening).as_text()
-    weights = jax.eval_shape(lambda: model.init(jax.random.key(0), network.model_config)).network
+    weights = jax.eval_shape(
+        lambda: model.init_params(jax.random.key(0), network.model_config)
+    ).network
     dense = {",".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(weights)}
     bodies = {block.split(" ", 1)[0]: block for block in re.split(r"\n{2,}", text)}
     loop = max((bodies[name] for name in re.findall(r" while\(.*body=(%[\w.-]+)", text)), key=len)

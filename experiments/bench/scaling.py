@@ -40,7 +40,7 @@ def items(settings: Settings) -> Found:
     for network in networks:
         step = Subject(network, settings.steps).epoch
         log = steps.random_log(np.random.default_rng(0), users, network.n_items, tested=True)
-        params = train.init(0, network.model_config, network.config).params
+        params = train.init_state(0, network.model_config, network.config).params
         rank = _ranking(network, log, jax.block_until_ready(params))
         found, ranked = measures.take_turns([step, rank], repeats=settings.repeats)
         training_.append((network.n_items, _micro(found)))
@@ -118,12 +118,14 @@ def events(settings: Settings) -> Found:
         if peaks:
             memory.append((n_events, peaks))
         log = stages.xxl_log(share)
-        state = train.init(0, network.model_config, network.config)
+        state = train.init_state(0, network.model_config, network.config)
 
         def turn(log=log) -> tuple[float, float]:
             nonlocal state
             started = time.perf_counter()
-            schedule = train.schedule(log, network.model_config, network.config, seed=0, epoch=0)
+            schedule = train.epoch_schedule(
+                log, network.model_config, network.config, seed=0, epoch=0
+            )
             laid = time.perf_counter()
             state, _ = train.run_epoch(
                 state,

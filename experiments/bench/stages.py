@@ -29,8 +29,8 @@ def evaluate(settings: Settings) -> Found:
     )
     config = network.config
     model_config = dataclasses.replace(network, n_items=log.n_items).model_config
-    states = [train_lib.init(0, model_config, config)]
-    schedule = train_lib.schedule(log.train, network.model_config, config, seed=0, epoch=0)
+    states = [train_lib.init_state(0, model_config, config)]
+    schedule = train_lib.epoch_schedule(log.train, network.model_config, config, seed=0, epoch=0)
 
     def half_an_epoch() -> float:
         def train() -> None:
@@ -96,7 +96,9 @@ def schedule(settings: Settings) -> Found:
         held.clear()
 
         def made() -> None:
-            found = train_lib.schedule(log, network.model_config, network.config, seed=0, epoch=0)
+            found = train_lib.epoch_schedule(
+                log, network.model_config, network.config, seed=0, epoch=0
+            )
             held.append([*found.steps, found.event])
 
         return measures.seconds(made)

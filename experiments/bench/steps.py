@@ -103,12 +103,16 @@ class Subject:
         log = random_log(np.random.default_rng(0), users, network.n_items)
         self.schedules = [
             _cut(
-                train_lib.schedule(log, network.model_config, network.config, seed=seed, epoch=0),
+                train_lib.epoch_schedule(
+                    log, network.model_config, network.config, seed=seed, epoch=0
+                ),
                 self.steps,
             )
             for seed in self.seeds
         ]
-        states = [train_lib.init(seed, network.model_config, network.config) for seed in self.seeds]
+        states = [
+            train_lib.init_state(seed, network.model_config, network.config) for seed in self.seeds
+        ]
         self.state = states[0]
         if seeds > 1:
             self.state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
@@ -238,13 +242,13 @@ def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
     gap = jax.ShapeDtypeStruct(lane.shape, np.int8)
     steps = Steps(lane, lane, mask, mask, mask, lane, gap, opens)
     place = jax.ShapeDtypeStruct((4,), np.uint32)
-    carry = model.start((config.batch_size,), model_config)
-    train = train_lib.compiled(model_config, config, stacked=False)
+    carry = model.start_carry((config.batch_size,), model_config)
+    train = train_lib.compiled_chunk(model_config, config, stacked=False)
     return train.lower(_state(network), carry, steps, place).compile()
 
 
 def _state(network: Network):
-    init = functools.partial(train_lib.init, 0, network.model_config, network.config)
+    init = functools.partial(train_lib.init_state, 0, network.model_config, network.config)
     return jax.eval_shape(init)
 
 

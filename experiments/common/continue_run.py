@@ -118,13 +118,13 @@ def state(
     old = _restore(
         parent, seed, dataclasses.replace(model_config, n_items=len(parent.raw_ids)), config
     )
-    return train.extend(old, train.init(seed, model_config, config))
+    return train.extend_state(old, train.init_state(seed, model_config, config))
 
 
 def _restore(
     parent: Parent, seed: int, model_config: ModelConfig, config: TrainConfig
 ) -> train.TrainState:
-    like = jax.eval_shape(lambda: train.init(seed, model_config, config))
+    like = jax.eval_shape(lambda: train.init_state(seed, model_config, config))
     folder = checkpoint.folder(parent.folder, seed)
     return checkpoint.restore(folder, like, epochs=parent.epochs[seed])
 

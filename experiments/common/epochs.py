@@ -70,7 +70,7 @@ def epoch(
     """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar."""
     started = time.perf_counter()
     schedules = [
-        train.schedule(log, model_config, config, seed=seed, epoch=epoch) for seed in seeds
+        train.epoch_schedule(log, model_config, config, seed=seed, epoch=epoch) for seed in seeds
     ]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
     with progress.bar(title, events, "events") as advance:

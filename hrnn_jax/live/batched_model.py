@@ -183,7 +183,7 @@ def _step(
         past=None,  # is kept apart, for it knows of the last item
     )
     after, hidden = model.step(
-        params.network, before, model.inputs(params.items, item), steps, config=config
+        params.network, before, model.item_inputs(params.items, item), steps, config=config
     )
     # Who has seen nothing starts from zeros, and no bias is fed in place of an item.
     seen = (item != NO_ITEM)[:, None]
@@ -198,8 +198,8 @@ def _represent(
     _, packed, *_ = users
     if config.past:
         after = dataclasses.replace(after, past=user_past.unpack(packed))
-    recalled = model.recall(params.network, after, hidden)
-    recent = model.recent(params, after)
+    recalled = model.past_bonus(params.network, after, hidden)
+    recent = model.recent_items(params, after)
     return hidden, topk.bonus(params.table, recalled, recent, columns)
 
 

@@ -77,7 +77,7 @@ def test_a_step_makes_the_products_of_its_floor(form):
     """Bug: give either one the other has not, such as the gradient of all of the batch's states."""
     made = TrainConfig(batch_size=B, chunk_steps=7)
     arguments = test_train_compiled.abstract(config(*form), made, 7, opening(form[0]))
-    step = train.compiled(config(*form), made, stacked=False).lower(*arguments).compile()
+    step = train.compiled_chunk(config(*form), made, stacked=False).lower(*arguments).compile()
     floor = floors.step(config(*form), batch=B, opening=opening(form[0]), steps=7)
     assert flops_of(step) == flops_of(floor.compiled)
 

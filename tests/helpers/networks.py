@@ -28,7 +28,7 @@ def training_config(**settings):
 def fresh(model_config, config, seed=0):
     """Return a state of large drawn weights."""
     params = weights.drawn(model_config, seed=seed)
-    return train_lib.TrainState(params, train_lib.transform(config).init(params))
+    return train_lib.TrainState(params, train_lib.make_optimizer(config).init(params))
 
 
 @functools.cache
@@ -55,7 +55,7 @@ def epoch_steps(variant="hrnn_init", *, feed_last_item=False):
 def train(model_config, config, steps, state=None, carry=None, place=PLACE, sampler=None):
     """Train on steps [T, B] in one chunk; returns state, carry and losses."""
     state = fresh(model_config, config) if state is None else state
-    carry = model.start(steps.input.shape[1:], model_config) if carry is None else carry
+    carry = model.start_carry(steps.input.shape[1:], model_config) if carry is None else carry
     return chunk(model_config, config)(state, carry, steps, place, sampler)
 
 

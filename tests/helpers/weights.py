@@ -41,7 +41,7 @@ def named(params: model.Params) -> dict[str, np.ndarray]:
 def drawn(config: ModelConfig, *, seed: int = 0, scale: float = 0.5) -> model.Params:
     """Draw weights, biases too, from a normal distribution."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), config))
+    shapes = jax.eval_shape(lambda: model.init_params(jax.random.key(0), config))
     return jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(0, scale, leaf.shape), jnp.float32), shapes
     )

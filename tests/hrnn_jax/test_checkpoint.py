@@ -41,9 +41,9 @@ def _collect_what_a_failed_read_leaves():
 def trained(config, *, begin=0, end=1, state=None):
     """Train the epochs from `begin` to `end`."""
     log = logs.random(3, users=8, n_items=N_ITEMS)
-    state = train.init(1, MODEL, config) if state is None else state
+    state = train.init_state(1, MODEL, config) if state is None else state
     for epoch in range(begin, end):
-        schedule = train.schedule(log, MODEL, config, seed=1, epoch=epoch)
+        schedule = train.epoch_schedule(log, MODEL, config, seed=1, epoch=epoch)
         state, _ = train.run_epoch(
             state, [schedule], seeds=[1], epoch=epoch, model_config=MODEL, config=config
         )
@@ -51,7 +51,7 @@ def trained(config, *, begin=0, end=1, state=None):
 
 
 def restored(folder, *, epochs, config=CONFIGS["adagrad"], model_config=MODEL):
-    return checkpoint.restore(folder, train.init(0, model_config, config), epochs=epochs)
+    return checkpoint.restore(folder, train.init_state(0, model_config, config), epochs=epochs)
 
 
 def assert_identical(found, expected):
@@ -204,7 +204,7 @@ def test_another_models_checkpoint_is_an_error(other, saved, tmp_path):
     )
     with pytest.raises(errors.InputError, match="cannot read the checkpoint"):
         restored(folder, epochs=2, model_config=other_config)
-    checkpoint.save(tmp_path, train.init(0, other_config, config), epochs=1)
+    checkpoint.save(tmp_path, train.init_state(0, other_config, config), epochs=1)
     with pytest.raises(errors.InputError, match="cannot read the checkpoint"):
         restored(tmp_path, epochs=1)
 
@@ -256,8 +256,8 @@ def test_a_checkpoint_from_before_later_weights_is_read(tmp_path):
         user=EarlierUserNetwork(**{name: getattr(user, name) for name in names}),
     )
     kept = params.replace(network=earlier)
-    state = train.TrainState(kept, train.transform(how).init(kept))
+    state = train.TrainState(kept, train.make_optimizer(how).init(kept))
     checkpoint.save(tmp_path, state, epochs=1)
-    like = jax.eval_shape(lambda: train.init(0, config, how))
+    like = jax.eval_shape(lambda: train.init_state(0, config, how))
     found = checkpoint.restore(tmp_path, like, epochs=1)
     networks.assert_identical(found.params, params)

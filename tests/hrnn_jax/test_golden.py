@@ -78,8 +78,8 @@ def replay(name, *, user_input="gates"):
     train = jax.jit(
         functools.partial(train_lib.train_chunk, model_config=model_config, config=config)
     )
-    state = train_lib.TrainState(params, train_lib.transform(config).init(params))
-    carry = model.start((5,), model_config)
+    state = train_lib.TrainState(params, train_lib.make_optimizer(config).init(params))
+    carry = model.start_carry((5,), model_config)
     losses, carries = [], []
     for t in range(len(steps.input)):
         one = Steps(*(array[t : t + 1] for array in steps))

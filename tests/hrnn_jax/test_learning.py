@@ -74,9 +74,9 @@ def learnt_mrr(variant, *, epochs):
     model_config = ModelConfig(n_items=N_ITEMS, variant=variant)
     config = TrainConfig(loss="full_softmax", optimizer="adam", learning_rate=0.003, batch_size=100)
     events = event_log()
-    state = train.init(0, model_config, config)
+    state = train.init_state(0, model_config, config)
     for epoch in range(epochs):
-        schedule = train.schedule(events.train, model_config, config, seed=0, epoch=epoch)
+        schedule = train.epoch_schedule(events.train, model_config, config, seed=0, epoch=epoch)
         state, _ = train.run_epoch(
             state, [schedule], seeds=[0], epoch=epoch, model_config=model_config, config=config
         )

@@ -207,14 +207,15 @@ def past(items, n_lanes, seed=1):
     item[..., 1] = NO_ITEM
     bonus = jnp.asarray(rng.normal(size=item.shape), jnp.float32)
     bonus = jnp.where(item == NO_ITEM, 0, bonus)
-    rows = model.rows(items.item_out, item), model.rows(items.item_bias, item)
+    rows = model.gather_rows(items.item_out, item), model.gather_rows(items.item_bias, item)
     return losses.Recalled(item, bonus, *rows)
 
 
 def sampled(items, extra, hidden, steps, recalled=None, sampler=None, **settings):
     index = jnp.concatenate([steps.target.reshape(-1), extra])
     candidates = items.replace(
-        item_out=model.rows(items.item_out, index), item_bias=model.rows(items.item_bias, index)
+        item_out=model.gather_rows(items.item_out, index),
+        item_bias=model.gather_rows(items.item_bias, index),
     )
     config = networks.training_config(**settings)
     return losses.among_candidates(

@@ -18,8 +18,8 @@ CONFIG = ModelConfig(n_items=40, hidden_units=6)
 def unrolled(params, log, config, batch_size=3, keys=None, **build):
     """Unroll over a log: the schedule, and the representations [T, B, H]."""
     schedule = user_batches.build(user_batches.layout(log, config.variant), batch_size, **build)
-    x = model.rows(params.items.item_in, schedule.steps.input)
-    carry = model.start((batch_size,), config)
+    x = model.gather_rows(params.items.item_in, schedule.steps.input)
+    carry = model.start_carry((batch_size,), config)
     _, hidden, *_ = model.unroll(params.network, carry, x, schedule.steps, keys, config=config)
     return schedule, np.asarray(hidden)
 
@@ -46,7 +46,7 @@ def test_the_cell_resets_before_the_recurrent_matrix():
 def test_lanes_do_not_matter(variant, layers):
     """A user's states are the same alone, in any lane, after and beside any other users."""
     config = dataclasses.replace(CONFIG, variant=variant, layers=layers)
-    params = model.init(jax.random.key(1), config)
+    params = model.init_params(jax.random.key(1), config)
     log = logs.random(0)
     expected = by_event(*unrolled(params, log, config, batch_size=12))
     for batch_size in (1, 3, 5):
@@ -67,14 +67,14 @@ def test_rnn_forgets_and_hrnn_remembers_the_session_before():
         "hrnn_all": True,
     }.items():
         config = dataclasses.replace(CONFIG, variant=variant, n_items=10)
-        params = model.init(jax.random.key(0), config)
+        params = model.init_params(jax.random.key(0), config)
         states = [by_event(*unrolled(params, each, config))[3] for each in (log, other)]
         assert np.array_equal(*states) != remembers
 
 
 def test_first_session_starts_from_zero_and_the_next_from_eq_4():
     config = dataclasses.replace(CONFIG, n_items=10)
-    params = model.init(jax.random.key(0), config)
+    params = model.init_params(jax.random.key(0), config)
     user = params.network.user
     # With b_init set, a first session that wrongly used Eq. 4 would start from tanh(b_init).
     params = params.replace(
@@ -92,7 +92,7 @@ def test_first_session_starts_from_zero_and_the_next_from_eq_4():
 
 def test_feed_last_item_reaches_the_user_and_nothing_else():
     config = dataclasses.replace(CONFIG, n_items=10)
-    params = model.init(jax.random.key(0), config)
+    params = model.init_params(jax.random.key(0), config)
 
     def states(last, feed):
         log = logs.of([[[1, 2, last], [3, 4]]])
@@ -105,7 +105,7 @@ def test_feed_last_item_reaches_the_user_and_nothing_else():
 
 def test_upper_layers_reset_with_the_user_only():
     config = dataclasses.replace(CONFIG, layers=2, n_items=10)
-    params = model.init(jax.random.key(0), config)
+    params = model.init_params(jax.random.key(0), config)
     one = by_event(*unrolled(params, logs.of([[[1, 2], [3, 4]], [[3, 4]]]), config, batch_size=1))
     alone = by_event(*unrolled(params, logs.of([[[3, 4]]]), config, batch_size=1))
     np.testing.assert_allclose(one[4], alone[0], atol=1e-6)  # the second user starts anew
@@ -115,16 +115,16 @@ def test_upper_layers_reset_with_the_user_only():
 def test_no_gradient_crosses_users():
     """The second user of a lane is exactly independent of the first one's items."""
     config = dataclasses.replace(CONFIG, n_items=10, variant="hrnn_all", layers=2)
-    params = model.init(jax.random.key(0), config)
+    params = model.init_params(jax.random.key(0), config)
     schedule = user_batches.build(logs.of([[[1, 2], [3, 4, 5]], [[6, 7], [8, 9]]]), 1)
     assert schedule.event[:, 0].tolist() == [0, 2, 3, 5, 7]
 
     def second_user(x):
-        carry = model.start((1,), config)
+        carry = model.start_carry((1,), config)
         _, hidden, *_ = model.unroll(params.network, carry, x, schedule.steps, config=config)
         return hidden[3:].sum()
 
-    x = model.rows(params.items.item_in, schedule.steps.input)
+    x = model.gather_rows(params.items.item_in, schedule.steps.input)
     grad = np.asarray(jax.grad(second_user)(x))
     np.testing.assert_array_equal(grad[:3], 0)
     assert (np.abs(grad[3:]).max(axis=(1, 2)) > 0).all()
@@ -133,7 +133,7 @@ def test_no_gradient_crosses_users():
 def test_gates_spare_the_candidate():
     full = dataclasses.replace(CONFIG, variant="hrnn_all")
     gates = dataclasses.replace(full, user_input="gates")
-    params = model.init(jax.random.key(0), full)
+    params = model.init_params(jax.random.key(0), full)
     user = params.network.user
     cut = user.to_session_w[:, 6:]
 
@@ -153,7 +153,7 @@ def test_gates_spare_the_candidate():
 @pytest.mark.parametrize("where", ["user", "session", "init"])
 def test_dropout_acts(where):
     config = dataclasses.replace(CONFIG, variant="hrnn_all", **{f"dropout_{where}": 0.5})
-    params = model.init(jax.random.key(0), config)
+    params = model.init_params(jax.random.key(0), config)
     log = logs.random(3)
     schedule, without = unrolled(params, log, config)
     keys = jax.random.split(jax.random.key(1), len(schedule.event))
@@ -175,7 +175,7 @@ def test_dropout_drops_with_its_probability_and_keeps_the_mean():
 def test_each_dropout_has_masks_of_its_own():
     """Equal keys for user and init would drop the same units in both."""
     config = dataclasses.replace(CONFIG, hidden_units=200, dropout_user=0.5, dropout_init=0.5)
-    params = model.init(jax.random.key(0), config)
+    params = model.init_params(jax.random.key(0), config)
     # W_init = 1, b_init = 0: a unit that only Eq. 3's mask drops starts from zero as well.
     user = params.network.user.replace(init_w=jnp.eye(200))
     network = params.network.replace(user=user)
@@ -204,7 +204,7 @@ def test_each_dropout_has_masks_of_its_own():
 
 def test_weights_are_uniform_in_the_bounds_of_each_gate():
     config = ModelConfig(n_items=300, hidden_units=50, variant="hrnn_all")
-    params = model.init(jax.random.key(0), config)
+    params = model.init_params(jax.random.key(0), config)
     for weights, bound in (
         (params.items.item_in, np.sqrt(6 / 350)),
         (params.items.item_out, np.sqrt(6 / 350)),

@@ -46,7 +46,7 @@ def _by_row(params, state, index, grads, where, *, name, momentum, factor=1.0):
         state,
         grads,
         {"table": rows, "bias": rows, "dense": row_optimizer.WHOLE},
-        {**params, **{name: model.rows(params[name], index) for name in TABLES}},
+        {**params, **{name: model.gather_rows(params[name], index) for name in TABLES}},
         where=where,
         factor=factor,
     )

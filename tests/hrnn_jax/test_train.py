@@ -85,10 +85,10 @@ def hand_unrolled(config, carry, steps, loss, *, stop):
             now = jax.tree.map(lambda array, t=t: array[t], steps)
             if stop:
                 state = jax.lax.stop_gradient(state)
-            x = model.rows(params.items.item_in, now.input)
+            x = model.gather_rows(params.items.item_in, now.input)
             state, hidden = model.step(params.network, state, x, now, config=config)
-            item_out = model.rows(params.items.item_out, now.target)
-            item_bias = model.rows(params.items.item_bias, now.target)
+            item_out = model.gather_rows(params.items.item_out, now.target)
+            item_bias = model.gather_rows(params.items.item_bias, now.target)
             scores = hidden @ item_out.T + item_bias[None]
             total += networks.lane_losses(loss, scores, now.valid).sum()
         return total / steps.valid.sum()
@@ -103,7 +103,7 @@ def window(n_steps):
     rng = np.random.default_rng(1)
     carry = jax.tree.map(
         lambda a: rng.uniform(-0.9, 0.9, a.shape).astype(np.float32),
-        model.start((networks.BATCH,), networks.model_config()),
+        model.start_carry((networks.BATCH,), networks.model_config()),
     )
     steps = Steps(*(array[end - n_steps : end] for array in steps))
     assert (steps.session_start & ~steps.user_start).any()
@@ -144,7 +144,7 @@ def test_full_softmax_is_dense_cross_entropy():
     now = jax.tree.map(lambda array: array[0], steps)
 
     def loss_of(params):
-        x = model.rows(params.items.item_in, now.input)
+        x = model.gather_rows(params.items.item_in, now.input)
         _, hidden = model.step(params.network, carry, x, now, config=config)
         scores = hidden @ params.items.item_out.T + params.items.item_bias[None]
         lane = np.flatnonzero(now.valid)
@@ -171,11 +171,11 @@ def test_embeddings_learn_as_dense_ones_do(embedding, loss):
 
     def loss_of(params):
         table = params.items.item_out if embedding == "tied" else params.items.item_in
-        x = model.rows(table, now.input)
+        x = model.gather_rows(table, now.input)
         _, hidden = model.step(params.network, carry, x, now, config=config)
         scores = hidden @ params.items.item_out.T + params.items.item_bias[None]
         if loss == "cross_entropy":
-            scores = model.rows(scores.T, now.target).T
+            scores = model.gather_rows(scores.T, now.target).T
             return networks.lane_losses(loss, scores, now.valid).sum() / now.valid.sum()
         lane = np.flatnonzero(now.valid)
         return -jax.nn.log_softmax(scores)[lane, now.target[lane]].mean()

@@ -23,8 +23,8 @@ def abstract(model_config, config, n_steps, width, seeds=None):
         jax.ShapeDtypeStruct((n_steps, width), np.int32),
     )
     arguments = (
-        jax.eval_shape(functools.partial(train.init, 0, model_config, config)),
-        jax.eval_shape(functools.partial(model.start, (batch,), model_config)),
+        jax.eval_shape(functools.partial(train.init_state, 0, model_config, config)),
+        jax.eval_shape(functools.partial(model.start_carry, (batch,), model_config)),
         steps,
         jax.ShapeDtypeStruct((4,), np.uint32),
     )
@@ -40,7 +40,7 @@ def memory(n_items, seeds=None):
     """What the compiled chunk takes, with Table 2's HRNN Init (small); also the state's bytes."""
     config, settings = ModelConfig(n_items=n_items), TrainConfig(momentum=0.2)
     arguments = abstract(config, settings, settings.chunk_steps, 16, seeds)
-    function = train.compiled(config, settings, stacked=seeds is not None)
+    function = train.compiled_chunk(config, settings, stacked=seeds is not None)
     state = sum(4 * leaf.size for leaf in jax.tree.leaves(arguments[0]))
     return function.lower(*arguments).compile().memory_analysis(), state
 
@@ -78,7 +78,7 @@ def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
 
 def ranking(n_items, size, n_lanes=256):
     """What ranks the cases of a chunk in blocks of `size`, and shapes of its arguments."""
-    items = jax.eval_shape(lambda: train.init(0, ModelConfig(n_items), TrainConfig()))
+    items = jax.eval_shape(lambda: train.init_state(0, ModelConfig(n_items), TrainConfig()))
     items = items.params.items
     function = jax.jit(
         functools.partial(evaluation._rank_blocks, size=size, n_first=20, ties="against", rows=4)

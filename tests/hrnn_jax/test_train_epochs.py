@@ -22,12 +22,12 @@ def run(
 ) -> tuple[train.TrainState, list]:
     """Train as the command does; returns the state and each epoch's losses."""
     if states is None:
-        states = [train.init(seed, model_config, config) for seed in seeds]
+        states = [train.init_state(seed, model_config, config) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
     means = []
     for epoch in range(begin, begin + epochs):
         schedules = [
-            train.schedule(networks.log(), model_config, config, seed=seed, epoch=epoch)
+            train.epoch_schedule(networks.log(), model_config, config, seed=seed, epoch=epoch)
             for seed in seeds
         ]
         state, mean = train.run_epoch(
@@ -47,7 +47,7 @@ def test_seeds_side_by_side_are_the_seeds_alone():
     config, settings, seeds = DROPPING, CHUNKED, [0, 1, 5]
     lengths = {
         len(
-            train.schedule(
+            train.epoch_schedule(
                 networks.log(), networks.model_config("hrnn_all"), settings, seed=seed, epoch=0
             ).event
         )
@@ -68,7 +68,7 @@ def test_a_seed_decides_the_weights_bit_for_bit():
         run([seed], model_config=config, config=settings)[0] for seed in (3, 3, 4)
     )
     networks.assert_identical(first, again)
-    drawn = [train.init(seed, config, settings).params for seed in (3, 4)]
+    drawn = [train.init_state(seed, config, settings).params for seed in (3, 4)]
     for states in ((first.params, other.params), drawn):
         assert np.abs(states[0].items.item_out - states[1].items.item_out).min() > 0
 
@@ -77,7 +77,7 @@ def test_orders_and_epochs_come_from_the_seed():
     settings = networks.training_config()
 
     def order(seed, epoch):
-        return train.schedule(
+        return train.epoch_schedule(
             networks.log(), networks.model_config("rnn"), settings, seed=seed, epoch=epoch
         ).event
 
@@ -123,11 +123,11 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
     config = networks.model_config()
     settings = networks.training_config(chunk_steps=6, bptt_steps=bptt_steps, learning_rate=0.05)
     told = []
-    params = train.init(2, config, settings).params
+    params = train.init_state(2, config, settings).params
     _, [found] = run(
         [2], model_config=config, config=settings, on_chunk=lambda *each: told.append(each)
     )
-    steps = train.schedule(
+    steps = train.epoch_schedule(
         networks.log(), networks.model_config("hrnn_init"), settings, seed=2, epoch=0
     ).steps
     n = steps.valid.sum(axis=1)
@@ -147,7 +147,7 @@ def test_the_chunk_length_does_not_matter():
     """Nor do the steps that fill up the last chunk, or where a slab of chunks ends."""
     config = networks.model_config()
     n_steps = len(
-        train.schedule(
+        train.epoch_schedule(
             networks.log(), networks.model_config("hrnn_init"), CHUNKED, seed=0, epoch=0
         ).event
     )
@@ -167,10 +167,10 @@ def test_the_chunk_length_does_not_matter():
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_training_moves_nothing_between_host_and_device_unasked(seeds):
     config, settings = DROPPING, CHUNKED
-    states = [train.init(seed, config, settings) for seed in seeds]
+    states = [train.init_state(seed, config, settings) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
     schedules = [
-        train.schedule(
+        train.epoch_schedule(
             networks.log(), networks.model_config("hrnn_init"), settings, seed=seed, epoch=0
         )
         for seed in seeds
@@ -184,7 +184,7 @@ def test_training_moves_nothing_between_host_and_device_unasked(seeds):
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch):
     """From the first chunk on, not even an explicit transfer goes to it."""
-    compiled, chunks = train.compiled, []
+    compiled, chunks = train.compiled_chunk, []
     with contextlib.ExitStack() as guards:
 
         def guarded(*args, **settings):
@@ -198,7 +198,7 @@ def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch
 
             return chunk
 
-        monkeypatch.setattr(train, "compiled", guarded)
+        monkeypatch.setattr(train, "compiled_chunk", guarded)
         run(seeds, model_config=DROPPING, config=networks.training_config(chunk_steps=2))
     assert len(chunks) > train.SLAB_CHUNKS
     assert len({id(slab) for slab in chunks}) == -(-len(chunks) // train.SLAB_CHUNKS)
@@ -207,12 +207,12 @@ def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch
 def test_epochs_of_any_length_share_what_is_compiled():
     """Their number of chunks, and how full the last one is, differs by epoch."""
     config, settings = networks.model_config("hrnn_all"), networks.training_config(chunk_steps=3)
-    function = train.compiled(config, settings, stacked=False)
+    function = train.compiled_chunk(config, settings, stacked=False)
     before, lengths = function._cache_size(), set()
-    state = train.init(0, config, settings)
+    state = train.init_state(0, config, settings)
     for epoch, users in enumerate([3, 10, 40]):
         log = logs.random(0, users=users, sessions=3, n_items=networks.N_ITEMS)
-        schedule = train.schedule(
+        schedule = train.epoch_schedule(
             log, networks.model_config("hrnn_all"), settings, seed=0, epoch=epoch
         )
         lengths.add(len(schedule.event))
@@ -227,7 +227,7 @@ def test_epochs_of_any_length_share_what_is_compiled():
 @pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])
 def test_a_loss_that_is_no_number_stops_the_run(seeds):
     config, settings = DROPPING, CHUNKED
-    steps = train.schedule(
+    steps = train.epoch_schedule(
         networks.log(), networks.model_config("hrnn_init"), settings, seed=7, epoch=2
     ).steps
     # An item that is first read in the second chunk or later.
@@ -235,7 +235,7 @@ def test_a_loss_that_is_no_number_stops_the_run(seeds):
         ((i, int(np.argmax((steps.input == i).any(axis=1)))) for i in range(networks.N_ITEMS)),
         key=lambda each: each[1],
     )
-    states = [train.init(seed, config, settings) for seed in seeds]
+    states = [train.init_state(seed, config, settings) for seed in seeds]
     items = states[-1].params.items
     items = items.replace(item_in=items.item_in.at[item].set(jnp.nan))
     states[-1] = states[-1].replace(params=states[-1].params.replace(items=items))

@@ -83,8 +83,8 @@ def test_old_rows_stay_and_new_ones_are_as_drawn(name):
     """
     config, network = CONFIGS[name], networks.model_config("hrnn_all")
     before = trained(config, network)
-    fresh = train.init(0, dataclasses.replace(network, n_items=MORE), config)
-    found = train.extend(before, fresh)
+    fresh = train.init_state(0, dataclasses.replace(network, n_items=MORE), config)
+    found = train.extend_state(before, fresh)
     assert jax.tree.structure(found) == jax.tree.structure(fresh)
     grew = 0
     for old_leaf, new_leaf, leaf in zip(*map(jax.tree.leaves, (before, fresh, found)), strict=True):
@@ -105,7 +105,7 @@ def test_more_items_change_no_rank_among_the_old_ones():
     config, network = CONFIGS["adagrad"], networks.model_config("hrnn_init")
     before, log = trained(config, network), networks.log()
     larger = dataclasses.replace(network, n_items=MORE)
-    after = train.extend(before, train.init(0, larger, config))
+    after = train.extend_state(before, train.init_state(0, larger, config))
     ranks = evaluation.rank(before.params, log, model_config=network).rank
     again = evaluation.rank(
         after.params,
@@ -133,7 +133,7 @@ def test_a_continued_run_keeps_items_weights_and_flags(old):
     config = TrainConfig(learning_rate=0.05, momentum=0.1, batch_size=10)
     network = ModelConfig(n_items=20, hidden_units=8)
     for seed in (0, 1):
-        like = train.init(9, network, config)
+        like = train.init_state(9, network, config)
         state = checkpoint.restore(checkpoint.folder(pathlib.Path("old"), seed), like, epochs=2)
         assert recipe["continued_from"]["weights"][str(seed)] == [
             checkpoint.fingerprint(state.params)

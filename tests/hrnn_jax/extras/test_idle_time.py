@@ -42,8 +42,8 @@ def test_the_step_adds_the_class_row_to_what_is_fed():
     plain = params.network.replace(gap_w=None)
     steps = jax.tree.map(lambda a: a[9], networks.epoch_steps())
     steps = steps._replace(gap=np.array([3, idle_time.NONE, 40, 63], np.int8))
-    x = np.array(model.inputs(params.items, steps.input))
-    carry = jax.tree.map(np.asarray, model.start((networks.BATCH,), config))
+    x = np.array(model.item_inputs(params.items, steps.input))
+    carry = jax.tree.map(np.asarray, model.start_carry((networks.BATCH,), config))
     found, hidden = model.step(params.network, carry, x, steps, config=config)
     x[[0, 2, 3]] += params.network.gap_w[np.array([3, 40, 63])]
     expected, expected_hidden = model.step(plain, carry, x, steps, config=config)
@@ -56,7 +56,7 @@ def test_the_rows_of_the_classes_that_occur_learn():
     steps = networks.epoch_steps()
     gap = np.random.default_rng(0).integers(idle_time.NONE + 1, size=steps.gap.shape)
     steps = steps._replace(gap=gap.astype(np.int8))
-    before = train.init(0, config, how)
+    before = train.init_state(0, config, how)
     assert not before.params.network.gap_w.any()
     state, _, _ = networks.train(config, how, steps, before)
     has_negatives = steps.valid & (steps.valid.sum(axis=1) > 1)[:, None]

@@ -91,10 +91,10 @@ def walk(log, slots):
     """Yield steps, the carry after them and what is scored, by plain steps of one lane."""
     model_config = config(past=slots)
     params = weights.drawn(model_config)
-    carry, schedule = model.start((1,), model_config), user_batches.build(log, 1)
+    carry, schedule = model.start_carry((1,), model_config), user_batches.build(log, 1)
     for t in range(len(schedule.event)):
         now = jax.tree.map(lambda a, t=t: a[t], schedule.steps)
-        x = model.inputs(params.items, now.input)
+        x = model.item_inputs(params.items, now.input)
         carry, hidden = model.step(params.network, carry, x, now, config=model_config)
         yield schedule.event[t, 0], params, carry, hidden
 
@@ -131,7 +131,7 @@ def test_ranks_are_of_the_sums(n_candidates):
     for event, params, carry, hidden in walk(log, model_config.past):
         scores = np.asarray(hidden @ params.items.item_out.T + params.items.item_bias[None])[0]
         scores = scores.astype(np.float64)
-        recalled = model.recall(params.network, carry, hidden)
+        recalled = model.past_bonus(params.network, carry, hidden)
         for one, more in zip(*(np.asarray(each)[0] for each in recalled), strict=True):
             if one != NO_ITEM:
                 scores[one] += more

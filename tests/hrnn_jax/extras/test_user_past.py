@@ -121,7 +121,7 @@ def full_softmax(**settings):
 def test_it_begins_without_effect():
     steps, how = networks.epoch_steps(), full_softmax(learning_rate=0.0)
     found, expected = (
-        networks.train(one, how, steps, train.init(0, one, how))[2]
+        networks.train(one, how, steps, train.init_state(0, one, how))[2]
         for one in (config(), networks.model_config())
     )
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -131,7 +131,7 @@ def test_it_begins_without_effect():
 @pytest.mark.parametrize("bptt_steps", [1, 2])
 def test_all_its_weights_learn(bptt_steps, loss):
     how = networks.training_config(loss=loss, bptt_steps=bptt_steps)
-    state = train.init(0, config(), how)
+    state = train.init_state(0, config(), how)
     after, _, _ = networks.train(config(), how, networks.epoch_steps(), state)
     for leaf in jax.tree.leaves(after.params.network.past):
         assert np.all(np.asarray(leaf) != 0)
@@ -142,22 +142,22 @@ def test_the_loss_is_of_scores_with_the_bonus():
     model_config, how = config(), full_softmax(learning_rate=0.0)
     params = weights.drawn(model_config)
     steps = networks.epoch_steps()
-    carry = model.start(steps.input.shape[1:], model_config)
+    carry = model.start_carry(steps.input.shape[1:], model_config)
     network = params.network
     expected = []
     for t in range(len(steps.input)):
         now = jax.tree.map(lambda a, t=t: a[t], steps)
-        x = model.rows(params.items.item_in, now.input)
+        x = model.gather_rows(params.items.item_in, now.input)
         carry, hidden = model.step(network, carry, x, now, config=model_config)
         scores = np.array(hidden @ params.items.item_out.T + params.items.item_bias[None])
-        item, bonus = model.recall(network, carry, hidden)
+        item, bonus = model.past_bonus(network, carry, hidden)
         for lane, slot in np.argwhere(np.asarray(item) != NO_ITEM):
             scores[lane, item[lane, slot]] += bonus[lane, slot]
         logs_ = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
         valid = np.flatnonzero(now.valid)
         of_lanes = [-logs_[lane, now.target[lane]] for lane in valid]
         expected.append(np.mean(of_lanes) if len(valid) else 0.0)
-    state = train.TrainState(params, train.transform(how).init(params))
+    state = train.TrainState(params, train.make_optimizer(how).init(params))
     _, _, losses = networks.train(model_config, how, steps, state)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
@@ -180,7 +180,7 @@ def test_a_sampled_loss_of_all_items_is_that_over_the_catalogue(embedding):
         how = networks.training_config(
             loss=loss, learning_rate=0.0, batch_size=1, bptt_steps=2, **more
         )
-        state = train.TrainState(params, train.transform(how).init(params))
+        state = train.TrainState(params, train.make_optimizer(how).init(params))
         sampler = train.sampler(networks.log().train, how)
         even = Steps(*(array[: len(steps.input) // 2 * 2] for array in steps))
         _, _, found[loss] = networks.train(model_config, how, even, state, sampler=sampler)
@@ -193,14 +193,14 @@ def test_ranks_are_of_scores_with_the_bonus(n_candidates):
     params = weights.drawn(model_config)
     candidates = None if n_candidates is None else np.arange(n_candidates)
     found = evaluation.rank(params, log, model_config=model_config, candidates=candidates)
-    carry = model.start((1,), model_config)
+    carry = model.start_carry((1,), model_config)
     schedule = user_batches.build(log, 1)
     expected = {}
     for t in range(len(schedule.event)):
         now = jax.tree.map(lambda a, t=t: a[t], schedule.steps)
-        x = model.rows(params.items.item_in, now.input)
+        x = model.gather_rows(params.items.item_in, now.input)
         carry, hidden = model.step(params.network, carry, x, now, config=model_config)
-        item, bonus = model.recall(params.network, carry, hidden)
+        item, bonus = model.past_bonus(params.network, carry, hidden)
         scores = hidden @ params.items.item_out.T + params.items.item_bias[None]
         scores = np.asarray(scores.at[0, item[0]].add(bonus[0], mode="drop"))[0]
         target = log.item[schedule.event[t, 0] + 1]
