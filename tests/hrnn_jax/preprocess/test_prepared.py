@@ -15,6 +15,7 @@ from hrnn_jax.preprocess import prepared, read_log
 from tests.hrnn_jax.preprocess import oracle
 from tests.hrnn_jax.preprocess.test_sessions import logs, recipes
 
+FORMER = pathlib.Path(__file__).parents[2] / "data" / "run_format_1"
 RECIPE = DataConfig(min_support=1, min_session_events=2, min_user_sessions=2)
 # User "b" comes first in the file; item 30 is only ever tested; session times run backwards.
 LOG = pl.DataFrame(
@@ -158,6 +159,19 @@ def test_what_is_known_before_decides_and_nothing_known_changes_no_name(tmp_path
     made = [prepared.prepare(given, RECIPE, tmp_path, known=ids) for ids in ((), [1], [2], [2, 1])]
     assert made[0].name == "toy-134736449906"
     assert len(set(made)) == 4
+
+
+def test_a_log_that_a_former_version_prepared_is_prepared_alike(tmp_path):
+    """The same folder name, so that it is found, and the same contents."""
+    given = read_log.Source("events", FORMER / "log.csv")
+    folder = prepared.prepare(given, DataConfig(min_support=1), tmp_path)
+    [former] = (FORMER / "prepared").iterdir()
+    assert folder.name == former.name == "events-46389046f5c4"
+    for name in ("events.parquet", "items.parquet", "users.parquet"):
+        assert pl.read_parquet(folder / name).equals(pl.read_parquet(former / name))
+    expected = json.loads((former / "meta.json").read_text())
+    expected["source"]["path"] = str(FORMER / "log.csv")
+    assert json.loads((folder / "meta.json").read_text()) == expected
 
 
 def test_meta_tells_how_the_folder_came_to_be(tmp_path):

@@ -186,8 +186,8 @@ def test_one_session_only_leaves_nothing_to_train_on():
         {"split": "train"},
     ],
 )
-def test_a_threshold_out_of_bounds_names_its_flag(setting):
-    with pytest.raises(errors.InputError, match=f"^--{next(iter(setting))}="):
+def test_a_threshold_out_of_bounds_is_refused_by_name(setting):
+    with pytest.raises(errors.InputError, match=f"^`{next(iter(setting))}`="):
         DataConfig(**setting)
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import hashlib
 
 import numpy as np
 import polars as pl
@@ -52,6 +53,20 @@ def test_the_seed_decides_the_file_byte_for_byte(tmp_path):
     assert one == again
     assert one != other
     assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+@pytest.mark.parametrize(
+    ("shape", "digest"),
+    [
+        ("video", "14ffabd95ac1558e5c71a0a2fb14d21c5c9688ae1f2498d6f3e5c272aa9d63f7"),
+        ("xing", "268a6c44495d0a070896f18b42c24ed2149a2ff3e8204c133dd6583f328016f3"),
+        ("videoxxl", "71e40e6158bb2ebf655cd1b2c1dc5644ea14e1887638bf560af2fd6ec9dc1d5c"),
+    ],
+)
+def test_the_events_of_a_seed_stay_the_same_in_later_versions(shape, digest):
+    user, item, time = simulate.log(shape, seed=1, scale=0.002)
+    found = hashlib.sha256(user.tobytes() + item.tobytes() + time.tobytes())
+    assert found.hexdigest() == digest
 
 
 def test_rows_are_in_the_order_of_time_and_within_the_days(tmp_path):
