@@ -21,7 +21,9 @@ import sys
 
 from absl import flags
 
-from .common import cli, machine, run_folder
+from hrnn_jax import atomic
+
+from .common import cli, machine
 from .jobs import grid as jobs_grid
 from .jobs import pool, stages
 from .leaderboard import collect, grid, report
@@ -114,7 +116,7 @@ def _tune(studies: list[grid.Study]) -> dict[str, str]:
 
     def ended(job: pool.Job) -> str:
         study = todo[job.name]
-        run_folder.write(study.mark, study.fingerprint())
+        atomic.write(study.mark, study.fingerprint())
         return grid.best(study)
 
     return stages.work(

@@ -10,9 +10,10 @@ import pathlib
 
 from absl import flags
 
+from hrnn_jax import atomic
 from hrnn_jax.preprocess import prepared, statistics
 
-from .common import cli, data_flags, run_folder
+from .common import cli, data_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("json", None, "Also write the figures, and the prepared folder, to this file.")
@@ -25,7 +26,7 @@ def main() -> None:
     print(statistics.table(meta))
     if FLAGS.json:
         found = {**meta, "title": data_flags.title(), "prepared": str(folder)}
-        run_folder.write(pathlib.Path(FLAGS.json), json.dumps(found, indent=2) + "\n")
+        atomic.write(pathlib.Path(FLAGS.json), json.dumps(found, indent=2) + "\n")
     for note in (*meta["notes"], f"prepared in {folder}"):
         print(note)
 

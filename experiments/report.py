@@ -9,9 +9,8 @@ import functools
 import pathlib
 import sys
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 
-from .common import run_folder
 from .paper import results, sections
 from .rendering import document
 
@@ -32,7 +31,7 @@ def write(results_folder: pathlib.Path, out: pathlib.Path) -> None:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         encode = functools.partial(pathlib.Path.write_bytes, data=text.encode())
-        run_folder.write(out / name, encode)
+        atomic.write(out / name, encode)
 
 
 def main(arguments: list[str]) -> None:

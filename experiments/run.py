@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from hrnn_jax import checkpoint, errors, evaluation, metrics, model, train
+from hrnn_jax import atomic, checkpoint, errors, evaluation, metrics, model, train
 from hrnn_jax.config import NETWORKS, RECIPE_FORMAT, EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
@@ -121,7 +121,7 @@ def main() -> None:
         print(f"{folder} is complete")
         _report(folder, done)
         return
-    run_folder.write(folder / "flags", FLAGS.flags_into_string())
+    atomic.write(folder / "flags", FLAGS.flags_into_string())
     support = log.support
     table = common_epochs.table(log.train, model_config) if neural else None
     if table is not None:

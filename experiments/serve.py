@@ -14,7 +14,6 @@ import pathlib
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 import uvicorn
 from absl import flags
 
-from hrnn_jax import errors, model, trained
+from hrnn_jax import atomic, errors, model, trained
 from hrnn_jax.live.recommender import STATES, Recommender, RecommenderConfig
 
 from .common import cli, compile_cache, progress, run_flags, run_folder
@@ -171,19 +170,17 @@ def _take_in(
     path: pathlib.Path,
     config: RecommenderConfig,
 ) -> None:
-    """Make the states after the users' past: beside, then renamed, so that it is all or none."""
+    """Make the state file after the users' past, whole or not at all."""
     frame = import_history.read(past, _read(run / run_folder.DATA))
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
-        beside = pathlib.Path(parent) / path.name
+    with atomic.writing(path) as partial:
         with (
-            Recommender(*served, beside, config=config) as first,
+            Recommender(*served, partial, config=config) as first,
             progress.bar("taking in the past", len(frame), "events") as advance,
         ):
             counts = first.bootstrap(frame, on_events=advance)
             users = len(first)
         if path.exists():
             raise errors.InputError(f"{path} was made meanwhile: is another service starting?")
-        beside.replace(path)
     became = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items()))
     print(f"took in the past of {users:,} users from {past}: events {became}", flush=True)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import pathlib
-import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -59,7 +57,7 @@ def save(folder: pathlib.Path, state: train.TrainState, *, epochs: int) -> None:
             manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=about))
     except Exception as error:  # the writer has errors of its own for a full disk
         raise errors.InputError(
-            f"cannot write the checkpoint {folder / str(epochs)} ({_reason(error)}); "
+            f"cannot write the checkpoint {folder / str(epochs)} ({errors.reason(error)}); "
             "make room there, then --resume goes on from the one before"
         ) from error
 
@@ -96,7 +94,7 @@ def restore(folder: pathlib.Path, like: train.TrainState, *, epochs: int) -> tra
                 raise ValueError("its weights are not those that were saved")
         except Exception as error:  # whatever the reader trips over, the file is what is wrong
             raise errors.InputError(
-                f"cannot read the checkpoint {folder / str(epochs)} ({_reason(error)}); "
+                f"cannot read the checkpoint {folder / str(epochs)} ({errors.reason(error)}); "
                 "remove that folder to resume from the one before"
             ) from error
     # One by one, so that no second state is held. Arrays that the reader makes are bound to a
@@ -104,13 +102,6 @@ def restore(folder: pathlib.Path, like: train.TrainState, *, epochs: int) -> tra
     for i, leaf in enumerate(leaves):
         leaves[i] = jax.device_put(leaf)
     return jax.tree.unflatten(structure, leaves)
-
-
-def _reason(error: Exception) -> str:
-    """Say in a few words what reader or writer tripped over."""
-    text = str(error) or repr(error)
-    by_system = re.search(r"os_error_code='(\d+)'", text)  # at the end of much else
-    return os.strerror(int(by_system[1])) if by_system else text.splitlines()[0][:200]
 
 
 def fingerprint(params: model.Params) -> str:

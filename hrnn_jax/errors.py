@@ -1,13 +1,43 @@
-"""The errors that a command reports in one line."""
+"""The errors that a caller may catch; all others are faults of this package.
+
+Each message is one line: what is wrong, where (file, row or argument), and what to do about it.
+An argument is named in backquotes, which commands turn into the flag of that name.
+"""
+
+import os
+import re
 
 
 class InputError(ValueError):
-    """The user's to mend: say what is wrong, where (file, row, flag) and what to do about it."""
+    """Invalid user input: an argument, a file or folder, an event, or a folder without room."""
 
 
 class DivergedError(ArithmeticError):
-    """The loss is not a number any more: say which seed, epoch and step."""
+    """The loss is not a number any more: names the seed, epoch and step. Lower the learning rate.
+
+    Raised by training alone.
+    """
 
 
 class StorageError(OSError):
-    """What is kept cannot be written or read: nothing was changed, nor acknowledged."""
+    """The state file cannot be written or read: no state was changed, no event acknowledged.
+
+    Raised by `hrnn_jax.live` alone. The same call may succeed later.
+    """
+
+
+def reason(error: Exception) -> str:
+    """Return in a few words why a file could not be read or written.
+
+    Args:
+        error: the operating system's error, or that of a reader or writer which gives the system's
+            error number in its text: "os error 28" (polars), "os_error_code='28'" (orbax).
+
+    Returns:
+        The operating system's description, or else the first line of the error's text.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip() or repr(error)
+    number = re.search(r"os error (\d+)|os_error_code='(\d+)'", text)
+    return os.strerror(int(number[1] or number[2])) if number else text.splitlines()[0][:200]

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 
-from ..common import machine, provenance, run_folder
+from ..common import machine, provenance
 from ..common.spread import Spread
 
 _T = TypeVar("_T")
@@ -123,7 +123,7 @@ def merge(path: pathlib.Path, found: Found, by: Mapping[str, Any]) -> None:
         kind = "sweep" if isinstance(each, Sweep) else "row"
         record[name] = {"kind": kind, **dataclasses.asdict(each), "made": by}
     path.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write(path, json.dumps(record, indent=1) + "\n")
+    atomic.write(path, json.dumps(record, indent=1) + "\n")
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..common import run_folder
+from hrnn_jax import atomic
+
 from ..common.spread import Spread
 from ..rendering import document, plots
 from ..rendering.document import Cell, Group, Section
@@ -31,14 +32,14 @@ def write(record_file: pathlib.Path, folder: pathlib.Path, *, order: Sequence[st
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for block in blocks:
         if isinstance(block, document.Figure):
-            run_folder.write(folder / "figures" / f"{block.name}.svg", block.svg)
+            atomic.write(folder / "figures" / f"{block.name}.svg", block.svg)
     text = document.markdown(TITLE, blocks)
     if (folder / NOTES).exists():
         text += "\n" + (folder / NOTES).read_text()
     kept = folder / "benchmark.json"
     if not kept.exists() or not kept.samefile(record_file):
-        run_folder.write(kept, lambda beside: shutil.copyfile(record_file, beside))
-    run_folder.write(folder / "benchmark.md", text)
+        atomic.write(kept, lambda beside: shutil.copyfile(record_file, beside))
+    atomic.write(folder / "benchmark.md", text)
     return folder / "benchmark.md"
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 from hrnn_jax.config import upgrade_recipe
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
-PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = prepared.KEPT_META
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (
@@ -51,12 +50,12 @@ def open_folder(
                 found = upgrade_recipe(found)
             _check_recipe(given, kind, found, recipe, resume=resume)
         elif strange := sorted(
-            p.name for p in folder.iterdir() if p.name.removesuffix(PARTIAL) not in files
+            p.name for p in folder.iterdir() if p.name.removesuffix(atomic.PARTIAL) not in files
         ):
             raise errors.InputError(
                 f"{given} holds {strange[0]}, which is no {kind}'s: choose an empty folder"
             )
-        write(path, json.dumps(recipe, indent=2) + "\n")
+        atomic.write(path, json.dumps(recipe, indent=2) + "\n")
     except OSError as error:
         raise errors.InputError(
             f"cannot write {given}: {error.strerror}; choose another folder"
@@ -100,32 +99,12 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def write(path: pathlib.Path, content: str | Callable[[pathlib.Path], object]) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one.
-
-    Raises InputError where that fails, on a full disk say.
-    """
-    beside = path.with_name(path.name + PARTIAL)
-    try:
-        if isinstance(content, str):
-            beside.write_text(content)
-        else:
-            content(beside)
-        beside.replace(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        beside.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error)
-        raise errors.InputError(
-            f"cannot write {path}: {reason}; make room there, or choose another folder"
-        ) from error
-
-
 def write_data(folder: pathlib.Path, prepared_folder: pathlib.Path) -> None:
     """Keep what the items are and where they are from: the run is then used without its log."""
     prepared.load_items(prepared_folder)  # no damage is passed on
     for name, kept in ((prepared.ITEMS, prepared.ITEMS), (prepared.META, DATA)):
         source = prepared_folder / name
-        write(folder / kept, lambda beside, source=source: shutil.copyfile(source, beside))
+        atomic.write(folder / kept, lambda beside, source=source: shutil.copyfile(source, beside))
 
 
 def read_history(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -143,7 +122,7 @@ def read_history(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Replace the history; it is small."""
-    write(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
+    atomic.write(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
 
 
 def write_ranks(folder: pathlib.Path, log: EventLog, ranks: Mapping[int, np.ndarray]) -> None:
@@ -167,7 +146,7 @@ def write_ranks(folder: pathlib.Path, log: EventLog, ranks: Mapping[int, np.ndar
         pl.DataFrame({"seed": np.full(len(cases), seed, np.int32), **columns, "rank": found})
         for seed, found in ranks.items()
     ]
-    write(folder / RANKS, pl.concat(frames).write_parquet)
+    atomic.write(folder / RANKS, pl.concat(frames).write_parquet)
 
 
 def write_recommended(
@@ -189,7 +168,7 @@ def write_recommended(
             "item": item.astype(np.int32),
         }
         frames.append(pl.DataFrame({**columns, "times": counts[row, item]}))
-    write(folder / RECOMMENDED, pl.concat(frames).write_parquet)
+    atomic.write(folder / RECOMMENDED, pl.concat(frames).write_parquet)
 
 
 def write_metrics(
@@ -213,7 +192,7 @@ def write_metrics(
         "per_seed": per_seed,
         "made": made,
     }
-    write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    atomic.write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import polars as pl
 
+from hrnn_jax import atomic
+
 from ..common import cli, run_folder
 from ..jobs import grid as jobs_grid
 from ..paper import collect
@@ -64,7 +66,7 @@ def write(
         "curves": curve_table(collect.ordered(curves, grid.ROWS)),
     }
     for name, found in frames.items():
-        run_folder.write(folder / f"{name}.csv", found.write_csv)
+        atomic.write(folder / f"{name}.csv", found.write_csv)
 
 
 def paired(ranks: Mapping[str, pl.DataFrame]) -> Iterator[tuple]:

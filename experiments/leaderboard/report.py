@@ -8,9 +8,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 
-from ..common import run_folder
 from ..paper import results, sections
 from ..paper.results import Findings
 from ..rendering import document
@@ -37,8 +36,8 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     (folder / "figures").mkdir(exist_ok=True)
     for block in blocks:
         if isinstance(block, document.Figure):
-            run_folder.write(folder / "figures" / f"{block.name}.svg", block.svg)
-    run_folder.write(folder / "comparison.md", document.markdown(TITLE, blocks))
+            atomic.write(folder / "figures" / f"{block.name}.svg", block.svg)
+    atomic.write(folder / "comparison.md", document.markdown(TITLE, blocks))
     return folder / "comparison.md"
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from hrnn_jax import significance
+from hrnn_jax import atomic, significance
 from hrnn_jax.preprocess import statistics
 
 from ..common import run_folder
@@ -63,7 +63,7 @@ def write(
         **measured(runs, data),
     }
     for name, found in frames.items():
-        run_folder.write(folder / f"{name}.csv", found.write_csv)
+        atomic.write(folder / f"{name}.csv", found.write_csv)
 
 
 def measured(

@@ -25,7 +25,7 @@ import optuna
 import polars as pl
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 
 from ..common import run_folder
 from . import search_spaces
@@ -205,7 +205,7 @@ class Study:
         for name, text in texts.items():
             path = self.folder / name
             if not path.exists() or path.read_text() != text:
-                run_folder.write(path, text)
+                atomic.write(path, text)
 
 
 def _state(trial: FrozenTrial) -> str:

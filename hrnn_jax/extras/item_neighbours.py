@@ -11,7 +11,6 @@ knows, which is much from the start, and becomes worse at what it does not know.
 
 from __future__ import annotations
 
-import os
 import pathlib
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from flax import struct
 from scipy import sparse
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 from hrnn_jax.baselines import counting, sparse_ranking
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.user_batches import NO_ITEM, Array
@@ -64,11 +63,13 @@ def _shares(counts: sparse.csr_array) -> sparse.csr_array:
 
 
 def save(path: pathlib.Path, table: Table) -> None:
-    """Write a table, beside its place and then renamed."""
-    beside = path.with_name(path.name + ".partial")
-    with beside.open("wb") as file:
-        np.savez(file, item=table.item, bonus=table.bonus)
-    os.replace(beside, path)
+    """Write a table. Raises InputError where that fails."""
+
+    def savez(partial: pathlib.Path) -> None:
+        with partial.open("wb") as file:  # np.savez adds .npz to a name without it
+            np.savez(file, item=table.item, bonus=table.bonus)
+
+    atomic.write(path, savez)
 
 
 def load(path: pathlib.Path) -> Table:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from hrnn_jax import errors, model, trained
+from hrnn_jax import atomic, errors, model, trained
 
 
 def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params) -> None:
@@ -53,8 +52,9 @@ def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params
         }
         if user.to_session_w is not None:
             arrays["user_to_session_w"] = user.to_session_w
-    path = pathlib.Path(path)
-    beside = path.with_name(path.name + ".partial")
-    with beside.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(beside, path)
+
+    def savez(partial: pathlib.Path) -> None:
+        with partial.open("wb") as file:  # np.savez adds .npz to a name without it
+            np.savez(file, **arrays)
+
+    atomic.write(pathlib.Path(path), savez)

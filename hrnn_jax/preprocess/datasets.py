@@ -14,15 +14,12 @@ import hashlib
 import importlib.util
 import logging
 import math
-import os
 import pathlib
-import tempfile
-from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 from hrnn_jax.config import DataConfig
 from hrnn_jax.preprocess import prepared, read_log, simulate
 
@@ -101,10 +98,10 @@ def _simulated(
 ) -> read_log.Source:
     """Simulate a log, once per shape, seed, scale and version of the simulator."""
     version = hashlib.sha256(pathlib.Path(simulate.__file__).read_bytes()).hexdigest()[:8]
-    path = _made(
-        root / "raw" / f"{shape}-seed{seed}-scale{scale}-{version}.parquet",
-        lambda beside: simulate.write(shape, beside, seed=seed, scale=scale),
-    )
+    path = root / "raw" / f"{shape}-seed{seed}-scale{scale}-{version}.parquet"
+    if not path.exists():
+        with atomic.writing(path, elsewhere=prepared.ELSEWHERE) as partial:
+            simulate.write(shape, partial, seed=seed, scale=scale)
     notes = (f"simulated events in the shape of the paper's {shape.upper()}, scale {scale:g}",)
     return read_log.Source(name, path, columns, simulated=True, shape=shape, notes=notes)
 
@@ -120,10 +117,10 @@ def _journey(root: pathlib.Path, columns: read_log.Columns) -> read_log.Source:
     data = pathlib.Path(found.origin).parent / "data"
     with (data / "transactions.parquet").open("rb") as file:
         version = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    path = _made(
-        root / "raw" / f"journey-seed{JOURNEY_SEED}-{version}.parquet",
-        lambda beside: _write_journey(data, beside),
-    )
+    path = root / "raw" / f"journey-seed{JOURNEY_SEED}-{version}.parquet"
+    if not path.exists():
+        with atomic.writing(path, elsewhere=prepared.ELSEWHERE) as partial:
+            _write_journey(data, partial)
     note = f"the order inside a basket is not recorded: shuffled with seed {JOURNEY_SEED}"
     log.info("journey: %s", note)
     return read_log.Source("journey", path, columns, notes=(note,))
@@ -148,17 +145,3 @@ def _write_journey(data: pathlib.Path, path: pathlib.Path) -> None:
     )
     shuffled = np.random.default_rng(JOURNEY_SEED).permutation(len(bought))
     bought[shuffled].sort("user_id", "ts", "session_id", maintain_order=True).write_parquet(path)
-
-
-def _made(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
-    """Make a file once: written beside its place, then renamed."""
-    if path.exists():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as beside:
-            write(pathlib.Path(beside) / path.name)
-            os.replace(pathlib.Path(beside) / path.name, path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise prepared.unwritable(path.parent, error) from error
-    return path

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 
 Frame = pl.DataFrame
 NUMBERS = {"carry": np.float32, "past": np.int32}  # columns of bytes, and of what
@@ -64,10 +64,7 @@ def write(
             frame = frame.with_columns(
                 pl.Series(column, numbers, pl.List(pl.Float32 if column == "carry" else pl.Int32))
             )
-        path = folder / f"{name}.parquet"
-        beside = path.with_name(path.name + ".partial")
-        frame.write_parquet(beside)
-        beside.replace(path)
+        atomic.write(folder / f"{name}.parquet", frame.write_parquet)
 
 
 def read(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str, list[tuple]]:

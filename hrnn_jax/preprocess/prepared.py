@@ -14,23 +14,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 from hrnn_jax.config import DataConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import read_log, sessions, statistics
 
 FORMAT = 1  # count up when the same log and recipe prepare to something else
 EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
+ELSEWHERE = "give another `prepared_dir`"
 KEPT_META = "data.json"  # a run folder's copy of META, beside its ITEMS
 USER, ITEM, SESSION, TIME = read_log.USER, read_log.ITEM, read_log.SESSION, read_log.TIME
 TEST = sessions.TEST
@@ -63,23 +62,13 @@ def prepare(
     del read  # the log, several times what is kept
     tables = _tables(kept, raw_ids, known_ids, known_as)
     meta = _meta(source, recipe, digest, counts, tables[EVENTS], len(known))
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=f".{source.name}-") as parent:
-            beside = pathlib.Path(parent) / folder.name
-            beside.mkdir()
-            for name, table in tables.items():
-                table.write_parquet(beside / name)
-            (beside / META).write_text(json.dumps(meta, indent=2) + "\n")
-            try:
-                os.replace(beside, folder)
-            except OSError:  # it is there
-                if not _is_complete(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-                    os.replace(beside, folder)
-                # Else another process was faster, and may be reading it.
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise unwritable(root, error) from error
+    with atomic.writing(folder, elsewhere=ELSEWHERE) as partial:
+        partial.mkdir()
+        for name, table in tables.items():
+            table.write_parquet(partial / name)
+        (partial / META).write_text(json.dumps(meta, indent=2) + "\n")
+        if not _is_complete(folder):  # else another process was faster, and may be reading it
+            shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
@@ -127,7 +116,7 @@ def load_items(folder: pathlib.Path) -> list[int] | list[str]:
         if (folder / META).exists():
             raise _damaged(path, error) from error
         raise errors.InputError(
-            f"{path}: is missing or damaged ({_reason(error)}); run the command of that run "
+            f"{path}: is missing or damaged ({errors.reason(error)}); run the command of that run "
             "again with --resume, which writes the file anew"
         ) from error
     return raw_ids.to_list()
@@ -146,20 +135,9 @@ def load_meta(folder: pathlib.Path) -> dict[str, Any]:
 
 def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
     return errors.InputError(
-        f"{path}: is missing or damaged ({_reason(error)}); delete {path.parent} and prepare again"
+        f"{path}: is missing or damaged ({errors.reason(error)}); delete {path.parent} and prepare "
+        "again"
     )
-
-
-def unwritable(folder: pathlib.Path, error: Exception) -> errors.InputError:
-    """Say that a folder for prepared logs cannot be written; polars has errors of its own."""
-    reason = getattr(error, "strerror", None) or _reason(error)
-    return errors.InputError(
-        f"{folder}: cannot be written ({reason}); make room there, or give another --prepared_dir"
-    )
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -17,7 +17,6 @@ open with a hit from the front page, which tells nothing of what follows.
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 from typing import NamedTuple
 
@@ -163,12 +162,7 @@ def write(shape: str, path: pathlib.Path, *, seed: int, scale: float = 1.0) -> N
     """Write the log of `log` as parquet: user_id, item_id, ts (Unix seconds)."""
     user, item, time = log(shape, seed=seed, scale=scale)
     table = pl.DataFrame({"user_id": user, "item_id": item, "ts": time})
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        table.with_columns(pl.col("ts").cast(pl.Int64)).write_parquet(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    table.with_columns(pl.col("ts").cast(pl.Int64)).write_parquet(path)
 
 
 def _starts(length: np.ndarray) -> np.ndarray:

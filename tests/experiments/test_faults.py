@@ -132,8 +132,13 @@ def test_a_file_that_cannot_be_written_is_named(name, command, whole):
 def test_a_prepared_folder_that_does_not_fit_is_named(tmp_path, command):
     """Bug: expect nothing but OSError of polars."""
     shutil.rmtree("out")
-    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, -1))\n"
-    code = limited + "from experiments import cli, run\ncli.run(run.main)"
+    code = """if True:
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, -1))
+        from experiments import run
+        from experiments.common import cli
+        cli.run(run.main)
+    """
     ended = subprocess.run(
         [sys.executable, "-c", code, *GIVEN],
         cwd=tmp_path,
@@ -142,7 +147,7 @@ def test_a_prepared_folder_that_does_not_fit_is_named(tmp_path, command):
         text=True,
     )
     refused = (ended.returncode, ended.stdout, ended.stderr)
-    assert_refused(refused, "out/prepared: cannot be written", "File too large", "--prepared_dir")
+    assert_refused(refused, "cannot write out/prepared", "File too large", "--prepared_dir")
     assert not list(pathlib.Path("out/prepared").iterdir())
 
 

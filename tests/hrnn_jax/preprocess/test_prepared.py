@@ -286,7 +286,7 @@ def test_a_folder_of_another_format_or_with_other_events_is_refused(tmp_path):
 
 def test_a_root_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(errors.InputError, match=r"cannot be written .*--prepared_dir"):
+    with pytest.raises(errors.InputError, match=f"cannot write {tmp_path}/file.*`prepared_dir`"):
         prepared.prepare(source(tmp_path), RECIPE, tmp_path / "file")
 
 

@@ -1,0 +1,106 @@
+"""The one way to write a file: under another name first, then renamed.
+
+A reader sees the old file or the new one, never half of one, also after a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hrnn_jax.errors import InputError, StorageError, reason
+
+PARTIAL = ".partial"  # ends the name of a file that is being written
+_ELSEWHERE = "choose another folder"
+
+
+def write(
+    path: Path, content: str | bytes | Callable[[Path], object], *, elsewhere: str = _ELSEWHERE
+) -> None:
+    """Write a file that only this process writes.
+
+    Args:
+        path: where the file is to be; its folder exists. Until it is complete its name ends in
+            `PARTIAL`.
+        content: a text, bytes, or a function that writes the file at the path it is given.
+        elsewhere: what the error message advises if there is no room here.
+
+    Raises:
+        InputError: the file cannot be written, on a full disk say. Nothing of it is left, and an
+            older file at `path` stays.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    with _reported(path, elsewhere):
+        try:
+            if callable(content):
+                content(partial)
+            elif isinstance(content, str):
+                partial.write_text(content)
+            else:
+                partial.write_bytes(content)
+            _sync(partial)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: Path, *, elsewhere: str = _ELSEWHERE) -> Iterator[Path]:
+    """Write a file or folder that several processes may write at the same time.
+
+    A folder that another process has put at `path` meanwhile stays; a file is replaced.
+
+    Args:
+        path: where the file or folder is to be; the folder above it is made.
+        elsewhere: what the error message advises if there is no room here.
+
+    Yields:
+        A free path of the same name, in a temporary folder next to `path`. The file or folder
+        that stands there when the block ends is renamed to `path`; after an error it is removed.
+
+    Raises:
+        InputError: as `write` does.
+    """
+    with _reported(path, elsewhere):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
+            partial = Path(parent) / path.name
+            yield partial
+            for file in partial.iterdir() if partial.is_dir() else [partial]:
+                _sync(file)
+            try:
+                partial.replace(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file is on the disk: a rename may otherwise be kept without the content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reported(path: Path, elsewhere: str) -> Iterator[None]:
+    """Raise the operating system's errors as InputError, also those that polars wraps in its own.
+
+    Polars is not imported for that: its messages end in "(os error 28)", say.
+    """
+    try:
+        yield
+    except StorageError:  # names its file and reason itself
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
+        raise InputError(
+            f"cannot write {path}: {reason(error)}; make room there, or {elsewhere}"
+        ) from error
