@@ -10,8 +10,19 @@ from typing import Any
 from hrnn_jax import atomic
 
 from ..common.spread import Spread
-from ..rendering import document, plots
-from ..rendering.document import Cell, Group, Section
+from ..rendering import plots
+from ..rendering.files import write_report
+from ..rendering.markdown import (
+    DASH,
+    Block,
+    Cell,
+    Figure,
+    Group,
+    Heading,
+    Section,
+    Table,
+    Text,
+)
 from . import measures
 from .measures import Row, Sweep
 
@@ -29,17 +40,12 @@ def write(record_file: pathlib.Path, folder: pathlib.Path, *, order: Sequence[st
     names = sorted(record, key=lambda name: _place(name, order))
     entries = {name: record[name] for name in names}
     blocks = compose(entries)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for block in blocks:
-        if isinstance(block, document.Figure):
-            atomic.write(folder / "figures" / f"{block.name}.svg", block.svg)
-    text = document.markdown(TITLE, blocks)
-    if (folder / NOTES).exists():
-        text += "\n" + (folder / NOTES).read_text()
+    notes = folder / NOTES
+    ending = "\n" + notes.read_text() if notes.exists() else ""
+    write_report(folder / "benchmark.md", TITLE, blocks, ending=ending)
     kept = folder / "benchmark.json"
     if not kept.exists() or not kept.samefile(record_file):
         atomic.write(kept, lambda beside: shutil.copyfile(record_file, beside))
-    atomic.write(folder / "benchmark.md", text)
     return folder / "benchmark.md"
 
 
@@ -48,7 +54,7 @@ def _place(name: str, order: Sequence[str]) -> int:
     return order.index(task) if task in order else len(order)
 
 
-def compose(entries: Mapping[str, Mapping[str, Any]]) -> list[document.Block]:
+def compose(entries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
     """Lay out a record's entries."""
     rows: dict[str, Row] = {}
     sweeps: dict[str, Sweep] = {}
@@ -58,18 +64,18 @@ def compose(entries: Mapping[str, Mapping[str, Any]]) -> list[document.Block]:
                 rows[name] = row
             case Sweep() as sweep:
                 sweeps[name] = sweep
-    blocks: list[document.Block] = [
-        document.Text(
+    blocks: list[Block] = [
+        Text(
             "Each figure is a median, with the least and the greatest. Where there is a floor, "
             "the least that the same work can cost, it was measured in turns with its subject, and "
             "the ratio is the median of the turns' ratios: machines are noisy, ratios less so."
         ),
-        document.Text(_circumstances(entries)),
+        Text(_circumstances(entries)),
     ]
     if rows:
         blocks.append(_table(rows, entries))
     if sweeps:
-        blocks.append(document.Heading("How cost grows"))
+        blocks.append(Heading("How cost grows"))
         blocks += [_figure(name, sweep) for name, sweep in sweeps.items()]
     return blocks
 
@@ -86,16 +92,16 @@ def _circumstances(entries: Mapping[str, Mapping[str, Any]]) -> str:
     return text + f" Nothing is pinned; threads set from outside: {named or 'none'}."
 
 
-def _table(rows: Mapping[str, Row], entries: Mapping[str, Mapping[str, Any]]) -> document.Table:
+def _table(rows: Mapping[str, Row], entries: Mapping[str, Mapping[str, Any]]) -> Table:
     lines = []
     for name, row in rows.items():
         what, *rest = measures.cells(row)
         made = entries[name]["made"]
         rest += [f"{made['commit']}, {made['finished'][:10]}"]
-        lines.append((what, [Cell(text or document.DASH) for text in rest]))
+        lines.append((what, [Cell(text or DASH) for text in rest]))
     heads = [*measures.HEAD[1:-1], "met?", "commit, date"]
     notes = [f"{row.what}: {said}." for row in rows.values() if (said := measures.notes_of(row))]
-    return document.Table(
+    return Table(
         "Subjects beside their floors",
         "what",
         [Group("", heads, words=True)],
@@ -105,7 +111,7 @@ def _table(rows: Mapping[str, Row], entries: Mapping[str, Mapping[str, Any]]) ->
     )
 
 
-def _figure(name: str, sweep: Sweep) -> document.Figure:
+def _figure(name: str, sweep: Sweep) -> Figure:
     drawn = f"benchmark_{name.replace('/', '_')}"
     panels = {
         label: {
@@ -114,7 +120,7 @@ def _figure(name: str, sweep: Sweep) -> document.Figure:
         }
         for label, curves in sweep.panels.items()
     }
-    return document.Figure(
+    return Figure(
         caption=sweep.what,
         name=drawn,
         svg=plots.curves(drawn, sweep.x, panels),

@@ -9,8 +9,15 @@ from typing import Any
 from ..common.text import short
 from ..paper import numbers, results
 from ..paper.results import Column, Findings
-from ..rendering import document, plots
-from ..rendering.document import Cell, Figure, Group, Section, Table
+from ..rendering import plots
+from ..rendering.markdown import (
+    DASH,
+    Cell,
+    Figure,
+    Group,
+    Section,
+    Table,
+)
 from . import grid
 from .grid import NAMES, PLUS
 
@@ -115,7 +122,7 @@ def settings(found: Findings, chosen: Chosen) -> Table:
                 lines.append((NAMES[row], [Cell(text), Cell(str(of[0]["trials"])), value]))
         if lines:
             sections.append(Section(column.label, lines))
-            trials, epochs = (column.cells.get(key, document.DASH) for key in ("trials", "epochs"))
+            trials, epochs = (column.cells.get(key, DASH) for key in ("trials", "epochs"))
             notes.append(f"{column.label}: {trials} trials of at most {epochs} epochs each.")
     patience = f"ends after {grid.PATIENCE} epochs that were no better"
     return Table(

@@ -8,11 +8,18 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import errors
 
 from ..paper import results, sections
 from ..paper.results import Findings
-from ..rendering import document
+from ..rendering.files import write_report
+from ..rendering.markdown import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Text,
+)
 from . import exhibits
 
 TITLE = "A tuned comparison of hrnn_plus with every other model"
@@ -33,11 +40,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     """Write comparison.md and figures/; return its path. Raises InputError for a wrong CSV file."""
     found, chosen, curves = read(folder)
     blocks = compose(found, chosen, curves)
-    (folder / "figures").mkdir(exist_ok=True)
-    for block in blocks:
-        if isinstance(block, document.Figure):
-            atomic.write(folder / "figures" / f"{block.name}.svg", block.svg)
-    atomic.write(folder / "comparison.md", document.markdown(TITLE, blocks))
+    write_report(folder / "comparison.md", TITLE, blocks)
     return folder / "comparison.md"
 
 
@@ -69,33 +72,31 @@ def read(folder: pathlib.Path) -> tuple[Findings, exhibits.Chosen, exhibits.Curv
     return found, chosen, curves
 
 
-def compose(
-    found: Findings, chosen: exhibits.Chosen, curves: exhibits.Curves
-) -> list[document.Block]:
+def compose(found: Findings, chosen: exhibits.Chosen, curves: exhibits.Curves) -> list[Block]:
     """Put the report together."""
     columns = [*found.columns.values()]
     commands = [*dict.fromkeys(column.command for column in columns)]
     sources = [sections.source(found, column, exhibits.rows(found)) for column in columns]
-    blocks: list[document.Block] = [document.Text(exhibits.INTRODUCTION)]
+    blocks: list[Block] = [Text(exhibits.INTRODUCTION)]
     if simulated := [column.name for column in columns if column.simulated]:
         text = f"SIMULATED events: {', '.join(simulated)}. They say nothing about the world."
-        blocks.append(document.Text(text, warning=True))
+        blocks.append(Text(text, warning=True))
     quality = exhibits.quality(found)
     blocks += [
-        document.Heading("Recommendation quality"),
+        Heading("Recommendation quality"),
         dataclasses.replace(quality, commands=commands, notes=(*quality.notes, *sources)),
-        document.Bullets({c.label: exhibits.verdict(found, c) for c in columns}),
-        document.Heading("What was chosen"),
+        Bullets({c.label: exhibits.verdict(found, c) for c in columns}),
+        Heading("What was chosen"),
         exhibits.settings(found, chosen),
     ]
     if exhibits.ablated(found):
-        blocks += [document.Heading("Ablation"), exhibits.ablation(found)]
-    blocks += [document.Heading("Cost"), exhibits.cost(found)]
+        blocks += [Heading("Ablation"), exhibits.ablation(found)]
+    blocks += [Heading("Cost"), exhibits.cost(found)]
     drawn = [figure for c in columns if (figure := exhibits.learning(c, curves))]
     return [
         *blocks,
-        *([document.Heading("Learning curves"), *drawn] if drawn else []),
-        document.Heading("How to reproduce"),
-        document.Text("All of it; then its report again, from the CSV files alone:"),
-        document.Code([*commands, "make comparison-table FROM=out/comparison/results"]),
+        *([Heading("Learning curves"), *drawn] if drawn else []),
+        Heading("How to reproduce"),
+        Text("All of it; then its report again, from the CSV files alone:"),
+        Code([*commands, "make comparison-table FROM=out/comparison/results"]),
     ]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from ..common.spread import Spread
 from ..rendering import plots
-from ..rendering.document import Cell, Figure, Group, Section, Table
+from ..rendering.markdown import (
+    Cell,
+    Figure,
+    Group,
+    Section,
+    Table,
+)
 from . import numbers as paper_numbers
 from . import results
 from .results import Column, Findings
@@ -70,7 +76,7 @@ def numbers(found: Findings, column: Column, kind: str) -> Table:
         for metric in METRICS
         for name in results.GROUPS[kind].values()
     ]
-    return Table(caption, "Model", [Group(column.label, heads)], sections, folded=True)
+    return Table(caption, "Model", [Group(column.label, heads)], sections)
 
 
 def _panels(found: Findings, column: Column, kind: str, size: str) -> list[plots.Panel]:

@@ -10,7 +10,16 @@ from hrnn_jax.preprocess import statistics
 from ..common.model_names import BEYOND
 from ..common.text import duration
 from ..jobs import grid
-from ..rendering import document
+from ..rendering.markdown import (
+    DASH,
+    Block,
+    Bullets,
+    Code,
+    Figure,
+    Heading,
+    Table,
+    Text,
+)
 from . import figures, results, tables
 from . import numbers as paper_numbers
 from .results import Column, Findings
@@ -35,21 +44,21 @@ MARKS = (
 )
 
 
-def compose(found: Findings) -> list[document.Block]:
+def compose(found: Findings) -> list[Block]:
     """Put the report together, in the paper's order."""
     columns = [c for c in found.columns.values() if c.key != grid.XXL]
     large = [c for c in found.columns.values() if c.key == grid.XXL]
     return [
         *_head(found),
-        document.Heading("Data"),
+        Heading("Data"),
         *_statistics(
             found, columns, "Table 1: the data", [*statistics.ROWS][: -len(tables.SHARES)]
         ),
-        document.Heading("Settings"),
+        Heading("Settings"),
         _annotated(tables.settings(found), found, [*found.columns.values()]),
-        document.Heading("Recommendation quality"),
+        Heading("Recommendation quality"),
         *_quality(found, columns),
-        document.Heading("User history length"),
+        Heading("User history length"),
         *_statistics(
             found,
             columns,
@@ -57,36 +66,36 @@ def compose(found: Findings) -> list[document.Block]:
             tables.SHARES,
         ),
         *_figures(found, columns, "history"),
-        document.Heading("Position within the session"),
+        Heading("Position within the session"),
         *_figures(found, columns, "position"),
-        document.Heading("Large-scale data"),
+        Heading("Large-scale data"),
         *_large_scale(found, large),
-        document.Heading("What the runs took"),
+        Heading("What the runs took"),
         *_costs(found),
-        document.Heading("How to reproduce"),
+        Heading("How to reproduce"),
         *_reproduce(found),
     ]
 
 
-def _head(found: Findings) -> list[document.Block]:
+def _head(found: Findings) -> list[Block]:
     simulated = [c.name for c in found.columns.values() if c.simulated]
-    blocks: list[document.Block] = []
+    blocks: list[Block] = []
     if simulated:
         blocks.append(
-            document.Text(
+            Text(
                 f"SIMULATED events stand in for data that are not public: {', '.join(simulated)}. "
                 "Their numbers say that the program works and nothing about the world; in "
                 "absolute terms they do not compare with the paper's.",
                 warning=True,
             )
         )
-    blocks.append(document.Text(INTRODUCTION))
+    blocks.append(Text(INTRODUCTION))
     failed = f"{len(found.failed)} failed" if found.failed else "none failed"
     last = max((run["finished"] or "" for run in found.runs), default="")
     ended = f", the last of them at {last}" if last else ""
-    blocks.append(document.Text(f"{len(found.runs)} runs ended{ended}; {failed}."))
+    blocks.append(Text(f"{len(found.runs)} runs ended{ended}; {failed}."))
     readings = {column.label: _reading(found, column) for column in found.columns.values()}
-    return [*blocks, document.Bullets({label: text for label, text in readings.items() if text})]
+    return [*blocks, Bullets({label: text for label, text in readings.items() if text})]
 
 
 def _reading(found: Findings, column: Column) -> str:
@@ -123,20 +132,20 @@ def _reading(found: Findings, column: Column) -> str:
 
 def _statistics(
     found: Findings, columns: Sequence[Column], caption: str, keys: Sequence[str]
-) -> list[document.Block]:
+) -> list[Block]:
     if not columns:
         return [_nothing("data set but Table 5's")]
     return [_annotated(tables.statistics(columns, keys, caption), found, columns)]
 
 
-def _quality(found: Findings, columns: Sequence[Column]) -> list[document.Block]:
+def _quality(found: Findings, columns: Sequence[Column]) -> list[Block]:
     columns = [c for c in columns if _rows(found, c)]
     if not columns:
         return [_nothing("run of this part")]
     rows = {row for row in results.NAMES if row not in BEYOND}  # the paper's, always
     rows |= {row for column in columns for row in _rows(found, column)}
     absolute = any(column.papers_own for column in columns)
-    blocks: list[document.Block] = [
+    blocks: list[Block] = [
         _annotated(
             tables.scores(
                 found,
@@ -162,7 +171,7 @@ def _quality(found: Findings, columns: Sequence[Column]) -> list[document.Block]
     return blocks
 
 
-def _gains(found: Findings, columns: Sequence[Column], caption: str) -> list[document.Block]:
+def _gains(found: Findings, columns: Sequence[Column], caption: str) -> list[Block]:
     table = tables.gains(found, columns, caption)
     notes = (
         "Of the means: one model's over the other's, less 1. The paper's from its printed "
@@ -189,8 +198,8 @@ def _like_baselines(found: Findings, column: Column) -> list[str]:
     return [f"{column.label}: not significantly different are {'; '.join(alike)}."]
 
 
-def _figures(found: Findings, columns: Sequence[Column], kind: str) -> list[document.Block]:
-    blocks: list[document.Block] = []
+def _figures(found: Findings, columns: Sequence[Column], kind: str) -> list[Block]:
+    blocks: list[Block] = []
     for column in columns:
         if drawn := figures.figure(found, column, kind):
             numbers = figures.numbers(found, column, kind)
@@ -198,14 +207,14 @@ def _figures(found: Findings, columns: Sequence[Column], kind: str) -> list[docu
     return blocks or [_nothing("network run with these groups")]
 
 
-def _large_scale(found: Findings, columns: Sequence[Column]) -> list[document.Block]:
+def _large_scale(found: Findings, columns: Sequence[Column]) -> list[Block]:
     columns = [c for c in columns if _rows(found, c)]
     if not columns:
         return [_nothing("run at the scale of VIDEOXXL")]
     [column] = columns
     printed = statistics.PAPER["videoxxl"]
     size = ", ".join(
-        f"{column.cells.get(key) or document.DASH} {key} (paper {printed[key]})"
+        f"{column.cells.get(key) or DASH} {key} (paper {printed[key]})"
         for key in ("users", "items", "sessions", "events")
     )
     tested = any(key == column.key for key, _, _ in found.p_values)
@@ -222,9 +231,9 @@ def _large_scale(found: Findings, columns: Sequence[Column]) -> list[document.Bl
     ]
 
 
-def _costs(found: Findings) -> list[document.Block]:
+def _costs(found: Findings) -> list[Block]:
     columns = [*found.columns.values()]
-    blocks: list[document.Block] = [
+    blocks: list[Block] = [
         _annotated(
             tables.costs(found, columns, "Training times and rates (Section 4.2)"),
             found,
@@ -238,24 +247,24 @@ def _costs(found: Findings) -> list[document.Block]:
     return [*blocks, tables.failures(found)] if found.failed else blocks
 
 
-def _reproduce(found: Findings) -> list[document.Block]:
+def _reproduce(found: Findings) -> list[Block]:
     return [
-        document.Text("Table 3, and all of this report:"),
-        document.Code(["make reproduce-table3", "make reproduce"]),
-        document.Text("The runs of one data set:"),
-        document.Code(_commands([*found.columns.values()])),
-        document.Text("This report again, from the CSV files alone:"),
-        document.Code(["python -m experiments.report RESULTS_FOLDER OUT_FOLDER"]),
+        Text("Table 3, and all of this report:"),
+        Code(["make reproduce-table3", "make reproduce"]),
+        Text("The runs of one data set:"),
+        Code(_commands([*found.columns.values()])),
+        Text("This report again, from the CSV files alone:"),
+        Code(["python -m experiments.report RESULTS_FOLDER OUT_FOLDER"]),
     ]
 
 
 def _annotated(
-    exhibit: document.Table | document.Figure,
+    exhibit: Table | Figure,
     found: Findings,
     columns: Sequence[Column],
     notes: Sequence[str] = (),
     rows: Collection[str] = tuple(results.NAMES),
-) -> document.Table | document.Figure:
+) -> Table | Figure:
     """Set the commands above a table or figure; the data, machines, time and commits below."""
     sources = [source(found, column, rows) for column in columns]
     return dataclasses.replace(
@@ -282,7 +291,7 @@ def source(found: Findings, column: Column, rows: Collection[str]) -> str:
 
 
 def _distinct(values: Iterable[str | None]) -> str:
-    return ", ".join(dict.fromkeys(value for value in values if value)) or document.DASH
+    return ", ".join(dict.fromkeys(value for value in values if value)) or DASH
 
 
 def _commands(columns: Sequence[Column]) -> list[str]:
@@ -294,5 +303,5 @@ def _rows(found: Findings, column: Column) -> list[str]:
     return [row for row in results.NAMES if results.score(found, column.key, row, "recall")]
 
 
-def _nothing(what: str) -> document.Text:
-    return document.Text(f"No {what} in these results.")
+def _nothing(what: str) -> Text:
+    return Text(f"No {what} in these results.")

@@ -8,8 +8,13 @@ from hrnn_jax.preprocess import statistics as preprocess_statistics
 
 from ..common.spread import Spread
 from ..common.text import duration
-from ..rendering import document
-from ..rendering.document import Cell, Group, Section, Table
+from ..rendering.markdown import (
+    DASH,
+    Cell,
+    Group,
+    Section,
+    Table,
+)
 from . import numbers, results
 from .results import Column, Findings
 
@@ -48,7 +53,7 @@ def statistics(columns: Sequence[Column], keys: Sequence[str], caption: str) -> 
     rows = [
         (
             preprocess_statistics.ROWS[key],
-            [Cell(cells.get(key) or document.DASH) for cells in values],
+            [Cell(cells.get(key) or DASH) for cells in values],
         )
         for key in keys
     ]
@@ -66,7 +71,7 @@ def settings(found: Findings) -> Table:
         keys = {key: None for (_, of), given in found.hyper.items() if of == row for key in given}
         others = {key: _setting(found, row, (key,)) for key in keys if key not in shown}
         text = ", ".join(f"{key} {cell.text} {cell.note}".rstrip() for key, cell in others.items())
-        lines.append((results.NAMES[row], [*cells, Cell(text or document.DASH)]))
+        lines.append((results.NAMES[row], [*cells, Cell(text or DASH)]))
     return Table(
         caption="Table 2: settings of the runs, and the paper's (tuned on XING) where they differ",
         corner="Model",
@@ -178,7 +183,7 @@ def costs(found: Findings, columns: Sequence[Column], caption: str) -> Table:
         cells = []
         for column in columns:
             runs = [r for r in found.runs if (r["column"], r["row"]) == (column.key, row)]
-            cells.append(Cell(str(len(runs)) if runs else document.DASH))
+            cells.append(Cell(str(len(runs)) if runs else DASH))
             for key, show in (
                 ("train_seconds", duration),
                 ("train_events_per_second", "{:,.0f}".format),
@@ -200,7 +205,7 @@ def failures(found: Findings) -> Table:
             [
                 Cell(found.columns[run["column"]].label),
                 Cell(str(run["seed"])),
-                Cell(run["reason"] or document.DASH),
+                Cell(run["reason"] or DASH),
             ],
         )
         for run in found.failed
@@ -226,14 +231,14 @@ def _setting(found: Findings, row: str, keys: Sequence[str]) -> Cell:
         shown = text + marks[text]
     else:
         shown = "; ".join(f"{t}{marks[t]} ({', '.join(names)})" for t, names in by_text.items())
-    return Cell(shown or document.DASH, note=f"(paper: {printed})" if any(marks.values()) else "")
+    return Cell(shown or DASH, note=f"(paper: {printed})" if any(marks.values()) else "")
 
 
 def _joined(values: Mapping[str, str], keys: Sequence[str]) -> str:
     """Join settings as in Table 2, 0.10 as 0.1; "" where none is given."""
     if not any(key in values for key in keys):
         return ""
-    return "/".join(_tidy(values.get(key, document.DASH)) for key in keys)
+    return "/".join(_tidy(values.get(key, DASH)) for key in keys)
 
 
 def _tidy(value: str) -> str:

@@ -15,7 +15,7 @@ from experiments import report
 from experiments.paper import figures as paper_figures
 from experiments.paper import numbers, results
 from experiments.paper import tables as paper_tables
-from experiments.rendering import document
+from experiments.rendering.markdown import Cell
 from hrnn_jax import errors
 
 HEADS = {
@@ -322,7 +322,7 @@ def test_points_are_medians_and_bars_reach_from_least_to_greatest(read):
     [(name, cells)] = table.sections[0].rows
     assert name == "RNN"
     assert (cells[0].text, cells[0].note) == ("0.2000", "(0.1000 to 0.9000)")
-    assert cells[1] == document.Cell()  # no long histories
+    assert cells[1] == Cell()  # no long histories
 
 
 def bars(svg):

@@ -10,7 +10,7 @@ from experiments.leaderboard import grid
 from experiments.tuning import search_spaces
 from hrnn_jax import errors
 
-BEST = "--batch_size=25\n--learning_rate=0.002\n--past=64\n--init_gate\n--epochs=3\n"
+BEST = "--batch_size=25\n--learning_rate=0.002\n--past=64\n--epochs=3\n"
 
 
 def columns(*keys, log="log.csv"):
