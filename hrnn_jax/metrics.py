@@ -1,8 +1,7 @@
-"""Metrics of the ranks of the targets, and of what is recommended.               Section 4.3
+"""Metrics of the ranks of the targets, and of the recommended items (Section 4.3).
 
 A rank is 1 + the number of items recommended before the target, so the best rank is 1. Every test
-case has exactly one relevant item. Recall, MRR, Precision and NDCG at a cutoff are means over the
-cases: NaN where there are none. Coverage and popularity are of the lists, whatever the targets.
+case has exactly one relevant item, its target.
 """
 
 from __future__ import annotations
@@ -15,79 +14,99 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """Where the targets stand, and what is recommended in their place."""
+    """The ranks of the targets, and how often each item is recommended."""
 
     rank: np.ndarray  # [N] int32, of each of log.cases, from 1
     shown: np.ndarray  # [C, V] int64: in how many cases item v is among the first cutoffs[c]
 
 
-def recall(ranks: np.ndarray, cutoff: int, *, where: np.ndarray | None = None) -> float:
-    """Return the share of cases [N] whose target is among the first `cutoff` items.
+def per_case(ranks: np.ndarray, cutoff: int) -> dict[str, np.ndarray]:
+    """Return the four metrics of every test case; a metric is their mean over cases.
 
-    Section 4.3: "the proportion of cases out of all test cases in which the relevant item is
-    amongst the top-5 items", which with one relevant item is the hit rate.
+    With one relevant item per case, at rank r, and n = cutoff, a case counts only if r <= n:
+
+        recall     1                 "the proportion of cases out of all test cases in which the
+                                     relevant item is amongst the top-5 items": the hit rate
+        mrr        1 / r             "manually set to zero if the rank is greater than 5"
+        precision  1 / n             "the fraction of correct recommendations in the top-5
+                                     positions of each recommendation list"
+        ndcg       1 / log2(r + 1)   Järvelin & Kekäläinen 2002: the ideal list's gain is 1
+
+    The quotations are from Section 4.3; NDCG is not in the paper.
+
+    Args:
+        ranks: [N] integers, from 1.
+        cutoff: how many recommendations count, 1 or more.
+
+    Returns:
+        The values [N] float64 of "recall", "mrr", "precision" and "ndcg", in this order; 0 where
+        the rank is beyond the cutoff.
     """
-    return mean(ranks <= cutoff, where)
-
-
-def mrr(ranks: np.ndarray, cutoff: int, *, where: np.ndarray | None = None) -> float:
-    """Return the mean over cases [N] of 1 / rank.
-
-    Section 4.3: "manually set to zero if the rank is greater than 5".
-    """
-    return mean(np.where(ranks <= cutoff, 1 / ranks, 0), where)
-
-
-def precision(ranks: np.ndarray, cutoff: int, *, where: np.ndarray | None = None) -> float:
-    """Return the mean over cases [N] of the share of the first `cutoff` items that are relevant.
-
-    Section 4.3: "the fraction of correct recommendations in the top-5 positions of each
-    recommendation list", which with one relevant item is recall / cutoff.
-    """
-    return recall(ranks, cutoff, where=where) / cutoff
-
-
-def ndcg(ranks: np.ndarray, cutoff: int, *, where: np.ndarray | None = None) -> float:
-    """Return the mean over cases [N] of 1 / log2(rank + 1), or zero beyond the cutoff.
-
-    Järvelin & Kekäläinen 2002: with one relevant item the ideal list's gain is 1.
-    """
-    return mean(np.where(ranks <= cutoff, 1 / np.log2(ranks + 1), 0), where)
-
-
-def coverage(shown: np.ndarray) -> float:
-    """Return the share of the items that are recommended at all. shown: [V] times each is."""
-    return float(np.mean(shown > 0))
-
-
-def popularity(shown: np.ndarray, support: np.ndarray) -> float:
-    """Return the mean support of what is recommended: NaN if nothing is.
-
-    shown: [V] times each item is recommended; support: [V] its events in training.
-    """
-    times = shown.sum()
-    return float(shown @ support / times) if times else float("nan")
+    gains = {
+        "recall": np.ones(len(ranks)),
+        "mrr": 1 / ranks,
+        "precision": np.full(len(ranks), 1 / cutoff),
+        "ndcg": 1 / np.log2(ranks + 1.0),
+    }
+    return {name: np.where(ranks <= cutoff, gain, 0.0) for name, gain in gains.items()}
 
 
 def summarise(
     ranks: np.ndarray, cutoffs: Iterable[int], *, where: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Return every metric of the ranks [N] at every cutoff: {"recall@5": 0.5, "mrr@5": ...}."""
+    """Return the mean over cases of every metric at every cutoff.
+
+    Args:
+        ranks: [N] integers, from 1.
+        cutoffs: as of `per_case`.
+        where: [N] bool, the cases that count; all of them by default.
+
+    Returns:
+        {"recall@5": 0.5, "mrr@5": ...}, NaN (and no warning) where no case counts.
+    """
+    kept = ranks if where is None else ranks[where]
     return {
-        f"{metric.__name__}@{cutoff}": metric(ranks, cutoff, where=where)
+        f"{name}@{cutoff}": float(np.mean(values)) if len(kept) else float("nan")
         for cutoff in cutoffs
-        for metric in (recall, mrr, precision, ndcg)
+        for name, values in per_case(kept, cutoff).items()
     }
 
 
-def mean(values: np.ndarray, where: np.ndarray | None) -> float:
-    """Return the mean of the values [N] at `where`, NaN (and no warning) where there are none."""
-    kept = values if where is None else values[where]
-    return float(np.mean(kept)) if len(kept) else float("nan")
+def coverage(shown: np.ndarray) -> float:
+    """Return the share of the items that are recommended at least once.
+
+    Args:
+        shown: [V], how often each item is recommended.
+    """
+    return float(np.mean(shown > 0))
+
+
+def popularity(shown: np.ndarray, support: np.ndarray) -> float:
+    """Return the mean support of the recommended items.
+
+    Args:
+        shown: [V], how often each item is recommended.
+        support: [V], the events of each item in the training set.
+
+    Returns:
+        The mean over all places of all lists; NaN if nothing is recommended.
+    """
+    times = shown.sum()
+    return float(shown @ support / times) if times else float("nan")
 
 
 def count_recommended(
     items: np.ndarray, place: np.ndarray, cutoffs: Sequence[int], n_items: int
 ) -> np.ndarray:
-    """Count the items that stand at a place, from 0, before each of the cutoffs: [C, V]."""
+    """Count how often each item is recommended at each cutoff.
+
+    Args:
+        items: item numbers, of any shape.
+        place: the place of each in its list, from 0; of the same shape.
+        cutoffs: the C lengths of the lists that count.
+        n_items: V.
+
+    Returns:
+        [C, V] int64.
+    """
     return np.stack([np.bincount(items[place < c], minlength=n_items) for c in cutoffs])

@@ -66,7 +66,7 @@ def best_mrr(sessions):
                 ranks.append(1 + np.argmax(order == item[:, None], axis=1))
             posterior *= next_item[:, users, item]
             posterior /= posterior.sum(axis=0)
-    return metrics.mrr(np.concatenate(ranks), CUTOFF)
+    return metrics.summarise(np.concatenate(ranks), [CUTOFF])[f"mrr@{CUTOFF}"]
 
 
 def learnt_mrr(variant, *, epochs):
@@ -82,7 +82,7 @@ def learnt_mrr(variant, *, epochs):
         )
     ranks = evaluation.rank(state.params, events, model_config=model_config).rank
     assert len(ranks) == N_USERS * (N_EVENTS - 1)
-    return metrics.mrr(ranks, CUTOFF)
+    return metrics.summarise(ranks, [CUTOFF])[f"mrr@{CUTOFF}"]
 
 
 def test_the_ceilings_are_apart():
