@@ -121,7 +121,7 @@ def _full_softmax(
     if past is not None:
         item, bonus = past
         bonus = jnp.where(where[:, None], bonus, 0.0)
-        scores = jax.vmap(user_past.onto)(scores, item, bonus)
+        scores = jax.vmap(user_past.add_at)(scores, item, bonus)
     own = jnp.take_along_axis(scores, jnp.where(where, target, 0)[:, None], axis=1)[:, 0]
     top = scores.max(axis=1)
     weight = jnp.exp(scores - top[:, None])
@@ -132,7 +132,7 @@ def _full_softmax(
 
 def _full_softmax_gradient(kept: tuple, given: jax.Array) -> tuple:
     hidden, item_out, past, target, where, weight, total = kept
-    weight = jax.vmap(user_past.onto)(
+    weight = jax.vmap(user_past.add_at)(
         weight, target, -total
     )  # softmax minus one-hot, times the total
     scale = jnp.where(where, given / total, 0.0)

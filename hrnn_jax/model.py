@@ -115,7 +115,7 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
             gap_w=jnp.zeros((idle_time.CLASSES, 3 * units)) if config.idle_gap else None,
             session_w_in=session_w_in,
             user=user,
-            past=user_past.init(units) if config.past else None,
+            past=user_past.init_weights(units) if config.past else None,
         ),
         items=Items(item_in=item_in, item_out=item_out, item_bias=jnp.zeros(config.n_items)),
     )
@@ -233,7 +233,7 @@ def recent_items(params: Params, carry: Carry) -> jax.Array | None:
     """
     if params.table is None or carry.past is None:
         return None
-    return user_past.recent(carry.past, item_neighbours.LAST)
+    return user_past.recent_items(carry.past, item_neighbours.LAST)
 
 
 def unroll(

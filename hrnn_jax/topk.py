@@ -128,7 +128,7 @@ def best(
 
 def _with(scores: jax.Array, bonus: Bonus | None) -> jax.Array:
     """Add to the scores [V] of a case."""
-    return scores if bonus is None else user_past.onto(scores, bonus.column, bonus.value)
+    return scores if bonus is None else user_past.add_at(scores, bonus.column, bonus.value)
 
 
 def _above(scores: jax.Array, column: jax.Array, outside: jax.Array, *, ties: Ties) -> jax.Array:

@@ -101,7 +101,7 @@ def update(
     n_mean = n_valid if config.mean_over == "valid" else steps.valid.size
     again = ()
     if carry.past is not None and not whole:
-        item = user_past.unroll(carry.past, steps)
+        item = user_past.items_after_steps(carry.past, steps)
         again = model.gather_rows(items.item_out, item), model.gather_rows(items.item_bias, item)
 
     def loss_of(taken: model.Params) -> tuple[jax.Array, tuple[model.Carry, jax.Array]]:

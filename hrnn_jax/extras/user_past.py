@@ -1,9 +1,10 @@
-"""The user's own past as candidates: which of the items that a user has had come again.
+"""A user's own earlier items as candidates, with a learnt bonus on their scores.
 
-Not in the paper. Added to the scores of the last R different items of a user is a bonus, what is
-known of the item (how often and how long ago the user had it, in which session) times weights that
-depend on the session's and the user's state: these tell repeating from exploring. Where a repeat is
-unlikely, as in a basket, the bonus is negative.
+Not in the paper. Of each user the last R different items are kept, with how often, how long ago and
+in which session the user had them. Each adds a bonus to its item's score: a linear function of
+these features, whose weights depend on the session's and the user's state. It tells users who
+repeat items from users who explore. Where a repeat is unlikely, as within a basket, the bonus is
+negative.
 """
 
 from __future__ import annotations
@@ -22,45 +23,53 @@ FEATURES = 9
 
 @struct.dataclass
 class Past:
-    """What the lanes' users have had, all events so far included."""
+    """The last R different items of each lane's user, all events so far included.
 
-    item: Array  # [B, R] int32, NO_ITEM where a slot is empty
-    count: Array  # [B, R] int32 events of the item, since it has the slot
-    event: Array  # [B, R] int32 the last of them, of the user's events from 1
-    session: Array  # [B, R] int32 its session, of the user's from 1
-    events: Array  # [B] int32 so far
-    sessions: Array  # [B] int32 so far
+    The entries of a user are in no order; an entry that is not used yet holds NO_ITEM.
+    """
+
+    item: Array  # [B, R] int32
+    count: Array  # [B, R] int32 events of the item, since it has an entry
+    event: Array  # [B, R] int32 number of the item's last event among the user's, from 1
+    session: Array  # [B, R] int32 number of that event's session among the user's, from 1
+    events: Array  # [B] int32 events of the user so far
+    sessions: Array  # [B] int32 sessions of the user so far
     target: Array  # [B] int32 the next event's item, if the session has one
 
 
 @struct.dataclass
 class Weights:
-    """What the bonus is made with."""
+    """The learnt weights of the bonus."""
 
     mean: Array  # [F]
-    by_session: Array  # [H, F], with the state of the uppermost layer
-    by_user: Array  # [H, F], with c_{u,m}; zero of no effect where there is no user GRU
+    by_session: Array  # [H, F], multiplied with the state of the uppermost layer
+    by_user: Array  # [H, F], multiplied with c_{u,m}, which is 0 without a user GRU
 
 
-def start(shape: tuple[int, ...], slots: int) -> Past:
-    """Return the past of users who have had nothing. shape: (B,) or (S, B)."""
+def start(shape: tuple[int, ...], entries: int) -> Past:
+    """Return the past of users who have had nothing.
+
+    Args:
+        shape: (B,), or (S, B) with a seed axis.
+        entries: R.
+    """
 
     def filled(value: int, *more: int) -> np.ndarray:
         return np.full((*shape, *more), value, np.int32)
 
     return Past(
-        item=filled(NO_ITEM, slots),
-        count=filled(0, slots),
-        event=filled(0, slots),
-        session=filled(0, slots),
+        item=filled(NO_ITEM, entries),
+        count=filled(0, entries),
+        event=filled(0, entries),
+        session=filled(0, entries),
         events=filled(0),
         sessions=filled(0),
         target=filled(NO_ITEM),
     )
 
 
-def init(units: int) -> Weights:
-    """Return weights of no effect: the bonus is learnt from nothing."""
+def init_weights(units: int) -> Weights:
+    """Return weights of zero, H = `units`: training starts without a bonus."""
     return Weights(
         mean=jnp.zeros(FEATURES),
         by_session=jnp.zeros((units, FEATURES)),
@@ -69,22 +78,25 @@ def init(units: int) -> Weights:
 
 
 def step(past: Past, steps: Steps) -> Past:
-    """Take in what the lanes see at one time, [B] each.
+    """Add the events of one time step.
 
-    The last item of a session is no input, but the target of the input before: it is added when
-    the next session starts.
+    The last item of a session is never an input, only the target of the input before it. It is
+    added when the next session starts.
+
+    Args:
+        past: of B lanes.
+        steps: one time step, [B] each.
     """
     fresh = start(steps.input.shape, past.item.shape[1])
     past = jax.tree.map(lambda new, old: _where(steps.user_start, new, old), fresh, past)
-    known = steps.session_start & ~steps.user_start
-    past = add(past, jnp.where(known, past.target, NO_ITEM))
-    past = dataclasses.replace(past, sessions=past.sessions + steps.session_start)
-    past = add(past, steps.input)
+    session_ended = steps.session_start & ~steps.user_start
+    past = add(past, jnp.where(session_ended, past.target, NO_ITEM))
+    past = add(past, steps.input, steps.session_start)
     target = jnp.where(steps.input != NO_ITEM, steps.target, past.target)
     return dataclasses.replace(past, target=target)
 
 
-def unroll(past: Past, steps: Steps) -> jax.Array:
+def items_after_steps(past: Past, steps: Steps) -> jax.Array:
     """Return the items of the past after each of T steps, [T, B, R]."""
 
     def body(past: Past, steps: Steps) -> tuple[Past, jax.Array]:
@@ -94,16 +106,23 @@ def unroll(past: Past, steps: Steps) -> jax.Array:
     return jax.lax.scan(body, past, steps)[1]
 
 
-def add(past: Past, item: jax.Array) -> Past:
-    """Add an event of an item [B] to each user's past, none where it is NO_ITEM.
+def add(past: Past, item: jax.Array, opens: jax.Array | bool = False) -> Past:
+    """Add one event to each user's past: for training, evaluation and live users alike.
 
-    It takes the slot of its item or, if there is none, the one whose item was had longest ago.
+    The event takes the entry of its item. If the item has none, it takes that of the item whose
+    last event is the longest ago.
+
+    Args:
+        past: of B users.
+        item: [B], NO_ITEM for users without an event.
+        opens: [B] bool, the users whose event opens a session.
     """
-    there = item != NO_ITEM
-    events = past.events + there
+    has_event = item != NO_ITEM
+    events = past.events + has_event
+    sessions = past.sessions + opens
     same = past.item == item[:, None]
-    slot = jnp.where(same.any(axis=1), same.argmax(axis=1), past.event.argmin(axis=1))
-    here = (jnp.arange(past.item.shape[1])[None] == slot[:, None]) & there[:, None]
+    entry = jnp.where(same.any(axis=1), same.argmax(axis=1), past.event.argmin(axis=1))
+    here = (jnp.arange(past.item.shape[1])[None] == entry[:, None]) & has_event[:, None]
     count = jnp.where(same, past.count, 0) + 1
 
     def put(new: jax.Array, old: jax.Array) -> jax.Array:
@@ -114,34 +133,43 @@ def add(past: Past, item: jax.Array) -> Past:
         item=put(item[:, None], past.item),
         count=put(count, past.count),
         event=put(events[:, None], past.event),
-        session=put(past.sessions[:, None], past.session),
+        session=put(sessions[:, None], past.session),
         events=events,
+        sessions=sessions,
     )
 
 
-def recent(past: Past, last: int) -> jax.Array:
-    """Return the last different items of the open sessions, the very last first, [B, last].
+def recent_items(past: Past, last: int) -> jax.Array:
+    """Return the last different items of the users' open sessions, the latest first.
 
-    NO_ITEM where there are fewer, [B, R] where the past holds fewer.
+    Args:
+        past: of B users.
+        last: how many items, at most R are returned.
+
+    Returns:
+        [B, min(last, R)], NO_ITEM where the session has fewer.
     """
-    here = (past.item != NO_ITEM) & (past.session == past.sessions[:, None])
-    event, slot = jax.lax.top_k(jnp.where(here, past.event, 0), min(last, past.item.shape[1]))
-    return jnp.where(event > 0, jnp.take_along_axis(past.item, slot, axis=1), NO_ITEM)
+    in_session = (past.item != NO_ITEM) & (past.session == past.sessions[:, None])
+    last = min(last, past.item.shape[1])
+    event, entry = jax.lax.top_k(jnp.where(in_session, past.event, 0), last)
+    return jnp.where(event > 0, jnp.take_along_axis(past.item, entry, axis=1), NO_ITEM)
 
 
 def pack(past: Past) -> jax.Array:
-    """Return the past without its target as one array, [B, R + 1, 4] int32, to keep it.
+    """Return the past without its target as one array, the form in which live states keep it.
 
-    First events and sessions so far, then for each slot item, count, event and session.
+    Returns:
+        [B, R + 1, 4] int32: the events and sessions so far, then item, count, event and session
+        of each entry.
     """
     none = jnp.zeros_like(past.events)
     so_far = jnp.stack([past.events, past.sessions, none, none], axis=1)
-    slots = jnp.stack([past.item, past.count, past.event, past.session], axis=2)
-    return jnp.concatenate([so_far[:, None], slots], axis=1)
+    entries = jnp.stack([past.item, past.count, past.event, past.session], axis=2)
+    return jnp.concatenate([so_far[:, None], entries], axis=1)
 
 
 def unpack(packed: jax.Array) -> Past:
-    """Undo `pack`."""
+    """Return the past that `pack` made one array [B, R + 1, 4] of, without a target."""
     item, count, event, session = jnp.moveaxis(packed[:, 1:], 2, 0)
     return Past(
         item=item,
@@ -155,26 +183,41 @@ def unpack(packed: jax.Array) -> Past:
 
 
 def bonus(weights: Weights, past: Past, hidden: jax.Array, user: jax.Array) -> jax.Array:
-    """Return what is added to the scores of `past.item`, [B, R]; 0 for empty slots.
+    """Return what is added to the scores of `past.item`.
 
-    hidden: [B, H], what is scored; user: [B, H].
+    Args:
+        weights: of the bonus.
+        past: of B users.
+        hidden: [B, H], the representation that is scored.
+        user: [B, H], c_{u,m}.
+
+    Returns:
+        [B, R], 0 for unused entries.
     """
     of_state = hidden @ weights.by_session + user @ weights.by_user  # [B, F]
-    found = jnp.einsum("brf,bf->br", features(past), weights.mean[None] + of_state)
-    return jnp.where(past.item != NO_ITEM, found, 0.0)
+    values = jnp.einsum("brf,bf->br", features(past), weights.mean[None] + of_state)
+    return jnp.where(past.item != NO_ITEM, values, 0.0)
 
 
-def onto(scores: jax.Array, item: jax.Array, more: jax.Array) -> jax.Array:
-    """Add to the scores [V] of some items [M]: all of it where one comes twice, none to NO_ITEM."""
-    return scores.at[item].add(more, mode="drop")
+def add_at(scores: jax.Array, item: jax.Array, value: jax.Array) -> jax.Array:
+    """Add values [M] to the scores [V] of items [M].
+
+    An item that occurs twice gets both values; NO_ITEM is passed over.
+    """
+    return scores.at[item].add(value, mode="drop")
 
 
 def features(past: Past) -> jax.Array:
-    """Describe each slot, [B, R, F], in numbers of about 1."""
+    """Return the features of each entry, [B, R, F], all of the order of 1.
+
+    In this order: 1; log of the count; count per session; log(1 + age) / 3 and 1 / (1 + age), where
+    age is the number of the user's events since; whether the age is 0; log(1 + sessions since);
+    whether the session is the open one; whether it is the one before.
+    """
     age = (past.events[:, None] - past.event).astype(jnp.float32)
     sessions_ago = (past.sessions[:, None] - past.session).astype(jnp.float32)
     count = past.count.astype(jnp.float32)
-    described = [
+    columns = [
         jnp.ones_like(age),
         jnp.log(jnp.maximum(count, 1)),
         count / jnp.maximum(past.sessions[:, None], 1),
@@ -185,7 +228,7 @@ def features(past: Past) -> jax.Array:
         sessions_ago == 0,
         sessions_ago == 1,
     ]
-    return jnp.stack([values.astype(jnp.float32) for values in described], axis=1).mT
+    return jnp.stack([values.astype(jnp.float32) for values in columns], axis=1).mT
 
 
 def _where(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

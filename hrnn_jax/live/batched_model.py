@@ -245,5 +245,4 @@ def _note(users: tuple) -> jax.Array:
     _, packed, item, _, opening = users
     past = user_past.unpack(packed)
     opens = jnp.zeros(len(item), bool).at[opening].set(True, mode="drop") | (past.events == 0)
-    past = dataclasses.replace(past, sessions=past.sessions + opens)
-    return user_past.pack(user_past.add(past, item))
+    return user_past.pack(user_past.add(past, item, opens))

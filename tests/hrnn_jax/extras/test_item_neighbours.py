@@ -107,7 +107,7 @@ def test_the_last_items_are_those_of_the_open_session(slots):
         begin = event - np.argmin(log.follows[event::-1])
         seen = log.item[begin : event + 1].tolist()[::-1]
         expected = list(dict.fromkeys(seen))[:4]
-        found = user_past.recent(carry.past, 4)[0].tolist()
+        found = user_past.recent_items(carry.past, 4)[0].tolist()
         assert [item for item in found if item != NO_ITEM] == expected[:slots]
         shorter += len(expected) < 4
         again += len(set(seen)) < len(seen)
@@ -136,7 +136,7 @@ def test_ranks_are_of_the_sums(n_candidates):
             if one != NO_ITEM:
                 scores[one] += more
         alone = scores.copy()
-        for place, last in enumerate(user_past.recent(carry.past, 5)[0].tolist()):
+        for place, last in enumerate(user_past.recent_items(carry.past, 5)[0].tolist()):
             if last == NO_ITEM:
                 continue
             for one, more in zip(table.item[last].tolist(), table.bonus[last], strict=True):

@@ -1,4 +1,4 @@
-"""The user's past holds the last items that the user had, and its bonus goes to their scores."""
+"""The past holds a user's last items, and the bonus is added to the scores of these."""
 
 import collections
 import functools
@@ -12,13 +12,13 @@ from hrnn_jax.extras import user_past
 from hrnn_jax.user_batches import NO_EVENT, NO_ITEM, Steps
 from tests.helpers import logs, networks, weights
 
-SLOTS = 3
+ENTRIES = 3
 
 
-def expected(log, event, slots=SLOTS):
+def expected(log, event, entries=ENTRIES):
     """Return by item how often, at which event and in which session the user of `event` had it.
 
-    Only the last `slots` different items; a count begins anew where an item had fallen out.
+    Only the last `entries` different items; a count begins anew where an item had fallen out.
     """
     had = collections.OrderedDict()
     first = np.searchsorted(log.user, log.user[event])
@@ -26,49 +26,49 @@ def expected(log, event, slots=SLOTS):
         count, *_ = had.pop(log.item[place], (0,))
         session = log.session[place] - log.session[first] + 1
         had[log.item[place]] = count + 1, place - first + 1, session
-        if len(had) > slots:
+        if len(had) > entries:
             had.popitem(last=False)
     return dict(had)
 
 
-@functools.partial(jax.jit, static_argnames="slots")
-def replayed(steps, slots):
+@functools.partial(jax.jit, static_argnames="entries")
+def replayed(steps, entries):
     """Return the pasts after each step, packed: [T, B, R + 1, 4]."""
 
     def body(found, steps):
         found = user_past.step(found, steps)
         return found, user_past.pack(found)
 
-    return jax.lax.scan(body, user_past.start(steps.input.shape[1:], slots), steps)[1]
+    return jax.lax.scan(body, user_past.start(steps.input.shape[1:], entries), steps)[1]
 
 
 @pytest.mark.parametrize("feed_last_item", [False, True])
-def test_it_holds_the_last_items_as_counting_by_hand_does(feed_last_item):
+def test_the_past_holds_what_counting_by_hand_gives(feed_last_item):
     log = logs.random(5, users=9, sessions=5, events=6, n_items=6)
     schedule = user_batches.build(
         log, 4, rng=np.random.default_rng(0), feed_last_item=feed_last_item
     )
     n_steps = len(schedule.event) + 3  # padding, which changes nothing
     steps = user_batches.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
-    found = np.asarray(replayed(steps, SLOTS))
+    found = np.asarray(replayed(steps, ENTRIES))
     lost = 0
     for t, lane in np.argwhere(schedule.event != NO_EVENT).tolist():
         event = schedule.event[t, lane]
-        slots = {item: tuple(rest) for item, *rest in found[t, lane, 1:].tolist()}
-        slots.pop(NO_ITEM, None)
-        assert slots == expected(log, event)
-        lost += len(expected(log, event, 99)) > SLOTS
+        entries = {item: tuple(rest) for item, *rest in found[t, lane, 1:].tolist()}
+        entries.pop(NO_ITEM, None)
+        assert entries == expected(log, event)
+        lost += len(expected(log, event, 99)) > ENTRIES
     assert lost > 20
     np.testing.assert_array_equal(found[-1], found[-3])
 
 
-def test_pack_and_unpack_are_inverse():
+def test_unpack_inverts_pack():
     packed = np.arange(2 * 4 * 4, dtype=np.int32).reshape(2, 4, 4)
     packed[:, 0, 2:] = 0
     np.testing.assert_array_equal(user_past.pack(user_past.unpack(packed)), packed)
 
 
-def test_features_are_those_stated():
+def test_features_have_the_stated_values():
     [described] = user_past.features(
         user_past.Past(
             item=np.array([[7, 8, NO_ITEM]]),
@@ -90,9 +90,9 @@ def test_features_are_those_stated():
     )
 
 
-def test_the_bonus_is_what_is_known_of_an_item_times_weights_of_the_state():
+def test_the_bonus_is_the_features_times_weights_of_the_state():
     rng = np.random.default_rng(0)
-    packed = rng.integers(1, 9, (2, SLOTS + 1, 4)).astype(np.int32)
+    packed = rng.integers(1, 9, (2, ENTRIES + 1, 4)).astype(np.int32)
     packed[:, 0] = 9  # events and sessions so far
     had = user_past.unpack(packed)
     had = had.replace(item=had.item.at[1, 2].set(NO_ITEM))
@@ -104,21 +104,23 @@ def test_the_bonus_is_what_is_known_of_an_item_times_weights_of_the_state():
     described = np.asarray(user_past.features(had))
     for lane in range(2):
         by = given.mean + hidden[lane] @ given.by_session + user[lane] @ given.by_user
-        for slot in range(SLOTS):
-            if (lane, slot) != (1, 2):
-                np.testing.assert_allclose(found[lane, slot], described[lane, slot] @ by, rtol=1e-4)
-    assert found[1, 2] == 0  # an empty slot
+        for entry in range(ENTRIES):
+            if (lane, entry) != (1, 2):
+                np.testing.assert_allclose(
+                    found[lane, entry], described[lane, entry] @ by, rtol=1e-4
+                )
+    assert found[1, 2] == 0  # an empty entry
 
 
 def config(**settings):
-    return networks.model_config(**{"past": SLOTS, **settings})
+    return networks.model_config(**{"past": ENTRIES, **settings})
 
 
 def full_softmax(**settings):
     return networks.training_config(loss="full_softmax", **settings)
 
 
-def test_it_begins_without_effect():
+def test_the_bonus_starts_without_effect():
     steps, how = networks.epoch_steps(), full_softmax(learning_rate=0.0)
     found, expected = (
         networks.train(one, how, steps, train.init_state(0, one, how))[2]
@@ -129,7 +131,7 @@ def test_it_begins_without_effect():
 
 @pytest.mark.parametrize("loss", ["full_softmax", "bpr_max"])
 @pytest.mark.parametrize("bptt_steps", [1, 2])
-def test_all_its_weights_learn(bptt_steps, loss):
+def test_every_weight_of_the_bonus_learns(bptt_steps, loss):
     how = networks.training_config(loss=loss, bptt_steps=bptt_steps)
     state = train.init_state(0, config(), how)
     after, _, _ = networks.train(config(), how, networks.epoch_steps(), state)
@@ -137,7 +139,7 @@ def test_all_its_weights_learn(bptt_steps, loss):
         assert np.all(np.asarray(leaf) != 0)
 
 
-def test_the_loss_is_of_scores_with_the_bonus():
+def test_the_loss_takes_scores_with_the_bonus():
     """One step, from states that have a past, by hand."""
     model_config, how = config(), full_softmax(learning_rate=0.0)
     params = weights.drawn(model_config)
@@ -151,8 +153,8 @@ def test_the_loss_is_of_scores_with_the_bonus():
         carry, hidden = model.step(network, carry, x, now, config=model_config)
         scores = np.array(hidden @ params.items.item_out.T + params.items.item_bias[None])
         item, bonus = model.past_bonus(network, carry, hidden)
-        for lane, slot in np.argwhere(np.asarray(item) != NO_ITEM):
-            scores[lane, item[lane, slot]] += bonus[lane, slot]
+        for lane, entry in np.argwhere(np.asarray(item) != NO_ITEM):
+            scores[lane, item[lane, entry]] += bonus[lane, entry]
         logs_ = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
         valid = np.flatnonzero(now.valid)
         of_lanes = [-logs_[lane, now.target[lane]] for lane in valid]
@@ -163,7 +165,7 @@ def test_the_loss_is_of_scores_with_the_bonus():
 
 
 @pytest.mark.parametrize("embedding", ["none", "separate", "tied"])
-def test_a_sampled_loss_of_all_items_is_that_over_the_catalogue(embedding):
+def test_a_sampled_loss_of_all_items_equals_the_full_softmax(embedding):
     """One lane, every item drawn once: the past's items are those of the step, with their bonus."""
     model_config = config(embedding=embedding)
     steps = user_batches.build(networks.log(), 1).steps
