@@ -269,9 +269,10 @@ def _evaluate(
 def _rank(run: Run, seed: int, params: model.Params, model_config: ModelConfig) -> Ranking:
     with progress.bar(f"seed {seed} evaluation", len(run.log.cases), "cases") as advance:
         return evaluation.rank(
-            params.replace(table=run.table),
+            params,
             run.log,
             model_config=model_config,
+            table=run.table,
             config=run.evaluation,
             on_cases=advance,
         )

@@ -27,6 +27,7 @@ from absl import flags
 from hrnn_jax import errors, evaluation, metrics, model, train
 from hrnn_jax.config import NETWORKS, ModelConfig
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.preprocess import prepared
 
@@ -263,8 +264,8 @@ def _train(trial: Trial, task: Task) -> float:
             )
             states[i], events, seconds = done.state, events + done.events, seconds + done.seconds
             for params in common_epochs.unstack(done.state.params, len(group)):
-                params = params.replace(table=table)
-                values.append(_measure(_rank(params, model_config, task, title), task))
+                found = _rank(params, table, model_config, task, title)
+                values.append(_measure(found, task))
         value = float(np.mean(values))
         trial.set_user_attr("events_per_second", events / seconds)
         trial.report(value, epoch + 1)
@@ -278,7 +279,13 @@ def _train(trial: Trial, task: Task) -> float:
     return best
 
 
-def _rank(params: model.Params, model_config: ModelConfig, task: Task, title: str) -> Ranking:
+def _rank(
+    params: model.Params,
+    table: item_neighbours.Table | None,
+    model_config: ModelConfig,
+    task: Task,
+    title: str,
+) -> Ranking:
     """Rank the validation cases."""
     # Nothing is dropped in evaluation: without these, all trials share what is compiled.
     undropped = dataclasses.replace(
@@ -293,6 +300,7 @@ def _rank(params: model.Params, model_config: ModelConfig, task: Task, title: st
             params,
             task.log,
             model_config=undropped,
+            table=table,
             config=model_flags.evaluation_config(),
             on_cases=advance,
         )

@@ -16,7 +16,7 @@ import numpy as np
 from hrnn_jax import model, topk, user_batches
 from hrnn_jax.config import EvaluationConfig, ModelConfig, Ties
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours
+from hrnn_jax.extras import item_neighbours, user_past
 from hrnn_jax.metrics import Ranking, count_recommended
 from hrnn_jax.user_batches import NO_EVENT, Steps
 
@@ -26,6 +26,7 @@ def rank(
     log: EventLog,
     *,
     model_config: ModelConfig,
+    table: item_neighbours.Table | None = None,
     config: EvaluationConfig = EvaluationConfig(),
     candidates: np.ndarray | None = None,
     on_cases: Callable[[int], None] = lambda n_cases: None,
@@ -33,8 +34,8 @@ def rank(
     """Rank the targets of `log.cases`, and count what is recommended in their place.
 
     The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
-    candidates: items ranked against the target, by default those of `config`. on_cases: told as
-    cases are done.
+    table: neighbours of each item, for a network with `neighbours`. candidates: items ranked
+    against the target, by default those of `config`. on_cases: told as cases are done.
     """
     cutoffs = config.cutoffs
     if candidates is None:
@@ -57,7 +58,7 @@ def rank(
         cases = np.stack([*at, target, column[target]])
         found, first = _rank(
             params.items,
-            params.table,
+            table,
             ranked,
             columns,
             hidden,
@@ -118,7 +119,10 @@ def _bootstrap(
         x = model.item_inputs(params.items, steps.input)  # of a step: the chunk's are large
         carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
         recalled = model.past_bonus(params.network, carry, hidden)
-        return carry, (hidden, recalled, model.recent_items(params, carry))
+        recent = None
+        if carry.past is not None and model_config.neighbours:
+            recent = user_past.recent_items(carry.past, item_neighbours.LAST)
+        return carry, (hidden, recalled, recent)
 
     return jax.lax.scan(body, carry, steps)
 

@@ -14,7 +14,7 @@ from jax.extend import random
 
 from hrnn_jax import gru as gru_lib
 from hrnn_jax.config import ModelConfig
-from hrnn_jax.extras import idle_time, item_neighbours, user_past
+from hrnn_jax.extras import idle_time, user_past
 from hrnn_jax.user_batches import Array, Steps
 
 _DRAWN_AT_ONCE = 1 << 20  # weights; what drawing takes besides is some times as much
@@ -62,7 +62,6 @@ class Params:
 
     network: DenseWeights
     items: Items
-    table: item_neighbours.Table | None = None  # is counted, not learnt: for scoring alone
 
 
 @struct.dataclass
@@ -224,16 +223,6 @@ def past_bonus(
     if network.past is None or carry.past is None:
         return None
     return carry.past.item, user_past.bonus(network.past, carry.past, hidden, carry.user)
-
-
-def recent_items(params: Params, carry: Carry) -> jax.Array | None:
-    """Return the last items whose neighbours gain, [B, L]; None for a network without a table.
-
-    carry: as `step` returns it.
-    """
-    if params.table is None or carry.past is None:
-        return None
-    return user_past.recent_items(carry.past, item_neighbours.LAST)
 
 
 def unroll(

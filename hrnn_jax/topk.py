@@ -36,7 +36,7 @@ def bonus(
 ) -> Bonus | None:
     """Return what is added to the scores of n users, None for a network that adds nothing.
 
-    recalled: [n, R] each, see `model.past_bonus`; recent: [n, L], see `model.recent_items`;
+    recalled: [n, R] each, see `model.past_bonus`; recent: [n, L], see `user_past.recent_items`;
     columns: [V], those of all items.
     """
     given = [] if recalled is None else [recalled]

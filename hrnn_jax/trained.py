@@ -30,6 +30,7 @@ class Trained:
     gap_seconds: float  # idle for longer opens a session
     drop_repeats: bool  # an item counts once in a session
     lineage: tuple[str, ...]  # fingerprints of these weights and of those that they went on from
+    table: item_neighbours.Table | None = None  # of a network with `neighbours`
 
 
 def load(
@@ -72,10 +73,7 @@ def load(
     like: Any = jax.eval_shape(lambda: train.init_state(0, config, how))
     params = checkpoint.restore(checkpoints, like, epochs=epochs).params
     lineage = (checkpoint.fingerprint(params), *ancestors.get(str(seed), ()))
-    if config.neighbours:
-        params = dataclasses.replace(
-            params, table=item_neighbours.load(folder / item_neighbours.FILE)
-        )
+    table = item_neighbours.load(folder / item_neighbours.FILE) if config.neighbours else None
     about = Trained(
         folder=folder,
         seed=seed,
@@ -85,6 +83,7 @@ def load(
         gap_seconds=gap_seconds,
         drop_repeats=drop_repeats,
         lineage=lineage,
+        table=table,
     )
     return about, params
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from hrnn_jax import model, topk
 from hrnn_jax.config import ModelConfig
-from hrnn_jax.extras import idle_time, user_past
+from hrnn_jax.extras import idle_time, item_neighbours, user_past
 from hrnn_jax.user_batches import NO_ITEM, Steps
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
@@ -66,7 +66,12 @@ class Users(NamedTuple):
 class BatchedModel:
     """A trained network on the device, for any number of users at once."""
 
-    def __init__(self, params: model.Params, config: ModelConfig):
+    def __init__(
+        self,
+        params: model.Params,
+        config: ModelConfig,
+        table: item_neighbours.Table | None = None,
+    ):
         self.config = config
         carry = np.zeros((config.layers + 1, config.hidden_units), np.float32)
         nothing = np.zeros((0, 4), np.int32)
@@ -75,6 +80,7 @@ class BatchedModel:
         # What was seen of a user who has seen nothing.
         self.start = Seen(carry, nothing, NO_ITEM, opens=False, gap=idle_time.NONE, fed=False)
         self._params = params
+        self._table = table
         self._item_of = topk.deal(np.arange(config.n_items))  # [V] item of each column
         self._column_of = jnp.asarray(np.argsort(self._item_of), jnp.int32)  # [V]
         self._ranked = params.items.item_out[self._item_of], params.items.item_bias[self._item_of]
@@ -105,7 +111,7 @@ class BatchedModel:
         items, scores = [], []
         for padded, n in _parts(users, SCORED_WIDTHS):
             found = _best(
-                *(self._params, self._ranked, self._column_of, padded),
+                *(self._params, self._table, self._ranked, self._column_of, padded),
                 config=self.config,
                 n_first=places,
             )
@@ -123,7 +129,8 @@ class BatchedModel:
             some[: len(part)] = part
             [(padded, _)] = _parts(user, WIDTHS)
             found = _score(
-                *(self._params, self._ranked, self._column_of, padded, some), config=self.config
+                *(self._params, self._table, self._ranked, self._column_of, padded, some),
+                config=self.config,
             )
             scores.append(np.asarray(found)[: len(part)])
         return np.concatenate(scores)
@@ -191,7 +198,12 @@ def _step(
 
 
 def _represent(
-    params: model.Params, users: tuple, columns: jax.Array, *, config: ModelConfig
+    params: model.Params,
+    table: item_neighbours.Table | None,
+    users: tuple,
+    columns: jax.Array,
+    *,
+    config: ModelConfig,
 ) -> tuple[jax.Array, topk.Bonus | None]:
     """Return what is scored after the item, [n, H], and what is added to the scores."""
     after, hidden = _step(params, users, config=config)
@@ -199,8 +211,10 @@ def _represent(
     if config.past:
         after = dataclasses.replace(after, past=user_past.unpack(packed))
     recalled = model.past_bonus(params.network, after, hidden)
-    recent = model.recent_items(params, after)
-    return hidden, topk.bonus(params.table, recalled, recent, columns)
+    recent = None
+    if after.past is not None and config.neighbours:
+        recent = user_past.recent_items(after.past, item_neighbours.LAST)
+    return hidden, topk.bonus(table, recalled, recent, columns)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -212,6 +226,7 @@ def _advance(params: model.Params, users: tuple, *, config: ModelConfig) -> jax.
 @functools.partial(jax.jit, static_argnames=("config", "n_first"))
 def _best(
     params: model.Params,
+    table: item_neighbours.Table | None,
     ranked: tuple[jax.Array, jax.Array],
     column_of: jax.Array,
     users: tuple,
@@ -219,13 +234,14 @@ def _best(
     config: ModelConfig,
     n_first: int,
 ) -> tuple[jax.Array, jax.Array]:
-    hidden, bonus = _represent(params, users, column_of, config=config)
+    hidden, bonus = _represent(params, table, users, column_of, config=config)
     return topk.best(ranked, hidden, bonus, n_first=n_first, rows=_ROWS)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _score(
     params: model.Params,
+    table: item_neighbours.Table | None,
     ranked: tuple[jax.Array, jax.Array],
     column_of: jax.Array,
     user: tuple,
@@ -233,7 +249,7 @@ def _score(
     *,
     config: ModelConfig,
 ) -> jax.Array:
-    hidden, bonus = _represent(params, user, column_of, config=config)
+    hidden, bonus = _represent(params, table, user, column_of, config=config)
     item_out, item_bias = ranked
     columns = column_of[items]
     scores = item_out[columns] @ hidden[0] + item_bias[columns]

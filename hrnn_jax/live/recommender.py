@@ -99,7 +99,7 @@ class Recommender:
         self.config = config
         # Of outcomes, and of late events.
         self.counts: collections.Counter[str] = collections.Counter()
-        self._network = BatchedModel(params, about.config)
+        self._network = BatchedModel(params, about.config, about.table)
         self._index = {str(item): index for index, item in enumerate(about.items)}
         self._lock = threading.RLock()
         self._store = state_store.Store(

@@ -48,8 +48,8 @@ def recommender(
     """Return a recommender; keep: settings of recommend.Config, network: of model.Config."""
     model_config = config(variant, **network or {})
     return Recommender(
-        about(model_config, **settings),
-        weights.drawn(model_config, seed=seed).replace(table=table),
+        about(model_config, table=table, **settings),
+        weights.drawn(model_config, seed=seed),
         path,
         rebuild=rebuild,
         config=RecommenderConfig(**keep or {}),

@@ -122,9 +122,10 @@ def test_ranks_are_of_the_sums(n_candidates):
     table = jax.device_put(item_neighbours.count(log.train, K, WEIGHT))
     candidates = None if n_candidates is None else np.arange(n_candidates)
     found = evaluation.rank(
-        weights.drawn(model_config).replace(table=table),
+        weights.drawn(model_config),
         log,
         model_config=model_config,
+        table=table,
         candidates=candidates,
     )
     expected, moved = {}, 0

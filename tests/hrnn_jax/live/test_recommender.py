@@ -60,9 +60,10 @@ def test_every_test_case_has_the_rank_that_evaluation_gives_it(variant, network,
     if config.neighbours:
         table = jax.device_put(item_neighbours.count(log.train, config.neighbours, 2.0))
     expected = evaluation.rank(
-        weights.drawn(config).replace(table=table),
+        weights.drawn(config),
         log,
         model_config=config,
+        table=table,
     ).rank
     recommender = live_users.recommender(
         variant=variant, network={**network, "feed_last_item": feed_last_item}, table=table

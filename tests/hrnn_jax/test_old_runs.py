@@ -1,0 +1,52 @@
+"""Run folders that the first format wrote still load and give the lists of the code of then."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from hrnn_jax import trained
+from hrnn_jax.live import recommender
+from hrnn_jax.live.recommender import Request
+
+OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
+USERS = ("u1", "u2", "new")  # two with a state in states.sqlite, and an unknown one
+# Another order of float32 sums may round each of a score's numbers the other way: the gates, the
+# candidate and the score are sums of 8 products one after another, and Eq. 3 and 4 are two more
+# such layers. That is about 5 x 9 + 20 roundings of at most 2^-24 of the largest term, so of the
+# largest score of a list.
+ROUNDINGS = 64
+
+
+@pytest.fixture(params=["hrnn_init", "hrnn_plus"])
+def run(request, tmp_path):
+    """Copy a run folder: opening its state file may write to it."""
+    return pathlib.Path(shutil.copytree(OLD / request.param, tmp_path / request.param))
+
+
+def test_an_old_checkpoint_restores_every_weight(run):
+    about, params = trained.load(run)
+    assert about.epochs == 2
+    assert len(about.items) == about.config.n_items == len(params.items.item_out) == 20
+    assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(params))
+    plus = run.name == "hrnn_plus"
+    assert (params.items.item_in is None) == plus  # its embeddings are tied
+    assert (params.network.past is not None) == plus
+    assert (params.network.gap_w is not None) == plus
+    assert (about.table is not None) == plus
+
+
+def test_an_old_run_recommends_what_it_did(run):
+    expected = json.loads((OLD / "recommendations.json").read_text())[run.name]
+    assert tuple(expected) == USERS
+    with recommender.load(run) as live:
+        for user in USERS:
+            [found] = live.recommend_many([Request(user=user, k=len(expected[user]))])
+            items, scores = zip(*expected[user], strict=True)
+            assert [item for item, _ in found] == list(items)
+            error = ROUNDINGS * 2.0**-24 * max(map(abs, scores))
+            found_scores = [score for _, score in found]
+            np.testing.assert_allclose(found_scores, scores, rtol=0, atol=error)
