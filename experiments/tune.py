@@ -31,8 +31,7 @@ from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.preprocess import prepared
 
-from .common import cli, data_flags, model_flags, progress
-from .common import epochs as common_epochs
+from .common import baselines, cli, data_flags, epochs, model_flags, progress
 from .common.package import module
 from .common.text import short
 from .jobs import grid
@@ -203,7 +202,7 @@ def _run(shared: study.Study, trial: Trial, task: Task) -> None:
         if FLAGS.model in NETWORKS:
             value = _train(trial, task)
         else:
-            found = common_epochs.count(task.log)
+            found = baselines.rank(task.log)
             value = _measure(found, task)
         outcome = f"{FLAGS.objective} {value:.4f}"
     except TrialPruned as pruned:
@@ -241,29 +240,20 @@ def _train(trial: Trial, task: Task) -> float:
         for i in range(0, len(task.seeds), FLAGS.seeds_at_once)
     ]
     states = [
-        common_epochs.stack([train.init_state(seed, model_config, config) for seed in group])
+        epochs.stack([train.init_state(seed, model_config, config) for seed in group])
         for group in groups
     ]
-    table = common_epochs.table(task.log.train, model_config)
-    sampler = train.sampler(task.log.train, config)
-    log, events, seconds, best, best_epoch = task.log.train, 0, 0.0, -1.0, 0
+    table = epochs.neighbour_table(task.log.train, model_config)
+    training = epochs.training_of(task.log.train, model_config, config)
+    events, seconds, best, best_epoch = 0, 0.0, -1.0, 0
     for epoch in range(FLAGS.epochs):
         values = []
         for i, group in enumerate(groups):
             of = f"{','.join(map(str, group))} epoch {epoch + 1}/{FLAGS.epochs}"
             title = f"trial {trial.number} seed {of}"
-            done = common_epochs.epoch(
-                states[i],
-                log,
-                title=title,
-                seeds=group,
-                epoch=epoch,
-                sampler=sampler,
-                model_config=model_config,
-                config=config,
-            )
+            done = epochs.train_epoch(training, states[i], group, epoch, title=title)
             states[i], events, seconds = done.state, events + done.events, seconds + done.seconds
-            for params in common_epochs.unstack(done.state.params, len(group)):
+            for params in epochs.unstack(done.state.params, len(group)):
                 found = _rank(params, table, model_config, task, title)
                 values.append(_measure(found, task))
         value = float(np.mean(values))

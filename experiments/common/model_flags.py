@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 from absl import flags
 
 from hrnn_jax import errors
@@ -73,6 +76,21 @@ def session_knn_config() -> SessionKnnConfig:
     """Return the session-kNN that the flags describe; V-SKNN does not know the user."""
     personal = {} if FLAGS.model == "vsknn_br" else {"boost": 0.0, "remind_weight": 0.0}
     return config_flags.make(SessionKnnConfig, FLAGS.model, personal)
+
+
+def recipe(n_items: int) -> dict[str, Any]:
+    """Return what recipe.json says of the model and its training."""
+    name = {"name": FLAGS.model}
+    if FLAGS.model in NETWORKS:
+        return {
+            "model": name | dataclasses.asdict(model_config(n_items)),
+            "training": dataclasses.asdict(train_config()),
+        }
+    if FLAGS.model == "item_knn":
+        return {"model": name | dataclasses.asdict(item_knn_config())}
+    if FLAGS.model in ("vsknn", "vsknn_br"):
+        return {"model": name | dataclasses.asdict(session_knn_config())}
+    return {"model": name}
 
 
 def seeds() -> list[int]:

@@ -205,6 +205,15 @@ def read_metrics(folder: pathlib.Path) -> dict[str, Any] | None:
         raise errors.InputError(f"{path} is damaged: remove it and --resume the run") from error
 
 
+def read_finished(folder: pathlib.Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return metrics.json of a run that has ended and says all of `about`, else None."""
+    metrics = read_metrics(folder)
+    if metrics is None or any(metrics.get(key) != value for key, value in about.items()):
+        return None
+    # A run of an early version ended without this file: it is ranked again.
+    return metrics if (folder / RECOMMENDED).exists() else None
+
+
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Format runs as a table, a row each: mean, and +- std where there are several seeds."""
     columns = [name for name in runs[0]["mean"] if name.partition("@")[0] in IN_TABLE]

@@ -16,7 +16,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from experiments import run, tune
-from experiments.common import cli, epochs, model_flags
+from experiments.common import baselines, cli, epochs, model_flags
 from experiments.tuning import search_spaces, study
 from hrnn_jax import errors, metrics
 from hrnn_jax.config import NETWORKS
@@ -75,15 +75,15 @@ def open_study(folder="study", *, recipe=None, searched=None, sampler="random", 
 def script(monkeypatch, values):
     """Let trial n measure values[n][e] after epoch e, without training; None diverges."""
 
-    def epoch(state, log, *, title, epoch, **_):
+    def epoch(training, state, seeds, epoch, *, title):
         number = int(title.split()[1])
         if values[number][epoch] is None:
             raise errors.DivergedError("the loss of seed 0 is nan")
         measured.append(values[number][epoch])
-        return epochs.Epoch(state, np.zeros(1), events=10, seconds=1.0)
+        return epochs.EpochResult(state, np.zeros(1), events=10, seconds=1.0)
 
     measured = []
-    monkeypatch.setattr(epochs, "epoch", epoch)
+    monkeypatch.setattr(epochs, "train_epoch", epoch)
     monkeypatch.setattr(tune, "_rank", lambda *_: None)
     monkeypatch.setattr(tune, "_measure", lambda *_: measured[-1])
 
@@ -112,11 +112,11 @@ def test_best_flags_is_the_best_trial_for_run(call, command):
 def test_a_trial_is_the_mean_of_its_seeds(command, monkeypatch):
     groups, values = [], iter([0.1, 0.2, 0.6])
 
-    def epoch(state, log, *, seeds, **_):
+    def epoch(training, state, seeds, epoch, **_):
         groups.append(seeds)
-        return epochs.Epoch(state, np.zeros(len(seeds)), events=10, seconds=1.0)
+        return epochs.EpochResult(state, np.zeros(len(seeds)), events=10, seconds=1.0)
 
-    monkeypatch.setattr(epochs, "epoch", epoch)
+    monkeypatch.setattr(epochs, "train_epoch", epoch)
     monkeypatch.setattr(tune, "_rank", lambda *_: None)
     monkeypatch.setattr(tune, "_measure", lambda *_: next(values))
     command("--trials=1", "--epochs=1", "--seeds=3,4,5", "--seeds_at_once=2")
@@ -147,7 +147,7 @@ def test_best_flags_and_trials_csv_are_there_from_the_first_trial_on(command, mo
         # Ever better, from beyond 5.
         return Ranking(np.full(len(log.cases), 9 - len(seen)), np.zeros((1, log.n_items)))
 
-    monkeypatch.setattr(epochs, "count", count)
+    monkeypatch.setattr(baselines, "rank", count)
     command("--model=item_knn", "--trials=4")
     assert seen == [0, 1, 2, 3]
     assert trials()["value"].to_list() == [0, 0, 0, 1]  # ranks 8, 7, 6, 5
@@ -158,8 +158,8 @@ def test_best_flags_and_trials_csv_are_there_from_the_first_trial_on(command, mo
 def test_the_test_sessions_are_never_read(command, monkeypatch):
     """The log has a session on each of days 0 to 5: train on 0 to 3, measure on 4, never see 5."""
     seen = []
-    real = epochs.count
-    monkeypatch.setattr(epochs, "count", lambda log, **how: seen.append(log) or real(log, **how))
+    real = baselines.rank
+    monkeypatch.setattr(baselines, "rank", lambda log, **how: seen.append(log) or real(log, **how))
     assert command("--model=item_knn", "--trials=1")[0] == 0
     [log] = seen
     [folder] = pathlib.Path("out/prepared").iterdir()
@@ -317,13 +317,14 @@ def test_a_study_whose_trials_all_diverge_says_so(command):
 def test_a_fixed_flag_keeps_its_value(command, monkeypatch):
     rates = []
     script(monkeypatch, [[0.5, 0.5]] * 3)
-    real = epochs.epoch
+    real = epochs.train_epoch
 
-    def epoch(*args, config, **rest):
+    def epoch(training, *args, **rest):
+        config = training.train_config
         rates.append((config.momentum, config.batch_size))
-        return real(*args, config=config, **rest)
+        return real(training, *args, **rest)
 
-    monkeypatch.setattr(epochs, "epoch", epoch)
+    monkeypatch.setattr(epochs, "train_epoch", epoch)
     command("--trials=3", "--fix=momentum", "--momentum=0.25", "--batch_size=7")
     assert {momentum for momentum, _ in rates} == {0.25}
     assert 7 not in {batch for _, batch in rates}  # given, but searched
