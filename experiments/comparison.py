@@ -23,9 +23,10 @@ from absl import flags
 
 from hrnn_jax import atomic
 
-from .common import cli, machine
+from .common import cli
 from .jobs import grid as jobs_grid
-from .jobs import pool, stages
+from .jobs import job_flags, pool
+from .jobs.runner import Runner, is_complete
 from .leaderboard import collect, grid, report
 
 FLAGS = flags.FLAGS
@@ -44,23 +45,10 @@ for _flag, _default, _what in (
     flags.DEFINE_spaceseplist(
         _flag, [str(_default)], f"{_what}: a number, and others for some logs, '20 journey=8'."
     )
-flags.DEFINE_integer(
-    "n_seeds", 5, "How many seeds, 0, 1, ..., each network is trained with.", lower_bound=1
-)
-flags.DEFINE_integer(
-    "jobs",
-    None,
-    "Studies or runs side by side, each with its share of the cores; by default one per core.",
-    lower_bound=1,
-)
-flags.DEFINE_bool(
-    "run", True, "Whether to run what is missing; --norun reports on what is done so far."
-)
 flags.DEFINE_string(
     "from", None, "A folder of CSV files to write comparison.md of, and no more is done."
 )
-flags.DEFINE_string("root", "out/comparison", "The folder of studies, runs and results.")
-flags.DEFINE_string("prepared_root", "out/prepared", "The folder that keeps prepared logs.")
+job_flags.define(root="out/comparison", n_seeds=5)
 
 
 def main() -> None:
@@ -73,30 +61,30 @@ def main() -> None:
         "trials": grid.budgets("trials", FLAGS.trials, columns, TRIALS),
         "epochs": grid.budgets("epochs", FLAGS.epochs, columns, EPOCHS),
     }
-    root = pathlib.Path(FLAGS.root)
-    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or machine.cores()}
-    with stages.alone(root, "comparison"):
-        data, failed = stages.prepare(root, columns, **where)
+    runner = job_flags.runner()
+    root = runner.root
+    with runner.lock("comparison"):
+        data, failed = runner.prepare(columns)
         columns = [column for column in columns if column.key in data]
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         studies = grid.studies(root, columns, rows, prepared, **budgets)
         if FLAGS.run:
-            failed |= {f"tuning {name}": why for name, why in _tune(studies).items()}
+            failed |= {f"tuning {name}": why for name, why in _tune(runner, studies).items()}
             studies = [study for study in studies if study.is_done()]
         cells = grid.cells(columns, rows, studies)
-        runs = jobs_grid.in_order(root, cells, FLAGS.n_seeds, prepared)
+        runs = jobs_grid.ordered_runs(root, cells, FLAGS.n_seeds, prepared)
         curves = grid.curves(root, cells, prepared, budgets["epochs"])
         for what, wanted in (("runs", runs), ("learning curves", curves)):
             if FLAGS.run:
-                found = stages.make(wanted, data, what=what, **where)
+                found = runner.run_missing(wanted, data, what)
                 failed |= {f"{what} {run.name}": why for run, why in found.items()}
-        done = [run for run in runs if stages.is_done(run)]
+        done = [run for run in runs if is_complete(run)]
         if done:
             collect.write(
                 root / "results",
                 studies=studies,
                 runs=done,
-                curves=[run for run in curves if stages.is_done(run)],
+                curves=[run for run in curves if is_complete(run)],
                 data=data,
                 budgets=budgets,
                 command=command(),
@@ -110,26 +98,20 @@ def main() -> None:
         sys.exit(1)
 
 
-def _tune(studies: list[grid.Study]) -> dict[str, str]:
+def _tune(runner: Runner, studies: list[grid.Study]) -> dict[str, str]:
     """Make the studies that are not yet done; return why some failed, by name."""
-    todo = {study.name: study for study in studies if not study.is_done()}
+    missing = [study for study in studies if not study.is_done()]
 
-    def ended(job: pool.Job) -> str:
-        study = todo[job.name]
-        atomic.write(study.mark, study.fingerprint())
-        return grid.best(study)
+    def job(study: grid.Study) -> pool.Job:
+        def result() -> str:
+            atomic.write(study.mark, study.fingerprint())
+            return grid.best(study)
 
-    return stages.work(
-        [
-            pool.Job(study.name, study.argv(FLAGS.prepared_root), study.folder)
-            for study in todo.values()
-        ],
-        what="studies",
-        before=len(studies) - len(todo),
-        side_by_side=FLAGS.jobs or machine.cores(),
-        told=lambda job: grid.progress(todo[job.job.name]),
-        ended=ended,
-    )
+        argv = study.argv(runner.prepared_root)
+        return pool.Job(study.name, argv, study.folder, lambda: grid.progress(study), result)
+
+    jobs = [job(study) for study in missing]
+    return runner.run_jobs(jobs, "studies", done_before=len(studies) - len(missing))
 
 
 def command() -> str:

@@ -3,9 +3,9 @@
 make reproduce-table3 SEEDS=2 SIZES=small
 make reproduce
 
-Each run (a model, a seed, a data set) is a process with a folder of its own, so that an interrupted
-evaluation goes on where it stopped, a finished one has nothing left to do, and a changed flag
-repeats only the runs that it touches.
+Each run (a model, a seed, a data set) is a process with a folder of its own. An interrupted
+evaluation therefore goes on where it stopped, a finished one has nothing left to do, and a changed
+flag repeats only the runs that it affects.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from absl import flags
 from hrnn_jax import errors
 
 from . import report
-from .common import cli, machine
-from .jobs import grid, stages
+from .common import cli
+from .common.model_names import PAPER_NETWORKS, SIZES
+from .jobs import grid, job_flags
+from .jobs.runner import is_complete
 from .paper import collect
 
 FLAGS = flags.FLAGS
@@ -29,10 +31,7 @@ flags.DEFINE_enum(
     ("table3", "all"),
     "What to make: 'table3' (Tables 1 to 4, Figures 3 to 6) or 'all' (Table 5 as well).",
 )
-flags.DEFINE_integer(
-    "n_seeds", 10, "How many seeds, 0, 1, ..., each network is trained with.", lower_bound=1
-)
-flags.DEFINE_list("sizes", list(grid.SIZES), "Sizes of the networks: small, large or both.")
+flags.DEFINE_list("sizes", list(SIZES), "Sizes of the networks: small, large or both.")
 flags.DEFINE_string(
     "xing_events",
     None,
@@ -50,53 +49,44 @@ flags.DEFINE_spaceseplist(
 flags.DEFINE_float(
     "scale", 0.15, "The users of Table 5's simulated log as a share, above 0, of VIDEOXXL's 810k."
 )
-flags.DEFINE_integer(
-    "jobs",
-    None,
-    "Runs side by side, each with its share of the cores; by default one per core, with one thread "
-    "each: at 100 units a second thread gives a run nothing.",
-    lower_bound=1,
-)
-flags.DEFINE_bool(
-    "run", True, "Whether to run what is missing; --norun reports on what is done so far."
-)
-flags.DEFINE_string("root", "out/reproduce", "The folder of the runs and of the report.")
-flags.DEFINE_string("prepared_root", "out/prepared", "The folder that keeps prepared logs.")
+job_flags.define(root="out/reproduce", n_seeds=10)
 
 
 def main() -> None:
-    if not FLAGS.sizes or set(FLAGS.sizes) - set(grid.SIZES):
+    """Run what is missing, and write the report."""
+    if not FLAGS.sizes or set(FLAGS.sizes) - set(SIZES):
         raise errors.InputError(f"--sizes={','.join(FLAGS.sizes)}: give small, large or both")
     columns = grid.columns(
         xing_events=FLAGS.xing_events, video_events=FLAGS.video_events, extra=FLAGS.extra
     )
     cells = [(column, row) for column in columns for row in grid.rows(FLAGS.sizes)]
     if FLAGS.target == "all":
-        xxl = grid.xxl(FLAGS.scale)
+        xxl = grid.xxl_column(FLAGS.scale)
         columns.append(xxl)
-        cells += [(xxl, row) for row in grid.networks("small")]
-    root = pathlib.Path(FLAGS.root)
-    where = {"prepared_root": FLAGS.prepared_root, "side_by_side": FLAGS.jobs or machine.cores()}
-    with stages.alone(root, "reproduction"):
-        data, unprepared = stages.prepare(root, columns, **where)
+        cells += [(xxl, grid.network_row(model, "small")) for model in PAPER_NETWORKS]
+    runner = job_flags.runner()
+    with runner.lock("reproduction"):
+        data, unprepared = runner.prepare(columns)
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         ready = [(column, row) for column, row in cells if column.key in data]
-        runs = grid.in_order(root, ready, FLAGS.n_seeds, prepared)
-        failed = stages.make(runs, data, what="runs", **where) if FLAGS.run else {}
-        done = [run for run in runs if stages.is_done(run)]
+        runs = grid.ordered_runs(runner.root, ready, FLAGS.n_seeds, prepared)
+        failed = runner.run_missing(runs, data, "runs") if FLAGS.run else {}
+        done = [run for run in runs if is_complete(run)]
         if done:
-            collect.write(root / "results", done, data, failed=failed, command=command())
-            report.write(root / "results", root)
+            results = runner.root / "results"
+            collect.write(results, done, data, failed=failed, command=command())
+            report.write(results, runner.root)
     print(f"\n{len(done)} of {len(runs)} runs are done", end="")
-    print(f"; the report is {root / 'report.html'}" if done else "")
-    if unprepared or failed:
-        for name, reason in {**unprepared, **{r.name: why for r, why in failed.items()}}.items():
-            print(f"failed: {name}: {reason}", file=sys.stderr)
+    print(f"; the report is {runner.root / 'report.html'}" if done else "")
+    reasons = unprepared | {run.name: reason for run, reason in failed.items()}
+    for name, reason in reasons.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if reasons:
         sys.exit(1)
 
 
 def command() -> str:
-    """Return the make command that this is."""
+    """Return the make command that does the same."""
     goal = "reproduce-table3" if FLAGS.target == "table3" else "reproduce"
     words = [f"make {goal} SEEDS={FLAGS.n_seeds} SIZES={','.join(FLAGS.sizes)}"]
     words += [f"XING_EVENTS={FLAGS.xing_events}"] if FLAGS.xing_events else []

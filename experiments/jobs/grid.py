@@ -1,4 +1,4 @@
-"""The paper's evaluation as runs: columns of data, rows of models, seeds.       Tables 3 and 5"""
+"""The paper's evaluation as a grid of runs: data sets, models and seeds (Tables 3 and 5)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from hrnn_jax import errors
+from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, settings
 
 from ..common import cli
 from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
@@ -20,22 +21,19 @@ RECIPES: Mapping[str, tuple[str, ...]] = {  # Section 4.1, for an extra log with
     "video": ("--dataset=events",),
     "xing": ("--dataset=events", "--drop_repeats", "--min_support=20", "--max_user_sessions=200"),
 }
-XXL = "videoxxl"  # the column of Table 5, which stands in no other
-# The flags that matter to a method that counts, beside its data.
-COUNTING_FLAGS = (
+XXL = "videoxxl"  # the column of Table 5, which stands in no other table
+# The flags that decide the result of a method without training, in addition to those of its data.
+COUNTING_FLAGS = {
     "model",
-    "neighbours",
-    "sample_size",
-    "boost",
-    "remind_weight",
-    "candidates",
-    "ties",
-)
+    *settings(EvaluationConfig),
+    *settings(ItemKnnConfig),
+    *settings(SessionKnnConfig),
+} - {"cutoffs"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A data set."""
+    """A data set, which is a column of the tables."""
 
     key: str
     flags: tuple[str, ...]
@@ -43,34 +41,35 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A model with its settings."""
+    """A model with its settings, which is a row of the tables."""
 
     key: str
-    size: str | None  # of SIZES; the methods that count have none
+    size: str | None  # one of SIZES; None for a method without training
     flags: tuple[str, ...]
 
     @property
     def model(self) -> str:
+        """The model's key, without the size."""
         return self.key if self.size is None else self.key.removesuffix("_" + self.size)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A model with one seed on a data set, in a folder of its own."""
+    """A row with one seed on a column's data, in a run folder."""
 
     column: Column
     row: Row
     seed: int
-    epochs: int  # 0 for a method that counts
+    epochs: int  # 0 for a method without training
     folder: pathlib.Path
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in messages."""
         return f"{self.column.key} {self.row.key}" + (f" seed {self.seed}" if self.row.size else "")
 
     def argv(self, prepared_dir: str) -> tuple[str, ...]:
-        """Return the command that makes it, or goes on with it."""
+        """Return the command that makes the run, or resumes it."""
         return (
             module("run"),
             *self.column.flags,
@@ -86,29 +85,43 @@ class Run:
 def columns(
     *, xing_events: str | None, video_events: str | None, extra: Sequence[str]
 ) -> list[Column]:
-    """Return the columns of Table 3: XING and VIDEO, or what stands in for them, and real logs.
+    """Return the columns of Table 3: XING and VIDEO, a real log, and further logs.
 
-    extra: logs as name=path:recipe, the recipe one of RECIPES or a flag file. Raises InputError.
+    Args:
+        xing_events: The path of XING's log; a simulated log replaces it where it is None.
+        video_events: The same of VIDEO.
+        extra: Further logs as name=path:recipe, where the recipe is one of RECIPES or a flag file.
+
+    Raises:
+        InputError: A file is missing, or a further log is not given so or has a taken name.
     """
     for flag, path in (("xing_events", xing_events), ("video_events", video_events)):
         if path and not pathlib.Path(path).is_file():
             raise errors.InputError(f"--{flag}={path}: no such file")
     xing = ("--flagfile=xing.flags", f"--events={xing_events}") if xing_events else None
     given = (f"--events={video_events}",) if video_events else ()
-    found = [
+    result = [
         Column("xing", xing or ("--flagfile=xing_simulated.flags",)),
         Column("video", ("--flagfile=video.flags", *given)),
         Column("journey", ("--flagfile=journey.flags",)),
-        *(log(text, "extra") for text in extra),
+        *(log_column(text, "extra") for text in extra),
     ]
-    keys = [column.key for column in found]
-    if twice := sorted(key for key in {*keys} if keys.count(key) > 1 or key == XXL):
-        raise errors.InputError(f"--extra: the name {twice[0]} is taken; choose another")
-    return found
+    keys = [column.key for column in result]
+    if taken := sorted(key for key in {*keys} if keys.count(key) > 1 or key == XXL):
+        raise errors.InputError(f"--extra: the name {taken[0]} is taken; choose another")
+    return result
 
 
-def log(text: str, flag: str) -> Column:
-    """Return the column of a log given as name=path:recipe. Raises InputError, naming the flag."""
+def log_column(text: str, flag: str) -> Column:
+    """Return the column of a log given as name=path:recipe.
+
+    Args:
+        text: The log.
+        flag: The flag that names it, for messages.
+
+    Raises:
+        InputError: It is not given so, or a file is missing.
+    """
     name, equals, rest = text.partition("=")
     path, colon, recipe = rest.rpartition(":")
     if not (equals and colon and name.isidentifier() and path and recipe):
@@ -119,72 +132,78 @@ def log(text: str, flag: str) -> Column:
     if not pathlib.Path(path).is_file():
         raise errors.InputError(f"--{flag}={text}: no such file: {path}")
     recipe_flags = RECIPES.get(recipe, (f"--flagfile={recipe}",))
-    cli.expand(recipe_flags)  # says so if there is no such flag file
+    cli.expand(recipe_flags)  # raises where there is no such flag file
     return Column(name, (*recipe_flags, f"--events={path}"))
 
 
-def xxl(scale: float) -> Column:
-    """Return the column of Table 5: the VIDEOXXL shape with `scale` times its users."""
+def xxl_column(scale: float) -> Column:
+    """Return the column of Table 5: a log in the shape of VIDEOXXL, its users times `scale`."""
     return Column(XXL, (f"--flagfile={XXL}.flags", f"--simulate_scale={scale:g}"))
 
 
 def rows(sizes: Sequence[str]) -> list[Row]:
-    """Return the rows of Table 3, then those beyond the paper."""
+    """Return the rows of Table 3 with networks of some sizes, then the methods beyond the paper."""
     counting = {key: Row(key, None, (f"--model={key}",)) for key in (*PAPER_BASELINES, *BEYOND)}
     return [
         *(counting[key] for key in PAPER_BASELINES),
-        *(network(model, size) for size in SIZES if size in sizes for model in PAPER_NETWORKS),
+        *(network_row(model, size) for size in SIZES if size in sizes for model in PAPER_NETWORKS),
         *(counting[key] for key in BEYOND),
     ]
 
 
-def network(model: str, size: str) -> Row:
-    """Return a network with the values of Table 2."""
-    # RNN and RNN Concat use the same.
-    of = "rnn" if model == "rnn_concat" else model
-    return Row(f"{model}_{size}", size, (f"--flagfile={of}_{size}.flags", f"--model={model}"))
+def network_row(model: str, size: str) -> Row:
+    """Return the row of a network with the values of Table 2."""
+    table2_row = "rnn" if model == "rnn_concat" else model  # RNN and RNN Concat have the same
+    flags = (f"--flagfile={table2_row}_{size}.flags", f"--model={model}")
+    return Row(f"{model}_{size}", size, flags)
 
 
-def networks(size: str) -> list[Row]:
-    """Return the networks alone, the rows of Table 5."""
-    return [network(model, size) for model in PAPER_NETWORKS]
-
-
-def run(
+def place_run(
     root: pathlib.Path, column: Column, row: Row, seed: int, prepared: str, *, kind: str = "runs"
 ) -> Run:
-    """Place a run in a folder named by all that decides its weights.
+    """Give a run a folder whose name depends on all that decides its weights.
 
-    prepared: the name of the prepared folder, which tells the log and its recipe. A changed flag
-    file so leads to another folder, and changing it back finds the first again. kind: the folder
-    of all runs of its kind.
+    A changed flag file thus leads to another folder, and changing it back to the first again.
+
+    Args:
+        root: The folder of all runs.
+        column: Its data.
+        row: Its model.
+        seed: Its seed.
+        prepared: The name of the prepared folder, which identifies the log and its recipe.
+        kind: The folder, in the root, of all runs of its kind.
     """
-    given = cli.expand([*column.flags, *row.flags])
-    decides = dict(flag.lstrip("-").partition("=")[::2] for flag in given)  # the last of a name
-    for name in ("events", "prepared_dir"):  # they may move: `prepared` tells the content
-        decides.pop(name, None)
+    expanded = cli.expand([*column.flags, *row.flags])
+    deciding: dict[str, str] = {}
+    for flag in expanded:
+        key, _, value = flag.lstrip("-").partition("=")
+        deciding[key] = value  # the last one of a name counts
+    for name in ("events", "prepared_dir"):  # they may move: `prepared` identifies the content
+        deciding.pop(name, None)
     if row.size is None:
-        decides = {name: decides[name] for name in COUNTING_FLAGS if name in decides}
-    epochs = int(decides["epochs"]) if row.size else 0
-    text = json.dumps([prepared, sorted(decides.items())])
+        deciding = {name: value for name, value in deciding.items() if name in COUNTING_FLAGS}
+    epochs = int(deciding["epochs"]) if row.size else 0
+    text = json.dumps([prepared, sorted(deciding.items())])
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:8]
     name = f"{row.key.replace(' ', '_')}-{fingerprint}"
-    folder = root / kind / column.key / name / f"seed_{seed}"
-    return Run(column, row, seed, epochs, folder)
+    return Run(column, row, seed, epochs, root / kind / column.key / name / f"seed_{seed}")
 
 
-def in_order(
+def ordered_runs(
     root: pathlib.Path, cells: Sequence[tuple[Column, Row]], seeds: int, prepared: Mapping[str, str]
 ) -> list[Run]:
-    """Return all runs, the quick and telling ones first.
+    """Return all runs, quick ones first: counting, small networks seed by seed, large networks.
 
-    Counting comes first, then the small networks seed by seed, then the large. prepared: the
-    prepared folder's name by column. The methods that count, and Table 5, have one seed.
+    Args:
+        root: The folder of all runs.
+        cells: The pairs of data and model to run.
+        seeds: How many seeds of each; methods without training, and Table 5, have one.
+        prepared: The name of the prepared folder, by column.
     """
-    found = [
-        run(root, column, row, seed, prepared[column.key])
+    runs = [
+        place_run(root, column, row, seed, prepared[column.key])
         for column, row in cells
         for seed in range(seeds if row.size and column.key != XXL else 1)
     ]
     sizes = (None, *SIZES)
-    return sorted(found, key=lambda r: (sizes.index(r.row.size), r.column.key == XXL, r.seed))
+    return sorted(runs, key=lambda r: (sizes.index(r.row.size), r.column.key == XXL, r.seed))

@@ -1,122 +1,90 @@
-"""Show what runs, what is done and the time left: a live view on a terminal, lines in a pipe."""
+"""Show the jobs that run, how many are done, and the time left: bars on a terminal only."""
 
 from __future__ import annotations
 
-import contextlib
-import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
-from rich import console, live, table
+from rich import console, progress, text
 
-from ..common import run_folder
 from ..common.text import duration
-from . import grid as jobs_grid
-from . import pool
-
-START_SECONDS = 5.0  # of a run before its first epoch: imports, compiling
+from .pool import Job
 
 
 class View:
-    """What a terminal shows: a line on the whole, and one for each job under way."""
-
-    def __init__(self, title: str, screen: live.Live | None, out: console.Console) -> None:
-        self.title = title
-        self._screen = screen
-        self._out = out
-
-    def show(self, running: Sequence[pool.Running], told: Sequence[str] = ()) -> None:
-        """Draw anew; `told` says of each job how far it is."""
-        if self._screen is None:
-            return
-        grid = table.Table.grid(padding=(0, 2))
-        now = time.monotonic()
-        for n, job in enumerate(running):
-            text = told[n] if told else ""
-            grid.add_row("", job.job.name, text, duration(now - job.started))
-        whole = table.Table.grid()
-        whole.add_row(self.title)
-        whole.add_row(grid)
-        self._screen.update(whole, refresh=True)
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        self._out.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def view(title: str) -> Iterator[View]:
-    """Open a live view where standard output is a terminal."""
-    out = console.Console()
-    if not out.is_terminal:
-        yield View(title, None, out)
-        return
-    with live.Live(console=out, auto_refresh=False, transient=True) as screen:
-        yield View(title, screen, out)
-
-
-def progress(run: jobs_grid.Run) -> str:
-    """Say how far a run under way is, from its folder."""
-    history = [e for e in run_folder.read_history(run.folder) if e["seed"] == run.seed]
-    if not run.row.size:
-        return "counting"
-    if not history:
-        return f"epoch 1/{run.epochs}"
-    last = history[-1]
-    where = "ranking" if last["epoch"] >= run.epochs else f"epoch {last['epoch'] + 1}/{run.epochs}"
-    return f"{where}  loss {last['loss']:.4f}  {last['events'] / last['seconds']:,.0f} events/s"
-
-
-class Clock:
-    """Tell the time left from what finished runs took."""
+    """A bar for all jobs and a line for each that runs; in a pipe, the results' lines alone."""
 
     def __init__(
-        self, runs: Sequence[jobs_grid.Run], events: Mapping[str, int], *, side_by_side: int
+        self,
+        title: str,
+        names: Sequence[str],
+        done_before: int,
+        seconds_left: Callable[[Mapping[str, float]], float | None],
     ) -> None:
-        """Learn from the runs that are done; events: to train on, by column."""
-        self._events = events
-        self._side_by_side = side_by_side
-        self._seconds: dict[tuple[str, jobs_grid.Row], list[float]] = {}
-        for run in runs:
-            if run_folder.read_metrics(run.folder) is not None:
-                self.learn(run)
+        """Make a view of jobs of which none has started.
 
-    def learn(self, run: jobs_grid.Run) -> None:
-        """Note what a finished run took."""
-        [own] = run_folder.read_metrics(run.folder)["per_seed"]
-        ranking = own["cases"] / own["eval_cases_per_second"]
-        seconds = START_SECONDS + (own["train_seconds"] or 0.0) + ranking
-        self._seconds.setdefault((run.column.key, run.row), []).append(seconds)
-
-    def expected(self, run: jobs_grid.Run) -> float | None:
-        """Return a run's seconds: those of its like, else by event those of the nearest kin."""
-        if known := self._seconds.get((run.column.key, run.row)):
-            return statistics.median(known)
-        for kin in (
-            lambda row: row.key == run.row.key,
-            lambda row: row.size == run.row.size,
-        ):
-            rates = [
-                statistics.median(seconds) / self._events[column]
-                for (column, row), seconds in self._seconds.items()
-                if kin(row)
-            ]
-            if rates:
-                return statistics.median(rates) * self._events[run.column.key]
-        return None
-
-    def left(
-        self, todo: Sequence[jobs_grid.Run], started: Mapping[jobs_grid.Run, float]
-    ) -> float | None:
-        """Return the seconds until all of `todo` has ended, None while nothing is known.
-
-        started: time.monotonic() of those under way.
+        Args:
+            title: What the jobs are, in the plural.
+            names: Their names.
+            done_before: How many more were done before.
+            seconds_left: Returns an estimate of the time until all have ended, or None, from the
+                seconds that each job which has not ended has taken so far, by its name.
         """
-        expected = {run: self.expected(run) for run in todo}
-        if not todo or None in expected.values():
-            return None
+        screen = console.Console()
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=20),
+            _DetailColumn(),
+            progress.TimeElapsedColumn(),
+            console=screen,
+            disable=not screen.is_terminal,
+            transient=True,
+            refresh_per_second=2,
+        )
+        self._seconds_left = seconds_left
+        # Of the jobs that have not ended: time.monotonic() of their start, None before it.
+        self._started: dict[str, float | None] = dict.fromkeys(names)
+        self._tasks: dict[str, progress.TaskID] = {}
+        self._total = done_before + len(names)
+        self._all = self._bars.add_task(
+            title, total=self._total, completed=done_before, detail=self._summary
+        )
+
+    def __enter__(self) -> Self:
+        """Start to draw."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was drawn."""
+        self._bars.stop()
+
+    def start(self, job: Job) -> None:
+        """Show a job that starts; may be called from any thread."""
+        self._started[job.name] = time.monotonic()
+        task = self._bars.add_task(f"  {job.name}", total=None, detail=job.progress)
+        self._tasks[job.name] = task
+
+    def end(self, job: Job, line: str) -> None:
+        """Remove a job that has ended, and print a line that stays."""
+        del self._started[job.name]
+        self._bars.remove_task(self._tasks.pop(job.name))
+        self._bars.advance(self._all)
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _summary(self) -> str:
         now = time.monotonic()
-        rest = [
-            max(1.0, expected[run] - (now - started[run] if run in started else 0)) for run in todo
-        ]
-        return max(max(rest), sum(rest) / self._side_by_side)
+        started = dict(self._started)  # a copy, as jobs start and end in other threads
+        seconds = self._seconds_left(
+            {name: 0.0 if at is None else now - at for name, at in started.items()}
+        )
+        left = "" if seconds is None else f", about {duration(seconds)} left"
+        return f"{self._total - len(started)} of {self._total}{left}"
+
+
+class _DetailColumn(progress.ProgressColumn):
+    """What a task's own function says, at every refresh."""
+
+    def render(self, task: progress.Task) -> text.Text:
+        return text.Text(task.fields["detail"]())

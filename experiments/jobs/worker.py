@@ -1,9 +1,9 @@
-"""Run a module as its command line would, for as long as the process that started it lives.
+"""Run a module as its command line would, but no longer than the process that started it.
 
-python -m experiments.worker experiments.run --flagfile=video.flags
+python -m experiments.jobs.worker experiments.run --flagfile=video.flags
 
-Standard input is the lifeline: it ends with the starter, however that dies, kill -9 included. A
-run that went on alone would write into the folder that the next start takes up.
+Standard input is the lifeline: a pipe that closes when the starting process ends, even by kill -9.
+A run that outlived it would go on to write into the folder that the next start resumes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import threading
 
 
 def main() -> None:
-    threading.Thread(target=_die_with_the_starter, daemon=True).start()
+    """Run the module that the arguments name, with the rest of the arguments."""
+    threading.Thread(target=_exit_with_the_starter, daemon=True).start()
     sys.argv = sys.argv[1:]
-    sys.path.insert(0, os.getcwd())
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def _die_with_the_starter() -> None:
-    while os.read(0, 1):  # nothing is ever written to it
+def _exit_with_the_starter() -> None:
+    while os.read(0, 1):  # blocks until the pipe closes, as nothing is ever written to it
         pass
     os._exit(1)
 

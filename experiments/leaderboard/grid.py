@@ -119,7 +119,7 @@ def logs(texts: Sequence[str]) -> list[grid.Column]:
     found = [
         grid.Column("journey", ("--flagfile=journey.flags",))
         if text == "journey"
-        else grid.log(text, "logs")
+        else grid.log_column(text, "logs")
         for text in texts or ["journey"]
     ]
     keys = [column.key for column in found]
@@ -162,7 +162,7 @@ def row_flags(key: str) -> tuple[str, ...]:
     """Return a row's flags before tuning."""
     if key == PLUS:
         return (f"--flagfile={PLUS}.flags",)
-    return (f"--model={key}",) if key in COUNTING else grid.network(key, "small").flags
+    return (f"--model={key}",) if key in COUNTING else grid.network_row(key, "small").flags
 
 
 def studies(
@@ -223,7 +223,7 @@ def curves(
 ) -> list[grid.Run]:
     """Return the networks' runs on the validation split, ranked after every epoch; one seed."""
     return [
-        grid.run(
+        grid.place_run(
             root,
             column,
             dataclasses.replace(

@@ -16,7 +16,10 @@ from absl.testing import flagsaver
 
 from experiments import check, reproduce
 from experiments.common import cli
-from experiments.jobs import grid, stages, view
+from experiments.common.model_names import PAPER_NETWORKS
+from experiments.jobs import grid
+from experiments.jobs.runner import Runner
+from experiments.jobs.time_left import TimeLeft
 from experiments.paper import collect
 from tests.helpers import reproduction
 
@@ -122,11 +125,14 @@ def test_a_failed_run_stops_no_other_and_is_reported(reproduced):
     assert code == 1
     assert len(made()) == 3  # Item-KNN, and both seeds of the other network
     assert err.count("failed: one rnn_small seed") == 2
-    assert "--momentum=0.1 goes with" in err
+    assert "--momentum=0.1 has no effect without" in err
     assert "FAILED" in out
     assert read("failed")["row"].to_list() == ["rnn_small", "rnn_small"]
     assert "rnn_small" not in read("scores")["row"]
-    assert "--momentum=0.1 goes with" in pathlib.Path("out/reproduce/report.md").read_text()
+    assert (
+        "--momentum=0.1 has no effect without"
+        in pathlib.Path("out/reproduce/report.md").read_text()
+    )
 
 
 def test_a_log_that_cannot_be_read_is_reported(reproduced, tmp_path):
@@ -185,7 +191,7 @@ def test_an_interrupted_reproduction_goes_on_where_it_stopped(tmp_path, log_file
 
 
 def test_two_reproductions_do_not_share_a_folder(reproduced, tmp_path):
-    with flagsaver.flagsaver(), stages.alone(tmp_path / "out" / "reproduce", "one"):
+    with flagsaver.flagsaver(), Runner(tmp_path / "out" / "reproduce", "", 1).lock("one"):
         code, _, err = reproduced()
     assert code == 2
     assert "another reproduction" in err
@@ -202,9 +208,9 @@ def test_the_plan_is_the_papers():
     ]
     assert "rnn_large" not in [row.key for row in grid.rows(["small"])]
     cells = [(column, row) for column in columns for row in grid.rows(["small", "large"])]
-    cells += [(grid.xxl(0.1), row) for row in grid.networks("small")]
+    cells += [(grid.xxl_column(0.1), grid.network_row(model, "small")) for model in PAPER_NETWORKS]
     prepared = dict.fromkeys(["xing", "video", "journey", "videoxxl"], "log")
-    runs = grid.in_order(pathlib.Path("root"), cells, 10, prepared)
+    runs = grid.ordered_runs(pathlib.Path("root"), cells, 10, prepared)
     assert len(runs) == len({run.folder for run in runs}) == 3 * (6 + 8 * 10) + 4
     sizes = [run.row.size for run in runs]
     assert sizes == sorted(sizes, key=[None, "small", "large"].index)
@@ -214,7 +220,7 @@ def test_a_folder_is_named_by_what_decides_the_weights():
     def folder(flags=(), row="rnn_small", prepared="log"):
         [found] = [r for r in grid.rows(["small"]) if r.key == row]
         column = grid.Column("mine", ("--dataset=events", *flags))
-        return grid.run(pathlib.Path(), column, found, 0, prepared).folder
+        return grid.place_run(pathlib.Path(), column, found, 0, prepared).folder
 
     assert folder() == folder(["--events=moved.csv"])
     assert folder() != folder(prepared="changed")
@@ -274,25 +280,26 @@ def test_wrong_flags_are_refused_before_anything_is_made(monkeypatch, capfd, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_time_left_by_hand():
+def test_the_time_left_by_hand():
     column, other = grid.Column("a", ()), grid.Column("b", ())
     row = grid.Row("rnn_small", "small", ())
-    kin = grid.Row("hrnn_init_small", "small", ())
+    same_size = grid.Row("hrnn_init_small", "small", ())
     large = grid.Row("rnn_large", "large", ())
 
     def run(column, row, seed=0):
         return grid.Run(column, row, seed, 10, pathlib.Path())
 
-    clock = view.Clock([], {"a": 100, "b": 300}, side_by_side=2)
-    assert clock.left([run(column, row)], {}) is None  # nothing is known yet
-    clock._seconds = {("a", row): [10.0, 20.0, 90.0]}
-    assert clock.left([run(column, row, n) for n in range(4)], {}) == 40  # 4 of 20 s, two abreast
-    assert clock.left([run(column, row)], {}) == 20  # one run is not cut in two
-    assert clock.expected(run(other, row)) == 60  # thrice the events
-    assert clock.expected(run(other, kin)) == 60
-    assert clock.expected(run(column, large)) is None
-    started = {run(column, row): time.monotonic() - 15}
-    assert clock.left([run(column, row)], started) == pytest.approx(5, abs=0.5)
+    time_left = TimeLeft([], {"a": 100, "b": 300}, side_by_side=2)
+    assert time_left.estimate({run(column, row): 0}) is None  # nothing is known yet
+    time_left._seconds = {("a", row): [10.0, 20.0, 90.0]}
+    # 4 runs of 20 s, two at a time.
+    assert time_left.estimate({run(column, row, n): 0 for n in range(4)}) == 40
+    assert time_left.estimate({run(column, row): 0}) == 20  # one run is not cut in two
+    assert time_left.expected(run(other, row)) == 60  # three times the events
+    assert time_left.expected(run(other, same_size)) == 60
+    assert time_left.expected(run(column, large)) is None
+    assert time_left.estimate({run(column, row): 15}) == 5
+    assert time_left.estimate({run(column, row): 200}) == 1  # late, but not yet done
 
 
 def results_folder(path, values, title="journey"):

@@ -1,4 +1,4 @@
-"""Jobs side by side, as real processes: none is lost, none outlives who started it."""
+"""Jobs side by side, as real processes: each has an outcome, none outlives its starter."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from experiments.common import machine
 from experiments.jobs import pool
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -33,14 +34,16 @@ def run(jobs, side_by_side=2, **settings):
     return list(pool.run(jobs, side_by_side=side_by_side, **settings))
 
 
-def test_a_job_is_its_command_line(module):
+def test_a_job_runs_its_module_with_its_flags(module):
     code = "import sys; print(__name__, sys.argv[1:])"
-    [outcome] = run([module("a", code)])
+    started = []
+    [outcome] = run([module("a", code)], on_start=started.append)
     assert outcome.error is None
-    assert pool.log_of(outcome.job).read_text() == "__main__ ['--flag=1']\n"
+    assert outcome.job.log.read_text() == "__main__ ['--flag=1']\n"
+    assert started == [outcome.job]
 
 
-def test_a_failed_job_tells_why_and_stops_no_other(module):
+def test_a_failed_job_has_its_last_line_as_error_and_stops_no_other(module):
     jobs = [
         module("good", "print('fine')"),
         module("bad", "import sys; print('error: no such log', file=sys.stderr); sys.exit(2)"),
@@ -54,27 +57,37 @@ def test_a_failed_job_tells_why_and_stops_no_other(module):
         "bad": "no such log",
         "worse": "ValueError: unforeseen",
         "last": None,
-        "killed": "ended without a word (killed?)",
+        "killed": "ended without a message (killed?)",
     }
 
 
-def test_as_many_run_as_are_asked(module):
-    code = "import time; time.sleep(0.6)"
-    jobs = [module(f"job{n}", code) for n in range(4)]
-    most = []
-    started = time.monotonic()
-    run(jobs, 2, on_poll=lambda running: most.append(len(running)))
-    assert max(most) == 2
-    assert time.monotonic() - started > 1.2
+def test_as_many_jobs_run_side_by_side_as_asked_for(module, tmp_path):
+    """The first two wait for each other, so they must run at once; no job ever meets two others."""
+    code = """
+        import pathlib, sys, time
+        name, running = pathlib.Path(__file__).stem, pathlib.Path("running")
+        (running / name).touch()
+        while name in ("job0", "job1") and not pathlib.Path("met").exists():
+            if {"job0", "job1"} <= {path.name for path in running.iterdir()}:
+                pathlib.Path("met").touch()
+            time.sleep(0.01)
+        print(len(list(running.iterdir())))
+        (running / name).unlink()
+    """
+    (tmp_path / "running").mkdir()
+    outcomes = run([module(f"job{n}", code) for n in range(4)], 2)
+    assert [outcome.error for outcome in outcomes] == [None] * 4
+    assert (tmp_path / "met").exists()
+    assert {outcome.job.log.read_text() for outcome in outcomes} <= {"1\n", "2\n"}
 
 
-def test_cores_are_shared_out(module, monkeypatch):
-    monkeypatch.setattr(pool, "cores", lambda: 6)
+def test_each_job_has_its_share_of_the_cores(module, monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 6)
     code = "import os; print(os.environ['NPROC'], os.environ['POLARS_MAX_THREADS'])"
     [outcome] = run([module("a", code)], 2)
-    assert pool.log_of(outcome.job).read_text() == "3 3\n"
+    assert outcome.job.log.read_text() == "3 3\n"
     [outcome] = run([module("b", code)], 50)
-    assert pool.log_of(outcome.job).read_text() == "1 1\n"
+    assert outcome.job.log.read_text() == "1 1\n"
 
 
 SLEEPER = """
@@ -85,7 +98,8 @@ SLEEPER = """
 
 
 def written(path):
-    for _ in range(300):
+    """Wait for a file; return its text."""
+    for _ in range(600):
         if path.exists() and path.read_text():
             return path.read_text()
         time.sleep(0.1)
@@ -93,37 +107,39 @@ def written(path):
 
 
 def is_alive(pid):
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         os.kill(pid, 0)
         return pathlib.Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
     return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_job_dies_with_who_started_it(module, tmp_path, number):
+def test_a_job_ends_when_its_starter_dies(module, tmp_path, number):
     module("sleeper", SLEEPER)
     code = """
         import pathlib
-        from experiments import workers
-        job = workers.Job("sleeper", ("sleeper",), pathlib.Path("jobs/sleeper"))
-        list(workers.run([job], side_by_side=1))
+        from experiments.jobs import pool
+        job = pool.Job("sleeper", ("sleeper",), pathlib.Path("jobs/sleeper"))
+        list(pool.run([job], side_by_side=1))
     """
     starter = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     pid = int(written(tmp_path / "pid"))
     assert is_alive(pid)
     starter.send_signal(number)
     starter.wait()
-    for _ in range(100):
+    for _ in range(600):
         if not is_alive(pid):
             break
         time.sleep(0.1)
     assert not is_alive(pid)
 
 
-def test_leaving_early_ends_the_jobs(module, tmp_path):
+def test_leaving_early_ends_running_jobs_and_starts_no_more(module, tmp_path):
     jobs = [module("quick", "print('done')"), module("sleeper", SLEEPER)]
-    outcomes = pool.run(jobs, side_by_side=2)
+    waiting = module("waiting", "import time; time.sleep(600)")
+    outcomes = pool.run([*jobs, waiting, module("last", "")], side_by_side=2)
     assert next(outcomes).job.name == "quick"
     pid = int(written(tmp_path / "pid"))
     outcomes.close()
     assert not is_alive(pid)
+    assert not (tmp_path / "jobs" / "last.log").exists()

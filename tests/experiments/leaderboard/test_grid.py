@@ -71,7 +71,7 @@ def planned(root, keys, best=BEST, log="log.csv"):
         study.folder.mkdir(parents=True, exist_ok=True)
         study.best.write_text(f"{best}--model=hrnn_init\n--events=where/it/was.csv\n")
     cells = grid.cells(log_columns, keys, studies)
-    runs = {run.row.key: run for run in jobs_grid.in_order(root, cells, 1, prepared)}
+    runs = {run.row.key: run for run in jobs_grid.ordered_runs(root, cells, 1, prepared)}
     return runs, studies, grid.curves(root, cells, prepared, budget["epochs"])
 
 

@@ -1,0 +1,169 @@
+"""Make what an evaluation of many runs needs: prepared logs first, then the runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from hrnn_jax import errors
+
+from ..common import run_folder
+from ..common.package import module
+from ..common.text import duration
+from . import pool
+from .grid import CUTOFF, CUTOFFS, Column, Run
+from .time_left import TimeLeft
+from .view import View
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Runs the jobs of one evaluation."""
+
+    root: pathlib.Path  # where it writes
+    prepared_root: str  # the folder of prepared logs
+    side_by_side: int  # how many jobs run at a time
+
+    @contextlib.contextmanager
+    def lock(self, kind: str) -> Iterator[None]:
+        """Keep other processes from working in the root folder.
+
+        Args:
+            kind: What works there, for the message to the second process.
+
+        Raises:
+            InputError: Another process works there.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise errors.InputError(
+                    f"another {kind} works in {self.root}: wait for it, or give another `root`"
+                ) from error
+            yield
+
+    def prepare(
+        self, columns: Sequence[Column]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """Prepare all logs.
+
+        Returns:
+            The metadata of each prepared log by column, and the errors of the others.
+        """
+        data: dict[str, dict[str, Any]] = {}
+
+        def job(column: Column) -> pool.Job:
+            described = self.root / "data" / column.key
+            path = described.with_name(column.key + ".json")
+            given = (f"--json={path}", f"--prepared_dir={self.prepared_root}")
+
+            def result() -> str:
+                data[column.key] = json.loads(path.read_text())
+                return f"{data[column.key]['table1']['train_events']:,} training events"
+
+            argv = (module("describe"), *column.flags, *given)
+            return pool.Job(column.key, argv, described, result=result)
+
+        failed = self.run_jobs([job(column) for column in columns], "logs")
+        return {column.key: data[column.key] for column in columns if column.key in data}, failed
+
+    def run_missing(
+        self, runs: Sequence[Run], data: Mapping[str, Mapping[str, Any]], title: str
+    ) -> dict[Run, str]:
+        """Run what is not yet complete.
+
+        Args:
+            runs: All runs of a kind.
+            data: The metadata of the prepared logs, by column.
+            title: What the runs are called, in the plural.
+
+        Returns:
+            The errors of the runs that failed.
+        """
+        missing = {run.name: run for run in runs if not is_complete(run)}
+        events = {key: meta["table1"]["train_events"] for key, meta in data.items()}
+        time_left = TimeLeft(runs, events, self.side_by_side)
+
+        def job(run: Run) -> pool.Job:
+            def result() -> str:
+                time_left.learn(run)
+                recall = (run_folder.read_metrics(run.folder) or {})["mean"][f"recall@{CUTOFF}"]
+                return f"Recall@{CUTOFF} {recall:.4f}"
+
+            argv = run.argv(self.prepared_root)
+            return pool.Job(run.name, argv, run.folder, lambda: _progress(run), result)
+
+        failed = self.run_jobs(
+            [job(run) for run in missing.values()],
+            title,
+            done_before=len(runs) - len(missing),
+            seconds_left=lambda taken: time_left.estimate(
+                {missing[name]: seconds for name, seconds in taken.items()}
+            ),
+        )
+        return {missing[name]: error for name, error in failed.items()}
+
+    def run_jobs(
+        self,
+        jobs: Sequence[pool.Job],
+        title: str,
+        *,
+        done_before: int = 0,
+        seconds_left: Callable[[Mapping[str, float]], float | None] = lambda taken: None,
+    ) -> dict[str, str]:
+        """Run jobs, show how far they are, and print a line for each that ends.
+
+        Args:
+            jobs: With distinct names.
+            title: What they are, in the plural.
+            done_before: How many more of them were done earlier.
+            seconds_left: Estimates the time left, see `View`.
+
+        Returns:
+            The errors of the jobs that failed, by name.
+        """
+        failed: dict[str, str] = {}
+        total = done_before + len(jobs)
+        if done_before:
+            print(f"{done_before} of {total} {title} were done before", flush=True)
+        with (
+            View(title, [job.name for job in jobs], done_before, seconds_left) as view,
+            contextlib.closing(
+                pool.run(jobs, side_by_side=self.side_by_side, on_start=view.start)
+            ) as outcomes,
+        ):
+            for number, outcome in enumerate(outcomes, start=done_before + 1):
+                job = outcome.job
+                if outcome.error:
+                    failed[job.name] = outcome.error
+                    result = f"FAILED: {outcome.error} (see {job.log})"
+                else:
+                    result = job.result()
+                took = duration(outcome.seconds)
+                view.end(job, f"[{number}/{total}] {job.name}: {result}, {took}")
+        return failed
+
+
+def is_complete(run: Run) -> bool:
+    """Say whether a run has ended, with all metrics that the tables need."""
+    metrics = run_folder.read_metrics(run.folder)
+    return metrics is not None and metrics["cutoffs"] == list(CUTOFFS)
+
+
+def _progress(run: Run) -> str:
+    """Say how far a run is, from its folder."""
+    if not run.row.size:
+        return "counting"
+    history = [entry for entry in run_folder.read_history(run.folder) if entry["seed"] == run.seed]
+    if not history:
+        return f"epoch 1/{run.epochs}"
+    last = history[-1]
+    where = "ranking" if last["epoch"] >= run.epochs else f"epoch {last['epoch'] + 1}/{run.epochs}"
+    return f"{where}  loss {last['loss']:.4f}  {last['events'] / last['seconds']:,.0f} events/s"

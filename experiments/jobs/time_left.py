@@ -1,0 +1,75 @@
+"""Estimate the time until all runs have ended.
+
+A progress bar's own estimate takes all steps for equally long; counting takes seconds and a large
+network hours, and the quick runs come first.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from ..common import run_folder
+from .grid import Row, Run
+
+START_SECONDS = 5.0  # of a run before its first epoch: imports, compiling
+
+
+class TimeLeft:
+    """What finished runs took, and an estimate from it of what the others take."""
+
+    def __init__(self, runs: Sequence[Run], events: Mapping[str, int], side_by_side: int) -> None:
+        """Learn from the runs that are complete.
+
+        Args:
+            runs: All runs.
+            events: How many events there are to train on, by column.
+            side_by_side: How many runs go on at a time.
+        """
+        self._events = events
+        self._side_by_side = side_by_side
+        self._seconds: dict[tuple[str, Row], list[float]] = {}
+        for run in runs:
+            self.learn(run)
+
+    def learn(self, run: Run) -> None:
+        """Note the seconds that a run took, if it is complete."""
+        metrics = run_folder.read_metrics(run.folder)
+        if metrics is not None:
+            [own] = metrics["per_seed"]
+            ranking = own["cases"] / own["eval_cases_per_second"]
+            seconds = START_SECONDS + (own["train_seconds"] or 0.0) + ranking
+            self._seconds.setdefault((run.column.key, run.row), []).append(seconds)
+
+    def expected(self, run: Run) -> float | None:
+        """Return the seconds that a run takes: the median of its other seeds.
+
+        Where there are none, the seconds per event of its row on other data, or else of all rows of
+        its size. None where nothing is known.
+        """
+        if known := self._seconds.get((run.column.key, run.row)):
+            return statistics.median(known)
+        for alike in (lambda row: row.key == run.row.key, lambda row: row.size == run.row.size):
+            rates = [
+                statistics.median(seconds) / self._events[column]
+                for (column, row), seconds in self._seconds.items()
+                if alike(row)
+            ]
+            if rates:
+                return statistics.median(rates) * self._events[run.column.key]
+        return None
+
+    def estimate(self, taken: Mapping[Run, float]) -> float | None:
+        """Return the seconds until the given runs have ended; None while it cannot be said.
+
+        Args:
+            taken: The seconds that each has taken so far; 0 before its start.
+        """
+        left = []
+        for run, seconds in taken.items():
+            expected = self.expected(run)
+            if expected is None:
+                return None
+            left.append(max(1.0, expected - seconds))
+        # All cores are busy until the end, or one long run is left.
+        return max(max(left), sum(left) / self._side_by_side) if left else None
