@@ -6,14 +6,12 @@ export const part = (id) => document.getElementById(id);
 export const number = (n) => NUMBER.format(n);
 export const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
 
-/** Return an address within the page. */
-export const address = (given) => `#${new URLSearchParams(given)}`;
+/** Return the address of a view of the page, such as #user=ID. */
+export const address = (parameters) => `#${new URLSearchParams(parameters)}`;
 
-/** Make an element; text becomes text, whatever it says. */
-export function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  const { data = {}, ...others } = properties;
-  Object.assign(made, others);
+/** Make an element. Strings among the children become text, never markup. */
+export function element(tag, { data = {}, ...properties } = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
   Object.assign(made.dataset, data);
   made.append(...children);
   return made;

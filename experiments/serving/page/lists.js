@@ -1,4 +1,4 @@
-/** Lists of recommendations side by side: what moved, what entered, what left. */
+/** Tables of recommendations, and the differences between two lists. */
 
 import { element } from "./dom.js";
 
@@ -8,34 +8,44 @@ const SCORE = new Intl.NumberFormat("en-GB", {
 });
 const MOTION = { duration: 450, easing: "cubic-bezier(.2, 0, 0, 1)" };
 
-/** Return the place of each item of a list, from 1. */
+/** Return a map from the items of a list to their places, from 1. */
 export function places(list) {
   return new Map(list.map(({ item }, index) => [String(item), index + 1]));
 }
 
-/** Return what moved between two lists: how many went up, down, stayed and entered, and who left. */
-export function moves(now, before) {
-  const was = places(before);
-  const is = places(now);
-  const found = { up: 0, down: 0, same: 0, entered: 0 };
-  for (const [item, place] of is) {
-    const old = was.get(item);
-    if (old === undefined) found.entered += 1;
-    else if (place < old) found.up += 1;
-    else if (place > old) found.down += 1;
-    else found.same += 1;
+/** Return a sentence on what changed between two lists, such as "4 up, 1 new, 1 left." */
+export function describeChanges(now, before) {
+  const old = places(before);
+  const counts = { up: 0, down: 0, new: 0, left: before.length, unmoved: 0 };
+  for (const [item, place] of places(now)) {
+    if (old.has(item)) counts.left -= 1;
+    counts[direction(place, old.get(item))] += 1;
   }
-  return { ...found, left: before.length - (now.length - found.entered) };
+  const parts = Object.entries(counts).flatMap(([word, n]) => (n ? `${n} ${word}` : []));
+  return `${parts.join(", ")}.`;
 }
 
-/** Say what moved in words. */
-export function inWords({ up, down, entered, left, same }) {
-  const told = Object.entries({ up, down, new: entered, left, unmoved: same });
-  return told.flatMap(([word, n]) => (n ? `${n} ${word}` : [])).join(", ");
+function direction(place, old) {
+  if (old === undefined) return "new";
+  if (place === old) return "unmoved";
+  return place < old ? "up" : "down";
 }
 
-/** A sign for those who see it, words for those who do not. */
-function mark(sign, words, kind) {
+/** Make the mark of an item that was at another place of the list before. */
+export function changeMark(place, old) {
+  const kind = direction(place, old);
+  const sign = { new: "new", unmoved: "=", up: `↑ ${old - place}`, down: `↓ ${place - old}` }[kind];
+  return mark(kind, sign, sign.replace(/[↑↓=]/, kind));
+}
+
+/** Make the mark of an item's place in another list; sign and words stand for no place. */
+export function placeMark(place, sign, words) {
+  if (place === undefined) return mark("absent", sign, words);
+  return mark("unmoved", String(place), `place ${place}`);
+}
+
+/** Make a mark: a sign to be seen, and words for screen readers. */
+function mark(kind, sign, words) {
   return element(
     "span",
     { className: `mark ${kind}` },
@@ -44,46 +54,33 @@ function mark(sign, words, kind) {
   );
 }
 
-/** How an item came to its place from the list before. */
-export function change(place, old) {
-  if (old === undefined) return mark("new", "new", "entered");
-  if (place < old) return mark(`↑ ${old - place}`, `up ${old - place}`, "up");
-  if (place > old) return mark(`↓ ${place - old}`, `down ${place - old}`, "down");
-  return mark("=", "unmoved", "same");
-}
-
-/** Where an item of this list is in another one. */
-export function elsewhere(place, sign, words) {
-  if (place === undefined) return mark(sign, words, "absent");
-  return mark(String(place), `place ${place}`, "same");
-}
-
 /**
  * Fill a table with a list.
  *
- * item: from an entry and its place to what stands in the item's cell; last: to the last cell.
+ * lastCell, itemCell: from an item and its place to the content of its cell.
  */
-export function fill(table, list, { item, last }) {
-  const rows = list.map((entry, index) =>
+export function fillTable(table, list, lastCell, itemCell = (item) => item) {
+  const rows = list.map(({ item, score }, index) =>
     element(
       "tr",
-      { data: { item: entry.item } },
-      element("td", { className: "place" }, String(index + 1)),
-      element("th", { scope: "row" }, item(entry, index + 1)),
-      element("td", {}, SCORE.format(entry.score).replace("-", "−")),
-      element("td", {}, last(entry, index + 1)),
+      { data: { item } },
+      element("td", {}, String(index + 1)),
+      element("th", { scope: "row" }, itemCell(String(item), index + 1)),
+      element("td", {}, SCORE.format(score).replace("-", "−")),
+      element("td", {}, lastCell(String(item), index + 1)),
     ),
   );
   table.tBodies[0].replaceChildren(...rows);
   table.hidden = rows.length === 0;
 }
 
-/** Draw, and let the rows of a table travel from where they were. */
-export function travelling(table, draw) {
-  const tops = new Map(rowsOf(table).map((row) => [row.dataset.item, row.offsetTop]));
+/** Call draw, which fills a table again, and let the rows move from their old places. */
+export function animateRows(table, draw) {
+  const rows = () => [...table.tBodies[0].rows];
+  const tops = new Map(rows().map((row) => [row.dataset.item, row.offsetTop]));
   draw();
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  for (const row of rowsOf(table)) {
+  for (const row of rows()) {
     const top = tops.get(row.dataset.item);
     if (top === undefined) row.animate([{ opacity: 0 }, { opacity: 1 }], MOTION);
     else if (top !== row.offsetTop) {
@@ -91,8 +88,4 @@ export function travelling(table, draw) {
       row.animate([{ transform: from }, { transform: "none" }], MOTION);
     }
   }
-}
-
-function rowsOf(table) {
-  return [...table.tBodies[0].rows];
 }

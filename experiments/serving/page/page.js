@@ -1,62 +1,65 @@
-/** What is shown, by the address: #user=ID or #session=ID, &at=VISIT.PLACE for a look back. */
+/** What the page shows, by its address: #user=ID or #session=ID, &at=VISIT.PLACE to look back. */
 
-import { combobox } from "./combobox.js";
 import { address, element, number, part, plural } from "./dom.js";
-import { travelling } from "./lists.js";
+import { animateRows } from "./lists.js";
 import { drawPerson } from "./person.js";
 import * as service from "./service.js";
+import { suggestIds } from "./suggestions.js";
 import { User, Visitor } from "./visitors.js";
 
-const SOME_USERS = 24; // to choose from without typing
-const EARLIER = 20; // visits more with each wish for earlier ones
+const N_USERS = 24; // listed to choose from
+const N_SUGGESTIONS = 20;
+const N_EARLIER = 20; // visits loaded by each press of "Earlier visits"
 
-let health; // what the service says of itself
-let visitor = null; // who is shown
-let newVisit = null; // the id of the session that the next event opens, if one was asked for
-let turn = 0; // of what is being done; an answer to an earlier one is dropped
-let again = null; // what failed
+let health; // the service's description of itself
+let visitor = null; // the one shown
+let newVisit = null; // the session id of the next event, if it is to open a visit
+let latestTask = 0; // answers to earlier tasks are dropped
+let repeat = null; // runs the task that failed
 
-const asked = () => new URLSearchParams(location.hash.slice(1));
-const isBusy = () => part("main").ariaBusy === "true";
+const parameters = () => new URLSearchParams(location.hash.slice(1));
+const on = (event, id, listener) => part(id).addEventListener(event, listener);
 
-/** Do what asks the service; of failures say what can be done. */
+/** Run a task that calls the service; show a failure, and what to do about it. */
 async function attempt(work) {
-  const mine = ++turn;
+  const task = ++latestTask;
+  const isCurrent = () => task === latestTask;
   part("main").ariaBusy = "true";
   try {
-    await work(() => mine === turn);
-    if (mine === turn) part("problem").hidden = part("token-form").hidden = true;
+    await work(isCurrent);
+    if (isCurrent()) part("problem").hidden = part("token-form").hidden = true;
   } catch (failure) {
     if (!(failure instanceof service.Failure)) throw failure;
-    if (mine === turn) report(failure, () => attempt(work));
+    if (isCurrent()) showFailure(failure, () => attempt(work));
   } finally {
-    if (mine === turn) {
+    if (isCurrent()) {
       part("main").ariaBusy = "false";
       part("loading").hidden = true;
     }
   }
 }
 
-function report(failure, repeat) {
-  again = repeat;
-  const asksForToken = failure.status === 401;
-  part("token-form").hidden = !asksForToken;
-  part("problem").hidden = asksForToken;
-  part("problem-text").textContent = failure.message;
-  part("retry").hidden = failure.status >= 400 && failure.status < 500; // the answer would stay
+function showFailure({ status, message }, again) {
+  repeat = again;
+  const needsToken = status === 401;
+  part("token-form").hidden = !needsToken;
+  part("problem").hidden = needsToken;
+  part("problem-text").textContent = message;
+  part("retry").hidden = status >= 400 && status < 500; // the answer would be the same
   part("problem").scrollIntoView({ block: "nearest" });
-  if (!asksForToken) return;
+  if (!needsToken) return;
   part("token-text").textContent = service.hasToken()
     ? "The service did not accept this token."
-    : "This service is not open to all.";
+    : "This service needs an access token.";
   part("token").focus();
 }
 
-/** Show whom the address names, or the users to choose from. */
-function show({ arriving = true } = {}) {
-  const named = asked();
+/** Show the visitor that the address names, or the users to choose from. */
+function show({ takesFocus = true } = {}) {
+  const named = parameters();
   const kind = ["user", "session"].find((name) => named.get(name));
-  if (kind && visitor?.kind === kind && visitor.id === named.get(kind) && !part("person").hidden) {
+  const id = named.get(kind);
+  if (kind && visitor?.kind === kind && visitor.id === id && !part("person").hidden) {
     draw();
     part("now-title").scrollIntoView({ block: "nearest" }); // on a phone the visits are far below
     return;
@@ -66,27 +69,24 @@ function show({ arriving = true } = {}) {
   part("loading").hidden = false;
   part("status").textContent = "";
   attempt(async (isCurrent) => {
-    let found = null;
+    let loaded = null;
     let users;
     if (kind) {
-      const id = named.get(kind);
-      found = kind === "user" ? new User(id) : new Visitor(id);
-      await Promise.all([found.load(), loadHealth()]);
-      if (named.has("at") && found.more) await found.reach(parseInt(named.get("at"), 10) - 1);
+      loaded = kind === "user" ? new User(id) : new Visitor(id);
+      await Promise.all([loaded.load(), loadHealth()]);
+      if (named.has("at") && loaded.more) await loaded.loadFrom(parseInt(named.get("at"), 10) - 1);
     } else {
-      const limit = { prefix: "", limit: SOME_USERS };
-      [{ users }] = await Promise.all([service.get("users", limit), loadHealth()]);
+      [{ users }] = await Promise.all([service.get("users", { limit: N_USERS }), loadHealth()]);
     }
     if (!isCurrent()) return;
-    visitor = found;
+    visitor = loaded;
     part("loading").hidden = true;
-    const title = visitor ? visitor.name : "Live recommendations";
-    document.title = `${title} · ${health.model}`;
+    document.title = `${visitor?.name ?? "Live recommendations"} · ${health.model}`;
     part("person").hidden = !visitor;
     part("welcome").hidden = Boolean(visitor);
     if (visitor) draw();
     else drawUsers(users);
-    if (arriving) part(visitor ? "name" : "welcome-title").focus();
+    if (takesFocus) part(visitor ? "name" : "welcome-title").focus();
   });
 }
 
@@ -101,126 +101,107 @@ async function loadHealth() {
 
 function drawUsers(users) {
   part("no-users").hidden = users.length > 0;
-  const rows = users.map(({ user, events }) =>
-    element(
-      "li",
-      {},
-      element("a", { href: address({ user }) }, user, element("small", {}, plural(events, "event"))),
-    ),
-  );
+  const rows = users.map(({ user, events }) => {
+    const count = element("small", {}, plural(events, "event"));
+    return element("li", {}, element("a", { href: address({ user }) }, user, count));
+  });
   part("users").replaceChildren(...rows);
 }
 
 function draw() {
-  drawVisit();
-  drawPerson(visitor, { at: asked().get("at"), click });
+  drawVisitButtons();
+  drawPerson(visitor, parameters().get("at"), click);
 }
 
-function drawVisit() {
+function drawVisitButtons() {
   const isUser = visitor.kind === "user";
   part("new-visit").hidden = !isUser;
   part("forget").hidden = isUser;
   part("new-visit").ariaPressed = String(newVisit !== null);
-  const opened = health.given_sessions
-    ? "Pressed, the next click carries a new session id, which opens a visit."
-    : "An idle gap opens a visit, and so does a new session id: pressed, the next click carries one.";
-  part("visit-hint").textContent = isUser
-    ? newVisit
-      ? "The next click opens a new visit. Press again to stay in this one."
-      : opened
-    : "Deletes what the service keeps of these clicks.";
+  let hint = "Press to start a new visit with the next click.";
+  if (!health.given_sessions) hint += " An idle gap also starts one.";
+  if (newVisit) hint = "The next click starts a new visit. Press again to stay in this one.";
+  part("visit-hint").textContent = isUser ? hint : "Deletes these clicks from the service.";
 }
 
-/** Post an item as the visitor's next event; show what changed. */
+/** Post an item as the visitor's next event, and show what changed. */
 function click(item) {
-  if (isBusy()) return;
-  const event = { item, event_id: service.fresh(), ...(newVisit && { session: newVisit }) };
-  const old = visitor.steps.at(-1);
-  let outcome; // stays over a retry, whose event is the same one
+  if (part("main").ariaBusy === "true") return;
+  const event = { item, event_id: service.randomId(), ...(newVisit && { session: newVisit }) };
+  const last = visitor.steps.at(-1);
+  let outcome; // kept for a retry, which does not post the event again
   attempt(async (isCurrent) => {
     outcome ??= await visitor.observe(event);
     await Promise.all([visitor.load(), loadHealth()]);
     if (!isCurrent()) return;
-    const step = visitor.steps.at(-1);
     if (outcome === "observed") newVisit = null;
-    travelling(part("now"), draw);
+    animateRows(part("now"), draw);
     part("status").replaceChildren(
-      `${whatBecame(item, outcome, step, old)} `,
+      `${describeOutcome(item, outcome, visitor.steps.at(-1), last)} `,
       element("span", { className: "unseen" }, part("now-moved").textContent),
     );
   });
 }
 
-function whatBecame(item, outcome, step, old) {
-  if (outcome === "unknown_item") {
-    return `${item} is not an item that the network knows: nothing changed.`;
-  }
+function describeOutcome(item, outcome, step, last) {
+  if (outcome === "unknown_item") return `${item} is unknown to the model: nothing changed.`;
   if (outcome === "repeat") {
-    return `${item} is in this visit already, and the network learnt from visits without repeats: nothing changed.`;
+    return `${item} is in this visit already, and the model was trained on visits without repeats: nothing changed.`;
   }
-  const opens = step.session !== old?.session;
-  return `${item} ${opens ? "opened" : "was added to"} visit ${step.session + 1}.`;
+  const isNew = step.session !== last?.session;
+  return `${item} ${isNew ? "opened" : "was added to"} visit ${step.session + 1}.`;
 }
 
-combobox("user", {
-  suggest: async (prefix) => {
-    const { users } = await service.get("users", { prefix, limit: 20 });
-    return {
-      values: users.map(({ user }) => user),
-      texts: users.map(({ user, events }) => `${user} · ${plural(events, "event")}`),
-      hint: users.length ? `${plural(users.length, "user")} listed` : "No user begins like this.",
-    };
-  },
-  choose: (user) => {
-    if (location.hash === address({ user })) show();
-    else location.hash = address({ user });
-  },
-});
+async function suggestUsers(prefix) {
+  const { users } = await service.get("users", { prefix, limit: N_SUGGESTIONS });
+  return users.map(({ user, events }) => [user, `${user} · ${plural(events, "event")}`]);
+}
 
-combobox("item", {
-  suggest: async (prefix) => {
-    const { items } = await service.get("items", { prefix, limit: 20 });
-    const hint = items.length ? `${plural(items.length, "item")} listed` : "No item begins like this.";
-    return { values: items, texts: items.map(String), hint };
-  },
-  choose: click,
-});
+async function suggestItems(prefix) {
+  const { items } = await service.get("items", { prefix, limit: N_SUGGESTIONS });
+  return items.map((item) => [item, String(item)]);
+}
 
-part("anonymous").addEventListener("click", () => {
-  location.hash = address({ session: service.fresh() });
+suggestIds("user", suggestUsers, (user) => {
+  if (location.hash === address({ user })) show();
+  else location.hash = address({ user });
 });
-part("new-visit").addEventListener("click", () => {
-  newVisit = newVisit ? null : service.fresh();
-  drawVisit();
+suggestIds("item", suggestItems, click);
+on("click", "anonymous", () => {
+  location.hash = address({ session: service.randomId() });
 });
-part("forget").addEventListener("click", () => {
+on("click", "new-visit", () => {
+  newVisit = newVisit ? null : service.randomId();
+  drawVisitButtons();
+});
+on("click", "forget", () =>
   attempt(async (isCurrent) => {
     await visitor.forget();
     if (isCurrent()) location.hash = "";
-  });
-});
-part("earlier").addEventListener("click", () => {
+  }),
+);
+on("click", "earlier", () =>
   attempt(async (isCurrent) => {
-    await visitor.reach(visitor.steps[0].session - EARLIER);
+    await visitor.loadFrom(visitor.steps[0].session - N_EARLIER);
     if (!isCurrent()) return;
     draw();
     if (part("earlier").hidden) part("visits-title").focus();
-  });
-});
-part("retry").addEventListener("click", () => {
+  }),
+);
+on("click", "retry", () => {
   part("main").focus();
-  again();
+  repeat();
 });
-part("token-form").addEventListener("submit", (event) => {
+on("submit", "token-form", (event) => {
   event.preventDefault();
   service.useToken(part("token").value);
   part("token").value = "";
   part("main").focus();
-  again();
+  repeat();
 });
-part("skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the address is taken
+on("click", "skip", (event) => {
+  event.preventDefault(); // the page uses the address for itself
   part("main").focus();
 });
 window.addEventListener("hashchange", () => show());
-show({ arriving: false });
+show({ takesFocus: false });

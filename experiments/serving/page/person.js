@@ -1,32 +1,33 @@
-/** A visitor: the list now or after an event, what it was before, a newcomer's, and the visits. */
+/** The view of a visitor: the list now or after an event, the list before, a newcomer's, visits. */
 
 import { address, element, part, plural } from "./dom.js";
-import { change, elsewhere, fill, inWords, moves, places } from "./lists.js";
-import * as service from "./service.js";
-import { newcomersList } from "./visitors.js";
+import { changeMark, describeChanges, fillTable, placeMark, places } from "./lists.js";
+import { Failure } from "./service.js";
+import { newcomerList } from "./visitors.js";
 
 const DATE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
 
-let comparison = 0; // with a newcomer; an answer to an earlier one is dropped
+let latestComparison = 0; // with a newcomer; answers to earlier ones are dropped
 
 /**
- * Draw a visitor at an event, or as they are now if they have none of that name.
+ * Draw a visitor after an event, or now.
  *
- * at: VISIT.PLACE of the event, both from 1. click: called with a recommended item.
+ * at: VISIT.PLACE of the event, both from 1; anything else means now.
+ * click: called with a recommended item.
  */
-export function drawPerson(visitor, { at, click }) {
+export function drawPerson(visitor, at, click) {
   const { steps } = visitor;
   const named = steps.findIndex((step) => stepName(step) === at);
   const index = named < 0 ? steps.length - 1 : named;
   const isPast = index < steps.length - 1;
-  const list = isPast ? steps[index].recommended : visitor.now;
-  const before = index > 0 ? steps[index - 1].recommended : visitor.start;
   const step = steps[index];
+  const list = isPast ? step.recommended : visitor.now;
+  const before = step && (index > 0 ? steps[index - 1].recommended : visitor.start);
 
   const focused = document.activeElement?.dataset.key;
   part("name").textContent = visitor.name;
-  part("about").textContent = about(visitor);
+  part("about").textContent = describeVisitor(visitor);
   part("visit").hidden = part("item-form").hidden = isPast;
   part("status").textContent = isPast
     ? `Looking back: visit ${step.session + 1}, event ${step.place}.`
@@ -34,10 +35,11 @@ export function drawPerson(visitor, { at, click }) {
   part("back").href = address({ [visitor.kind]: visitor.id });
   if (!isPast && document.activeElement === part("back")) part("name").focus();
   part("back").hidden = !isPast;
-  drawLists(list, step ? before : null, step, isPast ? null : click);
+  drawNow(list, before, isPast ? step : null, click);
+  drawBefore(list, before, step);
   drawVisits(visitor, step);
   const visit = steps.slice(0, index + 1).filter(({ session }) => session === step.session);
-  drawNewcomer(visitor, list, visit);
+  compareWithNewcomer(visitor, list, visit.map(({ item }) => item));
   if (focused && document.activeElement === document.body) {
     (document.querySelector(`[data-key="${focused}"]`) ?? part("name")).focus();
   }
@@ -45,89 +47,81 @@ export function drawPerson(visitor, { at, click }) {
 
 const stepName = ({ session, place }) => `${session + 1}.${place}`;
 
-function about(visitor) {
-  const last = visitor.steps.at(-1);
-  if (visitor.kind === "session") {
+function describeVisitor({ kind, steps }) {
+  const last = steps.at(-1);
+  if (kind === "session") {
     return last
-      ? "Without a past: what is recommended rests on this visit alone."
-      : "Nothing clicked yet: this is what anybody gets. Click an item to begin.";
+      ? "No history: the recommendations depend on this visit alone."
+      : "No clicks yet: every newcomer gets this list. Click an item to begin.";
   }
-  if (!last) return "Nothing is kept of this user. A click begins the first visit.";
+  if (!last) return "No events of this user are stored. A click starts the first visit.";
   return `Last event ${DATE.format(last.time * 1000)}, in visit ${last.session + 1}.`;
 }
 
-/** click: null where the lists are of the past. */
-function drawLists(list, before, step, click) {
-  const isPast = !click;
-  const was = places(before ?? []);
-  const is = places(list);
-  part("now-title").textContent = isPast ? `After ${step.item}` : "Recommended now";
-  part("now-moved").textContent = before ? `${inWords(moves(list, before))}.` : "";
-  part("now-summary").textContent = !list.length
-    ? "The service recommends nothing."
-    : isPast
-      ? ""
-      : "Click an item: it becomes the next event.";
-  fill(part("now"), list, {
-    item: ({ item }, place) =>
-      isPast
-        ? String(item)
-        : element(
-            "button",
-            {
-              type: "button",
-              data: { key: `place-${place}` },
-              // The second click of a double click would fall on an item that has just moved there.
-              onclick: ({ detail }) => detail > 1 || click(item),
-            },
-            String(item),
-          ),
-    last: ({ item }, place) => (before ? change(place, was.get(String(item))) : ""),
-  });
+/** pastStep: the event after which the list is shown; null shows the current list. */
+function drawNow(list, before, pastStep, click) {
+  const old = places(before ?? []);
+  const button = (item, place) =>
+    element(
+      "button",
+      {
+        type: "button",
+        data: { key: `place-${place}` },
+        // The second click of a double click would hit an item that has just moved there.
+        onclick: ({ detail }) => detail > 1 || click(item),
+      },
+      item,
+    );
+  part("now-title").textContent = pastStep ? `After ${pastStep.item}` : "Recommended now";
+  part("now-moved").textContent = before ? describeChanges(list, before) : "";
+  const hint = pastStep ? "" : "Click an item: it becomes the next event.";
+  part("now-summary").textContent = list.length ? hint : "The service recommends nothing.";
+  fillTable(
+    part("now"),
+    list,
+    (item, place) => (before ? changeMark(place, old.get(item)) : ""),
+    pastStep ? undefined : button,
+  );
+}
+
+function drawBefore(list, before, step) {
+  const now = places(list);
   part("before-part").hidden = !step;
   part("before-title").textContent = `Before ${step?.item}`;
   part("before-summary").textContent = before
-    ? "The list that the event came upon, and where its items went."
-    : "There is no list from before: this is the first event that is shown.";
-  fill(part("before"), before ?? [], {
-    item: ({ item }) => String(item),
-    last: ({ item }) => elsewhere(is.get(String(item)), "left", "left"),
-  });
+    ? "The list just before this event, and the places of its items after it."
+    : "This is the first event shown: there is no list before it.";
+  fillTable(part("before"), before ?? [], (item) => placeMark(now.get(item), "left", "left"));
 }
 
 function drawVisits(visitor, current) {
   const { steps } = visitor;
-  const sessions = new Map();
+  const visits = new Map(); // from session numbers to rows, newest first
   steps.forEach((step, index) => {
-    const sooner = steps[index - 1];
-    const list = sooner?.session === step.session ? sooner.recommended : [];
+    const earlier = steps[index - 1];
+    const list = earlier?.session === step.session ? earlier.recommended : [];
     const row = drawEvent(visitor, step, places(list).get(String(step.item)), step === current);
-    sessions.set(step.session, [row, ...(sessions.get(step.session) ?? [])]);
+    visits.set(step.session, [row, ...(visits.get(step.session) ?? [])]);
   });
-  const drawn = [...sessions].map(([session, rows]) => {
+  const drawn = [...visits].map(([session, rows]) => {
     const { time } = steps.find((step) => step.session === session);
-    const title = element(
-      "h4",
-      {},
-      `Visit ${session + 1}`,
-      element("small", {}, DATE.format(time * 1000)),
-    );
+    const date = element("small", {}, DATE.format(time * 1000));
+    const title = element("h4", {}, `Visit ${session + 1}`, date);
     return element("section", {}, title, element("ol", { reversed: true }, ...rows));
   });
   part("visits").replaceChildren(...drawn.reverse());
+  const counts = `${plural(drawn.length, "visit")}, ${plural(steps.length, "event")}.`;
   part("visits-summary").textContent = steps.length
-    ? `${plural(drawn.length, "visit")}, ${plural(steps.length, "event")}. Choose an event to see the lists then; “no. 3” tells that it was third in the list before.`
+    ? `${counts} Choose an event to see its lists. “no. 3”: third in the list before the event.`
     : "No events yet.";
   part("earlier").hidden = !visitor.more;
 }
 
 function drawEvent(visitor, step, place, isCurrent) {
+  const at = stepName(step);
   const link = element(
     "a",
-    {
-      href: address({ [visitor.kind]: visitor.id, at: stepName(step) }),
-      data: { key: `at-${stepName(step)}` },
-    },
+    { href: address({ [visitor.kind]: visitor.id, at }), data: { key: `at-${at}` } },
     element("span", { className: "item" }, String(step.item)),
     element("small", {}, place ? `no. ${place}` : ""),
     element("small", {}, CLOCK.format(step.time * 1000)),
@@ -136,43 +130,38 @@ function drawEvent(visitor, step, place, isCurrent) {
   return element("li", {}, link);
 }
 
-/** Set the list of somebody who did the same in this visit, and nothing before, beside the user's. */
-async function drawNewcomer(visitor, list, visit) {
-  const mine = ++comparison;
-  const compared = visitor.kind === "user" && visit.length > 0;
-  part("newcomer-part").hidden = !compared;
-  part("lists").dataset.columns = 1 + (visit.length > 0) + compared;
-  if (!compared) return;
-  const summary = part("newcomer-summary");
+/** Show the list of a newcomer who clicked the same items next to the user's list. */
+async function compareWithNewcomer(visitor, list, items) {
+  const comparison = ++latestComparison;
+  const isCompared = visitor.kind === "user" && items.length > 0;
+  part("newcomer-part").hidden = !isCompared;
+  part("lists").dataset.columns = 1 + (items.length > 0) + isCompared;
+  if (!isCompared) return;
   const table = part("newcomer");
-  const items = visit.map(({ item }) => item);
   table.ariaBusy = "true";
   let theirs = [];
+  let summary;
   try {
-    theirs = await newcomersList(items);
+    theirs = await newcomerList(items);
+    summary = describeComparison(list, theirs, items);
   } catch (failure) {
-    if (!(failure instanceof service.Failure)) throw failure;
-    summary.textContent = failure.message;
+    if (!(failure instanceof Failure)) throw failure;
+    summary = failure.message;
   }
-  if (mine !== comparison) return;
+  if (comparison !== latestComparison) return;
   table.ariaBusy = "false";
-  const users = places(list);
-  fill(table, theirs, {
-    item: ({ item }) => String(item),
-    last: ({ item }) => elsewhere(users.get(String(item)), "–", "not in the user’s"),
-  });
-  if (!theirs.length) return;
-  const clicked = items.length === 1 ? items[0] : `the ${items.length} items of this visit`;
-  const who = `A newcomer who clicked ${clicked}`;
-  const known = places(theirs);
-  const brought = list.flatMap(({ item }) => (known.has(String(item)) ? [] : String(item)));
-  summary.textContent = `${who} gets ${comparedWith(list, theirs, brought)}`;
+  const own = places(list);
+  fillTable(table, theirs, (item) => placeMark(own.get(item), "–", "not in the user’s list"));
+  part("newcomer-summary").textContent = summary;
 }
 
-/** brought: the items of the list that are not in theirs. */
-function comparedWith(list, theirs, brought) {
-  if (moves(list, theirs).same === list.length) return "the same list.";
-  if (!brought.length) return "the same items in another order.";
-  if (brought.length === list.length) return "this: all of the user’s list comes from the past.";
-  return `this. Only the user’s past brings ${brought.join(", ")}.`;
+function describeComparison(list, theirs, items) {
+  const clicked = items.length === 1 ? items[0] : `the ${items.length} items of this visit`;
+  const [own, other] = [places(list), places(theirs)];
+  const added = [...own.keys()].filter((item) => !other.has(item));
+  let result = `this list. Only the user’s history adds ${added.join(", ")}.`;
+  if ([...own].every(([item, place]) => other.get(item) === place)) result = "the same list.";
+  else if (!added.length) result = "the same items in another order.";
+  else if (added.length === list.length) result = "this list, without any of the user’s items.";
+  return `A newcomer who clicked ${clicked} gets ${result}`;
 }

@@ -1,32 +1,27 @@
-/** The service, as the page asks it: JSON in, JSON out, and failures that people can read. */
+/** Calls of the service: JSON in, JSON out, and failures with a message to show. */
 
 const TIMEOUT = 30_000; // ms: the first call may wait for the network to be compiled
 
+/** A call that failed. status: that of the response; 0 without a response. */
 export class Failure extends Error {
-  /** status: the response's; 0 where there was none. */
   constructor(message, status) {
     super(message);
     this.status = status;
   }
 }
 
-export function useToken(token) {
-  sessionStorage.setItem("token", token);
-}
-
-export function hasToken() {
-  return sessionStorage.getItem("token") !== null;
-}
+export const useToken = (token) => sessionStorage.setItem("token", token);
+export const hasToken = () => sessionStorage.getItem("token") !== null;
 
 /** Return an id as a part of a path. */
-export function part(id) {
-  // Browsers resolve these even where they are escaped: another path would be asked.
+export function pathPart(id) {
+  // Browsers resolve these two even if they are escaped, and would call another path.
   if (id === "." || id === "..") throw new Failure(`A browser cannot ask for the id “${id}”.`, 0);
   return encodeURIComponent(id);
 }
 
-/** Draw an id that no other visitor, visit or event has. */
-export function fresh() {
+/** Draw a random id, for a visitor, a visit or an event. */
+export function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
@@ -35,7 +30,7 @@ export function get(path, parameters = {}) {
   return call("GET", `${path}?${new URLSearchParams(parameters)}`);
 }
 
-/** Ask the service; returns what it answers, throws Failure. Paths are relative to the page's. */
+/** Call the service; path is relative to the page's. Throws Failure. */
 export async function call(method, path, body) {
   const headers = { Accept: "application/json" };
   if (hasToken()) headers.Authorization = `Bearer ${sessionStorage.getItem("token")}`;
@@ -49,19 +44,20 @@ export async function call(method, path, body) {
   } catch {
     throw new Failure("The service does not answer. Is it still running?", 0);
   }
-  let found;
+  const { ok, status, statusText } = response;
+  let answer;
   try {
-    found = text && JSON.parse(text, exact);
+    answer = text && JSON.parse(text, keepDigits);
   } catch {
-    throw new Failure(`The service answered ${response.status}, and not in JSON.`, response.status);
+    throw new Failure(`The service answered ${status}, but not in JSON.`, status);
   }
-  if (response.ok) return found;
-  const said = typeof found.detail === "string" ? found.detail : response.statusText;
-  throw new Failure(`The service answered ${response.status}: ${said}`, response.status);
+  if (ok) return answer;
+  const reason = typeof answer.detail === "string" ? answer.detail : statusText;
+  throw new Failure(`The service answered ${status}: ${reason}`, status);
 }
 
-/** Keep the digits of an id that a JavaScript number would round; ids are the same by their text. */
-function exact(key, value, context) {
-  const rounded = Number.isInteger(value) && !Number.isSafeInteger(value);
-  return rounded && context ? context.source : value;
+/** Keep the digits of an integer id that a JavaScript number would round, as text. */
+function keepDigits(key, value, context) {
+  const isRounded = Number.isInteger(value) && !Number.isSafeInteger(value);
+  return isRounded && context ? context.source : value;
 }

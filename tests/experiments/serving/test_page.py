@@ -1,37 +1,30 @@
-"""The page of the service, in a browser: what is seen, by keyboard and by pointer."""
+"""The page of the service in a browser, by keyboard and by pointer."""
 
 import contextlib
 import dataclasses
 import shutil
 import socket
-import sys
 import threading
 
 import polars as pl
 import pytest
 import uvicorn
-from absl import app, flags
-from absl.testing import flagsaver
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from experiments import run
-from experiments.common import cli
-from experiments.serving import app as serving_app
-from experiments.serving import batcher, prometheus
+from experiments.serving import prometheus
+from experiments.serving.app import Settings, build
+from experiments.serving.batcher import Batcher
 from hrnn_jax.live import state_store
 from hrnn_jax.live.recommender import load
-from tests.helpers import logs
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver"
 )
-SETTINGS = serving_app.Settings(
-    model="HRNN Init", data="a made log", simulated=True, given_sessions=False
-)
+SETTINGS = Settings(model="HRNN Init", data="a made log", simulated=True, given_sessions=False)
 BROWSER_FLAGS = (
     *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
     *("disable-background-networking", "disable-component-update", "disable-sync"),
@@ -41,7 +34,7 @@ HOSTILE = (
     "../\"a'/b?c=d&e#f%2F%25+ g",
     "https://example.org/" + "long" * 59,
 )
-SECONDS = 20  # that a page may take; far more than it does
+SECONDS = 20  # a time limit far above what the page takes
 IDLE = """
 return document.querySelector("#main").ariaBusy === "false"
     && document.querySelector("#newcomer").ariaBusy !== "true"
@@ -52,9 +45,13 @@ return [...document.querySelector(arguments[0]).tBodies[0].rows].map(
     (row) => [...row.cells].map((cell) => cell.innerText.split("\\n")[0]))
 """
 
+SUGGESTIONS = """
+return [...document.querySelector(arguments[0]).options].map(({ value, text }) => [value, text])
+"""
+
 
 class Served:
-    """A service in this process, which can go down and come back at the same port."""
+    """A service in this process that can stop and start again at the same port."""
 
     def __init__(self, recommender, settings):
         self.recommender = recommender
@@ -66,9 +63,9 @@ class Served:
 
     def _start(self):
         measured = prometheus.Meters()
-        self._batcher = batcher.Batcher(self.recommender, measured.batch)
-        built = serving_app.build(self._batcher, measured, self._settings)
-        self._server = uvicorn.Server(uvicorn.Config(built, log_level="error"))
+        self._batcher = Batcher(self.recommender, measured.batch)
+        app = build(self._batcher, measured, self._settings)
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         sockets = [self._listening]
         self._thread = threading.Thread(target=self._server.run, args=[sockets], daemon=True)
         self._thread.start()
@@ -85,7 +82,7 @@ class Served:
 
 
 class Page:
-    """The page as somebody sees it."""
+    """What a person does on the page and sees there."""
 
     def __init__(self, browser, served):
         self.browser, self.served = browser, served
@@ -136,33 +133,27 @@ class Page:
         item = self.items("#now")[place - 1]
         self.browser.execute_script("document.querySelector('#status').textContent = ''")
         self.find(f"[data-key=place-{place}]").click()
-        self.told(item)
+        self.wait_status(item)
         return item
 
-    def told(self, item):
-        """Wait until the page has told what became of a click."""
+    def suggestions(self, name):
+        """Return the (value, text) pairs that the field of this name suggests."""
+        return [tuple(pair) for pair in self.browser.execute_script(SUGGESTIONS, f"#{name}-ids")]
+
+    def wait_suggestions(self, name, expected):
+        self.wait(lambda: self.suggestions(name) == expected)
+
+    def wait_status(self, item):
+        """Wait until the status names the item of a click."""
         self.wait(lambda: self.text("#status").startswith(f"{item} "))
         self.settle()
 
 
 @pytest.fixture(scope="module")
-def recommender(tmp_path_factory):
-    """A network trained for a moment, with the past of 30 users."""
-    folder = tmp_path_factory.mktemp("page")
-    log = logs.write(folder / "log.csv")
-    app.define_help_flags()
-    argv = ["run", "--dataset=events", f"--events={log}", "--min_support=1", "--hidden_units=8"]
-    argv += ["--batch_size=10", "--epochs=2", f"--output_dir={folder / 'run'}"]
-    argv += [f"--prepared_dir={folder / 'prepared'}"]
-    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as stop:
-            cli.run(run.main)
-        assert not stop.value.code
-        assert flags.FLAGS.epochs == 2
-    with load(folder / "run", states=state_store.IN_MEMORY) as loaded:
-        loaded.bootstrap(pl.read_csv(log))
+def recommender(trained_run):
+    """A network with the history of 30 users."""
+    with load(trained_run, states=state_store.IN_MEMORY) as loaded:
+        loaded.bootstrap(pl.read_csv(trained_run.parent / "log.csv"))
         yield loaded
 
 
@@ -183,7 +174,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def serve(recommender, browser):
-    """Serve with other settings; returns the page."""
+    """Start services with other settings; each call returns its page."""
     with contextlib.ExitStack() as stack:
 
         def started(**settings):
@@ -203,7 +194,7 @@ def served(recommender):
 
 @pytest.fixture
 def page(browser, served):
-    """The page at a desk; whatever it logs, as a breach of the policy, is an error."""
+    """The page on a wide screen. Any message in the browser's log fails the test."""
     page = Page(browser, served)
     page.resize(1280, 900)
     page.prefer_motion("reduce")
@@ -212,25 +203,20 @@ def page(browser, served):
     assert browser.get_log("browser") == []
 
 
-def test_a_user_is_found_and_seen_with_the_keyboard_alone(page, recommender):
+def test_the_keyboard_alone_finds_and_shows_a_user(page, recommender):
     page.open()
     assert page.text("#model") == "HRNN Init"
     assert page.text("#data") == "a made log"
     assert page.text("#items") == "20"
     assert page.text("#states") == str(len(recommender))
-    assert "simulated" in page.text("#simulated")
+    assert "Simulated" in page.text("#simulated")
     page.press(Keys.TAB)
     assert page.focused().text == "Skip to the recommendations"
     page.press(Keys.TAB, "u1")
-    field = page.focused()
-    page.wait(lambda: field.get_attribute("aria-expanded") == "true")
-    options = [option.text for option in page.all("#user-options [role=option]")]
-    assert options == [f"{user} · {n} events" for user, n in recommender.users("u1", 20)]
-    page.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
-    active = page.find(f"#{field.get_attribute('aria-activedescendant')}")
-    assert active.get_attribute("aria-selected") == "true"
-    assert active.text.startswith("u10 ")
-    page.press(Keys.ENTER)
+    assert page.focused().get_attribute("list") == "user-ids"
+    users = recommender.users("u1", 20)
+    page.wait_suggestions("user", [(user, f"{user} · {n} events") for user, n in users])
+    page.press("0", Keys.ENTER)
     page.wait(lambda: page.text("#name") == "User u10")
     page.settle()
     assert page.focused().text == "User u10"
@@ -245,6 +231,27 @@ def test_a_user_is_found_and_seen_with_the_keyboard_alone(page, recommender):
     assert page.items("#before") == [item for item, _ in past[-2].recommended]
 
 
+def test_the_choice_of_a_suggestion_shows_the_user(page, recommender):
+    page.open()
+    page.find("#user").send_keys("u2")
+    users = recommender.users("u2", 20)
+    page.wait_suggestions("user", [(user, f"{user} · {n} events") for user, n in users])
+    # The browser draws its list outside the page; this is what the page gets of a choice.
+    page.browser.execute_script(
+        "arguments[0].value = 'u21'; arguments[0].dispatchEvent(new Event('input'))",
+        page.find("#user"),
+    )
+    page.wait(lambda: page.text("#name") == "User u21")
+    assert page.find("#user").get_attribute("value") == ""
+
+
+def test_a_prefix_of_no_id_shows_a_message(page):
+    page.open()
+    page.find("#user").send_keys("none")
+    page.wait(lambda: page.text("#user-hint") == "No id begins like this.")
+    page.wait_suggestions("user", [])
+
+
 def test_each_event_shows_its_list_and_the_address_keeps_the_view(page, recommender):
     page.resize(360, 740)
     page.open("#user=u2")
@@ -256,7 +263,7 @@ def test_each_event_shows_its_list_and_the_address_keeps_the_view(page, recommen
     top = "return document.querySelector('#now-title').getBoundingClientRect().top"
     assert 0 <= page.browser.execute_script(top) < 740  # the visits are below the lists
     [index] = [i for i, step in enumerate(past) if step.session == 1][2:3]
-    for _ in ("as come to", "as reloaded"):
+    for _ in ("first", "reloaded"):
         assert page.items("#now") == [item for item, _ in past[index].recommended]
         assert page.items("#before") == [item for item, _ in past[index - 1].recommended]
         assert not page.all("#now button")
@@ -270,34 +277,34 @@ def test_each_event_shows_its_list_and_the_address_keeps_the_view(page, recommen
     page.wait(lambda: "visit 2, event 3" in page.text("#status"))
 
 
-def test_a_click_becomes_the_next_event_and_what_moved_is_told(page, recommender):
+def test_a_click_adds_an_event_and_shows_what_moved(page, recommender):
     page.open("#user=u3")
     before = page.items("#now")
     item = page.click(3)
     steps = recommender.history("u3", sessions=100)
     assert (len(steps), steps[-1].item) == (25, item)
-    now = [found for found, _ in recommender.recommend("u3")]
+    now = [other for other, _ in recommender.recommend("u3")]
     assert page.items("#now") == now != before
     assert page.items("#before") == before
-    told = {row[1]: row[3] for row in page.rows("#now")}
-    went = {row[1]: row[3] for row in page.rows("#before")}
-    for place, found in enumerate(now):
-        up = before.index(found) - place if found in before else None
+    changes = {row[1]: row[3] for row in page.rows("#now")}
+    new_places = {row[1]: row[3] for row in page.rows("#before")}
+    for place, other in enumerate(now):
+        up = before.index(other) - place if other in before else None
         words = {None: "new", 0: "="}
-        assert told[found] == words.get(up, f"{'↑' if (up or 0) > 0 else '↓'} {abs(up or 0)}")
-    for found in before:
-        assert went[found] == (str(now.index(found) + 1) if found in now else "left")
+        assert changes[other] == words.get(up, f"{'↑' if (up or 0) > 0 else '↓'} {abs(up or 0)}")
+    for other in before:
+        assert new_places[other] == (str(now.index(other) + 1) if other in now else "left")
     assert page.text("#visits [aria-current] .item") == item
     assert page.focused().get_attribute("data-key") == "place-3"
     assert page.find("#status").get_attribute("role") == "status"
     assert f"{item} opened visit 7." in page.text("#status")  # the log's last event is long ago
 
 
-def test_the_second_click_of_a_double_click_is_none(page, recommender):
+def test_the_second_click_of_a_double_click_is_ignored(page, recommender):
     page.open("#user=u4")
     item = page.items("#now")[0]
     webdriver.ActionChains(page.browser).double_click(page.find("[data-key=place-1]")).perform()
-    page.told(item)
+    page.wait_status(item)
     page.browser.execute_script(
         "arguments[0].dispatchEvent(new MouseEvent('click', {detail: 2}))",
         page.find("[data-key=place-1]"),
@@ -306,7 +313,7 @@ def test_the_second_click_of_a_double_click_is_none(page, recommender):
     assert len(recommender.history("u4", sessions=100)) == 25
 
 
-def test_new_visit_opens_a_session_in_which_later_clicks_stay(page, recommender):
+def test_the_new_visit_button_opens_a_session_for_later_clicks(page, recommender):
     page.open("#user=u5")
     page.click(1)
     assert "idle gap" in page.text("#visit-hint")
@@ -324,7 +331,7 @@ def test_new_visit_opens_a_session_in_which_later_clicks_stay(page, recommender)
     assert sessions[-4:] == [6, 7, 7, 7]
 
 
-def test_earlier_visits_come_when_asked_for_by_button_or_address(page, recommender):
+def test_earlier_visits_load_by_button_and_by_address(page, recommender):
     for day in range(35):
         recommender.observe(user="long ago", item=f"i{day % 20}", time=1e9 + 86_400 * day)
     page.open("#user=long+ago")
@@ -345,7 +352,7 @@ def test_earlier_visits_come_when_asked_for_by_button_or_address(page, recommend
 
 
 @pytest.mark.parametrize(("motion", "moves"), [("reduce", False), ("no-preference", True)])
-def test_rows_travel_only_for_those_who_do_not_mind(page, motion, moves):
+def test_rows_move_only_without_a_preference_for_reduced_motion(page, motion, moves):
     page.prefer_motion(motion)
     page.open("#user=u11")
     page.browser.execute_script(
@@ -355,7 +362,7 @@ def test_rows_travel_only_for_those_who_do_not_mind(page, motion, moves):
     assert (page.browser.execute_script("return window.moved") > 0) == moves
 
 
-def test_a_newcomer_with_the_same_clicks_is_set_beside_and_not_kept(page, recommender):
+def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_not_stored(page, recommender):
     known = len(recommender)
     page.open("#user=u6")
     page.click(1)
@@ -372,7 +379,7 @@ def test_a_newcomer_with_the_same_clicks_is_set_beside_and_not_kept(page, recomm
     for item in theirs:
         assert places[item] == (str(users.index(item) + 1) if item in users else "–")
     brought = [item for item in users if item not in theirs]
-    said = f"Only the user’s past brings {', '.join(brought)}." if brought else "another order"
+    said = f"Only the user’s history adds {', '.join(brought)}." if brought else "another order"
     assert said in page.text("#newcomer-summary")
     page.wait(lambda: len(recommender) == known)
 
@@ -386,11 +393,12 @@ def test_an_anonymous_visitor_clicks_reloads_and_is_forgotten(page, recommender)
     nobody = [item for item, _ in recommender.recommend(session="nobody")]
     assert page.items("#now") == nobody
     page.find("#item").send_keys("i1")
-    page.wait(lambda: page.all("#item-options [role=option]"))
-    page.press(Keys.ARROW_DOWN, Keys.ENTER)
-    page.told("i1")
+    items = [item for item in recommender.trained.items if str(item).startswith("i1")]
+    page.wait_suggestions("item", [(item, item) for item in items])
+    page.press(Keys.ENTER)
+    page.wait_status("i1")
     session = page.browser.current_url.partition("#session=")[2]
-    for _ in ("as come to", "as reloaded"):
+    for _ in ("first", "reloaded"):
         now = [item for item, _ in recommender.recommend(session=session)]
         assert page.items("#now") == now
         assert page.items("#before") == nobody
@@ -403,11 +411,11 @@ def test_an_anonymous_visitor_clicks_reloads_and_is_forgotten(page, recommender)
     assert len(recommender) == known
 
 
-def test_an_item_that_is_unknown_changes_nothing_and_it_is_said(page, recommender):
+def test_an_unknown_item_changes_nothing_and_shows_a_message(page, recommender):
     page.open("#user=u7")
     now = page.items("#now")
     page.find("#item").send_keys(HOSTILE[0], Keys.ENTER)
-    page.told(HOSTILE[0])
+    page.wait_status(HOSTILE[0])
     assert "nothing changed" in page.text("#status")
     assert page.items("#now") == now
     assert not page.browser.execute_script("return window.ran")
@@ -418,6 +426,8 @@ def test_hostile_ids_are_text_and_fit_a_phone(page, recommender, user):
     recommender.observe(user=user, item="i1", time=1e9)
     page.resize(360, 740)
     page.open()
+    page.find("#user").click()
+    page.wait(lambda: user in [value for value, _ in page.suggestions("user")])
     [link] = [link for link in page.all("#users a") if link.text.startswith(user)]
     link.click()
     page.wait(lambda: page.text("#name") == f"User {user}")
@@ -438,17 +448,17 @@ def test_hostile_ids_are_text_and_fit_a_phone(page, recommender, user):
 
 def test_ids_beyond_the_integers_of_javascript_keep_their_digits(page):
     page.open()
-    found = page.browser.execute_async_script(
+    answer = page.browser.execute_async_script(
         """
         const done = arguments[0];
         window.fetch = async () => new Response('{"items": [9007199254740993, 7], "x": 0.5}');
         import("./service.js").then((service) => service.get("items")).then(done);
         """
     )
-    assert found == {"items": ["9007199254740993", 7], "x": 0.5}
+    assert answer == {"items": ["9007199254740993", 7], "x": 0.5}
 
 
-def test_what_the_service_says_of_itself_is_shown(serve):
+def test_the_page_shows_the_description_of_the_service(serve):
     page = serve(given_sessions=True, simulated=False, model="HRNN All", data="real clicks")
     page.open("#user=u8")
     assert page.text("#model") == "HRNN All"
@@ -457,10 +467,10 @@ def test_what_the_service_says_of_itself_is_shown(serve):
     assert "idle gap" not in page.text("#visit-hint")
 
 
-def test_a_token_is_asked_for_until_it_is_right_and_kept_for_the_tab(serve):
+def test_the_page_asks_for_the_token_until_it_is_right_and_stores_it_for_the_tab(serve):
     page = serve(token=b"secret")
     page.open("#user=u8")
-    for token, said in (("wrong", "not open"), ("secret", "did not accept")):
+    for token, said in (("wrong", "needs an access token"), ("secret", "did not accept")):
         page.wait(lambda said=said: said in page.text("#token-text"))
         assert page.focused().get_attribute("id") == "token"
         assert not page.find("#person").is_displayed()
@@ -472,7 +482,7 @@ def test_a_token_is_asked_for_until_it_is_right_and_kept_for_the_tab(serve):
     page.wait(lambda: page.text("#name") == "User u8")
 
 
-def test_a_service_that_is_down_is_named_and_the_click_can_be_repeated(serve, recommender):
+def test_a_service_that_is_down_shows_a_message_and_the_click_can_be_repeated(serve, recommender):
     page = serve()
     page.open("#user=u9")
     item = page.items("#now")[0]
@@ -482,6 +492,6 @@ def test_a_service_that_is_down_is_named_and_the_click_can_be_repeated(serve, re
     assert page.items("#now")[0] == item
     page.served.come_back()
     page.find("#retry").click()
-    page.told(item)
+    page.wait_status(item)
     assert not page.find("#problem").is_displayed()
     assert len(recommender.history("u9", sessions=100)) == 25
