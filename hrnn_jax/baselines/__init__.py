@@ -1,1 +1,1 @@
-"""Methods without a network: counting and session-kNN."""
+"""Baselines without a network: counting and session-kNN."""

@@ -1,7 +1,9 @@
-"""The baselines that count: the paper's PPOP and Item-KNN (Section 4.2), Markov and SR.
+"""Baselines that count: the paper's PPOP and Item-KNN (Section 4.2), a Markov chain and SR.
 
-Each gives a test case a sparse row of scores, to be ranked by `ranking.by_chunk`. Nothing here
-makes a dense [cases, V] or [V, V] array.
+Each scores a test case by a sparse row, see `sparse_ranking`. No dense array [cases, V] or [V, V]
+is made. All take the log, the evaluation's settings and optionally the candidates, and return the
+ranks of the targets of `log.cases` and the counts of recommended items. They learn from the
+training events of the log only, except PPOP.
 """
 
 from __future__ import annotations
@@ -11,10 +13,9 @@ import math
 import numpy as np
 from scipy import sparse
 
-from hrnn_jax import event_log
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import EvaluationConfig, ItemKnnConfig
-from hrnn_jax.event_log import EventLog
+from hrnn_jax.event_log import EventLog, ranges
 from hrnn_jax.metrics import Ranking
 
 
@@ -24,11 +25,16 @@ def ppop(
     *,
     candidates: np.ndarray | None = None,
 ) -> Ranking:
-    """Rank by Personal Pop: "the largest number of interactions by the user".
+    """Rank by Personal Pop (Section 4.2): "the largest number of interactions by the user".
 
-    The interactions are all of the user's events before the target, those of the test session
-    among them: what the recurrent models have been shown. Of two items with as many, the one with
-    the larger support in the training set comes first; an item new to the user scores 0.
+    score(j) = the user's events with item j before the target, those of the test session included:
+    the same events that the recurrent models are shown. Of equal scores, the item with the larger
+    support in the training set comes first; an item new to the user scores 0.
+
+    Args:
+        log: a prepared log.
+        config: cutoffs, ties and the number of candidates.
+        candidates: the items to rank, by default those of `config`.
     """
     support = log.support
     first_events = np.flatnonzero(log.opens_user)
@@ -37,7 +43,7 @@ def ppop(
 
     def score(chunk: slice) -> sparse.csr_array:
         length = cases[chunk] - begin[chunk]
-        event = event_log.ranges(begin[chunk], length)
+        event = ranges(begin[chunk], length)
         scores = sparse.csr_array(
             (np.ones(len(event), np.int64), log.item[event], np.append(0, np.cumsum(length))),
             shape=(len(length), log.n_items),
@@ -45,7 +51,7 @@ def ppop(
         scores.sum_duplicates()
         return _supported(scores, support)
 
-    return sparse_ranking.by_chunk(log, cases, score, cases - begin, config, candidates=candidates)
+    return sparse_ranking.rank_cases(log, score, cases - begin, config, candidates=candidates)
 
 
 def item_knn(
@@ -55,7 +61,16 @@ def item_knn(
     *,
     candidates: np.ndarray | None = None,
 ) -> Ranking:
-    """Rank by the similarity to the item before the target in the session."""
+    """Rank by Item-KNN (Section 4.2): the similarity to the item before the target.
+
+    score(j) = the cosine of j and the last item of the session so far, see `cosines`.
+
+    Args:
+        log: a prepared log.
+        knn: the number of neighbours of an item that score.
+        config: cutoffs, ties and the number of candidates.
+        candidates: the items to rank, by default those of `config`.
+    """
     return _by_last_item(log, cosines(log.train, knn.neighbours), config, candidates)
 
 
@@ -65,9 +80,15 @@ def markov(
     *,
     candidates: np.ndarray | None = None,
 ) -> Ranking:
-    """Rank by how often an item came right after the item before the target: a Markov chain.
+    """Rank by a Markov chain of first order.
 
-    Of two items that came as often, the one with the larger support comes first, as in `ppop`.
+    score(j) = how often j came right after the item before the target, in the training sessions.
+    Of equal scores the item with the larger support comes first.
+
+    Args:
+        log: a prepared log.
+        config: cutoffs, ties and the number of candidates.
+        candidates: the items to rank, by default those of `config`.
     """
     scores = _supported(rules(log.train, max_steps=1), log.support)
     return _by_last_item(log, scores, config, candidates)
@@ -80,17 +101,26 @@ def sequential_rules(
     candidates: np.ndarray | None = None,
     max_steps: int = 10,
 ) -> Ranking:
-    """Rank by how often and how soon an item came after the item before the target: SR.
+    """Rank by sequential rules (SR): how often and how soon an item came after another.
 
-    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms". Of two items of
-    equal weight, the one with the larger support comes first, as in `ppop`.
+    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms".
+
+    score(j) = the sum of 1 / steps over the training sessions in which j came that many steps after
+    the item before the target, see `rules`. Of equal scores the item with the larger support comes
+    first.
+
+    Args:
+        log: a prepared log.
+        config: cutoffs, ties and the number of candidates.
+        candidates: the items to rank, by default those of `config`.
+        max_steps: the largest distance that counts, 1 to 16.
     """
     scores = _supported(rules(log.train, max_steps=max_steps), log.support)
     return _by_last_item(log, scores, config, candidates)
 
 
 def _supported(scores: sparse.csr_array, support: np.ndarray) -> sparse.csr_array:
-    """Put of equal whole scores [n, V] that of the item with the larger support [V] first."""
+    """Break the ties of whole-number scores [n, V] by the items' support [V]."""
     scores.data = scores.data * (support.max(initial=0) + 1) + support[scores.indices]
     return scores
 
@@ -102,23 +132,24 @@ def _by_last_item(
     candidates: np.ndarray | None,
 ) -> Ranking:
     """Rank by the row of the item before the target in the session."""
-    cases = log.cases
-    last = log.item[cases - 1]
-    return sparse_ranking.by_chunk(
-        log,
-        cases,
-        lambda chunk: scores[last[chunk]],
-        np.diff(scores.indptr)[last],
-        config,
-        candidates=candidates,
+    last = log.item[log.cases - 1]
+    costs = np.diff(scores.indptr)[last]
+    return sparse_ranking.rank_cases(
+        log, lambda chunk: scores[last[chunk]], costs, config, candidates=candidates
     )
 
 
 def cosines(log: EventLog, neighbours: int) -> sparse.csr_array:
-    """Return every item's cosine to its nearest `neighbours` other items, as CSR [V, V].
+    """Return the similarity of every item to its most similar other items.
 
-    cosine(i, j) = sessions with both / sqrt(sessions with i * sessions with j). Of equally near
-    items at the last place, those with the lower index stay.
+    cosine(i, j) = sessions with both / sqrt(sessions with i * sessions with j)
+
+    Args:
+        log: the events to count, all of them.
+        neighbours: how many are kept of each item; of equal cosines the lower item is.
+
+    Returns:
+        CSR [V, V].
     """
     sessions, session = np.unique(log.session, return_inverse=True)
     seen = sparse.csr_array(
@@ -129,7 +160,7 @@ def cosines(log: EventLog, neighbours: int) -> sparse.csr_array:
     n_sessions = np.diff(item_sessions.indptr).astype(np.int64)  # [V]
     products = item_sessions @ np.diff(seen.indptr).astype(np.int64)  # [V], the cost of each row
     blocks = []
-    for chunk in sparse_ranking.chunks(products):
+    for chunk in sparse_ranking.row_chunks(products):
         both = item_sessions[chunk] @ seen  # [chunk, V]
         row = chunk.start + np.repeat(np.arange(both.shape[0]), np.diff(both.indptr))
         # The root comes last, so that equal cosines are equal numbers too.
@@ -139,17 +170,24 @@ def cosines(log: EventLog, neighbours: int) -> sparse.csr_array:
             shape=both.shape,
         )
         cosine.eliminate_zeros()  # an item is not its own neighbour
-        blocks.append(sparse_ranking.first(cosine, neighbours))
+        blocks.append(sparse_ranking.largest(cosine, neighbours))
     return sparse.csr_array(sparse.vstack(blocks, format="csr"))
 
 
 def rules(log: EventLog, *, max_steps: int) -> sparse.csr_array:
-    """Return how much every item speaks for every other as a later one, as CSR [V, V].
+    """Return the weight of the rule "after item i comes item j" for all pairs of items.
 
     weight(i, j) = the sum of unit / (y - x) over the places x of i and y of j in a session, with
-    0 < y - x <= max_steps; j may be i. unit = lcm(1, .., max_steps), so that the sums are whole:
-    added up as fractions, equal ones would differ by rounding. max_steps: 16 at most, for int64 to
-    hold the weight of 3 million pairs times the support of 4 million events.
+    0 < y - x <= max_steps; j may be i. unit = lcm(1, .., max_steps), so that the sums are whole
+    numbers: equal sums of fractions could differ by rounding.
+
+    Args:
+        log: the events to count, all of them.
+        max_steps: 16 at most, so that int64 holds the weight of 3 million pairs times the support
+            of 4 million events.
+
+    Returns:
+        CSR [V, V] int64.
     """
     unit = math.lcm(*range(1, max_steps + 1))
     weights = sparse.csr_array((log.n_items, log.n_items), dtype=np.int64)

@@ -1,32 +1,33 @@
-"""Vector session-kNN: V-SKNN (Ludewig and Jannach 2018), V-SKNN_BR (Latifi et al. 2021).
+"""Vector session-kNN: V-SKNN (Ludewig & Jannach 2018) and V-SKNN_BR (Latifi et al. 2021).
 
 The current session is the part i_1..i_n of a test session before the target. Its neighbours are
-training sessions, other users' later ones too, each taken as a set of items. "More recent" goes by
-the time of a session's last event, then by its place in the log.
+training sessions of any user, also later ones, each taken as a set of items. Sessions are more or
+less recent by the time of their last event, then by their place in the log.
 
     w(i)     = (last place of i among i_1..i_n) / n
-    sim(t)   = sum of w(i) over the items i of t that the current session has too, times 1 + boost
-               if t is of the same user
-    score(j) = sum of sim(t) / step(t) over the neighbours t with j
+    sim(t)   = sum of w(i) over the items i that session t shares with the current one, times
+               1 + boost if t is of the same user
+    score(j) = sum of sim(t) / step(t) over the neighbours t that have item j
 
-Of the sessions that share an item with the current one, the `sample_size` most recent are looked
-at. The `neighbours` of these with the largest sim, at a tie the more recent, are the neighbours.
-step(t) is 1 for a session with i_n, 2 for one whose last shared item is i_{n-1}, and so on. Items
-of the current session score like all others. Reminders come last, for the items of the user's
+Neighbours are chosen among the `sample_size` most recent sessions that share an item with the
+current one: the `neighbours` sessions of the largest sim, of equal ones the more recent. step(t) is
+1 for a session that has i_n, 2 for one whose last shared item is i_{n-1}, and so on. Items of the
+current session score like all others. Reminders are added last, for the items of the user's
 `remind_sessions` latest training sessions, of age 1, 2, ...:
 
-    score(j) += remind_weight * peak * (sum of 1 / age over those with j)
+    score(j) += remind_weight * peak * (sum of 1 / age over the sessions with j)
                 / (1 + 1/2 + ... + 1/remind_sessions)
 
 where peak is the largest score of the case, or 1 if no item scores.
 
 The published code also divides sim by the number of distinct items of the current session. Like
-the n of w(i) that is one factor of all scores of a case, of its reminders too, and changes no rank:
+the n of w(i) this is a factor of all scores of a case, its reminders included, and changes no rank:
 here w(i) is the last place itself.
 
-Equal scores are equal numbers as far as float64 goes: what is summed are whole multiples of
-1 / `UNIT`, so that no order of summing rounds. sim / step is rounded to these if step is above 16
-or the boost no short binary fraction, a score with its reminder if it passes 2^53 of them.
+Equal scores are equal numbers as far as float64 allows: the terms of a sum are whole multiples of
+1 / `UNIT`, so that the order of summing changes nothing. sim / step is rounded to a multiple if
+step is above 16 or the boost no short binary fraction, a score with its reminder if it exceeds
+2^53 multiples.
 """
 
 from __future__ import annotations
@@ -37,10 +38,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from hrnn_jax import event_log
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import EvaluationConfig, SessionKnnConfig
-from hrnn_jax.event_log import EventLog
+from hrnn_jax.event_log import EventLog, ranges
 from hrnn_jax.metrics import Ranking
 
 UNIT = 720_720  # the least number that each of 1, 2, ..., 16 divides
@@ -48,7 +48,7 @@ UNIT = 720_720  # the least number that each of 1, 2, ..., 16 divides
 
 @dataclasses.dataclass(frozen=True)
 class Sessions:
-    """Hold the S training sessions, the most recent first."""
+    """The S training sessions, the most recent first."""
 
     items: sparse.csr_array  # [S, V], 1.0 where the session has the item
     of_item: sparse.csr_array  # [V, S], the same by item, each row the most recent first
@@ -56,25 +56,49 @@ class Sessions:
     age: np.ndarray  # [S], 1 for the last session of its user, 2 for the one before, ...
 
 
+@dataclasses.dataclass(frozen=True)
+class _Current:
+    """The distinct items of n current sessions, P in all."""
+
+    row: np.ndarray  # [P] the case of each item, rising
+    item: np.ndarray  # [P]
+    place: np.ndarray  # [P] its last place in the session, from 1
+    length: np.ndarray  # [n] events
+    user: np.ndarray  # [n]
+
+
 def vsknn(
     log: EventLog,
-    knn: SessionKnnConfig,
+    knn: SessionKnnConfig = SessionKnnConfig(),
     config: EvaluationConfig = EvaluationConfig(),
     *,
     candidates: np.ndarray | None = None,
 ) -> Ranking:
-    """Rank by V-SKNN, or with a boost or reminders by V-SKNN_BR."""
+    """Rank by V-SKNN, or with a boost or reminders by V-SKNN_BR, see the module.
+
+    Args:
+        log: a prepared log.
+        knn: neighbours, boost and reminders.
+        config: cutoffs, ties and the number of candidates.
+        candidates: the items to rank, by default those of `config`.
+    """
     score, costs = scorer(log, knn)
-    return sparse_ranking.by_chunk(log, log.cases, score, costs, config, candidates=candidates)
+    return sparse_ranking.rank_cases(log, score, costs, config, candidates=candidates)
 
 
 def scorer(
     log: EventLog, config: SessionKnnConfig
 ) -> tuple[Callable[[slice], sparse.csr_array], np.ndarray]:
-    """Return the function that scores a slice of `log.cases`, [n, V], and their costs, [N].
+    """Return the function that scores test cases, and what each costs.
 
-    The costs bound the entries of all that the function makes. Of the scores only their order in a
-    case means something: each case has its own unit.
+    Args:
+        log: a prepared log with N test cases.
+        config: neighbours, boost and reminders.
+
+    Returns:
+        A function from a slice of `log.cases` to their scores, CSR [n, V], which compare within a
+        case only: each case has its own unit. And the costs, [N], which bound the entries of all
+        arrays that the function makes for a case.
     """
     sessions = training_sessions(log)
     reminders, full = _reminders(sessions, config.remind_sessions, log.user.max(initial=-1) + 1)
@@ -82,26 +106,31 @@ def scorer(
     user = log.user[cases]
     opens = np.flatnonzero(~log.follows)
     begin = opens[np.searchsorted(opens, cases, side="right") - 1]  # [N]
-    again = _again(log)
+    repeat = _next_repeat(log)
 
     def score(chunk: slice) -> sparse.csr_array:
         length = cases[chunk] - begin[chunk]
         row = np.repeat(np.arange(len(length)), length)
-        event = event_log.ranges(begin[chunk], length)
-        last = again[event] >= cases[chunk][row]  # the item does not come again before the target
+        event = ranges(begin[chunk], length)
+        last = repeat[event] >= cases[chunk][row]  # the item is not repeated before the target
         row, event = row[last], event[last]
-        place = event - begin[chunk][row] + 1
-        near = _neighbours(sessions, row, log.item[event], place, length, user[chunk], config)
-        scores = near @ sessions.items
+        current = _Current(
+            row=row,
+            item=log.item[event],
+            place=event - begin[chunk][row] + 1,
+            length=length,
+            user=user[chunk],
+        )
+        scores = _neighbours(sessions, current, config) @ sessions.items
         peak = scores.max(axis=1).toarray()  # pyright: ignore[reportAttributeAccessIssue]
         peak[peak == 0] = 1
         added = reminders[user[chunk]]
         added.data *= config.remind_weight * np.repeat(peak, np.diff(added.indptr))
         return scores * full + added
 
-    # What a case looks at, the most items that its neighbours can have, and its reminders.
+    # The sessions that a case looks up, the most items that its neighbours can have, its reminders.
     looks = 1 + np.minimum(np.diff(sessions.of_item.indptr), config.sample_size)[log.item]  # [E]
-    looks[again[again < len(log)]] = 1  # an item looks once however often it comes
+    looks[repeat[repeat < len(log)]] = 1  # a repeated item looks up its sessions only once
     before = np.append(0, np.cumsum(looks))
     longest = np.sort(np.diff(sessions.items.indptr))[-config.neighbours :].sum()
     costs = before[cases] - before[begin] + longest + np.diff(reminders.indptr)[user]
@@ -109,7 +138,7 @@ def scorer(
 
 
 def training_sessions(log: EventLog) -> Sessions:
-    """Gather the training sessions of a log."""
+    """Return the sessions of the training events of a log."""
     train = log.train
     opens = ~train.follows
     closes = np.flatnonzero(np.roll(opens, -1))  # the last event of each session
@@ -129,7 +158,7 @@ def _reminders(
 ) -> tuple[sparse.csr_array, int]:
     """Return the sum of 1 / age over the user's sessions with an item, [U, V], and over all ages.
 
-    Both are in the same units, in which the parts 1 / age are whole (rounded from age 17 on).
+    Both are in the same unit, in which each 1 / age is a whole number (rounded from age 17 on).
     """
     parts = UNIT // np.arange(1, remind_sessions + 1)
     parts //= np.gcd.reduce(parts)  # 60, 30, 20, 15, 12, 10 for six sessions
@@ -142,49 +171,44 @@ def _reminders(
 
 
 def _neighbours(
-    sessions: Sessions,
-    row: np.ndarray,  # [P] case of each item of the current sessions, rising
-    item: np.ndarray,  # [P] none twice in a case
-    place: np.ndarray,  # [P] its last place, from 1
-    length: np.ndarray,  # [n] events of each current session
-    user: np.ndarray,  # [n]
-    config: SessionKnnConfig,
+    sessions: Sessions, current: _Current, config: SessionKnnConfig
 ) -> sparse.csr_array:
     """Return sim / step of the neighbours of each case in units of 1 / `UNIT`, [n, S]."""
     n_sessions = len(sessions.user)
     # The most recent sessions of the union over the items are among the most recent of each.
-    begin = sessions.of_item.indptr[item]
-    looks = np.minimum(sessions.of_item.indptr[item + 1] - begin, config.sample_size)
-    session = sessions.of_item.indices[event_log.ranges(begin, looks)]
-    # One sort of whole numbers brings together what a case and a session share, by place.
-    bits = int(length.max()).bit_length()
-    shared = np.repeat(row, looks) * n_sessions + session << bits | np.repeat(place, looks)
+    begin = sessions.of_item.indptr[current.item]
+    looks = np.minimum(sessions.of_item.indptr[current.item + 1] - begin, config.sample_size)
+    session = sessions.of_item.indices[ranges(begin, looks)]
+    # One sort of whole numbers brings together the items that a case and a session share, by place.
+    bits = int(current.length.max()).bit_length()
+    case = np.repeat(current.row, looks)
+    shared = case * n_sessions + session << bits | np.repeat(current.place, looks)
     shared.sort()
     pair, place = shared >> bits, shared & (1 << bits) - 1
     opens = np.diff(pair, prepend=-1) != 0
     row, session = np.divmod(pair[opens], n_sessions)
     sim = np.add.reduceat(place, np.flatnonzero(opens)).astype(np.float64)
-    step = length[row] + 1 - place[np.roll(opens, -1)]
+    step = current.length[row] + 1 - place[np.roll(opens, -1)]
     recent = _place(row) < config.sample_size
     row, session, sim, step = row[recent], session[recent], sim[recent], step[recent]
-    sim[sessions.user[session] == user[row]] *= 1 + config.boost
+    sim[sessions.user[session] == current.user[row]] *= 1 + config.boost
     nearest = np.lexsort((-sim, row))[_place(row) < config.neighbours]  # stable: recent ones first
     terms = np.rint(sim[nearest] * UNIT / step[nearest])
     return sparse.csr_array(
-        (terms, (row[nearest], session[nearest])), shape=(len(length), n_sessions)
+        (terms, (row[nearest], session[nearest])), shape=(len(current.length), n_sessions)
     )
 
 
-def _again(log: EventLog) -> np.ndarray:
-    """Return where each event's item comes next in its session, E if it does not, [E]."""
+def _next_repeat(log: EventLog) -> np.ndarray:
+    """Return the next event of each event's item in its session, E if there is none, [E]."""
     order = np.lexsort((log.item, log.session))
     same = (np.diff(log.item[order]) == 0) & (np.diff(log.session[order]) == 0)
-    again = np.full(len(log), len(log))
-    again[order[:-1][same]] = order[1:][same]
-    return again
+    repeat = np.full(len(log), len(log))
+    repeat[order[:-1][same]] = order[1:][same]
+    return repeat
 
 
 def _place(group: np.ndarray) -> np.ndarray:
-    """Return the place of each entry in its run of equal ones, from 0."""
+    """Return the place of each value within its run of equal values, from 0."""
     index = np.arange(len(group))
     return index - np.maximum.accumulate(np.where(np.diff(group, prepend=-1) != 0, index, 0))

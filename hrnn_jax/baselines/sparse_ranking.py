@@ -1,7 +1,8 @@
-"""Ranks and recommendations of the models that give each test case a sparse row of scores.
+"""Ranks and recommendations from sparse scores.
 
-An item that is absent from a row scores 0. Nothing here makes a dense [cases, V] array: the work is
-cut into chunks of about `CHUNK_ENTRIES` scores.
+A baseline gives each test case a row of scores in which few items stand; an item that is absent
+scores 0. No dense array [cases, V] is made: the cases are scored in chunks of about
+`CHUNK_ENTRIES` entries.
 """
 
 from __future__ import annotations
@@ -19,46 +20,55 @@ from hrnn_jax.metrics import Ranking, count_recommended
 CHUNK_ENTRIES = 4_000_000  # 100 to 400 MB at the widest
 
 
-def by_chunk(
+def rank_cases(
     log: EventLog,
-    cases: np.ndarray,  # [N]
-    score: Callable[[slice], sparse.csr_array],  # a slice of the cases -> their rows of scores
-    costs: np.ndarray,  # [N], entries of each row of scores, or the work that it takes
+    score: Callable[[slice], sparse.csr_array],
+    costs: np.ndarray,
     config: EvaluationConfig,
     *,
     candidates: np.ndarray | None = None,
 ) -> Ranking:
-    """Rank the targets of the cases among their scores [N, V]: entries > 0, none twice.
+    """Rank the target of every test case and count the recommended items.
 
-    candidates: items that compete with the target and are recommended, by default those of
-    `config`.
+    Args:
+        log: with N test cases and V items.
+        score: takes a slice of `log.cases` and returns these n cases' scores as CSR [n, V]; the
+            entries are above 0, and no item occurs twice in a row.
+        costs: [N], the entries of each case's row, or of all that `score` makes for it.
+        config: cutoffs, ties and the number of candidates.
+        candidates: the items that compete with the target and are recommended, by default those
+            of `config`.
     """
     cutoffs = config.cutoffs
     if candidates is None:
         candidates = log.most_supported(config.candidates)
-    rank = np.zeros(len(cases), np.int32)
-    shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     competes = np.ones(log.n_items, bool)
     if candidates is not None:
         competes = np.isin(np.arange(log.n_items), candidates)
-    for chunk in chunks(costs):
+    targets = log.item[log.cases]
+    rank = np.zeros(len(targets), np.int32)
+    shown = np.zeros((len(cutoffs), log.n_items), np.int64)
+    for chunk in row_chunks(costs):
         scores = score(chunk)
-        rank[chunk] = ranks(scores, log.item[cases[chunk]], ties=config.ties, competes=competes)
-        shown += recommended(scores, cutoffs, competes=competes)
+        rank[chunk] = rank_targets(scores, targets[chunk], ties=config.ties, competes=competes)
+        shown += count_shown(scores, cutoffs, competes=competes)
     return Ranking(rank, shown)
 
 
-def ranks(
-    scores: sparse.csr_array,  # [N, V]
-    targets: np.ndarray,  # [N]
-    *,
-    ties: Ties,
-    competes: np.ndarray,  # [V] bool, whether the item competes with the target
+def rank_targets(
+    scores: sparse.csr_array, targets: np.ndarray, *, ties: Ties, competes: np.ndarray
 ) -> np.ndarray:
-    """Return the targets' ranks [N]: 1 + the competing items that score more.
+    """Return the targets' ranks: 1 + the number of competing items that score more.
 
-    One that scores as much as the target counts as more under `ties="against"`: a target that
-    scores 0 is then behind all that compete.
+    Args:
+        scores: [n, V], entries above 0.
+        targets: [n] items.
+        ties: "against" counts an item that scores as much as the target as one that scores more;
+            a target that scores 0 is then behind all that compete.
+        competes: [V] bool, whether the item competes with the target.
+
+    Returns:
+        [n], from 1.
     """
     n_cases = len(targets)
     row = np.repeat(np.arange(n_cases), np.diff(scores.indptr))
@@ -72,27 +82,35 @@ def ranks(
     return 1 + n_above
 
 
-def recommended(
-    scores: sparse.csr_array,  # [N, V]
-    cutoffs: Sequence[int],
-    *,
-    competes: np.ndarray,  # [V] bool, whether the item may be recommended
+def count_shown(
+    scores: sparse.csr_array, cutoffs: Sequence[int], *, competes: np.ndarray
 ) -> np.ndarray:
-    """Count in how many rows each item is among the first: [C, V], see `Ranking.shown`.
+    """Count in how many cases each item is among the first recommendations.
 
     Of equal scores the lower item comes first. An item that scores 0 is not recommended.
+
+    Args:
+        scores: [n, V], entries above 0.
+        cutoffs: the C lengths of the lists that count.
+        competes: [V] bool, whether the item may be recommended.
+
+    Returns:
+        [C, V] int64, see `Ranking.shown`.
     """
     allowed = scores.copy()
     allowed.data = np.where(competes[scores.indices], scores.data, 0)
     allowed.eliminate_zeros()
-    best = first(allowed, max(cutoffs))
+    best = largest(allowed, max(cutoffs))
     length = np.diff(best.indptr)
     place = np.arange(len(best.indices)) - np.repeat(best.indptr[:-1], length)
     return count_recommended(best.indices, place, cutoffs, len(competes))
 
 
-def first(scores: sparse.csr_array, limit: int) -> sparse.csr_array:
-    """Keep each row's `limit` largest entries, the largest first, at a tie the lower column."""
+def largest(scores: sparse.csr_array, limit: int) -> sparse.csr_array:
+    """Keep the `limit` largest entries of each row, the largest first.
+
+    Of equal entries the lower column comes first.
+    """
     length = np.diff(scores.indptr)
     row = np.repeat(np.arange(len(length)), length)
     # Few entries are as large as their row's limit-th: to sort only those saves most of the time.
@@ -107,8 +125,12 @@ def first(scores: sparse.csr_array, limit: int) -> sparse.csr_array:
     return sparse.csr_array((scores.data[kept], scores.indices[kept], indptr), shape=scores.shape)
 
 
-def chunks(costs: np.ndarray) -> Iterator[slice]:
-    """Cut the rows into slices that cost at most `CHUNK_ENTRIES` and one row more."""
+def row_chunks(costs: np.ndarray) -> Iterator[slice]:
+    """Cut rows into slices that cost at most `CHUNK_ENTRIES`, plus one row's cost.
+
+    Args:
+        costs: of each row.
+    """
     chunk = np.cumsum(costs) // CHUNK_ENTRIES
     edges = [0, *(np.flatnonzero(np.diff(chunk)) + 1), len(costs)]
     return (slice(int(a), int(b)) for a, b in itertools.pairwise(edges) if a < b)

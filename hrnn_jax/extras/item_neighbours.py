@@ -42,9 +42,9 @@ class Table:
 
 def count(log: EventLog, neighbours: int, weight: float) -> Table:
     """Find the nearest `neighbours` of each item in the sessions of a log of training events."""
-    rules = sparse_ranking.first(counting.rules(log, max_steps=_STEPS), neighbours)
+    rules = sparse_ranking.largest(counting.rules(log, max_steps=_STEPS), neighbours)
     shares = _shares(rules) + _shares(counting.cosines(log, neighbours))  # the sum of two
-    nearest: Any = sparse_ranking.first(sparse.csr_array(shares), neighbours)
+    nearest: Any = sparse_ranking.largest(sparse.csr_array(shares), neighbours)
     found = np.diff(nearest.indptr)
     row = np.repeat(np.arange(log.n_items), found)
     place = np.arange(len(row)) - np.repeat(nearest.indptr[:-1], found)

@@ -1,4 +1,4 @@
-"""The baselines that count: against plain-Python oracles, by hand, and their memory."""
+"""Counting baselines: compared with plain Python, with values by hand, and their memory."""
 
 import collections
 import fractions
@@ -32,7 +32,7 @@ def make_log(users, n_items=N_ITEMS):
             rows += [(user, number, item, left == 0) for item in session]
     user, session, item, test = zip(*rows, strict=True)
     as_int = [np.array(column, np.int32) for column in (user, session, item)]
-    time = 1_600_000_000 + np.arange(len(rows))  # none of these baselines looks at it
+    time = 1_600_000_000 + np.arange(len(rows))  # not used by these baselines
     return EventLog(*as_int, time, np.array(test), n_items)
 
 
@@ -117,7 +117,7 @@ def by_support(after, case):
 
 
 @hypothesis.given(CASES)
-def test_ppop_equals_counting(case):
+def test_ppop_ranks_as_plain_counting_does(case):
     support = support_of(case)
     scores = []
     for _, _, history in plain_cases(case["users"]):
@@ -127,7 +127,7 @@ def test_ppop_equals_counting(case):
 
 
 @hypothesis.given(CASES, strategies.integers(1, 4))
-def test_item_knn_equals_fractions(case, neighbours):
+def test_item_knn_ranks_as_exact_fractions_do(case, neighbours):
     sets = [set(session) for session in train_sessions(case["users"])]
     squares = {}  # exact cosines, squared
     for i in range(N_ITEMS):
@@ -145,7 +145,7 @@ def test_item_knn_equals_fractions(case, neighbours):
 
 
 @hypothesis.given(CASES)
-def test_markov_equals_counting(case):
+def test_markov_ranks_as_plain_counting_does(case):
     after = collections.defaultdict(collections.Counter)
     for session in train_sessions(case["users"]):
         for item, following in itertools.pairwise(session):
@@ -154,7 +154,7 @@ def test_markov_equals_counting(case):
 
 
 @hypothesis.given(CASES, strategies.integers(1, 5))
-def test_sequential_rules_equal_fractions(case, max_steps):
+def test_sequential_rules_rank_as_exact_fractions_do(case, max_steps):
     after = collections.defaultdict(lambda: collections.defaultdict(fractions.Fraction))
     for session in train_sessions(case["users"]):
         for x, y in itertools.combinations(range(len(session)), 2):
@@ -254,18 +254,12 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch):
     assert peak < 3e6
 
 
-def test_no_cases_no_ranks():
+def test_a_log_without_cases_has_no_ranks():
     log = make_log([[[0, 1], [2]]])
     for baseline in BASELINES:
         found = baseline(
             log,
-            config=EvaluationConfig(
-                ties="against",
-                cutoffs=(
-                    1,
-                    5,
-                ),
-            ),
+            config=EvaluationConfig(ties="against", cutoffs=(1, 5)),
         )
         assert len(found.rank) == 0
         assert found.shown.tolist() == [[0] * N_ITEMS] * 2

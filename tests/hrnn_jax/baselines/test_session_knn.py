@@ -1,4 +1,4 @@
-"""V-SKNN and V-SKNN_BR against a plain-Python oracle in fractions, by hand, their memory."""
+"""V-SKNN and V-SKNN_BR: compared with exact fractions, with values by hand, their memory."""
 
 import dataclasses
 import fractions
@@ -141,7 +141,7 @@ def test_scores_by_hand():
     np.testing.assert_allclose(scores, expected / 4, rtol=1e-14)
 
 
-def test_the_nearest_of_the_most_recent_by_hand():
+def test_neighbours_are_the_nearest_of_the_most_recent():
     log = logs.of(NEIGHBOURS, n_items=10)
     # The two most recent that share an item are {0, 6} and {1, 5}, {0, 6} the nearer.
     scores = last_scores(
@@ -150,7 +150,7 @@ def test_the_nearest_of_the_most_recent_by_hand():
     assert np.flatnonzero(scores).tolist() == [0, 6]
 
 
-def test_recent_goes_by_the_time_of_the_last_event():
+def test_sessions_are_ordered_by_the_time_of_their_last_event():
     log = logs.of([[[0, 1], [5]], [[0, 2], [5]], [[0, 3]], [[0, 9]]], n_items=10)
     time = np.array([3, 9, 10, 5, 5, 10, 0, 0, 0, 0])
     config = SessionKnnConfig(sample_size=1, boost=0.0, remind_weight=0.0)
@@ -171,7 +171,7 @@ def test_boost_and_reminders_by_hand():
     np.testing.assert_allclose(last_scores(log, config), expected / expected.max(), rtol=1e-14)
 
 
-def test_reminders_stand_alone_where_nothing_scores():
+def test_reminders_score_alone_without_neighbours():
     log = logs.of([[[1, 2], [2, 3], [0, 9]]], n_items=10)
     scores = last_scores(log, SessionKnnConfig(remind_weight=0.5, boost=0.0))
     np.testing.assert_allclose(scores[[1, 2, 3]], [1 / 3, 1, 2 / 3], rtol=1e-14)
@@ -179,7 +179,7 @@ def test_reminders_stand_alone_where_nothing_scores():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_vsknn_br_without_boost_and_reminders_is_vsknn(seed):
+def test_vsknn_br_without_boost_and_reminders_equals_vsknn(seed):
     log = logs.random(seed, users=30, sessions=6)
     vsknn = SessionKnnConfig(neighbours=5, boost=0.0, remind_weight=0.0)
     ranks = ranks_of(log, vsknn, ties="for")
@@ -205,7 +205,7 @@ def test_no_test_session_is_a_neighbour():
 
 
 def long_log():
-    """Draw a log of sessions so long that steps and ages are no parts of UNIT."""
+    """Draw a log of sessions so long that UNIT is no multiple of their steps and ages."""
     return logs.random(0, users=20, sessions=25, events=60, n_items=70)
 
 
@@ -214,7 +214,7 @@ LONG = SessionKnnConfig(
 )
 
 
-def test_scores_are_the_same_bits_for_a_case_alone():
+def test_a_case_scored_alone_has_the_same_scores_to_the_bit():
     score, costs = session_knn.scorer(long_log(), LONG)
     together = score(slice(0, len(costs)))
     alone = sparse.vstack([score(slice(n, n + 1)) for n in range(len(costs))])
@@ -234,7 +234,7 @@ def test_costs_bound_the_entries_of_each_case():
         assert np.all(entries <= costs)
 
 
-def test_an_item_that_repeats_looks_at_its_sessions_once():
+def test_a_repeated_item_looks_up_its_sessions_once():
     log = logs.of([*[[[0, 1], [5]]] * 30, [[0, 0, 0, 0]]])
     _, costs = session_knn.scorer(log, SessionKnnConfig(boost=0.0, remind_weight=0.0))
     assert np.diff(costs).tolist() == [1, 1]  # an event more to read
@@ -250,7 +250,7 @@ def test_equal_scores_are_equal_numbers():
     assert scores[7] == scores[8] > 0
 
 
-def test_scores_have_many_bits_left():
+def test_scores_leave_room_in_float64():
     # One session at step 1; the ages 1 to 6 share 60, 30, 20, 15, 12 and 10 parts of 147.
     score, _ = session_knn.scorer(
         logs.of([[[0, 1], [0, 1]]]), SessionKnnConfig(boost=0.0, remind_weight=0.0)
@@ -290,14 +290,14 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch):
 
 
 @pytest.mark.parametrize("users", [[], [[[0, 1], [2]]], [[[0]]]])
-def test_no_cases_no_ranks(users):
+def test_a_log_without_cases_has_no_ranks(users):
     assert (
         len(ranks_of(logs.of(users), SessionKnnConfig(boost=0.0, remind_weight=0.0), ties="for"))
         == 0
     )
 
 
-def test_no_training_sessions_no_scores():
+def test_without_training_sessions_no_item_scores():
     log = logs.of([[[0, 1]]], n_items=4)
     ranks = ranks_of(log, SessionKnnConfig(remind_weight=0.5, boost=0.0), ties="against")
     assert ranks.tolist() == [4]

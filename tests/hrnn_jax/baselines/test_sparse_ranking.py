@@ -1,4 +1,4 @@
-"""Ranks and recommendations of sparse scores, by hand."""
+"""Ranks and recommendations from sparse scores, by hand."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def competing(items):
         (3, "for", None, 2),
         (0, "against", None, 6),  # scores 0: the last of all
         (0, "for", None, 5),  # scores 0: behind the four that score
-        (3, "against", [1, 4], 2),  # the target competes uncalled
+        (3, "against", [1, 4], 2),  # the target competes although it is no candidate
         (3, "against", [3, 1, 4], 2),
         (0, "against", [1, 4], 3),
         (0, "for", [1, 4], 2),
@@ -29,7 +29,7 @@ def competing(items):
 )
 def test_ranks_by_hand(target, ties, candidates, expected):
     targets = np.array([target, 2])
-    ranks = sparse_ranking.ranks(SCORES, targets, ties=ties, competes=competing(candidates))
+    ranks = sparse_ranking.rank_targets(SCORES, targets, ties=ties, competes=competing(candidates))
     assert ranks.tolist() == [expected, 1]
 
 
@@ -42,7 +42,7 @@ def test_ranks_by_hand(target, ties, candidates, expected):
         ([], [[0] * 6] * 2),
     ],
 )
-def test_recommended_by_hand(candidates, expected):
-    found = sparse_ranking.recommended(SCORES, [1, 3], competes=competing(candidates))
+def test_counts_of_recommended_items_by_hand(candidates, expected):
+    found = sparse_ranking.count_shown(SCORES, [1, 3], competes=competing(candidates))
     assert found.tolist() == expected
-    assert SCORES.nnz == 5  # what is left out is left out of a copy
+    assert SCORES.nnz == 5  # the argument is not changed
