@@ -41,7 +41,7 @@ def bonus(
     """
     given = [] if recalled is None else [recalled]
     if table is not None and recent is not None:
-        given.append(item_neighbours.after(table, recent))
+        given.append(item_neighbours.bonus_after(table, recent))
     if not given:
         return None
     item, value = (jnp.concatenate(parts, axis=1) for parts in zip(*given, strict=True))

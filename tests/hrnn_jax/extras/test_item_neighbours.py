@@ -1,4 +1,4 @@
-"""The nearest of the last items are counted as by hand, and their scores gain as the table says."""
+"""The table equals counting by hand, and scores get the bonuses that the table states."""
 
 import collections
 import math
@@ -48,7 +48,7 @@ def cosines(sessions, i):
 
 
 @pytest.mark.parametrize("limit", [3, 100])
-def test_the_table_is_counted_as_by_hand(limit):
+def test_the_table_equals_counting_by_hand(limit):
     log = networks.log().train
     table, sessions = item_neighbours.count(log, limit, WEIGHT), sessions_of(log)
     cut_off = 0
@@ -69,10 +69,10 @@ def test_the_table_is_counted_as_by_hand(limit):
     assert (cut_off > 3) == (limit == 3)
 
 
-def test_items_before_the_last_add_half_as_much_each():
+def test_each_earlier_item_gives_half_the_bonus_of_the_next():
     """Bug: count a missing item as one, or the oldest as the last."""
     table = jax.device_put(item_neighbours.count(networks.log().train, K, WEIGHT))
-    item, bonus = item_neighbours.after(table, jnp.array([[3, 5], [2, NO_ITEM]]))
+    item, bonus = item_neighbours.bonus_after(table, jnp.array([[3, 5], [2, NO_ITEM]]))
     for row, last in enumerate([[3, 5], [2]]):
         expected = np.zeros(networks.log().n_items)
         for place, i in enumerate(last):
@@ -87,9 +87,9 @@ def test_items_before_the_last_add_half_as_much_each():
         assert not np.asarray(bonus[row])[~there].any()
 
 
-def walk(log, slots):
+def walk(log, entries):
     """Yield steps, the carry after them and what is scored, by plain steps of one lane."""
-    model_config = config(past=slots)
+    model_config = config(past=entries)
     params = weights.drawn(model_config)
     carry, schedule = model.start_carry((1,), model_config), user_batches.build(log, 1)
     for t in range(len(schedule.event)):
@@ -99,16 +99,16 @@ def walk(log, slots):
         yield schedule.event[t, 0], params, carry, hidden
 
 
-@pytest.mark.parametrize("slots", [3, 9])
-def test_the_last_items_are_those_of_the_open_session(slots):
+@pytest.mark.parametrize("entries", [3, 9])
+def test_recent_items_are_those_of_the_open_session(entries):
     """Bug: leave the session out of account, and the items before it are among them."""
     log, shorter, again = networks.log(), 0, 0
-    for event, _, carry, _ in walk(log, slots):
+    for event, _, carry, _ in walk(log, entries):
         begin = event - np.argmin(log.follows[event::-1])
         seen = log.item[begin : event + 1].tolist()[::-1]
         expected = list(dict.fromkeys(seen))[:4]
         found = user_past.recent_items(carry.past, 4)[0].tolist()
-        assert [item for item in found if item != NO_ITEM] == expected[:slots]
+        assert [item for item in found if item != NO_ITEM] == expected[:entries]
         shorter += len(expected) < 4
         again += len(set(seen)) < len(seen)
     assert shorter
@@ -116,7 +116,7 @@ def test_the_last_items_are_those_of_the_open_session(slots):
 
 
 @pytest.mark.parametrize("n_candidates", [None, 5])
-def test_ranks_are_of_the_sums(n_candidates):
+def test_ranks_are_of_scores_with_both_bonuses(n_candidates):
     """In float64, over all items, whichever are ranked."""
     log, model_config = networks.log(), config()
     table = jax.device_put(item_neighbours.count(log.train, K, WEIGHT))
@@ -152,7 +152,7 @@ def test_ranks_are_of_the_sums(n_candidates):
     assert moved > 5
 
 
-def test_a_table_is_kept_whole_or_refused(tmp_path):
+def test_a_saved_table_loads_and_a_damaged_one_is_refused(tmp_path):
     table = item_neighbours.count(logs.random(1, n_items=9).train, 3, WEIGHT)
     path = tmp_path / item_neighbours.FILE
     item_neighbours.save(path, table)
