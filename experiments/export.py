@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from hrnn_jax import trained
+from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live import export
 
 from .common import cli, run_flags
@@ -17,7 +17,7 @@ flags.DEFINE_string("weights", "weights.npz", "The file to write.")
 
 
 def main() -> None:
-    about, params = trained.load(run_flags.folder(), seed=FLAGS.seed)
+    about, params = load_run(run_flags.folder(), seed=FLAGS.seed)
     export.write(FLAGS.weights, about, params)
     print(
         f"{FLAGS.weights}: seed {about.seed} after {about.epochs} epochs, "

@@ -21,7 +21,8 @@ from typing import Any
 import uvicorn
 from absl import flags
 
-from hrnn_jax import atomic, errors, model, trained
+from hrnn_jax import atomic, errors, model
+from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.live.recommender import STATES, Recommender, RecommenderConfig
 
 from .common import cli, compile_cache, progress, run_flags, run_folder
@@ -157,7 +158,7 @@ def _recommender(run: pathlib.Path) -> Recommender:
         kept_events=FLAGS.kept_events,
         unknown_items=FLAGS.unknown_items,
     )
-    served = trained.load(run, seed=FLAGS.seed)
+    served = load_run(run, seed=FLAGS.seed)
     if not path.exists() and (past := _past(run)):
         _take_in(past, run, served, path, config)
     return Recommender(*served, path, rebuild=FLAGS.rebuild_states, config=config)
@@ -166,7 +167,7 @@ def _recommender(run: pathlib.Path) -> Recommender:
 def _take_in(
     past: pathlib.Path,
     run: pathlib.Path,
-    served: tuple[trained.Trained, model.Params],
+    served: tuple[TrainedRun, model.Params],
     path: pathlib.Path,
     config: RecommenderConfig,
 ) -> None:

@@ -1,22 +1,45 @@
-"""Save and restore the train state of a seed after an epoch."""
+"""Checkpoints of a run's training state, and the trained network that a run folder holds."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import pathlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hrnn_jax import errors, model, train
+from hrnn_jax.config import NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
+from hrnn_jax.errors import InputError, reason
+from hrnn_jax.extras import item_neighbours
+from hrnn_jax.model import Params
+from hrnn_jax.preprocess import prepared
+from hrnn_jax.train import TrainState, init_state
 
+RECIPE, DATA = "recipe.json", prepared.KEPT_META  # of a run folder
 KEPT = 2  # the newest, and the one before in case the newest is damaged
 _CHECKSUMS = "crc32"  # in the checkpoint's metadata, of each array in the order of the state
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A trained network as its run folder holds it, except for the weights."""
+
+    folder: pathlib.Path
+    seed: int
+    epochs: int
+    config: ModelConfig
+    items: Sequence[int | str]  # [V] raw ids
+    gap_seconds: float  # a longer idle time opens a session
+    drop_repeats: bool  # an item counts once in a session
+    lineage: tuple[str, ...]  # fingerprints of these weights and of those that they continue
+    table: item_neighbours.Table | None = None  # of a network with `neighbours`
 
 
 @contextlib.contextmanager
@@ -36,7 +59,7 @@ def _manager(folder: pathlib.Path, *, saves: bool = False) -> Iterator[ocp.Check
 
 
 def folder(run: pathlib.Path, seed: int) -> pathlib.Path:
-    """Return where a run folder keeps the checkpoints of a seed."""
+    """Return the folder of a seed's checkpoints in a run folder."""
     return run / "checkpoint" / f"seed_{seed}"
 
 
@@ -46,44 +69,56 @@ def seeds(run: pathlib.Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def save(folder: pathlib.Path, state: train.TrainState, *, epochs: int) -> None:
-    """Write the state after `epochs` epochs; it appears in `folder` whole or not at all.
+def save(folder: pathlib.Path, state: TrainState, *, epochs: int) -> None:
+    """Write a checkpoint, whole or not at all.
 
-    Raises InputError where it cannot be written; the checkpoints that are there stay.
+    Args:
+        folder: of the seed's checkpoints, see `folder`.
+        state: of one seed.
+        epochs: after how many epochs the state is.
+
+    Raises:
+        InputError: the checkpoint cannot be written; the earlier ones stay.
     """
-    about: dict[str, Any] = {_CHECKSUMS: [_checksum(leaf) for leaf in jax.tree.leaves(state)]}
+    metadata: dict[str, Any] = {_CHECKSUMS: [_checksum(leaf) for leaf in jax.tree.leaves(state)]}
     try:
         with _manager(folder, saves=True) as manager:
-            manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=about))
-    except Exception as error:  # the writer has errors of its own for a full disk
-        raise errors.InputError(
-            f"cannot write the checkpoint {folder / str(epochs)} ({errors.reason(error)}); "
-            "make room there, then --resume goes on from the one before"
+            manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=metadata))
+    except Exception as error:  # the writer raises many types for a full disk
+        raise InputError(
+            f"cannot write the checkpoint {folder / str(epochs)} ({reason(error)}); "
+            "make room there, then continue from the one before with `resume`"
         ) from error
 
 
 def latest(folder: pathlib.Path) -> int:
-    """Return after how many epochs the newest checkpoint was saved, 0 if there is none."""
+    """Return after how many epochs the newest checkpoint of a seed was saved, 0 without one."""
     if not folder.is_dir():
         return 0
     with _manager(folder) as manager:
         return manager.latest_step() or 0
 
 
-def restore(folder: pathlib.Path, like: train.TrainState, *, epochs: int) -> train.TrainState:
-    """Read the state saved after `epochs` epochs; `like` gives its structure, shapes and dtypes.
+def restore(folder: pathlib.Path, like: TrainState, *, epochs: int) -> TrainState:
+    """Read a checkpoint onto the device.
 
-    Raises InputError where the checkpoint is damaged or of another model.
+    Args:
+        folder: of the seed's checkpoints.
+        like: a state, or shapes and dtypes in its place, of the structure that is expected.
+        epochs: after how many epochs the state was saved.
+
+    Raises:
+        InputError: the checkpoint is missing, damaged or of another model.
     """
     expected, structure = jax.tree.flatten(like)
     with _manager(folder) as manager:
         try:
             metadata = manager.item_metadata(epochs)
-            # The reader passes over weights that it was not asked for.
+            # The reader ignores weights that it was not asked for.
             if len(jax.tree.leaves(metadata)) != len(expected):
                 raise ValueError("it holds other weights than this model has")
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
-            # Partial, for what a later version has and this network does not is None.
+            # Partial, for weights that only other networks have are None in `like`.
             args = ocp.args.PyTreeRestore(like, restore_args=as_numpy, partial_restore=True)
             leaves = jax.tree.leaves(manager.restore(epochs, args=args))
             checksums = (metadata.custom_metadata or {}).get(_CHECKSUMS)
@@ -92,24 +127,109 @@ def restore(folder: pathlib.Path, like: train.TrainState, *, epochs: int) -> tra
                     raise ValueError("its weights have other shapes than this model's")
             if checksums is not None and checksums != [_checksum(leaf) for leaf in leaves]:
                 raise ValueError("its weights are not those that were saved")
-        except Exception as error:  # whatever the reader trips over, the file is what is wrong
-            raise errors.InputError(
-                f"cannot read the checkpoint {folder / str(epochs)} ({errors.reason(error)}); "
+        except Exception as error:  # the reader has no error of its own for a damaged file
+            raise InputError(
+                f"cannot read the checkpoint {folder / str(epochs)} ({reason(error)}); "
                 "remove that folder to resume from the one before"
             ) from error
-    # One by one, so that no second state is held. Arrays that the reader makes are bound to a
-    # device, which fresh ones are not: the step would be compiled again for each mixture of them.
+    # One by one, so that memory holds no second state. The reader read numpy arrays: its own jax
+    # arrays would be committed to a device, and the training step be compiled once more for them.
     for i, leaf in enumerate(leaves):
         leaves[i] = jax.device_put(leaf)
     return jax.tree.unflatten(structure, leaves)
 
 
-def fingerprint(params: model.Params) -> str:
-    """Return what tells these weights from any others: 16 hexadecimal digits."""
+def load_run(
+    run: pathlib.Path | str, *, seed: int | None = None, epochs: int | None = None
+) -> tuple[TrainedRun, Params]:
+    """Load a trained network from its run folder.
+
+    Args:
+        run: the run folder.
+        seed: one of the run's seeds; by default the first that has a checkpoint.
+        epochs: after how many epochs; by default the newest checkpoint.
+
+    Returns:
+        The run's description and the weights.
+
+    Raises:
+        InputError: names the file, where the folder is no run of a network or is damaged.
+    """
+    run = pathlib.Path(run)
+    recipe, data = _read_json(run, RECIPE), _read_json(run, DATA)
+    try:
+        recipe = upgrade_recipe(recipe)
+        named = dict(recipe["model"])
+        name = named.pop("name")
+        if name not in NETWORKS:
+            raise InputError(
+                f"{run} is a run of {name}, which has no weights: give the run folder of a network"
+            )
+        config, training = ModelConfig(**named), TrainConfig(**recipe["training"])
+        preparation = data["recipe"]
+        gap_seconds = 60 * preparation["session_gap_minutes"]
+        drop_repeats = preparation["drop_repeats"]
+        ancestors = recipe.get("continued_from", {}).get("weights", {})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{run / RECIPE} or {DATA} next to it is damaged ({error!r}): train the run again"
+        ) from error
+    items = prepared.load_items(run)
+    if len(items) != config.n_items:
+        raise InputError(
+            f"{run / prepared.ITEMS} holds {len(items)} items, not the {config.n_items} of "
+            f"{RECIPE}: it is of another run"
+        )
+    seed = min(seeds(run), default=0) if seed is None else seed
+    checkpoints = folder(run, seed)
+    newest = latest(checkpoints)
+    if not newest:
+        raise InputError(
+            f"{checkpoints} holds no checkpoint: train the run for an epoch, or give another seed"
+        )
+    epochs = newest if epochs is None else epochs
+    like: Any = jax.eval_shape(lambda: init_state(0, config, training))
+    params = restore(checkpoints, like, epochs=epochs).params
+    lineage = (fingerprint(params), *ancestors.get(str(seed), ()))
+    table = item_neighbours.load(run / item_neighbours.FILE) if config.neighbours else None
+    trained = TrainedRun(
+        folder=run,
+        seed=seed,
+        epochs=epochs,
+        config=config,
+        items=items,
+        gap_seconds=gap_seconds,
+        drop_repeats=drop_repeats,
+        lineage=lineage,
+        table=table,
+    )
+    return trained, params
+
+
+def fingerprint(params: Params) -> str:
+    """Return 16 hexadecimal digits that identify these weights."""
     parts = [(_checksum(leaf), leaf.shape) for leaf in jax.tree.leaves(params)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _checksum(leaf: jax.Array | np.ndarray) -> int:
-    """Return the CRC-32 of an array, which plain weights need: any bytes are some weights."""
+    """Return the CRC-32 of an array: damaged bytes would otherwise pass for other weights."""
     return zlib.crc32(np.ascontiguousarray(leaf).data)
+
+
+def _read_json(run: pathlib.Path, name: str) -> dict[str, Any]:
+    path = run / name
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        if not (run / RECIPE).exists():
+            raise InputError(
+                f"{run} is no run folder, it has no {RECIPE}: give the `output_dir` of a run"
+            ) from error
+        raise InputError(
+            f"{path} is missing: repeat the command of the run with `resume`"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged or cannot be read ({reason(error)}): train the run again"
+        ) from error

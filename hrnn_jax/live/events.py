@@ -14,7 +14,8 @@ import time as clock
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from hrnn_jax import errors, trained
+from hrnn_jax import errors
+from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.ids_and_times import Id, id_text, unix_seconds
 from hrnn_jax.live import replay, state_store
 
@@ -78,7 +79,7 @@ def settle(
     store: state_store.Store,
     *,
     index: Mapping[str, int],
-    how: trained.Trained,
+    how: TrainedRun,
 ) -> Settled:
     """Decide what becomes of events, in their order, and move the visits on; see `observe_many`.
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from hrnn_jax import atomic, errors, model, trained
+from hrnn_jax import atomic, errors, model
+from hrnn_jax.checkpoint import TrainedRun
 
 
-def write(path: pathlib.Path | str, about: trained.Trained, params: model.Params) -> None:
+def write(path: pathlib.Path | str, about: TrainedRun, params: model.Params) -> None:
     """Write an npz file, beside its place and then renamed.
 
     Raises InputError for a network with what is not in the paper, which the scorer does not know.

@@ -19,7 +19,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from hrnn_jax import errors, model, trained
+from hrnn_jax import errors, model
+from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live import batched_model, replay, state_store
 from hrnn_jax.live import events as live_events
@@ -77,7 +78,7 @@ def load(
     default. rebuild: make the states anew from the events kept, if other weights made them. Raises
     InputError or StorageError, naming the file, for what is missing or damaged or does not fit.
     """
-    about, params = trained.load(run, seed=seed, epochs=epochs)
+    about, params = load_run(run, seed=seed, epochs=epochs)
     path = pathlib.Path(run) / STATES if states is None else states
     return Recommender(about, params, path, rebuild=rebuild, config=config)
 
@@ -87,7 +88,7 @@ class Recommender:
 
     def __init__(
         self,
-        about: trained.Trained,
+        about: TrainedRun,
         params: model.Params,
         states: pathlib.Path | str,
         *,

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from experiments.serving import import_history
-from hrnn_jax import trained
+from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import DataConfig
 from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(run):
-    return trained.load(run)
+    return load_run(run)
 
 
 class Service:

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from hrnn_jax import trained
+from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event
@@ -31,7 +31,7 @@ def about(model_config, **settings):
         "drop_repeats": False,
         "lineage": ("ours",),
     }
-    return trained.Trained(**{**defaults, **settings})
+    return TrainedRun(**{**defaults, **settings})
 
 
 def recommender(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import trained
+from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live import recommender
 from hrnn_jax.live.recommender import Request
 
@@ -28,7 +28,7 @@ def run(request, tmp_path):
 
 
 def test_an_old_checkpoint_restores_every_weight(run):
-    about, params = trained.load(run)
+    about, params = load_run(run)
     assert about.epochs == 2
     assert len(about.items) == about.config.n_items == len(params.items.item_out) == 20
     assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(params))

@@ -14,7 +14,8 @@ import schemathesis
 from experiments.serving import app as serving_app
 from experiments.serving import batcher as serving_batcher
 from experiments.serving import prometheus
-from hrnn_jax import errors, trained
+from hrnn_jax import errors
+from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
@@ -28,7 +29,7 @@ SETTINGS = serving_app.Settings(
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    return trained.load(runs.train(tmp_path_factory.mktemp("runs")))
+    return load_run(runs.train(tmp_path_factory.mktemp("runs")))
 
 
 @pytest.fixture
