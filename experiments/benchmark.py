@@ -1,11 +1,11 @@
-"""Measure what training, evaluation and preprocessing cost, each beside the least it can cost.
+"""Measure what training, evaluation, preprocessing and the service cost.
 
     python -m experiments.benchmark                        # everything, an hour or two
     python -m experiments.benchmark --only=step,dropout    # some of it
-    python -m experiments.benchmark --record               # what was measured, as a report
+    python -m experiments.benchmark --record               # the report of what was measured
 
-Figures go to --record_file, each with its commit, machine and date: those of several calls come
-together there, and a repeated one takes the place of the earlier.
+Results go to --record_file, each with its commit, machine and date. It collects the results of
+several calls; a repeated measurement replaces the earlier one.
 """
 
 from __future__ import annotations
@@ -14,49 +14,41 @@ import functools
 import pathlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from absl import flags
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from hrnn_jax import errors
 
-from .bench import anatomy, commands, measures, scaling, service, stages, steps
-from .bench.measures import Found, Row, Settings
-from .common import cli
+from .bench import commands, evaluation, record, scaling, service, step_profile, steps, timing
+from .common import cli, data_flags  # noqa: F401  --prepared_dir
 
-_step = steps.products
-TASKS: dict[str, Callable[[Settings], Found]] = {
-    "step": functools.partial(
-        _step, network=steps.INIT_SMALL, title="training step, HRNN Init small", limit=1.5
-    ),
-    "step_large": functools.partial(
-        _step, network=steps.INIT_LARGE, title="HRNN Init large", limit=1.25
-    ),
-    "step_all": functools.partial(
-        _step, network=steps.ALL_SMALL, title="HRNN All small", limit=1.6
-    ),
-    "step_rnn": functools.partial(_step, network=steps.RNN_SMALL, title="RNN small", limit=1.6),
-    "step_rnn_concat": functools.partial(
-        _step, network=steps.CONCAT_SMALL, title="RNN Concat small", limit=1.6
-    ),
-    "anatomy": functools.partial(anatomy.parts, network=steps.INIT_SMALL, title="HRNN Init small"),
-    "anatomy_large": functools.partial(
-        anatomy.parts, network=steps.INIT_LARGE, title="HRNN Init large"
-    ),
-    "anatomy_all": functools.partial(
-        anatomy.parts, network=steps.ALL_SMALL, title="HRNN All small"
-    ),
-    "anatomy_rnn": functools.partial(anatomy.parts, network=steps.RNN_SMALL, title="RNN small"),
-    "anatomy_rnn_concat": functools.partial(
-        anatomy.parts, network=steps.CONCAT_SMALL, title="RNN Concat small"
-    ),
+MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
+    "": (steps.INIT_SMALL, "training step, HRNN Init small", 1.5),
+    "_large": (steps.INIT_LARGE, steps.INIT_LARGE.name, 1.25),
+    "_all": (steps.ALL_SMALL, steps.ALL_SMALL.name, 1.6),
+    "_rnn": (steps.RNN_SMALL, steps.RNN_SMALL.name, 1.6),
+    "_rnn_concat": (steps.CONCAT_SMALL, steps.CONCAT_SMALL.name, 1.6),
+}
+TASKS: dict[str, Callable[[timing.Settings], Mapping[str, record.Row | record.Sweep]]] = {
+    **{
+        f"step{suffix}": functools.partial(steps.step, model=model, title=title, limit=limit)
+        for suffix, (model, title, limit) in MODELS.items()
+    },
+    **{
+        f"anatomy{suffix}": functools.partial(step_profile.shares, model=model)
+        for suffix, (model, _, _) in MODELS.items()
+    },
     "dropout": steps.dropout,
     "catalogue": steps.catalogue,
     "memory": steps.memory,
     "memory_run": commands.whole_run,
-    "evaluation": stages.evaluate,
+    "evaluation": evaluation.evaluate,
     "preprocessing": commands.preprocessing,
-    "schedule": stages.schedule,
+    "schedule": evaluation.schedule,
     "start": commands.start,
     "seeds": commands.seeds,
     "seeds_at_once": steps.seeds_at_once,
@@ -68,32 +60,32 @@ TASKS: dict[str, Callable[[Settings], Found]] = {
     "scaling_units": scaling.units,
     "scaling_events": scaling.events,
 }
-LONG_REPEATS = 3  # of what takes minutes
+LONG_REPEATS = 3  # of a command that takes minutes
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("only", [*TASKS], f"What to measure, of {', '.join(TASKS)}; all by default.")
 flags.DEFINE_integer(
     "repeats",
     5,
-    "Turns that are measured, after one to warm up; at most "
-    f"{LONG_REPEATS} of what takes minutes: memory_run, preprocessing, seeds, users.",
+    "The number of times to measure, after one to warm up; at most "
+    f"{LONG_REPEATS} for what takes minutes: memory_run, preprocessing, seeds, users.",
     lower_bound=1,
 )
 flags.DEFINE_float(
     "users_share",
     1.0,
-    "Share of the users, above 0, of all that is not measured in steps; less is for trying out.",
+    "Share of the users, above 0, of all logs but those of single steps; less is for trying out.",
     lower_bound=1e-5,
 )
 flags.DEFINE_integer(
     "steps",
     4096,
-    "Steps, in chunks of 256, of an epoch of HRNN Init small where steps are measured; of larger "
-    "networks fewer, of equal work.",
+    "Steps, in chunks of 256, of an epoch of HRNN Init small where steps are measured; larger "
+    "models have fewer, of equal work.",
     lower_bound=1,
 )
 flags.DEFINE_string(
-    "record_file", "out/benchmark/benchmark.json", "The file that the figures are merged into."
+    "record_file", "out/benchmark/benchmark.json", "The file that collects the results."
 )
 flags.DEFINE_bool(
     "record", False, "Measure nothing, but write the report of --record_file to --record_dir."
@@ -106,46 +98,64 @@ flags.DEFINE_string(
 
 
 def main() -> None:
+    """Measure what --only names, or write the report."""
     path = pathlib.Path(FLAGS.record_file)
     if FLAGS.record:
-        from .bench import report  # draws with matplotlib, an extra
+        from .bench import report  # draws with matplotlib, which only an extra installs
 
         print(report.write(path, pathlib.Path(FLAGS.record_dir), order=[*TASKS]))
         return
     if unknown := [name for name in FLAGS.only if name not in TASKS]:
-        raise errors.InputError(f"--only={unknown[0]}: give some of {', '.join(TASKS)}")
+        raise errors.InputError(f"`only`={unknown[0]}: give some of {', '.join(TASKS)}")
     if path.exists():
-        measures.read(path)  # what is wrong with it is said at once
-    settings = Settings(
+        record.read(path)  # a damaged record is reported before anything is measured
+    settings = timing.Settings(
         repeats=FLAGS.repeats,
         long_repeats=min(FLAGS.repeats, LONG_REPEATS),
         scale=FLAGS.users_share,
         steps=FLAGS.steps,
         prepared=pathlib.Path(FLAGS.prepared_dir),
         scratch=path.parent / "scratch",
-        say=lambda line: print(f"    {line}", flush=True),
     )
-    rows = []
+    rows: list[record.Row] = []
     try:
         for number, name in enumerate(FLAGS.only, start=1):
             print(f"{number} of {len(FLAGS.only)}: {name}", flush=True)
-            started = time.perf_counter()
-            by = measures.made()
-            found = {
-                "/".join(filter(None, (name, part))): each
-                for part, each in TASKS[name](settings).items()
-            }
-            measures.merge(path, found, by)
-            told = [each for each in found.values() if isinstance(each, Row)]
-            rows += told
-            for row in told:
-                settings.say("  ".join(filter(None, measures.cells(row))))
-            settings.say(f"{time.perf_counter() - started:.0f} s")
+            rows += _measure(name, settings, path)
     finally:
         shutil.rmtree(settings.scratch, ignore_errors=True)
     if rows:
-        print(f"\n{measures.table(rows)}")
+        print()
+        print_table(rows)
     print(f"\n{path}")
+
+
+def _measure(name: str, settings: timing.Settings, path: pathlib.Path) -> list[record.Row]:
+    """Measure one task, add its results to the record, and return its rows."""
+    started = time.perf_counter()
+    made = timing.made()
+    results = {
+        "/".join(filter(None, (name, part))): result
+        for part, result in TASKS[name](settings).items()
+    }
+    record.add(path, results, made)
+    rows = [result for result in results.values() if isinstance(result, record.Row)]
+    for row in rows:
+        settings.print("  ".join(filter(None, row.cells())))
+    settings.print(f"{time.perf_counter() - started:.0f} s")
+    return rows
+
+
+def print_table(rows: list[record.Row]) -> None:
+    """Print rows as a table, and their notes below it."""
+    table = Table(*record.HEAD, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*map(Text, row.cells()))
+    console = Console(highlight=False)
+    width = None if console.is_terminal else console.measure(table).maximum
+    console.print(table, width=width, crop=False, soft_wrap=False)
+    if notes := [f"{row.what}: {row.all_notes}" for row in rows if row.all_notes]:
+        print("", *notes, sep="\n")
 
 
 if __name__ == "__main__":

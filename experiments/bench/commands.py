@@ -1,4 +1,4 @@
-"""Rows of the benchmark on whole commands of this project, each a process of its own."""
+"""Rows of the benchmark about whole commands, each measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -14,100 +14,73 @@ import polars as pl
 from hrnn_jax import errors
 from hrnn_jax.preprocess import datasets, prepared
 
-from ..common import machine
+from ..common import epochs, machine
 from ..common.package import module
 from ..jobs import pool
-from . import children, measures, steps
-from .measures import Found, Row, Settings
+from .process import Cost, measure, of_module
+from .record import Row
+from .steps import INIT_SMALL, random_log
+from .timing import Settings
 
-# What preprocessing cannot do without.
+# What any preprocessing has to do.
 READ_AND_SORT = "import polars, sys; polars.read_parquet(sys.argv[1]).sort('user_id', 'ts')"
 BIG_CATALOGUE, BIG_USERS = 380_000, 8_000  # with more training events than items
 
 
-def simulated(settings: Settings, shape: str) -> list[str]:
-    """Return the flags of a simulated log, of all its users times the scale."""
-    return [
-        "--dataset=simulated",
-        f"--simulate_shape={shape}",
-        f"--simulate_scale={settings.scale}",
-        f"--prepared_dir={settings.prepared}",
-    ]
+def raw_log(settings: Settings, scale: float) -> pathlib.Path:
+    """Return the path of a simulated log of VIDEOXXL's shape, which is made if it is missing."""
+    return datasets.source("simulated", settings.prepared, shape="videoxxl", scale=scale).path
 
 
-def preprocessing(settings: Settings) -> Found:
-    """Measure the preparation of VIDEOXXL's shape against reading and sorting it."""
+def prepare(settings: Settings, raw: pathlib.Path) -> Cost:
+    """Measure the preparation of a raw log."""
+    with settings.folder() as folder:
+        log, output = f"--events={raw.absolute()}", f"--prepared_dir={folder}"
+        return measure(*of_module("describe", "--dataset=events", log, output))
+
+
+def preprocessing(settings: Settings) -> Mapping[str, Row]:
+    """Measure the preparation of VIDEOXXL's shape next to reading and sorting the file."""
     raw = raw_log(settings, settings.scale)
-    read_and_sort(settings, raw)  # from here on the file is in memory for both
-    taken, floor = measures.take_turns(
-        [lambda: prepare(settings, raw), lambda: read_and_sort(settings, raw)],
-        repeats=settings.long_repeats,
-        say=settings.say,
-        warm_up=False,
+
+    def read_and_sort() -> Cost:
+        return measure("-c", READ_AND_SORT, str(raw))
+
+    read_and_sort()  # from here on the operating system has the file in memory
+    costs, floor = settings.turns(
+        lambda: prepare(settings, raw), read_and_sort, long=True, warm_up=False
     )
     events = pl.scan_parquet(raw).select(pl.len()).collect().item()
     what = f"preprocessing VIDEOXXL's shape, {events:,} raw events"
-    notes = ["each turn a process, its start included"]
+    seconds, peaks = zip(*costs, strict=True)
     return {
         "time": Row(
             what,
             "s",
-            [t.seconds for t in taken],
-            [t.seconds for t in floor],
+            seconds,
+            [cost.seconds for cost in floor],
             "polars reads and sorts the file",
             3,
-            notes=notes,
+            notes=["each turn a process, its start included"],
         ),
-        "memory": _peak(f"{what}: peak resident memory", taken, 6e9),
+        "memory": Row(f"{what}: peak resident memory", "B", peaks, limit=6e9),
     }
 
 
-def raw_log(settings: Settings, scale: float) -> pathlib.Path:
-    """Simulate a log of VIDEOXXL's shape, or find it."""
-    return datasets.source("simulated", settings.prepared, shape="videoxxl", scale=scale).path
-
-
-def prepare(settings: Settings, raw: pathlib.Path) -> children.Taken:
-    """Prepare a raw log into a folder that is then dropped."""
-    with children.scratch(settings.scratch) as folder:
-        return children.command(
-            module("describe"),
-            "--dataset=events",
-            f"--events={raw.absolute()}",
-            f"--prepared_dir={folder / 'prepared'}",
-            folder=folder,
-            cache=folder / "cache",
-        )
-
-
-def read_and_sort(settings: Settings, raw: pathlib.Path) -> children.Taken:
-    with children.scratch(settings.scratch) as folder:
-        arguments, started = ["-c", READ_AND_SORT, str(raw)], time.perf_counter()
-        children.run(arguments, log=folder / "log")
-        return children.Taken(time.perf_counter() - started, peak_bytes=None)
-
-
-def _peak(what: str, taken: Sequence[children.Taken], limit: float) -> Row:
-    peaks = [t.peak_bytes for t in taken if t.peak_bytes is not None]
-    notes = [] if peaks else ["this system does not tell a process's peak"]
-    return Row(what, "B", peaks, limit=limit, notes=notes)
-
-
-def whole_run(settings: Settings) -> Found:
-    """Measure the peak of a run on a large catalogue against its tables and optimizer state."""
+def whole_run(settings: Settings) -> Mapping[str, Row]:
+    """Measure the peak memory of a run on many items next to its tables and optimizer state."""
     n_items = max(2, round(settings.scale * BIG_CATALOGUE))
     users = max(5, round(settings.scale * BIG_USERS))
-    with children.scratch(settings.scratch) as folder:
+    peaks = []
+    with settings.folder() as folder:
         write_log(folder, users, n_items)
-        taken = []
-        for turn in range(settings.long_repeats):
-            taken.append(run(folder, folder / "run" / str(turn)))
-            settings.say(f"run {turn + 1} of {settings.long_repeats}, {taken[-1].seconds:.0f} s")
+        for turn in range(1, settings.long_repeats + 1):
+            cost = run(folder, folder / "run" / str(turn))
+            peaks.append(cost.peak_bytes)
+            settings.print(f"run {turn} of {settings.long_repeats}, {cost.seconds:.0f} s")
         [ready] = (folder / "prepared").glob("events-*")
         kept = prepared.load_meta(ready)["table1"]["items"]
-    network = dataclasses.replace(steps.INIT_SMALL, n_items=kept)
-    held = steps.state_bytes(network)
-    peaks = [t.peak_bytes for t in taken if t.peak_bytes is not None]
+    held = dataclasses.replace(INIT_SMALL, n_items=kept).state_bytes
     notes = ["preprocessing, an epoch, checkpoint and ranking"]
     what = f"peak resident memory of a whole run, {kept:,} items, 100 units"
     name = "tables + optimizer state"
@@ -115,9 +88,9 @@ def whole_run(settings: Settings) -> Found:
 
 
 def write_log(folder: pathlib.Path, users: int, n_items: int) -> None:
-    """Draw a raw log in which all items are trained on, the same number of times."""
+    """Draw a raw log, log.parquet, in which each item has as many training events."""
     rng = np.random.default_rng(0)
-    log = steps.random_log(rng, users, n_items, tested=True)
+    log = random_log(rng, users, n_items, tested=True)
     item = rng.integers(log.n_items, size=len(log))
     train = np.flatnonzero(~log.test)
     item[train] = rng.permutation(len(train)) % log.n_items
@@ -125,10 +98,9 @@ def write_log(folder: pathlib.Path, users: int, n_items: int) -> None:
     pl.DataFrame(columns).write_parquet(folder / "log.parquet")
 
 
-def run(folder: pathlib.Path, output: pathlib.Path) -> children.Taken:
-    """Run HRNN Init on the drawn log for an epoch."""
-    return children.command(
-        module("run"),
+def run(folder: pathlib.Path, output: pathlib.Path) -> Cost:
+    """Run HRNN Init on the folder's log.parquet for an epoch."""
+    flags = [
         "--dataset=events",
         f"--events={folder / 'log.parquet'}",
         "--session_column=session_id",
@@ -137,116 +109,109 @@ def run(folder: pathlib.Path, output: pathlib.Path) -> children.Taken:
         "--model=hrnn_init",
         "--epochs=1",
         f"--output_dir={output}",
-        folder=folder,
-        cache=folder / "cache",
-    )
+    ]
+    return measure(*of_module("run", *flags), cache=folder / "cache")
 
 
-def start(settings: Settings) -> Found:
-    """Measure the time from a process's start until its first chunk of steps is trained."""
-    flags = [*simulated(settings, "video"), "--flagfile=hrnn_init_small.flags"]
+def _simulated(settings: Settings, shape: str) -> list[str]:
+    """Return the flags of HRNN Init small on a simulated log."""
+    return [
+        "--dataset=simulated",
+        f"--simulate_shape={shape}",
+        f"--simulate_scale={settings.scale}",
+        f"--prepared_dir={settings.prepared}",
+        "--flagfile=hrnn_init_small.flags",
+    ]
 
-    def first_chunk(cache: pathlib.Path, folder: pathlib.Path) -> float:
-        output = f"--output_dir={folder / 'run'}"
-        return children.command(
-            module("run"), *flags, output, folder=folder, cache=cache, until="chunk"
-        ).seconds
 
-    with children.scratch(settings.scratch) as kept:
+def first_chunk(flags: Sequence[str], cache: pathlib.Path, output: pathlib.Path) -> float:
+    """Measure the seconds from a run's start until its first chunk of steps is trained."""
+    command = of_module("run", *flags, f"--output_dir={output}")
+    return measure(*command, cache=cache, until=epochs.FIRST_CHUNK).seconds
+
+
+def start(settings: Settings) -> Mapping[str, Row]:
+    """Measure the start of a run, with and without compiled programs on disk."""
+    flags = _simulated(settings, "video")
+    with settings.folder() as kept:
 
         def cold() -> float:
-            with children.scratch(settings.scratch) as folder:
-                return first_chunk(folder / "cache", folder)
+            with settings.folder() as folder:
+                return first_chunk(flags, folder / "cache", folder / "run")
 
         def warm() -> float:
-            with children.scratch(settings.scratch) as folder:
-                return first_chunk(kept / "cache", folder)
+            with settings.folder() as folder:
+                return first_chunk(flags, kept / "cache", folder / "run")
 
-        taken = measures.take_turns([cold, warm], repeats=settings.repeats, say=settings.say)
+        measured = settings.turns(cold, warm)
     what = "start of a run on the prepared VIDEO shape to its first 256 steps trained"
     return {
-        "cold": Row(f"{what}, nothing compiled", "s", taken[0], limit=10),
-        "warm": Row(f"{what}, compilation cache filled", "s", taken[1], limit=4),
+        "cold": Row(f"{what}, nothing compiled", "s", measured[0], limit=10),
+        "warm": Row(f"{what}, compilation cache filled", "s", measured[1], limit=4),
     }
 
 
-def seeds(settings: Settings) -> Found:
-    """Measure two seeds side by side, and in one program, against one run after the other."""
-    flags = [*simulated(settings, "video"), "--flagfile=hrnn_init_small.flags", "--epochs=3"]
+def seeds(settings: Settings) -> Mapping[str, Row]:
+    """Measure two seeds as two runs, in turn or side by side, and as one run."""
+    flags = [*_simulated(settings, "video"), "--epochs=3"]
 
-    def runs(cache: pathlib.Path, each: Sequence[str], side_by_side: int) -> float:
-        """Run the jobs, each with its --seeds, as reproduce does."""
-        kept = f"--compilation_cache={cache}"
-        with children.scratch(settings.scratch) as folder:
+    def run_jobs(cache: pathlib.Path, seeds_of: Sequence[str], side_by_side: int) -> float:
+        """Run a job for each value of --seeds, as `reproduce` does; return the seconds."""
+        with settings.folder() as folder:
             jobs = []
-            for n, chosen in enumerate(each):
-                here = folder / str(n)
-                argv = (
-                    module("run"),
-                    *flags,
-                    kept,
-                    f"--seeds={chosen}",
-                    f"--output_dir={here}",
-                )
-                jobs.append(pool.Job(chosen, argv, here))
+            for number, chosen in enumerate(seeds_of):
+                output = folder / str(number)
+                of_job = [f"--compilation_cache={cache}", f"--seeds={chosen}"]
+                argv = (module("run"), *flags, *of_job, f"--output_dir={output}")
+                jobs.append(pool.Job(chosen, argv, output))
             started = time.perf_counter()
             for outcome in pool.run(jobs, side_by_side=side_by_side):
                 if outcome.error:
                     raise errors.InputError(outcome.error)
             return time.perf_counter() - started
 
-    with children.scratch(settings.scratch) as kept:
+    with settings.folder() as kept:
         cache = kept / "cache"
-        after, beside, together = measures.take_turns(
-            [
-                lambda: runs(cache, ["0", "1"], 1),
-                lambda: runs(cache, ["0", "1"], 2),
-                lambda: runs(cache, ["0,1"], 1),
-            ],
-            repeats=settings.long_repeats,
-            say=settings.say,
+        in_turn, side_by_side, one_program = settings.turns(
+            lambda: run_jobs(cache, ["0", "1"], 1),
+            lambda: run_jobs(cache, ["0", "1"], 2),
+            lambda: run_jobs(cache, ["0,1"], 1),
+            long=True,
         )
     of = "two seeds of HRNN Init small, 3 epochs on the VIDEO shape"
+    name = "one run after the other"
     threads = max(1, machine.cores() // 2)
-    beside_name = f"JOBS=2, {threads} thread{'s' if threads > 1 else ''} each"
+    jobs = f"JOBS=2, {threads} thread{'s' if threads > 1 else ''} each"
     return {
-        "jobs": Row(
-            f"{of}: one run after the other", "s", after, beside, beside_name, 1.8, at_least=True
-        ),
-        "in_one_program": Row(
-            f"{of}: --seeds=0,1",
-            "s",
-            together,
-            after,
-            "one run after the other",
-            1.0,
-        ),
+        "jobs": Row(f"{of}: {name}", "s", in_turn, side_by_side, jobs, 1.8, at_least=True),
+        "in_one_program": Row(f"{of}: --seeds=0,1", "s", one_program, in_turn, name, 1.0),
     }
 
 
-def users(settings: Settings) -> Found:
-    """Measure how long Table 2's small network trains and is evaluated, on both shapes."""
-    found = {}
+def users(settings: Settings) -> Mapping[str, Row]:
+    """Measure how long Table 2's small HRNN Init trains and is evaluated, on two shapes."""
+    rows = {}
     for shape in ("xing", "video"):
-        flags = [*simulated(settings, shape), "--flagfile=hrnn_init_small.flags"]
-        train, evaluate, whole = [], [], []
-        for turn in range(settings.long_repeats):
-            with children.scratch(settings.scratch) as folder:
-                output = f"--output_dir={folder / 'run'}"
-                taken = children.command(
-                    module("run"), *flags, output, folder=folder, cache=folder / "cache"
-                )
-                mean = json.loads((folder / "run" / "metrics.json").read_text())["mean"]
-            train.append(mean["train_seconds"])
-            evaluate.append(mean["cases"] / mean["eval_cases_per_second"])
-            whole.append(taken.seconds)
-            settings.say(
-                f"{shape} {turn + 1} of {settings.long_repeats}: trained in {train[-1]:.0f} s, "
-                f"evaluated in {evaluate[-1]:.0f} s"
+        costs = []
+        for turn in range(1, settings.long_repeats + 1):
+            with settings.folder() as folder:
+                output = folder / "run"
+                flags = [*_simulated(settings, shape), f"--output_dir={output}"]
+                cost = measure(*of_module("run", *flags), cache=folder / "cache")
+                mean = json.loads((output / "metrics.json").read_text())["mean"]
+            evaluation = mean["cases"] / mean["eval_cases_per_second"]
+            costs.append((mean["train_seconds"], evaluation, cost.seconds))
+            settings.print(
+                f"{shape} {turn} of {settings.long_repeats}: trained in {costs[-1][0]:.0f} s, "
+                f"evaluated in {evaluation:.0f} s"
             )
         of = f"HRNN Init small on the {shape.upper()} shape"
+        parts = {
+            "training": "10 epochs",
+            "evaluation": "evaluation",
+            "whole": "from the command to its end",
+        }
         notes = [f"{mean['cases']:,.0f} cases"]
-        found[f"{shape}_training"] = Row(f"{of}: 10 epochs", "s", train, notes=notes)
-        found[f"{shape}_evaluation"] = Row(f"{of}: evaluation", "s", evaluate, notes=notes)
-        found[f"{shape}_whole"] = Row(f"{of}: from the command to its end", "s", whole, notes=notes)
-    return found
+        for (part, what), measured in zip(parts.items(), zip(*costs, strict=True), strict=True):
+            rows[f"{shape}_{part}"] = Row(f"{of}: {what}", "s", measured, notes=notes)
+    return rows

@@ -1,9 +1,9 @@
-"""The floors of the benchmark: the least that a subject's own work can cost, compiled alone.
+"""The floors of the benchmark: the least time that the same work can take.
 
-A floor makes every product of its subject and nothing else. What keeps the products alive is that
-one number of each leaves the scan; the operands change from step to step, so that none is hoisted
-out of it. Arrays stand in for others of their shape: values do not matter, as long as they neither
-die out nor grow, so weights are orthogonal and what is carried is only ever turned.
+A floor computes every matrix product of a step, or of ranking, and nothing else. One number of each
+product leaves the scan, so that the compiler keeps the product; the operands change from step to
+step, so that it cannot be moved out of the scan. Operands are random arrays of the right shapes.
+Weights are orthogonal, so that what is carried from step to step neither vanishes nor grows.
 """
 
 from __future__ import annotations
@@ -18,22 +18,37 @@ from hrnn_jax.config import ModelConfig
 BLOCK = 128  # cases whose scores are held at a time
 
 
-def step(config: ModelConfig, *, batch: int, opening: int, steps: int) -> Callable[[], object]:
-    """Return what runs the matrix products of `steps` updates, once compiled.
+def step(config: ModelConfig, *, batch: int, opening: int, steps: int) -> Floor:
+    """Compile the matrix products of training steps.
 
-    opening: the lanes W that open a session of a known user and so run GRU_usr and Eq. 4.
+    Args:
+        config: The model.
+        batch: Lanes B.
+        opening: W, the lanes that open a session of a known user: they run GRU_usr and Eq. 4.
+        steps: Number of steps.
+
+    Returns:
+        A function that runs them once.
     """
     weights, carry = _operands(config, batch, opening)
 
     def floor(weights: dict, carry: dict) -> tuple:
         return jax.lax.scan(lambda c, _: _products(weights, c), carry, None, length=steps)
 
-    compiled = jax.jit(floor).lower(weights, carry).compile()
-    return Floor(compiled, (weights, carry))
+    return Floor(floor, weights, carry)
 
 
-def scores(n_cases: int, n_items: int, units: int) -> Callable[[], object]:
-    """Return what multiplies [cases, H] by [H, V], `BLOCK` cases at a time."""
+def scores(n_cases: int, n_items: int, units: int) -> Floor:
+    """Compile the product of [cases, H] and [H, V], `BLOCK` cases at a time.
+
+    Args:
+        n_cases: Number of cases.
+        n_items: Items V.
+        units: Units H.
+
+    Returns:
+        A function that computes it once.
+    """
     rng = np.random.default_rng(0)
     block = min(BLOCK, n_cases)
     hidden = rng.standard_normal((-(-n_cases // block), block, units), np.float32)
@@ -42,26 +57,28 @@ def scores(n_cases: int, n_items: int, units: int) -> Callable[[], object]:
     def floor(hidden: jax.Array, item_out: jax.Array) -> jax.Array:
         return jax.lax.map(lambda block: (block @ item_out.T)[0, 0], hidden)
 
-    operands = jax.device_put((hidden, item_out))
-    return Floor(jax.jit(floor).lower(*operands).compile(), operands)
+    return Floor(floor, hidden, item_out)
 
 
 class Floor:
-    """A compiled program and its operands; calling it waits until it has run."""
+    """A compiled program and its operands on the device."""
 
-    def __init__(self, compiled: jax.stages.Compiled, operands: tuple) -> None:
-        self.compiled, self.operands = compiled, operands
+    def __init__(self, program: Callable, *operands: object) -> None:
+        """Compile a function for these operands."""
+        self.operands = jax.device_put(operands)
+        self.compiled = jax.jit(program).lower(*self.operands).compile()
 
     def __call__(self) -> object:
+        """Run the program and wait for its end."""
         return jax.block_until_ready(self.compiled(*self.operands))
 
 
 def _operands(config: ModelConfig, batch: int, opening: int) -> tuple[dict, dict]:
-    """Draw the weights, and what is carried from step to step."""
+    """Draw the weights, and the arrays carried from step to step."""
     rng = np.random.default_rng(0)
     units = config.hidden_units
 
-    def turns(n: int) -> np.ndarray:
+    def orthogonal(n: int) -> np.ndarray:
         """Draw [H, n H]: n orthogonal matrices side by side."""
         drawn = (np.linalg.qr(rng.standard_normal((units, units)))[0] for _ in range(n))
         return np.concatenate([*drawn], axis=1).astype(np.float32)
@@ -71,38 +88,43 @@ def _operands(config: ModelConfig, batch: int, opening: int) -> tuple[dict, dict
 
     tall = np.linalg.qr(rng.standard_normal((max(batch, units), min(batch, units))))[0]
     weights = {
-        "gates": turns(2),
-        "cand": turns(1),
+        "gates": orthogonal(2),
+        "cand": orthogonal(1),
         "item_out": (tall if batch >= units else tall.T).astype(np.float32),  # [B, H]
     }
     carry = {"h": states(batch), "reset": states(batch)}
     if config.hierarchical and opening:
-        weights |= {"user_in": turns(3), "user_gates": turns(2)}
-        weights |= {"user_cand": turns(1), "init": turns(1)}
+        weights |= {"user_in": orthogonal(3), "user_gates": orthogonal(2)}
+        weights |= {"user_cand": orthogonal(1), "init": orthogonal(1)}
         carry |= {
             "ended": states(opening),
             "before": states(opening),
             "user_reset": states(opening),
         }
     if config.variant == "hrnn_all":
-        weights["to_session"] = turns(3 if config.user_input == "full" else 2)
+        weights["to_session"] = orthogonal(3 if config.user_input == "full" else 2)
         carry["user"] = states(batch)
-    return jax.device_put((weights, carry))
+    return weights, carry
 
 
 def _products(w: dict, c: dict) -> tuple[dict, list[jax.Array]]:
-    """Make the products of one update, forward and backward; c: what the step before left.
+    """Compute the products of one update, forward and backward.
 
-    Returns what the next step starts from, and a number of each product that goes nowhere else.
+    Args:
+        w: The weights.
+        c: The arrays carried from the previous step.
+
+    Returns:
+        The arrays for the next step, and one number of each product that is used nowhere else.
     """
     # GRU_ses (Eq. 1) and the scores of the batch's targets.
     gates = c["h"] @ w["gates"]  # [B, 2H]
     cand = c["reset"] @ w["cand"]  # [B, H], of r h
-    found = cand @ w["item_out"].T  # [B, B]
-    d_hidden = found @ w["item_out"]  # [B, H]
+    score = cand @ w["item_out"].T  # [B, B]
+    d_hidden = score @ w["item_out"]  # [B, H]
     d_reset = d_hidden @ w["cand"].T  # [B, H]
     ends = [
-        found.T @ cand,  # [B, H], for item_out
+        score.T @ cand,  # [B, H], for item_out
         c["reset"].T @ d_hidden,  # [H, H], for cand
         c["h"].T @ gates,  # [H, 2H], for gates
     ]

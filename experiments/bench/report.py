@@ -5,12 +5,10 @@ from __future__ import annotations
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from hrnn_jax import atomic
 
 from ..common.spread import Spread
-from ..rendering import plots
 from ..rendering.files import write_report
 from ..rendering.markdown import (
     DASH,
@@ -23,23 +21,29 @@ from ..rendering.markdown import (
     Table,
     Text,
 )
-from . import measures
-from .measures import Row, Sweep
+from ..rendering.plots import curves
+from .record import HEAD, Entry, Row, Sweep, read
 
 TITLE = "What hrnn_jax costs"
-NOTES = "benchmark_notes.md"  # by hand, beside the report that takes it in as it is
+NOTES = "benchmark_notes.md"  # written by hand; it ends the report as it is
 COMMAND = "python -m experiments.benchmark"
 
 
 def write(record_file: pathlib.Path, folder: pathlib.Path, *, order: Sequence[str]) -> pathlib.Path:
-    """Write benchmark.md, benchmark.json and figures/benchmark_*.svg; return the first.
+    """Write benchmark.md, benchmark.json and figures/benchmark_*.svg.
 
-    order: what is measured, which is the first part of a name in the record.
+    Args:
+        record_file: The record to report.
+        folder: Where to write.
+        order: The tasks in the order of the report; a name in the record begins with one of them.
+
+    Returns:
+        The path of benchmark.md.
     """
-    record = measures.read(record_file)
-    names = sorted(record, key=lambda name: _place(name, order))
-    entries = {name: record[name] for name in names}
-    blocks = compose(entries)
+    record = read(record_file)
+    places = {task: place for place, task in enumerate(order)}
+    names = sorted(record, key=lambda name: places.get(name.partition("/")[0], len(order)))
+    blocks = compose({name: record[name] for name in names})
     notes = folder / NOTES
     ending = "\n" + notes.read_text() if notes.exists() else ""
     write_report(folder / "benchmark.md", TITLE, blocks, ending=ending)
@@ -49,81 +53,67 @@ def write(record_file: pathlib.Path, folder: pathlib.Path, *, order: Sequence[st
     return folder / "benchmark.md"
 
 
-def _place(name: str, order: Sequence[str]) -> int:
-    task = name.partition("/")[0]
-    return order.index(task) if task in order else len(order)
-
-
-def compose(entries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
-    """Lay out a record's entries."""
-    rows: dict[str, Row] = {}
-    sweeps: dict[str, Sweep] = {}
-    for name, entry in entries.items():
-        match measures.parse(entry):
-            case Row() as row:
-                rows[name] = row
-            case Sweep() as sweep:
-                sweeps[name] = sweep
+def compose(record: Mapping[str, Entry]) -> list[Block]:
+    """Lay out a record's rows and sweeps as a report."""
     blocks: list[Block] = [
         Text(
-            "Each figure is a median, with the least and the greatest. Where there is a floor, "
-            "the least that the same work can cost, it was measured in turns with its subject, and "
-            "the ratio is the median of the turns' ratios: machines are noisy, ratios less so."
+            "Each figure is a median, with the lowest and the highest value. A floor is the least "
+            "time or memory that the same work can take. It is measured in turns with the work "
+            "itself, and the ratio is the median of the turns' ratios: machines are noisy, ratios "
+            "less so."
         ),
-        Text(_circumstances(entries)),
+        Text(_circumstances(record)),
     ]
-    if rows:
-        blocks.append(_table(rows, entries))
-    if sweeps:
+    if rows := {k: e.result for k, e in record.items() if isinstance(e.result, Row)}:
+        blocks.append(_table(rows, record))
+    if sweeps := {k: e.result for k, e in record.items() if isinstance(e.result, Sweep)}:
         blocks.append(Heading("How cost grows"))
         blocks += [_figure(name, sweep) for name, sweep in sweeps.items()]
     return blocks
 
 
-def _circumstances(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say where the figures are from."""
-    machines = sorted({entry["made"]["machine"] for entry in entries.values()})
-    loads = [entry["made"]["load"] for entry in entries.values() if entry["made"].get("load")]
-    text = f"Measured on {' and '.join(machines)}."
-    if loads:
+def _circumstances(record: Mapping[str, Entry]) -> str:
+    """Describe the machines, their load and their threads."""
+    made = [entry.made for entry in record.values()]
+    text = f"Measured on {' and '.join(sorted({each['machine'] for each in made}))}."
+    if loads := [each["load"] for each in made if each.get("load")]:
         text += f" Load of the machine as each row began: {min(loads)} to {max(loads)}."
-    set_ = {pair for entry in entries.values() for pair in entry["made"]["threads"].items()}
-    named = ", ".join(f"{name}={value}" for name, value in sorted(set_))
-    return text + f" Nothing is pinned; threads set from outside: {named or 'none'}."
+    threads = sorted({pair for each in made for pair in each["threads"].items()})
+    named = ", ".join(f"{name}={value}" for name, value in threads)
+    return text + f" No thread is bound to a core; threads set by the user: {named or 'none'}."
 
 
-def _table(rows: Mapping[str, Row], entries: Mapping[str, Mapping[str, Any]]) -> Table:
+def _table(rows: Mapping[str, Row], record: Mapping[str, Entry]) -> Table:
     lines = []
     for name, row in rows.items():
-        what, *rest = measures.cells(row)
-        made = entries[name]["made"]
-        rest += [f"{made['commit']}, {made['finished'][:10]}"]
+        what, *rest = row.cells()
+        made = record[name].made
+        rest.append(f"{made['commit']}, {made['finished'][:10]}")
         lines.append((what, [Cell(text or DASH) for text in rest]))
-    heads = [*measures.HEAD[1:-1], "met?", "commit, date"]
-    notes = [f"{row.what}: {said}." for row in rows.values() if (said := measures.notes_of(row))]
+    heads = [*HEAD[1:-1], "met?", "commit, date"]
     return Table(
-        "Subjects beside their floors",
-        "what",
+        "Costs and their floors",
+        HEAD[0],
         [Group("", heads, words=True)],
         [Section("", lines)],
         commands=[COMMAND],
-        notes=notes,
+        notes=[f"{row.what}: {row.all_notes}." for row in rows.values() if row.all_notes],
     )
 
 
 def _figure(name: str, sweep: Sweep) -> Figure:
-    drawn = f"benchmark_{name.replace('/', '_')}"
+    file_name = f"benchmark_{name.replace('/', '_')}"
     panels = {
         label: {
             curve: [(x, Spread(tuple(values))) for x, values in points]
-            for curve, points in curves.items()
+            for curve, points in by_curve.items()
         }
-        for label, curves in sweep.panels.items()
+        for label, by_curve in sweep.panels.items()
     }
     return Figure(
         caption=sweep.what,
-        name=drawn,
-        svg=plots.curves(drawn, sweep.x, panels),
+        name=file_name,
+        svg=curves(file_name, sweep.x, panels),
         alt=f"{sweep.what}: {', '.join(panels)} by {sweep.x}, both axes logarithmic.",
         commands=[f"{COMMAND} --only={name}"],
         notes=sweep.notes,

@@ -1,28 +1,35 @@
-"""Rows of the benchmark on training steps, in this process."""
+"""Rows of the benchmark about training steps, measured in this process."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 
-from hrnn_jax import model
-from hrnn_jax import train as train_lib
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.user_batches import Schedule, Steps
+from hrnn_jax.model import start_carry
+from hrnn_jax.train import (
+    SLAB_CHUNKS,
+    TrainState,
+    compiled_chunk,
+    epoch_schedule,
+    init_state,
+    run_epoch,
+)
+from hrnn_jax.user_batches import Schedule
 
-from . import floors, measures
-from .measures import Found, Row, Settings
+from . import floors
+from .record import Row
+from .timing import Settings, seconds
 
 N_ITEMS = 60_000
 MANY_ITEMS, FEW_ITEMS = 380_000, 1_000
-LONGEST = 150  # steps; about the most that a user has, and so how early lanes may run dry
-SESSIONS, EVENTS = 9.8, 6.2  # of a user, and of a session: the VIDEO set's means (Table 1)
+MAX_USER_STEPS = 150  # about the most events of one user: lanes may be empty for the last so many
+SESSIONS, EVENTS = 9.8, 6.2  # means per user and per session in VIDEO (Table 1)
 
 
 def random_log(
@@ -34,9 +41,15 @@ def random_log(
     events: float = EVENTS,
     tested: bool = False,
 ) -> EventLog:
-    """Draw users with so many sessions of so many events in the mean, at least 5 and 3.
+    """Draw a log; only its shapes matter for what is measured.
 
-    What is measured depends on shapes only. tested: each user's last session is held out.
+    Args:
+        rng: Source of random numbers.
+        users: Number of users.
+        n_items: Number of items V.
+        sessions: Mean number of sessions of a user, each of whom has at least 5.
+        events: Mean number of events of a session, each of which has at least 3.
+        tested: Whether each user's last session is a test session.
     """
     count = 5 + rng.poisson(sessions - 5, users)
     length = 2 + rng.geometric(1 / (events - 2), count.sum())
@@ -55,9 +68,10 @@ def random_log(
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
-    """A row of Table 2, without its dropout, which has a row of the benchmark to itself."""
+class BenchmarkModel:
+    """A model of Table 2 without its dropout, whose cost is a row of its own."""
 
+    name: str
     variant: str
     units: int
     batch: int
@@ -67,217 +81,197 @@ class Network:
 
     @property
     def model_config(self) -> ModelConfig:
+        """The model's settings."""
         user, session, init = self.dropout
         return ModelConfig(
             n_items=self.n_items,
             variant=self.variant,
             hidden_units=self.units,
-            user_input="gates",  # what HRNN All takes in Table 2's flag files
+            user_input="gates",  # as in Table 2's flag files of HRNN All
             dropout_user=user,
             dropout_session=session,
             dropout_init=init,
         )
 
     @property
-    def config(self) -> TrainConfig:
+    def train_config(self) -> TrainConfig:
+        """The settings of its training."""
         return TrainConfig(batch_size=self.batch, momentum=self.momentum)
 
+    def init(self, seed: int = 0) -> TrainState:
+        """Draw its weights."""
+        return init_state(seed, self.model_config, self.train_config)
 
-INIT_SMALL = Network("hrnn_init", 100, 50, 0.0)
-INIT_LARGE = Network("hrnn_init", 500, 100, 0.1)
-ALL_SMALL = Network("hrnn_all", 100, 100, 0.2)
-RNN_SMALL = Network("rnn", 100, 100, 0.1)
-CONCAT_SMALL = Network("rnn_concat", 100, 100, 0.1)
+    def schedule(self, log: EventLog, seed: int = 0) -> Schedule:
+        """Lay out its first epoch."""
+        return epoch_schedule(log, self.model_config, self.train_config, seed=seed, epoch=0)
+
+    @property
+    def state_bytes(self) -> int:
+        """The bytes of its weights and of their optimizer state."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(jax.eval_shape(self.init)))
 
 
-class Subject:
-    """A network in training; `epoch` trains one epoch more, on one and the same schedule."""
+INIT_SMALL = BenchmarkModel("HRNN Init small", "hrnn_init", 100, 50, 0.0)
+INIT_LARGE = BenchmarkModel("HRNN Init large", "hrnn_init", 500, 100, 0.1)
+ALL_SMALL = BenchmarkModel("HRNN All small", "hrnn_all", 100, 100, 0.2)
+RNN_SMALL = BenchmarkModel("RNN small", "rnn", 100, 100, 0.1)
+CONCAT_SMALL = BenchmarkModel("RNN Concat small", "rnn_concat", 100, 100, 0.1)
 
-    def __init__(self, network: Network, steps: int, seeds: int = 1) -> None:
-        """Lay out about as many events and units as `steps` steps of HRNN Init small have."""
-        self.network, self.seeds = network, range(seeds)
-        size = network.batch * network.units / (INIT_SMALL.batch * INIT_SMALL.units)
-        self.steps = _whole_chunks(steps / size, network.config)
-        lanes_ = network.batch * (self.steps + LONGEST)
-        users = max(network.batch, round(lanes_ / (SESSIONS * (EVENTS - 1))))
-        log = random_log(np.random.default_rng(0), users, network.n_items)
-        self.schedules = [
-            _cut(
-                train_lib.epoch_schedule(
-                    log, network.model_config, network.config, seed=seed, epoch=0
-                ),
-                self.steps,
-            )
-            for seed in self.seeds
-        ]
-        states = [
-            train_lib.init_state(seed, network.model_config, network.config) for seed in self.seeds
-        ]
+
+def train_epoch(
+    model: BenchmarkModel, state: TrainState, schedules: list[Schedule], epoch: int = 0
+) -> TrainState:
+    """Train an epoch, of one seed or of several side by side, and wait for its end."""
+    state, _ = run_epoch(
+        state,
+        schedules,
+        seeds=range(len(schedules)),
+        epoch=epoch,
+        model_config=model.model_config,
+        config=model.train_config,
+    )
+    return jax.block_until_ready(state)
+
+
+class Training:
+    """A model in training, whose epochs all have the same schedule."""
+
+    def __init__(self, model: BenchmarkModel, steps: int, seeds: int = 1) -> None:
+        """Draw a log and lay out an epoch.
+
+        Args:
+            model: What is trained.
+            steps: Steps of an epoch of HRNN Init small; larger models have fewer, of equal work.
+            seeds: Number of seeds that train side by side.
+        """
+        self.model = model
+        size = model.batch * model.units / (INIT_SMALL.batch * INIT_SMALL.units)
+        chunk = model.train_config.chunk_steps
+        # Whole chunks: the padding of a last one would count as steps.
+        self.steps = max(1, round(steps / size / chunk)) * chunk
+        inputs = model.batch * (self.steps + MAX_USER_STEPS)
+        users = max(model.batch, round(inputs / (SESSIONS * (EVENTS - 1))))
+        log = random_log(np.random.default_rng(0), users, model.n_items)
+        self.schedules = [self._first_steps(model.schedule(log, seed)) for seed in range(seeds)]
+        states = [model.init(seed) for seed in range(seeds)]
         self.state = states[0]
         if seeds > 1:
             self.state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
         self.events = sum(int(schedule.steps.valid.sum()) for schedule in self.schedules)
-        self.trained = 0
+        self.epochs = 0
+
+    def _first_steps(self, schedule: Schedule) -> Schedule:
+        """Keep the steps in which all lanes have a user."""
+        assert len(schedule.event) >= self.steps
+        return Schedule(schedule.steps.window(0, self.steps), schedule.event[: self.steps])
 
     @property
     def opening(self) -> int:
-        """The lanes W for which a step computes Eq. 3 and 4."""
+        """W: the lanes for which a step computes Eq. 3 and 4."""
         return max(schedule.steps.opening.shape[1] for schedule in self.schedules)
 
     @property
-    def opens(self) -> float:
-        """The lanes that open a session of a known user, of a mean step."""
-        steps = [schedule.steps for schedule in self.schedules]
-        return float(np.mean([(s.session_start & ~s.user_start).sum(axis=1).mean() for s in steps]))
+    def mean_opening(self) -> float:
+        """The mean number of lanes that open a session of a known user in a step."""
+        opens = [s.steps.session_start & ~s.steps.user_start for s in self.schedules]
+        return float(np.mean([mask.sum(axis=1).mean() for mask in opens]))
 
     def epoch(self) -> float:
-        """Train one epoch; return the seconds of a step."""
+        """Train one more epoch; return the seconds of a step."""
 
-        def train() -> None:
-            self.state, _ = train_lib.run_epoch(
-                self.state,
-                self.schedules,
-                seeds=self.seeds,
-                epoch=self.trained,
-                model_config=self.network.model_config,
-                config=self.network.config,
-            )
-            jax.block_until_ready(self.state)
+        def run() -> None:
+            self.state = train_epoch(self.model, self.state, self.schedules, self.epochs)
 
-        self.trained += 1
-        return measures.seconds(train) / self.steps
+        self.epochs += 1
+        return seconds(run) / self.steps
 
     def floor(self) -> Callable[[], float]:
-        """Return what makes an epoch's matrix products and returns the seconds of a step's."""
+        """Return what computes an epoch's matrix products and returns the seconds of a step's."""
         products = floors.step(
-            self.network.model_config,
-            batch=self.network.batch,
-            opening=self.opening,
-            steps=self.steps,
+            self.model.model_config, batch=self.model.batch, opening=self.opening, steps=self.steps
         )
-        return lambda: measures.seconds(products) / self.steps
+        return lambda: seconds(products) / self.steps
+
+    def compiled(self) -> jax.stages.Compiled:
+        """Compile the program that trains a chunk of one seed's steps."""
+        config = self.model.train_config
+        n_steps = SLAB_CHUNKS * config.chunk_steps
+        slab = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct((n_steps, *array.shape[1:]), array.dtype),
+            self.schedules[0].steps,
+        )
+        carry = start_carry((config.batch_size,), self.model.model_config)
+        place = jax.ShapeDtypeStruct((4,), np.uint32)
+        program = compiled_chunk(self.model.model_config, config, stacked=False)
+        return program.lower(jax.eval_shape(self.model.init), carry, slab, place).compile()
 
 
-def _whole_chunks(steps: float, config: TrainConfig) -> int:
-    """Round to whole chunks, one at least: what pads the last would count as steps."""
-    return max(1, round(steps / config.chunk_steps)) * config.chunk_steps
-
-
-def _cut(schedule: Schedule, steps: int) -> Schedule:
-    """Keep the first steps, before lanes run dry."""
-    kept = schedule.steps.window(0, steps)
-    assert len(kept.input) == steps
-    return Schedule(kept, schedule.event[:steps])
-
-
-def products(settings: Settings, network: Network, title: str, limit: float) -> Found:
-    """Measure a step against its own matrix products."""
-    subject = Subject(network, settings.steps)
-    found, floor = measures.take_turns(
-        [subject.epoch, subject.floor()], repeats=settings.repeats, say=settings.say
-    )
-    rate = subject.events / subject.steps / statistics.median(found)
+def step(settings: Settings, model: BenchmarkModel, title: str, limit: float) -> Mapping[str, Row]:
+    """Measure a step next to its own matrix products."""
+    training = Training(model, settings.steps)
+    measured, floor = settings.turns(training.epoch, training.floor())
+    rate = training.events / training.steps / statistics.median(measured)
     notes = [f"{rate:,.0f} events/s"]
-    if subject.opening:
+    if training.opening:
         notes.append(
-            f"GRU_usr runs for {subject.opening} lanes, "
-            f"{subject.opens:.1f} of which open a session in the mean"
+            f"GRU_usr runs for {training.opening} lanes, "
+            f"{training.mean_opening:.1f} of which open a session in the mean"
         )
     else:
         notes.append("GRU_usr runs for no lane")
-    size = f"batch {network.batch}, {network.units} units, {network.n_items:,} items"
-    row = Row(f"{title} ({size})", "s", found, floor, "its matrix products", limit, notes=notes)
-    return {"": row}
+    what = f"{title} (batch {model.batch}, {model.units} units, {model.n_items:,} items)"
+    return {"": Row(what, "s", measured, floor, "its matrix products", limit, notes=notes)}
 
 
-def against(
-    settings: Settings, subject: Network, floor: Network, what: str, name: str, limit: float
-) -> Found:
-    """Measure the step of a network against that of another."""
-    both = [Subject(network, settings.steps).epoch for network in (subject, floor)]
-    found, least = measures.take_turns(both, repeats=settings.repeats, say=settings.say)
-    return {"": Row(what, "s", found, least, name, limit)}
-
-
-def dropout(settings: Settings) -> Found:
-    dropping = dataclasses.replace(INIT_SMALL, dropout=(0.1, 0.1, 0.2))
+def dropout(settings: Settings) -> Mapping[str, Row]:
+    """Measure a step with dropout next to one without."""
+    with_dropout = dataclasses.replace(INIT_SMALL, dropout=(0.1, 0.1, 0.2))
+    models = [Training(model, settings.steps) for model in (with_dropout, INIT_SMALL)]
+    measured, floor = settings.turns(*(model.epoch for model in models))
     what = "dropout 0.1 / 0.1 / 0.2, HRNN Init small"
-    return against(settings, dropping, INIT_SMALL, what, "the same step without", 1.1)
+    return {"": Row(what, "s", measured, floor, "the same step without", 1.1)}
 
 
-def catalogue(settings: Settings) -> Found:
-    few, many = (dataclasses.replace(INIT_SMALL, n_items=n) for n in (FEW_ITEMS, MANY_ITEMS))
-    what, name = f"{MANY_ITEMS:,} items, HRNN Init small", f"the same step with {FEW_ITEMS:,}"
-    return against(settings, many, few, what, name, 1.1)
+def catalogue(settings: Settings) -> Mapping[str, Row]:
+    """Measure a step with many items next to one with few."""
+    models = [
+        Training(dataclasses.replace(INIT_SMALL, n_items=n), settings.steps)
+        for n in (MANY_ITEMS, FEW_ITEMS)
+    ]
+    measured, floor = settings.turns(*(model.epoch for model in models))
+    what = f"{MANY_ITEMS:,} items, HRNN Init small"
+    return {"": Row(what, "s", measured, floor, f"the same step with {FEW_ITEMS:,}", 1.1)}
 
 
-def memory(settings: Settings) -> Found:
-    """Compare what the compiled chunk takes in all with what must be held."""
-    held = state_bytes(INIT_SMALL)
-    temporary = temporary_bytes(INIT_SMALL, Subject(INIT_SMALL, settings.steps).opening)
+def memory(settings: Settings) -> Mapping[str, Row]:
+    """Compare all memory of the compiled chunk with that of its inputs and results."""
+    held = INIT_SMALL.state_bytes
+    program = Training(INIT_SMALL, settings.steps).compiled()
+    temporary = program.memory_analysis().temp_size_in_bytes
     what = f"memory of the compiled epoch, HRNN Init small, {N_ITEMS:,} items"
     notes = [f"{temporary / 1e6:.2f} MB are temporary"]
     name = "tables + optimizer state"
     return {"": Row(what, "B", [held + temporary], [held], name, 1.02, notes=notes)}
 
 
-def state_bytes(network: Network) -> int:
-    """Return the bytes of the tables with their optimizer state."""
-    leaves = jax.tree.leaves(_state(network))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+def seeds_at_once(settings: Settings) -> Mapping[str, Row]:
+    """Measure two seeds in one compiled program next to the same two in turn."""
+    together = Training(INIT_SMALL, settings.steps, seeds=2)
+    alone = Training(INIT_SMALL, settings.steps)
+    measured, floor = settings.turns(together.epoch, lambda: alone.epoch() + alone.epoch())
+    what = "--seeds_at_once=2, a step of both"
+    return {"": Row(what, "s", measured, floor, "two steps, one seed each")}
 
 
-def temporary_bytes(network: Network, opening: int) -> int:
-    """Return what the compiled chunk of steps takes beside what goes in and comes out."""
-    return compiled_chunk(network, opening).memory_analysis().temp_size_in_bytes
-
-
-def compiled_chunk(network: Network, opening: int) -> jax.stages.Compiled:
-    """Compile the program that trains a chunk of steps, with `opening` lanes W."""
-    model_config, config = network.model_config, network.config
-    n_steps = train_lib.SLAB_CHUNKS * config.chunk_steps
-    lane = jax.ShapeDtypeStruct((n_steps, config.batch_size), np.int32)
-    mask = jax.ShapeDtypeStruct(lane.shape, bool)
-    opens = jax.ShapeDtypeStruct((n_steps, opening), np.int32)
-    gap = jax.ShapeDtypeStruct(lane.shape, np.int8)
-    steps = Steps(lane, lane, mask, mask, mask, lane, gap, opens)
-    place = jax.ShapeDtypeStruct((4,), np.uint32)
-    carry = model.start_carry((config.batch_size,), model_config)
-    train = train_lib.compiled_chunk(model_config, config, stacked=False)
-    return train.lower(_state(network), carry, steps, place).compile()
-
-
-def _state(network: Network):
-    init = functools.partial(train_lib.init_state, 0, network.model_config, network.config)
-    return jax.eval_shape(init)
-
-
-def seeds_at_once(settings: Settings) -> Found:
-    """Measure two seeds in one compiled program against the same two in turn."""
-    together = Subject(INIT_SMALL, settings.steps, seeds=2)
-    alone = Subject(INIT_SMALL, settings.steps)
-    both, each = measures.take_turns(
-        [together.epoch, lambda: alone.epoch() + alone.epoch()],
-        repeats=settings.repeats,
-        say=settings.say,
-    )
-    return {
-        "": Row("--seeds_at_once=2, a step of both", "s", both, each, "two steps, one seed each")
-    }
-
-
-def gpu(settings: Settings) -> Found:
+def gpu(settings: Settings) -> Mapping[str, Row]:
     """Measure events/s of one seed and of ten, where there is a GPU."""
-    found = {}
-    for seeds in (1, 10):
-        what = f"GPU: HRNN Init small, {seeds} seed{'s, vmapped' if seeds > 1 else ''}"
-        row = Row(what, "events/s")
+    rows = {}
+    for seeds, name in ((1, "1 seed"), (10, "10 seeds, vmapped")):
+        rates = []
         if jax.default_backend() == "gpu":
-            subject = Subject(INIT_SMALL, settings.steps, seeds=seeds)
-            [taken] = measures.take_turns(
-                [subject.epoch], repeats=settings.repeats, say=settings.say
-            )
-            rates = [subject.events / subject.steps / seconds for seconds in taken]
-            row = dataclasses.replace(row, subject=rates)
-        found[f"{seeds}"] = row
-    return found
+            training = Training(INIT_SMALL, settings.steps, seeds=seeds)
+            [measured] = settings.turns(training.epoch)
+            rates = [training.events / training.steps / duration for duration in measured]
+        rows[f"{seeds}"] = Row(f"GPU: HRNN Init small, {name}", "events/s", rates)
+    return rows

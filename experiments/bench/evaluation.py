@@ -1,0 +1,108 @@
+"""Rows of the benchmark about evaluation and an epoch's schedule, measured in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from hrnn_jax.config import EvaluationConfig
+from hrnn_jax.evaluation import rank
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.model import Params
+
+from . import floors
+from .record import Row
+from .steps import INIT_SMALL, BenchmarkModel, random_log, train_epoch
+from .timing import Settings, seconds
+
+EVALUATED_USERS, EVALUATED_ITEMS = 11_154, 59_000  # 58,000 cases
+XXL_USERS, XXL_ITEMS, XXL_SESSIONS, XXL_EVENTS = 810_000, 380_000, 10.5, 3.9  # VIDEOXXL's means
+
+
+def rank_seconds(
+    model: BenchmarkModel, params: Params, log: EventLog, candidates: np.ndarray | None = None
+) -> float:
+    """Rank all cases of a log; return the seconds."""
+    config = EvaluationConfig(cutoffs=(5,))
+    return seconds(
+        lambda: rank(
+            params, log, model_config=model.model_config, config=config, candidates=candidates
+        )
+    )
+
+
+def evaluate(settings: Settings) -> Mapping[str, Row]:
+    """Measure ranking next to its matrix product, and bootstrapping next to half an epoch."""
+    users = max(2, round(settings.scale * EVALUATED_USERS))
+    log = random_log(np.random.default_rng(0), users, EVALUATED_ITEMS, tested=True)
+    model = dataclasses.replace(INIT_SMALL, n_items=log.n_items)
+    state = model.init()
+    schedule = model.schedule(log.train)
+
+    def half_an_epoch() -> float:
+        def run() -> None:
+            nonlocal state
+            state = train_epoch(model, state, [schedule])
+
+        return seconds(run) / 2
+
+    product = floors.scores(len(log.cases), log.n_items, model.units)
+    whole, bootstrapping, scores, half = settings.turns(
+        lambda: rank_seconds(model, state.params, log),
+        # With one candidate, nearly all of the time is bootstrapping.
+        lambda: rank_seconds(model, state.params, log, np.arange(1)),
+        lambda: seconds(product),
+        half_an_epoch,
+    )
+    ranking = [w - b for w, b in zip(whole, bootstrapping, strict=True)]
+    size = f"{len(log.cases):,} cases among {log.n_items:,} items"
+    return {
+        "ranking": Row(
+            f"ranking {size}",
+            "s",
+            ranking,
+            scores,
+            "its scores alone",
+            1.6,
+            notes=["evaluation as a whole, less its bootstrapping"],
+        ),
+        "bootstrapping": Row(
+            f"bootstrapping the histories of {size}",
+            "s",
+            bootstrapping,
+            half,
+            "half a training epoch",
+            1.0,
+            notes=["evaluation with one candidate"],
+        ),
+    }
+
+
+def schedule(settings: Settings) -> Mapping[str, Row]:
+    """Measure how long an epoch's schedule takes next to copying its arrays."""
+    log = xxl_log(settings.scale)
+    arrays: list[np.ndarray] = []
+
+    def build() -> float:
+        def run() -> None:
+            built = INIT_SMALL.schedule(log)
+            arrays.extend([*built.steps, built.event])
+
+        arrays.clear()
+        return seconds(run)
+
+    def copy() -> float:
+        return seconds(lambda: [np.copy(array) for array in arrays])
+
+    built, copied = settings.turns(build, copy)
+    what = f"the schedule of an epoch of {len(log):,} events, batch {INIT_SMALL.batch}"
+    return {"": Row(what, "s", built, copied, "copying its arrays", 10)}
+
+
+def xxl_log(scale: float) -> EventLog:
+    """Draw a training log with a share of VIDEOXXL's users and its mean lengths."""
+    users = max(2, round(scale * XXL_USERS))
+    rng = np.random.default_rng(0)
+    return random_log(rng, users, XXL_ITEMS, sessions=XXL_SESSIONS, events=XXL_EVENTS)

@@ -1,0 +1,95 @@
+"""How the benchmark measures: its settings, the turns, and the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from ..common import machine, provenance
+
+_T = TypeVar("_T")
+# Environment variables that set the number of threads; the record keeps them.
+THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "POLARS_MAX_THREADS", "XLA_FLAGS")
+LONG_TURN = 10  # seconds, from which on each turn prints a line of progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How much is measured, and in which folders."""
+
+    repeats: int  # turns, after one to warm up
+    long_repeats: int  # turns of a command that takes minutes
+    scale: float  # share of the users of the large logs
+    steps: int  # of an epoch of HRNN Init small; larger steps are fewer
+    prepared: pathlib.Path  # keeps simulated logs between calls
+    scratch: pathlib.Path  # removed at the end
+
+    def print(self, line: str) -> None:
+        """Print a line of progress."""
+        print(f"    {line}", flush=True)
+
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[pathlib.Path]:
+        """Make a folder in `scratch` and remove it at the end."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            yield pathlib.Path(folder)
+
+    def turns(
+        self, *functions: Callable[[], _T], long: bool = False, warm_up: bool = True
+    ) -> list[list[_T]]:
+        """Call functions in turn, as often as the settings say; see `take_turns`."""
+        repeats = self.long_repeats if long else self.repeats
+        return take_turns(functions, repeats=repeats, progress=self.print, warm_up=warm_up)
+
+
+def take_turns(
+    functions: Sequence[Callable[[], _T]],
+    *,
+    repeats: int,
+    progress: Callable[[str], None] = lambda line: None,
+    warm_up: bool = True,
+) -> list[list[_T]]:
+    """Call each function once to warm up, then all of them in each of `repeats` turns.
+
+    Args:
+        functions: What is compared; noise of the machine then affects all alike.
+        repeats: Number of turns.
+        progress: Is called with a line after each long turn.
+        warm_up: Whether to call each function once before the turns.
+
+    Returns:
+        For each function what its calls returned, without the warm-up.
+    """
+    if warm_up:
+        for function in functions:
+            function()
+    results: list[list[_T]] = [[] for _ in functions]
+    started = time.perf_counter()
+    for turn in range(1, repeats + 1):
+        for function, values in zip(functions, results, strict=True):
+            values.append(function())
+        mean = (time.perf_counter() - started) / turn
+        if mean > LONG_TURN and turn < repeats:
+            progress(f"turn {turn} of {repeats}, {(repeats - turn) * mean:.0f} s left")
+    return results
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Call a function and return the seconds that it took."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def made() -> dict[str, Any]:
+    """Return commit, machine, time, threads and load of a measurement that begins now."""
+    threads = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+    return {**provenance.made(), "cores": machine.cores(), "threads": threads, "load": load}
