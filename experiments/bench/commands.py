@@ -14,7 +14,8 @@ import polars as pl
 from hrnn_jax import errors
 from hrnn_jax.preprocess import datasets, prepared
 
-from ..common import epochs, machine
+from ..common import machine
+from ..common.epochs import FIRST_CHUNK
 from ..common.package import module
 from ..jobs import pool
 from .process import Cost, measure, of_module
@@ -127,7 +128,7 @@ def _simulated(settings: Settings, shape: str) -> list[str]:
 def first_chunk(flags: Sequence[str], cache: pathlib.Path, output: pathlib.Path) -> float:
     """Measure the seconds from a run's start until its first chunk of steps is trained."""
     command = of_module("run", *flags, f"--output_dir={output}")
-    return measure(*command, cache=cache, until=epochs.FIRST_CHUNK).seconds
+    return measure(*command, cache=cache, until=FIRST_CHUNK).seconds
 
 
 def start(settings: Settings) -> Mapping[str, Row]:

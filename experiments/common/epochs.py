@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
@@ -18,6 +20,7 @@ from hrnn_jax.extras import item_neighbours, negatives
 from . import progress
 
 Tree = TypeVar("Tree")
+FIRST_CHUNK = "the first steps are trained"
 
 
 class Training(NamedTuple):
@@ -43,6 +46,13 @@ def training_of(log: EventLog, model_config: ModelConfig, train_config: TrainCon
     return Training(log, train.sampler(log, train_config), model_config, train_config)
 
 
+@functools.cache
+def _print_first_chunk() -> None:
+    """Print once that all is compiled and training; on a terminal the progress bar shows it."""
+    if not sys.stderr.isatty():
+        print(FIRST_CHUNK, flush=True)
+
+
 def train_epoch(
     training: Training, state: train.TrainState, seeds: Sequence[int], epoch: int, *, title: str
 ) -> EpochResult:
@@ -54,6 +64,11 @@ def train_epoch(
     ]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
     with progress.bar(title, events, "events") as advance:
+
+        def on_chunk(n: int, loss: float) -> None:
+            _print_first_chunk()
+            advance(n, loss=f"{loss:.4f}")
+
         state, losses = train.run_epoch(
             state,
             schedules,
@@ -62,7 +77,7 @@ def train_epoch(
             model_config=model_config,
             config=config,
             sampler=sampler,
-            on_chunk=lambda n, loss: advance(n, loss=f"{loss:.4f}"),
+            on_chunk=on_chunk,
         )
     return EpochResult(state, losses, events, time.perf_counter() - started)
 
