@@ -86,7 +86,7 @@ check: .venv/installed
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[journey,report,serve,test,tune]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench,journey,report,serve,test,tune]'
 	touch $@
 
 clean:

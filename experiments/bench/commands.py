@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 import time
@@ -57,14 +56,13 @@ def preprocessing(settings: Settings) -> Mapping[str, Row]:
     return {
         "time": Row(
             what,
-            "s",
             seconds,
             [cost.seconds for cost in floor],
             "polars reads and sorts the file",
             3,
             notes=["each turn a process, its start included"],
         ),
-        "memory": Row(f"{what}: peak resident memory", "B", peaks, limit=6e9),
+        "memory": Row(f"{what}: peak resident memory", peaks, unit="B", limit=6e9),
     }
 
 
@@ -81,11 +79,11 @@ def whole_run(settings: Settings) -> Mapping[str, Row]:
             settings.print(f"run {turn} of {settings.long_repeats}, {cost.seconds:.0f} s")
         [ready] = (folder / "prepared").glob("events-*")
         kept = prepared.load_meta(ready)["table1"]["items"]
-    held = dataclasses.replace(INIT_SMALL, n_items=kept).state_bytes
+    held = INIT_SMALL.replace(n_items=kept).state_bytes
     notes = ["preprocessing, an epoch, checkpoint and ranking"]
     what = f"peak resident memory of a whole run, {kept:,} items, 100 units"
     name = "tables + optimizer state"
-    return {"": Row(what, "B", peaks, [held] * len(peaks), name, 1.5, notes=notes)}
+    return {"": Row(what, peaks, [held] * len(peaks), name, 1.5, unit="B", notes=notes)}
 
 
 def write_log(folder: pathlib.Path, users: int, n_items: int) -> None:
@@ -147,8 +145,8 @@ def start(settings: Settings) -> Mapping[str, Row]:
         measured = settings.turns(cold, warm)
     what = "start of a run on the prepared VIDEO shape to its first 256 steps trained"
     return {
-        "cold": Row(f"{what}, nothing compiled", "s", measured[0], limit=10),
-        "warm": Row(f"{what}, compilation cache filled", "s", measured[1], limit=4),
+        "cold": Row(f"{what}, nothing compiled", measured[0], limit=10),
+        "warm": Row(f"{what}, compilation cache filled", measured[1], limit=4),
     }
 
 
@@ -184,8 +182,8 @@ def seeds(settings: Settings) -> Mapping[str, Row]:
     threads = max(1, machine.cores() // 2)
     jobs = f"JOBS=2, {threads} thread{'s' if threads > 1 else ''} each"
     return {
-        "jobs": Row(f"{of}: {name}", "s", in_turn, side_by_side, jobs, 1.8, at_least=True),
-        "in_one_program": Row(f"{of}: --seeds=0,1", "s", one_program, in_turn, name, 1.0),
+        "jobs": Row(f"{of}: {name}", in_turn, side_by_side, jobs, 1.8, at_least=True),
+        "in_one_program": Row(f"{of}: --seeds=0,1", one_program, in_turn, name, 1.0),
     }
 
 
@@ -214,5 +212,5 @@ def users(settings: Settings) -> Mapping[str, Row]:
         }
         notes = [f"{mean['cases']:,.0f} cases"]
         for (part, what), measured in zip(parts.items(), zip(*costs, strict=True), strict=True):
-            rows[f"{shape}_{part}"] = Row(f"{of}: {what}", "s", measured, notes=notes)
+            rows[f"{shape}_{part}"] = Row(f"{of}: {what}", measured, notes=notes)
     return rows

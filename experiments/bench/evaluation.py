@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -37,7 +36,7 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
     """Measure ranking next to its matrix product, and bootstrapping next to half an epoch."""
     users = max(2, round(settings.scale * EVALUATED_USERS))
     log = random_log(np.random.default_rng(0), users, EVALUATED_ITEMS, tested=True)
-    model = dataclasses.replace(INIT_SMALL, n_items=log.n_items)
+    model = INIT_SMALL.replace(n_items=log.n_items)
     state = model.init()
     schedule = model.schedule(log.train)
 
@@ -48,7 +47,7 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
 
         return seconds(run) / 2
 
-    product = floors.scores(len(log.cases), log.n_items, model.units)
+    product = floors.scores(len(log.cases), log.n_items, INIT_SMALL.model_config.hidden_units)
     whole, bootstrapping, scores, half = settings.turns(
         lambda: rank_seconds(model, state.params, log),
         # With one candidate, nearly all of the time is bootstrapping.
@@ -61,7 +60,6 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
     return {
         "ranking": Row(
             f"ranking {size}",
-            "s",
             ranking,
             scores,
             "its scores alone",
@@ -70,7 +68,6 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
         ),
         "bootstrapping": Row(
             f"bootstrapping the histories of {size}",
-            "s",
             bootstrapping,
             half,
             "half a training epoch",
@@ -97,8 +94,9 @@ def schedule(settings: Settings) -> Mapping[str, Row]:
         return seconds(lambda: [np.copy(array) for array in arrays])
 
     built, copied = settings.turns(build, copy)
-    what = f"the schedule of an epoch of {len(log):,} events, batch {INIT_SMALL.batch}"
-    return {"": Row(what, "s", built, copied, "copying its arrays", 10)}
+    batch = INIT_SMALL.train_config.batch_size
+    what = f"the schedule of an epoch of {len(log):,} events, batch {batch}"
+    return {"": Row(what, built, copied, "copying its arrays", 10)}
 
 
 def xxl_log(scale: float) -> EventLog:

@@ -25,31 +25,25 @@ class Request(NamedTuple):
     body: Any = None  # sent as JSON
 
 
-class Client:
-    """One connection to a service."""
+def connect(url: str) -> http.client.HTTPConnection:
+    """Return a connection to the service at a base address."""
+    return http.client.HTTPConnection(parse.urlsplit(url).netloc, timeout=60)
 
-    def __init__(self, url: str) -> None:
-        """Connect to a service at its base address."""
-        self._connection = http.client.HTTPConnection(parse.urlsplit(url).netloc, timeout=60)
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+def send(connection: http.client.HTTPConnection, request: Request) -> bytes:
+    """Send a request and return the body of its response.
 
-    def send(self, request: Request) -> bytes:
-        """Send a request and return the body of its response.
-
-        Raises:
-            InputError: The status is not one of success.
-        """
-        body = None if request.body is None else json.dumps(request.body)
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        self._connection.request(request.method, request.path, body, headers)
-        response = self._connection.getresponse()
-        content = response.read()
-        if response.status >= 300:
-            raise errors.InputError(f"{request.path}: {response.status} {content[:200]!r}")
-        return content
+    Raises:
+        InputError: The status is not one of success.
+    """
+    body = None if request.body is None else json.dumps(request.body)
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    connection.request(request.method, request.path, body, headers)
+    response = connection.getresponse()
+    content = response.read()
+    if response.status >= 300:
+        raise errors.InputError(f"{request.path}: {response.status} {content[:200]!r}")
+    return content
 
 
 def run(
@@ -77,11 +71,11 @@ def run(
     def client(number: int) -> list[float]:
         rng = random.Random(f"{seed} {number}")
         waits, due = [], begin
-        with contextlib.closing(Client(url)) as connection:
+        with contextlib.closing(connect(url)) as connection:
             while (due := due + rng.expovariate(per_second / CONNECTIONS)) < begin + seconds:
                 request = draw(rng)
                 time.sleep(max(0, due - time.perf_counter()))
-                connection.send(request)
+                send(connection, request)
                 waits.append(time.perf_counter() - due)
         return waits
 

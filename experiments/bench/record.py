@@ -32,11 +32,11 @@ class Row:
     """
 
     what: str
-    unit: str = "s"  # of `measured` and `floor`, a key of `UNITS`
     measured: Sequence[float] = ()  # one value a turn; empty where it cannot be measured here
     floor: Sequence[float] = ()  # of the same turns; empty where there is no floor
     floor_name: str = ""
     limit: float | None = None  # the target for the ratio, or for `measured` without a floor
+    unit: str = "s"  # of `measured` and `floor`, a key of `UNITS`
     at_least: bool = False  # the target is a lower bound, not an upper one
     notes: Sequence[str] = ()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +35,7 @@ def items(settings: Settings) -> Mapping[str, Sweep]:
     steps: list[Point] = []
     cases: list[Point] = []
     for n_items in ITEMS:
-        model = dataclasses.replace(INIT_SMALL, n_items=n_items)
+        model = INIT_SMALL.replace(n_items=n_items)
         log = random_log(np.random.default_rng(0), users, n_items, tested=True)
         params = jax.block_until_ready(model.init().params)
 
@@ -56,7 +55,7 @@ def items(settings: Settings) -> Mapping[str, Sweep]:
 
 def batch(settings: Settings) -> Mapping[str, Sweep]:
     """Sweep the batch size."""
-    models = [(n, dataclasses.replace(INIT_SMALL, batch=n)) for n in BATCH]
+    models = [(n, INIT_SMALL.replace(batch_size=n)) for n in BATCH]
     curves = _steps(settings, models, "lanes")
     per_lane = {  # nearly all of which have an event in each step
         name: [(x, [value / x for value in values]) for x, values in points]
@@ -68,7 +67,7 @@ def batch(settings: Settings) -> Mapping[str, Sweep]:
 
 def units(settings: Settings) -> Mapping[str, Sweep]:
     """Sweep the units of both GRUs."""
-    models = [(n, dataclasses.replace(INIT_SMALL, units=n, n_items=10_000)) for n in UNITS]
+    models = [(n, INIT_SMALL.replace(hidden_units=n, n_items=10_000)) for n in UNITS]
     panels = {STEP: _steps(settings, models, "units")}
     return {"": Sweep("Units of each GRU: HRNN Init, batch 50, 10,000 items", "units", panels)}
 
@@ -92,7 +91,7 @@ def events(settings: Settings) -> Mapping[str, Sweep]:
     """Sweep the log in VIDEOXXL's shape: its preparation, an epoch's schedule and its training."""
     curves: dict[str, list[Point]] = {"preprocessing": [], "schedule": [], "a training epoch": []}
     memory: list[Point] = []
-    model = dataclasses.replace(INIT_SMALL, n_items=XXL_ITEMS)
+    model = INIT_SMALL.replace(n_items=XXL_ITEMS)
     for n in EVENTS:
         n_events = round(settings.scale * n)
         share = n_events / XXL_RAW_EVENTS

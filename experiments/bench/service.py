@@ -17,7 +17,7 @@ import psutil
 from hrnn_jax.live.recommender import load
 
 from . import commands, load_generator
-from .load_generator import Client, Request
+from .load_generator import Request, connect, send
 from .process import of_module, running, wait_for
 from .record import Row
 from .timing import Settings
@@ -90,25 +90,25 @@ def serving(settings: Settings) -> Mapping[str, Row]:
     )
     in_the_end, first = resident[-1:], resident[:1]
     return {
-        "start": Row(f"{of}: start to ready", "s", starts[1:], limit=5),
-        "start_cold": Row(f"{of}: start to ready, nothing compiled", "s", starts[:1]),
-        "p50": Row(f"{of}: wait, median", "s", p50, notes=[load_note]),
-        "p99": Row(f"{of}: wait, 99th percentile", "s", p99, limit=0.025),
-        "p999": Row(f"{of}: wait, 99.9th percentile", "s", p999),
+        "start": Row(f"{of}: start to ready", starts[1:], limit=5),
+        "start_cold": Row(f"{of}: start to ready, nothing compiled", starts[:1]),
+        "p50": Row(f"{of}: wait, median", p50, notes=[load_note]),
+        "p99": Row(f"{of}: wait, 99th percentile", p99, limit=0.025),
+        "p999": Row(f"{of}: wait, 99.9th percentile", p999),
         "memory": Row(
             f"{of}: resident memory, all states cached",
-            "B",
             [full],
+            unit="B",
             limit=1e9,
             notes=[f"{empty / 1e6:,.0f} MB before the first of them"],
         ),
         "growth": Row(
             f"{of}: resident memory in the end",
-            "B",
             in_the_end,
             first,
             "after the first window",
             1.05,
+            unit="B",
         ),
     }
 
@@ -140,11 +140,11 @@ def _started(folder: pathlib.Path) -> Iterator[Service]:
 
 def _load_all_states(service: Service, users: int) -> None:
     """Send an event of each user: their states are then in memory."""
-    with contextlib.closing(Client(service.url)) as client:
+    with contextlib.closing(connect(service.url)) as connection:
         for begin in range(0, users, EVENTS_PER_REQUEST):
             some = range(begin, min(begin + EVENTS_PER_REQUEST, users))
             events = [_event(random.Random(user), user) for user in some]
-            client.send(Request("POST", "/events", {"events": events}))
+            send(connection, Request("POST", "/events", {"events": events}))
 
 
 def _event(rng: random.Random, user: int) -> dict[str, object]:

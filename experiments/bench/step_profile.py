@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import jax
 
+from hrnn_jax.config import ModelConfig
 from hrnn_jax.model import init_params
 
 from .record import Row
@@ -25,7 +26,7 @@ KINDS = (PRODUCTS, ROWS, DENSE, REST)
 def shares(settings: Settings, model: BenchmarkModel) -> Mapping[str, Row]:
     """Measure the shares of a step's time; each includes the profiler's own time."""
     training = Training(model, settings.steps)
-    kinds = operation_kinds(training)
+    kinds = operation_kinds(training.compiled().as_text() or "", model.model_config)
     training.epoch()
     measured: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(settings.repeats):
@@ -33,13 +34,11 @@ def shares(settings: Settings, model: BenchmarkModel) -> Mapping[str, Row]:
             with jax.profiler.trace(str(folder)):
                 training.epoch()
             durations = _durations(folder)
-        totals = dict.fromkeys(KINDS, 0.0)
-        for name, kind in kinds.items():
-            totals[kind] += durations[name]
-        for kind, total in totals.items():
-            measured[kind].append(total / sum(totals.values()))
+        total = sum(durations[name] for name in kinds)
+        for kind, values in measured.items():
+            values.append(sum(durations[n] for n, k in kinds.items() if k == kind) / total)
     return {
-        f"{number}": Row(f"share of a step of {model.name}: {kind}", "%", measured[kind])
+        f"{number}": Row(f"share of a step of {model.name}: {kind}", measured[kind], unit="%")
         for number, kind in enumerate(KINDS, start=1)
     }
 
@@ -55,14 +54,16 @@ def _durations(folder: pathlib.Path) -> collections.Counter[str]:
     return durations
 
 
-def operation_kinds(training: Training) -> dict[str, str]:
+def operation_kinds(text: str, config: ModelConfig) -> dict[str, str]:
     """Return the kind of each operation in the loop over a chunk's updates, by its name.
 
-    The profiler gives no category on a CPU, and a fusion's name is that of its last operations:
-    the kinds come from the compiled program's text, with what was fused into each operation.
+    The profiler gives no category on a CPU, and a fusion's name does not tell all that was fused
+    into it: the kinds are read from the text of the compiled program.
+
+    Args:
+        text: The compiled program that trains a chunk.
+        config: The model's settings.
     """
-    text = training.compiled().as_text()
-    config = training.model.model_config
     weights = jax.eval_shape(lambda: init_params(jax.random.key(0), config)).network
     dense = {",".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(weights)}
     computations = {block.split(" ", 1)[0]: block for block in text.split("\n\n")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -72,31 +73,22 @@ class BenchmarkModel:
     """A model of Table 2 without its dropout, whose cost is a row of its own."""
 
     name: str
-    variant: str
-    units: int
-    batch: int
-    momentum: float
-    n_items: int = N_ITEMS
-    dropout: tuple[float, float, float] = (0.0, 0.0, 0.0)  # user, session, init
+    model_config: ModelConfig
+    train_config: TrainConfig
 
-    @property
-    def model_config(self) -> ModelConfig:
-        """The model's settings."""
-        user, session, init = self.dropout
-        return ModelConfig(
-            n_items=self.n_items,
-            variant=self.variant,
-            hidden_units=self.units,
-            user_input="gates",  # as in Table 2's flag files of HRNN All
-            dropout_user=user,
-            dropout_session=session,
-            dropout_init=init,
+    def replace(self, *, batch_size: int | None = None, **settings: Any) -> BenchmarkModel:
+        """Return this model with another batch size or other settings of its `ModelConfig`."""
+        batch_size = batch_size or self.train_config.batch_size
+        return BenchmarkModel(
+            self.name,
+            dataclasses.replace(self.model_config, **settings),
+            dataclasses.replace(self.train_config, batch_size=batch_size),
         )
 
     @property
-    def train_config(self) -> TrainConfig:
-        """The settings of its training."""
-        return TrainConfig(batch_size=self.batch, momentum=self.momentum)
+    def size(self) -> int:
+        """Lanes times units, in proportion to which a step's work grows."""
+        return self.train_config.batch_size * self.model_config.hidden_units
 
     def init(self, seed: int = 0) -> TrainState:
         """Draw its weights."""
@@ -112,11 +104,19 @@ class BenchmarkModel:
         return sum(leaf.nbytes for leaf in jax.tree.leaves(jax.eval_shape(self.init)))
 
 
-INIT_SMALL = BenchmarkModel("HRNN Init small", "hrnn_init", 100, 50, 0.0)
-INIT_LARGE = BenchmarkModel("HRNN Init large", "hrnn_init", 500, 100, 0.1)
-ALL_SMALL = BenchmarkModel("HRNN All small", "hrnn_all", 100, 100, 0.2)
-RNN_SMALL = BenchmarkModel("RNN small", "rnn", 100, 100, 0.1)
-CONCAT_SMALL = BenchmarkModel("RNN Concat small", "rnn_concat", 100, 100, 0.1)
+def _of_table2(
+    name: str, variant: str, units: int, batch_size: int, momentum: float
+) -> BenchmarkModel:
+    # user_input: as in Table 2's flag files of HRNN All.
+    model = ModelConfig(N_ITEMS, variant, hidden_units=units, user_input="gates")
+    return BenchmarkModel(name, model, TrainConfig(batch_size=batch_size, momentum=momentum))
+
+
+INIT_SMALL = _of_table2("HRNN Init small", "hrnn_init", 100, 50, 0.0)
+INIT_LARGE = _of_table2("HRNN Init large", "hrnn_init", 500, 100, 0.1)
+ALL_SMALL = _of_table2("HRNN All small", "hrnn_all", 100, 100, 0.2)
+RNN_SMALL = _of_table2("RNN small", "rnn", 100, 100, 0.1)
+CONCAT_SMALL = _of_table2("RNN Concat small", "rnn_concat", 100, 100, 0.1)
 
 
 def train_epoch(
@@ -146,13 +146,13 @@ class Training:
             seeds: Number of seeds that train side by side.
         """
         self.model = model
-        size = model.batch * model.units / (INIT_SMALL.batch * INIT_SMALL.units)
+        batch = model.train_config.batch_size
         chunk = model.train_config.chunk_steps
         # Whole chunks: the padding of a last one would count as steps.
-        self.steps = max(1, round(steps / size / chunk)) * chunk
-        inputs = model.batch * (self.steps + MAX_USER_STEPS)
-        users = max(model.batch, round(inputs / (SESSIONS * (EVENTS - 1))))
-        log = random_log(np.random.default_rng(0), users, model.n_items)
+        self.steps = max(1, round(steps * INIT_SMALL.size / model.size / chunk)) * chunk
+        inputs = batch * (self.steps + MAX_USER_STEPS)
+        users = max(batch, round(inputs / (SESSIONS * (EVENTS - 1))))
+        log = random_log(np.random.default_rng(0), users, model.model_config.n_items)
         self.schedules = [self._first_steps(model.schedule(log, seed)) for seed in range(seeds)]
         states = [model.init(seed) for seed in range(seeds)]
         self.state = states[0]
@@ -188,9 +188,9 @@ class Training:
 
     def floor(self) -> Callable[[], float]:
         """Return what computes an epoch's matrix products and returns the seconds of a step's."""
-        products = floors.step(
-            self.model.model_config, batch=self.model.batch, opening=self.opening, steps=self.steps
-        )
+        batch = self.model.train_config.batch_size
+        config = self.model.model_config
+        products = floors.step(config, batch=batch, opening=self.opening, steps=self.steps)
         return lambda: seconds(products) / self.steps
 
     def compiled(self) -> jax.stages.Compiled:
@@ -220,39 +220,41 @@ def step(settings: Settings, model: BenchmarkModel, title: str, limit: float) ->
         )
     else:
         notes.append("GRU_usr runs for no lane")
-    what = f"{title} (batch {model.batch}, {model.units} units, {model.n_items:,} items)"
-    return {"": Row(what, "s", measured, floor, "its matrix products", limit, notes=notes)}
+    config, batch = model.model_config, model.train_config.batch_size
+    what = f"{title} (batch {batch}, {config.hidden_units} units, {config.n_items:,} items)"
+    return {"": Row(what, measured, floor, "its matrix products", limit, notes=notes)}
 
 
 def dropout(settings: Settings) -> Mapping[str, Row]:
     """Measure a step with dropout next to one without."""
-    with_dropout = dataclasses.replace(INIT_SMALL, dropout=(0.1, 0.1, 0.2))
+    with_dropout = INIT_SMALL.replace(dropout_user=0.1, dropout_session=0.1, dropout_init=0.2)
     models = [Training(model, settings.steps) for model in (with_dropout, INIT_SMALL)]
     measured, floor = settings.turns(*(model.epoch for model in models))
     what = "dropout 0.1 / 0.1 / 0.2, HRNN Init small"
-    return {"": Row(what, "s", measured, floor, "the same step without", 1.1)}
+    return {"": Row(what, measured, floor, "the same step without", 1.1)}
 
 
 def catalogue(settings: Settings) -> Mapping[str, Row]:
     """Measure a step with many items next to one with few."""
     models = [
-        Training(dataclasses.replace(INIT_SMALL, n_items=n), settings.steps)
-        for n in (MANY_ITEMS, FEW_ITEMS)
+        Training(INIT_SMALL.replace(n_items=n), settings.steps) for n in (MANY_ITEMS, FEW_ITEMS)
     ]
     measured, floor = settings.turns(*(model.epoch for model in models))
     what = f"{MANY_ITEMS:,} items, HRNN Init small"
-    return {"": Row(what, "s", measured, floor, f"the same step with {FEW_ITEMS:,}", 1.1)}
+    return {"": Row(what, measured, floor, f"the same step with {FEW_ITEMS:,}", 1.1)}
 
 
 def memory(settings: Settings) -> Mapping[str, Row]:
     """Compare all memory of the compiled chunk with that of its inputs and results."""
     held = INIT_SMALL.state_bytes
     program = Training(INIT_SMALL, settings.steps).compiled()
-    temporary = program.memory_analysis().temp_size_in_bytes
+    analysis = program.memory_analysis()
+    assert analysis is not None
+    temporary = analysis.temp_size_in_bytes
     what = f"memory of the compiled epoch, HRNN Init small, {N_ITEMS:,} items"
     notes = [f"{temporary / 1e6:.2f} MB are temporary"]
     name = "tables + optimizer state"
-    return {"": Row(what, "B", [held + temporary], [held], name, 1.02, notes=notes)}
+    return {"": Row(what, [held + temporary], [held], name, 1.02, unit="B", notes=notes)}
 
 
 def seeds_at_once(settings: Settings) -> Mapping[str, Row]:
@@ -261,7 +263,7 @@ def seeds_at_once(settings: Settings) -> Mapping[str, Row]:
     alone = Training(INIT_SMALL, settings.steps)
     measured, floor = settings.turns(together.epoch, lambda: alone.epoch() + alone.epoch())
     what = "--seeds_at_once=2, a step of both"
-    return {"": Row(what, "s", measured, floor, "two steps, one seed each")}
+    return {"": Row(what, measured, floor, "two steps, one seed each")}
 
 
 def gpu(settings: Settings) -> Mapping[str, Row]:
@@ -273,5 +275,5 @@ def gpu(settings: Settings) -> Mapping[str, Row]:
             training = Training(INIT_SMALL, settings.steps, seeds=seeds)
             [measured] = settings.turns(training.epoch)
             rates = [training.events / training.steps / duration for duration in measured]
-        rows[f"{seeds}"] = Row(f"GPU: HRNN Init small, {name}", "events/s", rates)
+        rows[f"{seeds}"] = Row(f"GPU: HRNN Init small, {name}", rates, unit="events/s")
     return rows

@@ -8,7 +8,7 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ..common import machine, provenance
@@ -44,41 +44,29 @@ class Settings:
     def turns(
         self, *functions: Callable[[], _T], long: bool = False, warm_up: bool = True
     ) -> list[list[_T]]:
-        """Call functions in turn, as often as the settings say; see `take_turns`."""
+        """Call each function once to warm up, then all of them in each turn.
+
+        Args:
+            functions: What is compared; noise of the machine then affects all alike.
+            long: Whether they take minutes: they then have `long_repeats` turns.
+            warm_up: Whether to call each function once before the turns.
+
+        Returns:
+            For each function what its calls returned, without the warm-up.
+        """
+        if warm_up:
+            for function in functions:
+                function()
         repeats = self.long_repeats if long else self.repeats
-        return take_turns(functions, repeats=repeats, progress=self.print, warm_up=warm_up)
-
-
-def take_turns(
-    functions: Sequence[Callable[[], _T]],
-    *,
-    repeats: int,
-    progress: Callable[[str], None] = lambda line: None,
-    warm_up: bool = True,
-) -> list[list[_T]]:
-    """Call each function once to warm up, then all of them in each of `repeats` turns.
-
-    Args:
-        functions: What is compared; noise of the machine then affects all alike.
-        repeats: Number of turns.
-        progress: Is called with a line after each long turn.
-        warm_up: Whether to call each function once before the turns.
-
-    Returns:
-        For each function what its calls returned, without the warm-up.
-    """
-    if warm_up:
-        for function in functions:
-            function()
-    results: list[list[_T]] = [[] for _ in functions]
-    started = time.perf_counter()
-    for turn in range(1, repeats + 1):
-        for function, values in zip(functions, results, strict=True):
-            values.append(function())
-        mean = (time.perf_counter() - started) / turn
-        if mean > LONG_TURN and turn < repeats:
-            progress(f"turn {turn} of {repeats}, {(repeats - turn) * mean:.0f} s left")
-    return results
+        results: list[list[_T]] = [[] for _ in functions]
+        started = time.perf_counter()
+        for turn in range(1, repeats + 1):
+            for function, values in zip(functions, results, strict=True):
+                values.append(function())
+            mean = (time.perf_counter() - started) / turn
+            if mean > LONG_TURN and turn < repeats:
+                self.print(f"turn {turn} of {repeats}, {(repeats - turn) * mean:.0f} s left")
+        return results
 
 
 def seconds(function: Callable[[], object]) -> float:

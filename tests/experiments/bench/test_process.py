@@ -1,0 +1,47 @@
+"""A command's time and memory, measured from outside."""
+
+import pathlib
+
+import pytest
+
+from experiments.bench import commands, process
+from hrnn_jax import errors
+from tests.helpers import logs
+
+ROOT = str(pathlib.Path(__file__).parents[3])
+WAIT = "print('ready', flush=True); import threading; threading.Event().wait()"
+
+
+def test_the_peak_is_that_of_the_command():
+    """Bug: take it from getrusage, which counts this process, of which the command was a fork."""
+    holding, empty = (
+        process.measure("-c", f"{line}; {WAIT}", until="ready").peak_bytes
+        for line in ("held = b'1' * 100_000_000", "held = 0")
+    )
+    assert empty < 60e6 < 100e6 < holding < 160e6
+
+
+def test_a_failure_is_reported_with_the_commands_last_line():
+    """Bug: report the first line, which of a traceback says nothing."""
+    code = "import sys; print('begun'); print('error: no log'); sys.exit(2)"
+    for until in (None, "ready"):
+        with pytest.raises(errors.InputError, match=r"^no log$"):
+            process.measure("-c", code, until=until)
+
+
+def test_a_run_is_ended_after_its_first_chunk(tmp_path, monkeypatch):
+    """Bug: wait for the end of an epoch, of which this run has a million."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", ROOT)
+    flags = [
+        "--dataset=events",
+        f"--events={logs.write(tmp_path / 'log.csv')}",
+        "--min_support=1",
+        f"--prepared_dir={tmp_path}",
+        "--epochs=1000000",
+        "--model=rnn",
+        "--hidden_units=4",
+    ]
+    assert commands.first_chunk(flags, tmp_path / "cache", tmp_path / "run") > 0
+    assert (tmp_path / "run" / "recipe.json").exists()
+    assert not (tmp_path / "run" / "history.jsonl").exists()
