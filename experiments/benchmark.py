@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import pathlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -151,9 +152,7 @@ def print_table(rows: list[record.Row]) -> None:
     table = Table(*record.HEAD, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*map(Text, row.cells()))
-    console = Console(highlight=False)
-    width = None if console.is_terminal else console.measure(table).maximum
-    console.print(table, width=width, crop=False, soft_wrap=False)
+    Console(width=None if sys.stdout.isatty() else 10_000, highlight=False).print(table)
     if notes := [f"{row.what}: {row.all_notes}" for row in rows if row.all_notes]:
         print("", *notes, sep="\n")
 

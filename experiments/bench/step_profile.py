@@ -66,7 +66,8 @@ def operation_kinds(text: str, config: ModelConfig) -> dict[str, str]:
     """
     weights = jax.eval_shape(lambda: init_params(jax.random.key(0), config)).network
     dense = {",".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(weights)}
-    computations = {block.split(" ", 1)[0]: block for block in text.split("\n\n")}
+    blocks = re.finditer(r"^(%[\w.-]+) .*?^}", text, re.MULTILINE | re.DOTALL)
+    computations = {block[1]: block[0] for block in blocks}
     bodies = [computations[name] for name in re.findall(r" while\(.*body=(%[\w.-]+)", text)]
     operations = re.findall(
         r"%([\w.-]+) = (f32\[([\d,]+)\])?(.* (?:fusion|dot|copy|concatenate)\(.*)",

@@ -7,6 +7,7 @@ import pytest
 from absl.testing import flagsaver
 
 from experiments import benchmark
+from experiments.bench import evaluation
 from experiments.bench.record import Row
 from experiments.common import cli
 
@@ -26,8 +27,9 @@ def command(monkeypatch, capfd, tmp_path):
     return call
 
 
-def test_rows_are_measured_recorded_and_reported(command, tmp_path):
+def test_rows_are_measured_recorded_and_reported(command, monkeypatch, tmp_path):
     """Bug: name the record's entries by their part alone, so that tasks overwrite each other."""
+    monkeypatch.setattr(evaluation, "EVALUATED_ITEMS", 500)
     code, out, err = command(
         "--only=evaluation,schedule,gpu",
         "--users_share=0.0002",
