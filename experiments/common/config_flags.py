@@ -52,10 +52,15 @@ def used_by(name: str, models: tuple[str, ...]) -> None:
     _used_by.setdefault(name, set()).update(models)
 
 
+def is_used(name: str, model: str) -> bool:
+    """Say whether a model uses a flag; a flag of no config is used by all."""
+    return name not in _used_by or model in _used_by[name]
+
+
 def refuse_unused(model: str) -> None:
     """Raise InputError if a flag was typed that the model does not use."""
     for name in cli.typed():
-        if name in _used_by and model not in _used_by[name]:
+        if not is_used(name, model):
             raise errors.InputError(
                 f"--{name} is not used by --model={model}: drop it; models that use it: "
                 f"{', '.join(sorted(_used_by[name]))}"

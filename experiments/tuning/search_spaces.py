@@ -1,18 +1,24 @@
-"""What tune searches: a row per model or recipe, a flag and where its values are drawn from.
+"""The search spaces of `tune`: for each model, the flags and the values that are drawn.
 
 The paper tuned "the hyper-parameters of each model (baselines included) on the validation set
-using random search" (Section 4.2) and names no ranges: these hold all of Table 2, with room.
+using random search" (Section 4.2) and names no ranges: these contain all of Table 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from optuna import distributions
 
 from hrnn_jax import errors
 
-Space = dict[str, distributions.BaseDistribution]  # by flag
+Values = (
+    distributions.CategoricalDistribution
+    | distributions.FloatDistribution
+    | distributions.IntDistribution
+)
+Space = dict[str, Values]  # by flag
 
 TENTHS = distributions.CategoricalDistribution((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
 TRAINING: Space = {
@@ -32,7 +38,7 @@ BY_MODEL: dict[str, Space] = {
     "rnn_concat": TRAINING,
     "hrnn_init": TRAINING | PERSONAL,
     "hrnn_all": TRAINING | PERSONAL,
-    # Cuts the end of the list only: a metric at an N below it does not move.
+    # It shortens the list only: a metric at a smaller N does not depend on it.
     "item_knn": NEIGHBOURS,
     "vsknn": SESSION_KNN,
     "vsknn_br": {
@@ -41,8 +47,8 @@ BY_MODEL: dict[str, Space] = {
         "remind_weight": distributions.FloatDistribution(0.0, 4.0),
     },
 }
-# Flag files whose values lie elsewhere than their model's: a space, and the model that it is of.
-RECIPES: dict[str, tuple[str, Space]] = {
+# Flag files that need a space of their own: their model, and the space.
+BY_FLAG_FILE: dict[str, tuple[str, Space]] = {
     "hrnn_plus": (
         "hrnn_init",
         {
@@ -57,44 +63,49 @@ RECIPES: dict[str, tuple[str, Space]] = {
         },
     ),
 }
-BY_NAME = BY_MODEL | {name: space for name, (_, space) in RECIPES.items()}
+BY_NAME = BY_MODEL | {name: space for name, (_, space) in BY_FLAG_FILE.items()}
 
 
-def of(model: str, fixed: Sequence[str], name: str | None = None) -> Space:
-    """Return what to search for a model, less the flags that are `fixed`.
+def search_space(model: str, fixed: Sequence[str], name: str | None = None) -> Space:
+    """Return what to search for a model.
 
-    name: of BY_NAME, which space; the model's own by default. Raises InputError if that is another
-    model's or nothing, or if a fixed flag is not one of those searched.
+    Args:
+        model: The model.
+        fixed: Flags that are not searched.
+        name: Which space, one of BY_NAME; by default the model's own.
+
+    Raises:
+        InputError: The model has no such space, a fixed flag is not in it, or nothing is left.
     """
     if model not in BY_MODEL:
         raise errors.InputError(
-            f"--model={model} has nothing to tune: take one of {', '.join(BY_MODEL)}"
+            f"`model`={model} has nothing to tune: take one of {', '.join(BY_MODEL)}"
         )
     name = name or model
-    owner = RECIPES[name][0] if name in RECIPES else name
+    owner = BY_FLAG_FILE[name][0] if name in BY_FLAG_FILE else name
     if owner != model:
-        raise errors.InputError(f"--space={name} is searched for --model={owner}, not {model}")
+        raise errors.InputError(f"`space`={name} is searched for `model`={owner}, not {model}")
     whole = BY_NAME[name]
-    if strange := sorted(set(fixed) - whole.keys()):
+    if unknown := sorted(set(fixed) - whole.keys()):
         raise errors.InputError(
-            f"--fix={','.join(fixed)}: {strange[0]} is not searched for "
-            f"--{'model' if name == model else 'space'}={name}; what is: {', '.join(whole)}"
+            f"`fix`={','.join(fixed)}: {unknown[0]} is not searched for "
+            f"{'`model`' if name == model else '`space`'}={name}; what is: {', '.join(whole)}"
         )
-    space = {name: values for name, values in whole.items() if name not in fixed}
+    space = {flag: values for flag, values in whole.items() if flag not in fixed}
     if not space:
-        raise errors.InputError(f"--fix={','.join(fixed)} leaves nothing to tune: fix less")
+        raise errors.InputError(f"`fix`={','.join(fixed)} leaves nothing to tune: fix less")
     return space
 
 
-def ends(values: distributions.BaseDistribution) -> tuple[float, ...]:
-    """Return the values that bound the others, or all where they are few."""
+def bounds(values: Values) -> tuple[Any, ...]:
+    """Return the smallest and the largest value, or all values of a choice."""
     if isinstance(values, distributions.CategoricalDistribution):
         return values.choices
     return values.low, values.high
 
 
-def describe(values: distributions.BaseDistribution) -> str:
-    """Say in a few words where values are drawn from."""
+def describe(values: Values) -> str:
+    """Describe in a few words how values are drawn."""
     if isinstance(values, distributions.CategoricalDistribution):
         return f"one of {', '.join(map(str, values.choices))}"
     kind = "whole numbers " if isinstance(values, distributions.IntDistribution) else ""
@@ -102,9 +113,9 @@ def describe(values: distributions.BaseDistribution) -> str:
 
 
 def table() -> str:
-    """Describe all of it, models that are searched alike together."""
-    alike: dict[str, list[str]] = {}
+    """Describe all search spaces; models with the same space stand together."""
+    by_rows: dict[str, list[str]] = {}
     for name, space in BY_NAME.items():
         rows = "\n".join(f"  {flag:<16} {describe(values)}" for flag, values in space.items())
-        alike.setdefault(rows, []).append(name)
-    return "\n".join(f"{', '.join(names)}\n{rows}" for rows, names in alike.items())
+        by_rows.setdefault(rows, []).append(name)
+    return "\n".join(f"{', '.join(names)}\n{rows}" for rows, names in by_rows.items())

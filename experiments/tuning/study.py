@@ -1,20 +1,21 @@
-"""A study folder: a search that several processes share, and that outlives each of them.
+"""A study folder: a search that several processes share and continue.
 
-recipe.json   what the study compares; a folder takes up only trials of its own recipe
+recipe.json   what the trials measure; a study goes on only with the same recipe
 journal.log   Optuna's record of all trials
 trials.csv    a row per trial
 best.flags    the best trial so far, for experiments.run
-lock          held by the process that draws or ends a trial
-running/N     held by the process that runs trial N
+lock          locked by the process that draws or ends a trial
+running/N     locked by the process that runs trial N
 
-The last two are locks of the operating system (flock), which lets go when a process ends, however
-it ends: a trial that is recorded as running and whose lock is free was cut off. So nobody waits
-for a dead process, and no clock or process id has to be trusted. They work between the machines
-that share a folder, if its file system has locks.
+The last two are locks of the operating system (flock), which releases them when a process ends,
+however it ends: a trial that is recorded as running and whose lock is free was cut off. So no
+process waits for a dead one, and no clock or process id has to be trusted. Machines that share a
+folder can share a study, if the file system has locks.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import pathlib
@@ -29,52 +30,85 @@ from hrnn_jax import atomic, errors
 
 from ..common import run_folder
 from . import search_spaces
+from .storage import Lock, open_storage
 
 FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running")
 SAMPLERS = ("random", "tpe")
 PRUNERS = ("median", "none")
 FACTS = ("best_epoch", "seconds", "events_per_second")  # of a trial, in trials.csv
-FIRST_PRUNED = 2  # the epoch; after one, a low learning rate only looks bad
+FIRST_PRUNED = 2  # epoch; after the first, trials with a low learning rate look worse than they are
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # tune has a line for each trial itself
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # tune prints a line for each trial itself
 
 
 class Counts(NamedTuple):
-    """How far a study is."""
+    """The number of a study's trials."""
 
-    done: int  # trials that ended by themselves: complete, pruned or diverged
-    running: int  # by other living processes as well
-    seconds: float  # of a trial, in the mean
+    done: int  # complete, pruned or diverged, but not cut off
+    running: int  # in all living processes
+    seconds: float  # that a trial takes, the mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What is searched, and how."""
+
+    space: search_spaces.Space
+    sampler: str  # one of SAMPLERS
+    pruner: str  # one of PRUNERS
+    startup_trials: int  # complete trials before any is pruned, and before tpe uses their values
+
+    def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """Return the sampler that draws a trial; its seed is the trial's number."""
+        if self.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=number)
+        # constant_liar: keep away from what other processes are trying.
+        return optuna.samplers.TPESampler(
+            seed=number, n_startup_trials=self.startup_trials, constant_liar=True
+        )
+
+    def make_pruner(self) -> optuna.pruners.BasePruner:
+        """Return the pruner."""
+        if self.pruner == "none":
+            return optuna.pruners.NopPruner()
+        return optuna.pruners.MedianPruner(
+            n_startup_trials=self.startup_trials, n_warmup_steps=FIRST_PRUNED
+        )
 
 
 class Study:
-    """One process's hold on a study folder. Raises InputError where the folder is another's."""
+    """A study folder as one process uses it."""
 
     def __init__(
         self,
         folder: pathlib.Path,
         recipe: Mapping[str, Any],
-        *,
-        searched: search_spaces.Space,
-        sampler: str,
-        pruner: str,
-        startup_trials: int,
+        search: Search,
         best_flags: Callable[[FrozenTrial], str],
     ) -> None:
-        """searched: flags to draw. best_flags: writes the best trial as a flag file."""
+        """Make a study folder, or open one.
+
+        Args:
+            folder: The folder.
+            recipe: What the trials measure.
+            search: What is searched, and how.
+            best_flags: Returns the flag file of the best trial.
+
+        Raises:
+            InputError: The folder cannot be written, or holds a study of another recipe or
+                something else.
+        """
         self.folder = folder
-        self._searched = searched
-        self._sampler = sampler
-        self._startup_trials = startup_trials
+        self._search = search
         self._best_flags = best_flags
-        self._held: int | None = None  # the file that says that a trial of ours is running
+        self._running: int | None = None  # the locked file of the trial that this process runs
         fresh = not (folder / "lock").exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _Lock(folder / "lock")
+            self._lock = Lock(folder / "lock")
         except OSError as error:
             raise errors.InputError(
-                f"cannot write --study_dir={folder}: {error.strerror}; choose another folder"
+                f"cannot write `study_dir`={folder}: {error.strerror}; choose another folder"
             ) from error
         try:
             with self._lock:
@@ -82,31 +116,36 @@ class Study:
                     folder, recipe, resume=True, flag="study_dir", kind="study", files=FILES
                 )
                 (folder / "running").mkdir(exist_ok=True)
-                storage = _storage(folder / "journal.log", self._lock)
+                storage = open_storage(folder / "journal.log", self._lock)
                 if not storage.get_all_studies():
                     optuna.create_study(storage=storage, study_name="study", direction="maximize")
                 self._study = optuna.load_study(
                     storage=storage,
                     study_name="study",
-                    pruner=_pruner(pruner, startup_trials),
+                    pruner=search.make_pruner(),
                 )
         except BaseException:
-            if fresh:  # leave nothing in a folder that is not ours
+            if fresh:  # leave nothing in a folder that is no study's
                 (folder / "lock").unlink()
             self._lock.close()
             raise
 
     def __enter__(self) -> Self:
+        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._let_go()
+        """Release the locks."""
+        self._unlock_trial()
         self._lock.close()
 
     def begin(self, wanted: int) -> Trial | None:
-        """Draw a trial, or return None if `wanted` have ended or are running elsewhere.
+        """Draw a trial, unless `wanted` trials have ended or are running.
 
         The seed of a draw is the trial's number, so processes do not repeat each other.
+
+        Returns:
+            The trial, or None.
         """
         with self._lock:
             self._fail_dead()
@@ -115,27 +154,33 @@ class Study:
                 self._publish()
                 return None
             number = len(self._study.get_trials(deepcopy=False))
-            self._study.sampler = self._make_sampler(number)
-            self._held = os.open(self._mark(number), os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._held, fcntl.LOCK_EX)
-            trial = self._study.ask(self._searched)
+            self._study.sampler = self._search.make_sampler(number)
+            self._running = os.open(self._running_file(number), os.O_RDWR | os.O_CREAT)
+            fcntl.flock(self._running, fcntl.LOCK_EX)
+            trial = self._study.ask(dict(self._search.space))
             assert trial.number == number
             return trial
 
     def end(self, trial: Trial, value: float | None, **facts: Any) -> None:
-        """Record a trial's end, by its value or (None) by its not having reached one."""
+        """Record the end of a trial.
+
+        Args:
+            trial: The trial.
+            value: Its value; None if it was pruned or diverged.
+            **facts: Further columns of trials.csv, see FACTS, and why it diverged.
+        """
         with self._lock:
             for name, fact in facts.items():
                 trial.set_user_attr(name, fact)
             # To Optuna a diverged trial is a pruned one: TPE then keeps away from it.
             state = TrialState.PRUNED if value is None else TrialState.COMPLETE
             self._study.tell(trial, value, state=state)
-            self._mark(trial.number).unlink()
-            self._let_go()
+            self._running_file(trial.number).unlink()
+            self._unlock_trial()
             self._publish()
 
     def best(self) -> FrozenTrial | None:
-        """Return the best complete trial, the first of equally good ones."""
+        """Return the best complete trial, the first of equally good ones, or None."""
         complete = [t for t in self._trials() if t.state == TrialState.COMPLETE]
         return max(complete, key=lambda trial: trial.value or 0.0, default=None)
 
@@ -155,12 +200,12 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _fail_dead(self) -> None:
-        """Mark as failed what is recorded as running and held by nobody."""
+        """Record as failed the trials whose process ended while they ran."""
         for trial in self._trials():
             if trial.state != TrialState.RUNNING:
                 continue
-            mark = self._mark(trial.number)
-            file = os.open(mark, os.O_RDWR | os.O_CREAT)
+            path = self._running_file(trial.number)
+            file = os.open(path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -168,32 +213,24 @@ class Study:
             finally:
                 os.close(file)
             self._study.tell(trial.number, state=TrialState.FAIL)
-            mark.unlink()
+            path.unlink()
 
-    def _mark(self, number: int) -> pathlib.Path:
+    def _running_file(self, number: int) -> pathlib.Path:
         return self.folder / "running" / str(number)
 
-    def _let_go(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
-
-    def _make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        if self._sampler == "random":
-            return optuna.samplers.RandomSampler(seed=number)
-        # constant_liar: keep away from what other processes are trying.
-        return optuna.samplers.TPESampler(
-            seed=number, n_startup_trials=self._startup_trials, constant_liar=True
-        )
+    def _unlock_trial(self) -> None:
+        if self._running is not None:
+            os.close(self._running)
+            self._running = None
 
     def _publish(self) -> None:
-        """Write trials.csv and best.flags, unless they say this already."""
+        """Write trials.csv and best.flags where their content has changed."""
         rows = [
             {
                 "number": trial.number,
                 "state": _state(trial),
                 "value": None if "diverged" in trial.user_attrs else trial.value,
-                **{name: trial.params.get(name) for name in self._searched},
+                **{name: trial.params.get(name) for name in self._search.space},
                 "epochs": len(trial.intermediate_values),
                 **{name: trial.user_attrs.get(name) for name in FACTS},
             }
@@ -212,56 +249,3 @@ def _state(trial: FrozenTrial) -> str:
     if trial.state == TrialState.FAIL:
         return "cut off"
     return "diverged" if "diverged" in trial.user_attrs else trial.state.name.lower()
-
-
-def _pruner(name: str, startup_trials: int) -> optuna.pruners.BasePruner:
-    if name == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=FIRST_PRUNED)
-
-
-def _storage(journal: pathlib.Path, lock: _Lock) -> optuna.storages.JournalStorage:
-    if journal.exists():
-        content = journal.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):  # a full disk cut the last line short: Optuna would stop at it
-            os.truncate(journal, whole)
-    try:
-        return optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(journal), lock)
-        )
-    except (ValueError, KeyError) as error:
-        raise errors.InputError(
-            f"{journal} is damaged: remove {journal.parent} and start again"
-        ) from error
-
-
-class _Lock:
-    """A lock between processes, also for Optuna's journal; its holder may take it again.
-
-    Optuna's own is a file that a killed process leaves behind: the others wait for it 30 s.
-    """
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT)
-        self._depth = 0
-
-    def acquire(self) -> bool:
-        if self._depth == 0:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._depth += 1
-        return True
-
-    def release(self) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        os.close(self._file)
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()

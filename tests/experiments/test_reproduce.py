@@ -1,4 +1,4 @@
-"""The whole evaluation as its users run it, in miniature: nothing is made twice or lost."""
+"""The whole evaluation as its users run it, in miniature: no run is repeated or lost."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def reproduced(monkeypatch, capfd, tmp_path, log_file):
 
 
 def made():
-    """Return when each finished run was finished."""
+    """Return the time at which each complete run ended, by folder."""
     found = pathlib.Path("out/reproduce/runs").glob("*/*/*/metrics.json")
     return {str(path.parent): path.stat().st_mtime_ns for path in found}
 
@@ -73,12 +73,29 @@ def read(name):
 
 
 def test_a_reproduction_from_first_to_last(reproduced):
-    code, out, err = reproduced()
-    assert code == 0, (out, err)
-    first = made()
-    assert len(first) == 2 * (1 + 2 + 2)
+    """Several calls on one folder; the first fails to train one of the two networks."""
+    wrong = ["--optimizer=adam", "--momentum=0.1"]
+    code, out, err = reproduced(rnn_flags=wrong)  # a failed run stops no other, and is reported
+    assert code == 1
+    others = made()
+    assert len(others) == 2 * (1 + 2)  # Item-KNN, and both seeds of the other network
+    assert err.count("failed: one rnn_small seed") == 2
+    assert "--momentum=0.1 has no effect without" in err
+    assert "FAILED" in out
+    assert read("failed")["row"].to_list() == ["rnn_small"] * 4
+    assert "rnn_small" not in read("scores")["row"]
+    report = pathlib.Path("out/reproduce/report.md").read_text()
+    assert "--momentum=0.1 has no effect without" in report
     assert len(re.findall(r"^\[\d+/10\]", out, re.MULTILINE)) == 10
     assert "\r" not in out
+
+    code, out, err = reproduced()
+    assert code == 0, (out, err)
+    assert "6 of 10 runs were done before" in out
+    first = made()
+    assert others.items() <= first.items()
+    assert len(first) == 2 * (1 + 2 + 2)
+    assert len(re.findall(r"^\[\d+/10\]", out, re.MULTILINE)) == 4
     scores = read("scores")
     # Two columns on the same log are the same data, so the same runs.
     one, two = (scores.filter(column=key).drop("column") for key in ("one", "two"))
@@ -97,42 +114,26 @@ def test_a_reproduction_from_first_to_last(reproduced):
     best = one.filter(row="rnn_small", metric="recall", cutoff=5)["value"].mean()
     assert f"{best:.4f}" in report
 
-    code, out, _ = reproduced()  # finished: nothing is left to do
+    code, out, _ = reproduced()  # complete: nothing is left to do
     assert code == 0
     assert made() == first
     assert "10 of 10 runs were done before" in out
 
-    reproduced("--norun", "--n_seeds=3")  # a report on what there is, no more
+    reproduced("--norun", "--n_seeds=3")  # a report on the complete runs, no more
     assert made() == first
     assert read("runs").filter(column="one", row="rnn_small")["seed"].to_list() == [0, 1]
 
-    code, out, _ = reproduced("--n_seeds=3")  # one more seed of each network
+    code, out, _ = reproduced("--n_seeds=3", columns=("one",))  # one more seed of each network
     assert code == 0
     assert first.items() <= made().items()
-    assert len(made()) == 2 * (1 + 3 + 3)
+    assert len(made()) == 10 + 2
 
-    code, out, _ = reproduced(rnn_flags=["--learning_rate=0.05"])  # touches the RNNs alone
+    code, out, _ = reproduced(rnn_flags=["--learning_rate=0.05"], columns=("one",))
     assert code == 0
-    assert "6 of 10 runs were done before" in out
-    assert len(made()) == 14 + 4
+    assert "3 of 5 runs were done before" in out  # it affects the RNNs alone
+    assert len(made()) == 12 + 2
     rates = read("hyper").filter(key="learning_rate").select("row", "value").unique()
     assert set(rates.rows()) == {("rnn_small", "0.05"), ("hrnn_init_small", "0.1")}
-
-
-def test_a_failed_run_stops_no_other_and_is_reported(reproduced):
-    wrong = ["--optimizer=adam", "--momentum=0.1"]
-    code, out, err = reproduced(rnn_flags=wrong, columns=("one",))
-    assert code == 1
-    assert len(made()) == 3  # Item-KNN, and both seeds of the other network
-    assert err.count("failed: one rnn_small seed") == 2
-    assert "--momentum=0.1 has no effect without" in err
-    assert "FAILED" in out
-    assert read("failed")["row"].to_list() == ["rnn_small", "rnn_small"]
-    assert "rnn_small" not in read("scores")["row"]
-    assert (
-        "--momentum=0.1 has no effect without"
-        in pathlib.Path("out/reproduce/report.md").read_text()
-    )
 
 
 def test_a_log_that_cannot_be_read_is_reported(reproduced, tmp_path):
@@ -162,29 +163,34 @@ def histories(root):
     return {path: path.read_text().splitlines() for path in found}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_reproduction_goes_on_where_it_stopped(tmp_path, log_file, number):
-    with start(tmp_path, log_file, 40) as process:
-        try:
-            for _ in range(600):
-                trained = max(map(len, histories(tmp_path).values()), default=0)
-                if process.poll() is not None or trained > 3:
-                    break
-                time.sleep(0.1)
-        finally:
-            process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), err
-    if number == signal.SIGINT:
-        assert err == "interrupted: the same command goes on\n"
-    kept = histories(tmp_path)
-    time.sleep(0.5)  # nothing goes on behind our back
-    assert histories(tmp_path) == kept
+def epochs_trained(root):
+    return sum(map(len, histories(root).values()))
+
+
+def test_an_interrupted_reproduction_goes_on_where_it_stopped(tmp_path, log_file):
+    kept = []
+    for number in (signal.SIGKILL, signal.SIGINT):
+        before = epochs_trained(tmp_path)
+        with start(tmp_path, log_file, 40) as process:
+            try:
+                for _ in range(1200):
+                    if process.poll() is not None or epochs_trained(tmp_path) > before + 3:
+                        break
+                    time.sleep(0.1)
+            finally:
+                process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), err
+        if number == signal.SIGINT:
+            assert err == "interrupted: the same command goes on\n"
+        kept.append(histories(tmp_path))
+        time.sleep(0.5)  # time in which a run that was left behind would write
+        assert histories(tmp_path) == kept[-1]
     with start(tmp_path, log_file, 40) as again:
         out, err = again.communicate(timeout=300)
     assert again.returncode == 0, (out, err)
     after = histories(tmp_path)
-    for path, before in kept.items():
+    for path, before in [item for found in kept for item in found.items()]:
         # Seconds too: not trained again, but for an epoch cut off before its checkpoint was there.
         assert after[path][: len(before) - 1] == before[:-1]
         assert len(after[path]) == 40
@@ -197,7 +203,7 @@ def test_two_reproductions_do_not_share_a_folder(reproduced, tmp_path):
     assert "another reproduction" in err
 
 
-def test_the_plan_is_the_papers():
+def test_the_grid_is_that_of_the_papers_tables():
     columns = grid.columns(xing_events=None, video_events=None, extra=[])
     assert [column.key for column in columns] == ["xing", "video", "journey"]
     keys = [row.key for row in grid.rows(["small", "large"])]
@@ -216,7 +222,7 @@ def test_the_plan_is_the_papers():
     assert sizes == sorted(sizes, key=[None, "small", "large"].index)
 
 
-def test_a_folder_is_named_by_what_decides_the_weights():
+def test_a_run_folder_is_named_by_all_that_decides_the_weights():
     def folder(flags=(), row="rnn_small", prepared="log"):
         [found] = [r for r in grid.rows(["small"]) if r.key == row]
         column = grid.Column("mine", ("--dataset=events", *flags))
@@ -249,7 +255,7 @@ def test_a_wrong_extra_log_is_refused(tmp_path, monkeypatch, extra, words):
         grid.columns(xing_events=None, video_events=None, extra=[extra])
 
 
-def test_own_logs_take_the_places_of_simulated_ones(tmp_path, monkeypatch):
+def test_given_logs_replace_simulated_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "log.csv").write_text("x")
     found = grid.columns(xing_events="log.csv", video_events="log.csv", extra=["mine=log.csv:xing"])
@@ -269,7 +275,7 @@ def test_own_logs_take_the_places_of_simulated_ones(tmp_path, monkeypatch):
         (["--xing_events=gone.csv"], "gone.csv"),
     ],
 )
-def test_wrong_flags_are_refused_before_anything_is_made(monkeypatch, capfd, tmp_path, argv, words):
+def test_wrong_flags_are_refused_before_a_folder_is_made(monkeypatch, capfd, tmp_path, argv, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["reproduce", *argv])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
@@ -334,7 +340,7 @@ def test_tolerances_by_hand():
         ([0.21], "another log", 2),  # nothing in common: nothing was checked
     ],
 )
-def test_check_fails_out_of_tolerance(tmp_path, monkeypatch, capfd, fresh, title, code):
+def test_check_fails_on_a_number_out_of_tolerance(tmp_path, monkeypatch, capfd, fresh, title, code):
     key = ("rnn_small", "recall")
     shipped = results_folder(tmp_path / "shipped", {key: [0.1, 0.2, 0.3]})
     found = results_folder(tmp_path / "fresh", {key: fresh}, title)
@@ -352,5 +358,5 @@ def test_check_names_what_it_cannot_read(tmp_path):
         list(check.compare(tmp_path, tmp_path))
 
 
-def test_tables_are_of_the_cutoff_that_check_reads():
+def test_check_reads_the_cutoff_of_the_tables():
     assert check.CUTOFF == collect.CUTOFF

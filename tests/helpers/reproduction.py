@@ -1,4 +1,4 @@
-"""A reproduction in miniature: `experiments.reproduce` with its plan shrunk to seconds.
+"""A reproduction in miniature: `experiments.reproduce` with a grid that takes seconds.
 
 python -m tests.helpers.reproduction LOG.csv EPOCHS [flags of experiments.reproduce]
 """
@@ -14,7 +14,7 @@ SMALL = ("--hidden_units=4", "--batch_size=10", "--dropout_session=0.1")
 
 
 def shrink(log, *, epochs=2, rnn_flags=(), columns=("one", "two")):
-    """Put columns on a small log, and a row of each kind, in place of the paper's."""
+    """Put columns on a small log, and a row of each kind, instead of the paper's."""
     found = [grid.Column(key, (*DATA, f"--events={log}")) for key in columns]
     network = (*SMALL, f"--epochs={epochs}")
     rows = [
