@@ -29,7 +29,8 @@ BIG_CATALOGUE, BIG_USERS = 380_000, 8_000  # with more training events than item
 
 def raw_log(settings: Settings, scale: float) -> pathlib.Path:
     """Return the path of a simulated log of VIDEOXXL's shape, which is made if it is missing."""
-    return datasets.source("simulated", settings.prepared, shape="videoxxl", scale=scale).path
+    simulation = datasets.Simulation("videoxxl", simulate_scale=scale)
+    return datasets.source("simulated", settings.prepared, simulation=simulation).path
 
 
 def prepare(settings: Settings, raw: pathlib.Path) -> Cost:

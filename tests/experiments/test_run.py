@@ -280,7 +280,7 @@ def test_a_run_folder_is_used_without_its_log(command):
     assert about == prepared.load_meta(prepared_folder)
     for name in ("items.parquet", "data.json"):
         (run_folder / name).unlink()
-    with pytest.raises(errors.InputError, match=r"^run/items.parquet: is missing .*--resume"):
+    with pytest.raises(errors.InputError, match=r"^run/items.parquet: is missing .*`resume`"):
         prepared.load_items(run_folder)
     code, out, _ = command("--output_dir=run", "--resume")
     assert code == 0

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments.common import data_flags
+from experiments.common import cli, data_flags
 from hrnn_jax import errors
 from hrnn_jax.config import DataConfig
 from hrnn_jax.preprocess import datasets, prepared, read_log
@@ -102,7 +103,9 @@ def test_a_real_log_reads_in_the_challenges_format(tmp_path):
     direct = tmp_path / "direct.parquet"
     challenge.filter(pl.col("interaction_type") != 4).write_parquet(direct)
     source = read_log.Source(
-        "direct", direct, read_log.Columns(time="created_at", type="interaction_type")
+        "direct",
+        direct,
+        read_log.Columns(time_column="created_at", type_column="interaction_type"),
     )
     recipe = DataConfig(
         drop_repeats=True, min_support=5, min_user_sessions=2, max_user_sessions=200
@@ -120,8 +123,8 @@ def test_the_recipes_are_those_of_the_paper():
     assert datasets.recipe("xing") == DataConfig(
         *(30, ("4",), True), min_support=20, max_user_sessions=200
     )
-    assert datasets.recipe("simulated", shape="xing").min_support == 20
-    assert datasets.recipe("simulated", shape="videoxxl") == datasets.recipe("video")
+    assert datasets.recipe("simulated", simulate_shape="xing").min_support == 20
+    assert datasets.recipe("simulated", simulate_shape="videoxxl") == datasets.recipe("video")
 
 
 def test_the_grocery_log_leaves_what_is_published_without_importing_pandas(tmp_path):
@@ -155,9 +158,7 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
 
 
 def test_xing_without_its_file_says_how_to_get_it_and_what_runs_without(tmp_path):
-    with pytest.raises(
-        errors.InputError, match=r"recsyschallenge.*--flagfile=xing_simulated.flags"
-    ):
+    with pytest.raises(errors.InputError, match=r"recsyschallenge.*`simulate_shape`=xing"):
         prepare(tmp_path, dataset="xing")
 
 
@@ -169,12 +170,14 @@ def test_video_without_a_log_is_simulated_and_says_so(tmp_path):
 
 
 def test_a_simulated_log_is_made_once_per_shape_seed_and_scale(tmp_path):
-    settings = {"shape": "video", "seed": 1, "scale": 0.002}
-    made = datasets.source("simulated", tmp_path, **settings).path
+    def make(shape="video", seed=1, scale=0.002):
+        simulation = datasets.Simulation(shape, seed, scale)
+        return datasets.source("simulated", tmp_path, simulation=simulation).path
+
+    made = make()
     stamp = made.stat().st_mtime_ns
-    assert datasets.source("simulated", tmp_path, **settings).path.stat().st_mtime_ns == stamp
-    others = ({"seed": 2}, {"scale": 0.003}, {"shape": "xing"})
-    paths = {datasets.source("simulated", tmp_path, **(settings | o)).path for o in others}
+    assert make().stat().st_mtime_ns == stamp
+    paths = {make(seed=2), make(scale=0.003), make(shape="xing")}
     assert len(paths | {made}) == 4
     assert sorted((tmp_path / "raw").iterdir()) == sorted(paths | {made})
 
@@ -182,21 +185,29 @@ def test_a_simulated_log_is_made_once_per_shape_seed_and_scale(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"dataset": "events"}, "give its path with --events"),
-        ({"dataset": "simulated", "events": "log.csv"}, "drop --events=log.csv"),
-        ({"dataset": "journey", "events": "log.csv"}, "drop --events=log.csv"),
-        ({"dataset": "video", "simulate_shape": "xing"}, "drop --simulate_shape=xing"),
-        ({"dataset": "simulated", "simulate_scale": 0}, "--simulate_scale=0.0"),
-        ({"dataset": "simulated", "simulate_scale": "inf"}, "--simulate_scale=inf"),
-        ({"min_support": -1}, "--min_support=-1"),
-        ({"max_user_sessions": -1}, "--max_user_sessions=-1"),
-        ({"min_test_events": 0}, "--min_test_events=0"),
-        ({"session_gap_minutes": -5}, "--session_gap_minutes=-5"),
+        ({"dataset": "events"}, "give its path with `events`"),
+        ({"dataset": "simulated", "events": "log.csv"}, "drop `events`=log.csv"),
+        ({"dataset": "journey", "events": "log.csv"}, "drop `events`=log.csv"),
+        ({"dataset": "events", "events": "no.csv"}, "give another file with `events`"),
+        ({"dataset": "video", "simulate_shape": "xing"}, "drop `simulate_shape`=xing"),
+        ({"dataset": "simulated", "simulate_scale": 0}, "`simulate_scale`=0.0"),
+        ({"dataset": "simulated", "simulate_scale": "inf"}, "`simulate_scale`=inf"),
+        ({"min_support": -1}, "`min_support`=-1"),
+        ({"max_user_sessions": -1}, "`max_user_sessions`=-1"),
+        ({"min_test_events": 0}, "`min_test_events`=0"),
+        ({"session_gap_minutes": -5}, "`session_gap_minutes`=-5"),
     ],
 )
-def test_flags_that_cannot_be_are_refused_by_name(settings, says, tmp_path):
-    with pytest.raises(errors.InputError, match=says):
+def test_an_invalid_setting_is_refused_by_argument_and_in_a_command_by_flag(
+    settings, says, tmp_path, capsys
+):
+    with pytest.raises(errors.InputError) as raised:
         prepare(tmp_path, **settings)
+    assert says in str(raised.value)
+    assert "--" not in str(raised.value)
+    with pytest.raises(SystemExit):
+        cli.fail(raised.value)
+    assert re.sub(r"`(\w+)`", r"--\1", says) in capsys.readouterr().err
 
 
 def test_flags_override_the_recipe(tmp_path):

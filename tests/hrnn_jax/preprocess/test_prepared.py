@@ -90,7 +90,7 @@ def test_any_log_is_numbered_without_gaps_and_keeps_its_ids(tmp_path_factory, lo
     table = pl.DataFrame(log, infer_schema_length=None).with_columns(
         pl.format("i{}", "item").alias("item")
     )
-    named = {name: name for name in ("session", "type") if name in log[0]}
+    named = {f"{name}_column": name for name in ("session", "type") if name in log[0]}
     columns = read_log.Columns("user", "item", "time", **named)
     at = prepared.prepare(source(folder, table, columns=columns), recipe, folder)
     held = pl.read_parquet(at / "events.parquet")
@@ -206,7 +206,7 @@ def test_anything_that_decides_makes_another_folder(tmp_path):
     }.items():
         recipe = dataclasses.replace(RECIPE, **{name: value})
         made.add(prepared.prepare(source(tmp_path), recipe, tmp_path))
-    typed = source(tmp_path, columns=read_log.Columns(type="ts"))
+    typed = source(tmp_path, columns=read_log.Columns(type_column="ts"))
     made.add(prepared.prepare(typed, RECIPE, tmp_path))
     longer = source(tmp_path, pl.concat([LOG, LOG.head(1)]))
     made.add(prepared.prepare(longer, RECIPE, tmp_path))

@@ -45,7 +45,7 @@ def write(path: pathlib.Path, log: pl.DataFrame = LOG) -> pathlib.Path:
 
 
 def read(path: pathlib.Path, **columns: str) -> read_log.Events:
-    return read_log.read(read_log.Source("events", path, read_log.Columns(**columns)))
+    return read_log.read(read_log.Source("events", path, read_log.Columns.of(columns)))
 
 
 def refusal(path: pathlib.Path, **columns: str) -> str:
@@ -227,7 +227,7 @@ def test_a_missing_id_is_refused_by_row(column, suffix, tmp_path):
 def test_a_missing_column_is_refused_with_those_there_are(tmp_path):
     message = refusal(write(tmp_path / "log.csv"), item="track")
     assert "'track'" in message
-    assert "--item_column" in message
+    assert "name the item column with `item_column`" in message
     assert "has: 'user_id', 'item_id', 'ts'" in message
 
 

@@ -37,7 +37,7 @@ def events(*rows: tuple, columns: str = "user item time") -> list[dict]:
 
 def left(log: list[dict], recipe: DataConfig, before=()) -> list[tuple[int, bool]]:
     known = np.isin(np.arange(5), list(before)) if before else None
-    kept, _ = sessions.apply(frame(log), recipe, known=known)
+    kept, _ = sessions.apply_recipe(frame(log), recipe, continued=known)
     return list(kept.select("row", "test").iter_rows())
 
 
@@ -95,8 +95,8 @@ def test_sessions_are_numbered_in_replay_order_and_cut_nothing(log, gap):
     recipe = DataConfig(session_gap_minutes=gap)
     found = oracle.sessionise(log, recipe)
     step = sessions.order_sessions if "session" in log[0] else sessions.cut_sessions
-    settings = {} if "session" in log[0] else {"gap_minutes": gap}
-    cut = step(frame(log).rename({"session": "given"}, strict=False).lazy(), **settings).collect()
+    settings = () if "session" in log[0] else (gap,)
+    cut = step(frame(log).rename({"session": "given"}, strict=False).lazy(), *settings).collect()
     numbers = [number for number, session in enumerate(found) for _ in session]
     assert cut["row"].to_list() == [event["row"] for session in found for event in session]
     assert (cut["session"] - cut["session"].min()).to_list() == numbers
@@ -192,5 +192,7 @@ def test_a_threshold_out_of_bounds_is_refused_by_name(setting):
 
 
 def test_dropping_types_needs_types():
-    with pytest.raises(errors.InputError, match="--type_column"):
+    with pytest.raises(
+        errors.InputError, match=r"^`drop_types` needs event types; .*`type_column`"
+    ):
         left(events((0, 1, 0)), DataConfig(drop_types=("4",)))

@@ -21,8 +21,8 @@ def tables(tmp_path_factory):
     root = tmp_path_factory.mktemp("simulated")
     result = {}
     for shape in ("video", "xing"):
-        source = datasets.source("simulated", root, shape=shape)
-        recipe = datasets.recipe("simulated", shape=shape)
+        source = datasets.source("simulated", root, simulation=datasets.Simulation(shape))
+        recipe = datasets.recipe("simulated", simulate_shape=shape)
         result[shape] = prepared.load_meta(prepared.prepare(source, recipe, root))["table1"]
     return result
 
@@ -38,8 +38,9 @@ def test_every_row_of_table_1_is_within_a_tenth_of_the_papers(tables, shape):
 
 
 def test_videoxxl_scaled_down_has_the_papers_totals_in_proportion(tmp_path):
-    source = datasets.source("simulated", tmp_path, shape="videoxxl", scale=0.02)
-    recipe = datasets.recipe("simulated", shape="videoxxl")
+    simulation = datasets.Simulation("videoxxl", simulate_scale=0.02)
+    source = datasets.source("simulated", tmp_path, simulation=simulation)
+    recipe = datasets.recipe("simulated", simulate_shape="videoxxl")
     table = prepared.load_meta(prepared.prepare(source, recipe, tmp_path))["table1"]
     totals = [table[row] / 0.02 for row in ("users", "items", "sessions", "events")]
     np.testing.assert_allclose(totals, [810e3, 380e3, 8.5e6, 33e6], rtol=0.1)
