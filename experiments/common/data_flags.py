@@ -63,10 +63,10 @@ flags.DEFINE_string(
 )
 
 
-def prepare(known: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
+def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
     """Prepare the log that the flags name, or find it prepared; return its folder.
 
-    known: see `prepared.prepare`.
+    continued_items: see `prepared.prepare`.
     """
     root = pathlib.Path(FLAGS.prepared_dir)
     columns = {
@@ -93,7 +93,7 @@ def prepare(known: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
             FLAGS.simulate_shape, FLAGS.simulate_seed, FLAGS.simulate_scale
         ),
     )
-    return prepared.prepare(source, recipe, root, known=known)
+    return prepared.prepare(source, recipe, root, continued_items=continued_items)
 
 
 def title() -> str:

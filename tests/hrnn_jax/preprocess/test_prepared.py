@@ -115,7 +115,7 @@ def test_items_known_before_keep_their_numbers_and_new_ones_follow(tmp_path):
     Bug: number all of the log's items by their raw ids.
     """
     recipe, given = dataclasses.replace(RECIPE, min_support=3), source(tmp_path)
-    folder = prepared.prepare(given, recipe, tmp_path, known=[99, 30, 40])
+    folder = prepared.prepare(given, recipe, tmp_path, continued_items=[99, 30, 40])
     assert items(folder) == [(99, 0), (30, 0), (40, 1), (10, 1), (20, 3)]
     assert prepared.load_items(folder) == [99, 30, 40, 10, 20]
     log = prepared.load(folder)
@@ -146,7 +146,9 @@ def test_ids_that_are_written_alike_are_the_same(before, here, expected, tmp_pat
     path = tmp_path / "log.csv"
     lines = [f"{user},{raw_ids[item]},{time}\n" for user, item, time in rows]
     path.write_text("".join(["user_id,item_id,ts\n", *lines]))
-    folder = prepared.prepare(read_log.Source("toy", path), RECIPE, tmp_path, known=before)
+    folder = prepared.prepare(
+        read_log.Source("toy", path), RECIPE, tmp_path, continued_items=before
+    )
     assert prepared.load_items(folder) == expected
 
 
@@ -156,7 +158,10 @@ def test_what_is_known_before_decides_and_nothing_known_changes_no_name(tmp_path
     rows = [f"{u},{i},{9000 * s + i}\n" for u in "ab" for s in range(2) for i in (1, 2)]
     path.write_text("".join(["user_id,item_id,ts\n", *rows]))
     given = read_log.Source("toy", path)
-    made = [prepared.prepare(given, RECIPE, tmp_path, known=ids) for ids in ((), [1], [2], [2, 1])]
+    made = [
+        prepared.prepare(given, RECIPE, tmp_path, continued_items=ids)
+        for ids in ((), [1], [2], [2, 1])
+    ]
     assert made[0].name == "toy-134736449906"
     assert len(set(made)) == 4
 
