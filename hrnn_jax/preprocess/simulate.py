@@ -1,17 +1,17 @@
 """Synthetic raw event logs of XING, VIDEO and VIDEOXXL shape (Tables 1 and 5).
 
-They stand in where the data cannot be had. A log is raw: it holds the short sessions, the light
-users and the rare items that Section 4.1 filters out, and matches Table 1 after that filter. The
+They replace data that is not public. A log is raw: it holds the short sessions, the light users
+and the rare items that Section 4.1 filters out, and matches Table 1 after that filter. The
 constants were fitted to Table 1 and to the order of the models in the paper's Table 3, so results
-on such logs are no evidence about the world.
+on such logs are no evidence about real users.
 
 The catalogue is a few hits and many topics. A topic is a number of series (a show, an employer), a
-series a few items (episodes, job ads) in a fixed order that starts over at its end. A user has two
-tastes, one of them the usual; each is for a topic or for the charts, that is, for the hits, and is
-at times replaced by another. A session is on one taste. It goes on in the series where the last
-session on that taste ended, or enters a series of the topic at its first item. Event by event, the
-user watches a hit, revisits an item of an earlier session, or moves on in the series. Many sessions
-open with a hit from the front page, which tells nothing of what follows.
+series a few items (episodes, job ads) in a fixed order that starts over at its end. A user has a
+usual and a second taste. Each is for a topic or for the charts (the hits), and is at times replaced
+by another. A session is on one taste. It continues the series where the last session on that taste
+ended, or begins a series of the topic at its first item. At each event, the user watches a hit,
+revisits an item of an earlier session, or moves on in the series. Many sessions begin with a hit
+from the front page, which does not depend on the taste.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHUNK = 200_000  # users simulated together: bounds the memory of temporary arra
 class Law(NamedTuple):
     """The truncated power law (Zipf-Mandelbrot): density ~ (x + shift)^-exponent on [0, size).
 
-    Views of items, sessions of users and events of sessions all have heavy tails in Table 1.
+    In Table 1, events per item, sessions per user and events per session all have heavy tails.
     """
 
     size: int
@@ -40,7 +40,10 @@ class Law(NamedTuple):
     exponent: float  # not 1
 
     def draw(self, rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
-        """Draw floor(x) by inverting the distribution function: no table, whatever the size."""
+        """Draw integers, floor(x), by inverting the distribution function.
+
+        It needs no table, so the size costs nothing.
+        """
         power = 1 - self.exponent
         low, high = self.shift**power, (self.size + self.shift) ** power
         x = (low + rng.random(shape) * (high - low)) ** (1 / power) - self.shift
@@ -49,7 +52,10 @@ class Law(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Hold the constants of one shape. Counts are those of the raw log; the rest, a probability."""
+    """The constants of one shape. Counts are those of the raw log.
+
+    Fields without a unit are probabilities.
+    """
 
     users: int
     days: int  # Section 4.1
@@ -60,23 +66,23 @@ class Shape:
     topics: int
     series: Law  # which series of a topic
     items: int  # items of a series
-    charts: float  # a taste is for the charts
-    second: float  # a session is on the user's second taste
-    drift: float  # the session's taste is replaced before it
-    resume: float  # a session goes on where the last on its taste ended
-    open_hit: float  # a session opens with a hit (the front page)
-    open_revisit: float  # ... with a revisit
-    hit: float  # a later event is a hit
-    revisit: float  # ... a revisit
+    charts: float  # that a taste is for the charts
+    second: float  # that a session is on the user's second taste
+    drift: float  # that the taste of a session is replaced before the session
+    resume: float  # that a session continues the series of the last session on its taste
+    open_hit: float  # that a session begins with a hit (the front page)
+    open_revisit: float  # that a session begins with a revisit
+    hit: float  # that a later event is a hit
+    revisit: float  # that a later event is a revisit
     pace: float  # 1 / mean number of items by which an event moves on in the series
-    recency: float  # a revisit goes to the session before; else to the one before that, and so on
+    recency: float  # that a revisit goes one session back and not further, and so on
 
 
-# Behaviour is chosen for what the paper says of each data set; the sizes and the laws of users,
-# sessions, events, series and hits are then fitted, so that Table 1 results after the filter.
-# VIDEO's deviation of 684 events per item at a median of 9 asks for hits: the first has a
-# twelfth of all events. The median of support lies below the threshold because light users, who
-# are filtered out after the items, give most of it.
+# Behaviour is chosen by what the paper says of each data set; the sizes and the laws of users,
+# sessions, events, series and hits are then fitted so that Table 1 results after the filter.
+# VIDEO's standard deviation of 684 events per item at a median of 9 needs hits: the first has a
+# twelfth of all events. The median of support lies below the threshold because most events of an
+# item come from light users, who are filtered out after the items.
 VIDEO = Shape(
     users=154_500,
     days=60,
@@ -89,16 +95,16 @@ VIDEO = Shape(
     items=20,
     charts=0.15,
     second=0.1,
-    drift=0.04,  # most of a user's history stays of use
+    drift=0.04,  # most of a user's history stays useful
     resume=0.15,
-    open_hit=0.85,  # then only the history tells the topic
+    open_hit=0.85,  # after which only the history tells the topic
     open_revisit=0.0,
     hit=0.08,
     revisit=0.03,
     pace=0.6,
     recency=0.4,
 )
-# Job seekers return to the same ads across sessions, and little else can be foreseen: personal
+# Job seekers return to the same ads across sessions, and little else can be predicted: personal
 # popularity beats Item-KNN. There are no hits, and popularity is flatter.
 XING = Shape(
     users=416_000,
@@ -132,61 +138,69 @@ VIDEOXXL = dataclasses.replace(
 SHAPES = {"video": VIDEO, "videoxxl": VIDEOXXL, "xing": XING}
 
 
-def log(shape: str, *, seed: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Simulate; return raw user ids, raw item ids and Unix seconds, each [E], in order of time.
+def simulate_log(
+    shape: str, *, seed: int, scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Simulate a log.
 
-    `scale` shrinks the users, and the topics with them, so that items keep their support.
+    Args:
+        shape: a key of `SHAPES`.
+        seed: decides every draw.
+        scale: of the number of users, and of topics with it, so that items keep their support.
+
+    Returns:
+        Raw user ids, raw item ids and Unix seconds, each [E] uint32, in the order of time.
     """
     full = SHAPES[shape]
-    topics, users = (max(1, round(scale * n)) for n in (full.topics, full.users))
-    chosen = dataclasses.replace(full, topics=topics, users=users)
+    topics, users = max(1, round(scale * full.topics)), max(1, round(scale * full.users))
+    scaled = dataclasses.replace(full, topics=topics, users=users)
     rng = np.random.default_rng(seed)
     chunks = []
     for at in range(0, users, CHUNK):
-        count = 1 + chosen.sessions.draw(rng, min(CHUNK, users - at))
-        length = 1 + chosen.events.draw(rng, count.sum())
+        count = 1 + scaled.sessions.draw(rng, min(CHUNK, users - at))
+        length = 1 + scaled.events.draw(rng, count.sum())
         user = at + np.repeat(np.arange(len(count)), _sums(length, count))
-        item = _items(rng, chosen, count, length)
-        time = _times(rng, chosen, count, length)
+        item = _items(rng, scaled, count, length)
+        time = _times(rng, scaled, count, length)
         chunks.append([column.astype(np.uint32) for column in (user, item, time)])
     user, item, time = (np.concatenate(column) for column in zip(*chunks, strict=True))
     del chunks
     order = np.argsort(time, kind="stable")
-    # Ids tell nothing of popularity or activity.
+    # Ids are shuffled, so that they do not follow popularity or activity.
     user_ids = rng.permutation(users).astype(np.uint32)
-    item_ids = rng.permutation(chosen.hits.size + topics * chosen.series.size * chosen.items)
+    item_ids = rng.permutation(scaled.hits.size + topics * scaled.series.size * scaled.items)
     return user_ids[user[order]], item_ids.astype(np.uint32)[item[order]], time[order]
 
 
-def write(shape: str, path: pathlib.Path, *, seed: int, scale: float = 1.0) -> None:
-    """Write the log of `log` as parquet: user_id, item_id, ts (Unix seconds)."""
-    user, item, time = log(shape, seed=seed, scale=scale)
+def write_log(shape: str, path: pathlib.Path, *, seed: int, scale: float = 1.0) -> None:
+    """Write what `simulate_log` returns as parquet: user_id, item_id, ts (Unix seconds)."""
+    user, item, time = simulate_log(shape, seed=seed, scale=scale)
     table = pl.DataFrame({"user_id": user, "item_id": item, "ts": time})
     table.with_columns(pl.col("ts").cast(pl.Int64)).write_parquet(path)
 
 
 def _starts(length: np.ndarray) -> np.ndarray:
-    """Return the index of the first member of each group, of groups of these lengths."""
+    """Return the index of each group's first member, for contiguous groups of these lengths."""
     return np.cumsum(length) - length
 
 
 def _sums(values: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Sum the values of each group, of groups of these lengths."""
+    """Return the sum of each group's values, for contiguous groups of these lengths."""
     return np.add.reduceat(values, _starts(length))
 
 
 def _tastes(
     rng: np.random.Generator, shape: Shape, count: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the taste of all sessions, and the topic of each taste, -1 for the charts.
+    """Draw the taste of each session, and the topic of each taste, -1 for the charts.
 
-    Tastes are numbered by user, then first or second, then time. count: sessions of each user.
+    Tastes are numbered by user, then usual or second, then time. count: sessions of each user.
     """
     user = np.repeat(np.arange(len(count)), count)
-    slot = 2 * user + (rng.random(len(user)) < shape.second)
-    order = np.argsort(slot, kind="stable")
-    new = (np.diff(slot[order], prepend=-1) > 0) | (rng.random(len(user)) < shape.drift)
-    taste = np.empty_like(slot)
+    kind = 2 * user + (rng.random(len(user)) < shape.second)
+    order = np.argsort(kind, kind="stable")
+    new = (np.diff(kind[order], prepend=-1) > 0) | (rng.random(len(user)) < shape.drift)
+    taste = np.empty_like(kind)
     taste[order] = np.cumsum(new) - 1
     # The first topic is about three times as popular as the last.
     topic = Law(shape.topics, shape.topics / 2, 1.01).draw(rng, new.sum())
@@ -197,39 +211,39 @@ def _tastes(
 def _items(
     rng: np.random.Generator, shape: Shape, count: np.ndarray, length: np.ndarray
 ) -> np.ndarray:
-    """Draw the items of all events. Items are numbered hits first, then by series."""
+    """Draw the item of each event. Items are numbered hits first, then by series."""
     taste, topic = _tastes(rng, shape, count)
     session = np.repeat(np.arange(len(length)), length)
-    number = np.arange(len(length)) - np.repeat(_starts(count), count)  # among the user's sessions
+    earlier = np.arange(len(length)) - np.repeat(_starts(count), count)  # sessions of the user
     opens = np.diff(session, prepend=-1) > 0
-    chance = rng.random(len(session))
-    back = rng.geometric(shape.recency, len(session))  # sessions to a revisited one
-    revisit = chance > 1 - np.where(opens, shape.open_revisit, shape.revisit)
-    revisit &= back <= number[session]
-    hit = chance < np.where(opens, shape.open_hit, shape.hit)
+    draw = rng.random(len(session))
+    back = rng.geometric(shape.recency, len(session))  # sessions back to a revisited one
+    revisit = draw > 1 - np.where(opens, shape.open_revisit, shape.revisit)
+    revisit &= back <= earlier[session]
+    hit = draw < np.where(opens, shape.open_hit, shape.hit)
     hit |= topic[taste[session]] < 0
     item = shape.hits.draw(rng, len(session))
 
-    own = np.flatnonzero(~hit & ~revisit)
-    own = own[np.argsort(taste[session[own]], kind="stable")]
-    item[own] = shape.hits.size + _walk(rng, shape, session[own], taste, topic)
+    moves_on = np.flatnonzero(~hit & ~revisit)
+    moves_on = moves_on[np.argsort(taste[session[moves_on]], kind="stable")]
+    item[moves_on] = shape.hits.size + _series_items(rng, shape, session[moves_on], taste, topic)
 
+    # A revisit has the item of an earlier session's first event, which may be a revisit itself.
     source = np.arange(len(session))
-    earlier = (session - back)[revisit]  # its first item
-    source[revisit] = _starts(length)[earlier]
-    while revisit[source].any():  # a revisited event may be a revisit
+    source[revisit] = _starts(length)[(session - back)[revisit]]
+    while revisit[source].any():
         source = source[source]
     return item[source]
 
 
-def _walk(
+def _series_items(
     rng: np.random.Generator,
     shape: Shape,
     session: np.ndarray,
     taste: np.ndarray,
     topic: np.ndarray,
 ) -> np.ndarray:
-    """Draw items in series for events of these sessions, which stand in the order of tastes."""
+    """Draw items in series for events of these sessions, which are in the order of tastes."""
     resume = rng.random(len(taste)) < shape.resume
     enter = (np.diff(session, prepend=-1) != 0) & ~resume[session]
     enter |= np.diff(taste[session], prepend=-1) > 0
@@ -244,11 +258,11 @@ def _walk(
 def _times(
     rng: np.random.Generator, shape: Shape, count: np.ndarray, length: np.ndarray
 ) -> np.ndarray:
-    """Draw the Unix seconds of all events: a user's sessions lie at random over the days."""
+    """Draw the Unix seconds of each event. A user's sessions are at random times in the days."""
     start = _starts(length)
     gap = np.minimum(1 + rng.exponential(shape.idle, length.sum()), 0.9 * IDLE)  # before the event
     gap[start] = 2 * IDLE
-    # The time without events is shared out at random between the sessions and behind the last.
+    # The rest of the days is divided at random into pauses before each session and after the last.
     free = np.maximum(shape.days * DAY - _sums(_sums(gap, length), count), 0)
     share = rng.exponential(size=len(length))
     whole = _sums(share, count) + rng.exponential(size=len(count))

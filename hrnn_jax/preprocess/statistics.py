@@ -1,4 +1,4 @@
-"""Describe a prepared log as the paper describes its data: Tables 1 and 4."""
+"""The statistics of a prepared log that the paper prints of its data: Tables 1 and 4."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hrnn_jax.preprocess import read_log, sessions
+from hrnn_jax.preprocess.read_log import ITEM, SESSION, USER
+from hrnn_jax.preprocess.sessions import TEST, opens_session
 
-USER, ITEM, SESSION, TEST = read_log.USER, read_log.ITEM, read_log.SESSION, sessions.TEST
 SHORT_HISTORY = 6  # sessions before the test session (Section 4.3.1)
 
 ROWS = {
@@ -29,29 +29,38 @@ ROWS = {
 }
 
 # Tables 1 and 4 as printed; VIDEOXXL from Section 4.3.3.
+# fmt: off
 PAPER = {
     name: dict(zip(ROWS, column, strict=False))
     for name, column in {
         "xing": (
-            *("11,479", "59,297", "89,591", "546,862", "6/9.3/14.4", "4/6.1/5.5", "6/7.8/4.8"),
-            *("488,576", "78,276", "58,286", "11,315", "67.00%", "33.00%"),
+            "11,479", "59,297", "89,591", "546,862", "6/9.3/14.4", "4/6.1/5.5", "6/7.8/4.8",
+            "488,576", "78,276", "58,286", "11,315", "67.00%", "33.00%",
         ),
         "video": (
-            *("13,717", "19,218", "133,165", "825,449", "9/43.0/683.7", "4/6.2/8.2", "7/9.8/7.8"),
-            *("745,482", "120,160", "79,967", "13,605", "53.69%", "46.31%"),
+            "13,717", "19,218", "133,165", "825,449", "9/43.0/683.7", "4/6.2/8.2", "7/9.8/7.8",
+            "745,482", "120,160", "79,967", "13,605", "53.69%", "46.31%",
         ),
         "videoxxl": ("810k", "380k", "8.5M", "33M"),
     }.items()
 }
+# fmt: on
 
 
 def table1(log: pl.DataFrame) -> dict[str, Any]:
-    """Compute all rows of Table 1 of a prepared log (see prepared.py), training and test."""
-    held = _sessions(log)
+    """Compute Table 1.
+
+    Args:
+        log: the events of a prepared folder (see prepared.py), training and test.
+
+    Returns:
+        Counts, and of three distributions the median, mean and standard deviation, by `ROWS`.
+    """
+    sessions = _sessions(log)
     per_item = pl.Series(np.bincount(log[ITEM].to_numpy()))
-    per_item = per_item.filter(per_item > 0)  # items of an earlier log may be absent
-    per_session, per_user = log[SESSION].rle().struct["len"], held[USER].rle().struct["len"]
-    test_events, test_sessions = log[TEST].sum(), held[TEST].sum()
+    per_item = per_item.filter(per_item > 0)  # items of a run that is continued may be absent
+    per_session, per_user = log[SESSION].rle().struct["len"], sessions[USER].rle().struct["len"]
+    test_events, test_sessions = log[TEST].sum(), sessions[TEST].sum()
     return {
         "users": len(per_user),
         "items": len(per_item),
@@ -61,43 +70,42 @@ def table1(log: pl.DataFrame) -> dict[str, Any]:
         "events_per_session": _spread(per_session),
         "sessions_per_user": _spread(per_user),
         "train_events": len(log) - test_events,
-        "train_sessions": len(held) - test_sessions,
+        "train_sessions": len(sessions) - test_sessions,
         "test_events": test_events,
         "test_sessions": test_sessions,
     }
 
 
 def table4(log: pl.DataFrame) -> dict[str, float]:
-    """Compute Table 4: the shares of the test sessions with short and with long histories."""
-    trained, test = ~pl.col(TEST), pl.col(TEST)
-    users = _sessions(log).group_by(USER).agg(history=trained.sum(), tested=test.any())
+    """Compute Table 4.
+
+    Args:
+        log: the events of a prepared folder, training and test.
+
+    Returns:
+        The shares of test sessions whose users have short and long histories, by `ROWS`.
+    """
+    is_test = pl.col(TEST)
+    users = _sessions(log).group_by(USER).agg(history=(~is_test).sum(), tested=is_test.any())
     short = users.filter("tested").select((pl.col("history") <= SHORT_HISTORY).mean()).item()
     return {"short": short, "long": 1 - short}
 
 
 def _sessions(log: pl.DataFrame) -> pl.DataFrame:
-    """Return the sessions, each by its first event."""
-    return log.lazy().filter(sessions.opens_session()).select(USER, TEST).collect()
+    """Return a row for each session."""
+    return log.lazy().filter(opens_session()).select(USER, TEST).collect()
 
 
 def cells(meta: dict[str, Any]) -> dict[str, str]:
-    """Format Tables 1 and 4 of a prepared folder as the paper does, keyed as ROWS."""
+    """Format Tables 1 and 4 as the paper does.
+
+    Args:
+        meta: of a prepared folder.
+
+    Returns:
+        Texts, by `ROWS`.
+    """
     return {key: _cell(value) for key, value in (meta["table1"] | meta["table4"]).items()}
-
-
-def table(meta: dict[str, Any]) -> str:
-    """Lay out Tables 1 and 4 of a prepared folder, beside the paper's column where it has one."""
-    ours = cells(meta)
-    paper = PAPER.get(meta["shape"], {})
-    head = f"{meta['shape'] or meta['name']} ({meta['data']})"
-    width = max(len(head), *map(len, ours.values()))
-    lines = [(head, f"paper's {meta['shape'].upper()}" if paper else "")]
-    lines += [(ours[key], paper.get(key, "")) for key in ROWS]
-    label_width = max(map(len, ROWS.values()))
-    return "\n".join(
-        f"{label:<{label_width}}  {mine:>{width}}  {theirs:>15}".rstrip()
-        for label, (mine, theirs) in zip(["", *ROWS.values()], lines, strict=True)
-    )
 
 
 def _spread(values: pl.Series) -> dict[str, float]:

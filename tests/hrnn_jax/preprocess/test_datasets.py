@@ -246,21 +246,6 @@ def test_flags_override_the_recipe(tmp_path):
     assert meta["table1"]["events"] == 12
 
 
-def test_the_command_prints_tables_and_refuses_in_one_line(tmp_path):
-    def describe(*given: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "experiments.describe", f"--prepared_dir={tmp_path}"]
-        return subprocess.run([*command, *given], capture_output=True, text=True, check=False)
-
-    good = describe("--dataset=simulated", "--simulate_shape=xing", "--simulate_scale=0.01")
-    assert good.returncode == 0, good.stderr
-    assert "xing (simulated)" in good.stdout
-    assert "11,479" in good.stdout
-    bad = describe("--dataset=events", "--events=nowhere.csv")
-    assert bad.returncode == 2
-    assert len(bad.stderr.splitlines()) == 1
-    assert "nowhere.csv" in bad.stderr
-
-
 def test_preprocessing_imports_neither_jax_nor_pandas():
     code = (
         "import hrnn_jax.preprocess.datasets, hrnn_jax.preprocess.prepared, sys; "

@@ -49,7 +49,7 @@ def test_videoxxl_scaled_down_has_the_papers_totals_in_proportion(tmp_path):
 def test_the_seed_decides_the_file_byte_for_byte(tmp_path):
     paths = [tmp_path / name for name in ("one", "again", "other")]
     for path, seed in zip(paths, (5, 5, 6), strict=True):
-        simulate.write("video", path, seed=seed, scale=0.01)
+        simulate.write_log("video", path, seed=seed, scale=0.01)
     one, again, other = (path.read_bytes() for path in paths)
     assert one == again
     assert one != other
@@ -65,13 +65,13 @@ def test_the_seed_decides_the_file_byte_for_byte(tmp_path):
     ],
 )
 def test_the_events_of_a_seed_stay_the_same_in_later_versions(shape, digest):
-    user, item, time = simulate.log(shape, seed=1, scale=0.002)
+    user, item, time = simulate.simulate_log(shape, seed=1, scale=0.002)
     found = hashlib.sha256(user.tobytes() + item.tobytes() + time.tobytes())
     assert found.hexdigest() == digest
 
 
 def test_rows_are_in_the_order_of_time_and_within_the_days(tmp_path):
-    simulate.write("xing", tmp_path / "log.parquet", seed=1, scale=0.01)
+    simulate.write_log("xing", tmp_path / "log.parquet", seed=1, scale=0.01)
     table = pl.read_parquet(tmp_path / "log.parquet")
     assert table.schema == {"user_id": pl.UInt32, "item_id": pl.UInt32, "ts": pl.Int64}
     days = (table["ts"] - simulate.EPOCH) / simulate.DAY
@@ -82,7 +82,7 @@ def test_rows_are_in_the_order_of_time_and_within_the_days(tmp_path):
 
 def test_scale_shrinks_users_and_items_alike_so_that_items_keep_their_support():
     def users_items_support(scale):
-        user, item, _ = simulate.log("video", seed=2, scale=scale)
+        user, item, _ = simulate.simulate_log("video", seed=2, scale=scale)
         support = np.bincount(item)
         return np.array([len(np.unique(user)), (support >= 10).sum(), np.median(support)])
 
@@ -91,7 +91,7 @@ def test_scale_shrinks_users_and_items_alike_so_that_items_keep_their_support():
 
 
 def test_popular_items_and_active_users_have_ids_like_any_others():
-    user, item, _ = simulate.log("video", seed=3, scale=0.1)
+    user, item, _ = simulate.simulate_log("video", seed=3, scale=0.1)
     for ids in (user, item):
         count = np.bincount(ids)
         top = np.argsort(-count)[:200]
@@ -187,7 +187,7 @@ def test_who_only_revisits_the_session_before_stays_with_the_first_item_of_all()
 def test_users_return_to_the_same_items_more_on_xing_than_on_video():
     def returns(shape):
         """The share of events whose item an earlier session of the user held; hits set aside."""
-        user, item, time = simulate.log(shape, seed=6, scale=0.05)
+        user, item, time = simulate.simulate_log(shape, seed=6, scale=0.05)
         order = np.lexsort((time, user))
         log = pl.DataFrame({"user": user[order], "item": item[order], "time": time[order]})
         opens = pl.col("time").diff().over("user").fill_null(simulate.DAY) > simulate.IDLE

@@ -1,11 +1,11 @@
-"""describe.py: every row of Tables 1 and 4, from a log small enough to count by hand."""
+"""statistics.py: every row of Tables 1 and 4, from a log small enough to count by hand."""
 
 import statistics
 
 import polars as pl
 import pytest
 
-from hrnn_jax.preprocess import statistics as table_statistics
+from hrnn_jax.preprocess.statistics import PAPER, table1, table4
 
 # User 0: 8 sessions of lengths 1, 1, .. 1, 4; user 1: sessions of 2 and 3 events, both trained on;
 # user 2: sessions of 1 and 2 events. Last sessions of users 0 and 2 are held out.
@@ -22,7 +22,7 @@ LOG = pl.DataFrame(
 
 
 def test_counts_every_row_of_table_1():
-    got = table_statistics.table1(LOG)
+    got = table1(LOG)
     assert {key: value for key, value in got.items() if isinstance(value, int)} == {
         **{"users": 3, "items": 4, "sessions": 12, "events": 19},
         **{"train_events": 13, "train_sessions": 10, "test_events": 6, "test_sessions": 2},
@@ -43,41 +43,21 @@ def test_counts_every_row_of_table_1():
 
 
 def test_history_counts_the_sessions_before_the_held_out_one():
-    assert table_statistics.table4(LOG) == {"short": 0.5, "long": 0.5}
+    assert table4(LOG) == {"short": 0.5, "long": 0.5}
     six = LOG.filter(pl.col("session") != 0)  # user 0 is left 6 sessions of training
-    assert table_statistics.table4(six) == {"short": 1.0, "long": 0.0}
+    assert table4(six) == {"short": 1.0, "long": 0.0}
 
 
 def test_a_single_user_has_no_spread():
-    assert table_statistics.table1(LOG.filter(user=0))["sessions_per_user"]["std"] == 0
-
-
-@pytest.mark.parametrize("shape", ["xing", "video", "videoxxl", None])
-@pytest.mark.parametrize("data", ["real", "simulated"])
-def test_prints_all_rows_beside_the_paper(shape, data):
-    meta = {
-        **{"name": "events", "shape": shape, "data": data},
-        **{"table1": table_statistics.table1(LOG), "table4": table_statistics.table4(LOG)},
-    }
-    printed = table_statistics.table(meta)
-    lines = printed.splitlines()
-    assert [line.split("  ")[0].strip() for line in lines[1:]] == list(
-        table_statistics.ROWS.values()
-    )
-    assert f"({data})" in lines[0]
-    assert ("paper's" in lines[0]) == (shape is not None)
-    assert "1/1.6/1.0" in lines[6]
-    assert "50.00%" in lines[-1]
-    for number in table_statistics.PAPER.get(shape, {}).values():
-        assert any(line.endswith(f" {number}") for line in lines)
+    assert table1(LOG.filter(user=0))["sessions_per_user"]["std"] == 0
 
 
 def test_the_papers_numbers_agree_with_each_other():
     def number(shape: str, row: str) -> int:
-        return int(table_statistics.PAPER[shape][row].replace(",", ""))
+        return int(PAPER[shape][row].replace(",", ""))
 
     for shape in ("xing", "video"):
         parts = number(shape, "train_events") + number(shape, "test_events")
         assert parts == number(shape, "events")
-        mean = float(table_statistics.PAPER[shape]["sessions_per_user"].split("/")[1])
+        mean = float(PAPER[shape]["sessions_per_user"].split("/")[1])
         assert number(shape, "sessions") / number(shape, "users") == pytest.approx(mean, rel=0.02)

@@ -1,0 +1,45 @@
+"""describe.py: all rows of Tables 1 and 4 next to the paper's, and one line for a wrong log."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from experiments import describe
+from hrnn_jax.preprocess.statistics import PAPER, ROWS, table1, table4
+from tests.hrnn_jax.preprocess.test_statistics import LOG
+
+
+@pytest.mark.parametrize("shape", ["xing", "video", "videoxxl", None])
+@pytest.mark.parametrize("data", ["real", "simulated"])
+def test_all_rows_are_printed_next_to_the_papers(shape, data):
+    meta = {"name": "events", "shape": shape, "data": data}
+    meta |= {"table1": table1(LOG), "table4": table4(LOG)}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(describe.tables(meta))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert [line.split("  ")[0].strip() for line in lines[1:]] == list(ROWS.values())
+    assert f"({data})" in lines[0]
+    assert ("paper's" in lines[0]) == (shape is not None)
+    assert "1/1.6/1.0" in lines[6]
+    assert "50.00%" in lines[-1]
+    for number in PAPER.get(shape, {}).values():
+        assert any(line.endswith(f" {number}") for line in lines)
+
+
+def test_the_command_prints_tables_and_refuses_in_one_line(tmp_path):
+    def run(*given: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "experiments.describe", f"--prepared_dir={tmp_path}"]
+        return subprocess.run([*command, *given], capture_output=True, text=True, check=False)
+
+    good = run("--dataset=simulated", "--simulate_shape=xing", "--simulate_scale=0.01")
+    assert good.returncode == 0, good.stderr
+    assert "xing (simulated)" in good.stdout
+    assert "11,479" in good.stdout
+    bad = run("--dataset=events", "--events=nowhere.csv")
+    assert bad.returncode == 2
+    assert len(bad.stderr.splitlines()) == 1
+    assert "nowhere.csv" in bad.stderr
+    assert "--events" in bad.stderr
