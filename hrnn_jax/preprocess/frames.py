@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,12 +13,13 @@ from hrnn_jax import atomic
 from hrnn_jax.errors import InputError
 
 Frame = pl.DataFrame
+Row = tuple[Any, ...]
 # Columns that are packed bytes in memory and lists of numbers in files, and the type of these.
 PACKED = {"carry": (np.float32, pl.List(pl.Float32)), "past": (np.int32, pl.List(pl.Int32))}
 USER, ITEM, TIME, SESSION = "user_id", "item_id", "ts", "session_id"
 
 
-def histories(events: Frame, *, users: int) -> Iterator[list[tuple]]:
+def histories(events: Frame, *, users: int) -> Iterator[list[Row]]:
     """Yield the events of some users at a time.
 
     Args:
@@ -62,7 +64,7 @@ def histories(events: Frame, *, users: int) -> Iterator[list[tuple]]:
 
 def write(
     folder: pathlib.Path,
-    tables: Mapping[str, Sequence[tuple]],
+    tables: Mapping[str, Sequence[Row]],
     columns: Mapping[str, Sequence[str]],
 ) -> None:
     """Write tables as parquet.
@@ -82,7 +84,7 @@ def write(
         atomic.write(folder / f"{name}.parquet", frame.write_parquet)
 
 
-def read(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str, list[tuple]]:
+def read(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
     """Read the rows of tables that `write` wrote.
 
     Args:

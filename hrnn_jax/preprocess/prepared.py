@@ -144,7 +144,7 @@ def load_items(folder: pathlib.Path) -> list[int] | list[str]:
         if table[ITEM].to_list() != list(range(len(table))):
             raise ValueError("its items are not 0, 1, 2, ...")
         raw_ids = table[RAW_ID]
-        if raw_ids.dtype not in (pl.Int64, pl.String) or raw_ids.has_nulls():
+        if not isinstance(raw_ids.dtype, pl.Int64 | pl.String) or raw_ids.has_nulls():
             raise ValueError("its ids are neither integers nor strings")
         if raw_ids.n_unique() < len(raw_ids):
             raise ValueError("an id occurs twice")

@@ -21,7 +21,7 @@ import gzip
 import io
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
 import polars as pl
@@ -192,7 +192,7 @@ def _uncompressed(path: pathlib.Path) -> pathlib.Path | io.BytesIO:
 
 
 @contextlib.contextmanager
-def _input_errors(path: pathlib.Path) -> Iterator[None]:
+def _input_errors(path: pathlib.Path) -> Generator[None]:
     """Raise the errors of readers as InputError, in one line."""
     try:
         yield
@@ -206,7 +206,7 @@ def _input_errors(path: pathlib.Path) -> Iterator[None]:
 def _id_values(column: str, schema: pl.Schema, path: pathlib.Path) -> pl.Expr:
     """Read ids as integers or as categories, which take 4 bytes an event, of their texts."""
     dtype = schema[column]
-    if dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128):
+    if dtype.is_integer() and not isinstance(dtype, pl.UInt64 | pl.Int128 | pl.UInt128):
         return pl.col(column)  # in as few bytes as in the file
     if dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         return pl.col(column).cast(pl.String).cast(pl.Categorical(pl.Categories.random()))
