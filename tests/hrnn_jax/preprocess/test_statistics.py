@@ -21,11 +21,17 @@ LOG = pl.DataFrame(
 )
 
 
-def test_counts_every_row_of_table_1():
+def test_every_row_of_table_1_equals_the_count_by_hand():
     got = table1(LOG)
     assert {key: value for key, value in got.items() if isinstance(value, int)} == {
-        **{"users": 3, "items": 4, "sessions": 12, "events": 19},
-        **{"train_events": 13, "train_sessions": 10, "test_events": 6, "test_sessions": 2},
+        "users": 3,
+        "items": 4,
+        "sessions": 12,
+        "events": 19,
+        "train_events": 13,
+        "train_sessions": 10,
+        "test_events": 6,
+        "test_sessions": 2,
     }
     by_hand = {
         "events_per_item": [12, 4, 2, 1],
@@ -42,13 +48,13 @@ def test_counts_every_row_of_table_1():
         )
 
 
-def test_history_counts_the_sessions_before_the_held_out_one():
+def test_a_history_is_the_sessions_before_the_held_out_one():
     assert table4(LOG) == {"short": 0.5, "long": 0.5}
     six = LOG.filter(pl.col("session") != 0)  # user 0 is left 6 sessions of training
     assert table4(six) == {"short": 1.0, "long": 0.0}
 
 
-def test_a_single_user_has_no_spread():
+def test_the_standard_deviation_of_a_single_user_is_zero():
     assert table1(LOG.filter(user=0))["sessions_per_user"]["std"] == 0
 
 
