@@ -1,1 +1,1 @@
-"""From a raw event log to a prepared data set (Section 4.1). polars only; jax is never imported."""
+"""From a raw event log to a prepared folder (Section 4.1). Uses polars; never imports jax."""

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import atomic
-from hrnn_jax.errors import InputError
+from hrnn_jax.errors import InputError, reason
 
 Frame = pl.DataFrame
 Row = tuple[Any, ...]
@@ -101,7 +101,7 @@ def read(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str
             frame = pl.read_parquet(path).select(names)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise InputError(
-                f"{path} is missing or damaged ({str(error).splitlines()[0]}): export it again"
+                f"{path} is missing or damaged ({reason(error)}): export it again"
             ) from error
         for column in PACKED.keys() & frame.columns:
             packed = [np.array(value, PACKED[column][0]).tobytes() for value in frame[column]]

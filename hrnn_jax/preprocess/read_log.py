@@ -26,7 +26,7 @@ from collections.abc import Callable, Generator, Mapping
 import numpy as np
 import polars as pl
 
-from hrnn_jax.errors import InputError
+from hrnn_jax.errors import InputError, reason
 from hrnn_jax.ids_and_times import ID_TYPES, MAX_MILLISECONDS, MAX_SECONDS
 
 USER, ITEM, TIME, SESSION, TYPE = "user", "item", "time", "session", "type"
@@ -197,9 +197,8 @@ def _input_errors(path: pathlib.Path) -> Generator[None]:
     try:
         yield
     except (pl.exceptions.PolarsError, OSError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{path}: cannot be read to its end, it may be truncated or malformed ({reason})"
+            f"{path}: cannot be read to its end, it may be truncated or malformed ({reason(error)})"
         ) from error
 
 
