@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
 import platform
 import warnings
@@ -25,7 +26,8 @@ def keep() -> None:
     if FLAGS.compilation_cache and jax.config.jax_compilation_cache_dir is None:
         cache = folder(pathlib.Path(FLAGS.compilation_cache))
         jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_SECONDS)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_SECONDS)
     # A folder that cannot be written or a damaged file costs no more than compiling.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 

@@ -64,7 +64,8 @@ def process(folder, *argv, largest=-1, after=0):
     """
     code = f"""
         import resource
-        from experiments import cli, run
+        from experiments import run
+        from experiments.common import cli
         from hrnn_jax import checkpoint
         save, left = checkpoint.save, {after}
 

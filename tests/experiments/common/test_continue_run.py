@@ -168,7 +168,8 @@ def test_a_killed_one_resumes_to_the_same_bits(old):
     """
     code = """
         import os, signal, sys
-        from experiments import cli, continuation, run
+        from experiments import run
+        from experiments.common import cli, continue_run
         from hrnn_jax import checkpoint
         save = checkpoint.save
 
@@ -178,7 +179,7 @@ def test_a_killed_one_resumes_to_the_same_bits(old):
             save(folder, state, epochs=epochs)
 
         checkpoint.save = killed
-        cli.run(run.main, defaults=continuation.defaults)
+        cli.run(run.main, defaults=continue_run.defaults)
     """
     given = (*NEW, "--seeds=1", "--epochs=3", "--dropout_session=0.2")
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[3])}
@@ -232,8 +233,10 @@ def test_a_log_is_not_gone_on_with_unasked(old):
     )
 
 
-def test_a_user_input_that_hrnn_init_has_not_does_not_matter(old):
-    assert old(*NEW, "--user_input=gates", "--epochs=0")[0] == 0
+def test_a_user_input_is_refused_where_typed_and_passed_over_in_a_flag_file(old):
+    assert_refused(old(*NEW, "--user_input=gates", "--epochs=0"), "--user_input", "hrnn_all")
+    pathlib.Path("all.flags").write_text("--user_input=gates\n")
+    assert old(*NEW, "--flagfile=all.flags", "--epochs=0")[0] == 0
 
 
 def test_what_counts_has_no_weights_to_go_on_from(old):
