@@ -1,49 +1,156 @@
-"""Check the walls of the house: what each part of the package may import.
+"""Check the walls between the rooms: what each part of the project may import.
 
 python -m tests.imports
 """
 
+from __future__ import annotations
+
 import ast
 import pathlib
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parents[1]
-PACKAGE = ROOT / "hrnn_jax"
-PREPROCESS = PACKAGE / "preprocess"
+TREES = ("hrnn_jax", "experiments")
+JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
+NEVER_IN_THE_LIBRARY = {"absl", "pandas", "matplotlib", "rich", "fastapi", "optuna", "psutil"}
+MOST_FILES = 14  # of a room, __init__.py not counted
+
+Imports = dict[str, set[str]]  # module -> full names of the modules that it imports
 
 
-def imported(path: pathlib.Path) -> set[str]:
-    """Return the top-level packages that a file imports anywhere in it."""
-    names = set()
+def module_of(path: pathlib.Path) -> str:
+    """Return the module's full name, as in hrnn_jax.live.events."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: pathlib.Path, modules: set[str]) -> set[str]:
+    """Return the full names that a file imports anywhere in it; submodules where they are named."""
+    here = module_of(path).split(".")
+    package = here if path.name == "__init__.py" else here[:-1]
+    found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
-    return names
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *filter(None, [node.module])])
+            for alias in node.names:
+                name = f"{source}.{alias.name}"
+                found.add(name if name in modules else source)
+    return found
+
+
+def project() -> tuple[dict[str, pathlib.Path], Imports]:
+    """Return the path and the imports of each module of both trees."""
+    paths = {
+        module_of(path): path for tree in TREES for path in sorted((ROOT / tree).rglob("*.py"))
+    }
+    return paths, {name: imports_of(path, set(paths)) for name, path in paths.items()}
+
+
+def top(name: str) -> str:
+    """Return the top-level package of a name."""
+    return name.partition(".")[0]
+
+
+def wall_faults(imports: Imports) -> Iterator[str]:
+    """Yield the imports that go through a wall."""
+    commands = {name for name in imports if re.fullmatch(r"experiments\.\w+", name)}
+    commands -= {"experiments.__main__"}
+    for name, imported in imports.items():
+        forbidden = {"tests"}
+        if top(name) == "hrnn_jax":
+            forbidden |= NEVER_IN_THE_LIBRARY | {"experiments"}
+            in_preprocess = name.startswith("hrnn_jax.preprocess")
+            forbidden |= JAX if in_preprocess else {"polars"}
+            if name in ("hrnn_jax", "hrnn_jax.config", "hrnn_jax.ids_and_times"):
+                forbidden |= JAX
+        elif name != "experiments.rendering.plots":
+            forbidden |= {"matplotlib"}
+        for other in sorted(imported):
+            if top(other) in forbidden:
+                yield f"{name} imports {other}"
+            if other in commands and not re.fullmatch(r"experiments\.\w+", name):
+                yield f"{name}, a room's file, imports the command {other}"
+
+
+def absolute_faults(paths: dict[str, pathlib.Path]) -> Iterator[str]:
+    """Yield absolute imports inside experiments, which has another name where it is installed."""
+    for name, path in paths.items():
+        if top(name) == "experiments" and re.search(
+            r"^\s*(from|import) experiments\b", path.read_text(), re.MULTILINE
+        ):
+            yield f"{name} imports experiments by its absolute name: use a relative import"
+
+
+def circle_faults(imports: Imports) -> Iterator[str]:
+    """Yield one line for each import that closes a circle."""
+    done: set[str] = set()
+
+    def visit(name: str, route: tuple[str, ...]) -> Iterator[str]:
+        if name in route:
+            yield f"circle: {' -> '.join([*route[route.index(name) :], name])}"
+        elif name not in done:
+            for other in sorted(imports[name] & imports.keys() - {name}):
+                yield from visit(other, (*route, name))
+            done.add(name)
+
+    for name in imports:
+        yield from visit(name, ())
+
+
+def wording_faults(paths: dict[str, pathlib.Path]) -> Iterator[str]:
+    """Yield the library's files that name a flag: its callers have arguments."""
+    for name, path in paths.items():
+        if top(name) != "hrnn_jax":
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if flag := re.search(r"(?<![\w-])--[a-z]\w+", line):
+                yield f"{name}, line {number} names the flag {flag[0]}: name the argument"
+
+
+def room_faults(paths: dict[str, pathlib.Path]) -> Iterator[str]:
+    """Yield the rooms with too many files, and the modules imported under another name."""
+    rooms: dict[pathlib.Path, int] = {}
+    for name, path in paths.items():
+        if path.name != "__init__.py":
+            rooms[path.parent] = rooms.get(path.parent, 0) + 1
+        if alias := re.search(r"import \w+ as (\w+_lib)\b", path.read_text()):
+            yield f"{name} imports a module as {alias[1]}: import its names"
+    for room, count in rooms.items():
+        if count > MOST_FILES and room != ROOT / "hrnn_jax":
+            yield f"{room.relative_to(ROOT)} holds {count} files, more than {MOST_FILES}"
+
+
+def loading_faults() -> Iterator[str]:
+    """Yield what an import loads, whatever the files say."""
+    names = [path.stem for path in (ROOT / "hrnn_jax/preprocess").glob("*.py")]
+    modules = [f"hrnn_jax.preprocess.{name}" for name in names if name != "__init__"]
+    for what, unwanted in (
+        (", ".join(modules), {"jax", "pandas"}),
+        ("hrnn_jax, hrnn_jax.config", {"jax", "polars", "numpy"}),
+    ):
+        code = f"import sys, {what}; print(*{unwanted!r} & sys.modules.keys())"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+        yield from (f"importing {what} loads {name}" for name in done.stdout.split())
 
 
 def faults() -> list[str]:
-    """Say which file breaks which rule."""
-    found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        inside = path.is_relative_to(PREPROCESS)
-        forbidden = {"absl", "pandas", "experiments", "tests"}
-        forbidden |= {"jax", "jaxlib", "flax", "optax", "orbax"} if inside else {"polars"}
-        broken = sorted(imported(path) & forbidden)
-        found += [f"{path.relative_to(ROOT)} imports {name}" for name in broken]
-    # What the files say is not all: what they import must not bring jax or pandas either.
-    modules = ", ".join(
-        f"hrnn_jax.preprocess.{path.stem}"
-        for path in PREPROCESS.glob("*.py")
-        if path.stem != "__init__"
-    )
-    probe = f"import sys, {modules}; print(*{{'jax', 'pandas'}} & sys.modules.keys())"
-    brought = subprocess.run(
-        [sys.executable, "-c", probe], check=True, capture_output=True, text=True
-    ).stdout.split()
-    return found + [f"hrnn_jax/preprocess brings {name}" for name in brought]
+    """Return one line for each broken rule."""
+    paths, imports = project()
+    return [
+        *wall_faults(imports),
+        *absolute_faults(paths),
+        *circle_faults(imports),
+        *wording_faults(paths),
+        *room_faults(paths),
+        *loading_faults(),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The cache of compiled programs: the next start loads what was compiled, and no state of the folder breaks it."""
+"""The cache of compiled programs is used by the next start, whatever state its folder is in."""
 
 import os
 import pathlib
