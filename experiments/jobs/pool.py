@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import os
 import pathlib
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from ..common import machine
 from ..common.package import module
@@ -26,6 +24,9 @@ class Job:
     folder: pathlib.Path  # where it writes
     progress: Callable[[], str] = str  # returns how far it is, while it runs
     result: Callable[[], str] = str  # returns its result in a few words, after it succeeded
+    expected: Callable[[], float | None] = lambda: (
+        None
+    )  # returns the seconds it will take, if known
 
     @property
     def log(self) -> pathlib.Path:
@@ -57,15 +58,32 @@ def run(
     Yields:
         The outcome of each job as it ends.
     """
-    children = _Children(environment(max(1, machine.cores() // side_by_side)), on_start)
-    with concurrent.futures.ThreadPoolExecutor(side_by_side) as threads:
-        futures = [threads.submit(children.run, job) for job in jobs]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield future.result()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
-            children.end()
+    env = environment(max(1, machine.cores() // side_by_side))
+    lifeline, held_open = os.pipe()  # see worker.py; all children read the same one
+
+    def work(job: Job) -> Outcome:
+        job.folder.parent.mkdir(parents=True, exist_ok=True)
+        on_start(job)
+        started = time.monotonic()
+        command = [sys.executable, "-m", module("jobs.worker"), *job.argv]
+        with job.log.open("wb") as log:
+            code = subprocess.call(
+                command, stdin=lifeline, stdout=log, stderr=subprocess.STDOUT, env=env
+            )
+        error = last_line(job.log) if code else None
+        return Outcome(job, time.monotonic() - started, error)
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(side_by_side) as threads:
+            futures = [threads.submit(work, job) for job in jobs]
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    yield future.result()
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+                os.close(held_open)  # ends the running jobs, and one that a thread starts just now
+    finally:
+        os.close(lifeline)
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -91,54 +109,3 @@ def last_line(log: pathlib.Path) -> str:
     lines = log.read_text(errors="replace").split("\n")
     printed = [line.strip() for line in lines if line.strip()]
     return printed[-1].removeprefix("error: ") if printed else "ended without a message (killed?)"
-
-
-class _Children:
-    """The running processes; after `end`, no new one is started."""
-
-    def __init__(self, env: Mapping[str, str], on_start: Callable[[Job], None]) -> None:
-        self._env = env
-        self._on_start = on_start
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._ended = False
-
-    def run(self, job: Job) -> Outcome:
-        """Run a job to its end."""
-        started = time.monotonic()
-        with self._lock:
-            if self._ended:
-                raise concurrent.futures.CancelledError
-            process = self._start(job)
-            self._running.add(process)
-        self._on_start(job)
-        process.wait()
-        with self._lock:
-            self._running.remove(process)
-            _cut_lifeline(process)
-        error = last_line(job.log) if process.returncode else None
-        return Outcome(job, time.monotonic() - started, error)
-
-    def end(self) -> None:
-        """End all that run; their threads wait for the ends."""
-        with self._lock:
-            self._ended = True
-            for process in self._running:
-                _cut_lifeline(process)
-
-    def _start(self, job: Job) -> subprocess.Popen[bytes]:
-        job.folder.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", module("jobs.worker"), *job.argv],
-                stdin=subprocess.PIPE,  # the lifeline: see worker.py
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._env,
-            )
-
-
-def _cut_lifeline(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        assert process.stdin is not None
-        process.stdin.close()

@@ -7,7 +7,7 @@ import dataclasses
 import fcntl
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hrnn_jax import errors
@@ -17,7 +17,7 @@ from ..common.package import module
 from ..common.text import duration
 from . import pool
 from .grid import CUTOFF, CUTOFFS, Column, Run
-from .time_left import TimeLeft
+from .time_left import Durations
 from .view import View
 
 
@@ -89,34 +89,29 @@ class Runner:
         """
         missing = {run.name: run for run in runs if not is_complete(run)}
         events = {key: meta["table1"]["train_events"] for key, meta in data.items()}
-        time_left = TimeLeft(runs, events, self.side_by_side)
+        durations = Durations(runs, events)
 
         def job(run: Run) -> pool.Job:
             def result() -> str:
-                time_left.learn(run)
+                durations.learn(run)
                 recall = (run_folder.read_metrics(run.folder) or {})["mean"][f"recall@{CUTOFF}"]
                 return f"Recall@{CUTOFF} {recall:.4f}"
 
-            argv = run.argv(self.prepared_root)
-            return pool.Job(run.name, argv, run.folder, lambda: _progress(run), result)
+            return pool.Job(
+                run.name,
+                run.argv(self.prepared_root),
+                run.folder,
+                progress=lambda: _progress(run),
+                result=result,
+                expected=lambda: durations.expected(run),
+            )
 
-        failed = self.run_jobs(
-            [job(run) for run in missing.values()],
-            title,
-            done_before=len(runs) - len(missing),
-            seconds_left=lambda taken: time_left.estimate(
-                {missing[name]: seconds for name, seconds in taken.items()}
-            ),
-        )
+        jobs = [job(run) for run in missing.values()]
+        failed = self.run_jobs(jobs, title, done_before=len(runs) - len(missing))
         return {missing[name]: error for name, error in failed.items()}
 
     def run_jobs(
-        self,
-        jobs: Sequence[pool.Job],
-        title: str,
-        *,
-        done_before: int = 0,
-        seconds_left: Callable[[Mapping[str, float]], float | None] = lambda taken: None,
+        self, jobs: Sequence[pool.Job], title: str, *, done_before: int = 0
     ) -> dict[str, str]:
         """Run jobs, show how far they are, and print a line for each that ends.
 
@@ -124,7 +119,6 @@ class Runner:
             jobs: With distinct names.
             title: What they are, in the plural.
             done_before: How many more of them were done earlier.
-            seconds_left: Estimates the time left, see `View`.
 
         Returns:
             The errors of the jobs that failed, by name.
@@ -134,7 +128,7 @@ class Runner:
         if done_before:
             print(f"{done_before} of {total} {title} were done before", flush=True)
         with (
-            View(title, [job.name for job in jobs], done_before, seconds_left) as view,
+            View(title, jobs, done_before=done_before, side_by_side=self.side_by_side) as view,
             contextlib.closing(
                 pool.run(jobs, side_by_side=self.side_by_side, on_start=view.start)
             ) as outcomes,

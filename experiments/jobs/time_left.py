@@ -15,19 +15,17 @@ from .grid import Row, Run
 START_SECONDS = 5.0  # of a run before its first epoch: imports, compiling
 
 
-class TimeLeft:
-    """What finished runs took, and an estimate from it of what the others take."""
+class Durations:
+    """The seconds that complete runs took, and what others are expected to take."""
 
-    def __init__(self, runs: Sequence[Run], events: Mapping[str, int], side_by_side: int) -> None:
+    def __init__(self, runs: Sequence[Run], events: Mapping[str, int]) -> None:
         """Learn from the runs that are complete.
 
         Args:
             runs: All runs.
             events: How many events there are to train on, by column.
-            side_by_side: How many runs go on at a time.
         """
         self._events = events
-        self._side_by_side = side_by_side
         self._seconds: dict[tuple[str, Row], list[float]] = {}
         for run in runs:
             self.learn(run)
@@ -59,17 +57,18 @@ class TimeLeft:
                 return statistics.median(rates) * self._events[run.column.key]
         return None
 
-    def estimate(self, taken: Mapping[Run, float]) -> float | None:
-        """Return the seconds until the given runs have ended; None while it cannot be said.
 
-        Args:
-            taken: The seconds that each has taken so far; 0 before its start.
-        """
-        left = []
-        for run, seconds in taken.items():
-            expected = self.expected(run)
-            if expected is None:
-                return None
-            left.append(max(1.0, expected - seconds))
-        # All cores are busy until the end, or one long run is left.
-        return max(max(left), sum(left) / self._side_by_side) if left else None
+def seconds_left(jobs: Sequence[tuple[float | None, float]], side_by_side: int) -> float | None:
+    """Estimate the seconds until some jobs have ended.
+
+    Args:
+        jobs: The seconds that each is expected to take, and has taken so far.
+        side_by_side: How many run at a time.
+
+    Returns:
+        The estimate; None without jobs, or where nothing is known of one.
+    """
+    left = [max(1.0, expected - taken) for expected, taken in jobs if expected is not None]
+    if not left or len(left) < len(jobs):
+        return None
+    return max(*left, sum(left) / side_by_side)  # as long as the longest at least

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from rich import console, progress, text
 
 from ..common.text import duration
 from .pool import Job
+from .time_left import seconds_left
 
 
 class View:
     """A bar for all jobs and a line for each that runs; in a pipe, the results' lines alone."""
 
     def __init__(
-        self,
-        title: str,
-        names: Sequence[str],
-        done_before: int,
-        seconds_left: Callable[[Mapping[str, float]], float | None],
+        self, title: str, jobs: Sequence[Job], *, done_before: int, side_by_side: int
     ) -> None:
         """Make a view of jobs of which none has started.
 
         Args:
             title: What the jobs are, in the plural.
-            names: Their names.
+            jobs: The jobs, with distinct names.
             done_before: How many more were done before.
-            seconds_left: Returns an estimate of the time until all have ended, or None, from the
-                seconds that each job which has not ended has taken so far, by its name.
+            side_by_side: How many run at a time.
         """
         screen = console.Console()
         self._bars = progress.Progress(
@@ -42,11 +38,11 @@ class View:
             transient=True,
             refresh_per_second=2,
         )
-        self._seconds_left = seconds_left
+        self._side_by_side = side_by_side
         # Of the jobs that have not ended: time.monotonic() of their start, None before it.
-        self._started: dict[str, float | None] = dict.fromkeys(names)
-        self._tasks: dict[str, progress.TaskID] = {}
-        self._total = done_before + len(names)
+        self._started: dict[Job, float | None] = dict.fromkeys(jobs)
+        self._tasks: dict[Job, progress.TaskID] = {}
+        self._total = done_before + len(jobs)
         self._all = self._bars.add_task(
             title, total=self._total, completed=done_before, detail=self._summary
         )
@@ -62,22 +58,22 @@ class View:
 
     def start(self, job: Job) -> None:
         """Show a job that starts; may be called from any thread."""
-        self._started[job.name] = time.monotonic()
-        task = self._bars.add_task(f"  {job.name}", total=None, detail=job.progress)
-        self._tasks[job.name] = task
+        self._started[job] = time.monotonic()
+        self._tasks[job] = self._bars.add_task(f"  {job.name}", total=None, detail=job.progress)
 
     def end(self, job: Job, line: str) -> None:
         """Remove a job that has ended, and print a line that stays."""
-        del self._started[job.name]
-        self._bars.remove_task(self._tasks.pop(job.name))
+        del self._started[job]
+        self._bars.remove_task(self._tasks.pop(job))
         self._bars.advance(self._all)
         self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _summary(self) -> str:
         now = time.monotonic()
-        started = dict(self._started)  # a copy, as jobs start and end in other threads
-        seconds = self._seconds_left(
-            {name: 0.0 if at is None else now - at for name, at in started.items()}
+        started = dict(self._started)  # a copy, as jobs start in other threads
+        seconds = seconds_left(
+            [(job.expected(), now - (at or now)) for job, at in started.items()],
+            self._side_by_side,
         )
         left = "" if seconds is None else f", about {duration(seconds)} left"
         return f"{self._total - len(started)} of {self._total}{left}"

@@ -19,7 +19,7 @@ from experiments.common import cli
 from experiments.common.model_names import PAPER_NETWORKS
 from experiments.jobs import grid
 from experiments.jobs.runner import Runner
-from experiments.jobs.time_left import TimeLeft
+from experiments.jobs.time_left import Durations, seconds_left
 from experiments.paper import collect
 from tests.helpers import reproduction
 
@@ -295,17 +295,18 @@ def test_the_time_left_by_hand():
     def run(column, row, seed=0):
         return grid.Run(column, row, seed, 10, pathlib.Path())
 
-    time_left = TimeLeft([], {"a": 100, "b": 300}, side_by_side=2)
-    assert time_left.estimate({run(column, row): 0}) is None  # nothing is known yet
-    time_left._seconds = {("a", row): [10.0, 20.0, 90.0]}
-    # 4 runs of 20 s, two at a time.
-    assert time_left.estimate({run(column, row, n): 0 for n in range(4)}) == 40
-    assert time_left.estimate({run(column, row): 0}) == 20  # one run is not cut in two
-    assert time_left.expected(run(other, row)) == 60  # three times the events
-    assert time_left.expected(run(other, same_size)) == 60
-    assert time_left.expected(run(column, large)) is None
-    assert time_left.estimate({run(column, row): 15}) == 5
-    assert time_left.estimate({run(column, row): 200}) == 1  # late, but not yet done
+    durations = Durations([], {"a": 100, "b": 300})
+    assert durations.expected(run(column, row)) is None  # nothing is known yet
+    durations._seconds = {("a", row): [10.0, 20.0, 90.0]}
+    assert durations.expected(run(column, row)) == 20
+    assert durations.expected(run(other, row)) == 60  # three times the events
+    assert durations.expected(run(other, same_size)) == 60
+    assert durations.expected(run(column, large)) is None
+    assert seconds_left([(None, 0), (20, 0)], 2) is None
+    assert seconds_left([(20, 0)] * 4, 2) == 40
+    assert seconds_left([(20, 0)], 2) == 20  # one run is not cut in two
+    assert seconds_left([(20, 15)], 2) == 5
+    assert seconds_left([(20, 200)], 2) == 1  # late, but not yet done
 
 
 def results_folder(path, values, title="journey"):
