@@ -24,9 +24,8 @@ from starlette import concurrency, convertors
 
 from hrnn_jax import errors
 from hrnn_jax.ids_and_times import Id, id_text
-from hrnn_jax.live import events as live_events
-from hrnn_jax.live.events import Event
-from hrnn_jax.live.recommender import Request
+from hrnn_jax.live.events import Event, check_event
+from hrnn_jax.live.requests import Request
 
 from . import batcher as serving_batcher
 from . import middleware, prometheus, schemas
@@ -129,7 +128,7 @@ def _take_events(
     async def observe(events: list[Event]) -> dict[str, Any]:
         for n, event in enumerate(events):
             try:
-                live_events.check(event)  # alone, before it shares a batch
+                check_event(event)  # alone, before it shares a batch
             except errors.InputError as error:
                 raise errors.InputError(f"event {n}: {error}") from None
         outcomes = await batcher.observe(events)

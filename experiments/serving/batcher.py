@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from hrnn_jax import errors
 from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live.events import Event, Outcome
-from hrnn_jax.live.recommender import Recommender, Request
+from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.requests import Request
 
 MOST_TOGETHER = 1_024  # events and lists of a batch, but for a single larger request
 MOST_WAITING = 16_384  # ... that may wait, some seconds of work; more are turned away

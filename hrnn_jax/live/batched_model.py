@@ -1,7 +1,7 @@
-"""A step and the scores of live users, in compiled programs of a few fixed widths.
+"""The network for many live users at once, in compiled programs of a few fixed widths.
 
-However many users come at once, they are padded to one of WIDTHS: nothing is compiled while they
-wait. What is computed is what training and evaluation compute: `model.step`.
+A batch of users is padded to the next of the widths, so that nothing is compiled while requests
+wait. The computation is that of training and evaluation, `model.step`.
 """
 
 from __future__ import annotations
@@ -18,49 +18,47 @@ import numpy as np
 from hrnn_jax import model, topk
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time, item_neighbours, user_past
-from hrnn_jax.user_batches import NO_ITEM, Steps
+from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
-WIDTHS = (1, 8, 64, 512)  # users of a call that advances them
-SCORED_WIDTHS = (2, 8, 64)  # ... that scores them (of one alone XLA makes a slow program)
-FIRST = (16, 128, 1024)  # places of a list, those of what is left out of it included
-SOME = (64, 1024, 16384)  # items that are scored alone, for one user
-_ROWS = 4  # users whose scores are looked through at a time, which a core's cache holds
+WIDTHS = (1, 8, 64, 512)  # users of a call that advances states
+SCORED_WIDTHS = (2, 8, 64)  # users of a call that scores (for a single one XLA's program is slow)
+LIST_LENGTHS = (16, 128, 1024)  # of the lists of best items, excluded ones included
+CANDIDATE_COUNTS = (64, 1024, 16384)  # items of a call that scores candidates for one user
+_ROWS = 4  # users whose scores are compared at a time; they fit into the cache of a core
 
 
-class Seen(NamedTuple):
-    """What the model has seen of a user, and the last item, still to be fed.
+class LiveState(NamedTuple):
+    """The state of a live user as the model needs it.
 
-    For it is fed when the next event comes, which tells whether it ended its session.
+    The last item is not part of the carry yet: it is fed when the next event comes, which tells
+    whether the item was the last of its session.
     """
 
     carry: np.ndarray  # [L + 1, H] float32: the layers of GRU_ses, then GRU_usr
-    past: np.ndarray  # [R + 1, 4] int32, see past.pack: the item included; [0, 4] without a past
-    item: int  # NO_ITEM for a user who has seen nothing
-    opens: bool  # the item opens a session of a user with a history: Eq. 3 and 4 come first
-    gap: int  # class of the idle time before the item, see gaps.py
-    fed: bool  # the carry has been fed an item
+    past: np.ndarray  # [R + 1, 4] int32, see user_past.pack, with the last item; [0, 4] if unused
+    item: int  # index of the last item, NO_ITEM before the first event
+    opens_session: bool  # Eq. 3 and 4 come before the last item
+    gap: int  # class of the idle time before the last item, see idle_time.py
+    fed: bool  # an item has been fed to the carry
 
 
-class Users(NamedTuple):
-    """The same of n users, as arrays."""
+class _Batch(NamedTuple):
+    """The states of W users as arrays."""
 
-    carry: np.ndarray  # [n, L + 1, H]
-    past: np.ndarray  # [n, R + 1, 4]
-    item: np.ndarray  # [n] int32
-    opens: np.ndarray  # [n] bool
-    gap: np.ndarray  # [n] int8
+    carry: Array  # [W, L + 1, H] float32
+    past: Array  # [W, R + 1, 4] int32
+    item: Array  # [W] int32
+    gap: Array  # [W] int8
+    opening: Array  # [W] int32, as in user_batches.Steps
 
-    @classmethod
-    def of(cls, seen: Sequence[Seen]) -> Users:
-        """Stack what was seen of several users, one at least."""
-        carry, past, item, opens, gap, _ = zip(*seen, strict=True)
-        return cls(
-            carry=np.stack(carry),
-            past=np.stack(past),
-            item=np.array(item, np.int32),
-            opens=np.array(opens),
-            gap=np.array(gap, np.int8),
-        )
+
+class _Network(NamedTuple):
+    """The weights on the device, and the order in which the items are scored."""
+
+    params: model.Params
+    table: item_neighbours.Table | None  # of a network with `neighbours`
+    ranked: tuple[jax.Array, jax.Array]  # output rows [V, H] and biases [V], by column
+    column_of: jax.Array  # [V] int32, the column of each item
 
 
 class BatchedModel:
@@ -72,193 +70,184 @@ class BatchedModel:
         config: ModelConfig,
         table: item_neighbours.Table | None = None,
     ):
+        """Order the items for scoring.
+
+        Args:
+            params: the weights.
+            config: of the network.
+            table: the nearest items of each, of a network with `neighbours`.
+        """
         self.config = config
         carry = np.zeros((config.layers + 1, config.hidden_units), np.float32)
-        nothing = np.zeros((0, 4), np.int32)
+        past = np.zeros((0, 4), np.int32)
         if config.past:
-            [nothing] = np.asarray(user_past.pack(user_past.start((1,), config.past)))
-        # What was seen of a user who has seen nothing.
-        self.start = Seen(carry, nothing, NO_ITEM, opens=False, gap=idle_time.NONE, fed=False)
-        self._params = params
-        self._table = table
+            [past] = np.asarray(user_past.pack(user_past.start((1,), config.past)))
+        # The state of a user without an event.
+        self.start = LiveState(
+            carry, past, NO_ITEM, opens_session=False, gap=idle_time.NONE, fed=False
+        )
         self._item_of = topk.deal(np.arange(config.n_items))  # [V] item of each column
-        self._column_of = jnp.asarray(np.argsort(self._item_of), jnp.int32)  # [V]
-        self._ranked = params.items.item_out[self._item_of], params.items.item_bias[self._item_of]
+        self._network = _Network(
+            params,
+            table,
+            (params.items.item_out[self._item_of], params.items.item_bias[self._item_of]),
+            jnp.asarray(np.argsort(self._item_of), jnp.int32),
+        )
 
-    def advance(self, users: Users) -> np.ndarray:
-        """Feed each user the item: the carry after it, [n, L + 1, H]."""
-        done = [
-            np.asarray(_advance(self._params, padded, config=self.config))[:n]
-            for padded, n in _parts(users, WIDTHS)
-        ]
-        return np.concatenate(done)
+    def advance(self, states: Sequence[LiveState]) -> np.ndarray:
+        """Feed each state its last item.
 
-    def note(self, users: Users) -> np.ndarray:
-        """Add the item to each user's past: [n, R + 1, 4] after it."""
-        done = [np.asarray(_note(padded))[:n] for padded, n in _parts(users, WIDTHS)]
-        return np.concatenate(done)
-
-    def places(self, n_first: int) -> int:
-        """Return how many places `best` looks for to find the first so many."""
-        return min([n for n in FIRST if n >= n_first] + [self.config.n_items])
-
-    def best(self, users: Users, places: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find which items score most after the item, and their scores: [n, places] each.
-
-        The highest score comes first, of equal ones the lower item. Scores are before the output's
-        tanh, as evaluation ranks them. places: as `places` gives them.
+        Returns:
+            The carries after it, [n, L + 1, H].
         """
-        items, scores = [], []
-        for padded, n in _parts(users, SCORED_WIDTHS):
-            found = _best(
-                *(self._params, self._table, self._ranked, self._column_of, padded),
-                config=self.config,
-                n_first=places,
+        step = functools.partial(_advance, self._network.params, config=self.config)
+        parts = [np.asarray(step(batch))[:n] for batch, n in self._batches(states, WIDTHS)]
+        return np.concatenate(parts)
+
+    def add_to_past(self, states: Sequence[LiveState]) -> np.ndarray:
+        """Add the last item of each state to its past.
+
+        Returns:
+            The pasts after it, [n, R + 1, 4].
+        """
+        parts = [np.asarray(_add_to_past(batch))[:n] for batch, n in self._batches(states, WIDTHS)]
+        return np.concatenate(parts)
+
+    def list_length(self, n_first: int) -> int:
+        """Return the length of the compiled list that holds the first `n_first` items."""
+        return min([n for n in LIST_LENGTHS if n >= n_first] + [self.config.n_items])
+
+    def best(self, states: Sequence[LiveState], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the items of the highest scores after the last item.
+
+        Args:
+            states: of n users.
+            length: of the lists, as `list_length` returns it.
+
+        Returns:
+            Items and scores, [n, length] each, the highest score first, and of equal scores the
+            lower item. Scores are those that evaluation ranks, before the output's tanh.
+        """
+        items: list[np.ndarray] = []
+        scores: list[np.ndarray] = []
+        for batch, n in self._batches(states, SCORED_WIDTHS):
+            columns, values = jax.device_get(
+                _best(self._network, batch, config=self.config, n_first=length)
             )
-            columns, values = jax.device_get(found)
             items.append(self._item_of[columns[:n]])
             scores.append(values[:n])
         return np.concatenate(items), np.concatenate(scores)
 
-    def score(self, user: Users, items: np.ndarray) -> np.ndarray:
-        """Score some items after the item, [n] for one user, and no others."""
-        scores = []
-        for begin in range(0, len(items), SOME[-1]):
-            part = items[begin : begin + SOME[-1]]
-            some = np.zeros(next(size for size in SOME if size >= len(part)), np.int32)
+    def score(self, state: LiveState, items: np.ndarray) -> np.ndarray:
+        """Score some items, [n] indices, for one user: [n]."""
+        [(batch, _)] = self._batches([state], WIDTHS)
+        scores: list[np.ndarray] = []
+        for begin in range(0, len(items), CANDIDATE_COUNTS[-1]):
+            part = items[begin : begin + CANDIDATE_COUNTS[-1]]
+            some = np.zeros(next(n for n in CANDIDATE_COUNTS if n >= len(part)), np.int32)
             some[: len(part)] = part
-            [(padded, _)] = _parts(user, WIDTHS)
-            found = _score(
-                *(self._params, self._table, self._ranked, self._column_of, padded, some),
-                config=self.config,
-            )
-            scores.append(np.asarray(found)[: len(part)])
+            values = _score(self._network, batch, some, config=self.config)
+            scores.append(np.asarray(values)[: len(part)])
         return np.concatenate(scores)
 
     def warm_up(self, n_first: int) -> None:
-        """Compile what `advance` and `note` need, and `best` for up to so many places."""
-        for size in WIDTHS:
-            users = Users.of([self.start] * size)
-            self.advance(users)
+        """Compile all programs for up to `n_first` items, but that of candidates."""
+        for width in WIDTHS:
+            self.advance([self.start] * width)
             if self.config.past:
-                self.note(users)
-        for size in SCORED_WIDTHS:
-            for places in {self.places(n) for n in (*FIRST, n_first) if n <= n_first}:
-                self.best(Users.of([self.start] * size), places)
+                self.add_to_past([self.start] * width)
+        for width in SCORED_WIDTHS:
+            for length in {self.list_length(n) for n in (*LIST_LENGTHS, n_first) if n <= n_first}:
+                self.best([self.start] * width, length)
 
-
-def _parts(users: Users, widths: Sequence[int]) -> Iterator[tuple[tuple, int]]:
-    """Cut users into calls of a fixed width, and yield the arguments of each and its users.
-
-    The lanes that open a session are listed as in `lanes.Steps`.
-    """
-    for begin in range(0, len(users.item), widths[-1]):
-        part = Users(*(values[begin : begin + widths[-1]] for values in users))
-        n = len(part.item)
-        width = next(size for size in widths if size >= n)
-        carry, past = (
-            np.zeros((width, *some.shape[1:]), some.dtype) for some in (part.carry, part.past)
-        )
-        item = np.full(width, NO_ITEM, np.int32)
-        gap = np.full(width, idle_time.NONE, np.int8)
-        carry[:n], past[:n], item[:n], gap[:n] = part.carry, part.past, part.item, part.gap
-        opening = np.arange(width, 2 * width, dtype=np.int32)
-        opened = np.flatnonzero(part.opens)
-        opening[: len(opened)] = opened
-        yield (carry, past, item, gap, opening), n
+    def _batches(
+        self, states: Sequence[LiveState], widths: Sequence[int]
+    ) -> Iterator[tuple[_Batch, int]]:
+        """Cut states into padded batches of some widths; yield each and its number of users."""
+        for begin in range(0, len(states), widths[-1]):
+            part = list(states[begin : begin + widths[-1]])
+            n, width = len(part), next(width for width in widths if width >= len(part))
+            part += [self.start] * (width - n)
+            opening = np.arange(width, 2 * width, dtype=np.int32)
+            opened = [place for place, state in enumerate(part) if state.opens_session]
+            opening[: len(opened)] = opened
+            batch = _Batch(
+                carry=np.stack([state.carry for state in part]),
+                past=np.stack([state.past for state in part]),
+                item=np.array([state.item for state in part], np.int32),
+                gap=np.array([state.gap for state in part], np.int8),
+                opening=opening,
+            )
+            yield batch, n
 
 
 def _step(
-    params: model.Params, users: tuple, *, config: ModelConfig
+    params: model.Params, users: _Batch, *, config: ModelConfig
 ) -> tuple[model.Carry, jax.Array]:
-    """Feed each user the item: the state and what is scored after it."""
-    carry, _, item, gap, opening = users
-    no, width = jnp.zeros(len(item), bool), len(item)
+    """Feed each user the last item: the state after it, and the representation to score [W, H]."""
+    no, width = jnp.zeros(len(users.item), bool), len(users.item)
     steps = Steps(
-        input=item,
+        input=users.item,
         target=jnp.full(width, NO_ITEM, jnp.int32),
         session_start=no,
         user_start=no,
         valid=no,
         time=jnp.zeros(width, jnp.int32),
-        gap=gap,
-        opening=opening,
+        gap=users.gap,
+        opening=users.opening,
     )
     before = model.Carry(
-        session=tuple(carry[:, layer] for layer in range(config.layers)),
-        user=carry[:, -1],
-        past=None,  # is kept apart, for it knows of the last item
+        session=tuple(users.carry[:, layer] for layer in range(config.layers)),
+        user=users.carry[:, -1],
+        past=None,  # `_represent` adds it: it includes the last item already
     )
-    after, hidden = model.step(
-        params.network, before, model.item_inputs(params.items, item), steps, config=config
-    )
-    # Who has seen nothing starts from zeros, and no bias is fed in place of an item.
-    seen = (item != NO_ITEM)[:, None]
-    return after, jnp.where(seen, hidden, before.session[-1])
+    x = model.item_inputs(params.items, users.item)
+    after, hidden = model.step(params.network, before, x, steps, config=config)
+    # A user without an event is scored by a state of zeros: a step would add the cell's biases.
+    has_item = (users.item != NO_ITEM)[:, None]
+    return after, jnp.where(has_item, hidden, before.session[-1])
 
 
 def _represent(
-    params: model.Params,
-    table: item_neighbours.Table | None,
-    users: tuple,
-    columns: jax.Array,
-    *,
-    config: ModelConfig,
+    network: _Network, users: _Batch, *, config: ModelConfig
 ) -> tuple[jax.Array, topk.Bonus | None]:
-    """Return what is scored after the item, [n, H], and what is added to the scores."""
+    """Return the representation to score, [W, H], and the bonus of some items."""
+    params = network.params
     after, hidden = _step(params, users, config=config)
-    _, packed, *_ = users
     if config.past:
-        after = dataclasses.replace(after, past=user_past.unpack(packed))
-    recalled = model.past_bonus(params.network, after, hidden)
+        after = dataclasses.replace(after, past=user_past.unpack(users.past))
+    past_bonus = model.past_bonus(params.network, after, hidden)
     recent = None
     if after.past is not None and config.neighbours:
         recent = user_past.recent_items(after.past, item_neighbours.LAST)
-    return hidden, topk.bonus(table, recalled, recent, columns)
+    return hidden, topk.bonus(network.table, past_bonus, recent, network.column_of)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _advance(params: model.Params, users: tuple, *, config: ModelConfig) -> jax.Array:
+def _advance(params: model.Params, users: _Batch, *, config: ModelConfig) -> jax.Array:
     after, _ = _step(params, users, config=config)
     return jnp.stack([*after.session, after.user], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "n_first"))
 def _best(
-    params: model.Params,
-    table: item_neighbours.Table | None,
-    ranked: tuple[jax.Array, jax.Array],
-    column_of: jax.Array,
-    users: tuple,
-    *,
-    config: ModelConfig,
-    n_first: int,
+    network: _Network, users: _Batch, *, config: ModelConfig, n_first: int
 ) -> tuple[jax.Array, jax.Array]:
-    hidden, bonus = _represent(params, table, users, column_of, config=config)
-    return topk.best(ranked, hidden, bonus, n_first=n_first, rows=_ROWS)
+    hidden, bonus = _represent(network, users, config=config)
+    return topk.best(network.ranked, hidden, bonus, n_first=n_first, rows=_ROWS)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _score(
-    params: model.Params,
-    table: item_neighbours.Table | None,
-    ranked: tuple[jax.Array, jax.Array],
-    column_of: jax.Array,
-    user: tuple,
-    items: jax.Array,
-    *,
-    config: ModelConfig,
-) -> jax.Array:
-    hidden, bonus = _represent(params, table, user, column_of, config=config)
-    item_out, item_bias = ranked
-    columns = column_of[items]
+def _score(network: _Network, user: _Batch, items: jax.Array, *, config: ModelConfig) -> jax.Array:
+    hidden, bonus = _represent(network, user, config=config)
+    item_out, item_bias = network.ranked
+    columns = network.column_of[items]
     scores = item_out[columns] @ hidden[0] + item_bias[columns]
     return topk.of_items(scores, items, bonus)
 
 
 @jax.jit
-def _note(users: tuple) -> jax.Array:
-    _, packed, item, _, opening = users
-    past = user_past.unpack(packed)
-    opens = jnp.zeros(len(item), bool).at[opening].set(True, mode="drop") | (past.events == 0)
-    return user_past.pack(user_past.add(past, item, opens))
+def _add_to_past(users: _Batch) -> jax.Array:
+    past = user_past.unpack(users.past)
+    opens = jnp.zeros(len(users.item), bool).at[users.opening].set(True, mode="drop")
+    return user_past.pack(user_past.add(past, users.item, opens | (past.events == 0)))

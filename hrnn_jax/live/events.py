@@ -1,62 +1,87 @@
-"""What an event of a live user is, which session it belongs to, and whether it counts.
+"""What a live event is, and which session it belongs to: data in, data out.
 
-Ids are the log's own, and are the same where their texts are: 42 and "42". A user's events are
-taken in the order in which they come. One opens a new session where its session id differs from
-the open session's or, if it has none, where its time is further from that session's latest event
-than the gap of the run's recipe, ahead or behind: a clock that jumps costs a session, not an event.
-An event that is late by less belongs to the open session. An anonymous session has no other.
+A user's events are taken in the order in which they arrive. An event opens a new session
+
+- if it has a session id, and the open session has another one or none;
+- if it has no session id, and its time is further from the open session's latest time than the
+  session gap of the run, before or after it. A clock that jumps costs a session, not an event.
+
+Every other event belongs to the open session, a late one too. An anonymous session never ends.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from hrnn_jax import errors
-from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.ids_and_times import Id, id_text, unix_seconds
-from hrnn_jax.live import replay, state_store
 
 Outcome = Literal["observed", "unknown_item", "repeat", "duplicate"]
-USER, SESSION = "u", "s"  # how who begins, see states.py
+USER_PREFIX, SESSION_PREFIX = "u", "s"  # of keys
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to an item; of a user or, without one, of an anonymous session."""
+    """An event of a user or, without a user, of an anonymous session."""
 
     item: Id
     user: Id | None = None
-    time: float | None = None  # Unix seconds; now if there is none
+    time: float | None = None  # Unix seconds; None for now
     session: Id | None = None
-    event_id: Id | None = None  # a second delivery of it changes nothing
+    event_id: Id | None = None  # a second event of the user with this id changes nothing
 
 
-class Checked(NamedTuple):
-    """An event whose ids and time are as they must be."""
+class CheckedEvent(NamedTuple):
+    """An event with valid ids, as texts, and a valid time."""
 
-    who: str
+    key: str  # of the user or the anonymous session, see `key_of`
     item: str
-    time: float
+    time: float  # Unix seconds
     session: str | None
     event_id: str | None
 
 
-class Settled(NamedTuple):
-    """What becomes of events."""
+class OpenSession(NamedTuple):
+    """A user's newest session: it decides the session of the next event."""
 
-    outcomes: list[Outcome]  # of each
-    moves: list[replay.Move]  # of those observed, for the network
-    kept: list[tuple[str, state_store.Kept]]  # of those observed, with their who
-    late: int  # those observed whose time is before that of their session
+    latest_time: float  # of all its events, Unix seconds
+    last_time: float  # of its last event of a known item, Unix seconds
+    id: str | None  # None where the session's first event has no session id
+    number: int  # from 0
+    n_events: int  # of the user, in all sessions so far
 
 
-def check(event: Event) -> Checked:
-    """Raise InputError unless the event's ids and time are as they must be."""
-    return Checked(
-        who=who(event.user, event.session),
+class StoredEvent(NamedTuple):
+    """An observed event as the state file stores it, next to its key."""
+
+    place: int  # among the user's events, from 0
+    session: int  # number of the session, from 0
+    item: str  # raw id as text
+    time: float  # Unix seconds
+    event_id: str | None
+
+
+@dataclasses.dataclass
+class AssignedEvents:
+    """The result of `assign_sessions`."""
+
+    sessions: dict[str, OpenSession]  # of each key, after the events
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)  # of each event
+    observed: dict[str, list[StoredEvent]] = dataclasses.field(default_factory=dict)  # by key
+    n_late: int = 0  # observed events older than the latest one before them
+
+
+def check_event(event: Event) -> CheckedEvent:
+    """Return an event with its ids as texts and its time in Unix seconds.
+
+    Raises:
+        InputError: an id or the time is invalid, or there is neither user nor session.
+    """
+    return CheckedEvent(
+        key=key_of(event.user, event.session),
         item=id_text("item", event.item),
         time=unix_seconds(clock.time() if event.time is None else event.time),
         session=None if event.session is None else id_text("session", event.session),
@@ -64,71 +89,92 @@ def check(event: Event) -> Checked:
     )
 
 
-def who(user: Id | None, session: Id | None) -> str:
-    """Return by what a user or, without one, an anonymous session is known."""
-    if user is not None:
-        return USER + id_text("user", user)
-    if session is None:
-        raise errors.InputError("no user: give one, or the id of an anonymous session")
-    return SESSION + id_text("session", session)
+def key_of(user: Id | None, session: Id | None) -> str:
+    """Return the key of a user or, without a user, of an anonymous session.
 
+    The key is a prefix and the id's text, so that a user and an anonymous session may have one id.
 
-def settle(
-    events: Sequence[Checked],
-    visits: dict[str, state_store.Visit],
-    store: state_store.Store,
-    *,
-    index: Mapping[str, int],
-    how: TrainedRun,
-) -> Settled:
-    """Decide what becomes of events, in their order, and move the visits on; see `observe_many`.
-
-    index: of each item that the network knows.
+    Raises:
+        InputError: there is neither, or the id is invalid.
     """
-    outcomes: list[Outcome] = []
-    moves, kept, late = [], [], 0
-    delivered = set()
-    had: dict[str, set[str]] = {}  # the items of open sessions
+    if user is not None:
+        return USER_PREFIX + id_text("user", user)
+    if session is None:
+        raise errors.InputError("no user: give a user, or the id of an anonymous session")
+    return SESSION_PREFIX + id_text("session", session)
+
+
+def assign_sessions(
+    events: Sequence[CheckedEvent],
+    sessions: Mapping[str, OpenSession],
+    session_items: Mapping[str, Collection[str]] | None,
+    delivered: Collection[tuple[str, str]],
+    *,
+    item_index: Mapping[str, int],
+    gap_seconds: float,
+) -> AssignedEvents:
+    """Assign events to sessions and decide the outcome of each, see `Recommender.observe_many`.
+
+    Args:
+        events: each user's in the order of their arrival.
+        sessions: the open session of each key that has one.
+        session_items: the items of the open session of each key, if a repeated item inside a
+            session is to be left out; None if repeats count.
+        delivered: key and event id of events that were stored before.
+        item_index: the index of each item that the network knows.
+        gap_seconds: a longer idle time opens a session.
+
+    Returns:
+        The outcome of each event, and the new sessions and events.
+    """
+    result = AssignedEvents(dict(sessions))
+    items_of = {key: set(items) for key, items in (session_items or {}).items()}
+    delivered = set(delivered)
     for event in events:
-        one, item, time, session, event_id = event
-        visit = visits.get(one)
-        stays = visit is not None and _stays(event, visit, how.gap_seconds)
-        if event_id is not None:
-            if (one, event_id) in delivered or store.delivered(one, event_id):
-                outcomes.append("duplicate")
+        session = result.sessions.get(event.key)
+        continues = session is not None and _continues(session, event, gap_seconds)
+        if event.event_id is not None:
+            if (event.key, event.event_id) in delivered:
+                result.outcomes.append("duplicate")
                 continue
-            delivered.add((one, event_id))
-        if how.drop_repeats and one not in had:
-            kept_of = store.events(one, session=visit.number) if visit else ()
-            had[one] = {before.item for before in kept_of}
-        is_repeat = stays and item in had.get(one, ())
-        if is_repeat or item not in index:
-            outcomes.append("repeat" if is_repeat else "unknown_item")
-            if visit and stays:
-                visits[one] = visit._replace(time=max(time, visit.time))
+            delivered.add((event.key, event.event_id))
+        items = items_of.setdefault(event.key, set())
+        is_repeat = session_items is not None and continues and event.item in items
+        if is_repeat or event.item not in item_index:
+            result.outcomes.append("repeat" if is_repeat else "unknown_item")
+            if session is not None and continues:  # the event keeps the session open
+                latest = max(event.time, session.latest_time)
+                result.sessions[event.key] = session._replace(latest_time=latest)
             continue
-        late += visit is not None and time < visit.time
-        idle = time - visit.last if visit else None
-        if not visit:
-            visit = state_store.Visit(time, time, session, number=0, events=1)
-        elif stays:
-            visit = visit._replace(time=max(time, visit.time), last=time, events=visit.events + 1)
-        else:
-            visit = state_store.Visit(time, time, session, visit.number + 1, visit.events + 1)
-        opens = visit.number > 0 and not stays
-        if how.drop_repeats:
-            had[one] = {item} | (set() if opens else had[one])
-        visits[one] = visit
-        outcomes.append("observed")
-        moves.append(replay.Move(one, index[item], opens, idle))
-        kept.append((one, state_store.Kept(visit.events - 1, visit.number, item, time, event_id)))
-    return Settled(outcomes, moves, kept, late)
+        result.outcomes.append("observed")
+        if not continues:
+            items.clear()
+        items.add(event.item)
+        after = result.sessions[event.key] = _session_after(session, event, continues=continues)
+        result.observed.setdefault(event.key, []).append(
+            StoredEvent(after.n_events - 1, after.number, event.item, event.time, event.event_id)
+        )
+        result.n_late += session is not None and event.time < session.latest_time
+    return result
 
 
-def _stays(event: Checked, visit: state_store.Visit, gap_seconds: float) -> bool:
+def _continues(session: OpenSession, event: CheckedEvent, gap_seconds: float) -> bool:
     """Tell whether an event belongs to the open session."""
-    if event.who.startswith(SESSION):
+    if event.key.startswith(SESSION_PREFIX):
         return True
     if event.session is not None:
-        return event.session == visit.session
-    return abs(event.time - visit.time) <= gap_seconds
+        return event.session == session.id
+    return abs(event.time - session.latest_time) <= gap_seconds
+
+
+def _session_after(
+    session: OpenSession | None, event: CheckedEvent, *, continues: bool
+) -> OpenSession:
+    """Return the open session after an observed event."""
+    if session is None:
+        return OpenSession(event.time, event.time, event.session, number=0, n_events=1)
+    n_events = session.n_events + 1
+    if not continues:
+        return OpenSession(event.time, event.time, event.session, session.number + 1, n_events)
+    latest = max(event.time, session.latest_time)
+    return session._replace(latest_time=latest, last_time=event.time, n_events=n_events)

@@ -1,4 +1,4 @@
-"""Write a trained network's weights for use elsewhere: numpy_scorer.py reads them, and says how."""
+"""Export a trained network's weights as an npz file; numpy_scorer.py reads it and describes it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ import numpy as np
 from hrnn_jax import atomic, errors, model
 from hrnn_jax.checkpoint import TrainedRun
 
+# Settings beyond the paper that the scorer does not support, and their values in the paper.
+_UNSUPPORTED = {"neighbours": 0, "past": 0, "idle_gap": False, "embedding": "none"}
+
 
 def write(path: pathlib.Path | str, about: TrainedRun, params: model.Params) -> None:
-    """Write an npz file, beside its place and then renamed.
+    """Write the weights as an npz file.
 
-    Raises InputError for a network with what is not in the paper, which the scorer does not know.
+    Args:
+        path: of the file.
+        about: the network without its weights.
+        params: the weights.
+
+    Raises:
+        InputError: the network has an extension of the paper that the scorer does not support.
     """
-    network, items = params.network, params.items
-    for flag, paper in {
-        "neighbours": 0,
-        "past": 0,
-        "idle_gap": False,
-        "embedding": "none",
-    }.items():
-        if getattr(about.config, flag) != paper:
+    for name, paper in _UNSUPPORTED.items():
+        if getattr(about.config, name) != paper:
             raise errors.InputError(
-                f"{about.folder} was trained with --{flag}, which numpy_scorer.py does not know: "
-                "serve it with experiments.serve, or train it without"
+                f"{about.folder} was trained with `{name}`, which numpy_scorer.py does not "
+                "support: serve it over HTTP, or train it without"
             )
+    network, items, user = params.network, params.items, params.network.user
     arrays: dict[str, Any] = {
         "items": np.array(about.items),
         "variant": np.array(about.config.variant),
@@ -41,7 +45,6 @@ def write(path: pathlib.Path | str, about: TrainedRun, params: model.Params) -> 
     }
     if network.session_w_in:
         arrays["session_w_in"] = np.stack(network.session_w_in)
-    user = network.user
     if user is not None:
         arrays |= {
             "user_w_in": user.w_in,

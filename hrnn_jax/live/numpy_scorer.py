@@ -1,18 +1,24 @@
-"""Score items with exported weights, by numpy alone: copy this file to where the model is served.
+"""Score items with exported weights and numpy alone: copy this file to where the model is served.
 
     scorer = Scorer("weights.npz")  # python -m experiments.export --run=out/run
-    state = scorer.start()
-    state = scorer.observe(state, "i42", new_session=True)
+    state = scorer.observe(scorer.start(), "i42", new_session=True)
     scorer.recommend(state, k=10)  # [(item, score), ...]
 
-The file holds, with V items, H units and L layers (3H: candidate | reset | update):
+Arrays of the file, with V items, H units, L layers; 3H is candidate | reset | update:
   items [V] raw ids; variant, feed_last_item: how the network was trained
   item_in [V, 3H], item_out [V, H], item_bias [V]
   session_w_cand [L, H, H], session_w_gates [L, H, 2H], session_b [L, 3H]: GRU_ses, Eq. 1
   session_w_in [L - 1, H, 3H]: its layers above the first
   user_w_in [H, 3H], user_w_cand, user_w_gates, user_b: GRU_usr, Eq. 3 (HRNN only)
   init_w [H, H], init_b [H]: Eq. 4 (HRNN only)
-  user_to_session_w [H, 3H] or, sparing the candidate, [H, 2H]: Eq. 5 (HRNN All only)
+  user_to_session_w [H, 3H], or [H, 2H] without the candidate: Eq. 5 (HRNN All only)
+
+How events change the state, in the words of replay.py:
+- An event's item is fed when the next event comes. Inside a session it is an input (Eq. 1).
+- The last item of a session is an input only if the network was trained with `feed_last_item` or
+  is RNN Concat. Otherwise a session of one event changes nothing, as in training.
+- RNN starts each session from zeros.
+- HRNN applies Eq. 3 and 4 before the first item of a session, if the state has been fed an item.
 """
 
 import numpy as np
@@ -24,7 +30,7 @@ def sigmoid(x):
 
 
 def cell(w_cand, w_gates, b, x, h):
-    """Advance a GRU's state h [H] by its projected input x [3H]; it resets before its matrix."""
+    """Return a GRU's state after the projected input x [3H]; h [H] is the state before."""
     units = len(h)
     x = x + b
     r, z = np.split(sigmoid(x[units:] + h @ w_gates), 2)
@@ -32,7 +38,7 @@ def cell(w_cand, w_gates, b, x, h):
 
 
 class Scorer:
-    """The network, for one user at a time; keep each user's state yourself."""
+    """The network, for one user at a time. The caller stores the users' states."""
 
     def __init__(self, path):
         """Load an exported file."""
@@ -43,38 +49,34 @@ class Scorer:
         self.variant = str(self.weights["variant"])
 
     def start(self):
-        """Return the state of a user without an event: GRU_ses, GRU_usr, last item, opens, fed."""
+        """Return a new user's state: GRU_ses, GRU_usr, last item, opens_session, fed."""
         layers, units, _ = self.weights["session_w_cand"].shape
         return np.zeros((layers, units), np.float32), np.zeros(units, np.float32), -1, False, False
 
     def observe(self, state, item, *, new_session):
-        """Return the state after an event; KeyError for an item that the network does not know.
-
-        The last item is fed only now: the last of a session is an input only if trained so.
-        """
-        session, user, last, opens, fed = state
+        """Return the state after an event; KeyError for an item that the network does not know."""
+        session, user, last, opens_session, fed = state
         index = self.index[item]
         if new_session and self.variant == "rnn":
-            session, user, *_ = self.start()
-            return session, user, index, False, False
+            return *self.start()[:2], index, False, False
         inside = not new_session or self.variant == "rnn_concat"
         if last >= 0 and (inside or self.weights["feed_last_item"]):
-            session, user = self.step(session, user, last, opens)
+            session, user = self.step(session, user, last, opens_session)
             fed = True
-        opens = bool(new_session and fed and self.variant.startswith("hrnn"))
-        return session, user, index, opens, fed
+        opens_session = bool(new_session and fed and self.variant.startswith("hrnn"))
+        return session, user, index, opens_session, fed
 
-    def step(self, session, user, index, opens):
-        """Feed an item, after Eq. 3 and 4 where it opens a session of a user with a history."""
+    def step(self, session, user, index, opens_session):
+        """Return GRU_ses [L, H] and GRU_usr [H] after an item, by Eq. 1, 3, 4 and 5."""
         w = self.weights
         session, x = list(session), w["item_in"][index]
-        if opens:
-            given = session[-1] @ w["user_w_in"]
-            user = cell(w["user_w_cand"], w["user_w_gates"], w["user_b"], given, user)
+        if opens_session:
+            projected = session[-1] @ w["user_w_in"]
+            user = cell(w["user_w_cand"], w["user_w_gates"], w["user_b"], projected, user)
             session[0] = np.tanh(user @ w["init_w"] + w["init_b"])
         if self.variant == "hrnn_all":
-            given = user @ w["user_to_session_w"]
-            x = x + np.pad(given, (len(x) - len(given), 0))
+            projected = user @ w["user_to_session_w"]
+            x = x + np.pad(projected, (len(x) - len(projected), 0))
         for layer in range(len(session)):
             if layer > 0:
                 x = session[layer - 1] @ w["session_w_in"][layer - 1]
@@ -84,13 +86,13 @@ class Scorer:
 
     def scores(self, state):
         """Score all items [V], as evaluation ranks them."""
-        session, user, last, opens, _ = state
+        session, user, last, opens_session, _ = state
         if last >= 0:
-            session, _ = self.step(session, user, last, opens)
+            session, _ = self.step(session, user, last, opens_session)
         return self.weights["item_out"] @ session[-1] + self.weights["item_bias"]
 
     def recommend(self, state, k=10):
-        """Return the k items that score most, best first."""
+        """Return the k items of the highest scores, best first."""
         scores = self.scores(state)
         best = np.argsort(-scores, kind="stable")[:k]
         return [(self.items[index], float(scores[index])) for index in best]

@@ -1,114 +1,135 @@
-"""How events move what the model has seen of a user: Eq. 1 in a session, Eq. 3 and 4 between.
+"""How events change the state of a live user: Eq. 1 inside a session, Eq. 3 and 4 between sessions.
 
-An event's item is fed when the next one comes. Inside a session it is then an input (Eq. 1). The
-last item of a session is none, unless the network was trained to see it (`feed_last_item`): a
-session of one event leaves no trace, as in training, where it has no input.
+The rules, which numpy_scorer.py applies too:
+
+- An event's item is fed when the next event comes. Inside a session it is an input (Eq. 1).
+- The last item of a session is an input only if the network was trained with `feed_last_item` or
+  is RNN Concat. Otherwise a session of one event changes nothing, as in training.
+- RNN starts each session from zeros.
+- HRNN applies Eq. 3 and 4 before the first item of a session, if the state has been fed an item.
 """
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time
-from hrnn_jax.live import batched_model
-from hrnn_jax.live.batched_model import BatchedModel
+from hrnn_jax.live.batched_model import BatchedModel, LiveState
+from hrnn_jax.live.events import OpenSession, StoredEvent
 from hrnn_jax.user_batches import NO_ITEM
 
 
-class Move(NamedTuple):
-    """An event of a known item."""
+class ModelEvent(NamedTuple):
+    """An event of a known item as the model takes it."""
 
-    who: str
-    item: int
-    opens: bool  # a session after the first
-    idle: float | None  # seconds since the move before; None for the first
+    item: int  # index
+    opens_session: bool  # and it is not the user's first session
+    idle_seconds: float | None  # since the user's event before; None for the first
 
 
-def follow(
-    network: BatchedModel,
-    before: Mapping[str, batched_model.Seen],
-    moves: Sequence[Move],
-) -> list[batched_model.Seen]:
-    """Return what was seen of each who right after each move.
+def model_events(
+    events: Iterable[StoredEvent],
+    item_index: Mapping[str, int],
+    session: OpenSession | None = None,
+) -> list[ModelEvent]:
+    """Return the events of one key as the model takes them.
 
-    before: by who; nothing was seen of those who are not in it. moves: each one's in order. They
-    go as waves: the first of each who side by side, then the second, and so on.
+    Args:
+        events: oldest first.
+        item_index: the index of each item that the network knows; events of others are left out.
+        session: the open session before the events, None if they are the first.
     """
-    seen = dict(before)
-    after = [network.start] * len(moves)
-    for wave in _waves(moves):
-        old = [seen.get(moves[i].who, network.start) for i in wave]
-        fed = [n for n, i in enumerate(wave) if _is_input(old[n], moves[i], network.config)]
-        carries = {}
-        if fed:
-            users = batched_model.Users.of([old[n] for n in fed])
-            carries = dict(zip(fed, network.advance(users), strict=True))
-        pasts = [one.past for one in old]
-        if network.config.past:
-            pasts = _note(network, old, [moves[i] for i in wave])
-        for n, i in enumerate(wave):
-            after[i] = _after(network, old[n], carries.get(n), pasts[n].copy(), moves[i])
-            seen[moves[i].who] = after[i]
+    result: list[ModelEvent] = []
+    before = None if session is None else (session.number, session.last_time)
+    for event in events:
+        if event.item in item_index:
+            opens_session = before is not None and event.session != before[0]
+            idle_seconds = None if before is None else event.time - before[1]
+            result.append(ModelEvent(item_index[event.item], opens_session, idle_seconds))
+            before = event.session, event.time
+    return result
+
+
+def states_after(
+    model: BatchedModel,
+    states: Mapping[str, LiveState],
+    events: Mapping[str, Sequence[ModelEvent]],
+) -> dict[str, list[LiveState]]:
+    """Return the state of each key right after each of its events.
+
+    The first events of all keys are computed in one batch, then the second ones, and so on.
+
+    Args:
+        model: the network.
+        states: by key; a key without a state starts from zeros.
+        events: of each key, in order.
+    """
+    after: dict[str, list[LiveState]] = {key: [] for key in events}
+    current = {key: states.get(key, model.start) for key in events}
+    for place in range(max(map(len, events.values()), default=0)):
+        wave = {key: some[place] for key, some in events.items() if len(some) > place}
+        old = [current[key] for key in wave]
+        fed = {
+            n: old[n]
+            for n, event in enumerate(wave.values())
+            if _feeds(old[n], event, model.config)
+        }
+        carries = dict(zip(fed, model.advance(list(fed.values())), strict=True)) if fed else {}
+        pasts = _pasts_after(model, old, list(wave.values()))
+        for n, (key, event) in enumerate(wave.items()):
+            current[key] = _state_after(model, old[n], event, carries.get(n), pasts[n])
+            after[key].append(current[key])
     return after
 
 
-def _waves(moves: Sequence[Move]) -> Iterator[list[int]]:
-    """Yield the indices of the moves that are the first of their who, then of the second, ..."""
-    earlier: collections.Counter[str] = collections.Counter()
-    waves: dict[int, list[int]] = {}
-    for i, move in enumerate(moves):
-        waves.setdefault(earlier[move.who], []).append(i)
-        earlier[move.who] += 1
-    yield from waves.values()
-
-
-def _is_input(old: batched_model.Seen, move: Move, config: ModelConfig) -> bool:
-    """Tell whether the item still to be fed becomes an input, now that the next event is known."""
-    if old.item == NO_ITEM:
+def _feeds(state: LiveState, event: ModelEvent, config: ModelConfig) -> bool:
+    """Tell whether the state's last item is an input, now that the next event is known."""
+    if state.item == NO_ITEM or (event.opens_session and config.variant == "rnn"):
         return False
-    if not move.opens or config.variant == "rnn_concat":
-        return True
-    return (
-        config.feed_last_item and config.variant != "rnn"
-    )  # RNN forgets what a session has seen anyway
+    inside = not event.opens_session or config.variant == "rnn_concat"
+    return inside or config.feed_last_item
 
 
-def _note(
-    network: BatchedModel, old: Sequence[batched_model.Seen], moves: Sequence[Move]
-) -> np.ndarray:
-    """Return the pasts after the moves, as the variant's layout has them (see lanes.layout)."""
-    variant = network.config.variant
-    users = []
-    for seen, move in zip(old, moves, strict=True):
-        before = network.start if move.opens and variant == "rnn" else seen
-        opens = move.opens and network.config.hierarchical
-        users.append(before._replace(item=move.item, opens=opens))
-    return network.note(batched_model.Users.of(users))
+def _pasts_after(
+    model: BatchedModel, states: Sequence[LiveState], events: Sequence[ModelEvent]
+) -> Sequence[np.ndarray]:
+    """Return the users' past items with each event's item added, [R + 1, 4] each."""
+    if not model.config.past:
+        return [state.past for state in states]
+    added: list[LiveState] = []
+    for state, event in zip(states, events, strict=True):
+        restarts = event.opens_session and model.config.variant == "rnn"
+        before = model.start if restarts else state
+        opens_session = event.opens_session and model.config.hierarchical
+        added.append(before._replace(item=event.item, opens_session=opens_session))
+    # Copies: each would else keep the whole batch in memory.
+    return [past.copy() for past in model.add_to_past(added)]
 
 
-def _after(
-    network: BatchedModel,
-    old: batched_model.Seen,
+def _state_after(
+    model: BatchedModel,
+    state: LiveState,
+    event: ModelEvent,
     carry: np.ndarray | None,
     past: np.ndarray,
-    move: Move,
-) -> batched_model.Seen:
-    if move.opens and network.config.variant == "rnn":
-        return network.start._replace(item=move.item, past=past)
+) -> LiveState:
+    """Return the state after an event; carry: after its last item, None if that is no input."""
+    if event.opens_session and model.config.variant == "rnn":
+        return model.start._replace(item=event.item, past=past)
+    opens_session = event.opens_session and model.config.hierarchical
     gap = idle_time.NONE
-    if move.idle is not None:
-        gap = int(idle_time.of(move.idle, move.opens and network.config.hierarchical))
-    fed = old.fed or carry is not None
-    return batched_model.Seen(
-        carry=old.carry if carry is None else carry.copy(),  # else it holds the whole batch
+    if event.idle_seconds is not None:
+        gap = int(idle_time.of(event.idle_seconds, opens_session))
+    fed = state.fed or carry is not None
+    return LiveState(
+        carry=state.carry if carry is None else carry.copy(),  # a view would keep the whole batch
         past=past,
-        item=move.item,
-        opens=move.opens and network.config.hierarchical and fed,
+        item=event.item,
+        opens_session=opens_session and fed,
         gap=gap,
         fed=fed,
     )

@@ -1,34 +1,37 @@
-"""The states of live users, and the events that made them: in SQLite, behind a bounded cache.
+"""The state file: the states of live users and their stored events, in SQLite behind a cache.
 
-states  who, carry and past (the bytes of `Seen`'s), crc (the CRC-32 of both), item (raw, as
-        text), and the rest of `State`; written (this machine's clock, Unix seconds)
-events  the newest of each: who, and what `Kept` holds
-about   format, weights (the fingerprint of those that made the states), shape (of a carry)
+    states  who, carry and past (bytes of `LiveState`'s arrays), crc (CRC-32 of both), item (raw id
+            as text), the rest of `LiveState` and of `OpenSession`, written (Unix seconds, by the
+            clock of this machine)
+    events  the newest events of each key: who, and the fields of `StoredEvent`
+    about   format, weights (fingerprint of the weights that made the states), shape (of a state)
 
-`who` is "u" and the id of a user, or "s" and that of an anonymous session. Events and the states
-after them are committed in one transaction before they are acknowledged: neither kill -9 nor a loss
-of power takes them back.
+The column `who` holds keys, see `events.key_of`. Events and the states after them are committed in
+one transaction before they are acknowledged: neither kill -9 nor a power failure loses them.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import pathlib
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hrnn_jax import errors
-from hrnn_jax.live import batched_model
+from hrnn_jax.live.batched_model import LiveState
+from hrnn_jax.live.events import OpenSession, StoredEvent
 
 IN_MEMORY = ":memory:"
 FORMAT = "2"
-_LAST = "\U0010ffff"  # no id begins with it
+_AFTER_ALL = "\U0010ffff"  # the last code point: sorts after every id
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE states (
@@ -43,83 +46,95 @@ CREATE TABLE events (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX deliveries ON events (who, event_id) WHERE event_id IS NOT NULL
 """
-
-
-class Visit(NamedTuple):
-    """How far a user's events have come: what decides the session of the next one."""
-
-    time: float  # Unix seconds of the open session's latest event
-    last: float  # ... of the last event of a known item
-    session: str | None  # the id of the open session, where the events give one
-    number: int  # of the open session, from 0
-    events: int  # so far
-
-
-class State(NamedTuple):
-    """All that is kept of a user to go on."""
-
-    seen: batched_model.Seen
-    visit: Visit
-
-
-class Kept(NamedTuple):
-    """An event as it is kept."""
-
-    place: int  # among the user's events, from 0
-    session: int  # from 0
-    item: str  # raw, as text
-    time: float  # Unix seconds
-    event_id: str | None
-
-
-_SEEN = ("carry", "past", "crc", "item", "opens", "gap", "fed")
+_STATE_COLUMNS = ("carry", "past", "crc", "item", "opens", "gap", "fed")
+_SESSION_COLUMNS = ("time", "last", "session", "number", "events")  # as in OpenSession
+_EVENT_COLUMNS = ("place", "session", "item", "time", "event_id")  # as in StoredEvent
 COLUMNS = {
     "about": ("name", "value"),
-    "states": ("who", *_SEEN, *Visit._fields, "written"),
-    "events": ("who", *Kept._fields),
+    "states": ("who", *_STATE_COLUMNS, *_SESSION_COLUMNS, "written"),
+    "events": ("who", *_EVENT_COLUMNS),
 }
 
 
-class Store:
-    """The states and events of all users, in one file that one process at a time has open."""
+_IN_USE = errors.InputError, "is in use by another process: end it, or give another file"
+_FULL = errors.StorageError, "cannot be written ({}): make room for it"
+_CANNOT_OPEN = (
+    errors.InputError,
+    "cannot be opened ({}): give a file in a folder that can be written",
+)
+_DAMAGED = (
+    errors.StorageError,
+    "is damaged ({}): put back a copy of it, or move it away to start without states",
+)
+_ERRORS = {
+    sqlite3.SQLITE_BUSY: _IN_USE,
+    sqlite3.SQLITE_LOCKED: _IN_USE,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR: _FULL,
+    sqlite3.SQLITE_READONLY: _FULL,
+    sqlite3.SQLITE_CANTOPEN: _CANNOT_OPEN,
+}
+
+
+class StoredState(NamedTuple):
+    """The state of a live user, and the user's open session."""
+
+    live: LiveState
+    session: OpenSession
+
+
+class StateStore:
+    """The states and stored events of all users, in one file that only this process has open.
+
+    Every method raises StorageError where the file is damaged or cannot be written; nothing has
+    changed then.
+    """
 
     def __init__(
         self,
         path: pathlib.Path | str,
-        index: Mapping[str, int],
-        start: batched_model.Seen,
+        item_index: Mapping[str, int],
+        start: LiveState,
         *,
-        cached: int,
+        cached_users: int,
         kept_events: int,
     ):
-        """Open or make the file.
+        """Open the file, or make it.
 
-        index: of each item by its raw id as text, from 0; start: gives the shapes; cached: states
-        held in memory; kept_events: of each user, the newest. Raises StorageError where the file is
-        damaged, InputError where it is in use or cannot be opened.
+        Args:
+            path: of the file, or `IN_MEMORY`.
+            item_index: the index of each item by its raw id as text; in the order of the indices.
+            start: a state, for the shapes.
+            cached_users: states held in memory.
+            kept_events: the newest events of each user that are stored.
+
+        Raises:
+            InputError: another process uses the file, or it cannot be opened, or it is in another
+                format.
+            StorageError: the file is damaged.
         """
         self.path = path
-        self._index, self._start = index, start
-        self._items = list(index)
-        self._cached = cached
+        self.item_index, self._start = item_index, start
+        self._items = list(item_index)
+        self._cached_users = cached_users
         self._kept_events = kept_events
-        self._cache: collections.OrderedDict[str, State] = collections.OrderedDict()
-        with self._explained():
+        self._cache: collections.OrderedDict[str, StoredState] = collections.OrderedDict()
+        with self._one_line_errors():
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=0.5
             )
-            # Exclusive: another process would not see what is cached here.
+            # Exclusive: another process would not see the cache of this one.
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            [found] = self._db.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
-                raise sqlite3.DatabaseError(found)
+            [result] = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if result != "ok":
+                raise sqlite3.DatabaseError(result)
             with self._transaction():
                 if not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone():
                     for statement in _SCHEMA.split(";"):
                         self._db.execute(statement)
-                    self._note({"format": FORMAT})
+                    self._set_about({"format": FORMAT})
             about = self.about
         if about.get("format") != FORMAT:
             self.close()
@@ -133,141 +148,179 @@ class Store:
 
     @property
     def about(self) -> dict[str, str]:
-        """What was noted of the states, by name."""
-        with self._explained():
-            return dict(self._db.execute("SELECT name, value FROM about").fetchall())
+        """The rows of the table `about`: value by name."""
+        return dict(self._rows("SELECT name, value FROM about"))
 
-    def note(self, **about: str) -> None:
-        """Note something of the states."""
-        with self._explained(), self._transaction():
-            self._note(about)
+    def set_about(self, about: Mapping[str, str]) -> None:
+        """Write rows of the table `about`."""
+        with self._one_line_errors(), self._transaction():
+            self._set_about(about)
 
-    def get(self, who: Iterable[str]) -> dict[str, State]:
-        """Return the states of those of `who` that have one."""
-        found = {}
-        for one in who:
-            state = self._cache.get(one) or self._read(one)
+    def get(self, keys: Collection[str]) -> dict[str, StoredState]:
+        """Return the states of those keys that have one."""
+        read = self._read([key for key in keys if key not in self._cache])
+        states: dict[str, StoredState] = {}
+        for key in keys:
+            state = read.get(key) or self._cache.get(key)
             if state is not None:
-                found[one] = state
-                self._keep(one, state)
-        return found
+                states[key] = state
+        self._add_to_cache(states)
+        return states
 
-    def write(self, states: Mapping[str, State], events: Sequence[tuple[str, Kept]] = ()) -> None:
-        """Write states and the events that led to them, all or none of them.
+    def write(
+        self,
+        states: Mapping[str, StoredState],
+        events: Mapping[str, Sequence[StoredEvent]] = MappingProxyType({}),
+    ) -> None:
+        """Write states and the events that led to them, all or none, and delete old events.
 
-        Raises StorageError where they cannot be written.
+        Args:
+            states: by key.
+            events: of each key, in order; there is a state of each of these keys.
         """
         now = time.time()
-        rows = []
-        for who, (seen, visit) in states.items():
-            carry, past = seen.carry.tobytes(), seen.past.tobytes()
-            item, crc = self._items[seen.item], zlib.crc32(carry + past)
-            rows.append((who, carry, past, crc, item, seen.opens, seen.gap, seen.fed, *visit, now))
-        ends = {who: states[who].visit.events - self._kept_events for who, _ in events}
-        with self._explained(), self._transaction():
+        rows: list[tuple[Any, ...]] = []
+        for key, (live, session) in states.items():
+            carry, past = live.carry.tobytes(), live.past.tobytes()
+            item, crc = self._items[live.item], zlib.crc32(carry + past)
+            flags = live.opens_session, live.gap, live.fed
+            rows.append((key, carry, past, crc, item, *flags, *session, now))
+        first_kept = {key: states[key].session.n_events - self._kept_events for key in events}
+        with self._one_line_errors(), self._transaction():
             self._insert("states", rows)
-            self._insert("events", [(who, *event) for who, event in events])
+            self._insert(
+                "events", [(key, *event) for key, some in events.items() for event in some]
+            )
             self._db.executemany(
                 "DELETE FROM events WHERE who = ? AND place < ?",
-                [(who, end) for who, end in ends.items() if end > 0],
+                [(key, place) for key, place in first_kept.items() if place > 0],
             )
-        for who, state in states.items():
-            self._keep(who, state)
+        self._add_to_cache(states)
 
-    def events(self, who: str, *, session: int = -1) -> list[Kept]:
-        """Return the events kept of one, oldest first; of one of the sessions if it is given."""
+    def events(self, key: str) -> list[StoredEvent]:
+        """Return the stored events of a key, oldest first."""
+        query = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE who = ? ORDER BY place"
+        return [StoredEvent(*row) for row in self._rows(query, key)]
+
+    def session_items(self, numbers: Mapping[str, int]) -> dict[str, set[str]]:
+        """Return the items that are stored of one session of each key.
+
+        Args:
+            numbers: the session's number by key.
+        """
+        items: dict[str, set[str]] = {key: set() for key in numbers}
         query = (
-            f"SELECT {', '.join(Kept._fields)} FROM events "
-            "WHERE who = ?1 AND ?2 IN (session, -1) ORDER BY place"
+            "SELECT who, item FROM json_each(?) AS wanted JOIN events "
+            "ON who = json_extract(wanted.value, '$[0]') "
+            "AND session = json_extract(wanted.value, '$[1]')"
         )
-        with self._explained():
-            return [Kept(*row) for row in self._db.execute(query, (who, session))]
+        for key, item in self._rows(query, _json(numbers.items())):
+            items[key].add(item)
+        return items
 
-    def delivered(self, who: str, event_id: str) -> bool:
-        """Tell whether an event of this id is kept."""
-        query = "SELECT 1 FROM events WHERE who = ? AND event_id = ?"
-        with self._explained():
-            return self._db.execute(query, (who, event_id)).fetchone() is not None
-
-    def visits(self, prefix: str = "", *, limit: int = -1) -> dict[str, Visit]:
-        """Return the visits of those whose who begins with `prefix`, in the order of who."""
+    def delivered(self, event_ids: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those pairs of a key and an event id that are stored."""
+        if not event_ids:
+            return set()
         query = (
-            f"SELECT who, {', '.join(Visit._fields)} FROM states "
+            "SELECT who, event_id FROM json_each(?) AS wanted JOIN events "
+            "ON who = json_extract(wanted.value, '$[0]') "
+            "AND event_id = json_extract(wanted.value, '$[1]')"
+        )
+        return {(key, event_id) for key, event_id in self._rows(query, _json(event_ids))}
+
+    def sessions(self, prefix: str = "", *, limit: int = -1) -> dict[str, OpenSession]:
+        """Return the open sessions of all keys that start with a prefix, in the order of the keys.
+
+        Args:
+            prefix: of the keys.
+            limit: the most sessions to return; -1 for all.
+        """
+        query = (
+            f"SELECT who, {', '.join(_SESSION_COLUMNS)} FROM states "
             "WHERE who >= ? AND who < ? ORDER BY who LIMIT ?"
         )
-        with self._explained():
-            rows = self._db.execute(query, (prefix, prefix + _LAST, limit)).fetchall()
-        return {who: Visit(*visit) for who, *visit in rows}
+        rows = self._rows(query, prefix, prefix + _AFTER_ALL, limit)
+        return {key: OpenSession(*session) for key, *session in rows}
 
-    def idle(self, prefix: str, seconds: float) -> list[str]:
-        """List who begins with `prefix` and was not written for so long."""
+    def idle_keys(self, prefix: str, seconds: float) -> list[str]:
+        """Return the keys that start with a prefix and whose state is older than some seconds."""
         query = "SELECT who FROM states WHERE who >= ? AND who < ? AND written < ?"
-        with self._explained():
-            values = (prefix, prefix + _LAST, time.time() - seconds)
-            return [who for [who] in self._db.execute(query, values)]
+        return [
+            key for [key] in self._rows(query, prefix, prefix + _AFTER_ALL, time.time() - seconds)
+        ]
 
     def __len__(self) -> int:
-        """Return how many states there are."""
-        with self._explained():
-            return self._db.execute("SELECT count(*) FROM states").fetchone()[0]
+        """Return the number of states."""
+        return self._rows("SELECT count(*) FROM states")[0][0]
 
-    def forget(self, who: Sequence[str]) -> None:
-        """Delete all that is kept of some."""
-        with self._explained(), self._transaction():
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete the states and events of some keys."""
+        with self._one_line_errors(), self._transaction():
             for table in ("states", "events"):
-                self._db.executemany(f"DELETE FROM {table} WHERE who = ?", [(one,) for one in who])
-        for one in who:
-            self._cache.pop(one, None)
+                self._db.executemany(f"DELETE FROM {table} WHERE who = ?", [(key,) for key in keys])
+        for key in keys:
+            self._cache.pop(key, None)
 
-    def dump(self) -> dict[str, list[tuple]]:
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return the rows of each table in COLUMNS."""
-        with self._explained():
-            return {
-                name: self._db.execute(f"SELECT {', '.join(columns)} FROM {name}").fetchall()
-                for name, columns in COLUMNS.items()
-            }
+        return {
+            name: self._rows(f"SELECT {', '.join(columns)} FROM {name}")
+            for name, columns in COLUMNS.items()
+        }
 
-    def replace(self, tables: Mapping[str, Sequence[tuple]]) -> None:
-        """Replace all that is kept by the rows of tables that were dumped."""
-        with self._explained(), self._transaction():
+    def replace(self, tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+        """Replace the rows of all tables by those of a dump."""
+        with self._one_line_errors(), self._transaction():
             for name in COLUMNS:
                 self._db.execute(f"DELETE FROM {name}")
                 self._insert(name, tables[name])
         self._cache.clear()
 
-    def _insert(self, table: str, rows: Sequence[tuple]) -> None:
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._one_line_errors():
+            return self._db.execute(query, values).fetchall()
+
+    def _insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             values = ", ".join("?" * len(rows[0]))
             verb = "REPLACE" if table == "states" else "INSERT"
             self._db.executemany(f"{verb} INTO {table} VALUES ({values})", rows)
 
-    def _note(self, about: Mapping[str, str]) -> None:
+    def _set_about(self, about: Mapping[str, str]) -> None:
         self._db.executemany("REPLACE INTO about VALUES (?, ?)", about.items())
 
-    def _read(self, who: str) -> State | None:
-        query = f"SELECT {', '.join(_SEEN + Visit._fields)} FROM states WHERE who = ?"
-        with self._explained():
-            row = self._db.execute(query, (who,)).fetchone()
-            if row is None:
-                return None
-            carry, past, crc, item, opens, gap, fed, *visit = row
-            if zlib.crc32(carry + past) != crc or item not in self._index:
-                raise sqlite3.DatabaseError(f"the state of {who[1:]!r} is not what was written")
-        seen = batched_model.Seen(
-            carry=np.frombuffer(carry, np.float32).reshape(self._start.carry.shape),
-            past=np.frombuffer(past, np.int32).reshape(self._start.past.shape),
-            item=self._index[item],
-            opens=bool(opens),
-            gap=gap,
-            fed=bool(fed),
+    def _read(self, keys: Sequence[str]) -> dict[str, StoredState]:
+        """Read the states of those keys that have one from the file."""
+        if not keys:
+            return {}
+        query = (
+            f"SELECT who, {', '.join(_STATE_COLUMNS + _SESSION_COLUMNS)} FROM states "
+            "WHERE who IN (SELECT value FROM json_each(?))"
         )
-        return State(seen, Visit(*visit))
+        states: dict[str, StoredState] = {}
+        with self._one_line_errors():
+            for row in self._db.execute(query, (_json(keys),)):
+                key, carry, past, crc, item, opens_session, gap, fed, *session = row
+                if zlib.crc32(carry + past) != crc or item not in self.item_index:
+                    raise sqlite3.DatabaseError(f"the state of {key[1:]!r} has changed on disk")
+                live = LiveState(
+                    carry=np.frombuffer(carry, np.float32).reshape(self._start.carry.shape),
+                    past=np.frombuffer(past, np.int32).reshape(self._start.past.shape),
+                    item=self.item_index[item],
+                    opens_session=bool(opens_session),
+                    gap=gap,
+                    fed=bool(fed),
+                )
+                states[key] = StoredState(live, OpenSession(*session))
+        return states
 
-    def _keep(self, who: str, state: State) -> None:
-        """Cache a state as the newest; the oldest makes room."""
-        self._cache[who] = state
-        self._cache.move_to_end(who)
-        if len(self._cache) > self._cached:
+    def _add_to_cache(self, states: Mapping[str, StoredState]) -> None:
+        """Put states into the cache as its newest; the oldest ones make room."""
+        for key, state in states.items():
+            self._cache[key] = state
+            self._cache.move_to_end(key)
+        while len(self._cache) > self._cached_users:
             self._cache.popitem(last=False)
 
     @contextlib.contextmanager
@@ -277,31 +330,21 @@ class Store:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # SQLite itself rolls back some
+            if self._db.in_transaction:  # after some errors SQLite has rolled back already
                 self._db.execute("ROLLBACK")
             raise
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say what SQLite trips over in terms of the file."""
+    def _one_line_errors(self) -> Iterator[None]:
+        """Raise an error of SQLite as one line that names the file and says what to do."""
         try:
             yield
         except sqlite3.DatabaseError as error:
-            match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF:
-                case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                    raise errors.InputError(
-                        f"{self.path} is in use by another process: end it, or give another file"
-                    ) from error
-                case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_READONLY:
-                    raise errors.StorageError(
-                        f"{self.path} cannot be written ({error}): make room for it"
-                    ) from error
-                case sqlite3.SQLITE_CANTOPEN:
-                    raise errors.InputError(
-                        f"{self.path} cannot be opened ({error}): give a file in a folder that "
-                        "can be written"
-                    ) from error
-            raise errors.StorageError(
-                f"{self.path} is damaged ({error}): put back a copy of it, or move it away to "
-                "start without states"
-            ) from error
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+            kind, text = _ERRORS.get(code, _DAMAGED)
+            raise kind(f"{self.path} {text.format(error)}") from error
+
+
+def _json(values: Iterable[object]) -> str:
+    """Return values as a JSON array, for json_each: one query then asks for all of them."""
+    return json.dumps(list(values), ensure_ascii=False)

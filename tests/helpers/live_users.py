@@ -1,4 +1,4 @@
-"""A small network with live users, without a run folder."""
+"""A small network and its live users, without a run folder."""
 
 import pathlib
 
@@ -8,7 +8,8 @@ from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event
-from hrnn_jax.live.recommender import Recommender, RecommenderConfig, Request
+from hrnn_jax.live.recommender import Recommender, RecommenderConfig
+from hrnn_jax.live.requests import Request
 from tests.helpers import weights
 
 N_ITEMS = 40
@@ -45,7 +46,7 @@ def recommender(
     table=None,
     **settings,
 ):
-    """Return a recommender; keep: settings of recommend.Config, network: of model.Config."""
+    """Return a recommender; keep: settings of RecommenderConfig, network: of ModelConfig."""
     model_config = config(variant, **network or {})
     return Recommender(
         about(model_config, table=table, **settings),
@@ -57,12 +58,12 @@ def recommender(
 
 
 def events(*items, user="u", time=NOW, session=None):
-    """Make a user's events of some items, a minute apart."""
+    """Return events of one user, a minute apart."""
     return [Event(f"i{item}", user, time + 60 * n, session) for n, item in enumerate(items)]
 
 
 def random_events(seed, *, users=10, count=150):
-    """Draw events of several users u0, u1, ... in order of time; some open a session."""
+    """Draw events of users u0, u1, ... in order of time; some open a session."""
     rng = np.random.default_rng(seed)
     times = NOW + np.cumsum(rng.choice([60, 2 * GAP], count, p=[0.7, 0.3]))
     return [
@@ -70,16 +71,16 @@ def random_events(seed, *, users=10, count=150):
     ]
 
 
-def everything(recommender, users=10):
-    """Return the whole lists of users u0, u1, ..."""
+def all_lists(recommender, users=10):
+    """Return the recommendations of all items for users u0, u1, ..."""
     requests = [Request(user=f"u{n}", k=N_ITEMS) for n in range(users)]
     return recommender.recommend_many(requests)
 
 
-def assert_alike(found, expected, atol=1e-5):
-    """The same items in the same order, with the same scores but for rounding."""
-    assert [[item for item, _ in row] for row in found] == [
+def assert_same_lists(result, expected, atol=1e-5):
+    """Check that lists have the same items in the same order, and equal scores up to rounding."""
+    assert [[item for item, _ in row] for row in result] == [
         [item for item, _ in row] for row in expected
     ]
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(result, expected, strict=True):
         np.testing.assert_allclose([s for _, s in a], [s for _, s in b], rtol=0, atol=atol)

@@ -1,12 +1,18 @@
-"""Which session an event of a live user belongs to, whether it counts, and what it must be."""
+"""The session of a live event, its outcome, and invalid events."""
 
 import math
+import time
 
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import events as live_events
-from hrnn_jax.live.events import Event
+from hrnn_jax.live.events import (
+    CheckedEvent,
+    Event,
+    OpenSession,
+    StoredEvent,
+    assign_sessions,
+)
 from tests.helpers import live_users
 
 
@@ -19,29 +25,29 @@ def sessions(recommender, user="u"):
     [
         ([0, live_users.GAP, 2 * live_users.GAP], [0, 0, 0]),
         ([0, live_users.GAP + 1, live_users.GAP + 2], [0, 1, 1]),
-        ([0, -live_users.GAP, 1], [0, 0, 0]),  # late, and not to be waited for
+        ([0, -live_users.GAP, 1], [0, 0, 0]),  # late by less than the gap
         ([0, -live_users.GAP - 1, -live_users.GAP], [0, 1, 1]),  # a clock set back
         ([0, 10**9, 1, 2], [0, 1, 2, 2]),  # a clock that jumps ahead, and back
     ],
 )
-def test_the_gap_opens_a_session_on_either_side(times, expected):
+def test_a_gap_before_or_after_opens_a_session(times, expected):
     recommender = live_users.recommender()
-    for n, time in enumerate(times):
-        recommender.observe(user="u", item=f"i{n}", time=live_users.NOW + time)
+    for n, seconds in enumerate(times):
+        recommender.observe(user="u", item=f"i{n}", time=live_users.NOW + seconds)
     assert sessions(recommender) == expected
 
 
-def test_a_late_event_does_not_set_the_clock_of_its_session_back():
+def test_a_late_event_does_not_change_the_latest_time_of_its_session():
     recommender = live_users.recommender()
-    for n, time in enumerate([0, -1000, live_users.GAP]):
-        recommender.observe(user="u", item=f"i{n}", time=live_users.NOW + time)
+    for n, seconds in enumerate([0, -1000, live_users.GAP]):
+        recommender.observe(user="u", item=f"i{n}", time=live_users.NOW + seconds)
     assert sessions(recommender) == [0, 0, 0]
     assert recommender.counts["late"] == 1
 
 
-def test_a_given_session_goes_before_the_gap():
+def test_a_session_id_overrides_the_gap():
     recommender = live_users.recommender()
-    for n, (session, time) in enumerate(
+    for n, (session, seconds) in enumerate(
         [
             ("a", 0),
             ("a", 9 * live_users.GAP),
@@ -50,24 +56,24 @@ def test_a_given_session_goes_before_the_gap():
             ("a", 9**9),
         ]
     ):
-        recommender.observe(user="u", item=f"i{n}", time=live_users.NOW + time, session=session)
+        recommender.observe(user="u", item=f"i{n}", time=live_users.NOW + seconds, session=session)
     assert sessions(recommender) == [0, 0, 1, 1, 2]
 
 
-def test_an_unknown_item_keeps_its_session_open_and_changes_nothing_else():
+def test_an_unknown_item_only_keeps_its_session_open():
     recommender, without = live_users.recommender(), live_users.recommender()
     events = [("i1", 0), ("i2", 60), ("i3", live_users.GAP + 100)]
-    for item, time in events:
-        without.observe(user="u", item=item, time=live_users.NOW + time, session="one")
+    for item, seconds in events:
+        without.observe(user="u", item=item, time=live_users.NOW + seconds, session="one")
     assert recommender.observe(user="u", item="no", time=live_users.NOW) == "unknown_item"
     assert len(recommender) == 0
-    for item, time in [*events[:2], ("no", live_users.GAP), events[2]]:
-        recommender.observe(user="u", item=item, time=live_users.NOW + time)
+    for item, seconds in [*events[:2], ("no", live_users.GAP), events[2]]:
+        recommender.observe(user="u", item=item, time=live_users.NOW + seconds)
     assert sessions(recommender) == [0, 0, 0]
-    live_users.assert_alike([recommender.recommend(user="u")], [without.recommend(user="u")])
+    live_users.assert_same_lists([recommender.recommend(user="u")], [without.recommend(user="u")])
 
 
-def test_an_unknown_item_after_the_gap_opens_nothing_by_itself():
+def test_an_unknown_item_after_the_gap_opens_no_session():
     recommender = live_users.recommender()
     recommender.observe(user="u", item="i1", time=live_users.NOW)
     recommender.observe(user="u", item="no", time=live_users.NOW + live_users.GAP + 1)
@@ -77,7 +83,7 @@ def test_an_unknown_item_after_the_gap_opens_nothing_by_itself():
     assert recommender.recommend(user="u") != before
 
 
-def test_unknown_items_are_refused_if_asked():
+def test_an_unknown_item_is_an_error_with_unknown_items_error():
     recommender = live_users.recommender(keep={"unknown_items": "error"})
     with pytest.raises(errors.InputError, match="'no' is none of the 40"):
         recommender.observe_many([*live_users.events(1), Event("no", "u", live_users.NOW)])
@@ -99,7 +105,7 @@ def test_an_event_delivered_again_changes_nothing(together):
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_a_network_that_knows_no_repeats_sees_an_item_once_a_session(together):
+def test_a_repeated_item_is_left_out_if_training_dropped_repeats(together):
     recommender = live_users.recommender(drop_repeats=True)
     events = [
         *live_users.events(1, 2, 1),
@@ -113,7 +119,7 @@ def test_a_network_that_knows_no_repeats_sees_an_item_once_a_session(together):
     assert sessions(recommender) == [0, 0, 1]
 
 
-def test_repeats_are_events_where_training_keeps_them():
+def test_a_repeated_item_is_observed_if_training_kept_repeats():
     assert live_users.recommender().observe_many(live_users.events(1, 1)) == [
         "observed",
         "observed",
@@ -144,17 +150,38 @@ def test_repeats_are_events_where_training_keeps_them():
         (Event("i1", "u", True), "Unix seconds"),
     ],
 )
-def test_what_cannot_be_an_event_is_refused_with_all_that_came_with_it(event, word):
+def test_an_invalid_event_is_an_error_and_no_event_of_the_call_is_observed(event, word):
     recommender = live_users.recommender()
-    with pytest.raises(errors.InputError, match=word) as refused:
+    with pytest.raises(errors.InputError, match=word) as raised:
         recommender.observe_many([*live_users.events(1, 2), event])
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
     assert len(recommender) == 0
 
 
-def test_an_event_without_a_time_is_of_now(monkeypatch):
-    monkeypatch.setattr(live_events.clock, "time", lambda: 1234.5)
+def test_an_event_without_a_time_gets_the_current_time(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1234.5)
     recommender = live_users.recommender()
     recommender.observe(user="u", item="i1")
     [step] = recommender.history(user="u")
     assert step.time == 1234.5
+
+
+def test_assigning_sessions_changes_none_of_its_inputs():
+    session = OpenSession(100.0, 100.0, None, number=3, n_events=9)
+    sessions, items, delivered = {"uu": session}, {"uu": {"a"}}, {("uu", "1")}
+    events = [
+        CheckedEvent("uu", "a", 110.0, None, None),
+        CheckedEvent("uu", "b", 120.0, None, "1"),
+        CheckedEvent("uu", "b", 90.0, None, "2"),
+        CheckedEvent("uu", "a", 500.0, None, None),
+    ]
+    result = assign_sessions(
+        events, sessions, items, delivered, item_index={"a": 0, "b": 1}, gap_seconds=60
+    )
+    assert result.outcomes == ["repeat", "duplicate", "observed", "observed"]
+    assert result.observed == {
+        "uu": [StoredEvent(9, 3, "b", 90.0, "2"), StoredEvent(10, 4, "a", 500.0, None)]
+    }
+    assert result.sessions == {"uu": OpenSession(500.0, 500.0, None, number=4, n_events=11)}
+    assert result.n_late == 1
+    assert (sessions, items, delivered) == ({"uu": session}, {"uu": {"a"}}, {("uu", "1")})

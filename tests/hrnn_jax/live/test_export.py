@@ -1,4 +1,4 @@
-"""The exported weights, scored by numpy alone, give what the live network gives."""
+"""Exported weights and numpy alone give the scores of the live network."""
 
 import pathlib
 import shutil
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import export, numpy_scorer, state_store
+from hrnn_jax.live import export, numpy_scorer, replay, state_store
 from hrnn_jax.live.recommender import load
 from tests.helpers import live_users, runs, weights
 from tests.hrnn_jax.live.test_recommender import FORMS
@@ -29,17 +29,25 @@ def test_numpy_alone_gives_the_same_scores(tmp_path, variant, network, feed_last
     recommender = live_users.recommender(variant=variant, network=network)
     state, session = scorer.start(), 0
     rng = np.random.default_rng(0)
-    live_users.assert_alike([scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)])
+    live_users.assert_same_lists(
+        [scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)]
+    )
     for n in range(25):
         opens = n > 0 and rng.random() < 0.4
         session += opens
         item = f"i{rng.integers(live_users.N_ITEMS)}"
         state = scorer.observe(state, item, new_session=opens)
         recommender.observe(user="u", item=item, time=live_users.NOW, session=session)
-        live_users.assert_alike(
+        live_users.assert_same_lists(
             [scorer.recommend(state, 40)], [recommender.recommend(user="u", k=40)]
         )
     assert session > 3
+
+
+def test_the_rules_of_the_state_are_worded_alike():
+    rules = replay.__doc__[replay.__doc__.index("- An event's item") :]
+    assert len(rules.splitlines()) == 5
+    assert numpy_scorer.__doc__.endswith(rules)
 
 
 @pytest.mark.parametrize(
@@ -51,19 +59,19 @@ def test_numpy_alone_gives_the_same_scores(tmp_path, variant, network, feed_last
         {"neighbours": 2, "past": 3},
     ],
 )
-def test_what_the_scorer_does_not_know_is_not_exported(tmp_path, network):
-    with pytest.raises(errors.InputError, match=f"--{next(iter(network))}"):
+def test_an_unsupported_setting_is_an_error_and_nothing_is_written(tmp_path, network):
+    with pytest.raises(errors.InputError, match=f"`{next(iter(network))}`"):
         exported(tmp_path / "w.npz", network=network)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_item_that_the_network_does_not_know_is_an_error(tmp_path):
+def test_an_unknown_item_is_an_error(tmp_path):
     scorer = exported(tmp_path / "w.npz")
     with pytest.raises(KeyError, match="i999"):
         scorer.observe(scorer.start(), "i999", new_session=False)
 
 
-def test_the_scorer_works_where_there_is_numpy_and_nothing_else(tmp_path):
+def test_the_scorer_file_imports_numpy_alone_and_has_less_than_100_lines(tmp_path):
     exported(tmp_path / "weights.npz", items=range(live_users.N_ITEMS))
     shutil.copy(numpy_scorer.__file__, tmp_path / "scorer.py")
     script = textwrap.dedent("""
@@ -96,9 +104,9 @@ def test_the_command_exports_a_run(tmp_path):
         scorer = numpy_scorer.Scorer(tmp_path / "w.npz")
         state = scorer.observe(scorer.start(), "i3", new_session=False)
         recommender.observe(user="u", item="i3", time=live_users.NOW)
-        live_users.assert_alike([scorer.recommend(state)], [recommender.recommend(user="u")])
-    refused = command(f"--run={tmp_path / 'empty'}")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("error: ")
-    assert "is no run folder" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+        live_users.assert_same_lists([scorer.recommend(state)], [recommender.recommend(user="u")])
+    failed = command(f"--run={tmp_path / 'empty'}")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: ")
+    assert "is no run folder" in failed.stderr
+    assert failed.stderr.count("\n") == 1

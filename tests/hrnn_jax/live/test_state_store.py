@@ -1,7 +1,9 @@
-"""States outlive the process, fit in bounded memory, and are never those of other weights."""
+"""States survive a restart, use bounded memory, and never serve other weights."""
 
+import json
 import os
 import pathlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,9 +13,14 @@ import polars as pl
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import state_store
-from hrnn_jax.live.events import Event
-from tests.helpers import live_users
+from hrnn_jax.live import batched_model, state_store
+from hrnn_jax.live.events import Event, OpenSession, StoredEvent
+from hrnn_jax.live.recommender import load
+from hrnn_jax.live.requests import Request
+from hrnn_jax.live.state_store import StateStore, StoredState
+from tests.helpers import live_users, weights
+
+OLD_RUNS = pathlib.Path(__file__).parents[2] / "data" / "run_format_1"
 
 
 @pytest.fixture
@@ -22,29 +29,29 @@ def path(tmp_path):
 
 
 def filled(path, **settings):
-    """Write the states of ten users, and return what they are recommended."""
+    """Write the states of ten users; return their recommendations."""
     with live_users.recommender(path, **settings) as recommender:
         recommender.observe_many(live_users.random_events(0))
-        return live_users.everything(recommender)
+        return live_users.all_lists(recommender)
 
 
-def test_states_are_there_after_a_restart(path):
+def test_states_survive_a_restart(path):
     expected = filled(path)
     with live_users.recommender(path) as recommender:
-        assert live_users.everything(recommender) == expected
+        assert live_users.all_lists(recommender) == expected
         events = live_users.random_events(1)
         recommender.observe_many(events)
-        after = live_users.everything(recommender)
+        after = live_users.all_lists(recommender)
     with live_users.recommender(path) as recommender:
-        assert live_users.everything(recommender) == after != expected
+        assert live_users.all_lists(recommender) == after != expected
 
 
-def test_no_acknowledged_event_is_lost_by_a_kill(path):
+def test_a_kill_loses_no_acknowledged_event(path):
     child = textwrap.dedent(f"""
         import os, signal
-        from tests import live
-        recommender = live.recommender({str(path)!r})
-        for event in live.random_events(0):
+        from tests.helpers import live_users
+        recommender = live_users.recommender({str(path)!r})
+        for event in live_users.random_events(0):
             recommender.observe_many([event])
         os.kill(os.getpid(), signal.SIGKILL)
     """)
@@ -53,7 +60,9 @@ def test_no_acknowledged_event_is_lost_by_a_kill(path):
     assert killed.returncode == -9
     with live_users.recommender(path) as recommender, live_users.recommender() as replayed:
         replayed.observe_many(live_users.random_events(0))
-        live_users.assert_alike(live_users.everything(recommender), live_users.everything(replayed))
+        live_users.assert_same_lists(
+            live_users.all_lists(recommender), live_users.all_lists(replayed)
+        )
 
 
 def test_a_small_cache_changes_nothing(path):
@@ -61,12 +70,12 @@ def test_a_small_cache_changes_nothing(path):
     with live_users.recommender(path, keep={"cached_users": 2}) as recommender:
         for event in live_users.random_events(0):
             recommender.observe_many([event])
-        live_users.assert_alike(live_users.everything(recommender), expected)
+        live_users.assert_same_lists(live_users.all_lists(recommender), expected)
         assert len(recommender._store._cache) == 2
         assert len(recommender) == 10
 
 
-def test_only_the_newest_events_are_kept(path):
+def test_only_the_newest_events_are_stored(path):
     with live_users.recommender(path, keep={"kept_events": 3}) as recommender:
         recommender.observe_many(live_users.events(1, 2, 3, 4, 5))
         assert [step.item for step in recommender.history(user="u")] == ["i3", "i4", "i5"]
@@ -75,7 +84,7 @@ def test_only_the_newest_events_are_kept(path):
         assert recommender.users() == [("u", 6)]
 
 
-def test_who_is_forgotten_is_a_newcomer(path):
+def test_a_forgotten_user_is_a_new_user(path):
     with live_users.recommender(path) as recommender:
         recommender.observe_many(live_users.events(1, 2))
         assert recommender.forget(user="u")
@@ -85,10 +94,10 @@ def test_who_is_forgotten_is_a_newcomer(path):
         expected = recommender.recommend(user="u")
     with live_users.recommender() as other:
         other.observe_many(live_users.events(3, 4))
-        live_users.assert_alike([other.recommend(user="u")], [expected])
+        live_users.assert_same_lists([other.recommend(user="u")], [expected])
 
 
-def test_idle_sessions_of_nobody_are_forgotten_and_users_are_not(path):
+def test_idle_anonymous_sessions_are_forgotten_and_users_are_not(path):
     with live_users.recommender(path) as recommender:
         recommender.observe_many(
             [Event("i1", session="s", time=live_users.NOW), *live_users.events(1)]
@@ -99,7 +108,7 @@ def test_idle_sessions_of_nobody_are_forgotten_and_users_are_not(path):
         assert recommender.users() == [("u", 1)]
 
 
-def test_users_are_found_by_how_their_ids_begin():
+def test_users_are_listed_by_a_prefix_of_their_ids():
     with live_users.recommender() as recommender:
         for user in ("anna", "änne", "ann", "bo", "%", "_"):
             recommender.observe(user=user, item="i1", time=live_users.NOW)
@@ -109,7 +118,7 @@ def test_users_are_found_by_how_their_ids_begin():
         assert len(recommender.users(limit=4)) == 4
 
 
-def test_exported_states_go_on_elsewhere(path, tmp_path):
+def test_imported_states_equal_the_exported_ones(path, tmp_path):
     expected = filled(path)
     with live_users.recommender(path) as recommender:
         recommender.export_states(tmp_path / "export")
@@ -117,15 +126,17 @@ def test_exported_states_go_on_elsewhere(path, tmp_path):
     table = pl.read_parquet(tmp_path / "export" / "states.parquet")
     assert table["carry"].list.len().unique().to_list() == [2 * 6]
     with live_users.recommender() as other:
-        other.observe_many(live_users.events(9))  # is replaced
+        other.observe_many(live_users.events(9))  # replaced by the import
         other.import_states(tmp_path / "export")
-        assert live_users.everything(other) == expected
+        assert live_users.all_lists(other) == expected
         assert [other.history(user=f"u{n}") for n in range(10)] == histories
         assert len(other) == 10
 
 
 @pytest.mark.parametrize("table", ["states", "events", "about"])
-def test_a_damaged_export_is_refused_by_name_and_changes_nothing(path, tmp_path, table):
+def test_a_damaged_export_is_an_error_that_names_the_file_and_changes_nothing(
+    path, tmp_path, table
+):
     expected = filled(path)
     with live_users.recommender(path) as recommender:
         recommender.export_states(tmp_path / "export")
@@ -133,19 +144,19 @@ def test_a_damaged_export_is_refused_by_name_and_changes_nothing(path, tmp_path,
         damaged.write_bytes(damaged.read_bytes()[:100])
         with pytest.raises(errors.InputError, match=f"{table}.parquet is missing or damaged"):
             recommender.import_states(tmp_path / "export")
-        assert live_users.everything(recommender) == expected
+        assert live_users.all_lists(recommender) == expected
 
 
-def test_states_of_other_weights_are_refused_unless_rebuilt(path):
+def test_states_of_other_weights_are_an_error_unless_rebuilt(path):
     filled(path)
     other = {"seed": 1, "lineage": ("other",)}
     with pytest.raises(errors.InputError, match="were made by other weights"):
         live_users.recommender(path, **other)
     expected = filled(state_store.IN_MEMORY, **other)
     with live_users.recommender(path, rebuild=True, **other) as recommender:
-        live_users.assert_alike(live_users.everything(recommender), expected)
-    with live_users.recommender(path, **other) as recommender:  # they are its own now
-        live_users.assert_alike(live_users.everything(recommender), expected)
+        live_users.assert_same_lists(live_users.all_lists(recommender), expected)
+    with live_users.recommender(path, **other) as recommender:  # they belong to these weights now
+        live_users.assert_same_lists(live_users.all_lists(recommender), expected)
 
 
 def test_states_of_another_shape_can_be_rebuilt(path):
@@ -154,22 +165,62 @@ def test_states_of_another_shape_can_be_rebuilt(path):
     with pytest.raises(errors.InputError, match="were made by other weights"):
         live_users.recommender(path, **other)
     with live_users.recommender(path, rebuild=True, **other) as recommender:
-        live_users.assert_alike(
-            live_users.everything(recommender), filled(state_store.IN_MEMORY, **other)
+        live_users.assert_same_lists(
+            live_users.all_lists(recommender), filled(state_store.IN_MEMORY, **other)
         )
 
 
-def test_states_of_the_weights_that_these_went_on_from_go_on(path):
+def test_states_of_ancestor_weights_are_accepted(path):
     expected = filled(path)
     with live_users.recommender(path, lineage=("newer", "ours")) as recommender:
-        assert live_users.everything(recommender) == expected
-    with pytest.raises(errors.InputError, match="other weights"):  # and do not go back
+        assert live_users.all_lists(recommender) == expected
+    with pytest.raises(errors.InputError, match="other weights"):  # but not by their ancestors
         live_users.recommender(path)
 
 
-def test_a_file_in_use_is_refused(path):
+def test_a_file_in_use_is_an_error(path):
     with live_users.recommender(path), pytest.raises(errors.InputError, match="in use by another"):
         live_users.recommender(path)
+
+
+@pytest.mark.parametrize("run", ["hrnn_init", "hrnn_plus"])
+def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path, run):
+    shutil.copy(OLD_RUNS / run / "states.sqlite", path)
+    expected = json.loads((OLD_RUNS / "recommendations.json").read_text())[run]
+    with load(OLD_RUNS / run, states=path) as recommender:
+        requests = [Request(user=user, k=20) for user in expected]
+        lists = [[tuple(row) for row in rows] for rows in expected.values()]
+        live_users.assert_same_lists(recommender.recommend_many(requests), lists)
+        assert recommender.users() == [("u1", 4), ("u2", 1)]
+        assert recommender.observe(user="u1", item="i1", time=1700090120) == "observed"
+        assert [step.session for step in recommender.history("u1")] == [0, 0, 1, 1, 1]
+
+
+def test_queries_of_several_keys_return_the_rows_of_each_key():
+    start = batched_model.BatchedModel(weights.drawn(live_users.config()), live_users.config())
+    keys = ["ua", "u\"'", "uü😀", "u%"]
+    store = StateStore(
+        state_store.IN_MEMORY, {"a": 0, "b": 1}, start.start, cached_users=1, kept_events=9
+    )
+    live = start.start._replace(item=1)
+    states = {
+        key: StoredState(live, OpenSession(n, n, None, number=1, n_events=2))
+        for n, key in enumerate(keys)
+    }
+    events = {
+        key: [StoredEvent(0, 0, "a", 0.0, None), StoredEvent(1, 1, "b", 1.0, f"{key} 1")]
+        for key in keys
+    }
+    store.write(states, events)
+    read = store.get([*keys, "uno"])
+    assert {key: state.session for key, state in read.items()} == {
+        key: state.session for key, state in states.items()
+    }
+    numbers = {"ua": 0, "u\"'": 1, "uü😀": 2, "uno": 0}
+    items = {"ua": {"a"}, "u\"'": {"b"}, "uü😀": set(), "uno": set()}
+    assert store.session_items(numbers) == items
+    asked = {(key, f"{key} 1") for key in keys} | {("ua", "no"), ("u%", "ua 1")}
+    assert store.delivered(asked) == {(key, f"{key} 1") for key in keys}
 
 
 def truncate(path):
@@ -181,7 +232,7 @@ def overwrite(path):
 
 
 def flip(path):
-    """Flip a bit of each carry, which SQLite itself does not notice."""
+    """Flip a bit of each carry; SQLite itself does not notice it."""
     with sqlite3.connect(path) as db:
         for rowid, carry in db.execute("SELECT rowid, carry FROM states").fetchall():
             changed = bytes([carry[0] ^ 1, *carry[1:]])
@@ -190,30 +241,30 @@ def flip(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, overwrite, flip])
-def test_a_damaged_file_is_refused_by_name(path, damage):
+def test_a_damaged_file_is_an_error_that_names_it(path, damage):
     filled(path)
     damage(path)
     with (
-        pytest.raises(errors.StorageError, match=r"states\.sqlite is damaged") as refused,
+        pytest.raises(errors.StorageError, match=r"states\.sqlite is damaged") as raised,
         live_users.recommender(path) as recommender,
     ):
-        live_users.everything(recommender)
-    assert "\n" not in str(refused.value)
+        live_users.all_lists(recommender)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(errors.InputError, match="cannot be opened"):
         live_users.recommender(tmp_path / "none" / "states.sqlite")
 
 
-def test_where_nothing_can_be_written_nothing_changes(path):
+def test_a_full_disk_is_an_error_and_changes_nothing(path):
     with live_users.recommender(path) as recommender:
         recommender.observe_many(live_users.random_events(0))
-        expected, before = live_users.everything(recommender), dict(recommender.counts)
+        expected, before = live_users.all_lists(recommender), dict(recommender.counts)
         recommender._store._db.execute("PRAGMA max_page_count = 1")  # a full disk
         with pytest.raises(errors.StorageError, match="cannot be written"):
             recommender.observe_many(live_users.random_events(1, users=2000, count=4000))
-        assert live_users.everything(recommender) == expected
+        assert live_users.all_lists(recommender) == expected
         assert recommender.counts == before
     with live_users.recommender(path) as recommender:
-        assert live_users.everything(recommender) == expected
+        assert live_users.all_lists(recommender) == expected
