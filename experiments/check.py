@@ -2,10 +2,10 @@
 
 make check-table3 SEEDS=2 SIZES=small
 
-A cell is a model's mean of Recall, MRR or Precision @5 over its seeds, on the same data. That of a
-network may differ by 4 standard errors of the difference between the two means (from the shipped
-seeds' spread) and 0.002, since other machines round differently and training enlarges it; with a
-single shipped seed, whose spread is not known, by 5% and 0.005. What counts must agree to 0.0005.
+A cell is a model's mean of Recall, MRR or Precision @5 over its seeds, on the same data. A
+network's may differ by 4 standard errors of the difference between the two means (from the shipped
+seeds' spread) and 0.002, as other machines round differently and training amplifies that; with a
+single shipped seed, whose spread is not known, by 5% and 0.005. A baseline's may differ by 0.0005.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import polars as pl
 from absl import flags
 
-from hrnn_jax import errors
+from hrnn_jax.errors import InputError
 
 from .common import cli
-from .jobs import grid
+from .common.model_names import SIZES
+from .common.spread import Spread
+from .common.text_table import print_table
+from .jobs.grid import CUTOFF, rows
+from .paper.csv_files import read_frames, spreads
+from .paper.results import FILES
 
 FLAGS = flags.FLAGS
 SHIPPED = pathlib.Path(__file__).parent / "results"
@@ -30,14 +34,13 @@ flags.DEFINE_string("fresh", "out/reproduce/results", "The folder of the CSV fil
 flags.DEFINE_string("shipped", str(SHIPPED), "The folder of the CSV files to check against.")
 
 METRICS = ("recall", "mrr", "precision")
-CUTOFF = 5
 STANDARD_ERRORS, ROUNDING = 4, 0.002
 ONE_SEED_SHARE, ONE_SEED_ROUNDING = 0.05, 0.005
-COUNTED = 0.0005
+BASELINE_TOLERANCE = 0.0005
 
 
 class Cell(NamedTuple):
-    """A number of Table 3, there and here."""
+    """A number of Table 3 in both folders."""
 
     column: str
     row: str
@@ -48,64 +51,68 @@ class Cell(NamedTuple):
 
     @property
     def holds(self) -> bool:
+        """Whether the two numbers agree within the tolerance."""
         return abs(self.fresh - self.shipped) <= self.tolerance
 
 
 def compare(shipped: pathlib.Path, fresh: pathlib.Path) -> Iterator[Cell]:
     """Yield the cells that both folders have, of columns with the same data."""
-    there, here = _read(shipped), _read(fresh)
-    networks = {row.key for row in grid.rows(grid.SIZES) if row.size}
-    for key in sorted(there.keys() & here.keys()):
+    theirs, ours = _read(shipped), _read(fresh)
+    networks = {row.key for row in rows(SIZES) if row.size}
+    for key in sorted(theirs.keys() & ours.keys()):
         column, row, metric, _title = key
-        old, new = there[key], here[key]
-        yield Cell(
-            column, row, metric, old.mean(), new.mean(), tolerance(old, len(new), row in networks)
-        )
+        old, new = theirs[key], ours[key]
+        allowed = tolerance(old, new.n, row in networks)
+        yield Cell(column, row, metric, old.mean, new.mean, allowed)
 
 
-def tolerance(shipped: pl.Series, n_fresh: int, network: bool) -> float:
-    """Return by how much a mean over `n_fresh` seeds may differ from that of the shipped ones."""
+def tolerance(shipped: Spread, n_fresh: int, network: bool) -> float:
+    """Return the largest allowed difference between two means.
+
+    Args:
+      shipped: the values of the shipped seeds.
+      n_fresh: the number of fresh seeds.
+      network: whether the model is a network; a baseline has no seed.
+    """
     if not network:
-        return COUNTED
-    if len(shipped) == 1:
-        return ONE_SEED_SHARE * shipped[0] + ONE_SEED_ROUNDING
-    error = shipped.std() * math.sqrt(1 / len(shipped) + 1 / n_fresh)
+        return BASELINE_TOLERANCE
+    if shipped.std is None:
+        return ONE_SEED_SHARE * shipped.mean + ONE_SEED_ROUNDING
+    error = shipped.std * math.sqrt(1 / shipped.n + 1 / n_fresh)
     return STANDARD_ERRORS * error + ROUNDING
 
 
-def _read(folder: pathlib.Path) -> dict[tuple[str, ...], pl.Series]:
+def _read(folder: pathlib.Path) -> dict[tuple[str, str, str, str], Spread]:
     """Return the values over seeds by (column, row, metric, title of the data)."""
-    frames = []
-    for name in ("scores.csv", "data.csv"):
-        try:
-            frames.append(pl.read_csv(folder / name))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise errors.InputError(
-                f"{folder / name}: cannot be read; is it a report's?"
-            ) from error
-    scores, data = frames
-    titles = data.filter(key="title").select("column", title="value")
-    wanted = scores.filter(pl.col("metric").is_in(METRICS), cutoff=CUTOFF).join(titles, on="column")
-    by = ("column", "row", "metric", "title")
-    return {key: frame["value"] for key, frame in wanted.group_by(by)}
+    frames = read_frames(folder, {name: FILES[name] for name in ("scores", "data")})
+    titles = frames["data"].filter(key="title").select("column", title="value")
+    scores = frames["scores"].filter(cutoff=CUTOFF).join(titles, on="column")
+    values = spreads(scores, ("column", "row", "metric", "title"), "value")
+    return {key: spread for key, spread in values.items() if key[2] in METRICS}
 
 
 def main() -> None:
+    """Print all cells, and exit with code 1 if one is out of tolerance."""
     cells = list(compare(pathlib.Path(FLAGS.shipped), pathlib.Path(FLAGS.fresh)))
     if not cells:
-        raise errors.InputError(
+        raise InputError(
             f"{FLAGS.fresh} has no cell of Table 3 in common with {FLAGS.shipped}: nothing to check"
         )
-    print(f"{'':<28}{'':<13}{'shipped':>9}{'fresh':>9}{'may differ by':>15}")
-    for cell in cells:
-        print(
-            f"{cell.column + ' ' + cell.row:<28}{f'{cell.metric}@{CUTOFF}':<13}"
-            f"{cell.shipped:>9.4f}{cell.fresh:>9.4f}{cell.tolerance:>15.4f}"
-            + ("" if cell.holds else "   OUT OF TOLERANCE")
-        )
-    out = [cell for cell in cells if not cell.holds]
-    print(f"{len(cells) - len(out)} of {len(cells)} cells of Table 3 hold")
-    if out:
+    print_table(
+        ("", "metric", "shipped", "fresh", "may differ by", ""),
+        [
+            (
+                f"{cell.column} {cell.row}",
+                f"{cell.metric}@{CUTOFF}",
+                *(f"{number:.4f}" for number in (cell.shipped, cell.fresh, cell.tolerance)),
+                "" if cell.holds else "OUT OF TOLERANCE",
+            )
+            for cell in cells
+        ],
+    )
+    wrong = [cell for cell in cells if not cell.holds]
+    print(f"{len(cells) - len(wrong)} of {len(cells)} cells of Table 3 hold")
+    if wrong:
         sys.exit(1)
 
 

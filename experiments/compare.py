@@ -8,26 +8,27 @@ from __future__ import annotations
 import pathlib
 import sys
 
-from hrnn_jax import errors
+from hrnn_jax.errors import InputError
 
 from .common import run_folder
 
 
 def main(folders: list[str]) -> None:
+    """Print the metrics of the runs in some folders."""
     runs = []
     for folder in folders:
         metrics = run_folder.read_metrics(pathlib.Path(folder))
         if metrics is None:
-            raise errors.InputError(f"{folder} holds no metrics.json: no run has ended there")
+            raise InputError(f"{folder} holds no metrics.json: no run has ended there")
         runs.append(metrics)
     if not runs:
-        raise errors.InputError("name the run folders to compare, as in out/runs/video/*")
-    of = {(run["title"], int(run["mean"]["cases"]), run["split"]) for run in runs}
-    if len(of) > 1:
-        raise errors.InputError(f"these runs are not of the same test cases: {sorted(of)}")
-    [(title, cases, _)] = of
+        raise InputError("name the run folders to compare, as in out/runs/video/*")
+    tested = {(run["title"], int(run["mean"]["cases"]), run["split"]) for run in runs}
+    if len(tested) > 1:
+        raise InputError(f"these runs are not of the same test cases: {sorted(tested)}")
+    [(title, cases, _)] = tested
     print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
-    print(run_folder.table(runs))
+    run_folder.print_metrics(runs)
     print(
         "\nRecall@N: how often the next item is among the N recommended. MRR@N: the mean of\n"
         "1 / its place in the list, 0 beyond N. Precision@N: Recall@N / N, as only one is right."
@@ -42,6 +43,6 @@ def main(folders: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except errors.InputError as error:
+    except InputError as error:
         print("error:", error, file=sys.stderr)
         sys.exit(2)

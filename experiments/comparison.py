@@ -2,13 +2,13 @@
 
 make comparison LOGS="news=clicks.parquet:video journey" TRIALS="20 journey=8"
 
-Each row that has something to tune is searched on the validation split (experiments.tune); what
-is found best is run with each seed and ranked on the test split; and hrnn_plus is run with one
-thing changed at a time. The networks' learning curves are of the validation split. Every study
-and run is a process with a folder of its own: an interrupted comparison goes on where it stopped,
-and a finished one has nothing left to do.
+Each row with hyper-parameters is tuned on the validation split (experiments.tune); the best trial's
+settings are run with each seed and tested on the test split; and hrnn_plus is run with one thing
+changed at a time. The networks' learning curves are of the validation split. Every study and run
+is a process with a folder of its own: an interrupted comparison resumes where it stopped, and a
+finished one has nothing left to do.
 
-All numbers go to CSV files, and comparison.md with its figures is made of these alone:
+All numbers go to CSV files, and comparison.md with its figures is made from these alone:
 
 python -m experiments.comparison --from=out/comparison/results
 """
@@ -28,6 +28,8 @@ from .jobs import grid as jobs_grid
 from .jobs import job_flags, pool
 from .jobs.runner import Runner, is_complete
 from .leaderboard import collect, grid, report
+from .leaderboard.collect import Finished
+from .leaderboard.studies import Study, make_studies
 
 FLAGS = flags.FLAGS
 TRIALS, EPOCHS = 20, 10
@@ -38,20 +40,22 @@ flags.DEFINE_spaceseplist(
     "paper's) or a flag file, or the word journey.",
 )
 flags.DEFINE_list("rows", list(grid.ROWS), "The rows, separated by commas.")
-for _flag, _default, _what in (
-    ("trials", TRIALS, "Trials of each search"),
-    ("epochs", EPOCHS, "The most epochs that a trial trains, and the length of learning curves"),
-):
-    flags.DEFINE_spaceseplist(
-        _flag, [str(_default)], f"{_what}: a number, and others for some logs, '20 journey=8'."
-    )
-flags.DEFINE_string(
-    "from", None, "A folder of CSV files to write comparison.md of, and no more is done."
+flags.DEFINE_spaceseplist(
+    "trials",
+    [str(TRIALS)],
+    "Trials of each search: a number, and others for some logs, '20 journey=8'.",
 )
+flags.DEFINE_spaceseplist(
+    "epochs",
+    [str(EPOCHS)],
+    "The most epochs that a trial trains, and the length of learning curves: as --trials.",
+)
+flags.DEFINE_string("from", None, "A folder of CSV files: only write their comparison.md.")
 job_flags.define(root="out/comparison", n_seeds=5)
 
 
 def main() -> None:
+    """Run the comparison that the flags describe, or write its report again."""
     if FLAGS["from"].value:
         print(report.write(pathlib.Path(FLAGS["from"].value)))
         return
@@ -67,28 +71,24 @@ def main() -> None:
         data, failed = runner.prepare(columns)
         columns = [column for column in columns if column.key in data]
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
-        studies = grid.studies(root, columns, rows, prepared, **budgets)
+        studies = make_studies(root, columns, rows, prepared, **budgets)
         if FLAGS.run:
             failed |= {f"tuning {name}": why for name, why in _tune(runner, studies).items()}
             studies = [study for study in studies if study.is_done()]
-        cells = grid.cells(columns, rows, studies)
+        best = {(study.column.key, study.row): study.best_flags for study in studies}
+        best = {key: path for key, path in best.items() if path.exists()}
+        cells = grid.tuned_rows(columns, rows, best)
         runs = jobs_grid.ordered_runs(root, cells, FLAGS.n_seeds, prepared)
-        curves = grid.curves(root, cells, prepared, budgets["epochs"])
+        curves = grid.learning_curves(root, cells, prepared, budgets["epochs"])
         for what, wanted in (("runs", runs), ("learning curves", curves)):
             if FLAGS.run:
                 found = runner.run_missing(wanted, data, what)
                 failed |= {f"{what} {run.name}": why for run, why in found.items()}
         done = [run for run in runs if is_complete(run)]
         if done:
-            collect.write(
-                root / "results",
-                studies=studies,
-                runs=done,
-                curves=[run for run in curves if is_complete(run)],
-                data=data,
-                budgets=budgets,
-                command=command(),
-            )
+            done_curves = [run for run in curves if is_complete(run)]
+            finished = Finished(studies, done, done_curves)
+            collect.write(root / "results", finished, data, budgets, command())
             written = report.write(root / "results")
     print(f"\n{len(done)} of {len(runs)} runs are done", end="")
     print(f"; the comparison is {written}" if done else "")
@@ -98,24 +98,24 @@ def main() -> None:
         sys.exit(1)
 
 
-def _tune(runner: Runner, studies: list[grid.Study]) -> dict[str, str]:
-    """Make the studies that are not yet done; return why some failed, by name."""
+def _tune(runner: Runner, studies: list[Study]) -> dict[str, str]:
+    """Run the studies that are not yet done; return the reasons of failures by name."""
     missing = [study for study in studies if not study.is_done()]
 
-    def job(study: grid.Study) -> pool.Job:
+    def job(study: Study) -> pool.Job:
         def result() -> str:
             atomic.write(study.mark, study.fingerprint())
-            return grid.best(study)
+            return study.best_value()
 
         argv = study.argv(runner.prepared_root)
-        return pool.Job(study.name, argv, study.folder, lambda: grid.progress(study), result)
+        return pool.Job(study.name, argv, study.folder, study.progress, result)
 
     jobs = [job(study) for study in missing]
     return runner.run_jobs(jobs, "studies", done_before=len(studies) - len(missing))
 
 
 def command() -> str:
-    """Return the make command that this is, logs and flag files without their folders."""
+    """Return the make command that repeats this one, without the folders of logs and flag files."""
     words = {
         "LOGS": " ".join(re.sub(r"(?<=[=:])[^:]*/", "", text) for text in FLAGS.logs),
         "TRIALS": " ".join(FLAGS.trials),

@@ -10,19 +10,11 @@ import sys
 
 from hrnn_jax.errors import InputError
 
-from .paper import results
-from .paper.sections import compose
-from .rendering.files import write_report
-
-TITLE = "Personalizing session-based recommendations with hierarchical RNNs: the paper and hrnn_jax"
-
-
-def write(results_folder: pathlib.Path, out: pathlib.Path) -> None:
-    """Write report.md, report.html and figures/. Raises InputError where a CSV file is at fault."""
-    write_report(out / "report.md", TITLE, compose(results.read(results_folder)), page=True)
+from .paper.report import write
 
 
 def main(arguments: list[str]) -> None:
+    """Write the report of the folders that are named."""
     if not 1 <= len(arguments) <= 2:
         raise InputError("name the results folder, and if elsewhere, where the report goes")
     results_folder, out = pathlib.Path(arguments[0]), pathlib.Path(arguments[-1])

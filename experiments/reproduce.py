@@ -17,12 +17,11 @@ from absl import flags
 
 from hrnn_jax import errors
 
-from . import report
 from .common import cli
 from .common.model_names import PAPER_NETWORKS, SIZES
 from .jobs import grid, job_flags
 from .jobs.runner import is_complete
-from .paper import collect
+from .paper import collect, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(

@@ -137,7 +137,7 @@ def _baseline_result(log: EventLog) -> run_seeds.SeedResult:
 def _report(folder: pathlib.Path, metrics: Mapping[str, Any]) -> None:
     cases = int(metrics["mean"]["cases"])
     print(f"\n{metrics['title']}: {cases:,} test cases, results in {folder}\n")
-    print(run_folder.table([metrics]))
+    run_folder.print_metrics([metrics])
 
 
 if __name__ == "__main__":

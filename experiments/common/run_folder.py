@@ -16,6 +16,8 @@ from hrnn_jax.config import upgrade_recipe
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 
+from .text_table import print_table
+
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
 DATA = prepared.KEPT_META
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
@@ -214,18 +216,15 @@ def read_finished(folder: pathlib.Path, about: Mapping[str, Any]) -> dict[str, A
     return metrics if (folder / RECOMMENDED).exists() else None
 
 
-def table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Format runs as a table, a row each: mean, and +- std where there are several seeds."""
-    columns = [name for name in runs[0]["mean"] if name.partition("@")[0] in IN_TABLE]
-    width = max(len(run["name"]) for run in runs)
-    lines = [" " * width + "".join(f"{name:>19}" for name in columns)]
-    for run in runs:
-        cells = []
-        for name in columns:
-            mean, std = run["mean"].get(name), run["std"].get(name)
-            if mean is None:
-                cells.append("-")
-            else:
-                cells.append(f"{mean:.4f}" + (f" +- {std:.4f}" if std is not None else ""))
-        lines.append(f"{run['name']:<{width}}" + "".join(f"{cell:>19}" for cell in cells))
-    return "\n".join(lines)
+def print_metrics(runs: Sequence[Mapping[str, Any]]) -> None:
+    """Print the paper's metrics of runs, a row each: mean, and +- std over several seeds."""
+    metrics = [name for name in runs[0]["mean"] if name.partition("@")[0] in IN_TABLE]
+
+    def cell(run: Mapping[str, Any], metric: str) -> str:
+        mean, std = run["mean"].get(metric), run["std"].get(metric)
+        if mean is None:
+            return "-"
+        return f"{mean:.4f}" + ("" if std is None else f" +- {std:.4f}")
+
+    rows = [(run["name"], *(cell(run, metric) for metric in metrics)) for run in runs]
+    print_table(("", *metrics), rows)

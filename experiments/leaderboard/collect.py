@@ -1,124 +1,151 @@
-"""The CSV files of the tuned comparison: queries over its studies, runs and curves.
+"""The studies, runs and learning curves of the tuned comparison -> its CSV files.
 
-data.csv          column, key, value: as tables.py has it, and the budgets
+data.csv          column, key, value: as in paper/collect.py, and the budgets
 chosen.csv        column, row, trials, value, key, setting: the best trial, by hyper-parameter
 scores.csv        column, row, seed, metric, cutoff, value
-runs.csv          as tables.py has it
+runs.csv          as in paper/collect.py
 significance.csv  column, metric, a, b, cases, statistic, p: a is hrnn_plus
 curves.csv        column, row, seed, epoch, metric, value: on the validation split
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import polars as pl
 
-from hrnn_jax import atomic
+from hrnn_jax.config import BASELINES
 
 from ..common import cli, run_folder
-from ..jobs import grid as jobs_grid
-from ..paper import collect
-from . import grid
+from ..jobs.grid import CUTOFF, Run
+from ..paper import queries
+from ..paper.collect import (
+    Descriptions,
+    data_frame,
+    frame,
+    in_table_order,
+    run_frame,
+    table_cells,
+    with_names,
+    write_frames,
+)
+from .grid import PLUS, ROWS
+from .studies import Study
 
-BUDGET = ("trials", "epochs")  # keys of data.csv
-IN_CURVES = (f"recall@{collect.CUTOFF}", f"mrr@{collect.CUTOFF}")
-PAIRED = ("metric", "a", "b", "cases", "statistic", "p")
+BUDGETS = ("trials", "epochs")  # keys of data.csv
+CURVES = (f"recall@{CUTOFF}", f"mrr@{CUTOFF}")
+TESTS = ("metric", "a", "b", "cases", "statistic", "p")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What is finished of a comparison."""
+
+    studies: Sequence[Study]
+    runs: Sequence[Run]
+    curves: Sequence[Run]
 
 
 def write(
     folder: pathlib.Path,
-    *,
-    studies: Sequence[grid.Study],
-    runs: Sequence[jobs_grid.Run],
-    curves: Sequence[jobs_grid.Run],
-    data: Mapping[str, Mapping[str, Any]],
+    finished: Finished,
+    data: Descriptions,
     budgets: Mapping[str, Mapping[str, int]],
     command: str,
 ) -> None:
-    """Write all files.
+    """Write all CSV files.
 
-    runs, curves: the finished ones. data: by column, what experiments.describe wrote. budgets: of
-    BUDGET, by column. command: the one that makes it all.
+    Args:
+      folder: where they go.
+      finished: the studies, runs and curves that they are about.
+      data: what each column's data are.
+      budgets: of each name of `BUDGETS`, by column.
+      command: the command that reproduces all of it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    runs = collect.ordered(runs, grid.ROWS)
-    scored, tested = [], []
-    for column, of_column in itertools.groupby(collect.cells(runs, data), key=lambda cell: cell[0]):
+    runs = in_table_order(finished.runs, ROWS)
+    scores, tests = [], []
+    for column, cells in itertools.groupby(table_cells(runs, data), lambda cell: cell.column):
         ranks = {}
-        for _, row, ranks_of_row, scores in of_column:
-            scored.append(collect.named(scores, column=column, row=row))
-            ranks[row] = ranks_of_row
-        tested += [(column, *line) for line in paired(ranks)]
-    # Not where a log lay: that is no part of what was compared.
+        for cell in cells:
+            scores.append(with_names(cell.scores, column=column, row=cell.row))
+            ranks[cell.row] = cell.ranks
+        tests += [(column, *line) for line in tests_against_plus(ranks)]
+    # The place of a log on this machine is no part of the comparison.
     data = {key: {**of, "title": pathlib.PurePath(of["title"]).name} for key, of in data.items()}
-    spent = [(key, name, str(budgets[name][key])) for key in data for name in BUDGET]
-    about = collect.data_table(data, command)
-    frames = {
-        "data": pl.concat([about, collect.frame(about.columns, spent)]),
-        "chosen": chosen(studies),
-        "scores": pl.concat(scored),
-        "runs": collect.run_table(runs),
-        "significance": collect.frame(("column", *PAIRED), tested),
-        "curves": curve_table(collect.ordered(curves, grid.ROWS)),
-    }
-    for name, found in frames.items():
-        atomic.write(folder / f"{name}.csv", found.write_csv)
+    about = data_frame(data, command)
+    spent = [(key, name, str(budgets[name][key])) for key in data for name in BUDGETS]
+    write_frames(
+        folder,
+        {
+            "data": pl.concat([about, frame(about.columns, spent)]),
+            "chosen": chosen_frame(finished.studies),
+            "scores": pl.concat(scores),
+            "runs": run_frame(runs),
+            "significance": frame(("column", *TESTS), tests),
+            "curves": curve_frame(in_table_order(finished.curves, ROWS)),
+        },
+    )
 
 
-def paired(ranks: Mapping[str, pl.DataFrame]) -> Iterator[tuple]:
-    """Yield a line of PAIRED for hrnn_plus and each other row; ranks: of all seeds, by row.
+def tests_against_plus(
+    ranks: Mapping[str, pl.DataFrame],
+) -> Iterator[tuple[str, str, str, int, float, float]]:
+    """Test hrnn_plus against each other row.
 
-    Networks on the seeds that both have: a mean over five seeds differs from one over two of the
-    very same recipe. A model that counts is the same for every seed.
+    Two networks are compared on the seeds that both have: a mean over five seeds differs from one
+    over two of the very same settings. A baseline is the same for every seed.
+
+    Args:
+      ranks: of all seeds, by row.
+
+    Yields:
+      Lines of `TESTS`.
     """
-    for row in ranks if grid.PLUS in ranks else ():
-        if row == grid.PLUS:
+    for row in ranks if PLUS in ranks else ():
+        if row == PLUS:
             continue
-        both = {grid.PLUS: ranks[grid.PLUS], row: ranks[row]}
-        if row not in grid.COUNTING:
-            own, others = both.values()
-            both = {
-                grid.PLUS: own.join(others, on="seed", how="semi"),
-                row: others.join(own, on="seed", how="semi"),
-            }
-        cases = {key: collect.by_case(found) for key, found in both.items()}
-        yield from collect.compared(cases, grid.PLUS, row)
+        ours, theirs = ranks[PLUS], ranks[row]
+        if row not in BASELINES:
+            ours, theirs = (
+                ours.join(theirs, on="seed", how="semi"),
+                theirs.join(ours, on="seed", how="semi"),
+            )
+        cases = {PLUS: queries.by_case(ours), row: queries.by_case(theirs)}
+        yield from queries.signed_rank_tests(cases, PLUS, row)
 
 
-def chosen(studies: Sequence[grid.Study]) -> pl.DataFrame:
-    """Return column, row, trials, value, key, setting: what each search has found best.
+def chosen_frame(studies: Sequence[Study]) -> pl.DataFrame:
+    """Return column, row, trials, value, key, setting: the best trial of each study.
 
-    trials: those that ended. value: of the best, on the validation split.
+    trials: the number that ended. value: the best one's metric on the validation split.
     """
     lines = []
     for study in studies:
-        trials = study.trials_table()
-        if trials is None or not study.best.exists():
+        trials = study.ended_trials()
+        if trials is None or not study.best_flags.exists():
             continue
         value = trials.filter(state="complete")["value"].max()
-        given = cli.expand([f"--flagfile={study.best}"])
-        settings = dict(flag.lstrip("-").partition("=")[::2] for flag in given)
-        searched = trials.columns[
-            trials.columns.index("value") + 1 : trials.columns.index("epochs")
-        ]
-        trained = ["epochs"] if study.row not in grid.COUNTING else []
+        given = cli.expand([f"--flagfile={study.best_flags}"])
+        settings = {flag.lstrip("-").partition("=")[0]: flag.partition("=")[2] for flag in given}
+        first = trials.columns.index("value") + 1
+        searched = trials.columns[first : trials.columns.index("epochs")]
+        trained = ["epochs"] if study.row not in BASELINES else []
         lines += [
             (study.column.key, study.row, len(trials), value, key, settings[key])
             for key in (*searched, *trained)
         ]
-    return collect.frame(("column", "row", "trials", "value", "key", "setting"), lines)
+    return frame(("column", "row", "trials", "value", "key", "setting"), lines)
 
 
-def curve_table(runs: Sequence[jobs_grid.Run]) -> pl.DataFrame:
-    """Return column, row, seed, epoch, metric, value, as the runs noted them."""
+def curve_frame(runs: Sequence[Run]) -> pl.DataFrame:
+    """Return column, row, seed, epoch, metric, value from the runs' history.jsonl."""
     lines = [
         (run.column.key, run.row.key, entry["seed"], entry["epoch"], metric, entry[metric])
         for run in runs
         for entry in run_folder.read_history(run.folder)
-        for metric in IN_CURVES
+        for metric in CURVES
     ]
-    return collect.frame(("column", "row", "seed", "epoch", "metric", "value"), lines)
+    return frame(("column", "row", "seed", "epoch", "metric", "value"), lines)

@@ -1,19 +1,20 @@
-"""Every number of the report as a query over the run folders: ranks.parquet and its neighbours.
+"""Run folders -> the CSV files that experiments.report reads. Nothing here trains or ranks.
 
-Nothing here trains or ranks. The files that result are what experiments.report reads.
-
-data.csv          column, key, value: Tables 1 and 4, and what the data are
+data.csv          column, key, value: Tables 1 and 4, and a description of the data
 hyper.csv         column, row, key, value: the settings of the runs                       Table 2
-runs.csv          a line per finished run: cases, epochs, speed, commit, machine, when
+runs.csv          a line per finished run: cases, epochs, speed, commit, machine, time
 failed.csv        column, row, seed, reason
 scores.csv        column, row, seed, metric, cutoff, value                            Tables 3, 5
 history.csv       column, row, seed, group, sessions, recall, mrr                    Figures 3, 4
 position.csv      column, row, seed, group, cases, recall, mrr                       Figures 5, 6
 significance.csv  column, size, metric, a, b, cases, statistic, p                         Table 3
+
+A column is a data set, a row is a model with its settings; `queries` has what is computed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -22,294 +23,210 @@ from typing import Any
 
 import polars as pl
 
-from hrnn_jax import atomic, significance
+from hrnn_jax import atomic
 from hrnn_jax.preprocess import statistics
 
 from ..common import run_folder
-from ..common.model_names import PAPER_BASELINES, PAPER_NETWORKS
-from ..jobs import grid
-from ..jobs.grid import CUTOFF
+from ..common.model_names import SIZES
+from ..jobs.grid import Run, rows
+from . import queries
 
-SHORT_HISTORY = statistics.SHORT_HISTORY
-LONG_SESSION = 5  # events; Section 4.3.2 looks at sessions of as many or more
-CLOSE = 0.02  # a log whose counts are this near to Table 1 is taken for the paper's own
-CASE = ("session", "position")
-SETTINGS = ("model", "training")  # the parts of recipe.json that hold settings
+PAPER_TOLERANCE = 0.02  # a log with Table 1's counts up to this share is the paper's own
+UNUSED_SETTINGS = {"name", "variant", "n_items", "chunk_steps"}  # of recipe.json, not in Table 2
+SPEEDS = ("train_seconds", "train_events_per_second", "eval_cases_per_second")
+
+Descriptions = Mapping[str, Mapping[str, Any]]  # by column: what experiments.describe wrote
+
+
+@dataclasses.dataclass(frozen=True)
+class TableCell:
+    """All runs of a row on a column."""
+
+    column: str
+    row: str
+    ranks: pl.DataFrame  # of all seeds
+    scores: pl.DataFrame  # seed, metric, cutoff, value
 
 
 def write(
     folder: pathlib.Path,
-    runs: Sequence[grid.Run],
-    data: Mapping[str, Mapping[str, Any]],
+    runs: Sequence[Run],
+    data: Descriptions,
     *,
-    failed: Mapping[grid.Run, str],
+    failed: Mapping[Run, str],
     command: str,
 ) -> None:
-    """Write all files of the report's numbers.
+    """Write all CSV files.
 
-    runs: the finished ones. data: by column, what experiments.describe wrote. command: the one
-    that makes it all.
+    Args:
+      folder: where they go.
+      runs: the finished ones.
+      data: what each column's data are.
+      failed: the reasons of the runs that failed.
+      command: the command that reproduces all of it.
     """
+    runs = in_table_order(runs, [row.key for row in rows(SIZES)])
+    reasons = [(run.column.key, run.row.key, run.seed, reason) for run, reason in failed.items()]
+    write_frames(
+        folder,
+        {
+            "data": data_frame(data, command),
+            "hyper": hyper_frame(runs),
+            "runs": run_frame(runs),
+            "failed": frame(("column", "row", "seed", "reason"), reasons),
+            **_measurements(runs, data),
+        },
+    )
+
+
+def write_frames(folder: pathlib.Path, frames: Mapping[str, pl.DataFrame]) -> None:
+    """Write a CSV file of each frame, by its name."""
     folder.mkdir(parents=True, exist_ok=True)
-    runs = ordered(runs, [row.key for row in grid.rows(grid.SIZES)])
-    frames = {
-        "data": data_table(data, command),
-        "hyper": hyper_table(runs),
-        "runs": run_table(runs),
-        "failed": frame(
-            ("column", "row", "seed", "reason"),
-            [(run.column.key, run.row.key, run.seed, reason) for run, reason in failed.items()],
-        ),
-        **measured(runs, data),
-    }
-    for name, found in frames.items():
-        atomic.write(folder / f"{name}.csv", found.write_csv)
+    for name, table in frames.items():
+        atomic.write(folder / f"{name}.csv", table.write_csv)
 
 
-def measured(
-    runs: Sequence[grid.Run], data: Mapping[str, Mapping[str, Any]]
-) -> dict[str, pl.DataFrame]:
-    """Query all that is measured, a cell (a row of a column, all its seeds) at a time."""
+def _measurements(runs: Sequence[Run], data: Descriptions) -> dict[str, pl.DataFrame]:
+    """Compute what is measured, a cell (a row of a column, all its seeds) at a time."""
     parts: dict[str, list[pl.DataFrame]] = {
         name: [] for name in ("scores", "history", "position", "significance")
     }
-    for column, of_column in itertools.groupby(cells(runs, data), key=lambda cell: cell[0]):
+    for column, cells in itertools.groupby(table_cells(runs, data), lambda cell: cell.column):
         cases: dict[str, pl.DataFrame] = {}
-        for _, row, ranks, scored in of_column:
-            queries = {
-                "scores": scored,
-                "history": by_history(ranks),
-                "position": by_position(ranks),
+        for cell in cells:
+            frames = {
+                "scores": cell.scores,
+                "history": queries.by_history(cell.ranks),
+                "position": queries.by_position(cell.ranks),
             }
-            for name, found in queries.items():
-                parts[name].append(named(found, column=column, row=row))
-            cases[row] = by_case(ranks)
-        parts["significance"].append(named(tests(cases), column=column))
+            for name, table in frames.items():
+                parts[name].append(with_names(table, column=column, row=cell.row))
+            cases[cell.row] = queries.by_case(cell.ranks)
+        parts["significance"].append(with_names(significance_frame(cases), column=column))
     return {name: pl.concat(frames) for name, frames in parts.items()}
 
 
-def cells(
-    runs: Sequence[grid.Run], data: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[str, str, pl.DataFrame, pl.DataFrame]]:
-    """Yield each cell: column, row, the ranks of all its seeds, and its scores.
+def table_cells(runs: Sequence[Run], data: Descriptions) -> Iterator[TableCell]:
+    """Yield each cell's ranks and scores.
 
-    runs: in the order of the tables. data: see `write`.
+    Args:
+      runs: the finished ones, see `in_table_order`.
+      data: what each column's data are.
     """
-    for column, of_column in itertools.groupby(runs, key=lambda run: run.column.key):
-        support = pl.read_parquet(
-            pathlib.Path(data[column]["prepared"]) / "items.parquet", columns=["item", "support"]
-        )
-        for row, group in itertools.groupby(of_column, key=lambda run: run.row.key):
-            folders = [run.folder for run in group]
-            ranks, shown = (
+    for column, of_column in itertools.groupby(runs, lambda run: run.column.key):
+        items = pathlib.Path(data[column]["prepared"]) / "items.parquet"
+        support = pl.read_parquet(items, columns=["item", "support"])
+        for row, of_row in itertools.groupby(of_column, lambda run: run.row.key):
+            folders = [run.folder for run in of_row]
+            ranks, recommended = (
                 pl.concat([pl.read_parquet(folder / name) for folder in folders])
                 for name in (run_folder.RANKS, run_folder.RECOMMENDED)
             )
-            yield column, row, ranks, pl.concat([scores(ranks), recommended(shown, support)])
+            scores = [queries.scores(ranks), queries.list_scores(recommended, support)]
+            yield TableCell(column, row, ranks, pl.concat(scores))
 
 
-def named(found: pl.DataFrame, **names: str) -> pl.DataFrame:
-    """Put columns before the others that are the same in each line."""
-    return found.select(*(pl.lit(text).alias(name) for name, text in names.items()), pl.all())
+def significance_frame(cases: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return the tests of Table 3's marks: size, metric, a, b, cases, statistic, p.
 
+    Args:
+      cases: `queries.by_case` of each row.
 
-def _hit(cutoff: int) -> pl.Expr:
-    return (pl.col("rank") <= cutoff).cast(pl.Float64)
-
-
-def _reciprocal(cutoff: int) -> pl.Expr:
-    return pl.when(pl.col("rank") <= cutoff).then(1 / pl.col("rank")).otherwise(0.0)
-
-
-def _gain(cutoff: int) -> pl.Expr:
-    """Return each case's NDCG: with one relevant item the ideal is 1."""
-    return pl.when(pl.col("rank") <= cutoff).then(1 / (pl.col("rank") + 1).log(2)).otherwise(0.0)
-
-
-def scores(ranks: pl.DataFrame) -> pl.DataFrame:
-    """Return seed, metric, cutoff, value: the means over the test cases (Section 4.3)."""
-    values = {
-        (metric, cutoff): value(cutoff).mean()
-        for cutoff in grid.CUTOFFS
-        for metric, value in {
-            "recall": _hit,
-            "mrr": _reciprocal,
-            "precision": lambda n: _hit(n) / n,
-            "ndcg": _gain,
-        }.items()
-    }
-    return _long(ranks.group_by("seed").agg(*(v.alias(f"{m}@{n}") for (m, n), v in values.items())))
-
-
-def recommended(shown: pl.DataFrame, support: pl.DataFrame) -> pl.DataFrame:
-    """Return seed, metric, cutoff, value of what is recommended.
-
-    coverage: the share of the items that are recommended at least once. popularity: the mean
-    number of training events of an item recommended, over all places of all lists.
+    Raises:
+      ValueError: two rows were tested on different cases.
     """
-    events = (pl.col("times") * pl.col("support")).sum() / pl.col("times").sum()
-    return (
-        shown.join(support, on="item")
-        .group_by("seed", "cutoff")
-        .agg(coverage=pl.len() / len(support), popularity=events)
-        .unpivot(index=["seed", "cutoff"], variable_name="metric")
-        .select("seed", "metric", pl.col("cutoff").cast(pl.Int64), "value")
-        .sort("seed", "cutoff", "metric")
-    )
+    lines = [
+        (size, *line)
+        for size, a, b in queries.compared_rows(list(cases))
+        for line in queries.signed_rank_tests(cases, a, b)
+    ]
+    return frame(("size", "metric", "a", "b", "cases", "statistic", "p"), lines)
 
 
-def _long(wide: pl.DataFrame) -> pl.DataFrame:
-    """Turn columns metric@cutoff into rows."""
-    name = pl.col("name").str.split_exact("@", 1)
-    return (
-        wide.unpivot(index="seed", variable_name="name")
-        .select(
-            "seed",
-            name.struct[0].alias("metric"),
-            name.struct[1].cast(pl.Int64).alias("cutoff"),
-            "value",
-        )
-        .sort("seed", "cutoff", "metric")
-    )
-
-
-def by_history(ranks: pl.DataFrame) -> pl.DataFrame:
-    """Return seed, group, sessions, recall, mrr: Figures 3 and 4.
-
-    "For each algorithm, we compute the average Recall@5 and MRR@5 per test session grouped by
-    history length" (Section 4.3.1): first over a session's cases, then over the sessions.
-    """
-    short = pl.when(pl.col("history") <= SHORT_HISTORY).then(pl.lit("short"))
-    return (
-        ranks.group_by("seed", "session", "history")
-        .agg(recall=_hit(CUTOFF).mean(), mrr=_reciprocal(CUTOFF).mean())
-        .group_by("seed", short.otherwise(pl.lit("long")).alias("group"))
-        .agg(pl.len().alias("sessions"), pl.col("recall", "mrr").mean())
-        .sort("seed", pl.col("group") == "long")
-    )
-
-
-def by_position(ranks: pl.DataFrame) -> pl.DataFrame:
-    """Return seed, group, cases, recall, mrr: Figures 5 and 6, sessions of 5 events or more.
-
-    "Beginning refers to the first 2 events of the session, Middle to the 3rd and 4th, and End to
-    any event after the 4th" (Section 4.3.2), by the event that is predicted. The first never is,
-    so Beginning is the second.
-    """
-    event = pl.col("position") + 1
-    group = (
-        pl.when(event <= 2).then(pl.lit("1-2")).when(event <= 4).then(pl.lit("3-4")).otherwise(
-            pl.lit("5+")
-        )
-    )  # fmt: skip
-    return (
-        ranks.filter(event.max().over("seed", "session") >= LONG_SESSION)
-        .group_by("seed", group.alias("group"))
-        .agg(pl.len().alias("cases"), recall=_hit(CUTOFF).mean(), mrr=_reciprocal(CUTOFF).mean())
-        .sort("seed", "group")
-    )
-
-
-def by_case(ranks: pl.DataFrame) -> pl.DataFrame:
-    """Return each test case's means over the seeds: session, position, recall@5, mrr@5."""
-    means = {f"recall@{CUTOFF}": _hit(CUTOFF).mean(), f"mrr@{CUTOFF}": _reciprocal(CUTOFF).mean()}
-    return ranks.group_by(CASE).agg(**means).sort(CASE)
-
-
-def pairs(rows: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (size, a, b): the comparisons that the marks of Table 3 tell of, where both ran."""
-    for size in grid.SIZES:
-        rnn, concat, all_, init = (f"{model}_{size}" for model in PAPER_NETWORKS)
-        wanted = [(concat, rnn), (all_, rnn), (init, rnn), (all_, concat), (init, concat)]
-        wanted += [(init, all_), *itertools.product((rnn, concat, all_, init), PAPER_BASELINES)]
-        yield from ((size, a, b) for a, b in wanted if a in rows and b in rows)
-
-
-def tests(cases: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return the Wilcoxon signed-rank tests between rows: size, metric, a, b, cases, statistic, p.
-
-    cases: `by_case` by row. Raises ValueError if two rows were tested on other cases.
-    """
-    found = [(size, *line) for size, a, b in pairs(list(cases)) for line in compared(cases, a, b)]
-    return frame(("size", "metric", "a", "b", "cases", "statistic", "p"), found)
-
-
-def compared(
-    cases: Mapping[str, pl.DataFrame], a: str, b: str
-) -> Iterator[tuple[str, str, str, int, float, float]]:
-    """Yield metric, a, b, cases, statistic and p of two rows; see `tests`."""
-    if not cases[a].select(CASE).equals(cases[b].select(CASE)):
-        raise ValueError(f"{a} and {b} were tested on different cases")
-    for metric in (f"recall@{CUTOFF}", f"mrr@{CUTOFF}"):
-        x, y = (cases[row][metric].to_numpy() for row in (a, b))
-        yield (metric, a, b, len(x), *significance.signed_rank(x, y))
-
-
-def data_table(data: Mapping[str, Mapping[str, Any]], command: str) -> pl.DataFrame:
+def data_frame(data: Descriptions, command: str) -> pl.DataFrame:
     """Return column, key, value: Tables 1 and 4 and what the data are."""
-    found = []
+    lines = []
     for column, meta in data.items():
-        about = {
+        values = {
             "title": meta["title"],
             "data": meta["data"],
             "shape": meta["shape"] or "",
-            "paper": "yes" if is_papers(meta) else "no",
+            "paper": "yes" if is_paper_data(meta) else "no",
             "command": command,
-            **statistics.cells(meta),
+            **statistics.cells(dict(meta)),
         }
-        found += [(column, key, value) for key, value in about.items()]
-    return frame(("column", "key", "value"), found)
+        lines += [(column, key, value) for key, value in values.items()]
+    return frame(("column", "key", "value"), lines)
 
 
-def is_papers(meta: Mapping[str, Any]) -> bool:
-    """Say whether a log is the paper's own: a real one whose counts are those of Table 1."""
+def is_paper_data(meta: Mapping[str, Any]) -> bool:
+    """Say whether a log is the paper's own: a real one with the counts of Table 1."""
     paper = statistics.PAPER.get(meta["shape"] or "")
     if paper is None or meta["data"] != "real":
         return False
-    counted = [key for key in ("users", "items", "sessions", "events") if paper[key][-1].isdigit()]
-    theirs = {key: int(paper[key].replace(",", "")) for key in counted}
-    return len(counted) == 4 and all(
-        abs(meta["table1"][key] / theirs[key] - 1) <= CLOSE for key in counted
+    counts = [paper[key].replace(",", "") for key in ("users", "items", "sessions", "events")]
+    if not all(count.isdecimal() for count in counts):  # VIDEOXXL's are rounded: 810k users
+        return False
+    return all(
+        abs(meta["table1"][key] / int(count) - 1) <= PAPER_TOLERANCE
+        for key, count in zip(("users", "items", "sessions", "events"), counts, strict=True)
     )
 
 
-def hyper_table(runs: Sequence[grid.Run]) -> pl.DataFrame:
-    """Return column, row, key, value: the settings that the runs recorded, Table 2."""
-    found = {}
+def hyper_frame(runs: Sequence[Run]) -> pl.DataFrame:
+    """Return column, row, key, value: the settings that the runs recorded (Table 2)."""
+    settings: dict[tuple[str, str, str], str] = {}
     for run in runs:
         recipe = json.loads((run.folder / "recipe.json").read_text())
-        settings = {key: value for part in SETTINGS for key, value in recipe.get(part, {}).items()}
+        used = recipe.get("model", {}) | recipe.get("training", {})
         if run.row.size:
-            settings["epochs"] = run_folder.read_metrics(run.folder)["epochs"]
-        unused = {"name", "variant", "n_items", "chunk_steps"}
-        if run.row.model != "hrnn_all":
-            unused.add("user_input")
-        for key in settings.keys() - unused:
-            found[run.column.key, run.row.key, key] = str(settings[key])
-    return frame(("column", "row", "key", "value"), [(*k, v) for k, v in sorted(found.items())])
+            used["epochs"] = finished(run)["epochs"]
+        unused = UNUSED_SETTINGS | ({"user_input"} if run.row.model != "hrnn_all" else set())
+        for key in used.keys() - unused:
+            settings[run.column.key, run.row.key, key] = str(used[key])
+    lines = [(*key, value) for key, value in sorted(settings.items())]
+    return frame(("column", "row", "key", "value"), lines)
 
 
-def run_table(runs: Sequence[grid.Run]) -> pl.DataFrame:
-    """Return a line per finished run."""
-    found = []
+def run_frame(runs: Sequence[Run]) -> pl.DataFrame:
+    """Return a line per finished run: its cell, seed, cases, epochs, speeds and provenance."""
+    lines = []
     for run in runs:
-        metrics = run_folder.read_metrics(run.folder)
-        [own] = metrics["per_seed"]
-        speeds = ("train_seconds", "train_events_per_second", "eval_cases_per_second")
-        values = [None if own[name] is None else round(own[name], 3) for name in speeds]
-        made = [metrics["made"][name] for name in ("commit", "machine", "finished")]
-        cell = (run.column.key, run.row.key, run.seed, own["cases"], metrics["epochs"])
-        found.append((*cell, *values, *made))
-    names = ("column", "row", "seed", "cases", "epochs", *speeds, "commit", "machine", "finished")
-    return frame(names, found)
+        metrics = finished(run)
+        [of_seed] = metrics["per_seed"]
+        speeds = [of_seed[name] for name in SPEEDS]
+        lines.append(
+            {
+                "column": run.column.key,
+                "row": run.row.key,
+                "seed": run.seed,
+                "cases": of_seed["cases"],
+                "epochs": metrics["epochs"],
+                **dict(zip(SPEEDS, (s and round(s, 3) for s in speeds), strict=True)),
+                **{name: metrics["made"][name] for name in ("commit", "machine", "finished")},
+            }
+        )
+    return pl.DataFrame(lines, infer_schema_length=None)
 
 
-def ordered(runs: Sequence[grid.Run], rows: Sequence[str]) -> list[grid.Run]:
-    """Bring the runs of a column together, and then those of a row, in the order of `rows`."""
+def finished(run: Run) -> dict[str, Any]:
+    """Read the metrics.json of a finished run."""
+    metrics = run_folder.read_metrics(run.folder)
+    assert metrics is not None
+    return metrics
+
+
+def in_table_order(runs: Sequence[Run], keys: Sequence[str]) -> list[Run]:
+    """Sort runs by column, then by row in the order of `keys`, then by seed."""
     columns = list(dict.fromkeys(run.column.key for run in runs))
-    return sorted(runs, key=lambda r: (columns.index(r.column.key), rows.index(r.row.key), r.seed))
+    return sorted(runs, key=lambda r: (columns.index(r.column.key), keys.index(r.row.key), r.seed))
+
+
+def with_names(table: pl.DataFrame, **names: str) -> pl.DataFrame:
+    """Put columns with the same text in each line before the others."""
+    return table.select(*(pl.lit(text).alias(name) for name, text in names.items()), pl.all())
 
 
 def frame(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> pl.DataFrame:
-    """Make a table of lines."""
+    """Make a frame of lines."""
     return pl.DataFrame(lines, schema=list(names), orient="row", infer_schema_length=None)

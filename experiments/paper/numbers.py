@@ -1,16 +1,12 @@
-"""What the paper prints: Tables 2, 3 and 5. Tables 1 and 4 stand in describe.PAPER."""
+"""The numbers that the paper prints in Tables 2, 3 and 5; statistics.PAPER has Tables 1 and 4."""
 
 from __future__ import annotations
 
-from ..common import model_names
-
-BASELINES, NETWORKS = model_names.PAPER_BASELINES, model_names.PAPER_NETWORKS
-SIZES = model_names.SIZES
 METRICS = {"recall": "Recall@5", "mrr": "MRR@5", "precision": "Precision@5"}
 ALPHA = 0.01  # of the Wilcoxon signed-rank test under Table 3
 
-# Table 2, tuned on XING, with what Section 4.2 says of every model. Dropout of user, session and
-# initialisation.
+# Table 2, tuned on XING, and what Section 4.2 says about every model. Dropout is that of the
+# user-level GRU, the session-level GRU and the initialisation.
 _DROPOUT = ("dropout_user", "dropout_session", "dropout_init")
 TABLE2 = {
     "item_knn": {"neighbours": "300"},
@@ -78,12 +74,12 @@ SCORES = {
 }
 
 
-def score(shape: str, row: str, metric: str) -> float | None:
-    """Return what the paper prints of a row on the data of a shape, or None where it has not."""
+def paper_score(shape: str, row: str, metric: str) -> float | None:
+    """Return the paper's number for a row on one of its data sets, or None if it prints none."""
     return SCORES.get(shape, {}).get(row, {}).get(metric)
 
 
-def gain(shape: str, row: str, over: str, metric: str) -> float | None:
+def paper_gain(shape: str, row: str, over: str, metric: str) -> float | None:
     """Return the paper's relative gain of one row over another, from its printed numbers."""
-    ours, base = score(shape, row, metric), score(shape, over, metric)
+    ours, base = (paper_score(shape, name, metric) for name in (row, over))
     return None if ours is None or base is None else ours / base - 1

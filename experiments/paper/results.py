@@ -1,4 +1,4 @@
-"""The CSV files of a results folder, read and checked, and what the report asks of them."""
+"""The CSV files of a results folder, read and checked, and look-ups in them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,23 @@ from typing import Any
 
 import polars as pl
 
-from hrnn_jax import errors
+from hrnn_jax.errors import InputError
 
-from ..common.model_names import BEYOND
+from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
 from ..common.spread import Spread
-from . import numbers
+from .csv_files import Schema, check_values, read_frames, spreads
+from .numbers import ALPHA, SCORES
 
-# In the order of Table 3, and what the paper has not after it.
-SECTIONS = {
-    "baselines": numbers.BASELINES,
-    **{
-        size: {f"{model}_{size}": name for model, name in numbers.NETWORKS.items()}
-        for size in numbers.SIZES
-    },
+# The rows in the order of Table 3, then those that are not in the paper.
+ROW_SECTIONS = {
+    "baselines": PAPER_BASELINES,
+    **{size: {f"{model}_{size}": name for model, name in PAPER_NETWORKS.items()} for size in SIZES},
     "beyond the paper": BEYOND,
 }
-NETWORKS = tuple(row for size in numbers.SIZES for row in SECTIONS[size])
-NAMES = {
-    row: f"{name} ({section})" if section in numbers.SIZES else name
-    for section, rows in SECTIONS.items()
+NETWORK_ROWS = tuple(row for size in SIZES for row in ROW_SECTIONS[size])
+ROW_NAMES = {
+    row: f"{name} ({section})" if section in SIZES else name
+    for section, rows in ROW_SECTIONS.items()
     for row, name in rows.items()
 }
 GROUPS = {
@@ -36,208 +34,168 @@ GROUPS = {
     "position": {"1-2": "2nd", "3-4": "3rd-4th", "5+": "5th on"},
 }
 
-# File -> what tells its lines apart, and its other columns.
-_TEXT, _WHOLE, _REAL = pl.String, pl.Int64, pl.Float64
-_OF_RUN = {"column": _TEXT, "row": _TEXT, "seed": _WHOLE}
-_MEANS = {"recall": _REAL, "mrr": _REAL}
-FILES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "data": ({"column": _TEXT, "key": _TEXT}, {"value": _TEXT}),
-    "hyper": ({"column": _TEXT, "row": _TEXT, "key": _TEXT}, {"value": _TEXT}),
+_RUN: Schema = {"column": pl.String, "row": pl.String, "seed": pl.Int64}
+_MEANS: Schema = {"recall": pl.Float64, "mrr": pl.Float64}
+# By file: the columns that identify a line, and the others that are read.
+FILES: Mapping[str, tuple[Schema, Schema]] = {
+    "data": ({"column": pl.String, "key": pl.String}, {"value": pl.String}),
+    "hyper": ({"column": pl.String, "row": pl.String, "key": pl.String}, {"value": pl.String}),
     "runs": (
-        _OF_RUN,
+        _RUN,
         {
-            **{"cases": _WHOLE, "train_seconds": _REAL, "train_events_per_second": _REAL},
-            **{"eval_cases_per_second": _REAL, "commit": _TEXT, "machine": _TEXT},
-            "finished": _TEXT,
+            "cases": pl.Int64,
+            "train_seconds": pl.Float64,
+            "train_events_per_second": pl.Float64,
+            "eval_cases_per_second": pl.Float64,
+            "commit": pl.String,
+            "machine": pl.String,
+            "finished": pl.String,
         },
     ),
-    "failed": (_OF_RUN, {"reason": _TEXT}),
-    "scores": ({**_OF_RUN, "metric": _TEXT, "cutoff": _WHOLE}, {"value": _REAL}),
-    "history": ({**_OF_RUN, "group": _TEXT}, {"sessions": _WHOLE, **_MEANS}),
-    "position": ({**_OF_RUN, "group": _TEXT}, {"cases": _WHOLE, **_MEANS}),
-    "significance": ({"column": _TEXT, "metric": _TEXT, "a": _TEXT, "b": _TEXT}, {"p": _REAL}),
+    "failed": (_RUN, {"reason": pl.String}),
+    "scores": ({**_RUN, "metric": pl.String, "cutoff": pl.Int64}, {"value": pl.Float64}),
+    "history": ({**_RUN, "group": pl.String}, {"sessions": pl.Int64, **_MEANS}),
+    "position": ({**_RUN, "group": pl.String}, {"cases": pl.Int64, **_MEANS}),
+    "significance": (
+        {"column": pl.String, "metric": pl.String, "a": pl.String, "b": pl.String},
+        {"p": pl.Float64},
+    ),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One data set, a column of the tables."""
+    """A data set, which has a column or more in the tables."""
 
     key: str
     title: str
     simulated: bool
-    shape: str  # of which of the paper's data sets; "" of none
-    papers_own: bool  # the data are the paper's, so that its absolute numbers compare
-    command: str  # that makes the runs
-    cells: Mapping[str, str]  # of Tables 1 and 4, by describe.ROWS
+    shape: str  # the data set of the paper that it has the shape of, or ""
+    paper_data: bool  # the data are the paper's, so that the paper's numbers can be compared
+    command: str  # that reproduces the runs
+    cells: Mapping[str, str]  # of Tables 1 and 4, by `statistics.ROWS`
 
     @property
     def name(self) -> str:
-        return self.key.upper() if self.key in numbers.SCORES else self.key
+        """The key, in capitals for the paper's data sets."""
+        return self.key.upper() if self.key in SCORES else self.key
 
     @property
     def label(self) -> str:
-        kind = "the paper's data" if self.papers_own else "real data"
+        """The name, and whether the data are simulated."""
+        kind = "the paper's data" if self.paper_data else "real data"
         return f"{self.name} ({'SIMULATED' if self.simulated else kind})"
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
-    """All that the CSV files say, by their keys."""
+class Results:
+    """The content of a results folder."""
 
     columns: Mapping[str, Column]
-    hyper: Mapping[tuple[str, str], Mapping[str, str]]  # (column, row) -> key -> value
     runs: tuple[Mapping[str, Any], ...]
-    failed: tuple[Mapping[str, Any], ...]
-    scores: Mapping[tuple[str, str, str, int], Spread]  # (column, row, metric, cutoff)
-    groups: Mapping[tuple[str, str, str, str, str], Spread]  # (kind, column, row, group, metric)
-    sizes: Mapping[tuple[str, str, str], int]  # (kind, column, group) -> sessions or cases in it
-    p_values: Mapping[tuple[str, str, frozenset[str]], float]  # (column, metric, {a, b})
+    scores: Mapping[tuple[str, str, str, int], Spread]  # by (column, row, metric, cutoff)
+    p_values: Mapping[tuple[str, str, frozenset[str]], float]  # by (column, metric, {a, b})
+    settings: Mapping[tuple[str, str], Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    failed: tuple[Mapping[str, Any], ...] = ()
+    # by (kind, column, row, group, metric), and the sessions or cases by (kind, column, group)
+    groups: Mapping[tuple[str, ...], Spread] = dataclasses.field(default_factory=dict)
+    group_sizes: Mapping[tuple[str, ...], int] = dataclasses.field(default_factory=dict)
+
+    def score(self, column: str, row: str, metric: str, cutoff: int = 5) -> Spread | None:
+        """Return a metric over the seeds of a row, or None without a finished run."""
+        return self.scores.get((column, row, metric, cutoff))
+
+    def means(self, column: str, rows: Iterable[str], metric: str) -> dict[str, float]:
+        """Return the means at cutoff 5 of the rows with a finished run."""
+        spreads_by_row = {row: self.score(column, row, metric) for row in rows}
+        return {row: spread.mean for row, spread in spreads_by_row.items() if spread}
+
+    def best(self, column: str, rows: Iterable[str], metric: str) -> float | None:
+        """Return the best mean of some rows, rounded as printed: equal print is a tie."""
+        means = self.means(column, rows, metric).values()
+        return max((round(mean, 4) for mean in means), default=None)
+
+    def gain(self, column: str, row: str, over: str, metric: str) -> float | None:
+        """Return the relative gain of the mean of one row over that of another."""
+        means = self.means(column, (row, over), metric)
+        return means[row] / means[over] - 1 if row in means and means.get(over) else None
+
+    def p_value(self, column: str, a: str, b: str, metric: str) -> float | None:
+        """Return p for the hypothesis that two rows are alike, or None without a test.
+
+        Precision@5 is Recall@5 / 5 in every case, so that its ranks in the test, and its p, are
+        those of Recall@5.
+        """
+        metric = "recall" if metric == "precision" else metric
+        return self.p_values.get((column, f"{metric}@5", frozenset((a, b))))
+
+    def differ(self, column: str, a: str, b: str, metric: str) -> bool | None:
+        """Say whether two rows differ significantly, or None without a test."""
+        p = self.p_value(column, a, b, metric)
+        return None if p is None else p < ALPHA
 
 
-def read(folder: pathlib.Path) -> Findings:
-    """Read a results folder. Raises InputError that names the file and what is wrong in it."""
-    frames = {name: read_csv(folder / f"{name}.csv", *FILES[name]) for name in FILES}
+def read_results(folder: pathlib.Path) -> Results:
+    """Read a results folder.
+
+    Raises:
+      InputError: a file is missing or wrong; the message names it.
+    """
+    frames = read_frames(folder, FILES)
     columns = read_columns(folder / "data.csv", frames["data"])
-    known: dict[str, Iterable[str]] = {"column": columns, "row": NAMES, "a": NAMES, "b": NAMES}
+    known: dict[str, Iterable[str]] = {"column": columns, "row": ROW_NAMES}
+    known |= {"a": ROW_NAMES, "b": ROW_NAMES}
     for name, frame in frames.items():
-        check(folder / f"{name}.csv", frame, {**known, "group": GROUPS.get(name, ())})
-    if frames["scores"].is_empty():
-        raise errors.InputError(f"{folder / 'scores.csv'} holds no scores: no run has ended")
-    hyper: dict[tuple[str, str], dict[str, str]] = {}
+        check_values(folder / f"{name}.csv", frame, {**known, "group": GROUPS.get(name, ())})
+    settings: dict[tuple[str, str], dict[str, str]] = {}
     for column, row, key, value in frames["hyper"].iter_rows():
-        hyper.setdefault((column, row), {})[key] = value or ""
-    groups: dict[tuple[str, ...], Spread] = {}
-    sizes = {}
+        settings.setdefault((column, row), {})[key] = value or ""
+    groups, group_sizes = {}, {}
     for kind, count in (("history", "sessions"), ("position", "cases")):
         for metric in _MEANS:
             values = spreads(frames[kind], ("column", "row", "group"), metric)
             groups |= {(kind, *key, metric): spread for key, spread in values.items()}
         counted = frames[kind].group_by("column", "group").agg(pl.col(count).max())
-        sizes |= {(kind, column, group): n or 0 for column, group, n in counted.iter_rows()}
-    return Findings(
+        group_sizes |= {(kind, column, group): n or 0 for column, group, n in counted.iter_rows()}
+    return Results(
         columns=columns,
-        hyper=hyper,
         runs=tuple(frames["runs"].iter_rows(named=True)),
-        failed=tuple(frames["failed"].iter_rows(named=True)),
         scores=spreads(frames["scores"], ("column", "row", "metric", "cutoff"), "value"),
-        groups=groups,  # type: ignore[arg-type]
-        sizes=sizes,
-        p_values=p_values(frames["significance"]),
+        p_values=read_p_values(frames["significance"]),
+        settings=settings,
+        failed=tuple(frames["failed"].iter_rows(named=True)),
+        groups=groups,
+        group_sizes=group_sizes,
     )
 
 
-def p_values(frame: pl.DataFrame) -> dict[tuple[str, str, frozenset[str]], float]:
+def read_p_values(frame: pl.DataFrame) -> dict[tuple[str, str, frozenset[str]], float]:
     """Return the lines of significance.csv by column, metric and rows."""
-    # No p where no case differs between the two: nothing tells them apart.
+    # There is no p where all cases of the two rows are alike.
     return {
         (line["column"], line["metric"], frozenset((line["a"], line["b"]))): line["p"]
         for line in frame.fill_nan(None).fill_null(1.0).iter_rows(named=True)
     }
 
 
-def score(found: Findings, column: str, row: str, metric: str, cutoff: int = 5) -> Spread | None:
-    """Return a row's metric over its seeds, or None where no run of it has ended."""
-    return found.scores.get((column, row, metric, cutoff))
-
-
-def best(
-    found: Findings, columns: Iterable[Column], rows: Iterable[str], metrics: Iterable[str]
-) -> dict[tuple[str, str], float | None]:
-    """Return the best mean of some rows by column and metric, None where no run has ended."""
-    rows, metrics = list(rows), list(metrics)
-    return {
-        (column.key, metric): max(
-            (
-                round(spread.mean, 4)  # as printed: what reads alike is a tie
-                for row in rows
-                if (spread := score(found, column.key, row, metric))
-            ),
-            default=None,
-        )
-        for column in columns
-        for metric in metrics
-    }
-
-
-def gain(found: Findings, column: str, row: str, over: str, metric: str) -> float | None:
-    """Return the relative gain of one row's mean over another's."""
-    ours, base = (score(found, column, name, metric) for name in (row, over))
-    return ours.mean / base.mean - 1 if ours and base and base.mean else None
-
-
-def p_value(found: Findings, column: str, a: str, b: str, metric: str) -> float | None:
-    """Return the p of two rows being alike, or None where they were not tested.
-
-    Precision@5 is Recall@5 / 5 in every case, so its ranks in the test, and its p, are Recall's.
-    """
-    metric = "recall" if metric == "precision" else metric
-    return found.p_values.get((column, f"{metric}@5", frozenset((a, b))))
-
-
-def differ(found: Findings, column: str, a: str, b: str, metric: str) -> bool | None:
-    """Say whether two rows differ significantly, None where they were not tested."""
-    p = p_value(found, column, a, b, metric)
-    return None if p is None else p < numbers.ALPHA
-
-
-def read_csv(path: pathlib.Path, key: Mapping[str, Any], rest: Mapping[str, Any]) -> pl.DataFrame:
-    """Read a file's columns, `key` those that tell its lines apart. Raises InputError."""
-    try:
-        frame = pl.read_csv(path, infer_schema=False)
-    except FileNotFoundError as error:
-        raise errors.InputError(f"no file {path}") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise errors.InputError(f"{path} is no CSV file with a header: {error}") from error
-    schema = {**key, **rest}
-    if absent := [name for name in schema if name not in frame.columns]:
-        raise errors.InputError(f"{path} has no column {absent[0]!r}")
-    for name, kind in schema.items():
-        try:
-            frame = frame.with_columns(pl.col(name).cast(kind))
-        except pl.exceptions.InvalidOperationError as error:
-            raise errors.InputError(f"{path}: column {name!r} holds no number: {error}") from error
-        if name in key and frame[name].null_count():
-            raise errors.InputError(f"{path}: a line has no {name!r}")
-    if (twice := frame.filter(frame.select(*key).is_duplicated())).height:
-        raise errors.InputError(f"{path} has two lines of {twice.select(*key).row(0)}")
-    return frame.select(*schema)
-
-
 def read_columns(path: pathlib.Path, frame: pl.DataFrame) -> dict[str, Column]:
-    """Return the columns that data.csv, read from `path`, tells of. Raises InputError."""
+    """Return the columns in data.csv, which was read from `path`. Raises InputError."""
     columns = {}
     for key in frame["column"].unique(maintain_order=True):
         cells = {k: v or "" for k, v in frame.filter(column=key).select("key", "value").iter_rows()}
-        if not re.fullmatch(r"[\w.-]+", key):  # it names the figures' files
-            raise errors.InputError(f"{path}: column {key!r}: use letters, digits, . _ and -")
+        if not re.fullmatch(r"[\w.-]+", key):  # it is part of the figures' file names
+            raise InputError(f"{path}: column {key!r}: use letters, digits, . _ and -")
         if absent := [k for k in ("title", "data", "command") if not cells.get(k)]:
-            raise errors.InputError(f"{path}: column {key!r} has no {absent[0]!r}")
+            raise InputError(f"{path}: column {key!r} has no {absent[0]!r}")
         if cells["data"] not in ("real", "simulated"):
-            raise errors.InputError(f"{path}: column {key!r}: data is 'real' or 'simulated'")
+            raise InputError(f"{path}: column {key!r}: data is 'real' or 'simulated'")
         columns[key] = Column(
             key=key,
             title=cells["title"],
             simulated=cells["data"] == "simulated",
             shape=cells.get("shape", ""),
-            papers_own=cells.get("paper") == "yes",
+            paper_data=cells.get("paper") == "yes",
             command=cells["command"],
             cells=cells,
         )
     return columns
-
-
-def check(path: pathlib.Path, frame: pl.DataFrame, known: Mapping[str, Iterable[str]]) -> None:
-    """Raise InputError where a file has values, by column, that are not known."""
-    for name, values in known.items():
-        if name not in frame.columns:
-            continue
-        if strange := sorted(set(frame[name]) - set(values)):
-            raise errors.InputError(f"{path}: unknown {name} {strange[0]!r}, not of {[*values]}")
-
-
-def spreads(frame: pl.DataFrame, by: tuple[str, ...], value: str) -> dict[Any, Spread]:
-    """Return the values of all seeds, summed up, by the other columns that `by` names."""
-    measured = frame.filter(pl.col(value).is_not_nan()).sort(*by, "seed")  # drops nulls as well
-    grouped = measured.group_by(*by, maintain_order=True).agg(value)
-    return {tuple(key): Spread(tuple(values)) for *key, values in grouped.iter_rows()}

@@ -67,7 +67,7 @@ def test_the_best_is_bold_and_the_winner_is_named(written):
         significance=[*compared("sr", 0.2, 0.00001), *compared("rnn", 0.01, 0.01)],
     )
     assert line(text, r"hrnn\_plus") == ["**0.5500** ± 0.0707", "0.2500 ± 0.0707 |"]
-    assert line(text, "SR") == ["0.5000", "**0.3000**▴ |"]  # not told apart; better
+    assert line(text, "SR") == ["0.5000", "**0.3000**▴ |"]  # no significant difference; better
     assert line(text, "RNN") == ["0.4000▾ ± 0.0707", "0.1000▾ ± 0.0000 |"]
     assert r"hrnn\_plus wins Recall@5 alone: Recall@5 0.5500 against 0.5000 of SR (+10.0%" in text
     assert "not significantly, p = 0.2" in text
@@ -75,7 +75,8 @@ def test_the_best_is_bold_and_the_winner_is_named(written):
 
 
 @pytest.mark.parametrize(
-    ("sr", "words"), [(0.1, "wins both"), (0.9, "wins neither"), (None, "nothing to say")]
+    ("sr", "words"),
+    [(0.1, "wins both"), (0.9, "wins neither"), (None, "no comparison: no run of another")],
 )
 def test_the_verdict_follows_the_numbers(written, sr, words):
     others = [] if sr is None else scores("sr", [sr], [sr])
@@ -196,7 +197,7 @@ def test_networks_are_compared_on_the_seeds_that_both_have():
         names = ["seed", "session", "position", "rank"]
         return pl.DataFrame(lines, schema=names, orient="row")
 
-    found = collect.paired(
+    found = collect.tests_against_plus(
         {
             "sr": ranks([1, 1, 9, 9]),
             "hrnn_plus": ranks([1, 1, 2, 2], [9, 9, 9, 9]),

@@ -11,10 +11,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from experiments import report
-from experiments.paper import figures as paper_figures
-from experiments.paper import numbers, results
-from experiments.paper import tables as paper_tables
+import experiments
+from experiments.common.model_names import PAPER_NETWORKS
+from experiments.paper import report, tables
+from experiments.paper.figures import figure, figure_table
+from experiments.paper.numbers import SCORES, paper_gain
+from experiments.paper.results import ROW_NAMES, ROW_SECTIONS, read_results
 from experiments.rendering.markdown import Cell
 from hrnn_jax import errors
 
@@ -67,7 +69,7 @@ def read(tmp_path):
     """Read lines as the findings of a results folder."""
 
     def call(**lines):
-        return results.read(write_csv(tmp_path / "csv", **{"data": data(), **lines}))
+        return read_results(write_csv(tmp_path / "csv", **{"data": data(), **lines}))
 
     return call
 
@@ -84,10 +86,10 @@ def written(tmp_path):
     return call
 
 
-def table3(found, rows=results.NAMES):
+def table3(found, rows=ROW_NAMES):
     """Table 3 as {row key: its cells}, in the order of the columns."""
-    table = paper_tables.scores(found, [*found.columns.values()], rows, "")
-    keys = [row for names in results.SECTIONS.values() for row in names if row in rows]
+    table = tables.score_table(found, [*found.columns.values()], rows, "")
+    keys = [row for names in ROW_SECTIONS.values() for row in names if row in rows]
     return dict(zip(keys, [cells for s in table.sections for _, cells in s.rows], strict=True))
 
 
@@ -114,7 +116,7 @@ def test_each_row_states_its_own_number_of_seeds(read):
     assert [cells[row][-1].text for row in ("rnn_small", "hrnn_all_small")] == ["3", "1"]
 
 
-def test_a_score_that_is_not_a_number_is_no_seed(read):
+def test_a_score_that_is_not_a_number_is_left_out(read):
     lines = [*scores("rnn_small", [0.2, 0.4]), *[("xing", "rnn_small", 2, "recall", 5, "nan")]]
     cell = table3(read(scores=lines))["rnn_small"][0]
     assert (cell.text, cell.note[:4]) == ("0.3000", "± 0.")
@@ -123,7 +125,7 @@ def test_a_score_that_is_not_a_number_is_no_seed(read):
 # --- marks
 
 
-def test_the_best_of_all_rows_is_bold_and_so_are_ties_as_printed(read):
+def test_the_best_of_all_rows_and_ties_as_printed_are_bold(read):
     cells = table3(
         read(
             scores=[
@@ -141,7 +143,7 @@ def test_the_best_of_all_rows_is_bold_and_so_are_ties_as_printed(read):
     }
 
 
-ALL_SMALL = [line for model in numbers.NETWORKS for line in scores(f"{model}_small", [0.2, 0.3])]
+ALL_SMALL = [line for model in PAPER_NETWORKS for line in scores(f"{model}_small", [0.2, 0.3])]
 
 
 def marks(found):
@@ -158,7 +160,7 @@ def test_without_a_test_there_is_no_mark(read):
     }
 
 
-def test_italic_is_a_network_that_differs_from_rnn(read):
+def test_a_network_that_differs_from_rnn_is_italic(read):
     significance = [
         *compared("rnn_concat_small", "rnn_small", recall=0.0099, mrr=0.01),
         *compared("hrnn_all_small", "rnn_small", recall=0.5, mrr=1e-9),
@@ -170,7 +172,7 @@ def test_italic_is_a_network_that_differs_from_rnn(read):
     assert not any(underlined for row in found.values() for _, underlined, _ in row)
 
 
-def test_underlined_is_an_hrnn_that_differs_from_rnn_concat(read):
+def test_an_hrnn_that_differs_from_rnn_concat_is_underlined(read):
     significance = [
         *compared("hrnn_init_small", "rnn_concat_small", recall=1e-5, mrr=0.2),
         # Of RNN Concat and RNN, neither may be underlined.
@@ -181,7 +183,7 @@ def test_underlined_is_an_hrnn_that_differs_from_rnn_concat(read):
     assert not any(u for row in found if row != "hrnn_init_small" for _, u, _ in found[row])
 
 
-def test_dagger_is_on_both_hrnns_that_do_not_differ(read):
+def test_hrnns_that_do_not_differ_have_a_dagger(read):
     significance = [
         *compared("hrnn_init_small", "hrnn_all_small", recall=0.01, mrr=0.0099),
         *compared("rnn_concat_small", "rnn_small", recall=0.9, mrr=0.9),
@@ -192,13 +194,13 @@ def test_dagger_is_on_both_hrnns_that_do_not_differ(read):
         assert [mark for _, _, mark in cells] == expected, row
 
 
-def test_two_models_of_which_no_case_differs_have_no_p_and_do_not_differ(read):
+def test_rows_without_p_do_not_differ(read):
     significance = compared("hrnn_init_small", "hrnn_all_small", recall="", mrr="nan")
     found = marks(read(scores=ALL_SMALL, significance=significance))
     assert [mark for _, _, mark in found["hrnn_all_small"]] == ["†"] * 3
 
 
-def test_networks_that_a_baseline_is_not_told_apart_from_are_named(written):
+def test_networks_that_do_not_differ_from_a_baseline_are_named(written):
     same = compared("rnn_small", "ppop", recall=0.25, mrr=1e-9)
     text, _ = written(scores=ALL_SMALL, significance=same)
     assert "RNN (small) from PPOP in Recall@5 (p = 0.2500)." in text
@@ -220,12 +222,12 @@ def test_the_papers_gains_follow_from_its_tables():
         ("xing", "hrnn_all_large", "ppop", "mrr"): -1.491,
         ("videoxxl", "hrnn_init_small", "rnn_small", "mrr"): 40.925,
     }.items():
-        assert 100 * numbers.gain(*arguments) == pytest.approx(percent, abs=1e-3)
-    assert numbers.gain("videoxxl", "hrnn_init_small", "ppop", "mrr") is None
+        assert 100 * paper_gain(*arguments) == pytest.approx(percent, abs=1e-3)
+    assert paper_gain("videoxxl", "hrnn_init_small", "ppop", "mrr") is None
 
 
 def test_the_papers_precision_is_a_fifth_of_its_recall():
-    for rows in numbers.SCORES.values():
+    for rows in SCORES.values():
         for row, values in rows.items():
             assert values["precision"] == pytest.approx(values["recall"] / 5, abs=1.01e-4), row
 
@@ -239,7 +241,7 @@ def test_gains_stand_beside_the_papers_where_it_has_such_data(read):
         for line in scores(row, [value, value], column=column)
     ]
     found = read(data=columns, scores=lines)
-    table = paper_tables.gains(found, [*found.columns.values()], "")
+    table = tables.gain_table(found, [*found.columns.values()], "")
     assert [[*group.columns] for group in table.groups] == [
         ["Recall@5, paper", "Recall@5, here", "MRR@5, paper", "MRR@5, here"],
         ["Recall@5, here", "MRR@5, here"],
@@ -250,9 +252,9 @@ def test_gains_stand_beside_the_papers_where_it_has_such_data(read):
     assert small["HRNN All over RNN"] == ["+13.6%", "–", "+8.8%", "–", "–", "–"]
 
 
-def test_a_gain_over_nothing_is_a_dash(read):
+def test_a_gain_over_zero_is_none(read):
     found = read(scores=[*scores("rnn_small", [0.0]), *scores("hrnn_init_small", [0.1])])
-    assert results.gain(found, "xing", "hrnn_init_small", "rnn_small", "recall") is None
+    assert found.gain("xing", "hrnn_init_small", "rnn_small", "recall") is None
 
 
 @pytest.mark.parametrize(("kind", "own"), [("real", "yes"), ("real", ""), ("simulated", "")])
@@ -297,7 +299,7 @@ def test_settings_differ_from_the_papers_as_numbers_and_by_data(read):
         *[("xing", "rnn_small", "learning_rate", "0.1"), ("xing", "vsknn", "sample_size", "500")],
         *[("xing", "hrnn_all_small", "user_input", "gates")],
     ]
-    table = paper_tables.settings(read(data=columns, scores=ALL_SMALL, hyper=hyper))
+    table = tables.settings_table(read(data=columns, scores=ALL_SMALL, hyper=hyper))
     cells = dict(table.sections[0].rows)
     heads = table.groups[0].columns
     batch = cells["HRNN Init (small)"][heads.index("Batch size")]
@@ -316,7 +318,7 @@ def test_points_are_medians_and_bars_reach_from_least_to_greatest(read):
         ("xing", "rnn_small", seed, "short", 5, recall, 0.1)
         for seed, recall in enumerate([0.1, 0.2, 0.9])
     ]
-    table = paper_figures.numbers(
+    table = figure_table(
         found := read(scores=ALL_SMALL, history=lines), found.columns["xing"], "history"
     )
     [(name, cells)] = table.sections[0].rows
@@ -330,7 +332,7 @@ def bars(svg):
     return len(re.findall(r"stroke-width: 1\.6", svg))
 
 
-def test_a_seed_alone_and_an_empty_group_have_no_bar(read):
+def test_a_single_seed_and_an_empty_group_have_no_bar(read):
     one = [
         ("xing", "rnn_small", 0, "short", 5, 0.1, 0.1),
         ("xing", "rnn_small", 0, "long", 0, "", ""),
@@ -339,7 +341,7 @@ def test_a_seed_alone_and_an_empty_group_have_no_bar(read):
     drawn = {}
     for name, lines in (("one", one), ("three", three), ("none", [])):
         found = read(scores=ALL_SMALL, history=lines)
-        drawn[name] = paper_figures.figure(found, found.columns["xing"], "history")
+        drawn[name] = figure(found, found.columns["xing"], "history")
     assert bars(drawn["one"].svg) == 0
     assert bars(drawn["three"].svg) == 2  # Recall, MRR
     assert "large" not in drawn["one"].svg
@@ -347,14 +349,14 @@ def test_a_seed_alone_and_an_empty_group_have_no_bar(read):
 
 
 def test_figures_are_xml_in_the_readers_colours(read):
-    lines = [("xing", f"{m}_small", 0, "5+", 5, 0.1, 0.1) for m in numbers.NETWORKS]
+    lines = [("xing", f"{m}_small", 0, "5+", 5, 0.1, 0.1) for m in PAPER_NETWORKS]
     found = read(scores=ALL_SMALL, position=lines)
-    svg = paper_figures.figure(found, found.columns["xing"], "position").svg
+    svg = figure(found, found.columns["xing"], "position").svg
     ElementTree.fromstring(svg)
     assert "prefers-color-scheme: dark" in svg
     drawing = svg[svg.index("</style>") :]
     assert re.findall(r"#[0-9a-fA-F]{6}\b", drawing) == []
-    for network in numbers.NETWORKS:
+    for network in PAPER_NETWORKS:
         assert f"var(--{network})" in drawing
 
 
@@ -394,7 +396,7 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_needs_nothing_beside_it(written):
+def test_the_page_is_complete_and_needs_no_other_file(written):
     _, text = written(**FULL)
     page = Page(text)
     assert page.open == []
@@ -418,7 +420,7 @@ def test_rows_of_a_table_are_as_long_as_its_head(written):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
 
-def test_marks_in_a_text_stay_text(written):
+def test_markup_in_a_text_is_escaped(written):
     text, page = written(**FULL)
     assert r"loss \<nan\> \| at step 3 of \*epoch\* 2" in text
     assert "loss &lt;nan&gt; | at step 3" in page
@@ -432,7 +434,7 @@ def test_markdown_names_figures_that_are_there(written, tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_table_says_where_it_comes_from(written):
+def test_a_table_names_its_command_machine_and_commits(written):
     text, _ = written(**FULL)
     above, below = text.split("**Table 3:")
     assert above.rstrip().endswith("```\nmake xing\n```")
@@ -443,11 +445,17 @@ def test_a_table_says_where_it_comes_from(written):
     assert source in below[: below.index("```")]
 
 
-def test_same_files_same_bytes(written, tmp_path):
+def test_the_same_files_give_the_same_bytes(written, tmp_path):
     written(out="a", **FULL)
-    code = f"import pathlib; from experiments import report; p = pathlib.Path({str(tmp_path)!r}); "
     # Another process: hashes of strings differ there.
-    subprocess.run([sys.executable, "-c", code + "report.write(p / 'csv', p / 'b')"], check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.report",
+        str(tmp_path / "csv"),
+        str(tmp_path / "b"),
+    ]
+    subprocess.run(command, check=True)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
     assert len(files) == 4
     for name in files:
@@ -469,14 +477,14 @@ def test_a_missing_file_is_named(tmp_path, name):
     folder = write_csv(tmp_path / "csv", data=data(), **FULL)
     (folder / f"{name}.csv").unlink()
     with pytest.raises(errors.InputError, match=rf"{name}\.csv"):
-        results.read(folder)
+        read_results(folder)
 
 
 def test_a_missing_column_is_named(tmp_path):
     folder = write_csv(tmp_path / "csv", data=data(), **FULL)
     (folder / "scores.csv").write_text("column,row,seed,metric,value\n")
     with pytest.raises(errors.InputError, match=r"scores\.csv has no column 'cutoff'"):
-        results.read(folder)
+        read_results(folder)
 
 
 @pytest.mark.parametrize(
@@ -493,12 +501,12 @@ def test_a_missing_column_is_named(tmp_path):
         ({"history": [("xing", "ppop", 0, "medium", 1, 0.1, 0.1)]}, "unknown group 'medium'"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_said(read, lines, words):
+def test_a_wrong_value_in_a_file_is_named(read, lines, words):
     with pytest.raises(errors.InputError, match=re.escape(words)):
         read(**{"scores": ALL_SMALL, **lines})
 
 
-def test_command_says_an_error_in_one_line(tmp_path):
+def test_an_error_of_the_command_is_one_line(tmp_path):
     command = [sys.executable, "-m", "experiments.report"]
     for arguments, words in (([], "results folder"), ([str(tmp_path)], "data.csv")):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
@@ -509,7 +517,7 @@ def test_command_says_an_error_in_one_line(tmp_path):
 
 
 def test_the_shipped_report_is_made_of_the_shipped_files(tmp_path):
-    shipped = pathlib.Path(report.__file__).parent / "results"
+    shipped = pathlib.Path(experiments.__file__).parent / "results"
     report.write(shipped, tmp_path)
     assert (tmp_path / "report.md").read_bytes() == (shipped / "report.md").read_bytes()
     figures = sorted(path.name for path in (tmp_path / "figures").iterdir())

@@ -17,10 +17,10 @@ from absl.testing import flagsaver
 from experiments import check, reproduce
 from experiments.common import cli
 from experiments.common.model_names import PAPER_NETWORKS
+from experiments.common.spread import Spread
 from experiments.jobs import grid
 from experiments.jobs.runner import Runner
 from experiments.jobs.time_left import Durations, seconds_left
-from experiments.paper import collect
 from tests.helpers import reproduction
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -327,10 +327,10 @@ def results_folder(path, values, title="journey"):
 
 def test_tolerances_by_hand():
     # Sample std of 0.1, 0.2, 0.3 is 0.1; against 6 seeds: 4 * 0.1 * sqrt(1/3 + 1/6) + 0.002.
-    three = pl.Series([0.1, 0.2, 0.3])
+    three = Spread((0.1, 0.2, 0.3))
     assert check.tolerance(three, 6, True) == pytest.approx(0.4 * np.sqrt(0.5) + 0.002)
-    assert check.tolerance(pl.Series([0.5]), 6, True) == pytest.approx(0.03)
-    assert check.tolerance(pl.Series([0.5]), 1, False) == 0.0005
+    assert check.tolerance(Spread((0.5,)), 6, True) == pytest.approx(0.03)
+    assert check.tolerance(Spread((0.5,)), 1, False) == 0.0005
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,3 @@ def test_check_fails_on_a_number_out_of_tolerance(tmp_path, monkeypatch, capfd, 
 def test_check_names_what_it_cannot_read(tmp_path):
     with pytest.raises(ValueError, match=r"scores\.csv"):
         list(check.compare(tmp_path, tmp_path))
-
-
-def test_check_reads_the_cutoff_of_the_tables():
-    assert check.CUTOFF == collect.CUTOFF

@@ -7,6 +7,7 @@ import pytest
 from experiments.common import cli
 from experiments.jobs import grid as jobs_grid
 from experiments.leaderboard import grid
+from experiments.leaderboard.studies import make_studies
 from experiments.tuning import search_spaces
 from hrnn_jax import errors
 
@@ -58,7 +59,7 @@ def test_a_wrong_log_is_refused(texts, words):
         grid.logs(texts)
 
 
-def test_what_is_not_tuned_has_nothing_to_tune():
+def test_untuned_rows_are_those_without_a_search_space():
     assert {*grid.NAMES} - {*search_spaces.BY_NAME} == {*grid.UNTUNED}
 
 
@@ -66,13 +67,14 @@ def planned(root, keys, best=BEST, log="log.csv"):
     """The runs of one seed, of studies that found `best`, and the studies."""
     log_columns, prepared = columns("one", log=log), {"one": "log"}
     budget = {"trials": {"one": 4}, "epochs": {"one": 7}}
-    studies = grid.studies(root, log_columns, keys, prepared, **budget)
+    studies = make_studies(root, log_columns, keys, prepared, **budget)
     for study in studies:
         study.folder.mkdir(parents=True, exist_ok=True)
-        study.best.write_text(f"{best}--model=hrnn_init\n--events=where/it/was.csv\n")
-    cells = grid.cells(log_columns, keys, studies)
+        study.best_flags.write_text(f"{best}--model=hrnn_init\n--events=where/it/was.csv\n")
+    best_flags = {("one", study.row): study.best_flags for study in studies}
+    cells = grid.tuned_rows(log_columns, keys, best_flags)
     runs = {run.row.key: run for run in jobs_grid.ordered_runs(root, cells, 1, prepared)}
-    return runs, studies, grid.curves(root, cells, prepared, budget["epochs"])
+    return runs, studies, grid.learning_curves(root, cells, prepared, budget["epochs"])
 
 
 def expanded(run):
@@ -81,7 +83,7 @@ def expanded(run):
     return dict(flag.lstrip("-").partition("=")[::2] for flag in given)
 
 
-def test_an_ablation_is_the_tuned_recipe_with_one_change(tmp_path):
+def test_an_ablation_row_has_the_tuned_flags_and_one_change(tmp_path):
     keys = ["hrnn_plus", *grid.ABLATION]
     runs, studies, _ = planned(tmp_path, keys)
     assert [study.row for study in studies] == ["hrnn_plus"]  # none of its own
@@ -95,7 +97,7 @@ def test_an_ablation_is_the_tuned_recipe_with_one_change(tmp_path):
     assert len({run.folder for run in runs.values()}) == len(keys)
 
 
-def test_a_run_is_made_again_where_a_search_found_better_not_where_a_log_moved(tmp_path):
+def test_a_run_is_repeated_after_a_better_trial_but_not_after_its_log_moved(tmp_path):
     keys = ["hrnn_plus", "sr"]
     before, studies, _ = planned(tmp_path, keys)
     moved, same, _ = planned(tmp_path, keys, log="moved.csv")
@@ -106,7 +108,7 @@ def test_a_run_is_made_again_where_a_search_found_better_not_where_a_log_moved(t
     assert studies[0].fingerprint() == same[0].fingerprint()
 
 
-def test_a_study_is_done_only_for_its_own_budget(tmp_path):
+def test_a_study_is_done_only_with_its_own_budget(tmp_path):
     _, [study], _ = planned(tmp_path, ["hrnn_plus"])
     assert not study.is_done()
     study.mark.write_text(study.fingerprint())
@@ -116,7 +118,7 @@ def test_a_study_is_done_only_for_its_own_budget(tmp_path):
         assert not changed.is_done()
 
 
-def test_a_curve_is_of_the_whole_length_on_the_validation_split(tmp_path):
+def test_a_curve_has_the_whole_length_on_the_validation_split(tmp_path):
     runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_plus", "without neighbours"])
     assert curve.epochs == 7 > runs["hrnn_plus"].epochs == 3
     given = expanded(curve)

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.jobs import grid
-from experiments.paper import collect
+from experiments.jobs.grid import CUTOFF, CUTOFFS
+from experiments.paper import collect, queries
 from hrnn_jax import significance
 
 SCHEMA = ["seed", "user", "session", "position", "history", "item", "rank"]
@@ -21,23 +21,23 @@ def ranks(*cases, seed=0):
 
 
 def value(frame, column="value", **where):
-    found = frame.filter(**where)[column]
-    assert len(found) == 1, (where, found)
-    return found[0]
+    result = frame.filter(**where)[column]
+    assert len(result) == 1, (where, result)
+    return result[0]
 
 
 def test_scores_by_hand():
     two = pl.concat([ranks((0, 1, 5, 1), (0, 2, 5, 5), (1, 1, 5, 6)), ranks((0, 1, 5, 2), seed=7)])
-    found = collect.scores(two)
-    assert value(found, seed=0, metric="recall", cutoff=5) == pytest.approx(2 / 3)
-    assert value(found, seed=0, metric="recall", cutoff=10) == 1  # rank 6 as well
-    assert value(found, seed=0, metric="recall", cutoff=1) == pytest.approx(1 / 3)
-    assert value(found, seed=0, metric="mrr", cutoff=5) == pytest.approx((1 + 1 / 5) / 3)
-    assert value(found, seed=0, metric="precision", cutoff=5) == pytest.approx(2 / 15)
+    result = queries.scores(two)
+    assert value(result, seed=0, metric="recall", cutoff=5) == pytest.approx(2 / 3)
+    assert value(result, seed=0, metric="recall", cutoff=10) == 1  # rank 6 as well
+    assert value(result, seed=0, metric="recall", cutoff=1) == pytest.approx(1 / 3)
+    assert value(result, seed=0, metric="mrr", cutoff=5) == pytest.approx((1 + 1 / 5) / 3)
+    assert value(result, seed=0, metric="precision", cutoff=5) == pytest.approx(2 / 15)
     expected = (1 + 1 / math.log2(6)) / 3  # ranks 1 and 5
-    assert value(found, seed=0, metric="ndcg", cutoff=5) == pytest.approx(expected)
-    assert value(found, seed=7, metric="mrr", cutoff=20) == 0.5
-    assert value(found, seed=7, metric="recall", cutoff=1) == 0
+    assert value(result, seed=0, metric="ndcg", cutoff=5) == pytest.approx(expected)
+    assert value(result, seed=7, metric="mrr", cutoff=20) == 0.5
+    assert value(result, seed=7, metric="recall", cutoff=1) == 0
 
 
 def test_coverage_and_popularity_by_hand():
@@ -47,52 +47,52 @@ def test_coverage_and_popularity_by_hand():
         schema=["seed", "cutoff", "item", "times"],
         orient="row",
     )
-    found = collect.recommended(shown, support)
-    assert value(found, metric="coverage", cutoff=1) == 1 / 4
-    assert value(found, metric="coverage", cutoff=5) == 2 / 4
-    assert value(found, metric="popularity", cutoff=1) == 10
-    assert value(found, metric="popularity", cutoff=5) == (3 * 10 + 40) / 4
+    result = queries.list_scores(shown, support)
+    assert value(result, metric="coverage", cutoff=1) == 1 / 4
+    assert value(result, metric="coverage", cutoff=5) == 2 / 4
+    assert value(result, metric="popularity", cutoff=1) == 10
+    assert value(result, metric="popularity", cutoff=5) == (3 * 10 + 40) / 4
 
 
 def test_history_groups_average_sessions_not_cases():
     # Session 0 (6 before it: short) hits 1 of 2 and of 4 in all; session 1 (short) hits its one.
-    found = collect.by_history(
+    result = queries.by_history(
         ranks((0, 1, 6, 1), (0, 2, 6, 9), (0, 3, 6, 9), (0, 4, 6, 9), (1, 1, 2, 2), (2, 1, 7, 5))
     )
-    assert value(found, "sessions", group="short") == 2
-    assert value(found, "recall", group="short") == pytest.approx((1 / 4 + 1) / 2)
-    assert value(found, "mrr", group="short") == pytest.approx((1 / 4 + 1 / 2) / 2)
-    assert value(found, "sessions", group="long") == 1
-    assert value(found, "mrr", group="long") == pytest.approx(1 / 5)
-    assert found["group"].to_list() == ["short", "long"]
+    assert value(result, "sessions", group="short") == 2
+    assert value(result, "recall", group="short") == pytest.approx((1 / 4 + 1) / 2)
+    assert value(result, "mrr", group="short") == pytest.approx((1 / 4 + 1 / 2) / 2)
+    assert value(result, "sessions", group="long") == 1
+    assert value(result, "mrr", group="long") == pytest.approx(1 / 5)
+    assert result["group"].to_list() == ["short", "long"]
 
 
-def test_an_empty_group_is_absent():
-    assert collect.by_history(ranks((0, 1, 7, 1)))["group"].to_list() == ["long"]
-    assert collect.by_position(ranks((0, 1, 7, 1))).is_empty()  # a session of two events
+def test_an_empty_group_has_no_line():
+    assert queries.by_history(ranks((0, 1, 7, 1)))["group"].to_list() == ["long"]
+    assert queries.by_position(ranks((0, 1, 7, 1))).is_empty()  # a session of two events
 
 
-def test_positions_are_of_the_event_predicted_in_sessions_of_five_or_more():
+def test_positions_are_those_of_targets_in_sessions_of_five_or_more():
     # Five events, so targets at places 1 to 4 from 0: events 2, 3, 4 and 5. Session 1 has four.
     five = [(0, 1, 0, 1), (0, 2, 0, 2), (0, 3, 0, 9), (0, 4, 0, 4)]
     four = [(1, 1, 0, 1), (1, 2, 0, 1), (1, 3, 0, 1)]
-    found = collect.by_position(ranks(*five, *four))
-    assert found["group"].to_list() == ["1-2", "3-4", "5+"]
-    assert found["cases"].to_list() == [1, 2, 1]
-    assert found["recall"].to_list() == [1, 1 / 2, 1]
-    assert found["mrr"].to_list() == [1, 1 / 4, 1 / 4]
+    result = queries.by_position(ranks(*five, *four))
+    assert result["group"].to_list() == ["1-2", "3-4", "5+"]
+    assert result["cases"].to_list() == [1, 2, 1]
+    assert result["recall"].to_list() == [1, 1 / 2, 1]
+    assert result["mrr"].to_list() == [1, 1 / 4, 1 / 4]
 
 
-def test_sessions_are_told_apart_by_seed():
+def test_sessions_of_different_seeds_are_different():
     both = pl.concat([ranks((0, 1, 0, 1)), ranks((0, 1, 0, 1), (0, 4, 0, 1), seed=1)])
-    assert collect.by_position(both)["seed"].unique().to_list() == [1]
+    assert queries.by_position(both)["seed"].unique().to_list() == [1]
 
 
-def test_a_case_is_averaged_over_seeds():
+def test_metrics_of_a_case_are_means_over_seeds():
     both = pl.concat([ranks((0, 1, 0, 1), (0, 2, 0, 8)), ranks((0, 1, 0, 7), (0, 2, 0, 2), seed=1)])
-    found = collect.by_case(both)
-    assert found["recall@5"].to_list() == [0.5, 0.5]
-    assert found["mrr@5"].to_list() == [0.5, 0.25]
+    result = queries.by_case(both)
+    assert result["recall"].to_list() == [0.5, 0.5]
+    assert result["mrr"].to_list() == [0.5, 0.25]
 
 
 # Darwin's maize (1876): heights in eighths of an inch of 15 pairs of plants, the cross-fertilised
@@ -116,7 +116,7 @@ def test_signed_rank_counts_over_all_signs():
     assert p == pytest.approx(2 * np.mean([s <= 9 for s in sums]))
 
 
-def test_samples_without_a_difference_are_not_different():
+def test_equal_samples_have_p_1():
     x = np.array([0.1, 0.2, 0.3])
     assert significance.signed_rank(x, x) == (0, 1)
     assert significance.signed_rank(x, x + 1e-16) == (0, 1)  # a rounding
@@ -132,16 +132,18 @@ def cases(hits):
         {
             "session": range(len(hits)),
             "position": [1] * len(hits),
-            "recall@5": hits,
-            "mrr@5": [h / 2 for h in hits],
+            "recall": hits,
+            "mrr": [h / 2 for h in hits],
         }
     )
 
 
-def test_tests_are_those_that_the_marks_tell_of():
+def test_significance_tests_are_those_of_the_marks():
     rows = ["item_knn", "rnn_small", "rnn_concat_small", "hrnn_init_small", "hrnn_init_large"]
-    found = collect.tests({row: cases([0.0, 1.0, 0.5, n / 8]) for n, row in enumerate(rows)})
-    pairs = set(found.select("a", "b").unique().rows())
+    result = collect.significance_frame(
+        {row: cases([0.0, 1.0, 0.5, n / 8]) for n, row in enumerate(rows)}
+    )
+    pairs = set(result.select("a", "b").unique().rows())
     assert pairs == {
         ("rnn_concat_small", "rnn_small"),
         ("hrnn_init_small", "rnn_small"),
@@ -151,13 +153,13 @@ def test_tests_are_those_that_the_marks_tell_of():
         ("hrnn_init_small", "item_knn"),
         ("hrnn_init_large", "item_knn"),  # there is no other large network
     }
-    assert len(found) == 2 * len(pairs)
-    assert set(found["cases"]) == {4}
+    assert len(result) == 2 * len(pairs)
+    assert set(result["cases"]) == {4}
 
 
-def test_rows_of_other_cases_are_not_compared():
+def test_rows_of_different_cases_are_not_compared():
     with pytest.raises(ValueError, match="different cases"):
-        collect.tests({"rnn_small": cases([0.0]), "item_knn": cases([0.0, 1.0])})
+        collect.significance_frame({"rnn_small": cases([0.0]), "item_knn": cases([0.0, 1.0])})
 
 
 @pytest.mark.parametrize(
@@ -169,13 +171,13 @@ def test_rows_of_other_cases_are_not_compared():
         ({"table1": {"users": 9000, "items": 59297, "sessions": 89591, "events": 546862}}, False),
     ],
 )
-def test_only_a_real_log_with_table_1s_counts_is_the_papers(changed, expected):
+def test_only_a_real_log_with_the_counts_of_table_1_is_the_papers(changed, expected):
     counts = {"users": 11479, "items": 59000, "sessions": 89591, "events": 546862}
     assert (
-        collect.is_papers({"data": "real", "shape": "xing", "table1": counts, **changed})
+        collect.is_paper_data({"data": "real", "shape": "xing", "table1": counts, **changed})
         is expected
     )
 
 
-def test_cutoffs_hold_what_the_tables_show():
-    assert collect.CUTOFF in grid.CUTOFFS
+def test_the_cutoff_of_the_tables_is_evaluated():
+    assert CUTOFF in CUTOFFS

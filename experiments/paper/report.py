@@ -1,0 +1,295 @@
+"""The report in the paper's order: each table and figure with its commands, data and commits."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Collection, Iterable, Sequence
+
+from hrnn_jax.preprocess import statistics
+
+from ..common.model_names import BEYOND, PAPER_BASELINES, SIZES
+from ..common.text import duration
+from ..jobs.grid import XXL
+from ..rendering.files import write_report
+from ..rendering.markdown import DASH, Block, Bullets, Code, Figure, Heading, Table, Text
+from . import tables
+from .figures import figure, figure_table
+from .numbers import ALPHA, METRICS, SCORES, paper_gain
+from .results import NETWORK_ROWS, ROW_NAMES, Column, Results, read_results
+
+TITLE = "Personalizing session-based recommendations with hierarchical RNNs: the paper and hrnn_jax"
+INTRODUCTION = (
+    "The tables and figures of Quadrana, Karatzoglou, Hidasi and Cremonesi (RecSys 2017), made by "
+    "hrnn_jax. A model reads a session's events one after the other and ranks the items for the "
+    "next one; the test cases are the events of each user's last session. Every number is read "
+    "from the CSV files of the runs."
+)
+SIMULATED = (
+    "SIMULATED events replace data that are not public: {}. Their numbers show that the program "
+    "works, not how good a model is; they cannot be compared with the paper's."
+)
+HEADLINES = {metric: METRICS[metric] for metric in ("recall", "mrr")}
+MARKS = (
+    "Mean ± sample standard deviation over n seeds; –: no run has ended. Bold: the best mean of "
+    "its column, as printed.",
+    "Italic: a network that differs significantly from RNN of its size. Underlined: an HRNN that "
+    "differs significantly from RNN Concat of its size. †: HRNN All and HRNN Init of this size "
+    "do not differ significantly.",
+    f"Significant: p < {ALPHA} in a two-sided Wilcoxon signed-rank test, paired over the test "
+    "cases on each case's mean over seeds; Precision@5 is Recall@5 / 5 in each case and has its p. "
+    "All p-values: significance.csv. The paper names the test and p < 0.01, not what is paired.",
+)
+GAIN_NOTE = (
+    "Relative gain: the mean of one model divided by that of the other, minus 1; the paper's from "
+    "its printed numbers. Precision@5 has the gain of Recall@5."
+)
+FURTHER_NOTE = (
+    "MRR@1 is Recall@1 and Precision@N is Recall@N / N. Coverage: the share of the items that are "
+    "recommended at least once. Popularity: the mean number of training events of the recommended "
+    "items."
+)
+COST_NOTE = (
+    "Means over the runs. The paper, on one K80 GPU: from about 5 minutes (RNN small, XING) to "
+    "about 30 minutes (HRNN All large, VIDEO)."
+)
+
+
+def write(results_folder: pathlib.Path, out: pathlib.Path) -> None:
+    """Write report.md, report.html and figures/.
+
+    Args:
+      results_folder: the CSV files, see `collect`.
+      out: the folder of the report.
+
+    Raises:
+      InputError: a CSV file is missing or wrong, or the report cannot be written.
+    """
+    blocks = compose(read_results(results_folder))
+    write_report(out / "report.md", TITLE, blocks, page=True)
+
+
+def compose(results: Results) -> list[Block]:
+    """Return the report's content."""
+    columns = [column for column in results.columns.values() if column.key != XXL]
+    large = [column for column in results.columns.values() if column.key == XXL]
+    table_1 = [key for key in statistics.ROWS if key not in tables.TABLE_4]
+    return [
+        *_head(results),
+        Heading("Data"),
+        *_data(results, columns, "Table 1: the data", table_1),
+        Heading("Settings"),
+        annotated(tables.settings_table(results), results, [*results.columns.values()]),
+        Heading("Recommendation quality"),
+        *_quality(results, columns),
+        Heading("User history length"),
+        *_data(
+            results, columns, "Table 4: test sessions in each history length group", tables.TABLE_4
+        ),
+        *_figures(results, columns, "history"),
+        Heading("Position within the session"),
+        *_figures(results, columns, "position"),
+        Heading("Large-scale data"),
+        *_large_scale(results, large),
+        Heading("Cost of the runs"),
+        *_costs(results),
+        Heading("How to reproduce"),
+        *_reproduce(results),
+    ]
+
+
+def _head(results: Results) -> list[Block]:
+    blocks: list[Block] = []
+    if simulated := [column.name for column in results.columns.values() if column.simulated]:
+        blocks.append(Text(SIMULATED.format(", ".join(simulated)), warning=True))
+    blocks.append(Text(INTRODUCTION))
+    failed = f"{len(results.failed)} failed" if results.failed else "none failed"
+    last = max((run["finished"] or "" for run in results.runs), default="")
+    ended = f", the last of them at {last}" if last else ""
+    blocks.append(Text(f"{len(results.runs)} runs ended{ended}; {failed}."))
+    summaries = {column.label: _summary(results, column) for column in results.columns.values()}
+    return [*blocks, Bullets({label: text for label, text in summaries.items() if text})]
+
+
+def _summary(results: Results, column: Column) -> str:
+    """State the best rows of a data set, and the gains of HRNN Init over RNN."""
+    sentences = []
+    for metric, name in HEADLINES.items():
+        means = results.means(column.key, ROW_NAMES, metric)
+        if not means:
+            continue
+        best = max(means, key=means.__getitem__)
+        text = f"Best {name}: {ROW_NAMES[best]}, {means[best]:.4f}"
+        networks = [row for row in means if row in NETWORK_ROWS]
+        if networks and best not in networks:
+            best = max(networks, key=means.__getitem__)
+            text += f"; of the networks {ROW_NAMES[best]}, {means[best]:.4f}"
+        sentences.append(text)
+    for size in SIZES:
+        pair = (f"hrnn_init_{size}", f"rnn_{size}")
+        gains = []
+        for metric, name in HEADLINES.items():
+            ours = results.gain(column.key, *pair, metric)
+            theirs = paper_gain(column.shape, *pair, metric)
+            if ours is not None:
+                paper = "" if theirs is None else f" (paper {theirs:+.1%})"
+                gains.append(f"{name} {ours:+.1%}{paper}")
+        if gains:
+            sentences.append(f"HRNN Init over RNN, {size}: {', '.join(gains)}")
+    return f"{'. '.join(sentences)}." if sentences else ""
+
+
+def _data(
+    results: Results, columns: Sequence[Column], caption: str, keys: Sequence[str]
+) -> list[Block]:
+    if not columns:
+        return [_nothing("data set but Table 5's")]
+    return [annotated(tables.data_table(columns, keys, caption), results, columns)]
+
+
+def _quality(results: Results, columns: Sequence[Column]) -> list[Block]:
+    columns = [column for column in columns if _rows(results, column)]
+    if not columns:
+        return [_nothing("run of this part")]
+    rows = {row for row in ROW_NAMES if row not in BEYOND}  # the paper's rows, also without a run
+    rows |= {row for column in columns for row in _rows(results, column)}
+    caption = "Table 3: Recall, MRR and Precision for N = 5"
+    if any(column.paper_data for column in columns):
+        caption += ", the paper's beside ours where the data are the paper's"
+    table = tables.score_table(results, columns, rows, caption)
+    similar = [note for column in columns for note in _similar_baselines(results, column)]
+    blocks = [annotated(table, results, columns, [*MARKS, *similar])]
+    blocks += _gains(results, columns, "Relative gains of the HRNNs in Table 3")
+    for column in columns:
+        table = tables.further_table(results, column, _rows(results, column))
+        blocks.append(annotated(table, results, [column], [FURTHER_NOTE]))
+    return blocks
+
+
+def _gains(results: Results, columns: Sequence[Column], caption: str) -> list[Block]:
+    table = tables.gain_table(results, columns, caption)
+    return [annotated(table, results, columns, [GAIN_NOTE])] if table else []
+
+
+def _similar_baselines(results: Results, column: Column) -> list[str]:
+    """Name the networks that do not differ significantly from a baseline; the paper has none."""
+    tests = {
+        (row, base, metric): p
+        for row in NETWORK_ROWS
+        for base in PAPER_BASELINES
+        for metric in HEADLINES
+        if (p := results.p_value(column.key, row, base, metric)) is not None
+    }
+    if not tests:
+        return []
+    similar = [
+        f"{ROW_NAMES[row]} from {PAPER_BASELINES[base]} in {METRICS[metric]} (p = {p:.4f})"
+        for (row, base, metric), p in tests.items()
+        if p >= ALPHA
+    ]
+    if not similar:
+        return [f"{column.label}: every network tested differs significantly from the baselines."]
+    return [f"{column.label}: no significant difference of {'; '.join(similar)}."]
+
+
+def _figures(results: Results, columns: Sequence[Column], kind: str) -> list[Block]:
+    blocks: list[Block] = []
+    for column in columns:
+        if drawn := figure(results, column, kind):
+            blocks.append(annotated(drawn, results, [column], rows=NETWORK_ROWS))
+            blocks.append(figure_table(results, column, kind))
+    return blocks or [_nothing("network run with these groups")]
+
+
+def _large_scale(results: Results, columns: Sequence[Column]) -> list[Block]:
+    columns = [column for column in columns if _rows(results, column)]
+    if not columns:
+        return [_nothing("run at the scale of VIDEOXXL")]
+    [column] = columns
+    printed = statistics.PAPER["videoxxl"]
+    size = ", ".join(
+        f"{column.cells.get(key) or DASH} {key} (paper {printed[key]})"
+        for key in ("users", "items", "sessions", "events")
+    )
+    tested = any(key == column.key for key, _, _ in results.p_values)
+    rows = {*SCORES["videoxxl"], *_rows(results, column)}
+    caption = f"Table 5: {column.label}, small networks"
+    table = tables.score_table(results, columns, rows, caption)
+    notes = [f"Scale: {size}.", *(MARKS if tested else MARKS[:1])]
+    return [
+        annotated(table, results, columns, notes),
+        *_gains(results, columns, "Relative gains of the HRNNs in Table 5"),
+    ]
+
+
+def _costs(results: Results) -> list[Block]:
+    columns = [*results.columns.values()]
+    table = tables.cost_table(results, columns, "Training times and rates (Section 4.2)")
+    failures = [tables.failure_table(results)] if results.failed else []
+    return [annotated(table, results, columns, [COST_NOTE]), *failures]
+
+
+def _reproduce(results: Results) -> list[Block]:
+    return [
+        Text("Table 3, and all of this report:"),
+        Code(["make reproduce-table3", "make reproduce"]),
+        Text("The runs of one data set:"),
+        Code(_commands([*results.columns.values()])),
+        Text("This report again, from the CSV files alone:"),
+        Code(["python -m experiments.report RESULTS_FOLDER OUT_FOLDER"]),
+    ]
+
+
+def annotated(
+    block: Table | Figure,
+    results: Results,
+    columns: Sequence[Column],
+    notes: Sequence[str] = (),
+    rows: Collection[str] = tuple(ROW_NAMES),
+) -> Table | Figure:
+    """Add the commands to a table or figure, and notes on its data, machines, times and commits.
+
+    Args:
+      block: the table or figure.
+      results: the results.
+      columns: the data sets that it shows.
+      notes: further notes.
+      rows: the models that it shows.
+    """
+    sources = [_source(results, column, rows) for column in columns]
+    return dataclasses.replace(
+        block, commands=_commands(columns), notes=(*block.notes, *notes, *sources)
+    )
+
+
+def _source(results: Results, column: Column, rows: Collection[str]) -> str:
+    """Describe the data, and the machines, the total time and the commits of the runs."""
+    runs = [run for run in results.runs if run["column"] == column.key and run["row"] in rows]
+    seconds = sum(
+        (run["train_seconds"] or 0.0)
+        + ((run["cases"] or 0) / rate if (rate := run["eval_cases_per_second"]) else 0.0)
+        for run in runs
+    )
+    machines = _distinct(run["machine"] for run in runs)
+    commits = _distinct(run["commit"] for run in runs)
+    return (
+        f"{column.label}: {column.title}. {machines}; {len(runs)} runs, "
+        f"{duration(seconds)} of training and evaluation in all; commit {commits}."
+    )
+
+
+def _distinct(values: Iterable[str | None]) -> str:
+    return ", ".join(dict.fromkeys(value for value in values if value)) or DASH
+
+
+def _commands(columns: Sequence[Column]) -> list[str]:
+    return [*dict.fromkeys(column.command for column in columns)]
+
+
+def _rows(results: Results, column: Column) -> list[str]:
+    """Return the rows with a finished run on this data set."""
+    return list(results.means(column.key, ROW_NAMES, "recall"))
+
+
+def _nothing(what: str) -> Text:
+    return Text(f"No {what} in these results.")
