@@ -3,8 +3,10 @@
 import dataclasses
 
 import pytest
+from absl.testing import flagsaver
 
-from experiments.common import cli
+import experiments.run  # noqa: F401 (defines the flags of a run)
+from experiments.common import cli, model_flags
 from experiments.jobs import grid as jobs_grid
 from experiments.leaderboard import grid
 from experiments.leaderboard.studies import make_studies
@@ -126,3 +128,12 @@ def test_a_curve_has_the_whole_length_on_the_validation_split(tmp_path):
     assert "curve" in given
     assert given["learning_rate"] == "0.002"
     assert "split" not in expanded(runs["hrnn_plus"])
+
+
+@pytest.mark.parametrize("key", ["hrnn_plus", *grid.ABLATION])
+def test_the_flags_of_an_ablation_row_go_together(tmp_path, key):
+    """Bug: an option without effect next to hrnn_plus' other flags."""
+    runs, _, _ = planned(tmp_path, [key])
+    with flagsaver.flagsaver():
+        cli.parse([*runs[key].argv("prepared")], whole=True, defaults=list)
+        model_flags.check()
