@@ -70,9 +70,9 @@ def tolerance(shipped: Spread, n_fresh: int, network: bool) -> float:
     """Return the largest allowed difference between two means.
 
     Args:
-      shipped: the values of the shipped seeds.
-      n_fresh: the number of fresh seeds.
-      network: whether the model is a network; a baseline has no seed.
+        shipped: the values of the shipped seeds.
+        n_fresh: the number of fresh seeds.
+        network: whether the model is a network; a baseline has no seed.
     """
     if not network:
         return BASELINE_TOLERANCE

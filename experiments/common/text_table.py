@@ -13,8 +13,8 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: plain text in a pipe, with a bold head on a terminal.
 
     Args:
-      heads: of the columns. The first column is aligned to the left, the others to the right.
-      rows: a text for each column.
+        heads: of the columns. The first column is aligned to the left, the others to the right.
+        rows: a text for each column.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for n, head in enumerate(heads):

@@ -59,11 +59,11 @@ def write(
     """Write all CSV files.
 
     Args:
-      folder: where they go.
-      finished: the studies, runs and curves that they are about.
-      data: what each column's data are.
-      budgets: of each name of `BUDGETS`, by column.
-      command: the command that reproduces all of it.
+        folder: where they go.
+        finished: the studies, runs and curves that they are about.
+        data: what each column's data are.
+        budgets: of each name of `BUDGETS`, by column.
+        command: the command that reproduces all of it.
     """
     runs = in_table_order(finished.runs, ROWS)
     scores, tests = [], []
@@ -99,10 +99,10 @@ def tests_against_plus(
     over two of the very same settings. A baseline is the same for every seed.
 
     Args:
-      ranks: of all seeds, by row.
+        ranks: of all seeds, by row.
 
     Yields:
-      Lines of `TESTS`.
+        Lines of `TESTS`.
     """
     for row in ranks if PLUS in ranks else ():
         if row == PLUS:

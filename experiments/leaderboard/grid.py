@@ -64,10 +64,10 @@ def logs(texts: Sequence[str]) -> list[Column]:
     """Return the logs of --logs.
 
     Args:
-      texts: each name=path:recipe or the word journey.
+        texts: each name=path:recipe or the word journey.
 
     Raises:
-      InputError: a text is neither, its file is missing, or two have one name.
+        InputError: a text is neither, its file is missing, or two have one name.
     """
     columns = [
         Column("journey", ("--flagfile=journey.flags",))
@@ -85,7 +85,7 @@ def check_rows(keys: Sequence[str]) -> list[str]:
     """Return the rows of --rows in the order of the tables.
 
     Raises:
-      InputError: one is not in `ROWS`, or there is none.
+        InputError: one is not in `ROWS`, or there is none.
     """
     if unknown := sorted(set(keys) - set(ROWS)) or ([] if keys else [""]):
         raise InputError(f"--rows: {unknown[0]!r} is none; give some of {', '.join(ROWS)}")
@@ -98,13 +98,13 @@ def budgets(
     """Return a number for each log.
 
     Args:
-      flag: the name of the flag, for messages.
-      texts: a number for all logs, and name=number for single ones.
-      columns: the logs.
-      default: of the logs without a number.
+        flag: the name of the flag, for messages.
+        texts: a number for all logs, and name=number for single ones.
+        columns: the logs.
+        default: of the logs without a number.
 
     Raises:
-      InputError: a text is wrong or names no log, or a log has two numbers.
+        InputError: a text is wrong or names no log, or a log has two numbers.
     """
     keys = [column.key for column in columns]
     given: dict[str, int] = {}
@@ -139,9 +139,9 @@ def tuned_rows(
     """Return the rows of each log with their tuned flags.
 
     Args:
-      columns: the logs.
-      keys: the rows that are wanted.
-      best_flags: the flag file of the best trial by log and row; a row whose search has none is
+        columns: the logs.
+        keys: the rows that are wanted.
+        best_flags: the flag file of the best trial by log and row; a row whose search has none is
         left out.
     """
     cells = []
@@ -167,10 +167,10 @@ def learning_curves(
     """Return the networks' runs on the validation split, ranked after every epoch; one seed.
 
     Args:
-      root: the folder of the comparison.
-      cells: the rows of each log, see `tuned_rows`.
-      prepared: the prepared folder's name by log.
-      epochs: the length of the curves by log.
+        root: the folder of the comparison.
+        cells: the rows of each log, see `tuned_rows`.
+        prepared: the prepared folder's name by log.
+        epochs: the length of the curves by log.
     """
     runs = []
     for column, row in cells:

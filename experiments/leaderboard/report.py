@@ -57,13 +57,13 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     """Write comparison.md and figures/ next to the CSV files.
 
     Args:
-      folder: of the CSV files, see `collect`.
+        folder: of the CSV files, see `collect`.
 
     Returns:
-      The path of comparison.md.
+        The path of comparison.md.
 
     Raises:
-      InputError: a CSV file is missing or wrong, or the report cannot be written.
+        InputError: a CSV file is missing or wrong, or the report cannot be written.
     """
     path = folder / "comparison.md"
     write_report(path, TITLE, compose(read_comparison(folder)))

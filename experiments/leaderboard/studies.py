@@ -109,12 +109,12 @@ def make_studies(
     """Return a study for each row with hyper-parameters, and for hrnn_plus where its ablation runs.
 
     Args:
-      root: the folder of the comparison.
-      columns: the logs.
-      keys: the rows that are wanted.
-      prepared: the prepared folder's name by log.
-      trials: by log.
-      epochs: the most that a trial trains, by log.
+        root: the folder of the comparison.
+        columns: the logs.
+        keys: the rows that are wanted.
+        prepared: the prepared folder's name by log.
+        trials: by log.
+        epochs: the most that a trial trains, by log.
     """
     wanted = {PLUS if key in ABLATION else key for key in keys} - {*UNTUNED}
     return [

@@ -102,8 +102,8 @@ def settings_table(
     """Lay out the best trial of each search, and the budgets.
 
     Args:
-      results: the results.
-      chosen: the lines of chosen.csv by column and row.
+        results: the results.
+        chosen: the lines of chosen.csv by column and row.
     """
     sections, notes = [], []
     for column in results.columns.values():
@@ -199,11 +199,11 @@ def learning_figure(
     """Draw the networks' learning curves on a log.
 
     Args:
-      column: the log.
-      curves: (epoch, value) by (column, metric, row).
+        column: the log.
+        curves: (epoch, value) by (column, metric, row).
 
     Returns:
-      The figure; None where the log has no curves.
+        The figure; None where the log has no curves.
     """
     panels = {
         name: {

@@ -59,11 +59,11 @@ def write(
     """Write all CSV files.
 
     Args:
-      folder: where they go.
-      runs: the finished ones.
-      data: what each column's data are.
-      failed: the reasons of the runs that failed.
-      command: the command that reproduces all of it.
+        folder: where they go.
+        runs: the finished ones.
+        data: what each column's data are.
+        failed: the reasons of the runs that failed.
+        command: the command that reproduces all of it.
     """
     runs = in_table_order(runs, [row.key for row in rows(SIZES)])
     reasons = [(run.column.key, run.row.key, run.seed, reason) for run, reason in failed.items()]
@@ -110,8 +110,8 @@ def table_cells(runs: Sequence[Run], data: Descriptions) -> Iterator[TableCell]:
     """Yield each cell's ranks and scores.
 
     Args:
-      runs: the finished ones, see `in_table_order`.
-      data: what each column's data are.
+        runs: the finished ones, see `in_table_order`.
+        data: what each column's data are.
     """
     for column, of_column in itertools.groupby(runs, lambda run: run.column.key):
         items = pathlib.Path(data[column]["prepared"]) / "items.parquet"
@@ -130,10 +130,10 @@ def significance_frame(cases: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Return the tests of Table 3's marks: size, metric, a, b, cases, statistic, p.
 
     Args:
-      cases: `queries.by_case` of each row.
+        cases: `queries.by_case` of each row.
 
     Raises:
-      ValueError: two rows were tested on different cases.
+        ValueError: two rows were tested on different cases.
     """
     lines = [
         (size, *line)

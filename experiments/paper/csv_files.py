@@ -21,11 +21,11 @@ def read_frames(
     """Read CSV files.
 
     Args:
-      folder: where they are.
-      files: by name without ".csv": the columns that identify a line, and the others to read.
+        folder: where they are.
+        files: by name without ".csv": the columns that identify a line, and the others to read.
 
     Raises:
-      InputError: a file is missing or wrong, or there are no scores.
+        InputError: a file is missing or wrong, or there are no scores.
     """
     frames = {name: _read(folder / f"{name}.csv", *schemas) for name, schemas in files.items()}
     if frames["scores"].is_empty():

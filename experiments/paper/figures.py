@@ -26,12 +26,12 @@ def figure(results: Results, column: Column, kind: str) -> Figure | None:
     """Draw a figure of one data set, small networks above large ones.
 
     Args:
-      results: the results.
-      column: the data set.
-      kind: a key of `FIGURES`.
+        results: the results.
+        column: the data set.
+        kind: a key of `FIGURES`.
 
     Returns:
-      The figure; None where no run of a network has ended.
+        The figure; None where no run of a network has ended.
     """
     rows = [_panels(results, column, kind, size) for size in SIZES]
     rows = [row for row in rows if any(panel.points for panel in row)]

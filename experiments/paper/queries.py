@@ -45,13 +45,13 @@ def list_scores(recommended: pl.DataFrame, support: pl.DataFrame) -> pl.DataFram
     """Return metrics of the recommended lists, whatever the targets: seed, metric, cutoff, value.
 
     Args:
-      recommended: the content of recommended.parquet, see `run_folder.write_recommended`.
-      support: item, support: the events of each item in the training set.
+        recommended: the content of recommended.parquet, see `run_folder.write_recommended`.
+        support: item, support: the events of each item in the training set.
 
     Returns:
-      Of each seed and cutoff "coverage", the share of the items that are recommended at least
-      once, and "popularity", the mean support of the recommended items over all places of all
-      lists.
+        Of each seed and cutoff "coverage", the share of the items that are recommended at least
+        once, and "popularity", the mean support of the recommended items over all places of all
+        lists.
     """
     events = (pl.col("times") * pl.col("support")).sum() / pl.col("times").sum()
     return (
@@ -119,15 +119,15 @@ def signed_rank_tests(
     """Test two rows for a difference, paired over the test cases.
 
     Args:
-      cases: `by_case` of each row.
-      a: a row.
-      b: the row that it is compared with.
+        cases: `by_case` of each row.
+        a: a row.
+        b: the row that it is compared with.
 
     Yields:
-      metric, a, b, number of cases, Wilcoxon's statistic and p.
+        metric, a, b, number of cases, Wilcoxon's statistic and p.
 
     Raises:
-      ValueError: the rows were tested on different cases.
+        ValueError: the rows were tested on different cases.
     """
     if not cases[a].select(CASE).equals(cases[b].select(CASE)):
         raise ValueError(f"{a} and {b} were tested on different cases")

@@ -59,11 +59,11 @@ def write(results_folder: pathlib.Path, out: pathlib.Path) -> None:
     """Write report.md, report.html and figures/.
 
     Args:
-      results_folder: the CSV files, see `collect`.
-      out: the folder of the report.
+        results_folder: the CSV files, see `collect`.
+        out: the folder of the report.
 
     Raises:
-      InputError: a CSV file is missing or wrong, or the report cannot be written.
+        InputError: a CSV file is missing or wrong, or the report cannot be written.
     """
     blocks = compose(read_results(results_folder))
     write_report(out / "report.md", TITLE, blocks, page=True)
@@ -250,11 +250,11 @@ def annotated(
     """Add the commands to a table or figure, and notes on its data, machines, times and commits.
 
     Args:
-      block: the table or figure.
-      results: the results.
-      columns: the data sets that it shows.
-      notes: further notes.
-      rows: the models that it shows.
+        block: the table or figure.
+        results: the results.
+        columns: the data sets that it shows.
+        notes: further notes.
+        rows: the models that it shows.
     """
     sources = [_source(results, column, rows) for column in columns]
     return dataclasses.replace(

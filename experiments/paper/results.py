@@ -139,7 +139,7 @@ def read_results(folder: pathlib.Path) -> Results:
     """Read a results folder.
 
     Raises:
-      InputError: a file is missing or wrong; the message names it.
+        InputError: a file is missing or wrong; the message names it.
     """
     frames = read_frames(folder, FILES)
     columns = read_columns(folder / "data.csv", frames["data"])

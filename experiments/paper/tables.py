@@ -43,9 +43,9 @@ def data_table(columns: Sequence[Column], keys: Sequence[str], caption: str) -> 
     """Lay out Table 1 or 4, with the paper's numbers for data of the paper's shape.
 
     Args:
-      columns: the data sets.
-      keys: those of `statistics.ROWS` that the table has.
-      caption: of the table.
+        columns: the data sets.
+        keys: those of `statistics.ROWS` that the table has.
+        caption: of the table.
     """
     groups, cells_by_column = [], []
     for column in columns:
@@ -124,10 +124,10 @@ def score_table(
     """Lay out Table 3 or 5 with the paper's marks; its numbers stand only beside its own data.
 
     Args:
-      results: the results.
-      columns: the data sets.
-      rows: the models.
-      caption: of the table.
+        results: the results.
+        columns: the data sets.
+        rows: the models.
+        caption: of the table.
     """
     groups = []
     for column in columns:

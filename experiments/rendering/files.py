@@ -17,14 +17,14 @@ def write_report(
     """Write a report.
 
     Args:
-      path: of the Markdown file; the figures go to figures/NAME.svg beside it.
-      title: the report's title.
-      blocks: its content, in order.
-      ending: Markdown that is appended as it is.
-      page: also write an HTML page beside it, which has the figures inside.
+        path: of the Markdown file; the figures go to figures/NAME.svg beside it.
+        title: the report's title.
+        blocks: its content, in order.
+        ending: Markdown that is appended as it is.
+        page: also write an HTML page beside it, which has the figures inside.
 
     Raises:
-      InputError: a file cannot be written.
+        InputError: a file cannot be written.
     """
     figures = {block.path: block.svg for block in blocks if isinstance(block, Figure)}
     markdown = to_markdown(title, blocks) + ending

@@ -21,11 +21,11 @@ def to_html(markdown: str, figures: Mapping[str, str]) -> str:
     """Write a report as an HTML page.
 
     Args:
-      markdown: the report, see `to_markdown`. It begins with its title.
-      figures: the SVG of each figure by the path that the Markdown gives for it.
+        markdown: the report, see `to_markdown`. It begins with its title.
+        figures: the SVG of each figure by the path that the Markdown gives for it.
 
     Returns:
-      The page, with its style and its figures inside.
+        The page, with its style and its figures inside.
     """
     parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
     parser.inline.ruler.before("html_inline", "underline", _underline)

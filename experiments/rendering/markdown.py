@@ -103,11 +103,11 @@ def to_markdown(title: str, blocks: Iterable[Block]) -> str:
     """Write a report as Markdown (GitHub's, for its tables).
 
     Args:
-      title: the report's title.
-      blocks: its content, in order.
+        title: the report's title.
+        blocks: its content, in order.
 
     Returns:
-      The text. It refers to the figures as figures/NAME.svg.
+        The text. It refers to the figures as figures/NAME.svg.
     """
     parts = [f"# {_escape(title)}"]
     for block in blocks:

@@ -59,13 +59,13 @@ def draw(
     """Draw medians by group, with bars from the smallest value to the largest.
 
     Args:
-      name: of the figure.
-      rows: panels next to and below each other; those of a column have one scale.
-      groups: labels of the horizontal axes.
-      labels: the networks' names in the legend.
+        name: of the figure.
+        rows: panels next to and below each other; those of a column have one scale.
+        groups: labels of the horizontal axes.
+        labels: the networks' names in the legend.
 
     Returns:
-      SVG.
+        SVG.
     """
     with matplotlib.rc_context(_style(name)):
         canvas = _canvas(4.8, 0.8 + 1.8 * len(rows))
@@ -106,12 +106,12 @@ def epochs(
     """Draw learning curves, a panel for each metric next to each other.
 
     Args:
-      name: of the figure.
-      panels: by metric, then by network: (epoch, value).
-      labels: the networks' names in the legend.
+        name: of the figure.
+        panels: by metric, then by network: (epoch, value).
+        labels: the networks' names in the legend.
 
     Returns:
-      SVG.
+        SVG.
     """
     with matplotlib.rc_context(_style(name)):
         canvas = _canvas(0.8 + 3.0 * len(panels), 3.4)
@@ -133,12 +133,12 @@ def curves(
     """Draw medians over x with bars, both axes logarithmic; panels next to each other.
 
     Args:
-      name: of the figure.
-      x: the label of the horizontal axes.
-      panels: by label of the vertical axis, then by name of the curve: (x, values).
+        name: of the figure.
+        x: the label of the horizontal axes.
+        panels: by label of the vertical axis, then by name of the curve: (x, values).
 
     Returns:
-      SVG.
+        SVG.
     """
     with matplotlib.rc_context(_style(name)):
         canvas = _canvas(0.8 + 3.4 * len(panels), 3.4)
