@@ -1,7 +1,9 @@
-"""Rank the test cases with a network: bootstrap the users' histories, then score (Section 4.3).
+"""Rank the test cases with a network (Section 4.3).
 
-A test case is an event of a test session after its first. Its rank is 1 + the number of other
-candidates that score above it. What is recommended are the candidates that score most.
+A test case is an event of a test session after its first. First the users' histories are replayed
+(the paper's bootstrapping), then the representation before each case is scored against the items.
+The target's rank is 1 + the number of other candidates that score above it; the candidates that
+score most are recommended.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import model, topk, user_batches
-from hrnn_jax.config import EvaluationConfig, ModelConfig, Ties
+from hrnn_jax import topk, user_batches
+from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours, user_past
+from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking, count_recommended
+from hrnn_jax.model import Carry, Params, item_inputs, start_carry, step
+from hrnn_jax.topk import Query, RankedItems, RankSettings
 from hrnn_jax.user_batches import NO_EVENT, Steps
 
 
 def rank(
-    params: model.Params,
+    params: Params,
     log: EventLog,
     *,
     model_config: ModelConfig,
@@ -31,54 +35,48 @@ def rank(
     candidates: np.ndarray | None = None,
     on_cases: Callable[[int], None] = lambda n_cases: None,
 ) -> Ranking:
-    """Rank the targets of `log.cases`, and count what is recommended in their place.
+    """Rank the targets of `log.cases` and count the recommended items.
 
     The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
-    table: neighbours of each item, for a network with `neighbours`. candidates: items ranked
-    against the target, by default those of `config`. on_cases: told as cases are done.
+
+    Args:
+        params: the weights.
+        log: the training events, which are the histories, and the test events.
+        model_config: of the network.
+        table: the neighbours of each item, for a network with `neighbours`.
+        config: cutoffs, ties, number of candidates, and how much is computed at a time.
+        candidates: the items to rank, by default those of `config`.
+        on_cases: called with the number of cases that were ranked, each time some were.
     """
     cutoffs = config.cutoffs
     if candidates is None:
         candidates = log.most_supported(config.candidates)
-    alone = model_config.variant == "rnn"
-    tested = log.where(log.test if alone else np.isin(log.user, log.user[log.test]))
-    positions = tested.cases
-    result = np.zeros(len(positions), np.int32)
+    session_only = model_config.variant == "rnn"
+    tested = log.where(log.test if session_only else np.isin(log.user, log.user[log.test]))
+    cases = tested.cases
+    ranks = np.zeros(len(cases), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
-    # In order, so that of equal scores the lower item is recommended first.
-    chosen = topk.deal(np.arange(log.n_items) if candidates is None else np.sort(candidates))
-    column = np.full(log.n_items, len(chosen), np.int32)
-    column[chosen] = np.arange(len(chosen))
-    ranked = params.items.item_out[chosen], params.items.item_bias[chosen]
-    columns = jax.device_put(column)
-    n_first = min(max(cutoffs), len(chosen))
-    place = np.arange(n_first)[None]
-    for events, at, hidden in _hidden(params, tested, model_config=model_config, config=config):
-        target = tested.item[events]
-        cases = np.stack([*at, target, column[target]])
-        found, first = _rank(
-            params.items,
-            table,
-            ranked,
-            columns,
-            hidden,
-            cases,
-            n_first=n_first,
-            config=config,
-        )
-        result[np.searchsorted(positions, events)] = found
-        place_of = np.broadcast_to(place, first.shape)
-        shown += count_recommended(chosen[first], place_of, cutoffs, log.n_items)
+    # In ascending order, so that of equal scores the lower item is recommended first.
+    ranked = topk.arrange(
+        params.items, np.arange(log.n_items) if candidates is None else np.sort(candidates)
+    )
+    for events, at, query in _queries(params, tested, model_config, config):
+        at_and_target = np.stack([*at, tested.item[events]])
+        found, best = _rank_chunk(ranked, table, query, at_and_target, config)
+        ranks[np.searchsorted(cases, events)] = found
+        place = np.broadcast_to(np.arange(best.shape[1]), best.shape)
+        shown += count_recommended(best, place, cutoffs, log.n_items)
         on_cases(len(events))
-    return Ranking(result, shown)
+    return Ranking(ranks, shown)
 
 
-def _hidden(
-    params: model.Params, log: EventLog, *, model_config: ModelConfig, config: EvaluationConfig
-) -> Iterator[tuple[np.ndarray, np.ndarray, tuple]]:
-    """Yield case events [n], where their representations are [2, n], and those, see `_bootstrap`.
+def _queries(
+    params: Params, log: EventLog, model_config: ModelConfig, config: EvaluationConfig
+) -> Iterator[tuple[np.ndarray, np.ndarray, Query]]:
+    """Yield of each chunk the case events [n], their steps and lanes [2, n], and the queries.
 
-    The representation that predicts an event is at its step and lane of a chunk, on the device.
+    The query that predicts an event is at its step and lane in the arrays [T, B, ...] of the
+    chunk's queries, on the device.
     """
     schedule = user_batches.build(
         user_batches.layout(log, model_config.variant),
@@ -91,120 +89,86 @@ def _hidden(
     # The event predicted at [t, b]: a test case, unless RNN Concat enters a session there.
     predicted = np.where(schedule.steps.valid, schedule.event + 1, NO_EVENT)
     is_case = log.test & log.follows
-    carry = jax.device_put(model.start_carry((config.lanes,), model_config))
+    carry = jax.device_put(start_carry((config.lanes,), model_config))
     for begin in range(0, len(predicted), length):
         part = jax.device_put(steps.window(begin, begin + length))
-        carry, hidden = _bootstrap(params, carry, part, model_config=model_config)
+        carry, query = _bootstrap(params, carry, part, model_config=model_config)
         events = predicted[begin : begin + length]
         t, lane = np.nonzero((events != NO_EVENT) & is_case[events])
         if len(t):
-            yield events[t, lane], np.stack([t, lane]).astype(np.int32), hidden
+            yield events[t, lane], np.stack([t, lane]).astype(np.int32), query
 
 
 @functools.partial(jax.jit, static_argnames="model_config")
 def _bootstrap(
-    params: model.Params,
-    carry: model.Carry,
-    steps: Steps,
-    *,
-    model_config: ModelConfig,
-) -> tuple[model.Carry, tuple]:
-    """Return what is scored at each time.
+    params: Params, carry: Carry, steps: Steps, *, model_config: ModelConfig
+) -> tuple[Carry, Query]:
+    """Replay a chunk of steps: return the state after it and the queries [T, B, ...]."""
 
-    The representations [T, B, H], what of the past is recalled, [T, B, R] each, and the last items
-    whose neighbours gain, [T, B, L].
-    """
-
-    def body(carry: model.Carry, steps: Steps) -> tuple[model.Carry, tuple]:
-        x = model.item_inputs(params.items, steps.input)  # of a step: the chunk's are large
-        carry, hidden = model.step(params.network, carry, x, steps, config=model_config)
-        recalled = model.past_bonus(params.network, carry, hidden)
-        recent = None
-        if carry.past is not None and model_config.neighbours:
-            recent = user_past.recent_items(carry.past, item_neighbours.LAST)
-        return carry, (hidden, recalled, recent)
+    def body(carry: Carry, steps: Steps) -> tuple[Carry, Query]:
+        x = item_inputs(params.items, steps.input)  # of one step: those of a chunk are large
+        carry, hidden = step(params.network, carry, x, steps, config=model_config)
+        return carry, topk.query(params.network, carry, hidden, model_config)
 
     return jax.lax.scan(body, carry, steps)
 
 
-def _rank(
-    items: model.Items,
+def _rank_chunk(
+    ranked: RankedItems,
     table: item_neighbours.Table | None,
-    ranked: tuple[jax.Array, jax.Array],
-    columns: jax.Array,
-    hidden: tuple,
+    query: Query,
     cases: np.ndarray,
-    *,
-    n_first: int,
     config: EvaluationConfig,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank n cases in one compiled call: see `_rank_blocks`."""
-    n, n_ranked = cases.shape[1], len(ranked[1])
+    """Rank the cases [3, n] of a chunk in one compiled call, see `_rank_blocks`."""
+    n, n_ranked = cases.shape[1], len(ranked.item)
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 1024))
     on_cpu = jax.default_backend() == "cpu"  # elsewhere all at once: many small steps would wait
     rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
-    n_steps, n_lanes, _ = hidden[0].shape
-    limit = -(-n_steps * n_lanes // size) * size
-    arguments = np.pad(cases, [(0, 0), (0, limit - n)]), np.int32(-(-n // size))
-    found = _rank_blocks(
-        items,
-        table,
-        ranked,
-        columns,
-        hidden,
-        *jax.device_put(arguments),
-        size=size,
-        n_first=n_first,
-        ties=config.ties,
-        rows=rows,
-    )
-    rank, first = jax.device_get(found)
-    return rank[:n], first[:n]
+    n_first = min(max(config.cutoffs), n_ranked)
+    n_steps, n_lanes, _ = query.hidden.shape
+    limit = -(-n_steps * n_lanes // size)  # blocks: the same number for every chunk
+    blocks = np.pad(cases, [(0, 0), (0, limit * size - n)]).reshape(3, limit, size)
+    blocks, n_blocks = jax.device_put((blocks, np.int32(-(-n // size))))
+    settings = RankSettings(n_first=n_first, ties=config.ties, rows=rows)
+    found = _rank_blocks(ranked, table, query, blocks, n_blocks, settings=settings)
+    ranks, best = jax.device_get(found)
+    return ranks.reshape(-1)[:n], best.reshape(-1, n_first)[:n]
 
 
 def _power_of_two(limit: int) -> int:
-    """Return the largest up to `limit`: with them products are fastest, and divide evenly."""
+    """Return the largest up to `limit`: such products are fastest, and such sizes divide evenly."""
     return 1 << (int(limit).bit_length() - 1)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "n_first", "ties", "rows"))
+@functools.partial(jax.jit, static_argnames="settings")
 def _rank_blocks(
-    items: model.Items,
+    ranked: RankedItems,
     table: item_neighbours.Table | None,
-    ranked: tuple[jax.Array, jax.Array],
-    columns: jax.Array,
-    hidden: tuple,
+    query: Query,
     cases: jax.Array,
     n_blocks: jax.Array,
     *,
-    size: int,
-    n_first: int,
-    ties: Ties,
-    rows: int,
+    settings: RankSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Rank the first blocks of cases [4, N]: step and lane in `hidden`, target, column.
+    """Rank the first `n_blocks` blocks of cases [3, N, n]: step and lane in `query`, target.
 
-    One call, in which all blocks share the memory of their scores: to get that anew takes as long
-    as to compute them.
+    One call for all blocks, which share the memory of their scores: to allocate that anew takes as
+    long as to compute them. Returns the ranks [N, n] and the recommended items [N, n, n_first].
     """
 
     def block(i: jax.Array, found: tuple) -> tuple[jax.Array, jax.Array]:
-        part = jax.lax.dynamic_slice_in_dim(cases, i * size, size, axis=1)
-        t, lane, target, column = part
-        representation, recalled, recent = jax.tree.map(lambda values: values[t, lane], hidden)
-        bonus = topk.bonus(table, recalled, recent, columns)
-        ranks = topk.rank(
-            *(items, ranked, representation, target, column, bonus),
-            n_first=n_first,
-            ties=ties,
-            rows=rows,
-        )
+        t, lane, target = jax.lax.dynamic_index_in_dim(cases, i, axis=1, keepdims=False)
+        here = jax.tree.map(lambda values: values[t, lane], query)
+        bonus = topk.bonus(here, table, ranked)
+        new = topk.rank(ranked, here.hidden, target, bonus, settings)
         return jax.tree.map(
-            lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, i * size, axis=0),
-            found,
-            ranks,
+            lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, i, axis=0), found, new
         )
 
-    n = cases.shape[1]
-    none = jnp.zeros(n, jnp.int32), jnp.zeros((n, n_first), jnp.int32)
+    _, limit, size = cases.shape
+    none = (
+        jnp.zeros((limit, size), jnp.int32),
+        jnp.zeros((limit, size, settings.n_first), jnp.int32),
+    )
     return jax.lax.fori_loop(0, n_blocks, block, none)

@@ -9,14 +9,20 @@ from scipy import stats
 
 
 def signed_rank(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Return the statistic (the smaller sum of ranks) and p of paired samples x, y [N].
+    """Test whether paired samples differ, by Wilcoxon's signed ranks.
 
-    Pairs without a difference are left out (Wilcoxon's own way). If there is no other pair, the
-    samples are the same: p = 1.
+    Pairs without a difference are left out, as Wilcoxon did.
+
+    Args:
+        x: [N], for example each test case's recall under one model.
+        y: [N], the same under another model.
+
+    Returns:
+        The statistic, which is the smaller sum of ranks, and p; (0, 1) if no pair differs.
     """
-    # Means over seeds of the same hits may differ in the last bit: that is no difference.
+    # Means over seeds of the same hits may differ in the last bit by rounding.
     difference = np.round(x - y, 12)
     if not difference.any():
         return 0.0, 1.0
-    found: Any = stats.wilcoxon(difference, zero_method="wilcox")
-    return float(found.statistic), float(found.pvalue)
+    result: Any = stats.wilcoxon(difference, zero_method="wilcox")
+    return float(result.statistic), float(result.pvalue)

@@ -53,12 +53,11 @@ class _Batch(NamedTuple):
 
 
 class _Network(NamedTuple):
-    """The weights on the device, and the order in which the items are scored."""
+    """The weights on the device, and the items in the order in which they are scored."""
 
     params: model.Params
     table: item_neighbours.Table | None  # of a network with `neighbours`
-    ranked: tuple[jax.Array, jax.Array]  # output rows [V, H] and biases [V], by column
-    column_of: jax.Array  # [V] int32, the column of each item
+    ranked: topk.RankedItems  # the whole catalogue
 
 
 class BatchedModel:
@@ -86,13 +85,8 @@ class BatchedModel:
         self.start = LiveState(
             carry, past, NO_ITEM, opens_session=False, gap=idle_time.NONE, fed=False
         )
-        self._item_of = topk.deal(np.arange(config.n_items))  # [V] item of each column
-        self._network = _Network(
-            params,
-            table,
-            (params.items.item_out[self._item_of], params.items.item_bias[self._item_of]),
-            jnp.asarray(np.argsort(self._item_of), jnp.int32),
-        )
+        ranked = topk.arrange(params.items, np.arange(config.n_items))
+        self._network = _Network(params, table, ranked)
 
     def advance(self, states: Sequence[LiveState]) -> np.ndarray:
         """Feed each state its last item.
@@ -131,10 +125,10 @@ class BatchedModel:
         items: list[np.ndarray] = []
         scores: list[np.ndarray] = []
         for batch, n in self._batches(states, SCORED_WIDTHS):
-            columns, values = jax.device_get(
+            best, values = jax.device_get(
                 _best(self._network, batch, config=self.config, n_first=length)
             )
-            items.append(self._item_of[columns[:n]])
+            items.append(best[:n])
             scores.append(values[:n])
         return np.concatenate(items), np.concatenate(scores)
 
@@ -216,11 +210,8 @@ def _represent(
     after, hidden = _step(params, users, config=config)
     if config.past:
         after = dataclasses.replace(after, past=user_past.unpack(users.past))
-    past_bonus = model.past_bonus(params.network, after, hidden)
-    recent = None
-    if after.past is not None and config.neighbours:
-        recent = user_past.recent_items(after.past, item_neighbours.LAST)
-    return hidden, topk.bonus(network.table, past_bonus, recent, network.column_of)
+    query = topk.query(params.network, after, hidden, config)
+    return hidden, topk.bonus(query, network.table, network.ranked)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -240,10 +231,9 @@ def _best(
 @functools.partial(jax.jit, static_argnames="config")
 def _score(network: _Network, user: _Batch, items: jax.Array, *, config: ModelConfig) -> jax.Array:
     hidden, bonus = _represent(network, user, config=config)
-    item_out, item_bias = network.ranked
-    columns = network.column_of[items]
-    scores = item_out[columns] @ hidden[0] + item_bias[columns]
-    return topk.of_items(scores, items, bonus)
+    of_all = network.params.items
+    scores = of_all.item_out[items] @ hidden[0] + of_all.item_bias[items]
+    return topk.add_bonus(scores, items, bonus)
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Checkpoints: bit for bit, whole or not at all, and never mistaken for another model's."""
+"""Checkpoints restore every bit, are written whole or not at all, and fit one model only."""
 
 import gc
 import shutil
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 @pytest.fixture(autouse=True)
-def _collect_what_a_failed_read_leaves():
+def _collect_garbage_of_a_failed_read():
     yield
     gc.collect()
 
@@ -72,14 +72,14 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def copied(saved, tmp_path):
-    """Copy what is saved, to be damaged."""
+    """Copy the saved checkpoints, to be damaged."""
     folder, states = saved
     return shutil.copytree(folder, tmp_path / "checkpoints"), states
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_resuming_is_never_having_stopped(name, tmp_path):
-    """Two epochs, then two more from the file, are the four bit for bit; dropout included."""
+def test_resuming_equals_training_without_a_stop(name, tmp_path):
+    """Two epochs, then two more from the file, equal four to the bit; dropout included."""
     config = CONFIGS[name]
     half = trained(config, end=2)
     checkpoint.save(tmp_path, half, epochs=2)
@@ -88,14 +88,14 @@ def test_resuming_is_never_having_stopped(name, tmp_path):
     assert_identical(trained(config, begin=2, end=4, state=found), trained(config, end=4))
 
 
-def test_the_newest_is_found_and_the_one_before_kept(saved):
+def test_the_newest_two_checkpoints_are_kept(saved):
     folder, states = saved
     assert checkpoint.latest(folder) == 2
     for epochs, state in enumerate(states, start=1):
         assert_identical(restored(folder, epochs=epochs), state)
 
 
-def test_a_fingerprint_is_of_every_bit_and_shape(saved):
+def test_a_fingerprint_depends_on_every_bit_and_shape(saved):
     """Bug: leave the shapes out, or sort the leaves."""
     params = jax.tree.map(np.array, saved[1][0].params)
     found = {checkpoint.fingerprint(params)}
@@ -113,8 +113,8 @@ def test_a_fingerprint_is_of_every_bit_and_shape(saved):
     assert all(len(text) == 16 for text in found)
 
 
-def test_a_reader_leaves_a_save_that_is_under_way(copied):
-    """... of another process, whose checkpoint would else never come to be."""
+def test_reading_does_not_disturb_a_save_in_progress(copied):
+    """Of another process, whose checkpoint would be lost otherwise."""
     folder, _ = copied
     under_way = folder / "3.orbax-checkpoint-tmp"
     shutil.copytree(folder / "2", under_way)
@@ -123,7 +123,7 @@ def test_a_reader_leaves_a_save_that_is_under_way(copied):
     assert under_way.exists()
 
 
-def test_no_checkpoint_is_no_epoch(tmp_path):
+def test_without_a_checkpoint_the_newest_is_epoch_0(tmp_path):
     assert checkpoint.latest(tmp_path / "nothing") == 0
     assert not (tmp_path / "nothing").exists()
     assert checkpoint.latest(tmp_path) == 0
@@ -139,8 +139,8 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["missing", "half", "garbled"])
-def test_a_damaged_file_is_an_error_or_no_matter(how, copied):
-    """Whichever file it is, another state than the saved one never comes back."""
+def test_a_damaged_file_is_an_error_or_has_no_effect(how, copied):
+    """For every file: no other state than the saved one is ever restored."""
     folder, states = copied
     newest = folder / "2"
     kept = shutil.copytree(newest, folder.parent / "kept")
@@ -160,19 +160,19 @@ def test_a_damaged_file_is_an_error_or_no_matter(how, copied):
     assert_identical(restored(folder, epochs=2), states[1])
 
 
-def test_the_one_before_a_damaged_one_is_restored(copied):
+def test_the_checkpoint_before_a_damaged_one_restores(copied):
     folder, states = copied
     shutil.rmtree(folder / "2" / "default")
     with pytest.raises(errors.InputError, match=r"checkpoints/2 .*remove that folder"):
         restored(folder, epochs=2)
     assert_identical(restored(folder, epochs=1), states[0])
-    shutil.rmtree(folder / "2")  # as the message says
+    shutil.rmtree(folder / "2")  # as the message advises
     assert checkpoint.latest(folder) == 1
     assert_identical(restored(folder, epochs=1), states[0])
 
 
-def test_an_interrupted_save_is_no_checkpoint(copied):
-    """Stopped before its folder gets its name, it leaves the newest one as it was."""
+def test_an_interrupted_save_leaves_no_checkpoint(copied):
+    """A save that stops before its folder is renamed leaves the newest checkpoint as it was."""
     folder, states = copied
     shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
     (folder / "3.orbax-checkpoint-tmp" / "default" / "_METADATA").unlink()
@@ -195,8 +195,8 @@ def test_an_interrupted_save_is_no_checkpoint(copied):
     ],
     ids=str,
 )
-def test_another_models_checkpoint_is_an_error(other, saved, tmp_path):
-    """In either direction: of more weights or of fewer."""
+def test_a_checkpoint_of_another_model_is_an_error(other, saved, tmp_path):
+    """With more weights or with fewer."""
     folder, _ = saved
     config = CONFIGS["adagrad"]
     other_config = ModelConfig(
@@ -209,15 +209,15 @@ def test_another_models_checkpoint_is_an_error(other, saved, tmp_path):
         restored(tmp_path, epochs=1)
 
 
-def test_another_optimizers_checkpoint_is_an_error(saved):
+def test_a_checkpoint_of_another_optimizer_is_an_error(saved):
     folder, _ = saved
     for config in (CONFIGS["adam"], TrainConfig(), TrainConfig(optimizer="sgd")):
         with pytest.raises(errors.InputError, match="cannot read the checkpoint"):
             restored(folder, epochs=2, config=config)
 
 
-def test_a_save_is_done_when_it_returns(tmp_path):
-    """The next update overwrites the buffers: nothing may be left to write."""
+def test_save_has_written_everything_when_it_returns(tmp_path):
+    """The next update overwrites the buffers that were saved."""
     config = CONFIGS["adagrad"]
     state = trained(config)
     before = jax.tree.map(np.array, state)
@@ -229,7 +229,7 @@ def test_a_save_is_done_when_it_returns(tmp_path):
 
 @struct.dataclass
 class EarlierUserNetwork:
-    """As version 0.1.0 began: without what is None by default."""
+    """The weights of the first version 0.1.0: without those that are None by default."""
 
     w_in: Any
     gru: Any
@@ -245,7 +245,7 @@ class EarlierNetwork:
     user: Any
 
 
-def test_a_checkpoint_from_before_later_weights_is_read(tmp_path):
+def test_a_checkpoint_older_than_optional_weights_restores(tmp_path):
     config, how = networks.model_config(), networks.training_config()
     params = weights.drawn(config)
     user = params.network.user

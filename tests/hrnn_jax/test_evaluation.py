@@ -1,6 +1,6 @@
-"""Ranks: parity with a plain replay, which cases there are, ties, candidates, and extremes.
+"""Ranks: parity with a plain replay, the set of cases, ties, candidates, and extreme scores.
 
-What is recommended: the items that would rank within the cutoff.
+Recommendations: the items that would rank within the cutoff.
 """
 
 import dataclasses
@@ -71,11 +71,11 @@ def by_reference(params, model_config, log=None, *, ties="against", feed_last_it
 
 
 @pytest.mark.parametrize(("variant", "user_input"), FORMS)
-def test_ranks_are_the_reference(variant, user_input):
+def test_ranks_equal_the_reference(variant, user_input):
     config, log = model_config(variant, user_input=user_input), some_log()
     params = weights.drawn(config)
     expected = by_reference(params, config)
-    if variant == "rnn_concat":  # which also predicts a session's first event: no test case
+    if variant == "rnn_concat":  # it also predicts a session's first event, which is no test case
         first = set(expected) - set(log.cases.tolist())
         assert first
         assert not log.follows[list(first)].any()
@@ -84,7 +84,7 @@ def test_ranks_are_the_reference(variant, user_input):
     assert len(set(found)) > N_ITEMS // 2
 
 
-def test_ranks_are_the_reference_with_the_last_item_fed():
+def test_ranks_equal_the_reference_with_the_last_item_fed():
     config = model_config("hrnn_all")
     params = weights.drawn(config)
     found = ranked(params, dataclasses.replace(config, feed_last_item=True))
@@ -94,18 +94,18 @@ def test_ranks_are_the_reference_with_the_last_item_fed():
 
 
 @pytest.mark.parametrize("variant", NETWORKS)
-def test_every_case_is_ranked_once_the_last_users_too(variant):
+def test_every_case_is_ranked_once_also_the_last_users(variant):
     log, config = some_log(), model_config(variant)
     assert log.cases[-1] == len(log) - 1
-    told = []
-    found = ranked(weights.drawn(config), config, on_cases=told.append)
+    done = []
+    found = ranked(weights.drawn(config), config, on_cases=done.append)
     by_hand = [
         e
         for e in range(1, len(log))
         if log.test[e] and log.user[e] == log.user[e - 1] and log.session[e] == log.session[e - 1]
     ]
     assert log.cases.tolist() == by_hand
-    assert len(found) == sum(told) == len(by_hand)
+    assert len(found) == sum(done) == len(by_hand)
     assert found.min() >= 1
     assert found.max() <= N_ITEMS
 
@@ -121,7 +121,7 @@ def test_every_case_is_ranked_once_the_last_users_too(variant):
     ],
     ids=["default", "one lane", "one score", "four cases", "eight by two"],
 )
-def test_how_the_work_is_cut_does_not_matter(config):
+def test_lanes_chunks_and_blocks_do_not_change_ranks(config):
     params = weights.drawn(model_config())
     found = run(params, model_config(), config=config)
     np.testing.assert_array_equal(found.rank, list(by_reference(params, model_config()).values()))
@@ -130,7 +130,7 @@ def test_how_the_work_is_cut_does_not_matter(config):
 
 
 @pytest.mark.parametrize("variant", NETWORKS)
-def test_only_the_rnn_ignores_the_history(variant):
+def test_the_history_changes_ranks_of_all_but_the_rnn(variant):
     config, log = model_config(variant), some_log()
     params = weights.drawn(config)
     moved = np.where(log.test, log.item, (log.item + 1) % N_ITEMS).astype(np.int32)
@@ -164,8 +164,8 @@ def test_ties_count_for_or_against_the_target():
         np.testing.assert_array_equal(found, list(expected.values()))
 
 
-def test_an_item_and_its_twin_tie():
-    """Rows of equal weights, whatever the state: a rank differs by the twins of its target."""
+def test_two_items_of_equal_weights_tie():
+    """Whatever the state: the two ways to count ties differ by the target's one twin."""
     config, log = model_config(), some_log()
     params = weights.drawn(config)
     twin = np.arange(N_ITEMS) // 2 * 2
@@ -179,8 +179,8 @@ def test_an_item_and_its_twin_tie():
     np.testing.assert_array_equal(against - favour, 1)
 
 
-def test_candidates_are_all_that_is_ranked():
-    """... besides the target: as if no other item scored anything."""
+def test_only_the_candidates_and_the_target_are_ranked():
+    """As if the scores of all other items were very low."""
     config, log = model_config(), some_log()
     params = weights.drawn(config)
     candidates = np.random.default_rng(0).permutation(N_ITEMS)[:11].astype(np.int32)
@@ -208,8 +208,8 @@ def test_all_items_as_candidates_change_nothing():
 
 
 @pytest.mark.parametrize("candidates", [None, list(range(28, 2, -2))], ids=["all", "even"])
-def test_shown_are_the_items_that_would_rank_within_the_cutoff(candidates):
-    """Test sessions of two items each: another target changes nothing but its own rank."""
+def test_items_are_recommended_that_would_rank_within_the_cutoff(candidates):
+    """Test sessions of two items each: another target changes only its own rank."""
     config, log = model_config(), some_log()
     log = log.where(~(log.test & log.follows & np.roll(log.follows, 1)))
     params = weights.drawn(config)
@@ -238,7 +238,7 @@ def test_of_equal_scores_the_lower_item_is_recommended():
 
 @pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("candidates", [None, np.arange(9, dtype=np.int32)])
-def test_a_score_that_is_no_number_counts_against_the_model(ties, candidates):
+def test_a_score_that_is_not_a_number_counts_against_the_model(ties, candidates):
     config, log = model_config(), some_log()
     settings = dataclasses.replace(CONFIG, ties=ties)
     params = weights.drawn(config)
@@ -261,7 +261,7 @@ def test_a_score_that_is_no_number_counts_against_the_model(ties, candidates):
     np.testing.assert_array_equal(found, np.where(targets == item, last, above))
 
 
-def test_saturated_scores_are_still_told_apart():
+def test_scores_that_saturate_tanh_still_rank():
     """Ranks are of the scores before tanh, which is 1 in float32 from 10 on."""
     config = model_config()
     params = weights.drawn(config)

@@ -1,6 +1,4 @@
-"""Ranks and recommendations of scores that are given: against sorting them all."""
-
-import functools
+"""Ranks and lists of given scores: compared with sorting all of them."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +8,7 @@ import pytest
 from hrnn_jax import model, topk
 
 SIZES = [1, 5, topk.GROUP, topk.GROUP + 1, 10 * topk.GROUP, 1000]
-
-
-@functools.partial(jax.jit, static_argnames=("n_first", "ties"))
-def compiled(*arguments, n_first, ties):
-    return topk.rank(*arguments, n_first=n_first, ties=ties, rows=1)
+compiled = jax.jit(topk.rank, static_argnums=4)
 
 
 def run(scores, targets, chosen=None, n_first=1, ties="against"):
@@ -22,25 +16,19 @@ def run(scores, targets, chosen=None, n_first=1, ties="against"):
 
     An item's output weight is its score, and the state is 1.
     """
-    chosen = topk.deal(np.arange(len(scores)) if chosen is None else chosen)
-    column = np.full(len(scores), len(chosen))
-    column[chosen] = np.arange(len(chosen))
     scores = np.asarray(scores, np.float32)
     items = model.Items(None, jnp.array(scores[:, None]), jnp.zeros(len(scores)))
-    ranked = items.item_out[chosen], items.item_bias[chosen]
+    ranked = topk.arrange(items, np.arange(len(scores)) if chosen is None else chosen)
+    settings = topk.RankSettings(n_first=n_first, ties=ties, rows=1)
     states = jnp.ones((len(targets), 1))
-    ranks, first = compiled(
-        *(items, ranked, states, np.array(targets), column[targets], None),
-        n_first=n_first,
-        ties=ties,
-    )
-    return np.asarray(ranks), chosen[first]
+    ranks, first = compiled(ranked, states, np.array(targets), None, settings)
+    return np.asarray(ranks), np.asarray(first)
 
 
 @pytest.mark.parametrize("n_items", SIZES)
 @pytest.mark.parametrize("levels", [2, 30, 10_000])
-def test_the_first_are_those_of_a_stable_sort(n_items, levels):
-    """Of few levels all is tied: what is first is then the lower item, whatever its group."""
+def test_lists_equal_a_stable_sort(n_items, levels):
+    """With few levels most items tie: the lower item is first then, whatever its group."""
     for seed in range(3):
         scores = np.random.default_rng(seed).integers(levels, size=n_items)
         expected = np.argsort(-scores, kind="stable")
@@ -52,8 +40,8 @@ def test_the_first_are_those_of_a_stable_sort(n_items, levels):
 @pytest.mark.parametrize("n_items", SIZES)
 @pytest.mark.parametrize("ties", ["against", "for"])
 @pytest.mark.parametrize("n_chosen", [1, 2, 1000])
-def test_ranks_are_counted(n_items, ties, n_chosen):
-    """... among half of the items or all, of the targets that are among them and of others."""
+def test_ranks_equal_counting(n_items, ties, n_chosen):
+    """One item, half of the items or all are ranked; targets are among them or not."""
     rng = np.random.default_rng(0)
     scores = rng.integers(12, size=n_items)
     chosen = np.sort(
@@ -68,8 +56,8 @@ def test_ranks_are_counted(n_items, ties, n_chosen):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_score_that_is_no_number_comes_first(sign):
-    """... of whichever sign, beside infinite ones too; what fills up a group never comes."""
+def test_a_score_that_is_not_a_number_comes_first(sign):
+    """Of either sign, also with infinite scores; the padding of a group is never listed."""
     scores = np.full(10 * topk.GROUP - 1, -np.inf)
     scores[[7, 100]], scores[[8, 110]] = np.copysign(np.nan, sign), [5, 6]
     expected = [7, 100, 110, 8, *np.delete(np.arange(len(scores)), [7, 8, 100, 110])]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, losses, model, train
+from hrnn_jax import evaluation, losses, model, topk, train
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.user_batches import Steps
 from tests.helpers import networks
@@ -77,19 +77,17 @@ def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
 
 
 def ranking(n_items, size, n_lanes=256):
-    """What ranks the cases of a chunk in blocks of `size`, and shapes of its arguments."""
+    """Return what ranks the cases of a chunk in blocks of `size`, and shapes of its arguments."""
     items = jax.eval_shape(lambda: train.init_state(0, ModelConfig(n_items), TrainConfig()))
     items = items.params.items
-    function = jax.jit(
-        functools.partial(evaluation._rank_blocks, size=size, n_first=20, ties="against", rows=4)
-    )
+    settings = topk.RankSettings(n_first=20, ties="against", rows=4)
+    function = jax.jit(functools.partial(evaluation._rank_blocks, settings=settings))
+    column = jax.ShapeDtypeStruct((n_items,), np.int32)
+    ranked = topk.RankedItems(column, items.item_out, items.item_bias, column, items)
     hidden = jax.ShapeDtypeStruct((128, n_lanes, items.item_out.shape[1]), np.float32)
-    hidden = hidden, None, None
-    columns = jax.ShapeDtypeStruct((n_items,), np.int32)
-    cases = jax.ShapeDtypeStruct((4, 128 * n_lanes), np.int32)
+    cases = jax.ShapeDtypeStruct((3, 128 * n_lanes // size, size), np.int32)
     n_blocks = jax.ShapeDtypeStruct((), np.int32)
-    ranked = items.item_out, items.item_bias
-    return function, (items, None, ranked, columns, hidden, cases, n_blocks)
+    return function, (ranked, None, topk.Query(hidden, None, None), cases, n_blocks)
 
 
 def test_ranking_holds_the_scores_of_one_block():
