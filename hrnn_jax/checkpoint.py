@@ -8,7 +8,7 @@ import hashlib
 import json
 import pathlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -156,24 +156,8 @@ def load_run(
         InputError: names the file, where the folder is no run of a network or is damaged.
     """
     run = pathlib.Path(run)
-    recipe, data = _read_json(run, RECIPE), _read_json(run, DATA)
-    try:
-        recipe = upgrade_recipe(recipe)
-        named = dict(recipe["model"])
-        name = named.pop("name")
-        if name not in NETWORKS:
-            raise InputError(
-                f"{run} is a run of {name}, which has no weights: give the run folder of a network"
-            )
-        config, training = ModelConfig(**named), TrainConfig(**recipe["training"])
-        preparation = data["recipe"]
-        gap_seconds = 60 * preparation["session_gap_minutes"]
-        drop_repeats = preparation["drop_repeats"]
-        ancestors = recipe.get("continued_from", {}).get("weights", {})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{run / RECIPE} or {DATA} next to it is damaged ({error!r}): train the run again"
-        ) from error
+    settings, training, ancestors = _read_settings(run)
+    config = settings["config"]
     items = prepared.load_items(run)
     if len(items) != config.n_items:
         raise InputError(
@@ -196,14 +180,36 @@ def load_run(
         folder=run,
         seed=seed,
         epochs=epochs,
-        config=config,
         items=items,
-        gap_seconds=gap_seconds,
-        drop_repeats=drop_repeats,
         lineage=lineage,
         table=table,
+        **settings,
     )
     return trained, params
+
+
+def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapping[str, Any]]:
+    """Return fields of TrainedRun, the training's settings, and each seed's earlier weights."""
+    recipe, data = _read_json(run, RECIPE), _read_json(run, DATA)
+    try:
+        recipe = upgrade_recipe(recipe)
+        network = dict(recipe["model"])
+        name = network.pop("name")
+        if name not in NETWORKS:
+            raise InputError(
+                f"{run} is a run of {name}, which has no weights: give the run folder of a network"
+            )
+        settings = {
+            "config": ModelConfig(**network),
+            "gap_seconds": 60 * data["recipe"]["session_gap_minutes"],
+            "drop_repeats": data["recipe"]["drop_repeats"],
+        }
+        ancestors = recipe.get("continued_from", {}).get("weights", {})
+        return settings, TrainConfig(**recipe["training"]), ancestors
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{run / RECIPE} or {DATA} next to it is damaged ({error!r}): train the run again"
+        ) from error
 
 
 def fingerprint(params: Params) -> str:
