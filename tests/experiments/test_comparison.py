@@ -1,4 +1,4 @@
-"""The tuned comparison: its report of hand-made numbers, and the command from first to last."""
+"""The tuned comparison: its report of hand-made numbers, and the whole command."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def scores(row, recall, mrr, column="one"):
     ]
 
 
-def compared(row, recall, mrr, column="one"):
+def p_values(row, recall, mrr, column="one"):
     return [(column, f"{m}@5", "hrnn_plus", row, p) for m, p in (("recall", recall), ("mrr", mrr))]
 
 
@@ -55,16 +55,16 @@ def line(text, row):
     return found.split(" | ")[1:]
 
 
-def test_the_best_is_bold_and_the_winner_is_named(written):
+def test_the_best_mean_is_bold_and_the_winner_is_named(written):
     text = written(
         scores=[
             *scores("sr", [0.5], [0.3]),
             *scores("rnn", [0.35, 0.45], [0.1, 0.1]),
             *scores("hrnn_plus", [0.5, 0.6], [0.2, 0.3]),
-            # No rival: it is hrnn_plus itself.
+            # Not a rival but a change of hrnn_plus.
             *scores("without neighbours", [0.9, 0.9], [0.9, 0.9]),
         ],
-        significance=[*compared("sr", 0.2, 0.00001), *compared("rnn", 0.01, 0.01)],
+        significance=[*p_values("sr", 0.2, 0.00001), *p_values("rnn", 0.01, 0.01)],
     )
     assert line(text, r"hrnn\_plus") == ["**0.5500** ± 0.0707", "0.2500 ± 0.0707 |"]
     assert line(text, "SR") == ["0.5000", "**0.3000**▴ |"]  # no significant difference; better
@@ -78,12 +78,12 @@ def test_the_best_is_bold_and_the_winner_is_named(written):
     ("sr", "words"),
     [(0.1, "wins both"), (0.9, "wins neither"), (None, "no comparison: no run of another")],
 )
-def test_the_verdict_follows_the_numbers(written, sr, words):
+def test_the_verdict_depends_on_the_numbers(written, sr, words):
     others = [] if sr is None else scores("sr", [sr], [sr])
     assert words in written(scores=[*scores("hrnn_plus", [0.5], [0.5]), *others])
 
 
-def test_the_ablation_is_of_differences_with_their_marks(written):
+def test_the_ablation_shows_differences_and_marks(written):
     text = written(
         scores=[
             *scores("hrnn_plus", [0.5], [0.4]),
@@ -91,14 +91,14 @@ def test_the_ablation_is_of_differences_with_their_marks(written):
             *scores("2 layers", [0.45, 0.0], [0.4, 0.0]),  # of the first seed alone
             *scores("a change of old", [0.5], [0.4]),  # CSV files outlive the code's rows
         ],
-        significance=compared("without neighbours", 0.049, 0.051),
+        significance=p_values("without neighbours", 0.049, 0.051),
     )
     assert line(text, "without neighbours") == ["-0.2000▾", "+0.0500 |"]
     assert line(text, "2 layers") == ["-0.0500", "+0.0000 |"]
     assert line(text, "a change of old") == ["+0.0000", "+0.0000 |"]
 
 
-def test_cost_is_in_terms_of_hrnn_init(written):
+def test_cost_is_relative_to_hrnn_init(written):
     def run(row, rate, seed=0):
         return ("one", row, seed, 9, 1.0, rate, 9.0, "c0ffee", "a machine", "now")
 
@@ -119,7 +119,7 @@ def test_cost_is_in_terms_of_hrnn_init(written):
     assert "commit c0ffee" in text
 
 
-def test_what_was_chosen_stands_with_its_budget(written):
+def test_chosen_settings_are_shown_with_their_budget(written):
     text = written(
         scores=scores("rnn", [0.1], [0.1]),
         chosen=[
@@ -177,7 +177,7 @@ def command(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", ["--trials=many", "--epochs=other=8", "--from=nowhere"])
-def test_wrong_flags_are_refused_in_a_line_before_anything_is_made(command, wrong, tmp_path):
+def test_wrong_flags_are_refused_in_one_line_before_anything_is_written(command, wrong, tmp_path):
     code, _, err = command(wrong)
     assert code == 2
     assert err.startswith("error: ")
@@ -185,8 +185,8 @@ def test_wrong_flags_are_refused_in_a_line_before_anything_is_made(command, wron
     assert not list(tmp_path.iterdir())
 
 
-def test_networks_are_compared_on_the_seeds_that_both_have():
-    """Bug: let a mean of five seeds against one of two pass for a difference."""
+def test_networks_are_compared_on_their_common_seeds():
+    """Bug: compare a mean over five seeds with one over two."""
 
     def ranks(*of_seeds):
         lines = [
@@ -215,7 +215,7 @@ def made():
     return {str(path.parent): path.stat().st_mtime_ns for path in found}
 
 
-def test_a_comparison_from_first_to_last(command, tmp_path, monkeypatch):
+def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n")
     log = logs.write(tmp_path / "log.csv")
@@ -249,10 +249,10 @@ def test_a_comparison_from_first_to_last(command, tmp_path, monkeypatch):
         "epochs",
     }
     report = pathlib.Path("out/comparison/results/comparison.md").read_text()
-    assert str(tmp_path) not in report  # nor where the log lay
+    assert str(tmp_path) not in report  # nor the place of the log
     assert 'LOGS="mine=log.csv:small.flags"' in report
 
-    # Finished, and the log elsewhere: nothing is left to do.
+    # Finished, and the log was moved: nothing is left to do.
     moved = log.rename(tmp_path / "moved.csv")
     code, out, err = command(f"--logs=mine={moved}:small.flags", *argv)
     assert code == 0, (out, err)
@@ -263,7 +263,7 @@ def test_a_comparison_from_first_to_last(command, tmp_path, monkeypatch):
     results = pathlib.Path("out/comparison/results")
     report = (results / "comparison.md").read_text()
     (results / "comparison.md").unlink()
-    assert command(f"--from={results}")[0] == 0  # of the CSV files alone
+    assert command(f"--from={results}")[0] == 0  # from the CSV files alone
     assert (results / "comparison.md").read_text() == report
 
 
@@ -272,7 +272,7 @@ LOGS_IN_README = ("ebnerd", "foursquare", "deskdrop", "journey")
 
 
 def test_readme_shows_the_shipped_scores():
-    """Bug: ship other CSV files, and leave README's table as it was."""
+    """Bug: new CSV files without an update of README's table."""
     section = (ROOT / "README.md").read_text().split("## Beyond the paper")[1].split("\n## ")[0]
     shown = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:2] == "| "]
     found = pl.read_csv(SHIPPED / "scores.csv").filter(cutoff=5)
@@ -288,7 +288,7 @@ def test_readme_shows_the_shipped_scores():
         assert [cell.replace("*", "") for cell in cells] == expected
 
 
-def test_the_shipped_report_is_that_of_its_csv_files(tmp_path):
+def test_the_shipped_report_is_made_from_the_shipped_files(tmp_path):
     for path in SHIPPED.glob("*.csv"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     found = leaderboard_report.write(tmp_path).read_text()
