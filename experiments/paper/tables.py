@@ -137,15 +137,20 @@ def score_table(
             for head in ([name, f"{name}, paper"] if column.paper_data else [name])
         ]
         groups.append(Group(column.label, [*heads, "n"]))
-    sections = []
-    for title, names in ROW_SECTIONS.items():
-        lines = [
-            (name, [cell for column in columns for cell in _scores(results, column, row, rows)])
-            for row, name in names.items()
-            if row in rows
-        ]
-        sections.append(Section(title, lines))
-    return Table(caption, "Model", groups, [section for section in sections if section.rows])
+    cells = {
+        row: [cell for column in columns for cell in _scores(results, column, row, rows)]
+        for row in rows
+    }
+    return Table(caption, "Model", groups, _sections(cells))
+
+
+def _sections(cells: Mapping[str, Sequence[Cell]]) -> list[Section]:
+    """Put rows, which are given by key, into the order of the tables."""
+    sections = [
+        Section(title, [(name, cells[row]) for row, name in names.items() if row in cells])
+        for title, names in ROW_SECTIONS.items()
+    ]
+    return [section for section in sections if section.rows]
 
 
 def _scores(results: Results, column: Column, row: str, rows: Collection[str]) -> list[Cell]:
@@ -220,19 +225,14 @@ def further_table(results: Results, column: Column, rows: Collection[str]) -> Ta
             return Cell()
         return Cell(f"{spread.mean:,.{places}f}", note=plus_minus(spread, places))
 
-    sections = []
-    for title, names in ROW_SECTIONS.items():
-        lines = [
-            (name, [cell(row, metric, cutoff, places) for metric, cutoff, _, places in FURTHER])
-            for row, name in names.items()
-            if row in rows
-        ]
-        sections.append(Section(title, lines))
+    cells = {
+        row: [cell(row, metric, n, places) for metric, n, _, places in FURTHER] for row in rows
+    }
     return Table(
         caption=f"Other list lengths and metrics on {column.label}",
         corner="Model",
         groups=[Group(column.label, [f"{head}@{cutoff}" for _, cutoff, head, _ in FURTHER])],
-        sections=[section for section in sections if section.rows],
+        sections=_sections(cells),
     )
 
 
