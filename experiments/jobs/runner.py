@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from hrnn_jax import errors
 
 from ..common import run_folder
+from ..common.file_lock import FileLock
 from ..common.package import module
 from ..common.text import duration
 from . import pool
@@ -40,14 +40,15 @@ class Runner:
             InputError: Another process works there.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        lock = FileLock(self.root / "lock")
+        try:
+            if not lock.acquire(wait=False):
                 raise errors.InputError(
                     f"another {kind} works in {self.root}: wait for it, or give another `root`"
-                ) from error
+                )
             yield
+        finally:
+            lock.close()
 
     def prepare(
         self, columns: Sequence[Column]

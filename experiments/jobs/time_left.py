@@ -40,18 +40,21 @@ class Durations:
             self._seconds.setdefault((run.column.key, run.row), []).append(seconds)
 
     def expected(self, run: Run) -> float | None:
-        """Return the seconds that a run takes: the median of its other seeds.
+        """Return the seconds that a run takes, None where nothing is known.
 
-        Where there are none, the seconds per event of its row on other data, or else of all rows of
-        its size. None where nothing is known.
+        Its events times the seconds per event of its other seeds; where there are none, of its row
+        on other data; or else of all rows of its size.
         """
-        if known := self._seconds.get((run.column.key, run.row)):
-            return statistics.median(known)
-        for alike in (lambda row: row.key == run.row.key, lambda row: row.size == run.row.size):
+        own = (run.column.key, run.row)
+        for is_like in (
+            lambda key: key == own,
+            lambda key: key[1].key == run.row.key,
+            lambda key: key[1].size == run.row.size,
+        ):
             rates = [
-                statistics.median(seconds) / self._events[column]
-                for (column, row), seconds in self._seconds.items()
-                if alike(row)
+                statistics.median(seconds) / self._events[key[0]]
+                for key, seconds in self._seconds.items()
+                if is_like(key)
             ]
             if rates:
                 return statistics.median(rates) * self._events[run.column.key]

@@ -16,7 +16,6 @@ folder can share a study, if the file system has locks.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +23,15 @@ from typing import Any, NamedTuple, Self
 
 import optuna
 import polars as pl
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hrnn_jax import atomic, errors
 
 from ..common import run_folder
+from ..common.file_lock import FileLock
 from . import search_spaces
-from .storage import Lock, open_storage
 
 FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running")
 SAMPLERS = ("random", "tpe")
@@ -101,11 +102,11 @@ class Study:
         self.folder = folder
         self._search = search
         self._best_flags = best_flags
-        self._running: int | None = None  # the locked file of the trial that this process runs
+        self._running: FileLock | None = None  # of the trial that this process runs
         fresh = not (folder / "lock").exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = Lock(folder / "lock")
+            self._lock = FileLock(folder / "lock")
         except OSError as error:
             raise errors.InputError(
                 f"cannot write `study_dir`={folder}: {error.strerror}; choose another folder"
@@ -116,7 +117,7 @@ class Study:
                     folder, recipe, resume=True, flag="study_dir", kind="study", files=FILES
                 )
                 (folder / "running").mkdir(exist_ok=True)
-                storage = open_storage(folder / "journal.log", self._lock)
+                storage = _open_storage(folder / "journal.log", self._lock)
                 if not storage.get_all_studies():
                     optuna.create_study(storage=storage, study_name="study", direction="maximize")
                 self._study = optuna.load_study(
@@ -155,8 +156,8 @@ class Study:
                 return None
             number = len(self._study.get_trials(deepcopy=False))
             self._study.sampler = self._search.make_sampler(number)
-            self._running = os.open(self._running_file(number), os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._running, fcntl.LOCK_EX)
+            self._running = FileLock(self._running_file(number))
+            self._running.acquire()
             trial = self._study.ask(dict(self._search.space))
             assert trial.number == number
             return trial
@@ -202,25 +203,20 @@ class Study:
     def _fail_dead(self) -> None:
         """Record as failed the trials whose process ended while they ran."""
         for trial in self._trials():
-            if trial.state != TrialState.RUNNING:
-                continue
-            path = self._running_file(trial.number)
-            file = os.open(path, os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(file)
-            self._study.tell(trial.number, state=TrialState.FAIL)
-            path.unlink()
+            if trial.state == TrialState.RUNNING:
+                path = self._running_file(trial.number)
+                lock = FileLock(path)
+                if lock.acquire(wait=False):
+                    self._study.tell(trial.number, state=TrialState.FAIL)
+                    path.unlink()
+                lock.close()
 
     def _running_file(self, number: int) -> pathlib.Path:
         return self.folder / "running" / str(number)
 
     def _unlock_trial(self) -> None:
         if self._running is not None:
-            os.close(self._running)
+            self._running.close()
             self._running = None
 
     def _publish(self) -> None:
@@ -249,3 +245,22 @@ def _state(trial: FrozenTrial) -> str:
     if trial.state == TrialState.FAIL:
         return "cut off"
     return "diverged" if "diverged" in trial.user_attrs else trial.state.name.lower()
+
+
+def _open_storage(journal: pathlib.Path, lock: FileLock) -> JournalStorage:
+    """Open Optuna's record of the trials, or make it; the caller holds the lock.
+
+    Optuna's own lock is a file that a killed process leaves behind; the others wait 30 s for it.
+    """
+    if journal.exists():
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):  # a full disk cut the last line short; Optuna cannot read past it
+            os.truncate(journal, whole)
+    try:
+        backend = JournalFileBackend(str(journal), lock)  # pyright: ignore[reportArgumentType]
+        return JournalStorage(backend)
+    except (ValueError, KeyError) as error:
+        raise errors.InputError(
+            f"{journal} is damaged: remove {journal.parent} and start again"
+        ) from error
