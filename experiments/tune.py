@@ -30,7 +30,7 @@ try:
     from .tuning import best_flags, search_spaces, trials
     from .tuning.study import FIRST_PRUNED, PRUNERS, SAMPLERS, Search, Study
 except ModuleNotFoundError as error:
-    if error.name != "optuna":
+    if (error.name or "").partition(".")[0] != "optuna":
         raise
     cli.fail(errors.InputError("experiments.tune needs Optuna: pip install 'hrnn_jax[tune]'"))
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from absl.testing import flagsaver
 from experiments import run, tune
 from experiments.common import baselines, cli, epochs, model_flags
 from experiments.tuning import search_spaces, study, trials
-from hrnn_jax import errors, metrics
+from hrnn_jax import errors, metrics, train
 from hrnn_jax.config import NETWORKS
 from hrnn_jax.metrics import Ranking
 from tests.experiments.test_run import assert_refused, read
@@ -90,7 +91,12 @@ def script(monkeypatch, values):
         measured.append(values[number][epoch])
         return epochs.EpochResult(state, np.zeros(1), events=10, seconds=1.0)
 
+    def init_state(*_):
+        return types.SimpleNamespace(params=None)
+
+    init_state.clear_cache = lambda: None
     measured = []
+    monkeypatch.setattr(train, "init_state", init_state)
     monkeypatch.setattr(epochs, "train_epoch", epoch)
     monkeypatch.setattr(trials, "_rank", lambda *_: None)
     monkeypatch.setattr(trials.Task, "measure", lambda *_: measured[-1])
@@ -227,7 +233,7 @@ def test_tpe_draws_values_near_those_of_good_trials(tmp_path):
 
 def test_a_study_that_was_cut_off_goes_on_by_the_same_command(command, given):
     """A trial counts while its process lives, whoever asks, and no longer when that is dead."""
-    argv = (*given, "--epochs=200", "--trials=2")
+    argv = (*given, "--epochs=60", "--trials=2")
     for number, how in enumerate([signal.SIGKILL, signal.SIGINT]):
         process = subprocess.Popen(
             [sys.executable, "-m", "experiments.tune", *argv],
@@ -250,10 +256,10 @@ def test_a_study_that_was_cut_off_goes_on_by_the_same_command(command, given):
             assert err == "interrupted: the same command goes on with the study\n"
         assert out.startswith("RNN on ") or "\nRNN on " in out
         assert "\r" not in out
-    code, _, err = command("--epochs=200", "--trials=2")
+    code, _, err = command("--epochs=60", "--trials=2")
     assert code == 0, err
     assert trial_table()["state"].to_list() == ["cut off", "cut off", "complete", "complete"]
-    assert trial_table()["epochs"].to_list()[2:] == [200, 200]
+    assert trial_table()["epochs"].to_list()[2:] == [60, 60]
     assert not list(pathlib.Path("study/running").iterdir())
 
 
