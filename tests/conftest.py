@@ -1,12 +1,38 @@
-"""Strictness for all tests; warnings are errors too (pyproject.toml)."""
+"""Strictness for all tests, and compiled programs shared by them; warnings are errors too
+(pyproject.toml).
+"""
 
+import os
+import pathlib
+import shutil
 import sys
+import tempfile
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_enable_compilation_cache", False)  # commands run in tests would turn it on
+
+
+def pytest_configure(config):
+    """Keep compiled programs for this run of the tests, its workers and its subprocesses.
+
+    Many tests compile the same small programs, each in a process or a file of its own.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.compiled_programs = tempfile.mkdtemp(prefix="hrnn_jax-tests-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled_programs
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def pytest_unconfigure(config):
+    """Remove the compiled programs."""
+    if folder := getattr(config, "compiled_programs", None):
+        shutil.rmtree(pathlib.Path(folder), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -17,10 +43,10 @@ def _hooks(monkeypatch):
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs():
-    """Let go of what a file's tests compiled.
+    """Release the programs that the tests of a file compiled.
 
-    Each program is some maps of memory, of which Linux gives a process 65,530: with those of all
-    tests it runs out of them, and ends by a segmentation fault.
+    Each program takes some maps of memory, of which Linux gives a process 65,530: with those of all
+    tests a process runs out of them, and ends by a segmentation fault.
     """
     yield
     jax.clear_caches()

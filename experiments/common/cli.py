@@ -17,6 +17,8 @@ from absl import logging as absl_logging
 from hrnn_jax import errors
 from hrnn_jax.config import REMOVED
 
+from .package import module
+
 _typed: set[str] = set()
 SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
 
@@ -77,6 +79,7 @@ def run(
     logger.handlers = [said]
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl would print it once more
+    _list_in_help()
     failed: list[Exception] = []
     before, sys.unraisablehook = sys.unraisablehook, unraisable  # to the end of the process
     app.run(guarded, flags_parser=functools.partial(parse, whole=whole, defaults=defaults))
@@ -94,6 +97,14 @@ def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[s
         return positional
     except (flags.Error, errors.InputError) as error:
         fail(error)
+
+
+def _list_in_help() -> None:
+    """Let --help list all flags of this package, not only those of the command's own file."""
+    for name, defined in flags.FLAGS.flags_by_module_dict().items():
+        if name.startswith(module("")):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def typed() -> set[str]:
