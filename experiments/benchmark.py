@@ -25,14 +25,15 @@ from rich.text import Text
 from hrnn_jax import errors
 
 from .bench import commands, evaluation, record, scaling, service, step_profile, steps, timing
+from .bench.benchmark_model import ALL_SMALL, CONCAT_SMALL, INIT_LARGE, INIT_SMALL, RNN_SMALL
 from .common import cli, data_flags  # noqa: F401  --prepared_dir
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
-    "": (steps.INIT_SMALL, "training step, HRNN Init small", 1.5),
-    "_large": (steps.INIT_LARGE, steps.INIT_LARGE.name, 1.25),
-    "_all": (steps.ALL_SMALL, steps.ALL_SMALL.name, 1.6),
-    "_rnn": (steps.RNN_SMALL, steps.RNN_SMALL.name, 1.6),
-    "_rnn_concat": (steps.CONCAT_SMALL, steps.CONCAT_SMALL.name, 1.6),
+    "": (INIT_SMALL, "training step, HRNN Init small", 1.5),
+    "_large": (INIT_LARGE, INIT_LARGE.name, 1.25),
+    "_all": (ALL_SMALL, ALL_SMALL.name, 1.6),
+    "_rnn": (RNN_SMALL, RNN_SMALL.name, 1.6),
+    "_rnn_concat": (CONCAT_SMALL, CONCAT_SMALL.name, 1.6),
 }
 TASKS: dict[str, Callable[[timing.Settings], Mapping[str, record.Row | record.Sweep]]] = {
     **{

@@ -17,9 +17,9 @@ from ..common import machine
 from ..common.epochs import FIRST_CHUNK
 from ..common.package import module
 from ..jobs import pool
+from .benchmark_model import INIT_SMALL, random_log
 from .process import Cost, measure, of_module
 from .record import Row
-from .steps import INIT_SMALL, random_log
 from .timing import Settings
 
 # What any preprocessing has to do.
@@ -133,21 +133,17 @@ def first_chunk(flags: Sequence[str], cache: pathlib.Path, output: pathlib.Path)
 def start(settings: Settings) -> Mapping[str, Row]:
     """Measure the start of a run, with and without compiled programs on disk."""
     flags = _simulated(settings, "video")
-    with settings.folder() as kept:
 
-        def cold() -> float:
-            with settings.folder() as folder:
-                return first_chunk(flags, folder / "cache", folder / "run")
+    def seconds_to_first_chunk(cache: pathlib.Path | None = None) -> float:
+        with settings.folder() as folder:
+            return first_chunk(flags, cache or folder / "cache", folder / "run")
 
-        def warm() -> float:
-            with settings.folder() as folder:
-                return first_chunk(flags, kept / "cache", folder / "run")
-
-        measured = settings.turns(cold, warm)
+    with settings.folder() as cache:
+        cold, warm = settings.turns(seconds_to_first_chunk, lambda: seconds_to_first_chunk(cache))
     what = "start of a run on the prepared VIDEO shape to its first 256 steps trained"
     return {
-        "cold": Row(f"{what}, nothing compiled", measured[0], limit=10),
-        "warm": Row(f"{what}, compilation cache filled", measured[1], limit=4),
+        "cold": Row(f"{what}, nothing compiled", cold, limit=10),
+        "warm": Row(f"{what}, compilation cache filled", warm, limit=4),
     }
 
 

@@ -12,8 +12,8 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Params
 
 from . import floors
+from .benchmark_model import INIT_SMALL, BenchmarkModel, Training, random_log
 from .record import Row
-from .steps import INIT_SMALL, BenchmarkModel, random_log, train_epoch
 from .timing import Settings, seconds
 
 EVALUATED_USERS, EVALUATED_ITEMS = 11_154, 59_000  # 58,000 cases
@@ -37,23 +37,18 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
     users = max(2, round(settings.scale * EVALUATED_USERS))
     log = random_log(np.random.default_rng(0), users, EVALUATED_ITEMS, tested=True)
     model = INIT_SMALL.replace(n_items=log.n_items)
-    state = model.init()
-    schedule = model.schedule(log.train)
+    training = Training(model, [model.schedule(log.train)])
 
-    def half_an_epoch() -> float:
-        def run() -> None:
-            nonlocal state
-            state = train_epoch(model, state, [schedule])
-
-        return seconds(run) / 2
+    def ranking_seconds(candidates: np.ndarray | None = None) -> float:
+        return rank_seconds(model, training.state.params, log, candidates)
 
     product = floors.scores(len(log.cases), log.n_items, INIT_SMALL.model_config.hidden_units)
     whole, bootstrapping, scores, half = settings.turns(
-        lambda: rank_seconds(model, state.params, log),
+        ranking_seconds,
         # With one candidate, nearly all of the time is bootstrapping.
-        lambda: rank_seconds(model, state.params, log, np.arange(1)),
+        lambda: ranking_seconds(np.arange(1)),
         lambda: seconds(product),
-        half_an_epoch,
+        lambda: training.epoch() / 2,
     )
     ranking = [w - b for w, b in zip(whole, bootstrapping, strict=True)]
     size = f"{len(log.cases):,} cases among {log.n_items:,} items"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -11,9 +10,9 @@ import jax
 import numpy as np
 
 from . import commands
+from .benchmark_model import INIT_SMALL, BenchmarkModel, Training, random_log, train_steps
 from .evaluation import XXL_ITEMS, rank_seconds, xxl_log
 from .record import Sweep
-from .steps import INIT_SMALL, BenchmarkModel, Training, random_log, train_epoch
 from .timing import Settings, seconds
 
 ITEMS = (1_000, 10_000, 60_000, 380_000, 1_000_000)
@@ -23,7 +22,7 @@ EVENTS = (100_000, 330_000, 1_000_000, 3_300_000, 10_000_000, 33_000_000)
 XXL_RAW_EVENTS = 33_000_000  # of VIDEOXXL's shape at scale 1, after preprocessing
 RANKED_USERS = 200  # in the sweep of items
 MAX_POINT_SECONDS = 60  # from which on a point is not measured again
-STEP, PRODUCTS = "microseconds a step", "its matrix products"
+STEP = "microseconds a step"
 
 _T = TypeVar("_T")
 Point = tuple[float, Sequence[float]]  # x, one value a turn
@@ -32,20 +31,15 @@ Point = tuple[float, Sequence[float]]  # x, one value a turn
 def items(settings: Settings) -> Mapping[str, Sweep]:
     """Sweep the catalogue: a step does not depend on it, ranking a case is linear in it."""
     users = max(2, round(settings.scale * RANKED_USERS))
-    steps: list[Point] = []
-    cases: list[Point] = []
-    for n_items in ITEMS:
+
+    def functions(n_items: int) -> Sequence[Callable[[], float]]:
         model = INIT_SMALL.replace(n_items=n_items)
         log = random_log(np.random.default_rng(0), users, n_items, tested=True)
         params = jax.block_until_ready(model.init().params)
+        step = train_steps(model, settings.steps).step
+        return step, lambda: rank_seconds(model, params, log) / len(log.cases)
 
-        def case(model=model, params=params, log=log) -> float:
-            return rank_seconds(model, params, log) / len(log.cases)
-
-        step, of_case = settings.turns(Training(model, settings.steps).epoch, case)
-        steps.append((n_items, _microseconds(step)))
-        cases.append((n_items, _microseconds(of_case)))
-        settings.print(f"{n_items:,} items: {_last(steps)} a step, {_last(cases)} a case")
+    steps, cases = _curves(settings, ITEMS, functions, "items")
     panels = {
         STEP: {"a training step": steps},
         "microseconds a test case": {"evaluation, histories included": cases},
@@ -55,8 +49,7 @@ def items(settings: Settings) -> Mapping[str, Sweep]:
 
 def batch(settings: Settings) -> Mapping[str, Sweep]:
     """Sweep the batch size."""
-    models = [(n, INIT_SMALL.replace(batch_size=n)) for n in BATCH]
-    curves = _steps(settings, models, "lanes")
+    curves = _steps(settings, BATCH, lambda n: INIT_SMALL.replace(batch_size=n), "lanes")
     per_lane = {  # nearly all of which have an event in each step
         name: [(x, [value / x for value in values]) for x, values in points]
         for name, points in curves.items()
@@ -67,23 +60,40 @@ def batch(settings: Settings) -> Mapping[str, Sweep]:
 
 def units(settings: Settings) -> Mapping[str, Sweep]:
     """Sweep the units of both GRUs."""
-    models = [(n, INIT_SMALL.replace(hidden_units=n, n_items=10_000)) for n in UNITS]
-    panels = {STEP: _steps(settings, models, "units")}
+
+    def model(units: int) -> BenchmarkModel:
+        return INIT_SMALL.replace(hidden_units=units, n_items=10_000)
+
+    panels = {STEP: _steps(settings, UNITS, model, "units")}
     return {"": Sweep("Units of each GRU: HRNN Init, batch 50, 10,000 items", "units", panels)}
 
 
 def _steps(
-    settings: Settings, models: Sequence[tuple[int, BenchmarkModel]], unit: str
+    settings: Settings, sizes: Sequence[int], model: Callable[[int], BenchmarkModel], unit: str
 ) -> dict[str, list[Point]]:
     """Measure the steps of models next to their matrix products."""
-    curves: dict[str, list[Point]] = {"a training step": [], PRODUCTS: []}
-    for x, model in models:
-        training = Training(model, settings.steps)
-        measured = settings.turns(training.epoch, training.floor())
-        for curve, values in zip(curves.values(), measured, strict=True):
-            curve.append((x, _microseconds(values)))
-        step, floor = (_last(curve) for curve in curves.values())
-        settings.print(f"{x:,} {unit}: {step} a step, its matrix products {floor}")
+
+    def functions(size: int) -> Sequence[Callable[[], float]]:
+        training = train_steps(model(size), settings.steps)
+        return training.step, training.floor()
+
+    steps, products = _curves(settings, sizes, functions, unit)
+    return {"a training step": steps, "its matrix products": products}
+
+
+def _curves(
+    settings: Settings,
+    sizes: Sequence[int],
+    functions: Callable[[int], Sequence[Callable[[], float]]],
+    unit: str,
+) -> tuple[list[Point], list[Point]]:
+    """Measure two functions at each size, in microseconds."""
+    curves: tuple[list[Point], list[Point]] = ([], [])
+    for size in sizes:
+        for curve, values in zip(curves, settings.turns(*functions(size)), strict=True):
+            curve.append((size, [1e6 * value for value in values]))
+        first, second = (statistics.median(curve[-1][1]) for curve in curves)
+        settings.print(f"{size:,} {unit}: {first:,.0f} us and {second:,.0f} us")
     return curves
 
 
@@ -115,17 +125,9 @@ def events(settings: Settings) -> Mapping[str, Sweep]:
 
 def _epoch(model: BenchmarkModel, share: float) -> Callable[[], tuple[float, float]]:
     """Return what lays out and trains an epoch and returns the seconds of both."""
-    log, state = xxl_log(share), model.init()
-
-    def epoch() -> tuple[float, float]:
-        nonlocal state
-        started = time.perf_counter()
-        schedule = model.schedule(log)
-        laid_out = time.perf_counter()
-        state = train_epoch(model, state, [schedule])
-        return laid_out - started, time.perf_counter() - laid_out
-
-    return epoch
+    log = xxl_log(share)
+    training = Training(model, [model.schedule(log)])
+    return lambda: (seconds(lambda: model.schedule(log)), training.epoch())
 
 
 def _repeat(settings: Settings, function: Callable[[], _T]) -> list[_T]:
@@ -141,11 +143,3 @@ def _repeat(settings: Settings, function: Callable[[], _T]) -> list[_T]:
     while not results or (len(results) < settings.repeats and elapsed < MAX_POINT_SECONDS):
         elapsed += seconds(lambda: results.append(function()))
     return results
-
-
-def _microseconds(values: Sequence[float]) -> list[float]:
-    return [1e6 * value for value in values]
-
-
-def _last(points: Sequence[Point]) -> str:
-    return f"{statistics.median(points[-1][1]):,.0f} us"

@@ -12,8 +12,8 @@ import jax
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.model import init_params
 
+from .benchmark_model import BenchmarkModel, train_steps
 from .record import Row
-from .steps import BenchmarkModel, Training
 from .timing import Settings
 
 PRODUCTS = "matrix products"
@@ -25,7 +25,7 @@ KINDS = (PRODUCTS, ROWS, DENSE, REST)
 
 def shares(settings: Settings, model: BenchmarkModel) -> Mapping[str, Row]:
     """Measure the shares of a step's time; each includes the profiler's own time."""
-    training = Training(model, settings.steps)
+    training = train_steps(model, settings.steps)
     kinds = operation_kinds(training.compiled().as_text() or "", model.model_config)
     training.epoch()
     measured: dict[str, list[float]] = {kind: [] for kind in KINDS}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.bench import floors, step_profile
-from experiments.bench.steps import BenchmarkModel, Training
+from experiments.bench.benchmark_model import BenchmarkModel, train_steps
 from hrnn_jax.config import ModelConfig, TrainConfig
 
 B, H, W = 6, 5, 3
@@ -70,7 +70,7 @@ def compiled():
         if variant not in made:
             train_config = TrainConfig(batch_size=B)
             model = BenchmarkModel("small", config(variant, "gates"), train_config)
-            training = Training(model, steps=1)
+            training = train_steps(model, steps=1)
             made[variant] = training, training.compiled()
         return made[variant]
 
@@ -94,6 +94,13 @@ def test_the_kinds_of_a_steps_operations(compiled):
     # A weight and its sum of squares, of 2 GRUs of 3, of GRU_usr's input and of Eq. 4.
     assert kinds.count(step_profile.DENSE) >= 2 * (2 * 3 + 1 + 2)
     assert kinds.count(step_profile.ROWS) >= 3 * 3  # read, summed and written, of 3 tables
+
+
+def test_the_bytes_of_a_state_are_those_of_its_arrays(compiled):
+    """Bug: leave out the optimizer state."""
+    training, _ = compiled("rnn")
+    arrays = jax.tree.leaves(training.state)
+    assert training.model.state_bytes == sum(array.nbytes for array in arrays)
 
 
 def test_the_arrays_carried_by_a_floor_neither_vanish_nor_grow():

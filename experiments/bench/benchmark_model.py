@@ -1,0 +1,204 @@
+"""The models of the benchmark, and their training on random logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.model import start_carry
+from hrnn_jax.train import (
+    SLAB_CHUNKS,
+    TrainState,
+    compiled_chunk,
+    epoch_schedule,
+    init_state,
+    run_epoch,
+)
+from hrnn_jax.user_batches import Schedule
+
+from ..common.epochs import stack
+from . import floors
+from .timing import seconds
+
+N_ITEMS = 60_000
+MAX_USER_STEPS = 150  # about the most events of one user: lanes may be empty for the last so many
+SESSIONS, EVENTS = 9.8, 6.2  # means per user and per session in VIDEO (Table 1)
+
+
+def random_log(
+    rng: np.random.Generator,
+    users: int,
+    n_items: int,
+    *,
+    sessions: float = SESSIONS,
+    events: float = EVENTS,
+    tested: bool = False,
+) -> EventLog:
+    """Draw a log; only its shapes matter for what is measured.
+
+    Args:
+        rng: Source of random numbers.
+        users: Number of users.
+        n_items: Number of items V.
+        sessions: Mean number of sessions of a user, each of whom has at least 5.
+        events: Mean number of events of a session, each of which has at least 3.
+        tested: Whether each user's last session is a test session.
+    """
+    count = 5 + rng.poisson(sessions - 5, users)
+    length = 2 + rng.geometric(1 / (events - 2), count.sum())
+    session = np.repeat(np.arange(len(length), dtype=np.int32), length)
+    user = np.repeat(np.arange(users, dtype=np.int32), count)
+    last = np.zeros(len(length), bool)
+    last[np.cumsum(count) - 1] = tested
+    return EventLog(
+        user=user[session],
+        session=session,
+        item=(n_items * rng.random(len(session)) ** 3).astype(np.int32),  # some are popular
+        time=60 * np.arange(len(session)),
+        test=last[session],
+        n_items=n_items,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkModel:
+    """A model of Table 2 without its dropout, whose cost is a row of its own."""
+
+    name: str
+    model_config: ModelConfig
+    train_config: TrainConfig
+
+    def replace(self, *, batch_size: int | None = None, **settings: Any) -> BenchmarkModel:
+        """Return this model with another batch size or other settings of its `ModelConfig`."""
+        batch_size = batch_size or self.train_config.batch_size
+        return BenchmarkModel(
+            self.name,
+            dataclasses.replace(self.model_config, **settings),
+            dataclasses.replace(self.train_config, batch_size=batch_size),
+        )
+
+    @property
+    def size(self) -> int:
+        """Lanes times units, in proportion to which a step's work grows."""
+        return self.train_config.batch_size * self.model_config.hidden_units
+
+    def init(self, seed: int = 0) -> TrainState:
+        """Draw its weights."""
+        return init_state(seed, self.model_config, self.train_config)
+
+    def schedule(self, log: EventLog, seed: int = 0) -> Schedule:
+        """Lay out its first epoch."""
+        return epoch_schedule(log, self.model_config, self.train_config, seed=seed, epoch=0)
+
+    @property
+    def state_bytes(self) -> int:
+        """The bytes of its weights and of their optimizer state."""
+        leaves = jax.tree.leaves(jax.eval_shape(self.init))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _of_table2(
+    name: str, variant: str, units: int, batch_size: int, momentum: float
+) -> BenchmarkModel:
+    # user_input: as in Table 2's flag files of HRNN All.
+    model = ModelConfig(N_ITEMS, variant, hidden_units=units, user_input="gates")
+    return BenchmarkModel(name, model, TrainConfig(batch_size=batch_size, momentum=momentum))
+
+
+INIT_SMALL = _of_table2("HRNN Init small", "hrnn_init", 100, 50, 0.0)
+INIT_LARGE = _of_table2("HRNN Init large", "hrnn_init", 500, 100, 0.1)
+ALL_SMALL = _of_table2("HRNN All small", "hrnn_all", 100, 100, 0.2)
+RNN_SMALL = _of_table2("RNN small", "rnn", 100, 100, 0.1)
+CONCAT_SMALL = _of_table2("RNN Concat small", "rnn_concat", 100, 100, 0.1)
+
+
+class Training:
+    """A model in training, whose epochs all have the same schedule."""
+
+    def __init__(self, model: BenchmarkModel, schedules: Sequence[Schedule]) -> None:
+        """Draw the weights.
+
+        Args:
+            model: What is trained.
+            schedules: The epoch of each seed; several seeds train side by side.
+        """
+        self.model, self.schedules = model, schedules
+        self.state = stack([model.init(seed) for seed in range(len(schedules))])
+        self.steps = len(schedules[0].event)
+        self.events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
+        self.epochs = 0
+
+    @property
+    def opening(self) -> int:
+        """W: the lanes for which a step computes Eq. 3 and 4."""
+        return max(schedule.steps.opening.shape[1] for schedule in self.schedules)
+
+    @property
+    def mean_opening(self) -> float:
+        """The mean number of lanes that open a session of a known user in a step."""
+        opens = [s.steps.session_start & ~s.steps.user_start for s in self.schedules]
+        return float(np.mean([mask.sum(axis=1).mean() for mask in opens]))
+
+    def epoch(self) -> float:
+        """Train one more epoch; return its seconds."""
+        started = time.perf_counter()
+        self.state, _ = run_epoch(
+            self.state,
+            self.schedules,
+            seeds=range(len(self.schedules)),
+            epoch=self.epochs,
+            model_config=self.model.model_config,
+            config=self.model.train_config,
+        )
+        jax.block_until_ready(self.state)
+        self.epochs += 1
+        return time.perf_counter() - started
+
+    def step(self) -> float:
+        """Train one more epoch; return the seconds of a step."""
+        return self.epoch() / self.steps
+
+    def floor(self) -> Callable[[], float]:
+        """Return what computes an epoch's matrix products and returns the seconds of a step's."""
+        batch = self.model.train_config.batch_size
+        config = self.model.model_config
+        products = floors.step(config, batch=batch, opening=self.opening, steps=self.steps)
+        return lambda: seconds(products) / self.steps
+
+    def compiled(self) -> jax.stages.Compiled:
+        """Compile the program that trains a chunk of one seed's steps."""
+        config = self.model.train_config
+        n_steps = SLAB_CHUNKS * config.chunk_steps
+        slab = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct((n_steps, *array.shape[1:]), array.dtype),
+            self.schedules[0].steps,
+        )
+        carry = start_carry((config.batch_size,), self.model.model_config)
+        place = jax.ShapeDtypeStruct((4,), np.uint32)
+        program = compiled_chunk(self.model.model_config, config, stacked=False)
+        return program.lower(jax.eval_shape(self.model.init), carry, slab, place).compile()
+
+
+def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:
+    """Draw a log, lay out an epoch in which all lanes have a user, and begin to train.
+
+    Args:
+        model: What is trained.
+        steps: Steps of an epoch of HRNN Init small; larger models have fewer, of equal work.
+        seeds: Number of seeds that train side by side.
+    """
+    batch, chunk = model.train_config.batch_size, model.train_config.chunk_steps
+    # Whole chunks: the padding of a last one would count as steps.
+    steps = max(1, round(steps * INIT_SMALL.size / model.size / chunk)) * chunk
+    users = max(batch, round(batch * (steps + MAX_USER_STEPS) / (SESSIONS * (EVENTS - 1))))
+    log = random_log(np.random.default_rng(0), users, model.model_config.n_items)
+    schedules = [model.schedule(log, seed) for seed in range(seeds)]
+    assert min(len(schedule.event) for schedule in schedules) >= steps
+    return Training(model, [Schedule(s.steps.window(0, steps), s.event[:steps]) for s in schedules])
