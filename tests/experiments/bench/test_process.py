@@ -30,7 +30,7 @@ def test_a_failure_is_reported_with_the_commands_last_line():
 
 
 def test_a_run_is_ended_after_its_first_chunk(tmp_path, monkeypatch):
-    """Bug: wait for the end of an epoch, of which this run has a million."""
+    """Bug: wait for the end of the run, which has a million epochs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", ROOT)
     flags = [
@@ -44,4 +44,4 @@ def test_a_run_is_ended_after_its_first_chunk(tmp_path, monkeypatch):
     ]
     assert commands.first_chunk(flags, tmp_path / "cache", tmp_path / "run") > 0
     assert (tmp_path / "run" / "recipe.json").exists()
-    assert not (tmp_path / "run" / "history.jsonl").exists()
+    assert not (tmp_path / "run" / "metrics.json").exists()
