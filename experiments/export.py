@@ -1,4 +1,4 @@
-"""Export a run's weights for numpy alone (hrnn_jax/numpy_scorer.py says what the file holds).
+"""Export a run's weights for numpy alone (hrnn_jax/live/numpy_scorer.py says what the file holds).
 
 python -m experiments.export --run=out/run --weights=weights.npz
 """
@@ -17,6 +17,7 @@ flags.DEFINE_string("weights", "weights.npz", "The file to write.")
 
 
 def main() -> None:
+    """Export the weights of --run."""
     about, params = load_run(run_flags.folder(), seed=FLAGS.seed)
     export.write(FLAGS.weights, about, params)
     print(

@@ -15,27 +15,26 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import uvicorn
 from absl import flags
 
-from hrnn_jax import atomic, errors, model
-from hrnn_jax.checkpoint import TrainedRun, load_run
+from hrnn_jax.checkpoint import load_run
+from hrnn_jax.errors import InputError
 from hrnn_jax.live.recommender import STATES, Recommender, RecommenderConfig
 
-from .common import cli, compile_cache, progress, run_flags, run_folder
-from .serving import app as serving_app
-from .serving import batcher as serving_batcher
-from .serving import import_history, prometheus
+from .common import cli, compile_cache, run_flags, run_folder
+from .serving import import_history
+from .serving.app import Settings, build
+from .serving.batcher import Batcher
+from .serving.prometheus import ServiceMetrics
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "states", None, "The file that holds the users' states; states.sqlite in --run by default."
+    "states", None, "The file of the users' states; by default states.sqlite in --run."
 )
 flags.DEFINE_string(
-    "host", "127.0.0.1", "The address to listen at: this machine's own unless told otherwise."
+    "host", "127.0.0.1", "The address to listen at; by default only this machine reaches it."
 )
 flags.DEFINE_integer(
     "port", 8000, "The port to listen at; 0 takes a free one.", lower_bound=0, upper_bound=65535
@@ -43,45 +42,50 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
     "token_file",
     None,
-    "A file that holds a bearer token, without which nothing but the page is answered; "
-    "HRNN_JAX_TOKEN in the environment does the same. Anyone may ask without one.",
+    "A file with a bearer token that every request except those of the page needs. "
+    "HRNN_JAX_TOKEN in the environment may hold it instead. By default no token is needed.",
 )
 flags.DEFINE_integer("max_body_kib", 1024, "The largest body of a request, in KiB.", lower_bound=1)
 flags.DEFINE_integer("max_k", 1000, "The longest list of recommendations.", lower_bound=1)
 flags.DEFINE_integer(
-    "cached_users", 100_000, "States kept in memory; the others are read from disk.", lower_bound=1
+    "cached_users",
+    100_000,
+    "The number of states kept in memory; the others are read from disk.",
+    lower_bound=1,
 )
-flags.DEFINE_integer("kept_events", 1_000, "The newest events kept of each user.", lower_bound=1)
+flags.DEFINE_integer(
+    "kept_events", 1_000, "The number of newest events stored for each user.", lower_bound=1
+)
 flags.DEFINE_enum(
     "unknown_items",
     "skip",
     ("skip", "error"),
-    "Whether an event of an item that the network does not know is skipped or refused.",
+    "Whether an event of an item that the model does not know is skipped or refused.",
 )
 flags.DEFINE_bool(
     "rebuild_states",
     False,
-    "Make the states anew from the events kept, where other weights made them.",
+    "Compute the states again from the stored events, if they belong to other weights.",
 )
 flags.DEFINE_float(
     "keep_sessions_hours",
     720,
-    "Anonymous sessions without an event for so many hours are forgotten.",
+    "Anonymous sessions are deleted after so many hours without an event.",
     lower_bound=0,
 )
 flags.DEFINE_string(
     "history",
     None,
-    "What the users' past is taken from at the first start: a log with the columns of the run's, "
-    "or a prepared folder. By default the one that the run was trained on, if it is still there; "
-    "none if empty.",
+    "The users' history, imported at the first start: a log with the columns of the run's log, or "
+    "a prepared folder. By default the one that the run was trained on, if it still exists; none "
+    "if empty.",
 )
-_IMPORTED = time.time()  # where the system does not tell when the process began
-_GRACE_SECONDS = 30  # for requests in flight when the service is told to stop
+_IMPORTED = time.time()  # for systems that do not tell when the process began
+_SHUTDOWN_SECONDS = 30  # for requests that are not yet answered when the service has to stop
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """A server that prints when it is ready."""
 
     def __init__(self, config: uvicorn.Config, url: str, begun: float):
         super().__init__(config)
@@ -94,118 +98,84 @@ class _Server(uvicorn.Server):
 
 
 def main() -> None:
+    """Serve until a signal comes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     run = run_flags.folder()
     token = _token()
     compile_cache.keep()
     with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(_listening())
+        # Listen before the network is loaded: requests that come until then wait.
+        listener = stack.enter_context(_listen())
         recommender = stack.enter_context(_recommender(run))
         recommender.warm_up()
-        measured = prometheus.Meters()
-        begun = measured.registry.get_sample_value("process_start_time_seconds") or _IMPORTED
-        batcher = stack.enter_context(serving_batcher.Batcher(recommender, measured.batch))
-        app = serving_app.build(batcher, measured, _settings(run, token))
-        host, port = listening.getsockname()[:2]
+        metrics = ServiceMetrics()
+        begun = metrics.registry.get_sample_value("process_start_time_seconds") or _IMPORTED
+        batcher = stack.enter_context(contextlib.closing(Batcher(recommender, metrics)))
+        app = build(batcher, metrics, _settings(run, token))
+        host, port = listener.getsockname()[:2]
         if not token and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-            print("anyone who reaches this machine may ask and write: see --token_file", flush=True)
+            print(
+                "anyone who reaches this machine may read and write: see --token_file", flush=True
+            )
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
         gc.collect()
-        gc.freeze()  # what is there stays: looking through it time and again would hold up requests
-        _Server(config, url, begun).run([listening])
+        gc.freeze()  # collections that pass over the loaded network would delay requests
+        _Server(config, url, begun).run([listener])
 
 
 def _token() -> bytes | None:
-    """Return the token to ask for, None for none."""
     token = os.environ.get("HRNN_JAX_TOKEN", "")
     if FLAGS.token_file:
         try:
             token = pathlib.Path(FLAGS.token_file).read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise errors.InputError(f"--token_file={FLAGS.token_file}: {error}") from error
+            raise InputError(f"--token_file={FLAGS.token_file}: {error}") from error
         if not token.strip():
-            raise errors.InputError(f"--token_file={FLAGS.token_file} is empty: write a token")
+            raise InputError(f"--token_file={FLAGS.token_file} is empty: write a token")
     return token.strip().encode() or None
 
 
-@contextlib.contextmanager
-def _listening() -> Iterator[socket.socket]:
-    """Take the port before the network is loaded: what comes until then waits."""
+def _listen() -> socket.socket:
     family = socket.AF_INET6 if ":" in FLAGS.host else socket.AF_INET
     try:
-        listening = socket.create_server((FLAGS.host, FLAGS.port), family=family, backlog=2048)
+        return socket.create_server((FLAGS.host, FLAGS.port), family=family, backlog=2048)
     except OSError as error:
-        raise errors.InputError(
+        raise InputError(
             f"cannot listen at --host={FLAGS.host} --port={FLAGS.port} ({error.strerror}): give "
             "others; --port=0 takes a free one"
         ) from error
-    with listening:
-        yield listening
 
 
 def _recommender(run: pathlib.Path) -> Recommender:
-    """Load the network and the states; those of its users' past, at the first start."""
+    """Load the network and the states; import the history if there is no state file yet."""
     path = pathlib.Path(FLAGS.states or run / STATES)
     config = RecommenderConfig(
         cached_users=FLAGS.cached_users,
         kept_events=FLAGS.kept_events,
         unknown_items=FLAGS.unknown_items,
     )
-    served = load_run(run, seed=FLAGS.seed)
-    if not path.exists() and (past := _past(run)):
-        _take_in(past, run, served, path, config)
-    return Recommender(*served, path, rebuild=FLAGS.rebuild_states, config=config)
+    network = load_run(run, seed=FLAGS.seed)
+    if not path.exists():
+        given = pathlib.Path(FLAGS.history) if FLAGS.history else None
+        history = import_history.find(run) if FLAGS.history is None else given
+        if history:
+            events = import_history.read(history, _data(run))
+            print(import_history.write_states(path, network, events, config), flush=True)
+    return Recommender(*network, path, rebuild=FLAGS.rebuild_states, config=config)
 
 
-def _take_in(
-    past: pathlib.Path,
-    run: pathlib.Path,
-    served: tuple[TrainedRun, model.Params],
-    path: pathlib.Path,
-    config: RecommenderConfig,
-) -> None:
-    """Make the state file after the users' past, whole or not at all."""
-    frame = import_history.read(past, _read(run / run_folder.DATA))
-    with atomic.writing(path) as partial:
-        with (
-            Recommender(*served, partial, config=config) as first,
-            progress.bar("taking in the past", len(frame), "events") as advance,
-        ):
-            counts = first.bootstrap(frame, on_events=advance)
-            users = len(first)
-        if path.exists():
-            raise errors.InputError(f"{path} was made meanwhile: is another service starting?")
-    became = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items()))
-    print(f"took in the past of {users:,} users from {past}: events {became}", flush=True)
-
-
-def _past(run: pathlib.Path) -> pathlib.Path | None:
-    """Return the log or prepared folder that holds the users' past, if there is one."""
-    if FLAGS.history is not None:
-        return pathlib.Path(FLAGS.history) if FLAGS.history else None
-    with contextlib.suppress(OSError):
-        written = dict(
-            line.lstrip("-").partition("=")[::2]
-            for line in (run / "flags").read_text().splitlines()
-        )
-        folder = pathlib.Path(written["prepared_dir"]) / _read(run / "recipe.json")["data"]
-        if folder.is_dir():
-            return folder
-    return None
-
-
-def _settings(run: pathlib.Path, token: bytes | None) -> serving_app.Settings:
-    data = _read(run / run_folder.DATA)
-    metrics = run_folder.read_metrics(run)  # None where the run has not ended
-    return serving_app.Settings(
-        model=metrics["name"] if metrics else _read(run / "recipe.json")["model"]["name"],
+def _settings(run: pathlib.Path, token: bytes | None) -> Settings:
+    data = _data(run)
+    metrics = run_folder.read_metrics(run)  # None while the run trains
+    return Settings(
+        model=metrics["name"] if metrics else run_folder.read_recipe(run)["model"]["name"],
         data=metrics["title"] if metrics else data["source"]["path"],
         simulated=data["data"] == "simulated",
         given_sessions=data["columns"]["session"] is not None,
@@ -216,8 +186,8 @@ def _settings(run: pathlib.Path, token: bytes | None) -> serving_app.Settings:
     )
 
 
-def _read(path: pathlib.Path) -> Any:
-    return json.loads(path.read_text())
+def _data(run: pathlib.Path) -> dict:
+    return json.loads((run / run_folder.DATA).read_text())
 
 
 if __name__ == "__main__":

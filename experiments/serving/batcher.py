@@ -1,7 +1,7 @@
 """Requests that arrive together share one step of the network.
 
-One thread does all the work. While it is at it, requests queue; it then takes in all that queued,
-the events by one call and the lists to recommend by another. Nobody waits for others to come.
+One thread does all the work. Requests queue while it is busy. It then takes all queued requests:
+first their events in one call, then their lists in another. It never waits for more requests.
 """
 
 from __future__ import annotations
@@ -14,142 +14,164 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from hrnn_jax import errors
+from hrnn_jax.errors import InputError, StorageError
 from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live.events import Event, Outcome
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.requests import Request
 
-MOST_TOGETHER = 1_024  # events and lists of a batch, but for a single larger request
-MOST_WAITING = 16_384  # ... that may wait, some seconds of work; more are turned away
+from .prometheus import ServiceMetrics
+
+MAX_BATCH = 1_024  # events and lists; a single larger request is a batch of its own
+MAX_WAITING = 16_384  # events and lists that may queue, some seconds of work
 
 
 class BusyError(Exception):
-    """So much is waiting that more would only wait longer."""
+    """The queue is full."""
 
 
 class _Job(NamedTuple):
-    answer: Callable[[list[Any]], Sequence[Any]]  # of jobs together, an answer for each
-    asked: Any
-    weight: int  # events or lists
+    run: Callable[[list[Any]], Sequence[Any]]  # from requests to a result for each
+    request: Any
+    size: int  # events or lists
     future: asyncio.Future[Any]
 
 
 class Batcher:
-    """A recommender for coroutines.
+    """A recommender for coroutines."""
 
-    on_batch: called in the thread with the kind, "events" or "lists", and the number of each batch.
-    """
+    def __init__(self, recommender: Recommender, metrics: ServiceMetrics):
+        """Start the thread.
 
-    def __init__(self, recommender: Recommender, on_batch: Callable[[str, int], object]):
+        Args:
+            recommender: does the work. `close` leaves it open.
+            metrics: get the size of each batch.
+        """
         self.recommender = recommender
-        self._on_batch = on_batch
+        self._metrics = metrics
         self._jobs: collections.deque[_Job] = collections.deque()
-        self._waiting = 0  # the weight of the jobs
+        self._waiting = 0  # total size of the jobs
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Answer all that waits, and end."""
+        """Finish the queued requests and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
 
-    def __enter__(self) -> Batcher:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
     async def observe(self, events: Sequence[Event]) -> list[Outcome]:
-        """Take in a client's events, all or none; raises as `Recommender.observe_many`."""
+        """Observe the events of one request, all or none; see `Recommender.observe_many`.
+
+        Args:
+            events: of one client, in order.
+
+        Returns:
+            The outcome of each event.
+
+        Raises:
+            InputError: an event is invalid.
+            StorageError: the state file cannot be written.
+            BusyError: too many requests are waiting.
+        """
         return await self._queue(self._observe, events, len(events))
 
     async def recommend(self, request: Request) -> list[tuple[Id, float]]:
-        """Recommend once; raises as `Recommender.recommend_many`."""
+        """Recommend items; see `Recommender.recommend_many`.
+
+        Args:
+            request: of one client.
+
+        Returns:
+            Items and their scores, best first.
+
+        Raises:
+            InputError: the request is invalid.
+            StorageError: the state file cannot be read.
+            BusyError: too many requests are waiting.
+        """
         return await self._queue(self._recommend, request, 1)
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what is neither, in its turn."""
+        """Call another function in the thread, after the batches queued before it."""
         return await self._queue(_call, (function, arguments), 0)
 
     def _queue(
-        self, answer: Callable[[list[Any]], Sequence[Any]], asked: Any, weight: int
+        self, run: Callable[[list[Any]], Sequence[Any]], request: Any, size: int
     ) -> asyncio.Future[Any]:
-        job = _Job(answer, asked, weight, asyncio.get_running_loop().create_future())
+        job = _Job(run, request, size, asyncio.get_running_loop().create_future())
         with self._changed:
-            if self._waiting and self._waiting + weight > MOST_WAITING:
+            if self._waiting and self._waiting + size > MAX_WAITING:
                 raise BusyError(f"{self._waiting} events and lists are waiting: try again later")
-            self._waiting += weight
+            self._waiting += size
             self._jobs.append(job)
             self._changed.notify()
         return job.future
 
     def _work(self) -> None:
         while jobs := self._take():
-            # Events first: a list that is asked for beside them may as well know of them.
-            for answer in (self._observe, self._recommend):
-                if alike := [job for job in jobs if job.answer == answer]:
-                    _answer(answer, alike)
+            # Events first, so that the lists of the same batch are up to date.
+            for run in (self._observe, self._recommend):
+                if batch := [job for job in jobs if job.run == run]:
+                    _finish(batch)
             for job in jobs:
-                if job.answer is _call:
-                    _answer(_call, [job])
+                if job.run is _call:
+                    _finish([job])
 
     def _take(self) -> list[_Job]:
-        """Wait for jobs and take all that fit into a batch; none once closed."""
+        """Wait for jobs and take those that fit into a batch; none once closed."""
         taken: list[_Job] = []
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
-            room = MOST_TOGETHER
-            while self._jobs and (not taken or self._jobs[0].weight <= room):
+            room = MAX_BATCH
+            while self._jobs and (not taken or self._jobs[0].size <= room):
                 job = self._jobs.popleft()
-                room -= job.weight
-                self._waiting -= job.weight
+                room -= job.size
+                self._waiting -= job.size
                 taken.append(job)
         return taken
 
-    def _observe(self, asked: list[Sequence[Event]]) -> list[list[Outcome]]:
-        events = [event for some in asked for event in some]
-        self._on_batch("events", len(events))
+    def _observe(self, requests: list[Sequence[Event]]) -> list[list[Outcome]]:
+        events = list(itertools.chain.from_iterable(requests))
+        self._metrics.batches.labels("events").observe(len(events))
         outcomes = iter(self.recommender.observe_many(events))
-        return [list(itertools.islice(outcomes, len(some))) for some in asked]
+        return [[next(outcomes) for _ in request] for request in requests]
 
-    def _recommend(self, asked: list[Request]) -> list[list[tuple[Id, float]]]:
-        self._on_batch("lists", len(asked))
-        return self.recommender.recommend_many(asked)
-
-
-def _call(asked: list[tuple[Callable[..., Any], tuple]]) -> list[Any]:
-    [(function, arguments)] = asked
-    return [function(*arguments)]
+    def _recommend(self, requests: list[Request]) -> list[list[tuple[Id, float]]]:
+        self._metrics.batches.labels("lists").observe(len(requests))
+        return self.recommender.recommend_many(requests)
 
 
-def _answer(answer: Callable[[list[Any]], Sequence[Any]], jobs: list[_Job]) -> None:
-    """Answer jobs together; where one of them is at fault, one at a time."""
+def _call(requests: list[tuple[Callable[..., Any], tuple]]) -> list[Any]:
+    return [function(*arguments) for function, arguments in requests]
+
+
+def _finish(jobs: list[_Job]) -> None:
+    """Run jobs of one kind together; if one of them is invalid, one at a time."""
     try:
-        answers = answer([job.asked for job in jobs])
-    except (errors.InputError, errors.StorageError) as error:
+        results = jobs[0].run([job.request for job in jobs])
+    except (InputError, StorageError) as error:
         if len(jobs) > 1:
             for job in jobs:
-                _answer(answer, [job])
+                _finish([job])
             return
-        answers = [error]
-    except Exception as error:  # whatever it is, who asked hears of it and the thread goes on
-        answers = [error] * len(jobs)
-    settled = zip([job.future for job in jobs], answers, strict=True)
-    for loop, some in itertools.groupby(settled, key=lambda pair: pair[0].get_loop()):
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and who asked with it
-            loop.call_soon_threadsafe(_settle, list(some))
+        results = [error]
+    except Exception as error:  # every client gets the error, and the thread goes on
+        results = [error] * len(jobs)
+    pairs = zip([job.future for job in jobs], results, strict=True)
+    for loop, group in itertools.groupby(pairs, key=lambda pair: pair[0].get_loop()):
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and its clients are gone
+            loop.call_soon_threadsafe(_set_results, list(group))
 
 
-def _settle(settled: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, answer in settled:
-        if future.done():  # cancelled: who asked has gone
+def _set_results(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in pairs:
+        if future.done():  # cancelled: the client is gone
             continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
+        if isinstance(result, Exception):
+            future.set_exception(result)
         else:
-            future.set_result(answer)
+            future.set_result(result)

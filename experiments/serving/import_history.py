@@ -1,38 +1,96 @@
-"""The past of a run's users, to be taken in before the first live event."""
+"""Import of the users' history, the events of the training log, at the first start."""
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
+from hrnn_jax import atomic
+from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax.errors import InputError
+from hrnn_jax.live.recommender import Recommender, RecommenderConfig
+from hrnn_jax.model import Params
 from hrnn_jax.preprocess import frames, prepared, read_log, sessions
+
+from ..common import progress, run_folder
+
+
+def find(run: pathlib.Path) -> pathlib.Path | None:
+    """Return the prepared folder that a run was trained on; None if it does not exist any more."""
+    with contextlib.suppress(OSError):
+        given = re.search("^--prepared_dir=(.*)$", (run / "flags").read_text(), re.MULTILINE)
+        folder = pathlib.Path(given[1] if given else "", run_folder.read_recipe(run)["data"])
+        return folder if folder.is_dir() else None
 
 
 def read(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
-    """Read a log, or a prepared folder, as `Recommender.bootstrap` takes it.
+    """Read the events of a log or a prepared folder.
 
-    about: the run's data.json. Session ids are kept where the run's sessions were given by them.
-    Raises InputError, naming the file, for what cannot be read.
+    Args:
+        path: of the log, with the columns of the run's log, or of the prepared folder.
+        about: the run's data.json.
+
+    Returns:
+        The events as `Recommender.bootstrap` takes them; with session ids if those of the run came
+        from a column.
+
+    Raises:
+        InputError: the log or folder is missing, damaged, or has other columns.
     """
-    frame = _prepared(path) if path.is_dir() else _log(path, about)
+    events = _read_prepared(path) if path.is_dir() else _read_log(path, about)
     if about["columns"]["session"] is None:
-        return frame.drop(frames.SESSION, strict=False)
-    return frame
+        return events.drop(frames.SESSION, strict=False)
+    return events
 
 
-def _prepared(folder: pathlib.Path) -> pl.DataFrame:
-    prepared.load(folder)  # says what is missing or damaged
-    rows = pl.read_parquet(folder / prepared.EVENTS)
-    for what, name, file in (
+def write_states(
+    path: pathlib.Path,
+    network: tuple[TrainedRun, Params],
+    events: pl.DataFrame,
+    config: RecommenderConfig,
+) -> str:
+    """Write a new state file, with the states after all events: the whole file or nothing.
+
+    Args:
+        path: of the state file.
+        network: the trained network.
+        events: as `read` returns them.
+        config: of the recommender.
+
+    Returns:
+        A line that says how many users and events were imported.
+
+    Raises:
+        InputError: the file cannot be written, or another process wrote one meanwhile.
+    """
+    with atomic.writing(path) as partial:
+        with (
+            Recommender(*network, partial, config=config) as recommender,
+            progress.bar("importing the history", len(events), "events") as advance,
+        ):
+            counts = recommender.bootstrap(events, on_events=advance)
+            users = len(recommender)
+        if path.exists():
+            raise InputError(f"{path} was made meanwhile: is another service starting?")
+    outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items()))
+    return f"imported the history of {users:,} users: events {outcomes}"
+
+
+def _read_prepared(folder: pathlib.Path) -> pl.DataFrame:
+    prepared.load(folder)  # checks the folder
+    events = pl.read_parquet(folder / prepared.EVENTS)
+    for column, name, file in (
         (read_log.USER, frames.USER, prepared.USERS),
         (read_log.ITEM, frames.ITEM, prepared.ITEMS),
     ):
-        raw_id = pl.read_parquet(folder / file)[read_log.RAW_ID]
-        rows = rows.with_columns(raw_id.gather(rows[what]).alias(name))
-    return rows.select(
+        raw_ids = pl.read_parquet(folder / file)[read_log.RAW_ID]
+        events = events.with_columns(raw_ids.gather(events[column]).alias(name))
+    return events.select(
         frames.USER,
         frames.ITEM,
         pl.col(read_log.TIME).alias(frames.TIME),
@@ -40,14 +98,14 @@ def _prepared(folder: pathlib.Path) -> pl.DataFrame:
     )
 
 
-def _log(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
+def _read_log(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
     columns = read_log.Columns.of(about["columns"])
-    read = read_log.read(read_log.Source(about["name"], path, columns))
-    rows = read.frame
+    log = read_log.read(read_log.Source(about["name"], path, columns))
+    events = log.frame
     if dropped := about["recipe"]["drop_types"]:
-        rows = rows.lazy().pipe(sessions.drop_types, types=tuple(dropped)).collect()
+        events = events.lazy().pipe(sessions.drop_types, types=tuple(dropped)).collect()
     names = {read_log.USER: frames.USER, read_log.ITEM: frames.ITEM}
     if columns.session_column:
         names[read_log.SESSION] = frames.SESSION
-    raw = {name: read.raw_ids[what].gather(rows[what]) for what, name in names.items()}
-    return pl.DataFrame(raw | {frames.TIME: rows[read_log.TIME]})
+    raw = {name: log.raw_ids[column].gather(events[column]) for column, name in names.items()}
+    return pl.DataFrame(raw | {frames.TIME: events[read_log.TIME]})

@@ -1,16 +1,17 @@
-"""Before and after all routes: the bearer token, the size of bodies, headers, the meters."""
+"""What happens before and after every route: token, size limit, headers, time measurement."""
 
 from __future__ import annotations
 
 import hmac
-import time
 from collections.abc import Collection
 
 import fastapi
-from fastapi import responses
-from starlette import datastructures, types
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import prometheus
+from .error_responses import error_response
+from .prometheus import ServiceMetrics
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -21,35 +22,41 @@ _HEADERS = {
 }
 
 
-class Gate:
-    """ASGI middleware.
-
-    token: what everything asks for but open_paths; None asks for nothing. max_body_bytes: of what
-    a client sends, whether or not it tells the size beforehand.
-    """
+class ServiceMiddleware:
+    """ASGI middleware of the service."""
 
     def __init__(
         self,
-        app: types.ASGIApp,
+        app: ASGIApp,
         *,
-        measured: prometheus.Meters,
+        metrics: ServiceMetrics,
         token: bytes | None,
         open_paths: Collection[str],
         max_body_bytes: int,
     ):
+        """Wrap an application.
+
+        Args:
+            app: the application.
+            metrics: gets the time of each request.
+            token: the bearer token that requests need; None if they need none.
+            open_paths: the paths that need no token.
+            max_body_bytes: the largest body, with or without a Content-Length.
+        """
         self._app = app
-        self._measured = measured
+        self._metrics = metrics
         self._token = token
         self._open_paths = frozenset(open_paths)
         self._max_body_bytes = max_body_bytes
 
-    async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request; ASGI calls this."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status, received = time.perf_counter(), 500, 0
+        status, received = 500, 0
 
-        async def limited() -> types.Message:
+        async def receive_limited() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -59,37 +66,34 @@ class Gate:
                 )
             return message
 
-        async def noted(message: types.Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = datastructures.MutableHeaders(scope=message)
+                headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        try:
-            if self._may_pass(scope):
-                await self._app(scope, limited, noted)
-            else:
-                refusal = responses.JSONResponse(
-                    {"detail": "give the service's token, as in Authorization: Bearer TOKEN"},
-                    status_code=401,
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-                await refusal(scope, receive, noted)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")  # never what a client made up
-            self._measured.requests.labels(route, scope["method"], status).observe(
-                time.perf_counter() - started
-            )
+        app = self._app if self._is_allowed(scope) else _token_missing()
+        with self._metrics.requests.time() as timer:
+            try:
+                await app(scope, receive_limited, send_with_headers)
+            finally:
+                # The route's pattern, never the path: clients could make up any number of those.
+                route = getattr(scope.get("route"), "path", "none")
+                timer.labels(scope["method"], route, status)
 
-    def _may_pass(self, scope: types.Scope) -> bool:
+    def _is_allowed(self, scope: Scope) -> bool:
         if self._token is None or scope["path"] in self._open_paths:
             return True
-        given = datastructures.Headers(scope=scope).get("authorization", "")
-        kind, _, token = given.partition(" ")
-        # In constant time, so that a guess cannot be told to be near.
-        return hmac.compare_digest(token.encode("latin-1"), self._token) and (
-            kind.lower() == "bearer"
-        )
+        header = Headers(scope=scope).get("authorization", "")
+        kind, _, token = header.partition(" ")
+        # In constant time: the time must not show how much of a guess is right.
+        is_token = hmac.compare_digest(token.encode("latin-1"), self._token)
+        return is_token and kind.lower() == "bearer"
+
+
+def _token_missing() -> JSONResponse:
+    reason = "give the service's token, as in Authorization: Bearer TOKEN"
+    return error_response(401, reason, WWW_Authenticate="Bearer")

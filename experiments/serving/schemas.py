@@ -1,45 +1,53 @@
-"""What the service is asked and what it answers, as its OpenAPI description tells it.
+"""Bodies, parameters and answers of the routes, as the OpenAPI description shows them.
 
-These models check the shape alone; `hrnn_jax.ids_and_times` checks ids and times. The description
-is in OpenAPI 3.0, which the Swagger UI at hand reads, and so without the null of 3.1.
+The types below check the shape of a request; `hrnn_jax.ids_and_times` checks the ids and times in
+it. The description is in OpenAPI 3.0, because the bundled Swagger UI reads no newer version, and
+3.0 has `nullable` in place of a null type.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from hrnn_jax.ids_and_times import MAX_ID_BYTES, MAX_SECONDS
+from hrnn_jax.ids_and_times import MAX_ID_BYTES, MAX_SECONDS, id_text
 from hrnn_jax.live.events import Outcome
 
-MOST_EVENTS = 1_000  # of one request
-MOST_ROWS = 1_000  # users, items or sessions that are listed
+MAX_EVENTS = 1_000  # of one request
+MAX_ROWS = 1_000  # users, items or sessions in one answer
 _TEXT = {
     "type": "string",
     "minLength": 1,
-    "maxLength": MAX_ID_BYTES,  # of bytes, which OpenAPI does not count
+    "maxLength": MAX_ID_BYTES,  # OpenAPI counts characters, the service bytes
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
 }
 _ID = {"anyOf": [{"type": "integer", "format": "int64"}, _TEXT]}
 _SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS - 1}
 Id = Annotated[Any, pydantic.WithJsonSchema(_ID)]
-MaybeId = Annotated[Any, pydantic.WithJsonSchema(_ID | {"nullable": True})]
-MaybeTime = Annotated[Any, pydantic.WithJsonSchema(_SECONDS | {"nullable": True})]
-PathId = Annotated[str, pydantic.WithJsonSchema(_TEXT)]
+OptionalId = Annotated[Any, pydantic.WithJsonSchema(_ID | {"nullable": True})]
+OptionalTime = Annotated[Any, pydantic.WithJsonSchema(_SECONDS | {"nullable": True})]
+TextId = Annotated[  # of a path or a query
+    str,
+    pydantic.AfterValidator(functools.partial(id_text, "id")),
+    pydantic.WithJsonSchema(_TEXT),
+]
 
 
-class _Asked(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid")  # a slip of the pen is no default
+class RequestModel(pydantic.BaseModel):
+    """A body or the parameters of a request; an unknown name is an error, it may be misspelt."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
 
 
-class SessionEvent(_Asked):
-    """An event in the session of nobody known."""
+class SessionEvent(RequestModel):
+    """An event of an anonymous session."""
 
     item: Id = pydantic.Field(examples=["i42"])
-    time: MaybeTime = pydantic.Field(None, description="Unix seconds; now if there is none")
-    event_id: MaybeId = pydantic.Field(
-        None, description="any id of the delivery: a second one of the same event changes nothing"
+    time: OptionalTime = pydantic.Field(None, description="Unix seconds; the current time if null")
+    event_id: OptionalId = pydantic.Field(
+        None, description="any id of this event: a second event with the same id changes nothing"
     )
 
 
@@ -47,36 +55,35 @@ class Event(SessionEvent):
     """An event of a user."""
 
     user: Id = pydantic.Field(examples=["u1"])
-    session: MaybeId = pydantic.Field(
-        None, description="an id that changes with the session; without any, idle time opens one"
+    session: OptionalId = pydantic.Field(
+        None,
+        description="the session's id; if null, an event after an idle gap opens a new session",
     )
 
     @pydantic.field_validator("user")
     @classmethod
-    def _is_given(cls, user: Any) -> Any:
+    def _check_user(cls, user: Any) -> Any:
         if user is None:
-            raise ValueError("give an id; of nobody known, POST to /sessions/SESSION/events")
+            raise ValueError("give an id; without a user, POST to /sessions/SESSION/events")
         return user
 
 
-class SessionEvents(_Asked):
-    """Several, in order."""
+class SessionEvents(RequestModel):
+    """Several events of an anonymous session, in order."""
 
-    events: list[SessionEvent] = pydantic.Field(min_length=1, max_length=MOST_EVENTS)
-
-
-class Events(_Asked):
-    """Several, a user's in order."""
-
-    events: list[Event] = pydantic.Field(min_length=1, max_length=MOST_EVENTS)
+    events: list[SessionEvent] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
 
 
-def _how_many(asked: Any) -> str:
-    return "several" if isinstance(asked, dict) and "events" in asked else "one"
+class Events(RequestModel):
+    """Several events; those of each user in order."""
+
+    events: list[Event] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
 
 
 TAGS = ("one", "several")
-_ONE_OR_SEVERAL = pydantic.Discriminator(_how_many)
+_ONE_OR_SEVERAL = pydantic.Discriminator(
+    lambda body: TAGS[isinstance(body, dict) and "events" in body]
+)
 AnyEvents = Annotated[
     Annotated[Event, pydantic.Tag("one")] | Annotated[Events, pydantic.Tag("several")],
     _ONE_OR_SEVERAL,
@@ -88,54 +95,74 @@ AnySessionEvents = Annotated[
 ]
 
 
-class Listed(_Asked):
-    """The parameters of a listing of users or items."""
+class Listing(RequestModel):
+    """The parameters of a list of users or items."""
 
-    prefix: str = pydantic.Field("", description="of their ids")
-    limit: int = pydantic.Field(50, ge=1, le=MOST_ROWS)
+    prefix: str = pydantic.Field("", description="the first characters of the ids")
+    limit: int = pydantic.Field(50, ge=1, le=MAX_ROWS)
 
 
 class Outcomes(pydantic.BaseModel):
+    """What happened to each event, in order."""
+
     outcomes: list[Outcome]
 
 
 class Recommendation(pydantic.BaseModel):
+    """An item and its score, which orders the items of one list and is no probability."""
+
     item: Id
     score: float
 
 
 class Recommendations(pydantic.BaseModel):
+    """Recommended items, best first."""
+
     recommendations: list[Recommendation]
 
 
 class Step(Recommendations):
+    """An earlier event, and the list right after it."""
+
     item: Id
     time: float
 
 
 class Session(pydantic.BaseModel):
+    """A session of a user; the number counts from 0."""
+
     session: int
     events: list[Step]
 
 
 class History(pydantic.BaseModel):
+    """The last sessions of a user, oldest first."""
+
     sessions: list[Session]
 
 
 class User(pydantic.BaseModel):
+    """A user and the number of events so far."""
+
     user: str
     events: int
 
 
 class Users(pydantic.BaseModel):
+    """Users in order of their ids."""
+
     users: list[User]
 
 
 class Items(pydantic.BaseModel):
+    """Items that the model knows."""
+
     items: list[Id]
 
 
 class Health(pydantic.BaseModel):
+    """What the service serves."""
+
     status: Literal["ok"]
     model: str
     data: str
@@ -146,4 +173,6 @@ class Health(pydantic.BaseModel):
 
 
 class Error(pydantic.BaseModel):
-    detail: str = pydantic.Field(description="one line: what is wrong, where, what to do")
+    """The answer to a request that failed."""
+
+    detail: str = pydantic.Field(description="one line: what is wrong, where, and what to do")

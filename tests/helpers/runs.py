@@ -1,7 +1,8 @@
-"""A small trained run folder."""
+"""Commands run in this process, and a small trained run folder."""
 
 import pathlib
 import sys
+from collections.abc import Callable
 
 import pytest
 from absl import app
@@ -11,20 +12,33 @@ from experiments import run
 from experiments.common import cli
 from tests.helpers import logs
 
-app.define_help_flags()  # else the first command would, and flagsaver take them back after it
+app.define_help_flags()  # else the first command would, and flagsaver would remove them after it
+
+
+def call(main: Callable[[], None], *argv: str) -> int:
+    """Run a command in this process; return its exit code."""
+    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+        patch.setattr(sys, "argv", ["command", *argv])
+        with pytest.raises(SystemExit) as stop:
+            cli.run(main)
+    return int(stop.value.code or 0)
 
 
 def train(folder: pathlib.Path, *argv: str) -> pathlib.Path:
     """Train HRNN Init on the log of `logs.write`, all inside a folder; return its run folder."""
     log = logs.write(folder / "log.csv")
-    given = [
-        *("--dataset=events", f"--events={log}", f"--prepared_dir={folder / 'prepared'}"),
-        *("--min_support=1", "--hidden_units=8", "--batch_size=10", "--epochs=2"),
-        *("--compilation_cache=", f"--output_dir={folder / 'run'}", *argv),
-    ]
-    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
-        patch.setattr(sys, "argv", ["run", *given])
-        with pytest.raises(SystemExit) as stop:
-            cli.run(run.main)
-    assert not stop.value.code
+    code = call(
+        run.main,
+        "--dataset=events",
+        f"--events={log}",
+        f"--prepared_dir={folder / 'prepared'}",
+        "--min_support=1",
+        "--hidden_units=8",
+        "--batch_size=10",
+        "--epochs=2",
+        "--compilation_cache=",
+        f"--output_dir={folder / 'run'}",
+        *argv,
+    )
+    assert code == 0
     return folder / "run"

@@ -27,7 +27,6 @@ export function drawPerson(visitor, at, click) {
 
   const focused = document.activeElement?.dataset.key;
   part("name").textContent = visitor.name;
-  part("about").textContent = describeVisitor(visitor);
   part("visit").hidden = part("item-form").hidden = isPast;
   part("status").textContent = isPast
     ? `Looking back: visit ${step.session + 1}, event ${step.place}.`
@@ -46,17 +45,6 @@ export function drawPerson(visitor, at, click) {
 }
 
 const stepName = ({ session, place }) => `${session + 1}.${place}`;
-
-function describeVisitor({ kind, steps }) {
-  const last = steps.at(-1);
-  if (kind === "session") {
-    return last
-      ? "No history: the recommendations depend on this visit alone."
-      : "No clicks yet: every newcomer gets this list. Click an item to begin.";
-  }
-  if (!last) return "No events of this user are stored. A click starts the first visit.";
-  return `Last event ${DATE.format(last.time * 1000)}, in visit ${last.session + 1}.`;
-}
 
 /** pastStep: the event after which the list is shown; null shows the current list. */
 function drawNow(list, before, pastStep, click) {
@@ -113,7 +101,7 @@ function drawVisits(visitor, current) {
   const counts = `${plural(drawn.length, "visit")}, ${plural(steps.length, "event")}.`;
   part("visits-summary").textContent = steps.length
     ? `${counts} Choose an event to see its lists. “no. 3”: third in the list before the event.`
-    : "No events yet.";
+    : "No events yet: every newcomer gets this list.";
   part("earlier").hidden = !visitor.more;
 }
 

@@ -1,6 +1,7 @@
-"""The application in this process: each endpoint, and all that a client may get wrong."""
+"""The application in this process: each route, and every kind of invalid request."""
 
 import asyncio
+import dataclasses
 import json
 import re
 import threading
@@ -11,25 +12,24 @@ import prometheus_client.parser
 import pytest
 import schemathesis
 
-from experiments.serving import app as serving_app
-from experiments.serving import batcher as serving_batcher
-from experiments.serving import prometheus
+from experiments.serving.app import Settings, build
+from experiments.serving.batcher import Batcher
+from experiments.serving.prometheus import ServiceMetrics
 from hrnn_jax import errors
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
-from tests.helpers import runs
 
 K = 5
-SETTINGS = serving_app.Settings(
+SETTINGS = Settings(
     model="HRNN Init", data="a log", simulated=False, given_sessions=False, max_k=50
 )
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    return load_run(runs.train(tmp_path_factory.mktemp("runs")))
+def network(trained_run):
+    return load_run(trained_run)
 
 
 @pytest.fixture
@@ -38,28 +38,44 @@ def recommender(network):
         yield made
 
 
+class CountingBatcher(Batcher):
+    """A batcher that calls `on_count` once so many requests are queued or refused."""
+
+    count, on_count = 0, None
+
+    def _queue(self, *job):
+        try:
+            return super()._queue(*job)
+        finally:
+            self.count -= 1
+            if self.count == 0:
+                self.on_count()
+
+
 @pytest.fixture
-def build(recommender):
+def make_app(recommender):
     """Make an application around a recommender, by default a real one; closed after the test."""
-    made = []
+    batchers = []
 
-    def of(recommender=recommender, settings=SETTINGS):
-        measured = prometheus.Meters()
-        made.append(serving_batcher.Batcher(recommender, measured.batch))
-        return serving_app.build(made[-1], measured, settings)
+    def made(recommender=recommender, settings=SETTINGS):
+        metrics = ServiceMetrics()
+        batchers.append(CountingBatcher(recommender, metrics))
+        app = build(batchers[-1], metrics, settings)
+        app.state.batcher = batchers[-1]
+        return app
 
-    yield of
-    for batcher in made:
+    yield made
+    for batcher in batchers:
         batcher.close()
 
 
 @pytest.fixture
-def app(build):
-    return build()
+def app(make_app):
+    return make_app()
 
 
 def together(app, *requests):
-    """Ask for (method, path, arguments of httpx) at the same time; returns the responses."""
+    """Send requests (method, path, arguments of httpx) at the same time; returns the responses."""
 
     async def ask():
         async with httpx.AsyncClient(
@@ -77,8 +93,8 @@ def ask(app, method, path, **more):
     return response
 
 
-def pairs(found):
-    return [(entry["item"], entry["score"]) for entry in found]
+def pairs(recommendations):
+    return [(entry["item"], entry["score"]) for entry in recommendations]
 
 
 def get(app, path, **params):
@@ -94,7 +110,7 @@ def events(user, items, **more):
     ]
 
 
-def test_what_is_recommended_is_what_the_library_recommends(app, network):
+def test_the_recommendations_equal_those_of_the_library(app, network):
     some = events("new", ["i1", "i2", "i3"])
     assert ask(app, "POST", "/events", json=some[0]).json() == {"outcomes": ["observed"]}
     sent = ask(app, "POST", "/events", json={"events": some[1:]})
@@ -105,7 +121,7 @@ def test_what_is_recommended_is_what_the_library_recommends(app, network):
     with Recommender(*network, state_store.IN_MEMORY) as plain:
         plain.observe_many([Event(e["item"], e["user"], e["time"]) for e in some])
         plain.observe_many([Event(item, session="visit") for item in ("i4", "i5")])
-        for path, who in (
+        for path, key in (
             ("/users/new", {"user": "new"}),
             ("/sessions/visit", {"session": "visit"}),
             ("/users/nobody", {"user": "nobody"}),
@@ -117,8 +133,8 @@ def test_what_is_recommended_is_what_the_library_recommends(app, network):
                 {"exclude": ["i1", "i2"]},
                 {"candidates": ["i9", "i7", "none"], "k": 1},
             ):
-                found = get(app, f"{path}/recommendations", **given)["recommendations"]
-                assert pairs(found) == plain.recommend(**who, **given)
+                answer = get(app, f"{path}/recommendations", **given)
+                assert pairs(answer["recommendations"]) == plain.recommend(**key, **given)
         past = get(app, "/users/new/history", k=2)["sessions"]
         assert [session["session"] for session in past] == [0]
         assert [
@@ -127,7 +143,7 @@ def test_what_is_recommended_is_what_the_library_recommends(app, network):
         ] == plain.history("new", k=2)
 
 
-def test_ids_may_hold_any_character_that_is_escaped(app):
+def test_an_escaped_id_may_have_any_character(app):
     for user in ("a/b", "a/recommendations", "ü&?#%", "a b", "%2F"):
         assert ask(app, "POST", "/events", json=events(user, ["i1"])[0]).status_code == 200
         quoted = "".join(f"%{byte:02X}" for byte in user.encode())
@@ -136,7 +152,7 @@ def test_ids_may_hold_any_character_that_is_escaped(app):
         assert ask(app, "DELETE", f"/users/{quoted}").status_code == 204
 
 
-def test_listings(app, network):
+def test_listings_filter_by_prefix_and_limit(app, network):
     sent = {"events": [*events("b", ["i1"]), *events("a1", ["i1", "i2"]), *events("a2", ["i3"])]}
     ask(app, "POST", "/events", json=sent)
     assert get(app, "/users", prefix="a") == {
@@ -147,7 +163,7 @@ def test_listings(app, network):
     assert get(app, "/items", prefix="i19") == {"items": ["i19"]}
 
 
-def test_forgetting_leaves_nothing(app):
+def test_deletion_removes_everything_about_a_user_or_session(app):
     before = get(app, "/users/gone/recommendations")
     ask(app, "POST", "/events", json={"events": events("gone", ["i1", "i2"])})
     ask(app, "POST", "/sessions/gone/events", json={"item": "i1"})
@@ -160,10 +176,15 @@ def test_forgetting_leaves_nothing(app):
     assert get(app, "/users/gone/recommendations") == before
 
 
-def test_health_tells_what_is_served(app):
+def test_health_describes_the_service(app):
     assert get(app, "/health") == {
-        **{"status": "ok", "model": "HRNN Init", "data": "a log", "simulated": False},
-        **{"items": 20, "states": 0, "given_sessions": False},
+        "status": "ok",
+        "model": "HRNN Init",
+        "data": "a log",
+        "simulated": False,
+        "items": 20,
+        "states": 0,
+        "given_sessions": False,
     }
 
 
@@ -172,23 +193,30 @@ def test_metrics_count_requests_events_and_batches(app):
     for path in ("/users/u/recommendations", "/users/v/recommendations", "/made/up"):
         ask(app, "GET", path)
     response = ask(app, "GET", "/metrics")
-    found = {
+    values = {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in prometheus_client.parser.text_string_to_metric_families(response.text)
         for sample in family.samples
     }
-    assert found["hrnn_events_total", "observed"] == 2
-    assert found["hrnn_events_total", "unknown_item"] == 1
+    assert values["hrnn_events_total", "observed"] == 2
+    assert values["hrnn_events_total", "unknown_item"] == 1
     route = "/users/{id:any}/recommendations"
-    assert found["hrnn_request_seconds_count", *sorted(("200", "GET", route))] == 2
-    assert found["hrnn_request_seconds_count", "404", "GET", "none"] == 1
-    assert found["hrnn_batch_size_sum", "events"] == 3
-    assert found["hrnn_batch_size_sum", "lists"] == 2
-    assert found["hrnn_states",] == 1
-    assert found["process_resident_memory_bytes",] > 1e7
+    assert values["hrnn_request_seconds_count", *sorted(("200", "GET", route))] == 2
+    [labels] = [
+        sample.labels
+        for family in prometheus_client.parser.text_string_to_metric_families(response.text)
+        for sample in family.samples
+        if sample.name == "hrnn_request_seconds_count" and sample.labels["route"] == route
+    ]
+    assert labels == {"method": "GET", "route": route, "status": "200"}
+    assert values["hrnn_request_seconds_count", "404", "GET", "none"] == 1
+    assert values["hrnn_batch_size_sum", "events"] == 3
+    assert values["hrnn_batch_size_sum", "lists"] == 2
+    assert values["hrnn_states",] == 1
+    assert values["process_resident_memory_bytes",] > 1e7
 
 
-def test_docs_and_page_need_no_other_host(app):
+def test_the_docs_and_the_page_load_nothing_from_another_host(app):
     for path in ("/docs", "/"):
         page = ask(app, "GET", path)
         assert page.status_code == 200
@@ -197,7 +225,7 @@ def test_docs_and_page_need_no_other_host(app):
         for name in re.findall(r'(?:src|href)="([^"#]+)"', page.text):
             assert ask(app, "GET", f"/{name}").status_code == 200, name
     described = get(app, "/openapi.json")
-    assert described["openapi"].startswith("3.0")  # newer ones the page cannot show
+    assert described["openapi"].startswith("3.0")  # the bundled Swagger UI reads no newer version
     assert '"null"' not in json.dumps(described)
 
 
@@ -239,7 +267,7 @@ SENT = {"headers": {"Content-Type": "application/json"}}
         (b'{"events": [' + b",".join([b'{"user":1,"item":2}'] * 1001) + b"]}", 422, "1000 items"),
     ],
 )
-def test_events_that_cannot_be_are_told_in_a_line_and_change_nothing(app, body, status, said):
+def test_invalid_events_get_one_line_and_change_nothing(app, body, status, said):
     response = ask(app, "POST", "/events", content=body, **SENT)
     assert (response.status_code, list(response.json())) == (status, ["detail"])
     reason = response.json()["detail"]
@@ -250,8 +278,8 @@ def test_events_that_cannot_be_are_told_in_a_line_and_change_nothing(app, body, 
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
-def test_events_come_as_json_only(app, kind):
-    """Else any page in a browser could send them, without asking."""
+def test_events_that_are_not_sent_as_json_are_refused(app, kind):
+    """Without this, any page in a browser could send events."""
     headers = {"Content-Type": kind} if kind else {}
     body = json.dumps(events("u", ["i1"])[0]).encode()
     response = ask(app, "POST", "/events", content=body, headers=headers)
@@ -280,7 +308,7 @@ def test_events_come_as_json_only(app, kind):
         ("GET", "/users?limit=1001", 422, "query.limit"),
         ("GET", "/items?limit=-1", 422, "query.limit"),
         ("DELETE", "/users/%00", 422, "control characters"),
-        ("DELETE", "/users/nobody", 404, "nothing is kept of user 'nobody'"),
+        ("DELETE", "/users/nobody", 404, "nothing is stored about user 'nobody'"),
         ("POST", "/sessions/%00/events", 422, ""),
         ("PUT", "/events", 405, ""),
         ("POST", "/users/u/recommendations", 405, ""),
@@ -289,7 +317,7 @@ def test_events_come_as_json_only(app, kind):
         ("GET", "/../setup.cfg", 404, ""),
     ],
 )
-def test_requests_that_cannot_be_are_told_in_a_line(app, method, path, status, said):
+def test_invalid_requests_get_one_line(app, method, path, status, said):
     more = {"json": {"item": "i1"}} if method == "POST" else {}
     response = ask(app, method, path, **more)
     assert response.status_code == status
@@ -298,8 +326,8 @@ def test_requests_that_cannot_be_are_told_in_a_line(app, method, path, status, s
     assert "allow" in response.headers or status != 405
 
 
-def test_large_bodies_are_refused_however_they_come(build):
-    app = build(settings=serving_app.dataclasses.replace(SETTINGS, max_body_bytes=1000))
+def test_large_bodies_are_refused_in_one_part_or_many(make_app):
+    app = make_app(settings=dataclasses.replace(SETTINGS, max_body_bytes=1000))
     body = json.dumps({"events": events("u", ["i1"] * 50)}).encode()
 
     async def parts():
@@ -313,20 +341,24 @@ def test_large_bodies_are_refused_however_they_come(build):
     assert get(app, "/health")["states"] == 0
 
 
-def test_with_a_token_all_but_the_pages_ask_for_it(build):
-    app = build(settings=serving_app.dataclasses.replace(SETTINGS, token=b"secret"))
+def test_every_route_except_the_public_ones_needs_the_token(make_app):
+    app = make_app(settings=dataclasses.replace(SETTINGS, token=b"secret"))
     wrong = [
         {},
         *({"Authorization": x} for x in ("Bearer secre", "Bearer ", "secret", "Basic secret")),
     ]
     for method, path in (
-        *(("POST", "/events"), ("POST", "/sessions/s/events"), ("GET", "/users/u/history")),
-        *(("GET", "/users/u/recommendations"), ("GET", "/sessions/s/recommendations")),
-        *(("GET", "/users"), ("GET", "/items"), ("GET", "/metrics"), ("DELETE", "/users/u")),
-        *(
-            ("DELETE", "/sessions/s"),
-            ("GET", "/nothing"),
-        ),
+        ("POST", "/events"),
+        ("POST", "/sessions/s/events"),
+        ("GET", "/users/u/history"),
+        ("GET", "/users/u/recommendations"),
+        ("GET", "/sessions/s/recommendations"),
+        ("GET", "/users"),
+        ("GET", "/items"),
+        ("GET", "/metrics"),
+        ("DELETE", "/users/u"),
+        ("DELETE", "/sessions/s"),
+        ("GET", "/nothing"),
     ):
         for headers in wrong:
             response = ask(app, method, path, headers=headers)
@@ -342,7 +374,7 @@ def test_with_a_token_all_but_the_pages_ask_for_it(build):
 
 
 class Counting:
-    """A recommender that notes its calls, and holds up the first until `goes_on`."""
+    """A recommender that records its calls; `observe_many` waits for `goes_on`."""
 
     def __init__(self, recommender):
         self._recommender = recommender
@@ -357,7 +389,7 @@ class Counting:
 
     def observe_many(self, events):
         self.is_held.set()
-        self.goes_on.wait(10)
+        assert self.goes_on.wait(60)
         self.calls.append(("events", len(events)))
         if self.fails:
             raise self.fails
@@ -369,39 +401,39 @@ class Counting:
 
 
 def while_one_waits(app, counting, *requests):
-    """Ask while the thread is held up by a first request: all of these come together."""
+    """Send requests while the thread works on another one, so that all are in one batch."""
     counting.goes_on.clear()
     first = threading.Thread(
         target=ask, args=(app, "POST", "/events"), kwargs={"json": events("first", ["i1"])[0]}
     )
     first.start()
-    assert counting.is_held.wait(10)
-    timer = threading.Timer(0.5, counting.goes_on.set)
-    timer.start()
+    assert counting.is_held.wait(60)
+    batcher = app.state.batcher
+    batcher.count, batcher.on_count = len(requests), counting.goes_on.set
     responses = together(app, *requests)
     first.join()
     return responses
 
 
-def test_requests_that_come_together_share_a_call(build, recommender):
+def test_requests_that_arrive_together_share_a_call(make_app, recommender):
     counting = Counting(recommender)
     posts = [("POST", "/events", {"json": events(f"u{n}", [f"i{n}"])[0]}) for n in range(5)]
     posts.append(("POST", "/sessions/s/events", {"json": {"events": [{"item": "i1"}] * 3}}))
     gets = [("GET", f"/users/u{n}/recommendations", {}) for n in range(4)]
-    found = while_one_waits(build(counting), counting, *posts, *gets)
-    assert [response.status_code for response in found] == [200] * 10
-    assert [len(response.json()["outcomes"]) for response in found[:6]] == [1] * 5 + [3]
+    responses = while_one_waits(make_app(counting), counting, *posts, *gets)
+    assert [response.status_code for response in responses] == [200] * 10
+    assert [len(response.json()["outcomes"]) for response in responses[:6]] == [1] * 5 + [3]
     assert counting.calls == [("events", 1), ("events", 8), ("lists", 4)]
-    for n in range(4):  # to a rounding, which the width of the batch decides
-        listed = dict(pairs(found[6 + n].json()["recommendations"]))
+    for n in range(4):  # up to rounding, which depends on the width of the batch
+        listed = dict(pairs(responses[6 + n].json()["recommendations"]))
         assert listed == pytest.approx(dict(recommender.recommend(f"u{n}")), abs=1e-5)
 
 
 @pytest.mark.parametrize(
     ("fault", "status"), [(errors.InputError, 422), (errors.StorageError, 503)]
 )
-def test_a_fault_that_only_the_library_finds_fails_its_own_request(
-    build, recommender, fault, status
+def test_an_error_of_the_library_fails_only_the_request_that_caused_it(
+    make_app, recommender, fault, status
 ):
     class Picky(Counting):
         def observe_many(self, events):
@@ -414,15 +446,15 @@ def test_a_fault_that_only_the_library_finds_fails_its_own_request(
         ("POST", "/events", {"json": events(f"u{n}", [item])[0]})
         for n, item in enumerate(["i1", "bad", "i2"])
     ]
-    found = while_one_waits(build(counting), counting, *posts)
-    assert [response.status_code for response in found] == [200, status, 200]
-    assert found[1].json() == {"detail": "item 'bad' is not known"}
+    responses = while_one_waits(make_app(counting), counting, *posts)
+    assert [response.status_code for response in responses] == [200, status, 200]
+    assert responses[1].json() == {"detail": "item 'bad' is not known"}
     assert [user for user, _ in recommender.users()] == ["first", "u0", "u2"]
 
 
-def test_where_nothing_can_be_written_reading_goes_on(build, recommender):
+def test_reading_works_while_writing_fails(make_app, recommender):
     counting = Counting(recommender)
-    app = build(counting)
+    app = make_app(counting)
     counting.fails = errors.StorageError("states.sqlite cannot be written: make room for it")
     response = ask(app, "POST", "/events", json=events("u", ["i1"])[0])
     assert response.status_code == 503
@@ -433,48 +465,49 @@ def test_where_nothing_can_be_written_reading_goes_on(build, recommender):
     assert ask(app, "POST", "/events", json=events("u", ["i1"])[0]).status_code == 200
 
 
-def test_what_would_wait_too_long_is_turned_away(build, recommender, monkeypatch):
-    monkeypatch.setattr(serving_batcher, "MOST_WAITING", 3)
+def test_requests_beyond_the_limit_of_waiting_are_refused(make_app, recommender, monkeypatch):
+    monkeypatch.setattr("experiments.serving.batcher.MAX_WAITING", 3)
     counting = Counting(recommender)
     posts = [("POST", "/events", {"json": events(f"u{n}", ["i1"])[0]}) for n in range(6)]
-    found = while_one_waits(build(counting), counting, *posts)
-    assert sorted(response.status_code for response in found) == [200] * 3 + [503] * 3
-    assert {r.headers["retry-after"] for r in found if r.status_code == 503} == {"1"}
+    responses = while_one_waits(make_app(counting), counting, *posts)
+    assert sorted(response.status_code for response in responses) == [200] * 3 + [503] * 3
+    assert {r.headers["retry-after"] for r in responses if r.status_code == 503} == {"1"}
     assert len(recommender) == 1 + 3
 
 
-def test_a_batch_has_a_bound(build, recommender, monkeypatch):
-    monkeypatch.setattr(serving_batcher, "MOST_TOGETHER", 4)
+def test_the_size_of_a_batch_is_limited(make_app, recommender, monkeypatch):
+    monkeypatch.setattr("experiments.serving.batcher.MAX_BATCH", 4)
     counting = Counting(recommender)
     sizes = (2, 1, 2, 9)
     posts = [
         ("POST", "/events", {"json": {"events": events(f"u{n}", ["i1"] * size)}})
         for n, size in enumerate(sizes)
     ]
-    found = while_one_waits(build(counting), counting, *posts)
-    assert [len(response.json()["outcomes"]) for response in found] == list(sizes)
+    responses = while_one_waits(make_app(counting), counting, *posts)
+    assert [len(response.json()["outcomes"]) for response in responses] == list(sizes)
     assert counting.calls == [("events", n) for n in (1, 3, 2, 9)]
 
 
-def test_idle_sessions_are_forgotten(build, recommender):
+def test_idle_sessions_are_deleted(make_app, recommender):
     recommender.observe_many([Event("i1", session="s"), Event("i1", user="u")])
-    app = build(settings=serving_app.dataclasses.replace(SETTINGS, keep_sessions_seconds=0))
+    app = make_app(settings=dataclasses.replace(SETTINGS, keep_sessions_seconds=0))
 
     async def live():
         async with app.router.lifespan_context(app):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0)  # the deletion of idle sessions queues its call
+            await app.state.batcher.call(len, recommender)  # is done after it
 
     asyncio.run(live())
     assert [user for user, _ in recommender.users()] == ["u"]
     assert len(recommender) == 1
 
 
-def test_all_that_openapi_allows_and_forbids_is_answered_as_it_says(app):
+def test_answers_agree_with_the_openapi_description(app):
     described = schemathesis.openapi.from_asgi("/openapi.json", app)
-    for found in described.get_all_operations():
-        operation = found.ok()
-        nothing_to_get_wrong = operation.path in ("/health", "/metrics")
-        for mode in list(schemathesis.GenerationMode)[: 1 if nothing_to_get_wrong else 2]:
+    for result in described.get_all_operations():
+        operation = result.ok()
+        has_no_parameters = operation.path in ("/health", "/metrics")
+        for mode in list(schemathesis.GenerationMode)[: 1 if has_no_parameters else 2]:
 
             @hypothesis.settings(max_examples=20, derandomize=True, deadline=None, database=None)
             @hypothesis.given(case=operation.as_strategy(generation_mode=mode))

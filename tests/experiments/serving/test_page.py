@@ -14,9 +14,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from experiments.serving import prometheus
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
+from experiments.serving.prometheus import ServiceMetrics
 from hrnn_jax.live import state_store
 from hrnn_jax.live.recommender import load
 
@@ -26,8 +26,14 @@ pytestmark = pytest.mark.skipif(
 )
 SETTINGS = Settings(model="HRNN Init", data="a made log", simulated=True, given_sessions=False)
 BROWSER_FLAGS = (
-    *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-    *("disable-background-networking", "disable-component-update", "disable-sync"),
+    "headless=new",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
 )
 HOSTILE = (
     "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>",
@@ -62,9 +68,9 @@ class Served:
         self._start()
 
     def _start(self):
-        measured = prometheus.Meters()
-        self._batcher = Batcher(self.recommender, measured.batch)
-        app = build(self._batcher, measured, self._settings)
+        metrics = ServiceMetrics()
+        self._batcher = Batcher(self.recommender, metrics)
+        app = build(self._batcher, metrics, self._settings)
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         sockets = [self._listening]
         self._thread = threading.Thread(target=self._server.run, args=[sockets], daemon=True)

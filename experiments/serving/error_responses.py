@@ -1,0 +1,90 @@
+"""The answers to requests that fail: a status, and one line that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import fastapi
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from hrnn_jax.errors import InputError, StorageError
+
+from . import schemas
+from .batcher import BusyError
+
+_MAX_REASON = 300  # characters
+_DESCRIPTIONS = {
+    400: "The body cannot be read.",
+    401: "The service needs a token, and the request has none or a wrong one.",
+    404: "Nothing is stored under this id.",
+    413: "The body is too large.",
+    415: "The body is not sent as application/json.",
+    422: "A value of the request is invalid.",
+    503: "The state file cannot be written, or too many requests are waiting: nothing was changed.",
+}
+
+
+def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of a route's errors."""
+    return {
+        status: {"model": schemas.Error, "description": _DESCRIPTIONS[status]}
+        for status in statuses
+    }
+
+
+def error_response(status: int, reason: object, **headers: str) -> JSONResponse:
+    """Make the answer to a request that failed.
+
+    Args:
+        status: of the response.
+        reason: what is wrong. It may quote the client; line breaks and length are cut.
+        headers: of the response, with _ for -.
+
+    Returns:
+        The response: JSON as `schemas.Error` describes it.
+    """
+    line = " ".join(str(reason).split())[:_MAX_REASON]
+    return JSONResponse(
+        {"detail": line},
+        status_code=status,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+    )
+
+
+def add_error_handlers(app: fastapi.FastAPI) -> None:
+    """Make an application answer invalid requests by 4xx, and 503 where nothing was changed."""
+
+    @app.exception_handler(400)
+    async def unreadable_body(request: fastapi.Request, error: Exception) -> JSONResponse:
+        return error_response(
+            400,
+            "the body cannot be read: send JSON in UTF-8, with whole numbers of at most 64 bits",
+        )
+
+    @app.exception_handler(InputError)
+    async def invalid_value(request: fastapi.Request, error: InputError) -> JSONResponse:
+        return error_response(422, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_shape(
+        request: fastapi.Request, error: RequestValidationError
+    ) -> JSONResponse:
+        first = error.errors()[0]
+        place = _place(first["loc"])
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if place == "body" and not kind.endswith("json"):
+            return error_response(415, "send the body as JSON, with Content-Type: application/json")
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        return error_response(422, f"{place}: {reason}")
+
+    @app.exception_handler(StorageError)
+    @app.exception_handler(BusyError)
+    async def unavailable(request: fastapi.Request, error: Exception) -> JSONResponse:
+        return error_response(503, error, Retry_After="1")
+
+
+def _place(location: Collection[object]) -> str:
+    """Return where in a request an error is, such as body.events.1.item."""
+    return ".".join(str(part) for part in location if part not in schemas.TAGS)

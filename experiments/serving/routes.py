@@ -1,0 +1,210 @@
+"""The JSON routes: events in; recommendations, histories, listings, metrics and health out."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Annotated
+
+import fastapi
+import prometheus_client
+import pydantic
+from fastapi.responses import PlainTextResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
+
+from hrnn_jax.errors import InputError
+from hrnn_jax.ids_and_times import Id
+from hrnn_jax.live.events import Event, check_event
+from hrnn_jax.live.requests import Request
+
+from . import schemas
+from .batcher import Batcher
+from .error_responses import describe_errors
+from .prometheus import ServiceMetrics
+from .schemas import TextId
+
+
+class _AnyText(PathConvertor):
+    """An id in a path: it may hold a / and, so that it is refused with a reason, a line break."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("any", _AnyText())
+
+
+def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter:
+    """Make the routes that take events in.
+
+    Args:
+        batcher: observes the events.
+        metrics: counts the outcomes.
+
+    Returns:
+        The router of POST /events and POST /sessions/SESSION/events.
+    """
+    router = fastapi.APIRouter(responses=describe_errors(400, 401, 413, 415, 422, 503))
+
+    async def observe(events: list[Event]) -> schemas.Outcomes:
+        for n, event in enumerate(events):
+            try:
+                check_event(event)  # now, so that it does not make a batch with other requests fail
+            except InputError as error:
+                raise InputError(f"event {n}: {error}") from None
+        outcomes = await batcher.observe(events)
+        for outcome in outcomes:
+            metrics.events.labels(outcome).inc()
+        return schemas.Outcomes(outcomes=outcomes)
+
+    @router.post("/events")
+    async def post_events(
+        body: Annotated[schemas.AnyEvents, fastapi.Body()],
+    ) -> schemas.Outcomes:
+        """Observe events of users, all or none. The answer comes after they are on disk.
+
+        Outcomes, in order: observed; unknown_item, an item that the model does not know, which
+        changes nothing; repeat, an item that the session has already, for a model trained without
+        repeats; duplicate, an event_id that is known already.
+        """
+        events = body.events if isinstance(body, schemas.Events) else [body]
+        return await observe([Event(e.item, e.user, e.time, e.session, e.event_id) for e in events])
+
+    @router.post("/sessions/{id:any}/events")
+    async def post_session_events(
+        id: TextId, body: Annotated[schemas.AnySessionEvents, fastapi.Body()]
+    ) -> schemas.Outcomes:
+        """Observe events of an anonymous session, as above."""
+        events = body.events if isinstance(body, schemas.SessionEvents) else [body]
+        return await observe(
+            [Event(e.item, time=e.time, session=id, event_id=e.event_id) for e in events]
+        )
+
+    return router
+
+
+def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
+    """Make the routes that recommend.
+
+    Args:
+        batcher: recommends.
+        max_k: the longest list that a request may ask for.
+
+    Returns:
+        The router of GET /users/USER/recommendations, /sessions/SESSION/recommendations and
+        /users/USER/history.
+    """
+    router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
+
+    class RecommendationQuery(schemas.RequestModel):
+        k: int = pydantic.Field(10, ge=1, le=max_k, description="items, fewer if no more are left")
+        exclude_seen: bool = pydantic.Field(False, description="leave out the user's stored items")
+        exclude: list[TextId] = pydantic.Field([], description="items to leave out")
+        candidates: list[TextId] = pydantic.Field(
+            [], description="items to choose from; all if none is given"
+        )
+
+        def request(self, user: str | None = None, session: str | None = None) -> Request:
+            return Request(
+                user=user,
+                session=session,
+                k=self.k,
+                exclude=self.exclude,
+                exclude_seen=self.exclude_seen,
+                candidates=self.candidates or None,
+            )
+
+    class HistoryQuery(schemas.RequestModel):
+        sessions: int = pydantic.Field(
+            10, ge=1, le=schemas.MAX_ROWS, description="number of sessions, the last ones"
+        )
+        k: int = pydantic.Field(10, ge=1, le=max_k, description="items recommended at each event")
+
+    @router.get("/users/{id:any}/recommendations")
+    async def recommend_to_user(
+        id: TextId, query: Annotated[RecommendationQuery, fastapi.Query()]
+    ) -> schemas.Recommendations:
+        """Recommend the next items to a user, best first. An unknown user gets a newcomer's."""
+        ranked = await batcher.recommend(query.request(user=id))
+        return schemas.Recommendations(recommendations=_scored(ranked))
+
+    @router.get("/sessions/{id:any}/recommendations")
+    async def recommend_in_session(
+        id: TextId, query: Annotated[RecommendationQuery, fastapi.Query()]
+    ) -> schemas.Recommendations:
+        """Recommend the next items in an anonymous session, best first."""
+        ranked = await batcher.recommend(query.request(session=id))
+        return schemas.Recommendations(recommendations=_scored(ranked))
+
+    @router.get("/users/{id:any}/history")
+    async def get_history(
+        id: TextId, query: Annotated[HistoryQuery, fastapi.Query()]
+    ) -> schemas.History:
+        """List a user's events by session, with the recommendations right after each."""
+        # In a thread of its own, as a long history takes some tenths of a second.
+        steps = await run_in_threadpool(
+            batcher.recommender.history, user=id, sessions=query.sessions, k=query.k
+        )
+        sessions = [
+            schemas.Session(
+                session=number,
+                events=[
+                    schemas.Step(
+                        item=step.item, time=step.time, recommendations=_scored(step.recommended)
+                    )
+                    for step in group
+                ],
+            )
+            for number, group in itertools.groupby(steps, key=lambda step: step.session)
+        ]
+        return schemas.History(sessions=sessions)
+
+    return router
+
+
+def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter:
+    """Make the routes that list what is stored, or delete it.
+
+    Args:
+        batcher: calls the recommender.
+        metrics: answers GET /metrics.
+
+    Returns:
+        The router of GET /users, /items and /metrics, and of DELETE for users and sessions.
+    """
+    router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
+    recommender = batcher.recommender
+
+    @router.get("/users")
+    async def list_users(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Users:
+        """List users, and the number of events of each."""
+        users = await batcher.call(recommender.users, query.prefix, query.limit)
+        return schemas.Users(users=[schemas.User(user=user, events=n) for user, n in users])
+
+    @router.get("/items")
+    async def list_items(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Items:
+        """List items that the model knows."""
+        items = (i for i in recommender.trained.items if str(i).startswith(query.prefix))
+        return schemas.Items(items=list(itertools.islice(items, query.limit)))
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def get_metrics() -> fastapi.Response:
+        """Return counts and times in Prometheus' text format."""
+        text = metrics.text(states=await batcher.call(len, recommender))
+        return fastapi.Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+    @router.delete("/users/{id:any}", status_code=204, responses=describe_errors(404))
+    async def delete_user(id: TextId) -> None:
+        """Delete everything stored about a user."""
+        if not await batcher.call(lambda: recommender.forget(user=id)):
+            raise fastapi.HTTPException(404, f"nothing is stored about user {id!r}")
+
+    @router.delete("/sessions/{id:any}", status_code=204, responses=describe_errors(404))
+    async def delete_session(id: TextId) -> None:
+        """Delete everything stored about an anonymous session."""
+        if not await batcher.call(lambda: recommender.forget(session=id)):
+            raise fastapi.HTTPException(404, f"nothing is stored about session {id!r}")
+
+    return router
+
+
+def _scored(ranked: Sequence[tuple[Id, float]]) -> list[schemas.Recommendation]:
+    return [schemas.Recommendation(item=item, score=score) for item, score in ranked]
