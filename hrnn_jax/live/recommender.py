@@ -36,7 +36,7 @@ from hrnn_jax.live.rebuild import accept_states
 from hrnn_jax.live.replay import model_events, states_after
 from hrnn_jax.live.requests import Request, check_request, rank_items
 from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent, StoredState
-from hrnn_jax.preprocess import frames
+from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 
 STATES = "states.sqlite"  # file name in a run folder
 
@@ -332,7 +332,7 @@ class Recommender:
         return len(idle)
 
     def bootstrap(
-        self, events: frames.Frame, *, on_events: Callable[[int], None] = lambda n: None
+        self, events: Frame, *, on_events: Callable[[int], None] = lambda n: None
     ) -> collections.Counter[str]:
         """Observe the users' past events, some hundred users in each transaction.
 
@@ -345,7 +345,7 @@ class Recommender:
             The number of events by outcome.
         """
         counts: collections.Counter[str] = collections.Counter()
-        for rows in frames.histories(events, users=WIDTHS[-1]):
+        for rows in histories(events, users=WIDTHS[-1]):
             past = [Event(item, user, time, session) for user, item, time, session in rows]
             counts.update(self.observe_many(past))
             on_events(len(rows))
@@ -355,7 +355,7 @@ class Recommender:
         """Write all states and stored events as parquet, one file for each table."""
         with self._lock:
             tables = self._store.dump()
-        frames.write(pathlib.Path(folder), tables, COLUMNS)
+        write_tables(pathlib.Path(folder), tables, COLUMNS)
 
     def import_states(self, folder: pathlib.Path | str, *, rebuild: bool = False) -> None:
         """Replace all states and events by exported ones.
@@ -367,7 +367,7 @@ class Recommender:
         Raises:
             InputError: a file is missing or damaged, or the states were made by other weights.
         """
-        tables = frames.read(pathlib.Path(folder), COLUMNS)
+        tables = read_tables(pathlib.Path(folder), COLUMNS)
         with self._lock:
             accept_states(self._store, self._model, self.trained, tables, rebuild=rebuild)
 

@@ -62,7 +62,7 @@ def histories(events: Frame, *, users: int) -> Iterator[list[Row]]:
         yield part.select(USER, ITEM, TIME, SESSION).rows()
 
 
-def write(
+def write_tables(
     folder: pathlib.Path,
     tables: Mapping[str, Sequence[Row]],
     columns: Mapping[str, Sequence[str]],
@@ -84,8 +84,8 @@ def write(
         atomic.write(folder / f"{name}.parquet", frame.write_parquet)
 
 
-def read(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
-    """Read the rows of tables that `write` wrote.
+def read_tables(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
+    """Read the rows of tables that `write_tables` wrote.
 
     Args:
         folder: with a file for each table.

@@ -118,19 +118,7 @@ def read(source: Source) -> Events:
         # A text row with too many fields is only noticed when all its columns are read.
         whole_rows = pl.QueryOptFlags(projection_pushdown=suffix(path) in PARQUET)
         frame = selected.collect(engine="streaming", optimizations=whole_rows)
-    if frame.is_empty():
-        raise InputError(f"{path}: has no events; give a log with at least one row")
-    for name, column in ids.items():
-        if row := _first_null(frame[name]):
-            raise InputError(
-                f"{path}, row {row}: no {name} id (column {column!r}); remove the row or fill it in"
-            )
-    if row := _first_null(frame[TIME]):
-        value = scan.slice(row - 1, 1).select(columns.time_column).collect().item()
-        raise InputError(
-            f"{path}, row {row}: time {value!r} (column {columns.time_column!r}) is not in "
-            f"{time_format} as in row 1; write all times in one format"
-        )
+    _check_values(frame, scan, source, time_format)
     days = frame.select(pl.col(TIME).min().dt.date(), last=pl.col(TIME).max().dt.date()).row(0)
     logger.info("time column %r: %s, %s .. %s UTC", columns.time_column, time_format, *days)
     raw_ids = {}
@@ -147,6 +135,27 @@ def read(source: Source) -> Events:
         _count_repeats(frame),
     )
     return Events(frame, raw_ids)
+
+
+def _check_values(
+    frame: pl.DataFrame, scan: pl.LazyFrame, source: Source, time_format: str
+) -> None:
+    """Raise InputError for a log without events, or an event without an id or a readable time."""
+    path, columns = source.path, source.columns
+    if frame.is_empty():
+        raise InputError(f"{path}: has no events; give a log with at least one row")
+    for name in frame.columns:
+        if name in (USER, ITEM, SESSION) and (row := _first_null(frame[name])):
+            raise InputError(
+                f"{path}, row {row}: no {name} id (column {columns.by_name[name]!r}); remove the "
+                "row or fill it in"
+            )
+    if row := _first_null(frame[TIME]):
+        value = scan.slice(row - 1, 1).select(columns.time_column).collect().item()
+        raise InputError(
+            f"{path}, row {row}: time {value!r} (column {columns.time_column!r}) is not in "
+            f"{time_format} as in row 1; write all times in one format"
+        )
 
 
 def suffix(path: pathlib.Path) -> str:
