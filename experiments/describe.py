@@ -14,7 +14,8 @@ from absl import flags
 from rich.table import Table
 
 from hrnn_jax import atomic
-from hrnn_jax.preprocess import prepared, statistics
+from hrnn_jax.preprocess import prepared
+from hrnn_jax.preprocess.statistics import PAPER, ROWS, cells
 
 from .common import cli, data_flags
 
@@ -36,14 +37,14 @@ def main() -> None:
 
 def tables(meta: dict[str, Any]) -> Table:
     """Lay out Tables 1 and 4 of a prepared folder, next to the paper's numbers of its shape."""
-    shape, ours = meta["shape"], statistics.cells(meta)
-    paper = statistics.PAPER.get(shape, {})
+    shape, ours = meta["shape"], cells(meta)
+    paper = PAPER.get(shape, {})
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column(f"{shape or meta['name']} ({meta['data']})", justify="right")
     if paper:
         table.add_column(f"paper's {shape.upper()}", justify="right")
-    for key, label in statistics.ROWS.items():
+    for key, label in ROWS.items():
         table.add_row(label, ours[key], *([paper.get(key, "")] if paper else []))
     return table
 

@@ -34,9 +34,10 @@ from hrnn_jax import atomic
 from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.preprocess import read_log, sessions, statistics
+from hrnn_jax.preprocess import read_log
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, USER
-from hrnn_jax.preprocess.sessions import TEST
+from hrnn_jax.preprocess.sessions import TEST, apply_recipe
+from hrnn_jax.preprocess.statistics import table1, table4
 
 FORMAT = 1  # count up when the same log and recipe prepare to something else
 EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
@@ -77,7 +78,7 @@ def prepare(
     continued_ids = pl.Series(RAW_ID, continued_items)
     continued_index = _find(raw_ids[ITEM], continued_ids)
     continued = continued_index >= 0 if continued_items else None
-    events, counts = sessions.apply_recipe(log.frame, recipe, continued=continued)
+    events, counts = apply_recipe(log.frame, recipe, continued=continued)
     del log  # it takes several times the memory of the events that are left
     tables = _tables(events, raw_ids, continued_ids, continued_index)
     meta = {
@@ -91,8 +92,8 @@ def prepare(
         "recipe": dataclasses.asdict(recipe),
         "counts": [dataclasses.asdict(count) for count in counts],
         "known_items": len(continued_items),
-        "table1": statistics.table1(tables[EVENTS]),
-        "table4": statistics.table4(tables[EVENTS]),
+        "table1": table1(tables[EVENTS]),
+        "table4": table4(tables[EVENTS]),
     }
     with atomic.writing(folder, elsewhere=ELSEWHERE) as partial:
         partial.mkdir()

@@ -67,8 +67,6 @@ def _steps(recipe: DataConfig, columns: set[str], continued: np.ndarray | None) 
     """Return the steps in the order of the paper, each under the setting that decides it."""
     if recipe.drop_types and TYPE not in columns:
         raise InputError("`drop_types` needs event types; name their column with `type_column`")
-    gap, least_support = recipe.session_gap_minutes, recipe.min_support
-    least_events, most_sessions = recipe.min_session_events, recipe.max_user_sessions
     steps: dict[str, Step] = {}
     if recipe.drop_types:
         stage = f"drop_types={','.join(recipe.drop_types)}"
@@ -76,21 +74,28 @@ def _steps(recipe: DataConfig, columns: set[str], continued: np.ndarray | None) 
     if GIVEN in columns:
         steps["given sessions"] = order_sessions
     else:
-        steps[f"session_gap_minutes={gap:g}"] = lambda events: cut_sessions(events, gap)
+        gap_minutes = recipe.session_gap_minutes
+        steps[f"session_gap_minutes={gap_minutes:g}"] = lambda events: cut_sessions(
+            events, gap_minutes
+        )
     if recipe.drop_repeats:
         steps["drop_repeats"] = _drop_repeats
     of_new, before = ("", "") if continued is None else (" of new items", ", or before")
-    steps[f"min_support={least_support}{of_new}"] = _keep(
-        _or_continued(_events_with_same(ITEM) >= least_support, continued)
+    steps[f"min_support={recipe.min_support}{of_new}"] = _keep(
+        _or_continued(_events_with_same(ITEM) >= recipe.min_support, continued)
     )
-    steps[f"min_session_events={least_events}"] = _keep(_events_with_same(SESSION) >= least_events)
+    steps[f"min_session_events={recipe.min_session_events}"] = _keep(
+        _events_with_same(SESSION) >= recipe.min_session_events
+    )
     # A session is counted at its first event.
     user_sessions = _events_with_same(USER, where=opens_session())
     steps[f"min_user_sessions={recipe.min_user_sessions}"] = _keep(
         user_sessions >= recipe.min_user_sessions
     )
-    if most_sessions is not None:
-        steps[f"max_user_sessions={most_sessions}"] = _keep(user_sessions < most_sessions)
+    if recipe.max_user_sessions is not None:
+        steps[f"max_user_sessions={recipe.max_user_sessions}"] = _keep(
+            user_sessions < recipe.max_user_sessions
+        )
     is_last = pl.col(SESSION) == pl.col(SESSION).max().over(USER)
     if recipe.split == "validation":
         steps["last sessions set aside"] = _keep(~is_last)
