@@ -9,15 +9,14 @@ import json
 import pathlib
 from typing import Any
 
-import rich
 from absl import flags
-from rich.table import Table
 
 from hrnn_jax import atomic
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.preprocess.statistics import PAPER, ROWS, cells
 
 from .common import cli, data_flags
+from .common.text_table import print_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("json", None, "Also write the figures, and the prepared folder, to this file.")
@@ -27,7 +26,7 @@ def main() -> None:
     """Prepare the log that the flags name, and describe it."""
     folder = data_flags.prepare()
     meta = prepared.load_meta(folder)
-    rich.print(tables(meta))
+    print_tables(meta)
     if FLAGS.json:
         described = {**meta, "title": data_flags.title(), "prepared": str(folder)}
         atomic.write(pathlib.Path(FLAGS.json), json.dumps(described, indent=2) + "\n")
@@ -35,18 +34,17 @@ def main() -> None:
         print(note)
 
 
-def tables(meta: dict[str, Any]) -> Table:
-    """Lay out Tables 1 and 4 of a prepared folder, next to the paper's numbers of its shape."""
+def print_tables(meta: dict[str, Any]) -> None:
+    """Print Tables 1 and 4 of a prepared folder, next to the paper's numbers of its shape."""
     shape, ours = meta["shape"], cells(meta)
-    paper = PAPER.get(shape, {})
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column(f"{shape or meta['name']} ({meta['data']})", justify="right")
-    if paper:
-        table.add_column(f"paper's {shape.upper()}", justify="right")
-    for key, label in ROWS.items():
-        table.add_row(label, ours[key], *([paper.get(key, "")] if paper else []))
-    return table
+    columns = {f"{shape or meta['name']} ({meta['data']})": ours}
+    if shape in PAPER:
+        columns[f"paper's {shape.upper()}"] = PAPER[shape]
+    rows = [
+        (label, *(column.get(key, "") for column in columns.values()))
+        for key, label in ROWS.items()
+    ]
+    print_table(["", *columns], rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """describe.py: all rows of Tables 1 and 4 next to the paper's, and one line for a wrong log."""
 
-import io
 import subprocess
 import sys
 
 import pytest
-from rich.console import Console
 
 from experiments import describe
 from hrnn_jax.preprocess.statistics import PAPER, ROWS, table1, table4
@@ -14,12 +12,11 @@ from tests.hrnn_jax.preprocess.test_statistics import LOG
 
 @pytest.mark.parametrize("shape", ["xing", "video", "videoxxl", None])
 @pytest.mark.parametrize("data", ["real", "simulated"])
-def test_all_rows_are_printed_next_to_the_papers(shape, data):
+def test_all_rows_are_printed_next_to_the_papers(shape, data, capsys):
     meta = {"name": "events", "shape": shape, "data": data}
     meta |= {"table1": table1(LOG), "table4": table4(LOG)}
-    console = Console(file=io.StringIO(), width=80)
-    console.print(describe.tables(meta))
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    describe.print_tables(meta)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert [line.split("  ")[0].strip() for line in lines[1:]] == list(ROWS.values())
     assert f"({data})" in lines[0]
     assert ("paper's" in lines[0]) == (shape is not None)
