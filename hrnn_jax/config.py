@@ -8,7 +8,9 @@ checked when a config is made. Nothing here imports jax or polars.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -27,42 +29,45 @@ _MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is known of one field of a config, besides its name, type and default."""
+    """The bounds and the use of one field of a config; its meaning is in the class's docstring.
 
-    help: str
-    least: float | None = None  # the smallest value
-    above: float | None = None  # values must be greater than this one
-    most: float | None = None  # the largest value
+    Attributes:
+        least: The smallest value.
+        above: Values must be greater than this one.
+        most: The largest value.
+        choices: The only values, if there are any.
+        models: The models that use it.
+        needs: Other fields without which it has no effect: each must have one of the values given,
+            or for () any value that switches it on.
+    """
+
+    least: float = -math.inf
+    above: float = -math.inf
+    most: float = math.inf
     choices: tuple[str, ...] = ()
-    models: tuple[str, ...] = (*NETWORKS, *BASELINES)  # that use it
+    models: tuple[str, ...] = (*NETWORKS, *BASELINES)
     needs: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
-    # It has an effect only where each of these other fields has one of these values, or, for (),
-    # any value that switches the other field on.
 
     def problem(self, value: Any) -> str | None:
         """Say what to give instead of a value that is out of bounds; None for a good one."""
-        if value is None:
-            return None
-        if self.choices:
-            return None if value in self.choices else f"give {_either(self.choices)}"
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if self.choices and value not in (*self.choices, None):
+            return f"give {_either(self.choices)}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         if not math.isfinite(value):
             return "give a finite number"
-        if self.above is not None and not value > self.above:
-            return f"give a number above {self.above:g}" + (
-                f", at most {self.most:g}" if self.most is not None else ""
-            )
-        if self.least is not None and value < self.least:
-            return f"give {self.least:g} or more"
-        if self.most is not None and value > self.most:
-            return f"give at most {self.most:g}"
-        return None
+        if self.least <= value <= self.most and value > self.above:
+            return None
+        if self.above > -math.inf:
+            return f"give a number above {self.above:g}, at most {self.most:g}"
+        if self.most < math.inf:
+            return f"give a number from {self.least:g} to {self.most:g}"
+        return f"give {self.least:g} or more"
 
 
-def setting(default: Any, help: str, **details: Any) -> Any:
+def setting(default: Any, **details: Any) -> Any:
     """Declare a field of a config with its default and its `Setting`."""
-    return dataclasses.field(default=default, metadata={"setting": Setting(help, **details)})
+    return dataclasses.field(default=default, metadata={"setting": Setting(**details)})
 
 
 def settings(config: Any) -> dict[str, Setting]:
@@ -72,6 +77,13 @@ def settings(config: Any) -> dict[str, Setting]:
         for field in dataclasses.fields(config)
         if "setting" in field.metadata
     }
+
+
+def meanings(config: type) -> dict[str, str]:
+    """Return what each attribute means, in one line, as the class's docstring says it."""
+    listed = (inspect.getdoc(config) or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def unmet_need(setting: Setting, values: Mapping[str, Any]) -> str | None:
@@ -106,132 +118,79 @@ class _Checked:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(_Checked):
-    """How a log is cut into sessions, filtered and split (Section 4.1). Defaults: VIDEO's."""
+    """How a log is cut into sessions, filtered and split (Section 4.1). Defaults: VIDEO's.
 
-    session_gap_minutes: float = setting(
-        30,
-        "The idle time in minutes, above 0, after which a user's next event opens a new session. "
-        "Given sessions (session_column) are not cut.",
-        above=0,
-        most=_MAX_GAP_MINUTES,
-    )
-    drop_types: tuple[str, ...] = setting(
-        (), "The event types, separated by commas, that are dropped before all else."
-    )
-    drop_repeats: bool = setting(
-        False,
-        "Whether later events with the item and type of an earlier one in their session are "
-        "dropped.",
-    )
-    min_support: int = setting(10, "The events that an item needs to be kept.", least=1)
-    min_session_events: int = setting(3, "The events that a session needs to be kept.", least=1)
-    min_user_sessions: int = setting(5, "The sessions that a user needs to be kept.", least=1)
-    max_user_sessions: int | None = setting(
-        None, "The sessions from which on a user is dropped as too active.", least=2
-    )
+    Attributes:
+        session_gap_minutes: The idle time in minutes, above 0, after which a user's next event
+            opens a new session. Given sessions (session_column) are not cut.
+        drop_types: The event types, separated by commas, that are dropped before all else.
+        drop_repeats: Whether later events with the item and type of an earlier one in their session
+            are dropped.
+        min_support: The events that an item needs to be kept.
+        min_session_events: The events that a session needs to be kept.
+        min_user_sessions: The sessions that a user needs to be kept.
+        max_user_sessions: The sessions from which on a user is dropped as too active.
+        min_test_events: The events that a test session needs, after items without a training event
+            are dropped from it.
+        split: What is held out: each user's last session (test), or, with that one set aside, the
+            last session before it (validation), to tune on.
+    """
+
+    session_gap_minutes: float = setting(30, above=0, most=_MAX_GAP_MINUTES)
+    drop_types: tuple[str, ...] = setting(())
+    drop_repeats: bool = setting(False)
+    min_support: int = setting(10, least=1)
+    min_session_events: int = setting(3, least=1)
+    min_user_sessions: int = setting(5, least=1)
+    max_user_sessions: int | None = setting(None, least=2)
     # A session of one event holds nothing to predict, so a test session needs two.
-    min_test_events: int = setting(
-        2,
-        "The events that a test session needs, after items without a training event are dropped "
-        "from it.",
-        least=2,
-    )
-    split: Split = setting(
-        "test",
-        "What is held out: each user's last session (test), or, with that one set aside, the "
-        "last session before it (validation), to tune on.",
-        choices=get_args(Split),
-    )
+    min_test_events: int = setting(2, least=2)
+    split: Split = setting("test", choices=get_args(Split))
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(_Checked):
-    """What shapes a network; the four variants differ in nothing else but their layout."""
+    """What shapes a network; the four variants differ in nothing else but their layout.
+
+    Attributes:
+        hidden_units: Units H of each GRU: 100 in the paper's small networks, 500 in its large ones.
+        layers: How many session GRUs are stacked.
+        user_input: Which parts of GRU_ses see the user state in HRNN All: all three (full, Eq. 5),
+            or the two gates but not the candidate (gates, the authors' code).
+        feed_last_item: Whether a session's last item is fed too, without a loss, so that GRU_usr
+            sees it.
+        embedding: The input of GRU_ses for an item: its one-hot vector (none), a learned embedding
+            of H numbers (separate), or its row of the output matrix (tied).
+        dropout_embedding: Probability to drop a number of an item's embedding in training.
+        dropout_user: Probability to drop a unit of GRU_usr's output in training.
+        dropout_session: Probability to drop a unit of GRU_ses' output in training.
+        dropout_init: Probability to drop a unit of a session's initial state (Eq. 4) in training.
+        idle_gap: Whether the time since the user's previous event is an input too. Not in the
+            paper.
+        past: How many different items of a user's past get a learned bonus on their scores, the
+            most recent ones. Not in the paper.
+        neighbours: Of a network: how many nearest items of each of the session's last items get a
+            counted bonus on their scores. Not in the paper.
+        neighbours_weight: Weight of a network's neighbours.
+    """
 
     n_items: int  # V
     variant: str = "hrnn_init"  # one of NETWORKS
-    hidden_units: int = setting(
-        100,
-        "Units H of each GRU: 100 in the paper's small networks, 500 in its large ones.",
-        least=1,
-        models=NETWORKS,
-    )
-    layers: int = setting(1, "How many session GRUs are stacked.", least=1, models=NETWORKS)
-    user_input: str = setting(
-        "full",
-        "Which parts of GRU_ses see the user state in HRNN All: all three (full, Eq. 5), or the "
-        "two gates but not the candidate (gates, the authors' code).",
-        choices=("full", "gates"),
-        models=("hrnn_all",),
-    )
-    feed_last_item: bool = setting(
-        False,
-        "Whether a session's last item is fed too, without a loss, so that GRU_usr sees it.",
-        models=NETWORKS,
-    )
-    embedding: str = setting(
-        "none",
-        "The input of GRU_ses for an item: its one-hot vector (none), a learned embedding of H "
-        "numbers (separate), or its row of the output matrix (tied).",
-        choices=("none", "separate", "tied"),
-        models=NETWORKS,
-    )
+    hidden_units: int = setting(100, least=1, models=NETWORKS)
+    layers: int = setting(1, least=1, models=NETWORKS)
+    user_input: str = setting("full", choices=("full", "gates"), models=("hrnn_all",))
+    feed_last_item: bool = setting(False, models=NETWORKS)
+    embedding: str = setting("none", choices=("none", "separate", "tied"), models=NETWORKS)
     dropout_embedding: float = setting(
-        0.0,
-        "Probability to drop a number of an item's embedding in training.",
-        least=0,
-        most=0.99,
-        models=NETWORKS,
-        needs={"embedding": ("separate", "tied")},
+        0.0, least=0, most=0.99, models=NETWORKS, needs={"embedding": ("separate", "tied")}
     )
-    dropout_user: float = setting(
-        0.0,
-        "Probability to drop a unit of GRU_usr's output in training.",
-        least=0,
-        most=0.99,
-        models=HRNNS,
-    )
-    dropout_session: float = setting(
-        0.0,
-        "Probability to drop a unit of GRU_ses' output in training.",
-        least=0,
-        most=0.99,
-        models=NETWORKS,
-    )
-    dropout_init: float = setting(
-        0.0,
-        "Probability to drop a unit of a session's initial state (Eq. 4) in training.",
-        least=0,
-        most=0.99,
-        models=HRNNS,
-    )
-    idle_gap: bool = setting(
-        False,
-        "Whether the time since the user's previous event is an input too. Not in the paper.",
-        models=NETWORKS,
-    )
-    past: int = setting(
-        0,
-        "How many different items of a user's past get a learned bonus on their scores, the most "
-        "recent ones. Not in the paper.",
-        least=0,
-        models=NETWORKS,
-    )
-    neighbours: int = setting(
-        0,
-        "Of a network: how many nearest items of each of the session's last items get a counted "
-        "bonus on their scores. Not in the paper.",
-        least=0,
-        models=NETWORKS,
-        needs={"past": ()},  # which holds the last items of the session
-    )
-    neighbours_weight: float = setting(
-        0.4,
-        "Weight of a network's neighbours.",
-        least=0,
-        models=NETWORKS,
-        needs={"neighbours": ()},
-    )
+    dropout_user: float = setting(0.0, least=0, most=0.99, models=HRNNS)
+    dropout_session: float = setting(0.0, least=0, most=0.99, models=NETWORKS)
+    dropout_init: float = setting(0.0, least=0, most=0.99, models=HRNNS)
+    idle_gap: bool = setting(False, models=NETWORKS)
+    past: int = setting(0, least=0, models=NETWORKS)
+    neighbours: int = setting(0, least=0, models=NETWORKS, needs={"past": ()})
+    neighbours_weight: float = setting(0.4, least=0, models=NETWORKS, needs={"neighbours": ()})
 
     @property
     def hierarchical(self) -> bool:
@@ -241,116 +200,67 @@ class ModelConfig(_Checked):
     @property
     def has_dropout(self) -> bool:
         """Whether any dropout probability is above zero."""
-        return any((self.dropout_embedding, self.dropout_user, self.dropout_session,
-                    self.dropout_init))  # fmt: skip
+        of_layers = self.dropout_user, self.dropout_session, self.dropout_init
+        return max(*of_layers, self.dropout_embedding) > 0
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(_Checked):
-    """How a network is trained. Defaults: Table 2's HRNN Init (small)."""
+    """How a network is trained. Defaults: Table 2's HRNN Init (small).
 
-    loss: str = setting(
-        "top1",
-        "Training loss. All but full_softmax compare the target with the other targets of the "
-        "mini-batch and with extra negatives.",
-        choices=(*SAMPLED_LOSSES, "full_softmax"),
-        models=NETWORKS,
-    )
+    Attributes:
+        loss: Training loss. All but full_softmax compare the target with the other targets of the
+            mini-batch and with extra negatives.
+        activation: Activation of the output before the loss; by default tanh for top1, bpr and
+            top1_max, elu for bpr_max, linear for cross_entropy.
+        regularisation: Weight of bpr_max's penalty on the scores of negatives.
+        extra_negatives: Items E drawn for each update as further negatives of all lanes.
+        negative_alpha: Extra negatives are drawn by their training events to this power: 0 draws
+            all items equally often.
+        mask_false_negatives: Whether an item that is a lane's own target is left out of the lane's
+            negatives.
+        negative_hours: Only items on offer at the target's time are its negatives: from this many
+            hours before their first training event to as many after their last. 0: all items are.
+        log_q: Whether cross_entropy corrects for how often each item is expected as a candidate, so
+            that it estimates the softmax over the catalogue.
+        optimizer: The optimizer: adagrad (the paper's), adam or sgd.
+        learning_rate: Learning rate of the optimizer.
+        momentum: Classical momentum of adagrad and sgd.
+        schedule: How the learning rate falls to 0.
+        schedule_epochs: Epochs after which the learning rate is 0; all epochs of the run by
+            default.
+        batch_size: Users (or sessions of RNN) side by side: the lanes B.
+        bptt_steps: Steps K that one update unrolls and back-propagates through.
+        mean_over: The lanes that the loss of an update is the mean over: those with a target
+            (valid), so that the few left in an epoch's last steps weigh more each, or all lanes
+            (batch).
+    """
+
+    loss: str = setting("top1", choices=(*SAMPLED_LOSSES, "full_softmax"), models=NETWORKS)
     activation: str | None = setting(
         None,
-        "Activation of the output before the loss; by default tanh for top1, bpr and top1_max, "
-        "elu for bpr_max, linear for cross_entropy.",
         choices=("elu", "linear", "relu", "tanh"),
         models=NETWORKS,
         needs={"loss": SAMPLED_LOSSES},
     )
-    regularisation: float = setting(
-        0.0,
-        "Weight of bpr_max's penalty on the scores of negatives.",
-        least=0,
-        models=NETWORKS,
-        needs={"loss": ("bpr_max",)},
-    )
-    extra_negatives: int = setting(
-        0,
-        "Items E drawn for each update as further negatives of all lanes.",
-        least=0,
-        models=NETWORKS,
-        needs={"loss": SAMPLED_LOSSES},
-    )
-    negative_alpha: float = setting(
-        0.75,
-        "Extra negatives are drawn by their training events to this power: 0 draws all items "
-        "equally often.",
-        least=0,
-        models=NETWORKS,
-        needs={"extra_negatives": ()},
-    )
-    mask_false_negatives: bool = setting(
-        False,
-        "Whether an item that is a lane's own target is left out of the lane's negatives.",
-        models=NETWORKS,
-        needs={"loss": SAMPLED_LOSSES},
-    )
-    negative_hours: float = setting(
-        0.0,
-        "Only items on offer at the target's time are its negatives: from this many hours before "
-        "their first training event to as many after their last. 0: all items are.",
-        least=0,
-        most=1e6,
-        models=NETWORKS,
-    )
-    log_q: bool = setting(
-        False,
-        "Whether cross_entropy corrects for how often each item is expected as a candidate, so "
-        "that it estimates the softmax over the catalogue.",
-        models=NETWORKS,
-        needs={"loss": ("cross_entropy",)},
-    )
-    optimizer: str = setting(
-        "adagrad",
-        "The optimizer: adagrad (the paper's), adam or sgd.",
-        choices=("adagrad", "adam", "sgd"),
-        models=NETWORKS,
-    )
-    learning_rate: float = setting(0.1, "Learning rate of the optimizer.", least=0, models=NETWORKS)
+    regularisation: float = setting(0.0, least=0, models=NETWORKS, needs={"loss": ("bpr_max",)})
+    extra_negatives: int = setting(0, least=0, models=NETWORKS, needs={"loss": SAMPLED_LOSSES})
+    negative_alpha: float = setting(0.75, least=0, models=NETWORKS, needs={"extra_negatives": ()})
+    mask_false_negatives: bool = setting(False, models=NETWORKS, needs={"loss": SAMPLED_LOSSES})
+    negative_hours: float = setting(0.0, least=0, most=1000000.0, models=NETWORKS)
+    log_q: bool = setting(False, models=NETWORKS, needs={"loss": ("cross_entropy",)})
+    optimizer: str = setting("adagrad", choices=("adagrad", "adam", "sgd"), models=NETWORKS)
+    learning_rate: float = setting(0.1, least=0, models=NETWORKS)
     momentum: float = setting(
-        0.0,
-        "Classical momentum of adagrad and sgd.",
-        least=0,
-        most=0.999,
-        models=NETWORKS,
-        needs={"optimizer": ("adagrad", "sgd")},
+        0.0, least=0, most=0.999, models=NETWORKS, needs={"optimizer": ("adagrad", "sgd")}
     )
-    schedule: str = setting(
-        "constant",
-        "How the learning rate falls to 0.",
-        choices=("constant", "linear", "cosine"),
-        models=NETWORKS,
-    )
+    schedule: str = setting("constant", choices=("constant", "linear", "cosine"), models=NETWORKS)
     schedule_epochs: int = setting(
-        0,
-        "Epochs after which the learning rate is 0; all epochs of the run by default.",
-        least=0,
-        models=NETWORKS,
-        needs={"schedule": ("linear", "cosine")},
+        0, least=0, models=NETWORKS, needs={"schedule": ("linear", "cosine")}
     )
-    batch_size: int = setting(
-        50, "Users (or sessions of RNN) side by side: the lanes B.", least=1, models=NETWORKS
-    )
-    bptt_steps: int = setting(
-        1,
-        "Steps K that one update unrolls and back-propagates through.",
-        least=1,
-        models=NETWORKS,
-    )
-    mean_over: str = setting(
-        "valid",
-        "The lanes that the loss of an update is the mean over: those with a target (valid), so "
-        "that the few left in an epoch's last steps weigh more each, or all lanes (batch).",
-        choices=("valid", "batch"),
-        models=NETWORKS,
-    )
+    batch_size: int = setting(50, least=1, models=NETWORKS)
+    bptt_steps: int = setting(1, least=1, models=NETWORKS)
+    mean_over: str = setting("valid", choices=("valid", "batch"), models=NETWORKS)
     chunk_steps: int = 256  # steps of one compiled call; the loss is read once a call
 
     def __post_init__(self) -> None:
@@ -365,20 +275,18 @@ class TrainConfig(_Checked):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig(_Checked):
-    """How test cases are ranked (Section 4.3)."""
+    """How test cases are ranked (Section 4.3).
 
-    cutoffs: tuple[int, ...] = setting((5,), "Lengths N of the recommendation lists to measure.")
-    ties: Ties = setting(
-        "against",
-        "Whether items with the target's score count as ranked above it (against the model) or "
-        "below it (for the model).",
-        choices=get_args(Ties),
-    )
-    candidates: int | None = setting(
-        None,
-        "Rank the target among this many most supported items; among all by default.",
-        least=1,
-    )
+    Attributes:
+        cutoffs: Lengths N of the recommendation lists to measure.
+        ties: Whether items with the target's score count as ranked above it (against the model) or
+            below it (for the model).
+        candidates: Rank the target among this many most supported items; among all by default.
+    """
+
+    cutoffs: tuple[int, ...] = setting((5,))
+    ties: Ties = setting("against", choices=get_args(Ties))
+    candidates: int | None = setting(None, least=1)
     # The rest is of networks: how much is computed and held at a time.
     lanes: int = 256  # users whose histories are replayed side by side
     chunk_steps: int = 128  # steps of one compiled call
@@ -388,45 +296,31 @@ class EvaluationConfig(_Checked):
 
 @dataclasses.dataclass(frozen=True)
 class ItemKnnConfig(_Checked):
-    """Item-KNN (Section 4.2)."""
+    """Item-KNN (Section 4.2).
 
-    neighbours: int = setting(
-        300,
-        "Of item_knn: how many similar items are kept of each item.",
-        least=1,
-        models=("item_knn",),
-    )
+    Attributes:
+        neighbours: Of item_knn: how many similar items are kept of each item.
+    """
+
+    neighbours: int = setting(300, least=1, models=("item_knn",))
 
 
 @dataclasses.dataclass(frozen=True)
 class SessionKnnConfig(_Checked):
-    """V-SKNN_BR; V-SKNN where boost and remind_weight are 0."""
+    """V-SKNN_BR; V-SKNN where boost and remind_weight are 0.
 
-    neighbours: int = setting(
-        100,
-        "Of vsknn and vsknn_br: how many similar sessions' items are scored.",
-        least=1,
-        models=("vsknn", "vsknn_br"),
-    )
-    sample_size: int = setting(
-        1000,
-        "The most recent sessions with a shared item that neighbours are chosen from.",
-        least=1,
-        models=("vsknn", "vsknn_br"),
-    )
-    boost: float = setting(
-        0.5,
-        "By which part of itself the similarity of the user's own sessions grows.",
-        least=0,
-        models=("vsknn_br",),
-    )
-    remind_weight: float = setting(
-        0.5,
-        "What is added at most for the items of the user's last sessions, as a part of the "
-        "largest score.",
-        least=0,
-        models=("vsknn_br",),
-    )
+    Attributes:
+        neighbours: Of vsknn and vsknn_br: how many similar sessions' items are scored.
+        sample_size: The most recent sessions with a shared item that neighbours are chosen from.
+        boost: By which part of itself the similarity of the user's own sessions grows.
+        remind_weight: What is added at most for the items of the user's last sessions, as a part of
+            the largest score.
+    """
+
+    neighbours: int = setting(100, least=1, models=("vsknn", "vsknn_br"))
+    sample_size: int = setting(1000, least=1, models=("vsknn", "vsknn_br"))
+    boost: float = setting(0.5, least=0, models=("vsknn_br",))
+    remind_weight: float = setting(0.5, least=0, models=("vsknn_br",))
     remind_sessions: int = 6
 
 

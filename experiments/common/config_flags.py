@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import Setting, settings, unmet_need
+from hrnn_jax.config import Setting, meanings, settings, unmet_need
 
 from . import cli
 
@@ -41,7 +41,7 @@ def define(*configs: type, optional: bool = False) -> None:
             used_by(name, setting.models)
             default = _default(config, name)
             shown = "" if default in (None, (), "") else f" Default: {_text(default)}."
-            texts.append(setting.help + (shown if optional or len(places) > 1 else ""))
+            texts.append(meanings(config)[name] + (shown if optional or len(places) > 1 else ""))
         [config, setting], *others = places
         default = None if optional or others else _default(config, name)
         _define(name, _type(config, name), setting.choices, default, " ".join(texts))

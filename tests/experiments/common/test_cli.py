@@ -1,0 +1,36 @@
+"""Flags: how they are refused, passed over, replayed and listed."""
+
+import pathlib
+
+import pytest
+from absl import flags
+
+from experiments.common import cli, model_flags
+from hrnn_jax import errors
+
+OLD = pathlib.Path(__file__).parents[2] / "data" / "run_format_1"
+
+
+def test_a_removed_flag_at_its_default_is_passed_over_in_a_flag_file():
+    lines = (OLD / "hrnn_init" / "flags").read_text().splitlines()
+    removed = {"--noinit_gate", "--warmup=0.0", "--clip=0.0", "--weight_decay=0.0"}
+    assert removed < set(lines)
+    expanded = cli.expand([f"--flagfile={OLD / 'hrnn_init' / 'flags'}"])
+    assert set(lines) - set(expanded) == removed
+
+
+@pytest.mark.parametrize("line", ["--init_gate", "--clip=1", "--weight_decay=0.01"])
+def test_a_removed_flag_at_another_value_is_refused_with_its_file(line, tmp_path):
+    path = tmp_path / "old.flags"
+    path.write_text(f"--layers=2\n{line}\n")
+    with pytest.raises(errors.InputError, match=f"{path}: {line} is not a flag .* any more"):
+        cli.expand([f"--flagfile={path}"])
+
+
+def test_an_argument_of_the_library_is_shown_as_its_flag(capsys):
+    assert "layers" in flags.FLAGS
+    assert model_flags.MODELS
+    with pytest.raises(SystemExit) as stop:
+        cli.fail(errors.InputError("`layers`=0: give 1 or more; `no_flag`=2"))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: --layers=0: give 1 or more; no_flag=2\n"

@@ -1,0 +1,75 @@
+"""Run folders of format 1: reported, resumed, and replayed from their flags."""
+
+import json
+import pathlib
+import shutil
+import sys
+
+import polars as pl
+import pytest
+from absl import app
+from absl.testing import flagsaver
+
+from experiments import run
+from experiments.common import cli
+from tests.experiments.test_run import assert_refused, read_history
+
+app.define_help_flags()
+OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
+RUNS = ("hrnn_init", "hrnn_plus", "vsknn_br")
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """Run experiments.run beside a copy of the old folders; returns (exit code, output, errors)."""
+    shutil.copytree(OLD, tmp_path / "old")
+    monkeypatch.chdir(tmp_path / "old")
+
+    def call(*argv):
+        monkeypatch.setattr(sys, "argv", ["run", *argv])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+            cli.run(run.main)
+        out, err = capfd.readouterr()
+        return stop.value.code or 0, out, err
+
+    return call
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_finished_run_is_complete(command, name):
+    code, out, err = command(f"--flagfile={name}/flags", "--resume")
+    assert (code, err) == (0, "")
+    assert f"{name} is complete" in out
+    assert json.loads(pathlib.Path(name, "recipe.json").read_text())["format"] == 2
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_its_flags_replay_it(command, name):
+    """The same ranks but for rounding, which another machine may do in another order."""
+    code, _, err = command(f"--flagfile={name}/flags", "--output_dir=again")
+    assert (code, err) == (0, "")
+    old, new = (pl.read_parquet(f"{folder}/ranks.parquet") for folder in (name, "again"))
+    assert old.drop("rank").equals(new.drop("rank"))
+    assert (old["rank"] == new["rank"]).mean() > 0.97
+
+
+def test_a_network_trains_on_from_its_checkpoint(command):
+    code, out, err = command("--flagfile=hrnn_init/flags", "--resume", "--epochs=3")
+    assert (code, err) == (0, "")
+    assert "epoch 3/3" in out
+    assert "epoch 2/3" not in out
+    assert [entry["epoch"] for entry in read_history("hrnn_init")] == [1, 2, 1, 2, 3, 3]
+
+
+def test_a_run_of_other_settings_is_refused(command):
+    result = command("--flagfile=hrnn_init/flags", "--resume", "--layers=2")
+    assert_refused(result, "layers: 1 there, 2 here")
+
+
+def test_a_run_that_needs_a_removed_setting_is_refused(command):
+    path = pathlib.Path("hrnn_init/recipe.json")
+    old = json.loads(path.read_text())
+    old["model"]["init_gate"] = True
+    path.write_text(json.dumps(old))
+    result = command("--flagfile=hrnn_init/flags", "--resume")
+    assert_refused(result, "init_gate=True", "no longer has")
