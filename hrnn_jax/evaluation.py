@@ -20,7 +20,7 @@ from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking, count_recommended
-from hrnn_jax.model import Carry, Params, item_inputs, start_carry, step
+from hrnn_jax.model import Carry, Params, StepInputs, item_inputs, start_carry, step
 from hrnn_jax.topk import Query, RankedItems, RankSettings
 from hrnn_jax.user_batches import NO_EVENT, Steps
 
@@ -107,7 +107,7 @@ def _bootstrap(
 
     def body(carry: Carry, steps: Steps) -> tuple[Carry, Query]:
         x = item_inputs(params.items, steps.input)  # of one step: those of a chunk are large
-        carry, hidden = step(params.network, carry, x, steps, config=model_config)
+        carry, hidden = step(params.network, carry, StepInputs(x, steps), config=model_config)
         return carry, topk.query(params.network, carry, hidden, model_config)
 
     return jax.lax.scan(body, carry, steps)

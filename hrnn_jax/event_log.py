@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class EventLog:
-    """Hold all events in replay order: by user, a user's sessions by time, a session's events.
+    """All events in replay order: by user, then by session in order of time, then by event.
 
-    Each user's events and each session's events are contiguous.
+    The events of a user are contiguous, and so are those of a session.
     """
 
     user: np.ndarray  # [E] int32, index of the user
@@ -22,10 +22,11 @@ class EventLog:
     n_items: int  # V, the items of the training set
 
     def __len__(self) -> int:
+        """Return the number of events E."""
         return len(self.item)
 
     def where(self, keep: np.ndarray) -> EventLog:
-        """Keep only the events at `keep`, a boolean array [E]."""
+        """Return a log of the events where `keep` [E] is True."""
         return dataclasses.replace(
             self,
             user=self.user[keep],
@@ -37,16 +38,16 @@ class EventLog:
 
     @property
     def train(self) -> EventLog:
-        """The events that are trained on."""
+        """The training events."""
         return self.where(~self.test)
 
     @property
     def support(self) -> np.ndarray:
-        """[V] training events of each item."""
+        """[V] how many training events each item has."""
         return np.bincount(self.item[~self.test], minlength=self.n_items)
 
     def most_supported(self, count: int | None) -> np.ndarray | None:
-        """Return the `count` items with most training events, or None for all of them."""
+        """Return the `count` items with the most training events; None if that is all items."""
         if count is None or count >= self.n_items:
             return None
         return np.argsort(-self.support, kind="stable")[:count].astype(np.int32)
@@ -63,18 +64,26 @@ class EventLog:
 
     @property
     def cases(self) -> np.ndarray:
-        """[N] index of each test case: an event of a test session after its first (Section 4.3)."""
+        """[N] index of each test case: any but the first event of a test session (Section 4.3)."""
         return np.flatnonzero(self.test & self.follows)
 
 
 def _repeats(values: np.ndarray) -> np.ndarray:
-    """Tell of each value, [E], whether it is the one before."""
+    """Return whether each value equals the one before it, [E] bool."""
     same = np.zeros(len(values), bool)
     np.equal(values[1:], values[:-1], out=same[1:])
     return same
 
 
 def ranges(begin: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return begin, begin + 1, ... of each range in turn, `length` numbers of each."""
+    """Concatenate ranges.
+
+    Args:
+        begin: [N] first number of each range.
+        length: [N] how many numbers each has.
+
+    Returns:
+        begin[0], begin[0] + 1, ..., begin[1], ...
+    """
     ends = np.cumsum(length)
     return np.arange(length.sum()) + np.repeat(begin - ends + length, length)

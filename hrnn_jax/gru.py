@@ -1,4 +1,4 @@
-"""The gated recurrent unit of Eq. 1, 3 and 5, in the form of Cho et al. 2014."""
+"""The gated recurrent unit of Eq. 1 (GRU_ses), Eq. 3 (GRU_usr) and Eq. 5, as of Cho et al. 2014."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flax import struct
 
 @struct.dataclass
 class Recurrence:
-    """The weights of a GRU but for its input's. Columns of 3H: candidate | reset | update."""
+    """The weights of a GRU except its input's. Columns of 3H: candidate | reset | update."""
 
     w_cand: jax.Array  # [H, H]
     w_gates: jax.Array  # [H, 2H], reset | update
@@ -21,11 +21,24 @@ class Recurrence:
 def cell(
     weights: Recurrence, x: jax.Array, h: jax.Array, moving: jax.Array | None = None
 ) -> jax.Array:
-    """Advance the state h [B, H] by the projected input x [B, 3H], without its bias.
+    """Advance the state of a GRU by one input (Eq. 1, 3 and 5).
 
-    r, z = sigmoid(x + h W_gates), c = tanh(x + (r h) W_cand), h' = (1 - z) h + z c.
-    The reset gate acts *before* the recurrent matrix, as in the paper's source; flax's GRU cells
-    reset after it. moving: see `product`.
+    Cho et al., 2014, "Learning Phrase Representations using RNN Encoder-Decoder for Statistical
+    Machine Translation", as in the authors' code: the reset gate acts *before* the recurrent
+    matrix. (Flax's GRU cells reset after it.)
+
+    Args:
+        weights: of the GRU.
+        x: [B, 3H] the projected input, without its bias.
+        h: [B, H] the state.
+        moving: [W] lanes whose state depends on a weight, see `product`.
+
+    Returns:
+        [B, H] the next state h':
+
+            r, z = sigmoid(x + b + h W_gates)
+            c    = tanh(x + b + (r h) W_cand)
+            h'   = (1 - z) h + z c
     """
     units = h.shape[-1]
     x = x + weights.b[None]
@@ -36,16 +49,33 @@ def cell(
 
 
 def take(values: jax.Array, lanes: jax.Array) -> jax.Array:
-    """Gather the rows of some lanes, ascending; zeros beyond the last lane."""
+    """Gather the rows of some lanes.
+
+    Args:
+        values: [B, ...].
+        lanes: [W], ascending and none twice.
+
+    Returns:
+        [W, ...], zeros for lanes from B on.
+    """
     return values.at[lanes].get(mode="fill", fill_value=0, **_IN_ORDER)
 
 
 def put(values: jax.Array, lanes: jax.Array, new: jax.Array) -> jax.Array:
-    """Replace the rows of some lanes, ascending; what is beyond the last lane is dropped."""
+    """Replace the rows of some lanes.
+
+    Args:
+        values: [B, ...].
+        lanes: [W], ascending and none twice; those from B on are dropped.
+        new: [W, ...].
+
+    Returns:
+        [B, ...] with the new rows.
+    """
     return values.at[lanes].set(new, mode="drop", **_IN_ORDER)
 
 
-# Without it, the gradient of `put` first finds out by a scatter which of equal lanes came last.
+# Without it, the gradient of `put` first runs a scatter to find which of equal lanes came last.
 _IN_ORDER: dict[str, Any] = {
     "unique_indices": True,
     "indices_are_sorted": True,
@@ -54,11 +84,18 @@ _IN_ORDER: dict[str, Any] = {
 
 
 def product(h: jax.Array, moving: jax.Array | None, w: jax.Array) -> jax.Array:
-    """Return h @ w, [B, H] @ [H, N].
+    """Multiply states by a matrix, with the gradient of only those states that need one.
 
-    moving: [W], the lanes whose h depends on a weight, ascending, B and more for none; all if not
-    given. The others are constants, and no gradient is computed for them: it would cost as much
-    as the product itself.
+    The gradient of a constant state would cost as much as the product itself.
+
+    Args:
+        h: [B, H].
+        moving: [W] lanes whose h depends on a weight, ascending and none twice, B and above for
+            none; the others are constants. None: all lanes depend on one.
+        w: [H, N].
+
+    Returns:
+        [B, N] h w.
     """
     return h @ w if moving is None else _product_of_moving(h, moving, w)
 
@@ -68,15 +105,17 @@ def _product_of_moving(h: jax.Array, moving: jax.Array, w: jax.Array) -> jax.Arr
     return h @ w
 
 
-def _forward(h: jax.Array, moving: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple]:
+def _forward(
+    h: jax.Array, moving: jax.Array, w: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     return h @ w, (h, moving, w)
 
 
-def _backward(saved: tuple, given: jax.Array) -> tuple:
+def _backward(saved: tuple[jax.Array, ...], grad: jax.Array) -> tuple[jax.Array, None, jax.Array]:
     h, moving, w = saved
     # Not `rows @ w.T`: transposing the weights takes longer than the product.
-    rows = (w @ take(given, moving).T).T
-    return put(jnp.zeros_like(h), moving, rows), None, h.T @ given
+    rows = (w @ take(grad, moving).T).T
+    return put(jnp.zeros_like(h), moving, rows), None, h.T @ grad
 
 
 _product_of_moving.defvjp(_forward, _backward)

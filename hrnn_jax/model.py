@@ -1,10 +1,16 @@
-"""The hierarchical RNN and its session-only relatives (Eq. 1-5) as pure functions."""
+"""The networks: RNN, HRNN Init and HRNN All as pure functions of their weights (Eq. 1, 3, 4, 5).
+
+GRU_ses (Eq. 1) reads the items of a session. When a user's next session starts, GRU_usr reads the
+state that the last one ended with (Eq. 3), and its own state starts the next session's GRU_ses (Eq.
+4) and, in HRNN All, is an input of it (Eq. 5). The cell of both is in gru.py, Eq. 2 in losses.py.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +18,21 @@ import numpy as np
 from flax import struct
 from jax.extend import random
 
-from hrnn_jax import gru as gru_lib
+from hrnn_jax import gru
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time, user_past
+from hrnn_jax.gru import Recurrence
 from hrnn_jax.user_batches import Array, Steps
 
-_DRAWN_AT_ONCE = 1 << 20  # weights; what drawing takes besides is some times as much
+_DRAWN_AT_ONCE = 1 << 20  # weights; drawing takes some times as much memory besides
 
 
 @struct.dataclass
 class Items:
-    """The tables with one row an item.
+    """The tables with one row for each item.
 
-    What is fed of an item is its column of GRU_ses' matrix, so that its one-hot vector never is, or
-    its embedding.
+    GRU_ses reads an item as its column of the input matrix, which is the product with the item's
+    one-hot vector, or as its embedding.
     """
 
     item_in: Array | None  # [V, 3H], candidate | reset | update; [V, H] separate; None tied
@@ -35,12 +42,12 @@ class Items:
 
 @struct.dataclass
 class UserNetwork:
-    """What carries a user from one session to the next: GRU_usr (Eq. 3) and Eq. 4, 5."""
+    """What connects a user's sessions: GRU_usr (Eq. 3), the initial state (Eq. 4) and Eq. 5."""
 
     w_in: jax.Array  # [H, 3H]
-    gru: gru_lib.Recurrence
-    init_w: jax.Array  # [H, H]
-    init_b: jax.Array  # [H]
+    gru: Recurrence
+    init_w: jax.Array  # [H, H], W_init
+    init_b: jax.Array  # [H], b_init
     to_session_w: jax.Array | None  # [H, 3H], or [H, 2H] with user_input="gates"; HRNN All only
 
 
@@ -48,9 +55,9 @@ class UserNetwork:
 class DenseWeights:
     """The weights whose size does not depend on the catalogue."""
 
-    session: tuple[gru_lib.Recurrence, ...]  # GRU_ses, a Recurrence per layer
+    session: tuple[Recurrence, ...]  # GRU_ses, a Recurrence per layer
     embedding_w: jax.Array | None  # [H, 3H], of the first layer where items have embeddings
-    gap_w: jax.Array | None  # [gaps.CLASSES, 3H], of the first layer too
+    gap_w: jax.Array | None  # [idle_time.CLASSES, 3H], of the first layer too
     session_w_in: tuple[jax.Array, ...]  # [H, 3H] per layer above the first
     user: UserNetwork | None
     past: user_past.Weights | None
@@ -73,8 +80,24 @@ class Carry:
     past: user_past.Past | None
 
 
+class StepInputs(NamedTuple):
+    """What the lanes read at one time, or at T times on a leading axis."""
+
+    x: jax.Array  # [B, 3H] or [B, H], `item_inputs` of steps.input
+    steps: Steps  # [B] each, and [W]
+    key: jax.Array | None = None  # for dropout; None for none
+
+
 def init_params(key: jax.Array, config: ModelConfig) -> Params:
-    """Draw weights uniformly in +-sqrt(6 / (rows + columns)), each gate's on its own shape."""
+    """Draw the weights, uniformly in +-sqrt(6 / (rows + columns)) of each gate's own matrix.
+
+    Args:
+        key: a random key.
+        config: of the network.
+
+    Returns:
+        The weights; biases, and what is not in the paper, are 0.
+    """
     units = config.hidden_units
     keys = iter(jax.random.split(key, 16 + 4 * config.layers))
 
@@ -82,8 +105,8 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
         bound = math.sqrt(6 / (rows + columns))
         return uniform(next(keys), (rows, gates * columns), bound)
 
-    def recurrence() -> gru_lib.Recurrence:
-        return gru_lib.Recurrence(
+    def recurrence() -> Recurrence:
+        return Recurrence(
             w_cand=draw(units, units),
             w_gates=draw(units, units, gates=2),
             b=jnp.zeros(3 * units),
@@ -121,12 +144,20 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
 
 
 def uniform(key: jax.Array, shape: tuple[int, int], bound: float) -> jax.Array:
-    """Draw as jax.random.uniform does between -bound and bound, to the bit, a few rows at a time.
+    """Draw what jax.random.uniform draws between -bound and bound, bit by bit, some rows at a time.
 
     Drawn as a whole, a table takes four times its memory.
+
+    Args:
+        key: a random key.
+        shape: of the weights.
+        bound: of their absolute values.
+
+    Returns:
+        The weights.
     """
     rows = max(1, _DRAWN_AT_ONCE // shape[1])
-    if shape[0] <= rows or math.prod(shape) >= 2**32:  # more, and an index is no longer one word
+    if shape[0] <= rows or math.prod(shape) >= 2**32:  # an index must fit one word
         return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
     return _uniform_by_rows(jax.random.key_data(key), bound, shape=shape, rows=rows)
 
@@ -138,7 +169,7 @@ def _uniform_by_rows(
     n = rows * shape[1]
 
     def add(i: jax.Array, table: jax.Array) -> jax.Array:
-        begin = jnp.minimum(i * rows, shape[0] - rows)  # the last ones once more, if need be
+        begin = jnp.minimum(i * rows, shape[0] - rows)  # the last rows perhaps twice
         index = begin.astype(jnp.uint32) * shape[1] + jnp.arange(n, dtype=jnp.uint32)
         words = random.threefry_2x32(key_data, jnp.concatenate([jnp.zeros_like(index), index]))
         mantissa = (words[:n] ^ words[n:]) >> 9
@@ -151,7 +182,15 @@ def _uniform_by_rows(
 
 
 def start_carry(shape: tuple[int, ...], config: ModelConfig) -> Carry:
-    """Return the state of lanes that have seen nothing: zeros. shape: (B,) or (S, B)."""
+    """Return the state of lanes before their first event: zeros.
+
+    Args:
+        shape: (B,) lanes, or (S, B) for several seeds.
+        config: of the network.
+
+    Returns:
+        The state, as numpy arrays.
+    """
 
     def zeros() -> np.ndarray:
         return np.zeros((*shape, config.hidden_units), np.float32)
@@ -166,23 +205,33 @@ def start_carry(shape: tuple[int, ...], config: ModelConfig) -> Carry:
 def step(
     network: DenseWeights,
     carry: Carry,
-    x: jax.Array,
-    steps: Steps,
-    key: jax.Array | None = None,
+    inputs: StepInputs,
     *,
     config: ModelConfig,
     constant: bool = False,
 ) -> tuple[Carry, jax.Array]:
-    """Advance all lanes by one event (Eq. 1, 3, 4, 5).
+    """Advance all lanes by one event.
 
-    Whatever ended with the event before is settled here, at the start of the next step: then one
-    step's gradient reaches GRU_usr and Eq. 4.
+    Eq. 3 and 4 of a session that ended with the event before are computed here, at the start of the
+    next session's first step: the gradient of one step then reaches GRU_usr and W_init.
 
-    x: [B, 3H] or [B, H], `item_inputs` at steps.input; steps: one time of them, [B] and [W]; key:
-    for dropout, None for none; constant: whether `carry` is one, and no gradient of it is wanted.
-    Returns the state and the representation to score, [B, H].
+    Args:
+        network: the weights.
+        carry: the lanes' state.
+        inputs: of one time.
+        config: of the network.
+        constant: whether `carry` is a constant, so that its gradient is not computed.
+
+    Returns:
+        The state after the event, and the representation to score, [B, H]. With s the state of
+        GRU_ses and c that of GRU_usr:
+
+            c  = GRU_usr(s, c)            where a session of a known user starts      (Eq. 3)
+            s  = tanh(c W_init + b_init)  there; s = c = 0 where a new user starts    (Eq. 4)
+            s' = GRU_ses(item, s)         or GRU_ses(item, s, c) in HRNN All          (Eq. 1, 5)
     """
-    bits_user, bits_init, *bits_session = _bits(key, x, steps, config)
+    x, steps, key = inputs
+    bits_user, bits_init, *bits_session = _dropout_bits(key, x, steps, config)
     if network.embedding_w is not None:
         x = dropout(bits_session.pop(), x, config.dropout_embedding) @ network.embedding_w
     if network.gap_w is not None:
@@ -191,23 +240,23 @@ def step(
     user = _where(steps.user_start, 0.0, carry.user)
     moving = None
     if network.user is not None:
-        known = steps.opening  # lanes that open a session of a user with a history
-        moving = known if constant else None
-        ended = gru_lib.take(session[-1], known)
-        before = gru_lib.take(user, known)
-        after = gru_lib.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
+        opening = steps.opening
+        moving = opening if constant else None
+        ended = gru.take(session[-1], opening)
+        before = gru.take(user, opening)
+        after = gru.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
         after = dropout(bits_user, after, config.dropout_user)
-        opened = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
-        opened = dropout(bits_init, opened, config.dropout_init)
-        user = gru_lib.put(user, known, after)
-        session[0] = gru_lib.put(session[0], known, opened)
+        initial = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
+        initial = dropout(bits_init, initial, config.dropout_init)
+        user = gru.put(user, opening, after)
+        session[0] = gru.put(session[0], opening, initial)
         if network.user.to_session_w is not None:  # Eq. 5
-            given = gru_lib.product(user, moving, network.user.to_session_w)
-            x = x + jnp.pad(given, ((0, 0), (x.shape[1] - given.shape[1], 0)))
+            of_user = gru.product(user, moving, network.user.to_session_w)
+            x = x + jnp.pad(of_user, ((0, 0), (x.shape[1] - of_user.shape[1], 0)))
     for layer, recurrence in enumerate(network.session):
         if layer > 0:
             x = session[layer - 1] @ network.session_w_in[layer - 1]
-        h = gru_lib.cell(recurrence, x, session[layer], moving if layer == 0 else None)  # Eq. 1
+        h = gru.cell(recurrence, x, session[layer], moving if layer == 0 else None)  # Eq. 1
         session[layer] = dropout(bits_session[layer], h, config.dropout_session)
     past = None if carry.past is None else user_past.step(carry.past, steps)
     return Carry(session=tuple(session), user=user, past=past), session[-1]
@@ -216,9 +265,15 @@ def step(
 def past_bonus(
     network: DenseWeights, carry: Carry, hidden: jax.Array
 ) -> tuple[jax.Array, jax.Array] | None:
-    """Return items of the users' past and what is added to their scores, [B, R] each.
+    """Return the items of the users' pasts and what is added to their scores.
 
-    carry, hidden: as `step` returns them. None for a network that does not look at the past.
+    Args:
+        network: the weights.
+        carry: as `step` returns it.
+        hidden: [B, H], as `step` returns it.
+
+    Returns:
+        [B, R] items and [B, R] bonuses; None for a network without a past.
     """
     if network.past is None or carry.past is None:
         return None
@@ -226,35 +281,42 @@ def past_bonus(
 
 
 def unroll(
-    network: DenseWeights,
-    carry: Carry,
-    x: jax.Array,
-    steps: Steps,
-    keys: jax.Array | None = None,
-    *,
-    config: ModelConfig,
+    network: DenseWeights, carry: Carry, inputs: StepInputs, *, config: ModelConfig
 ) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None]:
-    """Scan `step` and `past_bonus` over time.
+    """Scan `step` and `past_bonus` over the T steps of a training window.
 
-    x: [T, B, 3H] or [T, B, H]; steps: [T, ...]; keys: [T]. Returns the state, the representations
-    [T, B, H] and the past [T, B, R]. For a training window; bootstrapping has a gather of its own.
-    Over one step alone, no gradient with respect to `carry` is to be taken.
+    (Evaluation scans `step` itself, to gather the inputs of one step at a time.)
+
+    Args:
+        network: the weights.
+        carry: the lanes' state before the window; a constant where T is 1.
+        inputs: of T times.
+        config: of the network.
+
+    Returns:
+        The state after the window, the representations [T, B, H], and the items of the past and
+        their bonuses, [T, B, R] each.
     """
-    constant = len(x) == 1
+    constant = len(inputs.x) == 1
 
-    def body(carry: Carry, inputs: tuple) -> tuple[Carry, tuple]:
-        x, steps, key = inputs
-        carry, hidden = step(network, carry, x, steps, key, config=config, constant=constant)
+    def body(carry: Carry, inputs: StepInputs) -> tuple[Carry, tuple[Any, ...]]:
+        carry, hidden = step(network, carry, inputs, config=config, constant=constant)
         return carry, (hidden, past_bonus(network, carry, hidden))
 
-    carry, (hidden, past) = jax.lax.scan(body, carry, (x, steps, keys))
+    carry, (hidden, past) = jax.lax.scan(body, carry, inputs)
     return carry, hidden, past
 
 
 def dropout(bits: jax.Array | None, values: jax.Array, probability: float) -> jax.Array:
-    """Zero each value with `probability` and scale the others up to keep the mean.
+    """Set each value to 0 with some probability, and scale the others up to keep the mean.
 
-    bits: random, u32, of the values' shape; None for no dropout.
+    Args:
+        bits: random uint32 of the values' shape; None for no dropout.
+        values: any array.
+        probability: to drop a value.
+
+    Returns:
+        An array of the values' shape.
     """
     if bits is None or probability == 0:
         return values
@@ -262,13 +324,13 @@ def dropout(bits: jax.Array | None, values: jax.Array, probability: float) -> ja
     return jnp.where(keep, values / (1 - probability), 0.0)
 
 
-def _bits(
+def _dropout_bits(
     key: jax.Array | None, x: jax.Array, steps: Steps, config: ModelConfig
 ) -> Sequence[jax.Array | None]:
-    """Draw what dropout needs in a step: for GRU_usr [W, H], Eq. 4 [W, H], each layer [B, H].
+    """Draw the bits of a step's dropout: GRU_usr [W, H], Eq. 4 [W, H], each layer [B, H].
 
-    And then for the embedding [B, H], if there is one. In one go, and GRU_usr and Eq. 4 share words
-    of 32 bits: drawing is most of dropout's cost.
+    And then for the embedding [B, H], if there is one. All in one call, in which GRU_usr and Eq. 4
+    share words of 32 bits: drawing is most of dropout's cost.
     """
     n_session = config.layers + (config.embedding != "none")
     if key is None:
@@ -280,12 +342,20 @@ def _bits(
 
 
 def item_inputs(items: Items, item: jax.Array) -> jax.Array:
-    """Gather what `step` is fed of items, zeros for NO_ITEM."""
+    """Gather the inputs of GRU_ses for some items.
+
+    Args:
+        items: the tables.
+        item: [...] int32.
+
+    Returns:
+        [..., 3H] or [..., H] rows, zeros for NO_ITEM.
+    """
     return gather_rows(items.item_out if items.item_in is None else items.item_in, item)
 
 
 def gather_rows(table: jax.Array, index: jax.Array) -> jax.Array:
-    """Gather rows, zeros for NO_ITEM."""
+    """Gather rows of a table [V, ...], zeros for NO_ITEM."""
     return table.at[index].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 
 

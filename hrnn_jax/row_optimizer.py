@@ -1,8 +1,8 @@
-"""Any elementwise optax transform, applied to the touched rows of the item tables only.
+"""AdaGrad, Adam and SGD by row: an update of the item tables costs as much as the rows it touches.
 
-A dense update of a table costs its whole size at every step, though a step touches at most
-2 B of its rows. Here the rows and their optimizer state are gathered, updated and scattered back.
-A row that is not touched does not move: momentum is lazy.
+A dense update of a table costs its whole size at every step, though a step touches few of its
+rows: those of its inputs, its targets and its extra negatives. Here these rows and their optimizer
+state are gathered, updated and scattered back. Other rows do not move, whatever their momentum.
 """
 
 from __future__ import annotations
@@ -15,27 +15,22 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from hrnn_jax import model
+from hrnn_jax.model import Params, gather_rows
 from hrnn_jax.user_batches import NO_ITEM
 
 
-@struct.dataclass
-class Rows:
-    """The rows of a table that a step touches, each listed once."""
-
-    index: jax.Array  # [N] int32, NO_ITEM for padding and where `where` lies elsewhere
-    where: jax.Array  # [N] int32, the one place that stands for the same item; N for padding
-
-
-class _Whole:
-    """Marks, where `Rows` would stand, an array that is updated as a whole."""
-
-
-WHOLE = _Whole()
-
-
 def adagrad(learning_rate: float, momentum: float) -> optax.GradientTransformation:
-    """AdaGrad of the paper: acc += g^2 from 0, step -lr g / sqrt(acc + 1e-6), then momentum."""
+    """AdaGrad with classical momentum, as the paper's authors train (Section 4.4).
+
+    Args:
+        learning_rate: lr below.
+        momentum: m below, 0 for none.
+
+    Returns:
+        The optax transform of acc += g^2, v = m v - lr g / sqrt(acc + 1e-6), w += v, with acc and v
+        from 0. (optax.adagrad starts acc at 0.1 and has another eps, which trains another model:
+        eps outweighs acc for rare items.)
+    """
     return optax.chain(
         optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-6),
         optax.scale_by_learning_rate(learning_rate),
@@ -44,13 +39,19 @@ def adagrad(learning_rate: float, momentum: float) -> optax.GradientTransformati
 
 
 def adam(learning_rate: float) -> optax.GradientTransformation:
-    """optax.adam with one division an element, not three, of which a dense update mostly consists.
+    """optax.adam with one division an element instead of three, which is most of a dense update.
 
-    What corrects the moments for their start from 0 is the same for all: it goes to the step.
+    Both moments' bias corrections are the same for all elements, so they scale the step instead.
+
+    Args:
+        learning_rate: the step size.
+
+    Returns:
+        A transform with the state of optax.adam (Kingma and Ba, 2015).
     """
     decay_1, decay_2, eps = 0.9, 0.999, 1e-8
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
         del params
         count = optax.safe_increment(state.count)
         mu = optax.tree.update_moment(updates, state.mu, decay_1, 1)
@@ -75,41 +76,74 @@ OPTIMIZERS: dict[str, Callable[[float, float], optax.GradientTransformation]] = 
 }
 
 
-def touched(index: jax.Array, place_of: jax.Array) -> tuple[Rows, jax.Array]:
-    """List each item of `index` [N] once.
+@struct.dataclass
+class Rows:
+    """The rows of a table that a step touches, each listed once."""
 
-    place_of: [V] int32, whatever it holds: room to note where each item occurs, handed back for
-    the next call. To compare all pairs of occurrences instead is slower from few dozens on.
+    index: jax.Array  # [N] int32; NO_ITEM for padding, and for all but one occurrence of an item
+    place: jax.Array  # [N] int32, where `index` lists this occurrence's item; N for padding
+
+
+class _Whole:
+    """Stands for `Rows` of an array that is updated as a whole."""
+
+
+WHOLE = _Whole()
+
+
+@struct.dataclass
+class Touched:
+    """What a step touches of the parameters: three trees of their structure."""
+
+    rows: Any  # `Rows` of a table, or WHOLE
+    values: Any  # the gathered rows, [N, ...] with one for each occurrence, or the whole array
+    grads: Any  # the loss's gradient with respect to `values`
+
+
+def list_rows(index: jax.Array, place_of: jax.Array) -> tuple[Rows, jax.Array]:
+    """List each item of `index` once.
+
+    Args:
+        index: [N] int32 items, some perhaps several times; NO_ITEM for padding.
+        place_of: [V] int32 scratch memory, with any values, to note where each item occurs.
+            Comparing all pairs of occurrences instead is slower from some dozens on.
+
+    Returns:
+        The rows, and the scratch memory for the next call.
     """
     place = jnp.arange(len(index), dtype=jnp.int32)
     place_of = place_of.at[index].set(place, mode="drop")
-    where = place_of.at[index].get(mode="fill", fill_value=len(index))
-    return Rows(index=jnp.where(where == place, index, NO_ITEM), where=where), place_of
+    listed = place_of.at[index].get(mode="fill", fill_value=len(index))
+    return Rows(index=jnp.where(listed == place, index, NO_ITEM), place=listed), place_of
 
 
 def apply(
     transform: optax.GradientTransformation,
-    params: model.Params,
-    state: optax.OptState,
-    grads: Any,
-    rows: Any,
-    taken: Any,
+    params: Params,
+    opt_state: optax.OptState,
+    touched: Touched,
     *,
     where: jax.Array,
     factor: jax.Array | float = 1.0,
-) -> tuple[model.Params, optax.OptState]:
-    """Apply one update in place of optax's dense one; equal to it in the touched rows.
+) -> tuple[Params, optax.OptState]:
+    """Make one update, equal to optax's dense one in the touched rows.
 
-    grads: like params, but [N, ...] gradients of the gathered rows where `rows` holds `Rows`, a
-    row for each occurrence: an item's are summed before its one update. rows: like params, `Rows`
-    or WHOLE. taken: like grads, the gathered rows themselves. where: [] bool; false leaves
-    everything as it is (a step of padding alone). clip: scale the gradient to this norm, of all
-    weights together, where it is larger; 0 for never. factor: scales the step. decay: subtract
-    this share of each weight but the biases, times factor, whenever it is updated.
+    The gradients of an item that occurs several times are summed before its one update.
+
+    Args:
+        transform: an elementwise transform, see `OPTIMIZERS`.
+        params: the parameters, or any tree of arrays.
+        opt_state: the transform's state for them.
+        touched: the rows to update, their values and gradients.
+        where: [] bool; False leaves everything as it is, for a step of padding alone.
+        factor: [] scales the step.
+
+    Returns:
+        The parameters and the state after the update.
     """
 
     def take(leaf: jax.Array, rows: Rows | _Whole) -> jax.Array:
-        return leaf if isinstance(rows, _Whole) else model.gather_rows(leaf, rows.index)
+        return leaf if isinstance(rows, _Whole) else gather_rows(leaf, rows.index)
 
     def put(leaf: jax.Array, new: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):
@@ -119,15 +153,16 @@ def apply(
     def total(leaf: jax.Array, grad: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):
             return grad
-        return jax.ops.segment_sum(grad, rows.where, len(rows.where))
+        return jax.ops.segment_sum(grad, rows.place, len(rows.place))
 
+    rows, values = touched.rows, touched.values
     state_rows = optax.tree.map_params(
-        transform, lambda _, rows: rows, state, rows, transform_non_params=lambda _: WHOLE
+        transform, lambda _, rows: rows, opt_state, rows, transform_non_params=lambda _: WHOLE
     )
-    totals = jax.tree.map(total, params, grads, rows)
-    updates, new_state = transform.update(totals, jax.tree.map(take, state, state_rows), taken)
-    new_params = optax.apply_updates(taken, jax.tree.map(lambda u: factor * u, updates))
+    totals = jax.tree.map(total, params, touched.grads, rows)
+    updates, new_state = transform.update(totals, jax.tree.map(take, opt_state, state_rows), values)
+    new_params = optax.apply_updates(values, jax.tree.map(lambda u: factor * u, updates))
     return (
         jax.tree.map(put, params, new_params, rows),
-        jax.tree.map(put, state, new_state, state_rows),
+        jax.tree.map(put, opt_state, new_state, state_rows),
     )

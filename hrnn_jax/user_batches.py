@@ -1,4 +1,9 @@
-"""User-parallel mini-batches (Section 3.2.2, Figure 2) as precomputed numpy arrays."""
+"""User-parallel mini-batches (Section 3.2.2, Figure 2) as numpy arrays, laid out for a whole epoch.
+
+A mini-batch has B lanes. Each lane holds one user at a time and steps through the events of the
+user's sessions; when they end, the next user takes the lane. `layout` makes the same batches serve
+RNN (one lane for each session) and RNN Concat.
+"""
 
 from __future__ import annotations
 
@@ -16,42 +21,49 @@ from hrnn_jax.extras import idle_time
 
 NO_ITEM = int(np.iinfo(np.int32).max)  # beyond any catalogue: gathers fill it, scatters drop it
 NO_EVENT = -1
-Array = Any  # numpy on the host, jax on the device, where a type checker cannot tell
+Array = Any  # numpy on the host, jax on the device: a type checker cannot distinguish them
 _SIGN_BIT = 31
 _BLOCK_STEPS = 4096  # laid out at a time, which fits the cache
 _WIDTH_MULTIPLE = 8  # W is rounded up to this, so that epochs rarely differ in it and recompile
 
 
 class Steps(NamedTuple):
-    """What the lanes see at each step; padding has no input, no target and starts nothing."""
+    """What the lanes read at each step; padding has no input, no target and starts nothing."""
 
-    input: Array  # [T, B] int32 item fed, NO_ITEM for padding
+    input: Array  # [T, B] int32 item, NO_ITEM for padding
     target: Array  # [T, B] int32 next item of the session, NO_ITEM where not valid
     session_start: Array  # [T, B] bool, the input is the first of its session
     user_start: Array  # [T, B] bool, the input is the first of its user
     valid: Array  # [T, B] bool, there is a target
     time: Array  # [T, B] int32 Unix minutes of the target; 0 for padding
-    gap: Array  # [T, B] int8 class of the idle time before the input, see gaps.py
-    opening: Array  # [T, W] int32 lanes that open a session of a known user, then B, B, ...
+    gap: Array  # [T, B] int8 class of the idle time before the input, see idle_time.py
+    opening: (
+        Array  # [T, W] int32 lanes where a known user's next session starts, then B, B + 1, ...
+    )
 
     def window(self, begin: int, end: int) -> Steps:
-        """Take the steps from `begin` up to `end`, fewer where the epoch ends before."""
+        """Return the steps from `begin` up to `end`, or up to the last one."""
         return Steps(*(array[begin:end] for array in self))
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """An epoch: its steps, and which event of the log each input is."""
+    """The steps of an epoch, and which event of the log each input is."""
 
     steps: Steps
     event: np.ndarray  # [T, B] int32 index into the log of the input event, or NO_EVENT
 
 
 def layout(log: EventLog, variant: str) -> EventLog:
-    """Relabel users and sessions so that one schedule serves all variants (Section 4.2).
+    """Relabel users and sessions so that the same batches serve all variants (Section 4.2).
 
-    RNN takes every session for a user of its own; RNN Concat takes all of a user's sessions for
-    one. The HRNNs take the log as it is.
+    Args:
+        log: any log.
+        variant: of the network. For RNN every session is a user of its own. For RNN Concat all of a
+            user's sessions are one session. The HRNNs use the log as it is.
+
+    Returns:
+        The relabelled log.
     """
     if variant == "rnn":
         return dataclasses.replace(log, user=log.session)
@@ -67,11 +79,20 @@ def build(
     rng: np.random.Generator | None = None,
     feed_last_item: bool = False,
 ) -> Schedule:
-    """Lay the users of `log` on `batch_size` lanes; each lane takes the next user when one ends.
+    """Lay out an epoch on lanes: a lane takes the next user when its user ends (Figure 2).
 
-    Every (item, next item) pair of every session occurs exactly once. `feed_last_item` also feeds
-    a session's last item, without a target, if the user has another session. Users come in the
-    order drawn from `rng`; without one, the longest first, which packs the lanes best.
+    Every (item, next item) pair of every session occurs exactly once.
+
+    Args:
+        log: the events, relabelled by `layout`.
+        batch_size: the lanes B.
+        rng: draws the order of the users; without it the longest come first, which fills the lanes
+            best.
+        feed_last_item: whether a session's last item is an input too, without a target, if the
+            user has another session.
+
+    Returns:
+        The schedule, of as many steps T as the fullest lane has.
     """
     users = _users(log, feed_last_item=feed_last_item)
     counts = np.diff(users.indptr)[:-1]
@@ -82,7 +103,7 @@ def build(
     order, lengths = order[drawn], lengths[drawn]
     lane, n_steps = _assign(lengths, batch_size)
 
-    # Lane by lane, each filled up to the last step.
+    # Sorted by lane, each lane padded up to the last step.
     after = n_steps - np.bincount(lane, lengths, batch_size).astype(np.int64)
     lane = np.append(lane, np.repeat(np.arange(batch_size), after).astype(lane.dtype))
     order = np.append(order, np.full(after.sum(), padding))[np.argsort(lane, kind="stable")]
@@ -114,11 +135,12 @@ def build(
 
 
 def _users(log: EventLog, *, feed_last_item: bool) -> sparse.csr_array:
-    """Make a matrix with a row a user and an entry an input, and a last row with one of padding.
+    """Make a sparse matrix with a row for each user and an entry for each input.
 
-    Rows are moved as blocks of memory, several times faster than events by their index. An entry's
-    column is 1 + its event (NO_EVENT + 1 for padding), its value two words: the item, negative
-    where it starts a session, and the target, negative where the input starts a user.
+    A last row has one entry of padding. Rows are moved as blocks of memory, several times faster
+    than events by their index. An entry's column is 1 + its event (NO_EVENT + 1 for padding). Its
+    value is two words: the item, negative where it starts a session, and the target, negative where
+    the input starts a user.
     """
     follows, new_user = log.follows, log.opens_user
     has_next = np.append(follows[1:], False)
@@ -126,7 +148,7 @@ def _users(log: EventLog, *, feed_last_item: bool) -> sparse.csr_array:
     if feed_last_item:
         is_input[:-1] |= ~new_user[1:]
     first = np.flatnonzero(new_user)
-    # A sum over no range at all is an error.
+    # np.add.reduceat refuses an empty list of ranges.
     counts = np.add.reduceat(is_input, first, dtype=np.int32) if len(first) else first
     inputs = np.flatnonzero(is_input)
     words = np.full((len(inputs) + 1, 2), NO_ITEM, np.int32)
@@ -145,11 +167,12 @@ def _users(log: EventLog, *, feed_last_item: bool) -> sparse.csr_array:
 
 
 def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
-    """Give each user in turn to the lane that is free first: its lane, and T.
+    """Assign each user in turn to the lane that is free first; return the lanes and T.
 
-    No step of Python a user: a log may have millions, and RNN takes every session for one.
+    Without a Python statement for each user: a log may have millions, and for RNN each session is
+    one.
     """
-    free = list(range(batch_size))  # a heap of step * B + lane, from when each lane is free
+    free = list(range(batch_size))  # a heap of step * B + lane: the step from which each is free
     first = map(operator.itemgetter(0), itertools.repeat(free))
     after = map(operator.add, first, (lengths.astype(np.int64) * batch_size).data)
     taken = map(heapq.heapreplace, itertools.repeat(free), after)
@@ -158,9 +181,13 @@ def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
 
 
 def opening_lanes(opens: np.ndarray) -> np.ndarray:
-    """List at each step the lanes where `opens` [T, B] is true: [T, W], see `Steps`.
+    """List the lanes that open a session: only these, about one in six, need Eq. 3 and 4.
 
-    Only these lanes need the user GRU and Eq. 4, about one in six.
+    Args:
+        opens: [T, B] bool, whether the lane opens a session of a known user.
+
+    Returns:
+        [T, W] int32, ascending, see `Steps.opening`.
     """
     counts = np.count_nonzero(opens, axis=1)
     width = -(-int(counts.max(initial=0)) // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
@@ -172,7 +199,16 @@ def opening_lanes(opens: np.ndarray) -> np.ndarray:
 
 
 def pad(steps: Steps, n_steps: int, width: int) -> Steps:
-    """Pad to `n_steps` steps and `width` openings, T' >= T and W' >= W; copy only what needs it."""
+    """Add steps of padding at the end, and places to `opening`.
+
+    Args:
+        steps: T of them, with W places.
+        n_steps: T' >= T.
+        width: W' >= W.
+
+    Returns:
+        The steps; arrays that need no padding are not copied.
+    """
     after = n_steps - len(steps.input)
     if after:
         empty = Steps(NO_ITEM, NO_ITEM, False, False, False, 0, idle_time.NONE, opening=0)
@@ -191,5 +227,5 @@ def pad(steps: Steps, n_steps: int, width: int) -> Steps:
 
 
 def _no_lanes(n_steps: int, batch_size: int, width: int) -> np.ndarray:
-    """List `width` lanes at each step that do not exist, each another: [T, W]."""
+    """Return B, B + 1, ... at each step, lanes that do not exist: [T, W]."""
     return np.tile(np.arange(batch_size, batch_size + width, dtype=np.int32), (n_steps, 1))

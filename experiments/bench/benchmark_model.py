@@ -11,16 +11,10 @@ import jax
 import numpy as np
 
 from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.epoch import SLAB_CHUNKS, compiled_chunk, epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import start_carry
-from hrnn_jax.train import (
-    SLAB_CHUNKS,
-    TrainState,
-    compiled_chunk,
-    epoch_schedule,
-    init_state,
-    run_epoch,
-)
+from hrnn_jax.train import TrainSetup, TrainState, init_state
 from hrnn_jax.user_batches import Schedule
 
 from ..common.epochs import stack
@@ -152,10 +146,9 @@ class Training:
         self.state, _ = run_epoch(
             self.state,
             self.schedules,
+            TrainSetup(self.model.model_config, self.model.train_config),
             seeds=range(len(self.schedules)),
             epoch=self.epochs,
-            model_config=self.model.model_config,
-            config=self.model.train_config,
         )
         jax.block_until_ready(self.state)
         self.epochs += 1

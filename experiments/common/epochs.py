@@ -14,8 +14,9 @@ import numpy as np
 
 from hrnn_jax import train
 from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.epoch import epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours, negatives
+from hrnn_jax.extras import item_neighbours
 
 from . import progress
 
@@ -27,9 +28,7 @@ class Training(NamedTuple):
     """What all epochs of a network's training share."""
 
     log: EventLog  # the training events
-    sampler: negatives.Sampler | None
-    model_config: ModelConfig
-    train_config: TrainConfig
+    setup: train.TrainSetup
 
 
 class EpochResult(NamedTuple):
@@ -43,7 +42,7 @@ class EpochResult(NamedTuple):
 
 def training_of(log: EventLog, model_config: ModelConfig, train_config: TrainConfig) -> Training:
     """Prepare to train on a log of training events."""
-    return Training(log, train.sampler(log, train_config), model_config, train_config)
+    return Training(log, train.make_setup(log, model_config, train_config))
 
 
 @functools.cache
@@ -58,9 +57,10 @@ def train_epoch(
 ) -> EpochResult:
     """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar."""
     started = time.perf_counter()
-    log, sampler, model_config, config = training
+    log, setup = training
     schedules = [
-        train.epoch_schedule(log, model_config, config, seed=seed, epoch=epoch) for seed in seeds
+        epoch_schedule(log, setup.model_config, setup.config, seed=seed, epoch=epoch)
+        for seed in seeds
     ]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
     with progress.bar(title, events, "events") as advance:
@@ -69,14 +69,12 @@ def train_epoch(
             _print_first_chunk()
             advance(n, loss=f"{loss:.4f}")
 
-        state, losses = train.run_epoch(
+        state, losses = run_epoch(
             state,
             schedules,
+            setup,
             seeds=seeds,
             epoch=epoch,
-            model_config=model_config,
-            config=config,
-            sampler=sampler,
             on_chunk=on_chunk,
         )
     return EpochResult(state, losses, events, time.perf_counter() - started)

@@ -14,6 +14,7 @@ from optuna.trial import Trial
 
 from hrnn_jax import errors, evaluation, metrics, train
 from hrnn_jax.config import NETWORKS, ModelConfig
+from hrnn_jax.epoch import compiled_chunk
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
@@ -84,7 +85,7 @@ def _run(study: Study, trial: Trial, task: Task, wanted: int) -> None:
         outcome = facts["diverged"] = str(error)
     seconds = time.perf_counter() - started
     study.end(trial, value, seconds=seconds, **facts)
-    train.compiled_chunk.cache_clear()  # programs for these values; hundreds of trials add up
+    compiled_chunk.cache_clear()  # programs for these values; hundreds of trials add up
     train.init_state.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
     print(f"trial {trial.number}  {outcome}  {_details(study, trial, seconds, wanted)}", flush=True)
 

@@ -1,12 +1,13 @@
-"""Extra negatives: items that all lanes of a mini-batch share, beside each other's targets.
+"""Extra negatives: items that all lanes of a mini-batch share, next to each other's targets.
 
-A mini-batch of B lanes has B - 1 negatives a lane, and popular ones. Hidasi and Karatzoglou (2018)
-add items drawn by support^alpha: 1 draws them as the batch does, 0 all alike. They are drawn on the
-device, for a chunk of steps at a time.
+A mini-batch of B lanes has B - 1 negatives a lane, and popular ones. Hidasi and Karatzoglou,
+"Recurrent Neural Networks with Top-k Gains for Session-based Recommendations" (CIKM 2018), add
+items drawn by support^alpha: 1 draws them as often as the batch does, 0 all equally often. They are
+drawn on the device, for a chunk of steps at a time.
 
-Items come and go: news of last week never were what a user might have read today. An item is on
-offer from its first training event to its last, and some hours before and after; a target's
-negatives can be confined to what was on offer then.
+The items that a user could have chosen change over time: last week's news are not a choice today.
+An item is on offer from its first training event to its last, and some hours before and after. A
+target's negatives can be restricted to what was on offer at its time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from hrnn_jax.config import TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.user_batches import Array
 
@@ -27,55 +29,53 @@ class Offer:
     """When items are on offer."""
 
     begin: Array  # [V] int32 Unix minutes
-    end: Array  # [V]
+    end: Array  # [V] int32 Unix minutes
 
 
 @struct.dataclass
 class Sampler:
-    """What items are drawn by, and which of them count."""
+    """How items are drawn as negatives, and when they count as such."""
 
-    bound: Array  # [V - 1] uint32, ascending: words from bound[i - 1] up to bound[i] draw i
-    log_expected: Array  # [V] of how often an item is expected among a step's candidates
-    offer: Offer | None  # None where all do, always
+    bound: Array  # [V - 1] uint32, ascending: words from bound[i - 1] up to bound[i] draw item i
+    log_expected: Array  # [V] logarithm of how often an item is expected among a step's candidates
+    offer: Offer | None  # None: all items, always
 
 
-def offer(log: EventLog, hours: float) -> Offer:
-    """Find when items are on offer, and `hours` before and after; log: of training events.
+def make_sampler(log: EventLog, config: TrainConfig) -> Sampler | None:
+    """Return the sampler that a config asks for, None where it asks for none.
 
-    An item without an event never is.
+    Args:
+        log: the training events.
+        config: whose extra_negatives, log_q or negative_hours need a sampler.
+
+    Returns:
+        The sampler, as numpy arrays.
     """
-    minutes = log.time // 60
-    first = np.full(log.n_items, np.iinfo(np.int32).max, np.int64)
-    last = np.full(log.n_items, np.iinfo(np.int32).min, np.int64)
-    np.minimum.at(first, log.item, minutes)
-    np.maximum.at(last, log.item, minutes)
-    more = round(60 * hours)
-    had = first <= last
-    return Offer(
-        begin=np.where(had, first - more, first).astype(np.int32),
-        end=np.where(had, last + more, last).astype(np.int32),
+    if not (config.extra_negatives or config.log_q or config.negative_hours):
+        return None
+    return sampler(
+        log.support,
+        n_extra=config.extra_negatives,
+        alpha=config.negative_alpha,
+        batch_size=config.batch_size,
+        offer=offer(log, config.negative_hours) if config.negative_hours else None,
     )
-
-
-def on_offer(offer: Offer, time: jax.Array, item: jax.Array | None = None) -> jax.Array:
-    """Tell which items are on offer at each time [N], in Unix minutes: [N, V].
-
-    item: [C], or of each time [N, C], to tell of these alone; NO_ITEM never is.
-    """
-    begin, end = jnp.asarray(offer.begin), jnp.asarray(offer.end)
-    if item is not None:
-        begin = begin.at[item].get(mode="fill", fill_value=np.iinfo(np.int32).max)
-        end = end.at[item].get(mode="fill", fill_value=np.iinfo(np.int32).min)
-    begin, end = jnp.atleast_2d(begin), jnp.atleast_2d(end)
-    return (begin <= time[:, None]) & (time[:, None] <= end)
 
 
 def sampler(
     support: np.ndarray, *, n_extra: int, alpha: float, batch_size: int, offer: Offer | None = None
 ) -> Sampler:
-    """Prepare to draw `n_extra` items an update by support^alpha; support: [V] training events.
+    """Prepare to draw items by support^alpha.
 
-    Items that are expected never to be drawn have a finite log_expected all the same.
+    Args:
+        support: [V] training events of each item.
+        n_extra: the extra negatives E of an update.
+        alpha: the exponent.
+        batch_size: the lanes B, whose targets are candidates too.
+        offer: when items count as negatives; None for always.
+
+    Returns:
+        The sampler. An item that is never expected as a candidate has a finite log_expected.
     """
     # Bounds are whole numbers: float32 would lose rare items at the end of a large catalogue.
     share = _share(np.asarray(support, np.float64) ** alpha)
@@ -88,11 +88,63 @@ def sampler(
     )
 
 
+def offer(log: EventLog, hours: float) -> Offer:
+    """Find when items are on offer: from some hours before their first event to after their last.
+
+    Args:
+        log: the training events.
+        hours: before and after.
+
+    Returns:
+        The times. An item without an event is never on offer.
+    """
+    minutes = log.time // 60
+    first = np.full(log.n_items, np.iinfo(np.int32).max, np.int64)
+    last = np.full(log.n_items, np.iinfo(np.int32).min, np.int64)
+    np.minimum.at(first, log.item, minutes)
+    np.maximum.at(last, log.item, minutes)
+    margin = round(60 * hours)
+    has_event = first <= last
+    return Offer(
+        begin=np.where(has_event, first - margin, first).astype(np.int32),
+        end=np.where(has_event, last + margin, last).astype(np.int32),
+    )
+
+
+def on_offer(offer: Offer, time: jax.Array, item: jax.Array | None = None) -> jax.Array:
+    """Return which items are on offer at each time.
+
+    Args:
+        offer: when items are.
+        time: [N] Unix minutes.
+        item: [C] items to look at, or [N, C] of each time; all by default. NO_ITEM is never on
+            offer.
+
+    Returns:
+        [N, C] bool, [N, V] for all items.
+    """
+    begin, end = jnp.asarray(offer.begin), jnp.asarray(offer.end)
+    if item is not None:
+        begin = begin.at[item].get(mode="fill", fill_value=np.iinfo(np.int32).max)
+        end = end.at[item].get(mode="fill", fill_value=np.iinfo(np.int32).min)
+    begin, end = jnp.atleast_2d(begin), jnp.atleast_2d(end)
+    return (begin <= time[:, None]) & (time[:, None] <= end)
+
+
 def draw(key: jax.Array, sampler: Sampler, *, n_updates: int, n_extra: int) -> jax.Array:
-    """Draw items [n_updates, n_extra], ascending for each update; some may be drawn twice.
+    """Draw the extra negatives of several updates.
 
     One word is drawn in each of n_extra equal parts of all words: an item is expected n_extra times
     its share, as in independent draws, and the number of times varies less.
+
+    Args:
+        key: a random key.
+        sampler: how items are drawn.
+        n_updates: the updates.
+        n_extra: items for each, E.
+
+    Returns:
+        [n_updates, E] int32 items, ascending in each update; some may occur twice.
     """
     begins = np.array([part * _WORDS // n_extra for part in range(n_extra + 1)], np.uint64)
     words = jax.random.bits(key, (n_updates, n_extra))

@@ -196,7 +196,7 @@ def _step(
         past=None,  # `_represent` adds it: it includes the last item already
     )
     x = model.item_inputs(params.items, users.item)
-    after, hidden = model.step(params.network, before, x, steps, config=config)
+    after, hidden = model.step(params.network, before, model.StepInputs(x, steps), config=config)
     # A user without an event is scored by a state of zeros: a step would add the cell's biases.
     has_item = (users.item != NO_ITEM)[:, None]
     return after, jnp.where(has_item, hidden, before.session[-1])

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hrnn_jax import losses, model, user_batches
-from hrnn_jax import train as train_lib
 from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.train import TrainSetup, TrainState, make_optimizer, train_chunk
 from hrnn_jax.user_batches import NO_ITEM, Steps
 from tests.helpers import logs, reference, weights
 
@@ -28,15 +28,10 @@ def training_config(**settings):
 def fresh(model_config, config, seed=0):
     """Return a state of large drawn weights."""
     params = weights.drawn(model_config, seed=seed)
-    return train_lib.TrainState(params, train_lib.make_optimizer(config).init(params))
+    return TrainState(params, make_optimizer(config).init(params))
 
 
-@functools.cache
-def chunk(model_config, config):
-    """Jit `train_chunk`, keeping what it is given."""
-    return jax.jit(
-        functools.partial(train_lib.train_chunk, model_config=model_config, config=config)
-    )
+_chunk = jax.jit(train_chunk)  # without donation, so that tests may use the arguments again
 
 
 @functools.cache
@@ -56,13 +51,14 @@ def train(model_config, config, steps, state=None, carry=None, place=PLACE, samp
     """Train on steps [T, B] in one chunk; returns state, carry and losses."""
     state = fresh(model_config, config) if state is None else state
     carry = model.start_carry(steps.input.shape[1:], model_config) if carry is None else carry
-    return chunk(model_config, config)(state, carry, steps, place, sampler)
+    setup = TrainSetup(model_config, config, sampler)
+    return _chunk(state, carry, steps, place, setup)
 
 
 def lane_losses(name, scores, where):
     """Compute a sampled loss on scores [N, N] before the output's activation."""
     loss, activation = losses.SAMPLED[name]
-    among = losses.of_batch(where)
+    among = where[:, None] & where[None, :]
     return loss(losses.ACTIVATIONS[activation](jnp.where(among, scores, 0)), among)
 
 

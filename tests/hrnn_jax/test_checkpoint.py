@@ -11,6 +11,7 @@ from flax import struct
 
 from hrnn_jax import checkpoint, errors, train
 from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.epoch import epoch_schedule, run_epoch
 from tests.helpers import logs, networks, weights
 
 N_ITEMS = 20
@@ -43,10 +44,9 @@ def trained(config, *, begin=0, end=1, state=None):
     log = logs.random(3, users=8, n_items=N_ITEMS)
     state = train.init_state(1, MODEL, config) if state is None else state
     for epoch in range(begin, end):
-        schedule = train.epoch_schedule(log, MODEL, config, seed=1, epoch=epoch)
-        state, _ = train.run_epoch(
-            state, [schedule], seeds=[1], epoch=epoch, model_config=MODEL, config=config
-        )
+        schedule = epoch_schedule(log, MODEL, config, seed=1, epoch=epoch)
+        setup = train.TrainSetup(MODEL, config)
+        state, _ = run_epoch(state, [schedule], setup, seeds=[1], epoch=epoch)
     return state
 
 

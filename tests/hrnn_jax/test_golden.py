@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hrnn_jax import evaluation, gru, model, user_batches
-from hrnn_jax import train as train_lib
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import DenseWeights
+from hrnn_jax.train import TrainSetup, TrainState, make_optimizer, train_chunk
 from hrnn_jax.user_batches import Steps
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
@@ -75,15 +75,14 @@ def replay(name, *, user_input="gates"):
         gap=np.zeros_like(recorded["input"]),
         opening=user_batches.opening_lanes(session_start & ~user_start),
     )
-    train = jax.jit(
-        functools.partial(train_lib.train_chunk, model_config=model_config, config=config)
-    )
-    state = train_lib.TrainState(params, train_lib.make_optimizer(config).init(params))
+    setup = TrainSetup(model_config, config)
+    train = jax.jit(train_chunk)
+    state = TrainState(params, make_optimizer(config).init(params))
     carry = model.start_carry((5,), model_config)
     losses, carries = [], []
     for t in range(len(steps.input)):
         one = Steps(*(array[t : t + 1] for array in steps))
-        state, carry, loss = train(state, carry, one, np.zeros(4, np.uint32))
+        state, carry, loss = train(state, carry, one, np.zeros(4, np.uint32), setup)
         losses.append(loss[0])
         carries.append(carry)
     return recorded, state, np.array(losses), carries

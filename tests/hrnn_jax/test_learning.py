@@ -9,9 +9,11 @@ import functools
 
 import numpy as np
 
-from hrnn_jax import evaluation, metrics, train
+from hrnn_jax import evaluation, metrics
 from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.epoch import epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.train import TrainSetup, init_state
 
 N_USERS, N_SESSIONS, N_EVENTS, N_ITEMS, N_TRAITS = 12_000, 6, 4, 50, 3
 P_IMAGE = 0.8
@@ -74,12 +76,11 @@ def learnt_mrr(variant, *, epochs):
     model_config = ModelConfig(n_items=N_ITEMS, variant=variant)
     config = TrainConfig(loss="full_softmax", optimizer="adam", learning_rate=0.003, batch_size=100)
     events = event_log()
-    state = train.init_state(0, model_config, config)
+    state = init_state(0, model_config, config)
     for epoch in range(epochs):
-        schedule = train.epoch_schedule(events.train, model_config, config, seed=0, epoch=epoch)
-        state, _ = train.run_epoch(
-            state, [schedule], seeds=[0], epoch=epoch, model_config=model_config, config=config
-        )
+        schedule = epoch_schedule(events.train, model_config, config, seed=0, epoch=epoch)
+        setup = TrainSetup(model_config, config)
+        state, _ = run_epoch(state, [schedule], setup, seeds=[0], epoch=epoch)
     ranks = evaluation.rank(state.params, events, model_config=model_config).rank
     assert len(ranks) == N_USERS * (N_EVENTS - 1)
     return metrics.summarise(ranks, [CUTOFF])[f"mrr@{CUTOFF}"]

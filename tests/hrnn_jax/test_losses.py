@@ -62,8 +62,9 @@ def test_full_softmax_closed_form():
     where = np.array([True, True, False])
     e = np.exp(R.astype(np.float64))
     expected = [-np.log(e[0, 2] / e[0].sum()), -np.log(e[1, 0] / e[1].sum()), 0]
-    units, bias = np.eye(5, dtype=np.float32), np.zeros(5, np.float32)  # scores are what is scored
-    found = losses.full_softmax(R, units, bias, None, target, where)
+    # With the unit matrix as output rows, the scores are the representations.
+    items = model.Items(None, jnp.eye(5), jnp.zeros(5))
+    found = losses.full_softmax(R, items, None, target, where)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -96,7 +97,8 @@ def test_full_softmax_has_the_gradient_that_jax_derives(confined, slots, garbage
 
     def total(hidden, table, bias, bonus):
         past = (item, bonus) if slots else None
-        return weights @ losses.full_softmax(hidden, table, bias, past, target, where, among)
+        items = model.Items(None, table, bias)
+        return weights @ losses.full_softmax(hidden, items, past, target, where, among)
 
     with jax.enable_x64(True):
         now = {name: jnp.array(value) for name, value in given.items()}
@@ -109,8 +111,12 @@ def test_full_softmax_has_the_gradient_that_jax_derives(confined, slots, garbage
 
 def test_full_softmax_of_scores_too_large_for_an_exponential():
     hidden = 100 * jnp.eye(2)
-    given = jnp.eye(2), jnp.zeros(2), None, jnp.array([0, 0]), jnp.ones(2, bool)
-    found, grad = jax.value_and_grad(lambda h: losses.full_softmax(h, *given).sum())(hidden)
+    items, target = model.Items(None, jnp.eye(2), jnp.zeros(2)), jnp.array([0, 0])
+
+    def total(hidden):
+        return losses.full_softmax(hidden, items, None, target, jnp.ones(2, bool)).sum()
+
+    found, grad = jax.value_and_grad(total)(hidden)
     assert found == 100
     np.testing.assert_allclose(grad, [[0, 0], [-1, 1]], atol=1e-6)
 
@@ -201,26 +207,30 @@ def drawn(n_lanes, seed=0):
 
 
 def past(items, n_lanes, seed=1):
-    """Return pasts of three items and an empty slot."""
+    """Return pasts of three items and an empty entry: their output rows, and their bonuses."""
     rng = np.random.default_rng(seed)
     item = np.stack([rng.permutation(V)[:4] for _ in range(n_lanes)])[None].astype(np.int32)
     item[..., 1] = NO_ITEM
     bonus = jnp.asarray(rng.normal(size=item.shape), jnp.float32)
     bonus = jnp.where(item == NO_ITEM, 0, bonus)
+    return output_rows(items, item), bonus
+
+
+def output_rows(items, item):
     rows = model.gather_rows(items.item_out, item), model.gather_rows(items.item_bias, item)
-    return losses.Recalled(item, bonus, *rows)
+    return losses.OutputRows(item, *rows)
 
 
 def sampled(items, extra, hidden, steps, recalled=None, sampler=None, **settings):
-    index = jnp.concatenate([steps.target.reshape(-1), extra])
-    candidates = items.replace(
-        item_out=model.gather_rows(items.item_out, index),
-        item_bias=model.gather_rows(items.item_bias, index),
+    past, bonus = (None, None) if recalled is None else recalled
+    candidates = losses.Candidates(
+        target=output_rows(items, steps.target),
+        extra=output_rows(items, jnp.asarray(extra)),
+        past=past,
+        past_bonus=bonus,
     )
     config = networks.training_config(**settings)
-    return losses.among_candidates(
-        candidates, jnp.asarray(extra), hidden, steps, recalled, sampler, config=config
-    )
+    return losses.sampled_loss(candidates, hidden, steps, sampler, config=config)
 
 
 @pytest.mark.parametrize("confined", [False, True])
@@ -237,13 +247,14 @@ def test_with_every_item_as_a_negative_it_is_the_full_softmax(remembers, confine
         items, hidden, steps = drawn(1, seed)
         recalled = past(items, 1, seed) if remembers else None
         if seed == 0 and recalled is not None:  # the target is in the past
-            steps = steps._replace(target=recalled.item[:, :, 2])
+            steps = steps._replace(target=recalled[0].item[:, :, 2])
         found = sampled(
             *(items, EVERY_ITEM, hidden, steps, recalled, sampler),
             loss="cross_entropy",
             mask_false_negatives=True,
         )
-        expected = losses.among_all(items, hidden, steps, recalled, sampler)
+        past_items = None if recalled is None else (recalled[0].item, recalled[1])
+        expected = losses.full_softmax_loss(items, hidden, steps, past_items, sampler)
         np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
@@ -285,14 +296,12 @@ def test_regularisation_reaches_bpr_max():
 
 def test_items_of_the_past_are_candidates_once_and_with_their_bonus():
     items, hidden, steps = drawn(2, seed=3)
-    recalled = past(items, 2)
-    extra = np.concatenate([recalled.item[0, 0, 2:], EVERY_ITEM[:3]])  # some of them drawn as well
-    found = sampled(items, extra, hidden, steps, recalled, loss="cross_entropy")
+    rows, bonuses = past(items, 2)
+    extra = np.concatenate([rows.item[0, 0, 2:], EVERY_ITEM[:3]])  # some of them drawn as well
+    found = sampled(items, extra, hidden, steps, (rows, bonuses), loss="cross_entropy")
     scores = np.asarray(hidden[0] @ items.item_out.T + items.item_bias[None])
     for lane in range(2):
-        had = dict(
-            zip(recalled.item[0, lane].tolist(), recalled.bonus[0, lane].tolist(), strict=True)
-        )
+        had = dict(zip(rows.item[0, lane].tolist(), bonuses[0, lane].tolist(), strict=True))
         had.pop(NO_ITEM)
         own, other = steps.target[0, lane], steps.target[0, 1 - lane]
         terms = [scores[lane, own] + had.get(own, 0)]

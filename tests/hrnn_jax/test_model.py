@@ -20,7 +20,9 @@ def unrolled(params, log, config, batch_size=3, keys=None, **build):
     schedule = user_batches.build(user_batches.layout(log, config.variant), batch_size, **build)
     x = model.gather_rows(params.items.item_in, schedule.steps.input)
     carry = model.start_carry((batch_size,), config)
-    _, hidden, *_ = model.unroll(params.network, carry, x, schedule.steps, keys, config=config)
+    _, hidden, *_ = model.unroll(
+        params.network, carry, model.StepInputs(x, schedule.steps, keys), config=config
+    )
     return schedule, np.asarray(hidden)
 
 
@@ -121,7 +123,9 @@ def test_no_gradient_crosses_users():
 
     def second_user(x):
         carry = model.start_carry((1,), config)
-        _, hidden, *_ = model.unroll(params.network, carry, x, schedule.steps, config=config)
+        _, hidden, *_ = model.unroll(
+            params.network, carry, model.StepInputs(x, schedule.steps), config=config
+        )
         return hidden[3:].sum()
 
     x = model.gather_rows(params.items.item_in, schedule.steps.input)
@@ -192,9 +196,7 @@ def test_each_dropout_has_masks_of_its_own():
         after, _ = model.step(
             network.replace(session=(shut,)),
             carry,
-            jnp.zeros((1, 600)),
-            steps,
-            jax.random.key(3),
+            model.StepInputs(jnp.zeros((1, 600)), steps, jax.random.key(3)),
             config=one,
         )
         kept.append(np.asarray(after.session[0][0] != 0))

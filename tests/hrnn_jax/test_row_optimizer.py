@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from hrnn_jax import errors, model, row_optimizer
+from hrnn_jax import errors, row_optimizer
 from hrnn_jax.config import TrainConfig
+from hrnn_jax.model import gather_rows
 from hrnn_jax.user_batches import NO_ITEM
 
 N_ITEMS, UNITS = 9, 3
@@ -39,16 +40,14 @@ def draw(rng, index):
 
 @functools.partial(jax.jit, static_argnames=("name", "momentum"))
 def _by_row(params, state, index, grads, where, *, name, momentum, factor=1.0):
-    rows, _ = row_optimizer.touched(index, jnp.full(N_ITEMS, 99))
+    rows, _ = row_optimizer.list_rows(index, jnp.full(N_ITEMS, 99))
+    touched = row_optimizer.Touched(
+        rows={"table": rows, "bias": rows, "dense": row_optimizer.WHOLE},
+        values=params | {table: gather_rows(params[table], index) for table in TABLES},
+        grads=grads,
+    )
     return row_optimizer.apply(
-        transform(name, momentum),
-        params,
-        state,
-        grads,
-        {"table": rows, "bias": rows, "dense": row_optimizer.WHOLE},
-        {**params, **{name: model.gather_rows(params[name], index) for name in TABLES}},
-        where=where,
-        factor=factor,
+        transform(name, momentum), params, state, touched, where=where, factor=factor
     )
 
 
@@ -149,13 +148,13 @@ def test_where_false_leaves_everything(name, momentum):
     assert_identical(after, before)
 
 
-def test_touched_lists_each_item_once():
+def test_list_rows_lists_each_item_once():
     index = np.array([4, NO_ITEM, 7, 4, 0, NO_ITEM, 7, 7], np.int32)
-    rows, _ = row_optimizer.touched(jnp.array(index), jnp.full(N_ITEMS, 99))
+    rows, _ = row_optimizer.list_rows(jnp.array(index), jnp.full(N_ITEMS, 99))
     listed = np.asarray(rows.index)
     assert sorted(listed[listed != NO_ITEM]) == [0, 4, 7]
     # Where an item's gradients are summed is where it is listed.
-    np.testing.assert_array_equal(np.append(listed, NO_ITEM)[rows.where], index)
+    np.testing.assert_array_equal(np.append(listed, NO_ITEM)[rows.place], index)
 
 
 def test_the_factor_scales_the_step():

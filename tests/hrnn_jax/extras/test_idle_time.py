@@ -44,9 +44,9 @@ def test_the_step_adds_the_class_row_to_what_is_fed():
     steps = steps._replace(gap=np.array([3, idle_time.NONE, 40, 63], np.int8))
     x = np.array(model.item_inputs(params.items, steps.input))
     carry = jax.tree.map(np.asarray, model.start_carry((networks.BATCH,), config))
-    found, hidden = model.step(params.network, carry, x, steps, config=config)
+    found, hidden = model.step(params.network, carry, model.StepInputs(x, steps), config=config)
     x[[0, 2, 3]] += params.network.gap_w[np.array([3, 40, 63])]
-    expected, expected_hidden = model.step(plain, carry, x, steps, config=config)
+    expected, expected_hidden = model.step(plain, carry, model.StepInputs(x, steps), config=config)
     np.testing.assert_array_equal(hidden, expected_hidden)
     networks.assert_close(found, expected)
 

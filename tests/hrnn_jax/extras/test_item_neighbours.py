@@ -95,7 +95,9 @@ def walk(log, entries):
     for t in range(len(schedule.event)):
         now = jax.tree.map(lambda a, t=t: a[t], schedule.steps)
         x = model.item_inputs(params.items, now.input)
-        carry, hidden = model.step(params.network, carry, x, now, config=model_config)
+        carry, hidden = model.step(
+            params.network, carry, model.StepInputs(x, now), config=model_config
+        )
         yield schedule.event[t, 0], params, carry, hidden
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import train, user_batches
+from hrnn_jax import user_batches
 from hrnn_jax.extras import negatives
 from hrnn_jax.user_batches import NO_ITEM
 from tests.helpers import logs, networks
@@ -102,7 +102,7 @@ def test_what_is_not_on_offer_does_not_learn(loss):
         extra_negatives=0 if loss == "full_softmax" else 5,
         negative_alpha=0.0,
     )
-    sampler = train.sampler(log, how)
+    sampler = negatives.make_sampler(log, how)
     steps = user_batches.build(log, networks.BATCH).steps
     before = networks.fresh(model_config, how)
     late = steps._replace(
@@ -116,7 +116,7 @@ def test_what_is_not_on_offer_does_not_learn(loss):
     assert not moved[first].any()
     assert moved[second].all()
     anything = dataclasses.replace(how, negative_hours=0.0)
-    sampler = train.sampler(log, anything)
+    sampler = negatives.make_sampler(log, anything)
     state, _, _ = networks.train(model_config, anything, late, before, sampler=sampler)
     moved = np.asarray(state.params.items.item_bias) != before.params.items.item_bias
     assert moved[first].all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrnn_jax import evaluation, model, train, user_batches
-from hrnn_jax.extras import user_past
+from hrnn_jax.extras import negatives, user_past
 from hrnn_jax.user_batches import NO_EVENT, NO_ITEM, Steps
 from tests.helpers import logs, networks, weights
 
@@ -150,7 +150,7 @@ def test_the_loss_takes_scores_with_the_bonus():
     for t in range(len(steps.input)):
         now = jax.tree.map(lambda a, t=t: a[t], steps)
         x = model.gather_rows(params.items.item_in, now.input)
-        carry, hidden = model.step(network, carry, x, now, config=model_config)
+        carry, hidden = model.step(network, carry, model.StepInputs(x, now), config=model_config)
         scores = np.array(hidden @ params.items.item_out.T + params.items.item_bias[None])
         item, bonus = model.past_bonus(network, carry, hidden)
         for lane, entry in np.argwhere(np.asarray(item) != NO_ITEM):
@@ -183,7 +183,7 @@ def test_a_sampled_loss_of_all_items_equals_the_full_softmax(embedding):
             loss=loss, learning_rate=0.0, batch_size=1, bptt_steps=2, **more
         )
         state = train.TrainState(params, train.make_optimizer(how).init(params))
-        sampler = train.sampler(networks.log().train, how)
+        sampler = negatives.make_sampler(networks.log().train, how)
         even = Steps(*(array[: len(steps.input) // 2 * 2] for array in steps))
         _, _, found[loss] = networks.train(model_config, how, even, state, sampler=sampler)
     np.testing.assert_allclose(found["cross_entropy"], found["full_softmax"], rtol=2e-5)
@@ -201,7 +201,9 @@ def test_ranks_are_of_scores_with_the_bonus(n_candidates):
     for t in range(len(schedule.event)):
         now = jax.tree.map(lambda a, t=t: a[t], schedule.steps)
         x = model.gather_rows(params.items.item_in, now.input)
-        carry, hidden = model.step(params.network, carry, x, now, config=model_config)
+        carry, hidden = model.step(
+            params.network, carry, model.StepInputs(x, now), config=model_config
+        )
         item, bonus = model.past_bonus(params.network, carry, hidden)
         scores = hidden @ params.items.item_out.T + params.items.item_bias[None]
         scores = np.asarray(scores.at[0, item[0]].add(bonus[0], mode="drop"))[0]

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import errors, train
+from hrnn_jax import errors
+from hrnn_jax.epoch import SLAB_CHUNKS, compiled_chunk, epoch_schedule, run_epoch
+from hrnn_jax.train import TrainSetup, TrainState, init_state
 from hrnn_jax.user_batches import Steps
 from tests.helpers import logs, networks
 
@@ -19,24 +21,23 @@ CHUNKED = networks.training_config(chunk_steps=4, momentum=0.2)
 
 def run(
     seeds, *, model_config, config, epochs=1, begin=0, states=None, on_chunk=None
-) -> tuple[train.TrainState, list]:
+) -> tuple[TrainState, list]:
     """Train as the command does; returns the state and each epoch's losses."""
     if states is None:
-        states = [train.init_state(seed, model_config, config) for seed in seeds]
+        states = [init_state(seed, model_config, config) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
     means = []
     for epoch in range(begin, begin + epochs):
         schedules = [
-            train.epoch_schedule(networks.log(), model_config, config, seed=seed, epoch=epoch)
+            epoch_schedule(networks.log(), model_config, config, seed=seed, epoch=epoch)
             for seed in seeds
         ]
-        state, mean = train.run_epoch(
+        state, mean = run_epoch(
             state,
             schedules,
+            TrainSetup(model_config, config),
             seeds=seeds,
             epoch=epoch,
-            model_config=model_config,
-            config=config,
             **({"on_chunk": on_chunk} if on_chunk else {}),
         )
         means.append(mean)
@@ -47,7 +48,7 @@ def test_seeds_side_by_side_are_the_seeds_alone():
     config, settings, seeds = DROPPING, CHUNKED, [0, 1, 5]
     lengths = {
         len(
-            train.epoch_schedule(
+            epoch_schedule(
                 networks.log(), networks.model_config("hrnn_all"), settings, seed=seed, epoch=0
             ).event
         )
@@ -68,7 +69,7 @@ def test_a_seed_decides_the_weights_bit_for_bit():
         run([seed], model_config=config, config=settings)[0] for seed in (3, 3, 4)
     )
     networks.assert_identical(first, again)
-    drawn = [train.init_state(seed, config, settings).params for seed in (3, 4)]
+    drawn = [init_state(seed, config, settings).params for seed in (3, 4)]
     for states in ((first.params, other.params), drawn):
         assert np.abs(states[0].items.item_out - states[1].items.item_out).min() > 0
 
@@ -77,7 +78,7 @@ def test_orders_and_epochs_come_from_the_seed():
     settings = networks.training_config()
 
     def order(seed, epoch):
-        return train.epoch_schedule(
+        return epoch_schedule(
             networks.log(), networks.model_config("rnn"), settings, seed=seed, epoch=epoch
         ).event
 
@@ -123,11 +124,11 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
     config = networks.model_config()
     settings = networks.training_config(chunk_steps=6, bptt_steps=bptt_steps, learning_rate=0.05)
     told = []
-    params = train.init_state(2, config, settings).params
+    params = init_state(2, config, settings).params
     _, [found] = run(
         [2], model_config=config, config=settings, on_chunk=lambda *each: told.append(each)
     )
-    steps = train.epoch_schedule(
+    steps = epoch_schedule(
         networks.log(), networks.model_config("hrnn_init"), settings, seed=2, epoch=0
     ).steps
     n = steps.valid.sum(axis=1)
@@ -147,11 +148,11 @@ def test_the_chunk_length_does_not_matter():
     """Nor do the steps that fill up the last chunk, or where a slab of chunks ends."""
     config = networks.model_config()
     n_steps = len(
-        train.epoch_schedule(
+        epoch_schedule(
             networks.log(), networks.model_config("hrnn_init"), CHUNKED, seed=0, epoch=0
         ).event
     )
-    assert 2 * train.SLAB_CHUNKS < n_steps < 512
+    assert 2 * SLAB_CHUNKS < n_steps < 512
     (first, first_losses), (second, second_losses) = (
         run(
             [0],
@@ -167,28 +168,26 @@ def test_the_chunk_length_does_not_matter():
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_training_moves_nothing_between_host_and_device_unasked(seeds):
     config, settings = DROPPING, CHUNKED
-    states = [train.init_state(seed, config, settings) for seed in seeds]
+    states = [init_state(seed, config, settings) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
     schedules = [
-        train.epoch_schedule(
+        epoch_schedule(
             networks.log(), networks.model_config("hrnn_init"), settings, seed=seed, epoch=0
         )
         for seed in seeds
     ]
     with jax.transfer_guard("disallow"):
-        train.run_epoch(
-            state, schedules, seeds=seeds, epoch=0, model_config=config, config=settings
-        )
+        run_epoch(state, schedules, TrainSetup(config, settings), seeds=seeds, epoch=0)
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch):
     """From the first chunk on, not even an explicit transfer goes to it."""
-    compiled, chunks = train.compiled_chunk, []
+    chunks = []
     with contextlib.ExitStack() as guards:
 
         def guarded(*args, **settings):
-            function = compiled(*args, **settings)
+            function = compiled_chunk(*args, **settings)
 
             def chunk(*arguments):
                 if not chunks:
@@ -198,36 +197,35 @@ def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch
 
             return chunk
 
-        monkeypatch.setattr(train, "compiled_chunk", guarded)
+        monkeypatch.setattr("hrnn_jax.epoch.compiled_chunk", guarded)
         run(seeds, model_config=DROPPING, config=networks.training_config(chunk_steps=2))
-    assert len(chunks) > train.SLAB_CHUNKS
-    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // train.SLAB_CHUNKS)
+    assert len(chunks) > SLAB_CHUNKS
+    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // SLAB_CHUNKS)
 
 
 def test_epochs_of_any_length_share_what_is_compiled():
     """Their number of chunks, and how full the last one is, differs by epoch."""
     config, settings = networks.model_config("hrnn_all"), networks.training_config(chunk_steps=3)
-    function = train.compiled_chunk(config, settings, stacked=False)
+    function = compiled_chunk(config, settings, stacked=False)
     before, lengths = function._cache_size(), set()
-    state = train.init_state(0, config, settings)
+    state = init_state(0, config, settings)
     for epoch, users in enumerate([3, 10, 40]):
         log = logs.random(0, users=users, sessions=3, n_items=networks.N_ITEMS)
-        schedule = train.epoch_schedule(
+        schedule = epoch_schedule(
             log, networks.model_config("hrnn_all"), settings, seed=0, epoch=epoch
         )
         lengths.add(len(schedule.event))
-        state, _ = train.run_epoch(
-            state, [schedule], seeds=[0], epoch=epoch, model_config=config, config=settings
-        )
+        setup = TrainSetup(config, settings)
+        state, _ = run_epoch(state, [schedule], setup, seeds=[0], epoch=epoch)
     assert len(lengths) == 3
-    assert max(lengths) > 3 * train.SLAB_CHUNKS > min(lengths)
+    assert max(lengths) > 3 * SLAB_CHUNKS > min(lengths)
     assert function._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])
 def test_a_loss_that_is_no_number_stops_the_run(seeds):
     config, settings = DROPPING, CHUNKED
-    steps = train.epoch_schedule(
+    steps = epoch_schedule(
         networks.log(), networks.model_config("hrnn_init"), settings, seed=7, epoch=2
     ).steps
     # An item that is first read in the second chunk or later.
@@ -235,7 +233,7 @@ def test_a_loss_that_is_no_number_stops_the_run(seeds):
         ((i, int(np.argmax((steps.input == i).any(axis=1)))) for i in range(networks.N_ITEMS)),
         key=lambda each: each[1],
     )
-    states = [train.init_state(seed, config, settings) for seed in seeds]
+    states = [init_state(seed, config, settings) for seed in seeds]
     items = states[-1].params.items
     items = items.replace(item_in=items.item_in.at[item].set(jnp.nan))
     states[-1] = states[-1].replace(params=states[-1].params.replace(items=items))

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, losses, model, topk, train
-from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax import evaluation, model, topk
+from hrnn_jax.config import SAMPLED_LOSSES, ModelConfig, TrainConfig
+from hrnn_jax.epoch import compiled_chunk
+from hrnn_jax.train import TrainSetup, init_state, train_chunk
 from hrnn_jax.user_batches import Steps
 from tests.helpers import networks
 
@@ -23,7 +25,7 @@ def abstract(model_config, config, n_steps, width, seeds=None):
         jax.ShapeDtypeStruct((n_steps, width), np.int32),
     )
     arguments = (
-        jax.eval_shape(functools.partial(train.init_state, 0, model_config, config)),
+        jax.eval_shape(functools.partial(init_state, 0, model_config, config)),
         jax.eval_shape(functools.partial(model.start_carry, (batch,), model_config)),
         steps,
         jax.ShapeDtypeStruct((4,), np.uint32),
@@ -40,7 +42,7 @@ def memory(n_items, seeds=None):
     """What the compiled chunk takes, with Table 2's HRNN Init (small); also the state's bytes."""
     config, settings = ModelConfig(n_items=n_items), TrainConfig(momentum=0.2)
     arguments = abstract(config, settings, settings.chunk_steps, 16, seeds)
-    function = train.compiled_chunk(config, settings, stacked=seeds is not None)
+    function = compiled_chunk(config, settings, stacked=seeds is not None)
     state = sum(4 * leaf.size for leaf in jax.tree.leaves(arguments[0]))
     return function.lower(*arguments).compile().memory_analysis(), state
 
@@ -54,7 +56,7 @@ def test_tables_are_changed_in_their_place(seeds):
 
 
 def test_the_cost_of_a_step_does_not_depend_on_the_catalogue():
-    """Nor does its memory, but for a word an item, see `optimizer.touched`."""
+    """Nor does its memory, but for a word an item, see `row_optimizer.list_rows`."""
     small, large = (memory(n_items)[0].temp_size_in_bytes for n_items in (1_000, 60_000))
     assert abs(large - small - 4 * 59_000) < 1e4
 
@@ -63,13 +65,13 @@ def test_the_cost_of_a_step_does_not_depend_on_the_catalogue():
     ("variant", "user_input", "loss"),
     [
         *((*form, "top1") for form in networks.FORMS),
-        *(("hrnn_all", "full", loss) for loss in losses.NAMES[1:]),
+        *(("hrnn_all", "full", loss) for loss in (*SAMPLED_LOSSES[1:], "full_softmax")),
     ],
 )
 def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
     config = networks.model_config(variant, user_input=user_input, dropout_session=0.1)
     settings = networks.training_config(loss=loss, momentum=0.2)
-    function = jax.jit(functools.partial(train.train_chunk, model_config=config, config=settings))
+    function = jax.jit(functools.partial(train_chunk, setup=TrainSetup(config, settings)))
     exported = jax.export.export(function, platforms=("cuda", "cpu"))(
         *abstract(config, settings, 3, 8)
     )
@@ -78,7 +80,7 @@ def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
 
 def ranking(n_items, size, n_lanes=256):
     """Return what ranks the cases of a chunk in blocks of `size`, and shapes of its arguments."""
-    items = jax.eval_shape(lambda: train.init_state(0, ModelConfig(n_items), TrainConfig()))
+    items = jax.eval_shape(lambda: init_state(0, ModelConfig(n_items), TrainConfig()))
     items = items.params.items
     settings = topk.RankSettings(n_first=20, ties="against", rows=4)
     function = jax.jit(functools.partial(evaluation._rank_blocks, settings=settings))
