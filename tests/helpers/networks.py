@@ -1,4 +1,4 @@
-"""A small model, its steps and its training, in shapes that tests share to compile once."""
+"""A small network, its steps and its training, in shapes that tests share to compile once."""
 
 import functools
 
@@ -41,7 +41,7 @@ def log():
 
 @functools.cache
 def epoch_steps(variant="hrnn_init", *, feed_last_item=False):
-    """Lay out an epoch, of equal shape in all tests, so that they share what is compiled."""
+    """Lay out an epoch, of one shape in all tests, so that they share compiled programs."""
     laid, rng = user_batches.layout(log(), variant), np.random.default_rng(0)
     steps = user_batches.build(laid, BATCH, rng=rng, feed_last_item=feed_last_item).steps
     return user_batches.pad(steps, N_STEPS, 8)

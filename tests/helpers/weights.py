@@ -9,7 +9,7 @@ from hrnn_jax.config import ModelConfig
 
 
 def named(params: model.Params) -> dict[str, np.ndarray]:
-    """Name the weights (or anything of their shape) as `reference` does; one session layer."""
+    """Return the weights of one session layer, or a tree like them, by the reference's names."""
     (session,) = params.network.session
     names = {
         "item_in": params.items.item_in,

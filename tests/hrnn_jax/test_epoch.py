@@ -1,4 +1,4 @@
-"""Epochs: their order, losses and dropout, and seeds side by side."""
+"""Epochs: their order, losses and dropout, and several seeds in one program."""
 
 import contextlib
 
@@ -22,7 +22,7 @@ CHUNKED = networks.training_config(chunk_steps=4, momentum=0.2)
 def run(
     seeds, *, model_config, config, epochs=1, begin=0, states=None, on_chunk=None
 ) -> tuple[TrainState, list]:
-    """Train as the command does; returns the state and each epoch's losses."""
+    """Train some epochs; return the state and each epoch's losses."""
     if states is None:
         states = [init_state(seed, model_config, config) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
@@ -44,7 +44,7 @@ def run(
     return state, means
 
 
-def test_seeds_side_by_side_are_the_seeds_alone():
+def test_seeds_trained_together_equal_seeds_trained_alone():
     config, settings, seeds = DROPPING, CHUNKED, [0, 1, 5]
     lengths = {
         len(
@@ -63,7 +63,7 @@ def test_seeds_side_by_side_are_the_seeds_alone():
             np.testing.assert_allclose(together[i], single[0], rtol=1e-5)
 
 
-def test_a_seed_decides_the_weights_bit_for_bit():
+def test_a_seed_determines_the_weights_bit_for_bit():
     config, settings = DROPPING, CHUNKED
     first, again, other = (
         run([seed], model_config=config, config=settings)[0] for seed in (3, 3, 4)
@@ -74,7 +74,7 @@ def test_a_seed_decides_the_weights_bit_for_bit():
         assert np.abs(states[0].items.item_out - states[1].items.item_out).min() > 0
 
 
-def test_orders_and_epochs_come_from_the_seed():
+def test_the_order_of_users_depends_on_seed_and_epoch_alone():
     settings = networks.training_config()
 
     def order(seed, epoch):
@@ -89,11 +89,10 @@ def test_orders_and_epochs_come_from_the_seed():
 
 
 @pytest.mark.parametrize("bptt_steps", [1, 2])
-def test_dropout_is_drawn_anew(bptt_steps):
-    """By step, chunk, epoch and seed, each from the numbers of them."""
+def test_dropout_differs_by_step_chunk_epoch_and_seed(bptt_steps):
     config = networks.model_config(dropout_session=0.5)
     frozen = networks.training_config(optimizer="sgd", learning_rate=0.0, bptt_steps=bptt_steps)
-    # All steps alike: users that start with the same items, and weights that do not move.
+    # All steps are alike: users start with the same items, and the weights do not move.
     items = np.tile(np.arange(networks.BATCH, dtype=np.int32), (8, 1))
     yes = np.ones_like(items, bool)
     steps = Steps(
@@ -123,29 +122,29 @@ def test_dropout_is_drawn_anew(bptt_steps):
 def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
     config = networks.model_config()
     settings = networks.training_config(chunk_steps=6, bptt_steps=bptt_steps, learning_rate=0.05)
-    told = []
+    reports = []
     params = init_state(2, config, settings).params
     _, [found] = run(
-        [2], model_config=config, config=settings, on_chunk=lambda *each: told.append(each)
+        [2], model_config=config, config=settings, on_chunk=lambda *each: reports.append(each)
     )
     steps = epoch_schedule(
         networks.log(), networks.model_config("hrnn_init"), settings, seed=2, epoch=0
     ).steps
     n = steps.valid.sum(axis=1)
     assert len(set(n)) > 1  # the steps must not count alike
-    assert [events for events, _ in told] == [
+    assert [events for events, _ in reports] == [
         n[begin : begin + 6].sum() for begin in range(0, len(n), 6)
     ]
     np.testing.assert_allclose(
-        sum(events * loss for events, loss in told) / n.sum(), found, rtol=1e-6
+        sum(events * loss for events, loss in reports) / n.sum(), found, rtol=1e-6
     )
     if bptt_steps == 1:
         expected = networks.by_reference(config, settings, steps, params)["loss"]
         np.testing.assert_allclose(found, (expected * n).sum() / n.sum(), rtol=1e-5)
 
 
-def test_the_chunk_length_does_not_matter():
-    """Nor do the steps that fill up the last chunk, or where a slab of chunks ends."""
+def test_the_chunk_length_does_not_change_training():
+    """Nor do the padding of the last chunk and the ends of slabs."""
     config = networks.model_config()
     n_steps = len(
         epoch_schedule(
@@ -166,7 +165,7 @@ def test_the_chunk_length_does_not_matter():
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
-def test_training_moves_nothing_between_host_and_device_unasked(seeds):
+def test_training_transfers_nothing_implicitly(seeds):
     config, settings = DROPPING, CHUNKED
     states = [init_state(seed, config, settings) for seed in seeds]
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if len(seeds) > 1 else states[0]
@@ -181,8 +180,8 @@ def test_training_moves_nothing_between_host_and_device_unasked(seeds):
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
-def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch):
-    """From the first chunk on, not even an explicit transfer goes to it."""
+def test_the_whole_epoch_is_on_the_device_before_its_first_step(seeds, monkeypatch):
+    """From the first chunk on, there is not even an explicit transfer to the device."""
     chunks = []
     with contextlib.ExitStack() as guards:
 
@@ -203,8 +202,8 @@ def test_the_device_has_the_whole_epoch_before_its_first_step(seeds, monkeypatch
     assert len({id(slab) for slab in chunks}) == -(-len(chunks) // SLAB_CHUNKS)
 
 
-def test_epochs_of_any_length_share_what_is_compiled():
-    """Their number of chunks, and how full the last one is, differs by epoch."""
+def test_epochs_of_any_length_share_one_compiled_program():
+    """Epochs differ in their number of chunks and in how full the last one is."""
     config, settings = networks.model_config("hrnn_all"), networks.training_config(chunk_steps=3)
     function = compiled_chunk(config, settings, stacked=False)
     before, lengths = function._cache_size(), set()
@@ -223,7 +222,7 @@ def test_epochs_of_any_length_share_what_is_compiled():
 
 
 @pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])
-def test_a_loss_that_is_no_number_stops_the_run(seeds):
+def test_a_loss_that_is_not_finite_stops_the_epoch(seeds):
     config, settings = DROPPING, CHUNKED
     steps = epoch_schedule(
         networks.log(), networks.model_config("hrnn_init"), settings, seed=7, epoch=2

@@ -1,4 +1,4 @@
-"""What a compiled chunk of steps costs, and where it runs."""
+"""What a compiled chunk of training steps, or of ranking, costs, and where it runs."""
 
 import functools
 
@@ -15,7 +15,7 @@ from tests.helpers import networks
 
 
 def abstract(model_config, config, n_steps, width, seeds=None):
-    """Shapes and dtypes of `train_chunk`'s arguments."""
+    """Return the shapes and dtypes of `train_chunk`'s arguments."""
     batch = config.batch_size
     steps = Steps(
         *(
@@ -39,7 +39,7 @@ def abstract(model_config, config, n_steps, width, seeds=None):
 
 @functools.cache
 def memory(n_items, seeds=None):
-    """What the compiled chunk takes, with Table 2's HRNN Init (small); also the state's bytes."""
+    """Return the memory of the compiled chunk of Table 2's HRNN Init (small), and the state's."""
     config, settings = ModelConfig(n_items=n_items), TrainConfig(momentum=0.2)
     arguments = abstract(config, settings, settings.chunk_steps, 16, seeds)
     function = compiled_chunk(config, settings, stacked=seeds is not None)
@@ -48,15 +48,15 @@ def memory(n_items, seeds=None):
 
 
 @pytest.mark.parametrize("seeds", [None, 2])
-def test_tables_are_changed_in_their_place(seeds):
-    """No copy of a table, nor of its optimizer state: each is 72 MB or 24 MB a seed."""
+def test_a_chunk_copies_no_table(seeds):
+    """Nor its optimizer state: each is 72 MB or 24 MB for each seed."""
     needed, state = memory(60_000, seeds)
     assert needed.alias_size_in_bytes >= state
     assert needed.temp_size_in_bytes < 4e6
 
 
-def test_the_cost_of_a_step_does_not_depend_on_the_catalogue():
-    """Nor does its memory, but for a word an item, see `row_optimizer.list_rows`."""
+def test_the_memory_of_a_step_does_not_depend_on_the_catalogue():
+    """Except for a word for each item, the scratch memory of `row_optimizer.list_rows`."""
     small, large = (memory(n_items)[0].temp_size_in_bytes for n_items in (1_000, 60_000))
     assert abs(large - small - 4 * 59_000) < 1e4
 
@@ -93,7 +93,7 @@ def ranking(n_items, size, n_lanes=256):
 
 
 def test_ranking_holds_the_scores_of_one_block():
-    """15 MB, whatever the cases, and 1 MB for each thing that is made of them four by four."""
+    """15 MB for any number of cases, and 1 MB for each array of four cases at a time."""
     function, arguments = ranking(60_000, size=64)
     needed = function.lower(*arguments).compile().memory_analysis()
     assert needed.temp_size_in_bytes < 64 * 60_000 * 4 + 6e6

@@ -1,8 +1,8 @@
-"""The hierarchy learns what only a user's history tells, up to a ceiling known in advance.
+"""HRNN learns what only a user's history shows, up to a ceiling that is known in advance.
 
 Each user has one of three hidden traits, each trait a permutation of the items of its own. With
 probability 0.8 the next item of a session is the permutation's image of the last, else any item.
-One transition says little about the trait, five sessions nearly all.
+One transition says little about the trait, five sessions determine it nearly always.
 """
 
 import functools
@@ -48,7 +48,7 @@ def event_log():
 
 
 def best_mrr(sessions):
-    """MRR of the best ranking of the last session by the posterior of what `sessions` tell.
+    """Return the MRR of the best ranking of the last session, given the sessions `sessions`.
 
     Bayes: items in the order of their probability given the transitions seen so far.
     """
@@ -72,7 +72,7 @@ def best_mrr(sessions):
 
 
 def learnt_mrr(variant, *, epochs):
-    """MRR of a trained model on the last sessions."""
+    """Return the MRR of a trained network on the last sessions."""
     model_config = ModelConfig(n_items=N_ITEMS, variant=variant)
     config = TrainConfig(loss="full_softmax", optimizer="adam", learning_rate=0.003, batch_size=100)
     events = event_log()
@@ -86,21 +86,21 @@ def learnt_mrr(variant, *, epochs):
     return metrics.summarise(ranks, [CUTOFF])[f"mrr@{CUTOFF}"]
 
 
-def test_the_ceilings_are_apart():
+def test_the_ceilings_with_and_without_history_differ():
     session, user = best_mrr([]), best_mrr(range(N_SESSIONS - 1))
-    # Whoever knows the trait ranks its image first, and the others as they come.
+    # The best ranking with the trait known: its image first, the others in any order.
     image = P_IMAGE + (1 - P_IMAGE) / N_ITEMS
     others = sum(1 / rank for rank in range(2, CUTOFF + 1)) / (N_ITEMS - 1)
     assert abs(user - (image + (1 - image) * others)) < NOISE
     assert session < 0.69 < 0.77 < user
 
 
-def test_hrnn_init_learns_the_users_trait():
-    """State crosses a user's sessions, and what makes and reads it trains."""
+def test_hrnn_init_reaches_the_ceiling_with_history():
+    """A user's state crosses sessions, and the weights that make and read it are trained."""
     found = learnt_mrr("hrnn_init", epochs=5)
     assert 0.77 < found < best_mrr(range(N_SESSIONS - 1)) + NOISE
 
 
-def test_rnn_knows_the_session_only():
+def test_rnn_stays_below_the_ceiling_without_history():
     found = learnt_mrr("rnn", epochs=5)
     assert 0.6 < found < min(0.69, best_mrr([]) + NOISE)

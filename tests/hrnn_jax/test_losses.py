@@ -1,4 +1,4 @@
-"""Losses: closed forms, and padding equals absence."""
+"""Losses: closed forms, padding equals absence, and the candidates that they compare."""
 
 import functools
 
@@ -52,12 +52,12 @@ CLOSED_FORMS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_closed_form(name):
+def test_a_sampled_loss_equals_its_closed_form(name):
     expected = by_lane(CLOSED_FORMS[name])
     np.testing.assert_allclose(FUNCTIONS[name](R, ALL), expected, rtol=1e-6)
 
 
-def test_full_softmax_closed_form():
+def test_full_softmax_equals_its_closed_form():
     target = np.array([2, 0, 7])
     where = np.array([True, True, False])
     e = np.exp(R.astype(np.float64))
@@ -70,8 +70,8 @@ def test_full_softmax_closed_form():
 
 @pytest.mark.parametrize("garbage", [0.0, np.nan])
 @pytest.mark.parametrize("slots", [0, 3])
-@pytest.mark.parametrize("confined", [False, True])
-def test_full_softmax_has_the_gradient_that_jax_derives(confined, slots, garbage):
+@pytest.mark.parametrize("restricted", [False, True])
+def test_the_gradient_of_full_softmax_equals_the_derived_one(restricted, slots, garbage):
     rng = np.random.default_rng(0)
     lanes_, units, n_items = 4, 5, 7
     where = np.array([True, False, True, True])
@@ -79,18 +79,18 @@ def test_full_softmax_has_the_gradient_that_jax_derives(confined, slots, garbage
     target[2] = 6
     item = np.array([rng.permutation(n_items)[:slots] for _ in range(lanes_)])
     item[:, -1:] = NO_ITEM
-    item[2, :1] = 6  # the target is of the past
+    item[2, :1] = 6  # the target is an item of the past
     shapes = {"hidden": (lanes_, units), "table": (n_items, units), "bias": n_items}
     given = {name: 5 * rng.normal(size=shape) for name, shape in shapes.items()}
     given["bonus"] = rng.normal(size=item.shape)
     weights = rng.normal(size=lanes_)
-    among = jnp.array(rng.integers(2, size=(lanes_, n_items)), bool) if confined else None
+    among = jnp.array(rng.integers(2, size=(lanes_, n_items)), bool) if restricted else None
 
     def derived(hidden, table, bias, bonus):
         total = 0.0
         for i in np.flatnonzero(where):
             scores = (table @ hidden[i] + bias).at[item[i]].add(bonus[i], mode="drop")
-            if confined:
+            if restricted:
                 scores = jnp.where(among[i].at[target[i]].set(True), scores, -jnp.inf)
             total -= weights[i] * jax.nn.log_softmax(scores)[target[i]]
         return total
@@ -109,7 +109,7 @@ def test_full_softmax_has_the_gradient_that_jax_derives(confined, slots, garbage
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), found, expected)
 
 
-def test_full_softmax_of_scores_too_large_for_an_exponential():
+def test_full_softmax_is_finite_for_scores_too_large_for_exp():
     hidden = 100 * jnp.eye(2)
     items, target = model.Items(None, jnp.eye(2), jnp.zeros(2)), jnp.array([0, 0])
 
@@ -123,8 +123,8 @@ def test_full_softmax_of_scores_too_large_for_an_exponential():
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("garbage", [0.0, 50.0, np.inf, np.nan])
-def test_masked_equals_removed(name, garbage):
-    """Lanes without a target, and extra negatives that do not count."""
+def test_a_masked_lane_or_candidate_equals_a_removed_one(name, garbage):
+    """For lanes without a target, and extra negatives that do not count."""
     where, extra = np.array([True, False, True, True, False]), np.array([True, False, True])
     columns = np.append(where, extra)
     scores = np.full((5, 8), garbage, np.float32)
@@ -143,7 +143,7 @@ def test_masked_equals_removed(name, garbage):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_negative_may_count_for_some_lanes_only(name):
+def test_a_negative_can_count_for_some_lanes_alone(name):
     among = ALL.copy()
     among[1, 4] = False
     found = FUNCTIONS[name](R, among)
@@ -152,14 +152,14 @@ def test_a_negative_may_count_for_some_lanes_only(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_all_masked_is_zero(name):
+def test_the_loss_is_zero_with_all_masked(name):
     value, grad = jax.value_and_grad(lambda r: FUNCTIONS[name](r, ~ALL).sum())(jnp.array(R))
     assert value == 0
     np.testing.assert_array_equal(grad, 0)
 
 
 @pytest.mark.parametrize("name", ["top1_max", "bpr_max", "bpr_max with a penalty"])
-def test_a_lane_without_a_negative_learns_nothing(name):
+def test_a_max_loss_without_a_negative_is_zero(name):
     among = np.zeros_like(ALL)
     among[1, 1] = True
     value, grad = jax.value_and_grad(lambda r: FUNCTIONS[name](r, among).sum())(jnp.array(R))
@@ -169,19 +169,19 @@ def test_a_lane_without_a_negative_learns_nothing(name):
 
 @pytest.mark.parametrize("name", losses.ACTIVATIONS)
 def test_activations_keep_the_order_of_scores(name):
-    """So that ranks, which are of the scores before, are those of the output."""
+    """Ranks, which are of the scores before the activation, are then those of the output."""
     r = losses.ACTIVATIONS[name](jnp.linspace(-3, 3, 50))
     assert (np.diff(r) >= 0).all()
     assert (np.diff(r[25:]) > 0).all()
 
 
-def test_elu_is_the_published_one():
+def test_elu_equals_the_published_form():
     np.testing.assert_allclose(
         losses.ACTIVATIONS["elu"](jnp.array([-2.0, 0.5])), [0.5 * (np.exp(-2) - 1), 0.5], rtol=1e-6
     )
 
 
-# Candidates beside the batch's: with all items among them it is the full softmax.
+# The candidates of the mini-batch, extra negatives, and items of the past.
 
 V, H = networks.N_ITEMS, 5
 EVERY_ITEM = np.arange(V, dtype=np.int32)
@@ -233,19 +233,19 @@ def sampled(items, extra, hidden, steps, recalled=None, sampler=None, **settings
     return losses.sampled_loss(candidates, hidden, steps, sampler, config=config)
 
 
-@pytest.mark.parametrize("confined", [False, True])
-@pytest.mark.parametrize("remembers", [False, True])
-def test_with_every_item_as_a_negative_it_is_the_full_softmax(remembers, confined):
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("has_past", [False, True])
+def test_cross_entropy_with_all_items_as_negatives_equals_full_softmax(has_past, restricted):
     """One lane, so that no item is a candidate twice; its own target is masked among the extra."""
     sampler = None
-    if confined:  # half of the items are on offer at the time 0
+    if restricted:  # half of the items are on offer at the time 0
         offer = negatives.Offer(begin=np.arange(V, dtype=np.int32) % 2, end=np.ones(V, np.int32))
         sampler = jax.device_put(
             negatives.sampler(np.ones(V), n_extra=V, alpha=1.0, batch_size=1, offer=offer)
         )
     for seed in range(6):
         items, hidden, steps = drawn(1, seed)
-        recalled = past(items, 1, seed) if remembers else None
+        recalled = past(items, 1, seed) if has_past else None
         if seed == 0 and recalled is not None:  # the target is in the past
             steps = steps._replace(target=recalled[0].item[:, :, 2])
         found = sampled(
@@ -258,7 +258,7 @@ def test_with_every_item_as_a_negative_it_is_the_full_softmax(remembers, confine
         np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
-def test_a_lane_is_not_a_negative_of_its_own_target():
+def test_a_masked_false_negative_equals_a_removed_one():
     items, hidden, steps = drawn(3)
     steps = steps._replace(target=np.array([[4, 4, 7]], np.int32))
     extra = np.array([4, 1], np.int32)
@@ -272,7 +272,7 @@ def test_a_lane_is_not_a_negative_of_its_own_target():
 
 
 @pytest.mark.parametrize("loss", losses.SAMPLED)
-def test_extra_negatives_are_columns_of_scores(loss):
+def test_extra_negatives_are_further_candidates_of_all_lanes(loss):
     items, hidden, steps = drawn(3)
     extra = np.array([0, 5, 5, 11], np.int32)
     found = sampled(items, extra, hidden, steps, loss=loss)
@@ -285,7 +285,7 @@ def test_extra_negatives_are_columns_of_scores(loss):
     np.testing.assert_allclose(linear[0], function(scores, np.ones(r.shape, bool)), rtol=1e-6)
 
 
-def test_regularisation_reaches_bpr_max():
+def test_regularisation_raises_bpr_max():
     items, hidden, steps = drawn(3)
     plain, penalised = (
         sampled(items, EVERY_ITEM[:0], hidden, steps, loss="bpr_max", regularisation=weight)
@@ -294,25 +294,25 @@ def test_regularisation_reaches_bpr_max():
     assert (penalised > plain).all()
 
 
-def test_items_of_the_past_are_candidates_once_and_with_their_bonus():
+def test_an_item_of_the_past_is_a_candidate_once_with_its_bonus():
     items, hidden, steps = drawn(2, seed=3)
     rows, bonuses = past(items, 2)
     extra = np.concatenate([rows.item[0, 0, 2:], EVERY_ITEM[:3]])  # some of them drawn as well
     found = sampled(items, extra, hidden, steps, (rows, bonuses), loss="cross_entropy")
     scores = np.asarray(hidden[0] @ items.item_out.T + items.item_bias[None])
     for lane in range(2):
-        had = dict(zip(rows.item[0, lane].tolist(), bonuses[0, lane].tolist(), strict=True))
-        had.pop(NO_ITEM)
+        bonus_of = dict(zip(rows.item[0, lane].tolist(), bonuses[0, lane].tolist(), strict=True))
+        bonus_of.pop(NO_ITEM)
         own, other = steps.target[0, lane], steps.target[0, 1 - lane]
-        terms = [scores[lane, own] + had.get(own, 0)]
-        terms += [scores[lane, item] + bonus for item, bonus in had.items() if item != own]
-        terms += [scores[lane, item] for item in [other, *extra.tolist()] if item not in had]
+        terms = [scores[lane, own] + bonus_of.get(own, 0)]
+        terms += [scores[lane, item] + bonus for item, bonus in bonus_of.items() if item != own]
+        terms += [scores[lane, item] for item in [other, *extra.tolist()] if item not in bonus_of]
         expected = np.log(np.exp(terms).sum()) - terms[0]
         np.testing.assert_allclose(found[0, lane], expected, rtol=1e-5)
 
 
-def test_corrected_the_candidates_stand_for_the_catalogue():
-    """In the mean over draws, the sum over the candidates is that over all items."""
+def test_log_q_makes_the_candidates_estimate_the_full_softmax():
+    """The mean over draws of the sum over the candidates equals the sum over all items."""
     support = np.arange(1, V + 1)
     items, hidden, _ = drawn(1)
     n_draws, batch, n_extra = 4000, 6, 10
@@ -321,7 +321,7 @@ def test_corrected_the_candidates_stand_for_the_catalogue():
     )
     extra = negatives.draw(jax.random.key(0), sampler, n_updates=n_draws, n_extra=n_extra)
     # Lane 0 has one target; the others' are drawn as the batch does. One more is expected of the
-    # batch than there are others, which `expected` is told by a batch of one less.
+    # batch than there are others: hence the batch of one more below.
     others = np.random.default_rng(0).choice(V, size=(n_draws, batch), p=support / support.sum())
     own = 3
     scores = np.asarray(hidden[0, 0] @ items.item_out.T + items.item_bias, np.float64)

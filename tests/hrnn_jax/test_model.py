@@ -1,4 +1,4 @@
-"""Eq. 1-5: closed forms, resets, and where state and gradient may flow."""
+"""Eq. 1, 3, 4, 5: closed forms, resets, and where state and gradient may flow."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def by_event(schedule, hidden):
     return dict(zip(schedule.event[t, lane].tolist(), hidden[t, lane], strict=True))
 
 
-def test_the_cell_resets_before_the_recurrent_matrix():
+def test_the_cell_applies_the_reset_gate_before_the_recurrent_matrix():
     # One unit: r = sigmoid(1), z = sigmoid(2), candidate = tanh(0.5 + 3 r h).
     weights = gru.Recurrence(
         w_cand=jnp.array([[3.0]]), w_gates=jnp.zeros((1, 2)), b=jnp.array([0.5, 1.0, 2.0])
@@ -45,8 +45,8 @@ def test_the_cell_resets_before_the_recurrent_matrix():
 
 @pytest.mark.parametrize("variant", NETWORKS)
 @pytest.mark.parametrize("layers", [1, 2])
-def test_lanes_do_not_matter(variant, layers):
-    """A user's states are the same alone, in any lane, after and beside any other users."""
+def test_the_lane_does_not_change_a_users_states(variant, layers):
+    """A user's states are the same alone, in any lane, and after or next to any other users."""
     config = dataclasses.replace(CONFIG, variant=variant, layers=layers)
     params = model.init_params(jax.random.key(1), config)
     log = logs.random(0)
@@ -59,10 +59,10 @@ def test_lanes_do_not_matter(variant, layers):
             np.testing.assert_allclose(state, expected[event], atol=1e-6)
 
 
-def test_rnn_forgets_and_hrnn_remembers_the_session_before():
+def test_only_rnn_ignores_the_session_before():
     log = logs.of([[[1, 2, 3], [7, 8, 9]]])
     other = logs.of([[[4, 5, 6], [7, 8, 9]]])
-    for variant, remembers in {
+    for variant, depends_on_it in {
         "rnn": False,
         "rnn_concat": True,
         "hrnn_init": True,
@@ -71,10 +71,10 @@ def test_rnn_forgets_and_hrnn_remembers_the_session_before():
         config = dataclasses.replace(CONFIG, variant=variant, n_items=10)
         params = model.init_params(jax.random.key(0), config)
         states = [by_event(*unrolled(params, each, config))[3] for each in (log, other)]
-        assert np.array_equal(*states) != remembers
+        assert np.array_equal(*states) != depends_on_it
 
 
-def test_first_session_starts_from_zero_and_the_next_from_eq_4():
+def test_the_first_session_starts_from_zero_and_the_next_from_eq_4():
     config = dataclasses.replace(CONFIG, n_items=10)
     params = model.init_params(jax.random.key(0), config)
     user = params.network.user
@@ -92,7 +92,7 @@ def test_first_session_starts_from_zero_and_the_next_from_eq_4():
     np.testing.assert_allclose(states[2], second[0], atol=1e-6)
 
 
-def test_feed_last_item_reaches_the_user_and_nothing_else():
+def test_feed_last_item_changes_the_next_session_alone():
     config = dataclasses.replace(CONFIG, n_items=10)
     params = model.init_params(jax.random.key(0), config)
 
@@ -105,7 +105,7 @@ def test_feed_last_item_reaches_the_user_and_nothing_else():
     assert np.array_equal(states(5, True)[1], states(6, True)[1])
 
 
-def test_upper_layers_reset_with_the_user_only():
+def test_upper_layers_are_reset_by_a_new_user_alone():
     config = dataclasses.replace(CONFIG, layers=2, n_items=10)
     params = model.init_params(jax.random.key(0), config)
     one = by_event(*unrolled(params, logs.of([[[1, 2], [3, 4]], [[3, 4]]]), config, batch_size=1))
@@ -134,7 +134,7 @@ def test_no_gradient_crosses_users():
     assert (np.abs(grad[3:]).max(axis=(1, 2)) > 0).all()
 
 
-def test_gates_spare_the_candidate():
+def test_user_input_gates_leaves_the_candidate_unchanged():
     full = dataclasses.replace(CONFIG, variant="hrnn_all")
     gates = dataclasses.replace(full, user_input="gates")
     params = model.init_params(jax.random.key(0), full)
@@ -147,15 +147,15 @@ def test_gates_spare_the_candidate():
         )
 
     log = logs.random(2)
-    _, spared = unrolled(with_(cut), log, gates)
+    _, by_gates = unrolled(with_(cut), log, gates)
     _, zeroed = unrolled(with_(user.to_session_w.at[:, :6].set(0)), log, full)
     _, used = unrolled(params, log, full)
-    np.testing.assert_allclose(spared, zeroed, atol=1e-6)
-    assert not np.allclose(spared, used, atol=1e-3)
+    np.testing.assert_allclose(by_gates, zeroed, atol=1e-6)
+    assert not np.allclose(by_gates, used, atol=1e-3)
 
 
 @pytest.mark.parametrize("where", ["user", "session", "init"])
-def test_dropout_acts(where):
+def test_dropout_changes_the_representations(where):
     config = dataclasses.replace(CONFIG, variant="hrnn_all", **{f"dropout_{where}": 0.5})
     params = model.init_params(jax.random.key(0), config)
     log = logs.random(3)
@@ -167,7 +167,7 @@ def test_dropout_acts(where):
     assert not np.allclose(dropped, without)
 
 
-def test_dropout_drops_with_its_probability_and_keeps_the_mean():
+def test_dropout_has_its_probability_and_keeps_the_mean():
     values = jnp.full((400, 500), 3.0)
     bits = jax.random.bits(jax.random.key(0), values.shape)
     dropped = np.asarray(model.dropout(bits, values, 0.2))
@@ -176,7 +176,7 @@ def test_dropout_drops_with_its_probability_and_keeps_the_mean():
     assert abs(dropped.mean() - 3) < 0.02
 
 
-def test_each_dropout_has_masks_of_its_own():
+def test_dropout_of_user_and_init_have_different_masks():
     """Equal keys for user and init would drop the same units in both."""
     config = dataclasses.replace(CONFIG, hidden_units=200, dropout_user=0.5, dropout_init=0.5)
     params = model.init_params(jax.random.key(0), config)
@@ -191,7 +191,7 @@ def test_each_dropout_has_masks_of_its_own():
     for probability in (0.0, 0.5):
         one = dataclasses.replace(config, dropout_init=probability)
 
-        # A closed update gate makes the state after the step the one it started from.
+        # With the update gate at 0 the state after the step is the one it started from.
         shut = network.session[0].replace(b=jnp.full(600, -1e9))
         after, _ = model.step(
             network.replace(session=(shut,)),
@@ -220,7 +220,7 @@ def test_weights_are_uniform_in_the_bounds_of_each_gate():
 
 
 @pytest.mark.parametrize("shape", [(11, 3), (12, 3), (4, 3), (40, 1), (3, 40)])
-def test_weights_drawn_by_rows_are_those_drawn_as_a_whole(shape, monkeypatch):
+def test_weights_drawn_by_rows_equal_those_drawn_as_a_whole(shape, monkeypatch):
     monkeypatch.setattr(model, "_DRAWN_AT_ONCE", 12)  # weights: 4 rows of 3
     for seed, bound in enumerate((0.013, 1.7)):
         key = jax.random.key(seed)
@@ -228,7 +228,7 @@ def test_weights_drawn_by_rows_are_those_drawn_as_a_whole(shape, monkeypatch):
         np.testing.assert_array_equal(model.uniform(key, shape, bound), expected)
 
 
-def test_drawing_a_table_takes_little_besides():
+def test_drawing_a_table_takes_at_most_half_its_memory_besides():
     def draw(key):
         return model.uniform(key, (30_000, 300), 0.01)
 

@@ -1,4 +1,4 @@
-"""The reference is right: it gives the recorded steps and ranks, and its gradients are slopes."""
+"""The reference reproduces the recorded steps and ranks, and its gradients are slopes."""
 
 import pathlib
 
@@ -58,7 +58,7 @@ def test_recorded_steps_are_reproduced(name, variant, momentum):
         np.testing.assert_allclose(found["velocities"][key], value, rtol=0, atol=2e-6, err_msg=key)
 
 
-def test_a_user_seen_by_the_candidate_is_another_model():
+def test_user_input_full_does_not_reproduce_the_recording():
     golden = load("all_momentum")
     found = train(golden, "hrnn_all", 0.2, user_input="full")
     assert np.abs(found["weights"]["item_out"] - golden["after/item_out"]).max() > 0.1
@@ -130,7 +130,7 @@ def test_gradients_are_the_slopes_of_the_loss(variant, user_input, loss):
         assert np.any(slopes) != unused, name
 
 
-def test_lanes_without_a_loss_are_as_good_as_gone():
+def test_a_lane_without_a_loss_changes_no_gradient():
     rng = np.random.default_rng(1)
     w = small_weights(rng)
     session, user = np.tanh(rng.normal(size=(6, 3))), np.tanh(rng.normal(size=(6, 2)))
@@ -170,7 +170,7 @@ def test_momentum_moves_touched_rows_only():
     np.testing.assert_allclose(abs(row), 0.1 * np.sqrt(g2 / (g2 + 1e-6)), rtol=1e-9)
 
 
-def test_losses_by_hand():
+def test_losses_equal_values_computed_by_hand():
     zeros, lone = np.zeros((2, 2)), np.array([[0.7]])
     assert reference.top1(zeros)[0] == pytest.approx(0.75)
     assert reference.top1(lone)[0] == pytest.approx(0.5)

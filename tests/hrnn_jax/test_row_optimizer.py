@@ -1,4 +1,4 @@
-"""Row updates: equal to optax's dense ones in the rows that are touched, and nowhere else."""
+"""Updates by row equal optax's dense ones in the touched rows, and leave all others."""
 
 import functools
 
@@ -90,7 +90,7 @@ def table_rows(tree, rows):
 
 
 @pytest.mark.parametrize(("name", "momentum"), CASES)
-def test_every_row_touched_is_the_dense_update(name, momentum):
+def test_an_update_of_all_rows_equals_the_dense_one(name, momentum):
     found = expected = start(name, momentum)
     for index, grads in steps(np.random.default_rng(1), 5):
         found = by_row(*found, index, grads, name=name, momentum=momentum)
@@ -101,7 +101,7 @@ def test_every_row_touched_is_the_dense_update(name, momentum):
 
 
 @pytest.mark.parametrize("name", ["adagrad", "sgd"])
-def test_some_rows_touched_is_the_dense_update_without_momentum(name):
+def test_an_update_of_some_rows_equals_the_dense_one_without_momentum(name):
     found = expected = start(name, 0.0)
     for index, grads in steps(np.random.default_rng(2), 6, some_rows=4):
         found = by_row(*found, index, grads, name=name, momentum=0.0)
@@ -118,7 +118,7 @@ def warm(name, momentum):
 
 
 @pytest.mark.parametrize(("name", "momentum"), CASES)
-def test_rows_not_touched_stay_as_does_their_state(name, momentum):
+def test_other_rows_and_their_state_do_not_change(name, momentum):
     before = warm(name, momentum)
     rng = np.random.default_rng(4)
     index = np.array([2, 5, 2, *[NO_ITEM] * (MANY - 3)], np.int32)
@@ -130,7 +130,7 @@ def test_rows_not_touched_stay_as_does_their_state(name, momentum):
 
 
 @pytest.mark.parametrize(("name", "momentum"), CASES)
-def test_padding_touches_no_row(name, momentum):
+def test_padding_changes_no_row(name, momentum):
     before = start(name, momentum)
     index = np.full(MANY, NO_ITEM, np.int32)
     grads = draw(np.random.default_rng(5), index)
@@ -140,8 +140,8 @@ def test_padding_touches_no_row(name, momentum):
 
 
 @pytest.mark.parametrize(("name", "momentum"), CASES)
-def test_where_false_leaves_everything(name, momentum):
-    """Rows may be listed and yet nothing is to be learnt: inputs that have no target."""
+def test_where_false_changes_nothing(name, momentum):
+    """Rows can be listed in a step that has nothing to learn from: inputs without a target."""
     before = warm(name, momentum)
     index, grads = next(steps(np.random.default_rng(6), 1))
     after = by_row(*before, index, grads, False, name=name, momentum=momentum)
@@ -168,7 +168,7 @@ def test_the_factor_scales_the_step():
     assert_close(quarter, jax.tree.map(lambda a: a / 4, whole))
 
 
-def test_adam_is_that_of_optax():
+def test_adam_equals_that_of_optax():
     rng = np.random.default_rng(5)
     params = expected = jnp.array(rng.normal(size=40), jnp.float32)
     fast, slow = row_optimizer.adam(0.01), optax.adam(0.01)
@@ -182,8 +182,8 @@ def test_adam_is_that_of_optax():
     assert_identical(state, expected_state)
 
 
-def test_adagrad_by_hand():
-    """acc from 0, eps = 1e-6 inside the root; momentum as in Polyak, not Nesterov."""
+def test_adagrad_equals_its_formula():
+    """acc from 0, eps = 1e-6 inside the root; classical momentum, not Nesterov's."""
     grads = np.array([[0.5, -2.0, 1e-4], [1.0, 0.3, 2e-3], [-0.25, 0.1, -1e-3]])
     for momentum in (0.0, 0.8):
         weight = np.array([1.0, 2.0, 3.0])
@@ -201,8 +201,8 @@ def test_adagrad_by_hand():
             np.testing.assert_allclose(params, weight, rtol=2e-6)
 
 
-def test_momentum_adds_what_is_left_of_the_last_step():
-    """After a step of zero gradient a weight has moved by momentum times the step before."""
+def test_momentum_repeats_a_part_of_the_last_step():
+    """With a zero gradient a weight moves by momentum times its last step."""
     chosen, params = row_optimizer.OPTIMIZERS["sgd"](0.1, 0.6), jnp.zeros(2)
     first, state = chosen.update(jnp.array([1.0, -3.0]), chosen.init(params), params)
     second, _ = chosen.update(jnp.zeros(2), state, params)
@@ -210,6 +210,6 @@ def test_momentum_adds_what_is_left_of_the_last_step():
     np.testing.assert_allclose(second, 0.6 * first, rtol=1e-6)
 
 
-def test_momentum_is_refused_where_the_optimizer_has_none():
+def test_momentum_of_an_optimizer_without_it_is_refused():
     with pytest.raises(errors.InputError, match=r"`momentum`=0\.5 .*`optimizer`=adagrad or sgd"):
         TrainConfig(optimizer="adam", momentum=0.5)

@@ -1,4 +1,4 @@
-"""One update and the scan over them: parity, where the gradient goes, and what is absent."""
+"""One update and the scan over updates: parity, gradients, and padding equals absence."""
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ def assert_parity(model_config, config, steps):
         ("hrnn_all", "full", "cross_entropy"),
     ],
 )
-def test_training_is_the_reference(variant, user_input, loss):
+def test_training_equals_the_reference(variant, user_input, loss):
     steps = networks.epoch_steps(variant)
     inputs = [list(items[valid]) for items, valid in zip(steps.input, steps.valid, strict=True)]
     assert any(len(set(items)) < len(items) for items in inputs)  # an item twice in a batch
@@ -48,22 +48,22 @@ def test_training_is_the_reference(variant, user_input, loss):
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3])
-def test_training_is_the_reference_with_the_last_item_fed(momentum):
+def test_training_with_the_last_item_fed_equals_the_reference(momentum):
     steps = networks.epoch_steps(feed_last_item=True)
     fed = steps.input != NO_ITEM
     assert (fed & ~steps.valid).any()
-    assert (fed.any(axis=1) & ~steps.valid.any(axis=1)).any()  # and a step of nothing else
+    assert (fed.any(axis=1) & ~steps.valid.any(axis=1)).any()  # and a step of no other inputs
     assert_parity(
         networks.model_config("hrnn_all"), networks.training_config(momentum=momentum), steps
     )
 
 
-# Where the gradient goes.
+# What the gradient reaches.
 
 
 @pytest.mark.parametrize(("variant", "user_input"), networks.FORMS)
 def test_every_weight_learns_from_one_step_windows(variant, user_input):
-    """Eq. 3 and 4 run in the step that opens a session, so that its loss reaches them."""
+    """Eq. 3 and 4 are part of the step that opens a session, so its loss has their gradient."""
     config = networks.model_config(variant, user_input=user_input)
     state, _, _ = networks.train(
         config, networks.training_config(momentum=0.3), networks.epoch_steps(variant)
@@ -77,7 +77,7 @@ def test_every_weight_learns_from_one_step_windows(variant, user_input):
 
 
 def hand_unrolled(config, carry, steps, loss, *, stop):
-    """Loss of a window as a function of the dense weights, in a Python loop."""
+    """Return the loss of a window as a function of the weights, by a Python loop."""
 
     def loss_of(params):
         state, total = carry, 0.0
@@ -99,7 +99,7 @@ def hand_unrolled(config, carry, steps, loss, *, stop):
 
 
 def window(n_steps):
-    """Take the last steps that are not yet padding for all, and a carry that is not zero."""
+    """Return the last steps with two valid lanes or more, and a carry that is not zero."""
     steps = networks.epoch_steps()
     end = int(np.flatnonzero(steps.valid.sum(axis=1) >= 2)[-1]) + 1
     rng = np.random.default_rng(1)
@@ -114,7 +114,7 @@ def window(n_steps):
 
 
 @pytest.mark.parametrize("n_steps", [1, 4])
-def test_gradient_of_a_window_is_that_of_the_loop(n_steps):
+def test_the_gradient_of_a_window_equals_that_of_a_loop(n_steps):
     config = networks.model_config("hrnn_all")
     plain = networks.training_config(
         loss="bpr", optimizer="sgd", learning_rate=1.0, bptt_steps=n_steps
@@ -137,7 +137,7 @@ def test_gradient_of_a_window_is_that_of_the_loop(n_steps):
         assert np.abs(difference).max() > 1e-3
 
 
-def test_full_softmax_is_dense_cross_entropy():
+def test_full_softmax_equals_dense_cross_entropy():
     config = networks.model_config()
     plain = networks.training_config(loss="full_softmax", optimizer="sgd", learning_rate=1.0)
     steps, carry = window(1)
@@ -162,8 +162,8 @@ def test_full_softmax_is_dense_cross_entropy():
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "full_softmax"])
 @pytest.mark.parametrize("embedding", ["separate", "tied"])
-def test_embeddings_learn_as_dense_ones_do(embedding, loss):
-    """Where they are tied, a row learns from being fed and from being scored."""
+def test_the_gradient_of_embeddings_equals_the_dense_one(embedding, loss):
+    """The gradient of a tied row is the sum of those as an input and as an output row."""
     config = networks.model_config(embedding=embedding)
     plain = networks.training_config(loss=loss, optimizer="sgd", learning_rate=1.0)
     steps, carry = window(1)
@@ -188,7 +188,7 @@ def test_embeddings_learn_as_dense_ones_do(embedding, loss):
     assert state.params.items.item_in is None or embedding == "separate"
 
 
-def test_extra_negatives_learn_from_an_update_and_no_other_item_does():
+def test_an_update_moves_targets_and_extra_negatives_alone():
     config = networks.model_config()
     settings = networks.training_config(extra_negatives=2, negative_alpha=0.0, loss="bpr_max")
     support = np.zeros(networks.N_ITEMS)
@@ -245,7 +245,7 @@ def test_the_learning_rate_follows_its_schedule(schedule, expected):
     ids=["top1", "cross_entropy", "full_softmax"],
 )
 @pytest.mark.parametrize("fed", [False, True])
-def test_nothing_is_learnt_from_a_step_without_a_target(settings, fed):
+def test_a_step_without_a_target_changes_nothing(settings, fed):
     config = networks.model_config("hrnn_all")
     steps = networks.epoch_steps()
     state, carry, _ = networks.train(config, settings, networks.one_step(steps, 0))
@@ -269,8 +269,8 @@ def widened(steps, n_lanes):
 
 
 @pytest.mark.parametrize("loss", ["top1", "full_softmax"])
-def test_padding_is_absence(loss):
-    """More lanes, steps and openings change nothing; Adam counts its steps."""
+def test_padding_does_not_change_training(loss):
+    """More lanes, steps and opening lanes change nothing, nor Adam's count of steps."""
     config = networks.model_config("hrnn_all")
     settings = networks.training_config(loss=loss, optimizer="adam", learning_rate=0.01)
     steps = networks.epoch_steps()
@@ -285,7 +285,7 @@ def test_padding_is_absence(loss):
 
 @pytest.mark.parametrize("loss", [*SAMPLED_LOSSES, "full_softmax"])
 def test_a_lane_without_a_target_is_no_negative(loss):
-    """Its target and its input have exactly no gradient, and the others' is as without it."""
+    """Its target and input have exactly no gradient, and the others' does not change."""
     config = networks.model_config()
     plain = networks.training_config(loss=loss, optimizer="sgd", learning_rate=1.0)
     flags = [np.array([flag]) for flag in ([False] * 3, [True] * 3, [True, True, False])]
@@ -307,7 +307,7 @@ def test_a_lane_without_a_target_is_no_negative(loss):
     networks.assert_close(state, absent)
 
 
-def test_lanes_may_change_places():
+def test_the_order_of_lanes_does_not_change_training():
     config, settings = networks.model_config("hrnn_all"), networks.training_config()
     steps = networks.epoch_steps()
     order = np.array([2, 0, 3, 1])
@@ -323,8 +323,8 @@ def test_lanes_may_change_places():
 
 
 @pytest.mark.parametrize("n_valid", [1, networks.BATCH])
-def test_over_the_batch_a_lane_weighs_as_much_however_many_are_left(n_valid):
-    """By plain gradient steps: of the lanes' share, and the same loss is reported."""
+def test_mean_over_batch_gives_a_lane_the_weight_of_a_full_batch(n_valid):
+    """A plain gradient step is the share of valid lanes; the reported loss is the same."""
     found = {}
     for mean_over in ("valid", "batch"):
         model_config = networks.model_config()

@@ -1,4 +1,4 @@
-"""The schedule against a plain-Python oracle, and its properties."""
+"""The schedule equals a plain-Python version of it, and has its properties."""
 
 import collections
 import itertools
@@ -42,8 +42,8 @@ def follow_lanes(users, order, batch_size, *, feed_last_item):
     feed_last_item=st.booleans(),
     seed=st.integers(0, 3),
 )
-def test_schedule_is_figure_2(users, batch_size, feed_last_item, seed):
-    # Users without a step take no part, so they must not take part in the drawn order either.
+def test_the_schedule_equals_figure_2_played_step_by_step(users, batch_size, feed_last_item, seed):
+    # Users without a step are left out, also of the drawn order.
     sessions = [[items for items in user if len(items) > 1] for user in users]
     users = [user for user in sessions if user] or [[[0, 1]]]
     steps = user_batches.build(
@@ -70,7 +70,7 @@ def test_schedule_is_figure_2(users, batch_size, feed_last_item, seed):
     np.testing.assert_array_equal(steps.valid, steps.target != NO_ITEM)
 
 
-def test_each_step_has_the_times_of_its_events():
+def test_each_step_has_the_time_and_idle_time_of_its_events():
     log = logs.random(1)
     schedule = user_batches.build(log, 5, feed_last_item=True)
     steps = user_batches.pad(schedule.steps, len(schedule.event) + 2, 8)
@@ -89,7 +89,7 @@ def test_each_step_has_the_times_of_its_events():
 @hypothesis.given(
     users=users, batch_size=st.integers(1, 9), variant=st.sampled_from(["rnn", "hrnn_init"])
 )
-def test_every_pair_exactly_once(users, batch_size, variant):
+def test_every_pair_of_items_occurs_exactly_once(users, batch_size, variant):
     steps = user_batches.build(
         user_batches.layout(logs.of(users), variant), batch_size, rng=np.random.default_rng(0)
     ).steps
@@ -100,18 +100,18 @@ def test_every_pair_exactly_once(users, batch_size, variant):
     assert collections.Counter((int(a), int(b)) for a, b in found) == expected
 
 
-def test_layouts_move_the_borders_only():
+def test_layouts_differ_only_in_where_sessions_and_users_start():
     log = logs.of([[[1, 2], [3, 4, 5]], [[6, 7]]])
     rnn = user_batches.build(user_batches.layout(log, "rnn"), 1).steps
     assert rnn.user_start.sum() == 3
-    assert rnn.opening.shape[1] == 0  # nobody has a history
+    assert rnn.opening.shape[1] == 0  # no user has a history
     concat = user_batches.build(user_batches.layout(log, "rnn_concat"), 1).steps
     pairs = list(zip(concat.input[:, 0], concat.target[:, 0], strict=True))
     assert pairs == [(1, 2), (2, 3), (3, 4), (4, 5), (6, 7)]  # across the first user's sessions
     assert concat.session_start.sum() == concat.user_start.sum() == 2
 
 
-def test_orders_differ_by_epoch_and_repeat_by_seed():
+def test_the_order_of_users_depends_on_seed_and_epoch_alone():
     log = logs.random(0, users=30)
 
     def order(*seed):
@@ -122,7 +122,7 @@ def test_orders_differ_by_epoch_and_repeat_by_seed():
 
 
 @hypothesis.given(st.integers(0, 2**32 - 1))
-def test_opening_lists_the_lanes_that_open(seed):
+def test_opening_lists_the_lanes_where_a_session_starts(seed):
     opens = np.random.default_rng(seed).random((6, 11)) < 0.3
     opening = user_batches.opening_lanes(opens)
     assert opening.shape[1] % 8 == 0
@@ -130,7 +130,7 @@ def test_opening_lists_the_lanes_that_open(seed):
         assert sorted(listed[listed < 11]) == np.flatnonzero(mask).tolist()
 
 
-def test_padding_adds_nothing():
+def test_padding_has_no_input_target_or_opening_lane():
     steps = user_batches.build(logs.random(1), 3, rng=np.random.default_rng(0)).steps
     n_steps, width = len(steps.input) + 5, steps.opening.shape[1] + 8
     padded = user_batches.pad(steps, n_steps, width)
@@ -140,9 +140,9 @@ def test_padding_adds_nothing():
     assert (padded.input[len(steps.input) :] == NO_ITEM).all()
     assert (padded.target[len(steps.input) :] == NO_ITEM).all()
     assert not padded.valid[len(steps.input) :].any()
-    nobody = padded.opening[:, steps.opening.shape[1] :]
-    assert (nobody >= 3).all()
-    assert (np.diff(padded.opening, axis=1) > 0).all()  # ascending, none twice: so `gru.put` says
+    added = padded.opening[:, steps.opening.shape[1] :]
+    assert (added >= 3).all()
+    assert (np.diff(padded.opening, axis=1) > 0).all()  # ascending, as `gru.put` needs
 
 
 @pytest.mark.parametrize("users", [[], [[[1]], [[2], [3]]]])

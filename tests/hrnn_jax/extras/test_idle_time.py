@@ -1,4 +1,4 @@
-"""The idle time before an event as an input: its classes by hand, and what is made of them."""
+"""The idle time before an event as an input: its classes, and how the network uses them."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ HOUR = 3600
     ("seconds", "octave"),
     [(-5, 0), (0, 0), (0.9, 0), (1, 1), (2, 1), (3, 2), (6, 2), (7, 3), (2**40, 31)],
 )
-def test_a_class_is_an_octave(seconds, octave):
+def test_a_gap_has_the_class_of_its_octave(seconds, octave):
     assert idle_time.of(seconds, False) == octave
     assert idle_time.of(seconds, True) == 32 + octave
 
@@ -30,13 +30,13 @@ def test_a_class_is_an_octave(seconds, octave):
         ("rnn", [idle_time.NONE, 5, 4, idle_time.NONE, 0, idle_time.NONE, 10]),
     ],
 )
-def test_gaps_of_a_log(variant, expected):
+def test_the_gaps_of_a_log_have_the_classes_computed_by_hand(variant, expected):
     log = logs.of([[[1, 2, 3], [4, 5]], [[6, 7]]])
     log = dataclasses.replace(log, time=np.array([100, 140, 160, 160 + HOUR, 3760, 9, 9 + 1023]))
     np.testing.assert_array_equal(idle_time.before(user_batches.layout(log, variant)), expected)
 
 
-def test_the_step_adds_the_class_row_to_what_is_fed():
+def test_a_step_adds_the_row_of_the_class_to_the_input():
     config = networks.model_config("hrnn_all", idle_gap=True)
     params = weights.drawn(config)
     plain = params.network.replace(gap_w=None)
@@ -51,7 +51,7 @@ def test_the_step_adds_the_class_row_to_what_is_fed():
     networks.assert_close(found, expected)
 
 
-def test_the_rows_of_the_classes_that_occur_learn():
+def test_only_rows_of_classes_that_occur_learn():
     config, how = networks.model_config(idle_gap=True), networks.training_config()
     steps = networks.epoch_steps()
     gap = np.random.default_rng(0).integers(idle_time.NONE + 1, size=steps.gap.shape)

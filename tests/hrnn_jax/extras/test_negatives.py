@@ -35,7 +35,7 @@ def test_each_item_is_drawn_as_often_as_expected(alpha, n_extra):
     assert (np.diff(found, axis=1) >= 0).all()
 
 
-def test_updates_draw_apart():
+def test_updates_draw_different_items():
     found = drawn(n_extra=5, alpha=1.0, support=np.ones(1000))
     assert len(np.unique(found, axis=0)) == len(found)
 
@@ -51,7 +51,7 @@ def test_rare_items_of_a_large_catalogue_are_drawn():
     assert steps.max() - steps.min() <= 1
 
 
-def test_the_number_expected_counts_batch_and_extra():
+def test_the_expected_number_counts_batch_and_extra_negatives():
     sampler = negatives.sampler(SUPPORT, n_extra=10, alpha=0.0, batch_size=4)
     expected = 10 / len(SUPPORT) + 4 * SUPPORT / SUPPORT.sum()
     np.testing.assert_allclose(np.exp(sampler.log_expected), expected, rtol=1e-5)
@@ -59,7 +59,7 @@ def test_the_number_expected_counts_batch_and_extra():
     assert np.isfinite(rare.log_expected).all()
 
 
-def test_an_item_is_on_offer_from_its_first_event_to_its_last_and_some_hours_around():
+def test_an_item_is_on_offer_around_its_first_to_last_event():
     log = logs.of([[[0, 1, 0], [2, 0]]], n_items=4)
     minutes = np.array([1000, 1010, 1030, 2000, 2020])
     log = dataclasses.replace(log, time=60 * minutes + 59, test=np.zeros(5, bool))
@@ -86,8 +86,8 @@ def test_an_item_is_on_offer_from_its_first_event_to_its_last_and_some_hours_aro
 
 
 @pytest.mark.parametrize("loss", ["full_softmax", "cross_entropy"])
-def test_what_is_not_on_offer_does_not_learn(loss):
-    """Items of the first half of the log are no negatives in its second half."""
+def test_items_that_are_not_on_offer_do_not_learn(loss):
+    """Items of the first half of the log are not negatives in its second half."""
     n = networks.N_ITEMS
     first, second = np.split(np.arange(n), 2)
     users = [[half.tolist(), half[::-1].tolist()] for half in (first, second)]
