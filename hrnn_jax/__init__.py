@@ -25,11 +25,12 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time, see __getattr__
         SessionKnnConfig,
         TrainConfig,
     )
+    from hrnn_jax.epoch import epoch_schedule, run_epoch
     from hrnn_jax.errors import DivergedError, InputError, StorageError
     from hrnn_jax.evaluation import rank
     from hrnn_jax.event_log import EventLog
     from hrnn_jax.metrics import Ranking, summarise
-    from hrnn_jax.train import epoch_schedule, init_state, run_epoch
+    from hrnn_jax.train import init_state, make_setup
 
 __version__ = "0.2.0"
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "epoch_schedule",
     "init_state",
+    "make_setup",
     "rank",
     "run_epoch",
     "summarise",
@@ -60,11 +62,12 @@ _MODULES = {
         "SessionKnnConfig",
         "TrainConfig",
     ),
+    "epoch": ("epoch_schedule", "run_epoch"),
     "errors": ("DivergedError", "InputError", "StorageError"),
     "evaluation": ("rank",),
     "event_log": ("EventLog",),
     "metrics": ("Ranking", "summarise"),
-    "train": ("epoch_schedule", "init_state", "run_epoch"),
+    "train": ("init_state", "make_setup"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
