@@ -4,13 +4,14 @@
     recommender.observe(user="u1", item="i42", time=1700000000)
     recommender.recommend(user="u1", k=10)  # [(item, score), ...]
 
-events.py says what an event is and which session it belongs to, state_store.py where states are
-stored.
+See events.py for events and their sessions, replay.py for their effect on a user's state, and
+state_store.py for the file that holds the states.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import pathlib
 import threading
@@ -88,7 +89,7 @@ def load(
     return Recommender(about, params, path, rebuild=rebuild, config=config)
 
 
-class Recommender:
+class Recommender(contextlib.AbstractContextManager["Recommender"]):
     """A network and the states of its live users; one thread at a time uses it, others wait."""
 
     def __init__(
@@ -132,10 +133,6 @@ class Recommender:
         """Close the state file."""
         with self._lock:
             self._store.close()
-
-    def __enter__(self) -> Recommender:
-        """Return itself."""
-        return self
 
     def __exit__(self, *raised: object) -> None:
         """Close the state file."""
@@ -321,7 +318,10 @@ class Recommender:
         return is_stored
 
     def forget_idle_sessions(self, seconds: float) -> int:
-        """Delete anonymous sessions that had no event for some seconds, by this machine's clock.
+        """Delete anonymous sessions without a recent event.
+
+        Args:
+            seconds: the shortest idle time of a deleted session, by the clock of this machine.
 
         Returns:
             The number of deleted sessions.

@@ -134,7 +134,7 @@ class StateStore:
                 if not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone():
                     for statement in _SCHEMA.split(";"):
                         self._db.execute(statement)
-                    self._set_about({"format": FORMAT})
+                    self._insert("about", [("format", FORMAT)])
             about = self.about
         if about.get("format") != FORMAT:
             self.close()
@@ -154,7 +154,7 @@ class StateStore:
     def set_about(self, about: Mapping[str, str]) -> None:
         """Write rows of the table `about`."""
         with self._one_line_errors(), self._transaction():
-            self._set_about(about)
+            self._insert("about", list(about.items()))
 
     def get(self, keys: Collection[str]) -> dict[str, StoredState]:
         """Return the states of those keys that have one."""
@@ -209,12 +209,7 @@ class StateStore:
             numbers: the session's number by key.
         """
         items: dict[str, set[str]] = {key: set() for key in numbers}
-        query = (
-            "SELECT who, item FROM json_each(?) AS wanted JOIN events "
-            "ON who = json_extract(wanted.value, '$[0]') "
-            "AND session = json_extract(wanted.value, '$[1]')"
-        )
-        for key, item in self._rows(query, _json(numbers.items())):
+        for key, item in self._matching_events("item", "session", numbers.items()):
             items[key].add(item)
         return items
 
@@ -222,12 +217,7 @@ class StateStore:
         """Return those pairs of a key and an event id that are stored."""
         if not event_ids:
             return set()
-        query = (
-            "SELECT who, event_id FROM json_each(?) AS wanted JOIN events "
-            "ON who = json_extract(wanted.value, '$[0]') "
-            "AND event_id = json_extract(wanted.value, '$[1]')"
-        )
-        return {(key, event_id) for key, event_id in self._rows(query, _json(event_ids))}
+        return set(self._matching_events("event_id", "event_id", event_ids))
 
     def sessions(self, prefix: str = "", *, limit: int = -1) -> dict[str, OpenSession]:
         """Return the open sessions of all keys that start with a prefix, in the order of the keys.
@@ -281,14 +271,22 @@ class StateStore:
         with self._one_line_errors():
             return self._db.execute(query, values).fetchall()
 
+    def _matching_events(
+        self, column: str, where: str, pairs: Iterable[tuple[str, object]]
+    ) -> list[tuple[str, str]]:
+        """Return key and a column of the events whose key and `where` column are a pair."""
+        query = (
+            f"SELECT who, {column} FROM json_each(?) AS pair JOIN events "
+            f"ON who = json_extract(pair.value, '$[0]') "
+            f"AND {where} = json_extract(pair.value, '$[1]')"
+        )
+        return self._rows(query, _json(pairs))
+
     def _insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             values = ", ".join("?" * len(rows[0]))
-            verb = "REPLACE" if table == "states" else "INSERT"
+            verb = "INSERT" if table == "events" else "REPLACE"
             self._db.executemany(f"{verb} INTO {table} VALUES ({values})", rows)
-
-    def _set_about(self, about: Mapping[str, str]) -> None:
-        self._db.executemany("REPLACE INTO about VALUES (?, ?)", about.items())
 
     def _read(self, keys: Sequence[str]) -> dict[str, StoredState]:
         """Read the states of those keys that have one from the file."""

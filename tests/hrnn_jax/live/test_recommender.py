@@ -51,7 +51,10 @@ def by_place(log):
 
 
 @pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS + EXTENSIONS)
-def test_live_ranks_equal_the_ranks_of_evaluation(variant, network, feed_last_item):
+def test_live_ranks_equal_the_ranks_of_evaluation(variant, network, feed_last_item, monkeypatch):
+    # One width for all batches: fewer programs to compile. Other tests cover the widths.
+    monkeypatch.setattr(batched_model, "WIDTHS", (20,))
+    monkeypatch.setattr(batched_model, "SCORED_WIDTHS", (20,))
     log = logs.random(3, users=20, sessions=5, n_items=live_users.N_ITEMS)
     idle = np.random.default_rng(3).lognormal(6, 4, len(log)).astype(np.int64)
     log = dataclasses.replace(log, time=live_users.NOW + np.cumsum(np.minimum(idle, 10**6)))
@@ -73,8 +76,8 @@ def test_live_ranks_equal_the_ranks_of_evaluation(variant, network, feed_last_it
     result = {}
     for wave in by_place(log):
         cases = [event for event in wave if is_case[event]]
-        asked = [Request(user=int(log.user[e]), k=live_users.N_ITEMS) for e in cases]
-        for event, ranked in zip(cases, recommender.recommend_many(asked), strict=True):
+        requests = [Request(user=int(log.user[e]), k=live_users.N_ITEMS) for e in cases]
+        for event, ranked in zip(cases, recommender.recommend_many(requests), strict=True):
             result[event] = [item for item, _ in ranked].index(f"i{log.item[event]}") + 1
         recommender.observe_many(
             [
@@ -242,7 +245,7 @@ def test_history_repeats_the_recommendations_of_the_time():
     assert [s.session for s in recommender.history(user="u0", sessions=2)] == [
         s for s in sessions if s > last - 2
     ]
-    assert recommender.history(user="nobody") == []
+    assert recommender.history(user="new") == []
 
 
 @pytest.mark.parametrize(

@@ -197,12 +197,14 @@ def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path,
 
 
 def test_queries_of_several_keys_return_the_rows_of_each_key():
-    start = batched_model.BatchedModel(weights.drawn(live_users.config()), live_users.config())
+    start = batched_model.BatchedModel(
+        weights.drawn(live_users.config()), live_users.config()
+    ).start
     keys = ["ua", "u\"'", "uü😀", "u%"]
     store = StateStore(
-        state_store.IN_MEMORY, {"a": 0, "b": 1}, start.start, cached_users=1, kept_events=9
+        state_store.IN_MEMORY, {"a": 0, "b": 1}, start, cached_users=1, kept_events=9
     )
-    live = start.start._replace(item=1)
+    live = start._replace(item=1)
     states = {
         key: StoredState(live, OpenSession(n, n, None, number=1, n_events=2))
         for n, key in enumerate(keys)
@@ -219,8 +221,8 @@ def test_queries_of_several_keys_return_the_rows_of_each_key():
     numbers = {"ua": 0, "u\"'": 1, "uü😀": 2, "uno": 0}
     items = {"ua": {"a"}, "u\"'": {"b"}, "uü😀": set(), "uno": set()}
     assert store.session_items(numbers) == items
-    asked = {(key, f"{key} 1") for key in keys} | {("ua", "no"), ("u%", "ua 1")}
-    assert store.delivered(asked) == {(key, f"{key} 1") for key in keys}
+    event_ids = {(key, f"{key} 1") for key in keys} | {("ua", "no"), ("u%", "ua 1")}
+    assert store.delivered(event_ids) == {(key, f"{key} 1") for key in keys}
 
 
 def truncate(path):
