@@ -247,18 +247,18 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Raises:
             InputError: an id or k is invalid.
         """
-        queries = [check_request(request, self._item_index) for request in requests]
+        checked = [check_request(request, self._item_index) for request in requests]
         with self._lock:
-            states = self._store.get(dict.fromkeys(query.key for query in queries))
-            for request, query in zip(requests, queries, strict=True):
-                if request.exclude_seen:
-                    stored = self._replayed(query.key)
-                    query.excluded.update(self._item_index[event.item] for event in stored)
+            states = self._store.get(dict.fromkeys(request.key for request in checked))
+            for given, request in zip(requests, checked, strict=True):
+                if given.exclude_seen:
+                    stored = self._replayed(request.key)
+                    request.excluded.update(self._item_index[event.item] for event in stored)
         lives = [
-            states[query.key].live if query.key in states else self._model.start
-            for query in queries
+            states[request.key].live if request.key in states else self._model.start
+            for request in checked
         ]
-        return [self._named(*ranked) for ranked in rank_items(self._model, queries, lives)]
+        return [self._named(*ranked) for ranked in rank_items(self._model, checked, lives)]
 
     def history(
         self,

@@ -27,7 +27,7 @@ class Request:
     candidates: Collection[Id] | None = None  # score only these items
 
 
-class Query(NamedTuple):
+class CheckedRequest(NamedTuple):
     """A valid request, its items as indices."""
 
     key: str
@@ -36,7 +36,7 @@ class Query(NamedTuple):
     candidates: set[int] | None  # None for all items
 
 
-def check_request(request: Request, item_index: Mapping[str, int]) -> Query:
+def check_request(request: Request, item_index: Mapping[str, int]) -> CheckedRequest:
     """Return a request with items as indices; items that are not in the catalogue are left out.
 
     Raises:
@@ -46,7 +46,7 @@ def check_request(request: Request, item_index: Mapping[str, int]) -> Query:
         raise errors.InputError(f"k={request.k!r}: give a whole number of 1 or more")
     if request.user is not None and request.session is not None:
         raise errors.InputError("give a user or an anonymous session, not both")
-    return Query(
+    return CheckedRequest(
         key=key_of(request.user, request.session),
         k=request.k,
         excluded=_indices(request.exclude, item_index),
@@ -55,35 +55,35 @@ def check_request(request: Request, item_index: Mapping[str, int]) -> Query:
 
 
 def rank_items(
-    model: BatchedModel, queries: Sequence[Query], states: Sequence[LiveState]
+    model: BatchedModel, requests: Sequence[CheckedRequest], states: Sequence[LiveState]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the best items and their scores for each query.
+    """Return the best items and their scores for each request.
 
     Args:
         model: the network.
-        queries: n of them.
-        states: the state of each query's key.
+        requests: n of them.
+        states: the state of each request's key.
 
     Returns:
-        Item indices and scores for each query, the highest score first and of equal scores the
+        Item indices and scores for each request, the highest score first and of equal scores the
         lower item; both have k places or fewer.
     """
     lists: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0, np.int32), np.empty(0))] * len(
-        queries
+        requests
     )
     by_length: dict[int, list[int]] = collections.defaultdict(list)
-    for n, query in enumerate(queries):
-        if query.candidates is None:
-            by_length[model.list_length(query.k + len(query.excluded))].append(n)
-        elif items := sorted(query.candidates - query.excluded):
+    for n, request in enumerate(requests):
+        if request.candidates is None:
+            by_length[model.list_length(request.k + len(request.excluded))].append(n)
+        elif items := sorted(request.candidates - request.excluded):
             scores = model.score(states[n], np.array(items, np.int32))
-            order = np.argsort(-scores, kind="stable")[: query.k]
+            order = np.argsort(-scores, kind="stable")[: request.k]
             lists[n] = np.array(items)[order], scores[order]
     for length, group in by_length.items():
         best = model.best([states[n] for n in group], length)
         for n, items, scores in zip(group, *best, strict=True):
-            query = queries[n]
-            kept = np.flatnonzero(~np.isin(items, list(query.excluded)))[: query.k]
+            request = requests[n]
+            kept = np.flatnonzero(~np.isin(items, list(request.excluded)))[: request.k]
             lists[n] = items[kept], scores[kept]
     return lists
 
