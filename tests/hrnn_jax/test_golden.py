@@ -30,7 +30,7 @@ def weight_error(momentum):
     the sum of the terms' sizes. AdaGrad moves the weight by lr g / sqrt(acc + eps), which magnifies
     an error of g by up to lr / sqrt(eps) = 100 while acc < eps, so while the weight's gradients are
     below 0.001. No item is a target more than twice in the recording, and momentum m adds up to
-    1 / (1 - m) times a move. Faults are larger: eps 1 % too large gives an error of 2e-4.
+    1 / (1 - m) times a move. Faults are larger: an eps 1 % too large gives an error of 9e-4.
     """
     sum_of_sizes = 2 * BATCH * (0.25 + 0.19) / BATCH**2
     gradient_error = (2 * BATCH + 3) * 2.0**-24 * sum_of_sizes

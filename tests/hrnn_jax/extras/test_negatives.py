@@ -94,13 +94,13 @@ def test_items_that_are_not_on_offer_do_not_learn(loss):
     log = logs.of(users, n_items=n)
     log = dataclasses.replace(log, test=np.zeros(len(log), bool))
     model_config = networks.model_config(past=3)
+    more = {} if loss == "full_softmax" else {"extra_negatives": 5, "negative_alpha": 0.0}
     how = networks.training_config(
         loss=loss,
         optimizer="sgd",
         learning_rate=1.0,
         negative_hours=1.0,
-        extra_negatives=0 if loss == "full_softmax" else 5,
-        negative_alpha=0.0,
+        **more,
     )
     sampler = negatives.make_sampler(log, how)
     steps = user_batches.build(log, networks.BATCH).steps
