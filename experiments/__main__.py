@@ -9,7 +9,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-from .common.package import module
+from .common.cli import module
 
 COMMANDS = {
     "run": "train and evaluate one model on one data set",

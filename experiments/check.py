@@ -22,8 +22,7 @@ from hrnn_jax.errors import InputError
 
 from .common import cli
 from .common.model_names import SIZES
-from .common.spread import Spread
-from .common.text_table import print_table
+from .common.text import Spread, print_table
 from .jobs.grid import CUTOFF, rows
 from .paper.csv_files import read_frames, spreads
 from .paper.results import FILES

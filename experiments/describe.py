@@ -16,7 +16,7 @@ from hrnn_jax.preprocess import prepared
 from hrnn_jax.preprocess.statistics import PAPER, ROWS, cells
 
 from .common import cli, data_flags
-from .common.text_table import print_table
+from .common.text import print_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("json", None, "Also write the figures, and the prepared folder, to this file.")

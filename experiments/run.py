@@ -19,7 +19,6 @@ from hrnn_jax.extras import item_neighbours
 from hrnn_jax.preprocess import prepared
 
 from .common import (
-    baselines,
     cli,
     compile_cache,
     continue_run,
@@ -125,7 +124,7 @@ def _network_results(
 
 def _baseline_result(log: EventLog) -> run_seeds.SeedResult:
     started = time.perf_counter()
-    ranking = baselines.rank(log)
+    ranking = run_seeds.rank_baseline(log)
     seconds = time.perf_counter() - started
     figures = run_seeds.figures(0, ranking, log, model_flags.evaluation_config(), seconds)
     # Counting and ranking are one: there is no training to time.

@@ -23,7 +23,7 @@ from hrnn_jax.config import NETWORKS
 from hrnn_jax.preprocess import prepared
 
 from .common import cli, data_flags, model_flags
-from .common.package import module
+from .common.cli import module
 from .common.text import short
 
 try:

@@ -14,72 +14,37 @@ R items of a user's past, F features of each.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # for type checkers and editors; at run time, see __getattr__
-    from hrnn_jax.config import (
-        DataConfig,
-        EvaluationConfig,
-        ItemKnnConfig,
-        ModelConfig,
-        SessionKnnConfig,
-        TrainConfig,
-    )
-    from hrnn_jax.epoch import epoch_schedule, run_epoch
-    from hrnn_jax.errors import DivergedError, InputError, StorageError
-    from hrnn_jax.evaluation import rank
-    from hrnn_jax.event_log import EventLog
-    from hrnn_jax.metrics import Ranking, summarise
-    from hrnn_jax.train import init_state, make_setup
+from typing import Any
 
 __version__ = "0.2.0"
-__all__ = [
-    "DataConfig",
-    "DivergedError",
-    "EvaluationConfig",
-    "EventLog",
-    "InputError",
-    "ItemKnnConfig",
-    "ModelConfig",
-    "Ranking",
-    "SessionKnnConfig",
-    "StorageError",
-    "TrainConfig",
-    "__version__",
-    "epoch_schedule",
-    "init_state",
-    "make_setup",
-    "rank",
-    "run_epoch",
-    "summarise",
-]
-_MODULES = {
-    "config": (
-        "DataConfig",
-        "EvaluationConfig",
-        "ItemKnnConfig",
-        "ModelConfig",
-        "SessionKnnConfig",
-        "TrainConfig",
-    ),
-    "epoch": ("epoch_schedule", "run_epoch"),
-    "errors": ("DivergedError", "InputError", "StorageError"),
-    "evaluation": ("rank",),
-    "event_log": ("EventLog",),
-    "metrics": ("Ranking", "summarise"),
-    "train": ("init_state", "make_setup"),
+# Public name -> module and, where it differs, the name there. __init__.pyi tells type checkers.
+_CONFIGS = "DataConfig EvaluationConfig ItemKnnConfig ModelConfig SessionKnnConfig TrainConfig"
+_PLACES = {
+    **dict.fromkeys(_CONFIGS.split(), "config"),
+    **dict.fromkeys(("DivergedError", "InputError", "StorageError"), "errors"),
+    **dict.fromkeys(("Recommender", "RecommenderConfig"), "live.recommender"),
+    **dict.fromkeys(("Ranking", "summarise"), "metrics"),
+    **dict.fromkeys(("epoch_schedule", "run_epoch"), "epoch"),
+    **dict.fromkeys(("init_state", "make_setup"), "train"),
+    "Event": "live.events",
+    "EventLog": "event_log",
+    "Request": "live.requests",
+    "load_recommender": "live.recommender:load",
+    "load_run": "checkpoint",
+    "rank": "evaluation",
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted([*_PLACES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
-    if name not in _MODULE_OF:
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    module, _, attribute = _PLACES[name].partition(":")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute or name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -2,6 +2,7 @@
 
 import configparser
 import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -24,6 +25,12 @@ def setup():
 def test_every_public_name_is_there(name):
     assert getattr(hrnn_jax, name) is not None
     assert name in dir(hrnn_jax)
+
+
+def test_the_stub_has_the_public_names():
+    stub = (ROOT / "hrnn_jax/__init__.pyi").read_text()
+    imported = re.findall(r"^from [\w.]+ import \w+ as (\w+)$", stub, re.MULTILINE)
+    assert {*imported, "__version__"} == set(hrnn_jax.__all__)
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error():

@@ -13,9 +13,9 @@ import polars as pl
 from hrnn_jax import errors
 from hrnn_jax.preprocess import datasets, prepared
 
-from ..common import machine
+from ..common import provenance
+from ..common.cli import module
 from ..common.epochs import FIRST_CHUNK
-from ..common.package import module
 from ..jobs import pool
 from .benchmark_model import INIT_SMALL, random_log
 from .process import Cost, measure, of_module
@@ -176,7 +176,7 @@ def seeds(settings: Settings) -> Mapping[str, Row]:
         )
     of = "two seeds of HRNN Init small, 3 epochs on the VIDEO shape"
     name = "one run after the other"
-    threads = max(1, machine.cores() // 2)
+    threads = max(1, provenance.cores() // 2)
     jobs = f"JOBS=2, {threads} thread{'s' if threads > 1 else ''} each"
     return {
         "jobs": Row(f"{of}: {name}", in_turn, side_by_side, jobs, 1.8, at_least=True),

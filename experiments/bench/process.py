@@ -18,8 +18,8 @@ import psutil
 
 from hrnn_jax import errors
 
-from ..common import machine
-from ..common.package import module
+from ..common import provenance
+from ..common.cli import module
 from ..jobs import pool
 
 SAMPLE_SECONDS = 0.01  # between two readings of a process's memory
@@ -71,7 +71,7 @@ def of_module(name: str, *flags: str) -> tuple[str, ...]:
 @contextlib.contextmanager
 def running(*command: str, cache: pathlib.Path | None = None) -> Iterator[psutil.Popen]:
     """Start Python with these arguments on all cores, and end it at the end of the block."""
-    environment = pool.environment(machine.cores())
+    environment = pool.environment(provenance.cores())
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache.absolute())
     process = psutil.Popen(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from hrnn_jax import atomic, errors
 
-from ..common.spread import Spread
+from ..common.text import Spread
 
 FEW_TURNS = 5  # a row of fewer turns states their number in its notes
 UNITS = {  # of rows: the units to show a value in, from large to small, with size and decimals

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from hrnn_jax import atomic
 
-from ..common.spread import Spread
+from ..common.text import Spread
 from ..rendering.files import write_report
 from ..rendering.markdown import (
     DASH,

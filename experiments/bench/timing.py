@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from ..common import machine, provenance
+from ..common import provenance
 
 _T = TypeVar("_T")
 # Environment variables that set the number of threads; the record keeps them.
@@ -80,4 +80,4 @@ def made() -> dict[str, Any]:
     """Return commit, machine, time, threads and load of a measurement that begins now."""
     threads = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    return {**provenance.made(), "cores": machine.cores(), "threads": threads, "load": load}
+    return {**provenance.made(), "cores": provenance.cores(), "threads": threads, "load": load}

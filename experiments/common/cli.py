@@ -17,10 +17,15 @@ from absl import logging as absl_logging
 from hrnn_jax import errors
 from hrnn_jax.config import REMOVED
 
-from .package import module
-
+assert __package__ is not None
+PACKAGE = __package__.rpartition(".")[0]  # experiments in a checkout, another name when installed
 _typed: set[str] = set()
 SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
+
+
+def module(name: str) -> str:
+    """Return the full name of a module, as `python -m` wants it: of "run", experiments.run."""
+    return f"{PACKAGE}.{name}"
 
 
 def run(

@@ -14,7 +14,7 @@ from hrnn_jax.config import NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
 from hrnn_jax.preprocess import prepared
 
 from . import model_flags, run_folder
-from .package import module
+from .cli import module
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

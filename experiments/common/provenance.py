@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
 import pathlib
 import platform
 import subprocess
-
-import jax
-
-from . import machine
 
 
 def made() -> dict[str, str]:
@@ -35,6 +32,8 @@ def _commit() -> str:
 
 
 def _machine() -> str:
+    import jax  # here: `cores` is asked for by commands that need no jax
+
     [device, *more] = jax.devices()
     if device.platform != "cpu":
         return f"{1 + len(more)} x {device.device_kind}"
@@ -44,4 +43,9 @@ def _machine() -> str:
         for line in (info.read_text().splitlines() if info.exists() else ())
         if line.startswith("model name")
     ]
-    return f"{names[0] if names else platform.machine()}, {machine.cores()} cores"
+    return f"{names[0] if names else platform.machine()}, {cores()} cores"
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,7 @@ from hrnn_jax.config import upgrade_recipe
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 
-from .text_table import print_table
+from .text import print_table
 
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
 DATA = prepared.KEPT_META

@@ -11,15 +11,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from absl import flags
 
 from hrnn_jax import checkpoint, errors, evaluation, metrics, train
+from hrnn_jax.baselines import counting, session_knn
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 
-from . import continue_run, epochs, progress, run_folder
+from . import continue_run, epochs, model_flags, progress, run_folder
+
+FLAGS = flags.FLAGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,3 +191,19 @@ def _result(
         },
         ranking,
     )
+
+
+def rank_baseline(log: EventLog) -> Ranking:
+    """Rank the test cases of a log by --model."""
+    config = model_flags.evaluation_config()
+    match FLAGS.model:
+        case "ppop":
+            return counting.ppop(log, config)
+        case "item_knn":
+            return counting.item_knn(log, model_flags.item_knn_config(), config)
+        case "markov":
+            return counting.markov(log, config)
+        case "sr":
+            return counting.sequential_rules(log, config)
+        case _:
+            return session_knn.vsknn(log, model_flags.session_knn_config(), config)

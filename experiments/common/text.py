@@ -1,8 +1,15 @@
-"""Numbers and times as text, alike in all output."""
+"""Numbers, times, spreads and tables as all output shows them."""
 
 from __future__ import annotations
 
+import dataclasses
+import statistics
+from collections.abc import Sequence
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
 def duration(seconds: float) -> str:
@@ -23,3 +30,55 @@ def short(value: Any) -> str:
         return text if text.isdecimal() else f"{float(text):.3g}"
     except ValueError:
         return text
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: plain text in a pipe, with a bold head on a terminal.
+
+    Args:
+        heads: of the columns. The first column is aligned to the left, the others to the right.
+        rows: a text for each column.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for n, head in enumerate(heads):
+        table.add_column(head, justify="right" if n else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(width=1000).print(table)  # no wider than its cells; none is cut off in a pipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """The values of one quantity, one per seed or repetition; at least one."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """The number of values."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return statistics.fmean(self.values)
+
+    @property
+    def median(self) -> float:
+        """Their median."""
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        """The smallest value."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The largest value."""
+        return max(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation (n - 1); None of a single value."""
+        return statistics.stdev(self.values) if self.n > 1 else None

@@ -12,8 +12,8 @@ from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, settings
 
 from ..common import cli
+from ..common.cli import module
 from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
-from ..common.package import module
 
 CUTOFFS = (1, 5, 10, 20)
 CUTOFF = 5  # the one of the tables, figures and tests of significance

@@ -6,7 +6,7 @@ import pathlib
 
 from absl import flags
 
-from ..common import machine
+from ..common import provenance
 from .runner import Runner
 
 FLAGS = flags.FLAGS
@@ -36,4 +36,4 @@ def define(*, root: str, n_seeds: int) -> None:
 
 def runner() -> Runner:
     """Return what runs the jobs as the flags say."""
-    return Runner(pathlib.Path(FLAGS.root), FLAGS.prepared_root, FLAGS.jobs or machine.cores())
+    return Runner(pathlib.Path(FLAGS.root), FLAGS.prepared_root, FLAGS.jobs or provenance.cores())

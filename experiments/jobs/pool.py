@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 
-from ..common import machine
-from ..common.package import module
+from ..common import provenance
+from ..common.cli import module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def run(
     Yields:
         The outcome of each job as it ends.
     """
-    env = environment(max(1, machine.cores() // side_by_side))
+    env = environment(max(1, provenance.cores() // side_by_side))
     lifeline, held_open = os.pipe()  # see worker.py; all children read the same one
 
     def work(job: Job) -> Outcome:

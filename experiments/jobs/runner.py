@@ -12,9 +12,9 @@ from typing import Any
 from hrnn_jax import errors
 
 from ..common import run_folder
-from ..common.file_lock import FileLock
-from ..common.package import module
+from ..common.cli import module
 from ..common.text import duration
+from ..jobs.file_lock import FileLock
 from . import pool
 from .grid import CUTOFF, CUTOFFS, Column, Run
 from .time_left import Durations

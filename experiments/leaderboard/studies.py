@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from ..common import cli
-from ..common.package import module
+from ..common.cli import module
 from ..jobs.grid import Column
 from ..tuning import search_spaces
 from .grid import ABLATION, NAMES, NETWORKS, PLUS, UNTUNED, row_flags

@@ -10,7 +10,7 @@ import polars as pl
 
 from hrnn_jax.errors import InputError
 
-from ..common.spread import Spread
+from ..common.text import Spread
 
 Schema = Mapping[str, Any]  # polars' types by column
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..common.model_names import PAPER_NETWORKS, SIZES
-from ..common.spread import Spread
+from ..common.text import Spread
 from ..rendering import plots
 from ..rendering.markdown import Cell, Figure, Group, Section, Table
 from .numbers import METRICS

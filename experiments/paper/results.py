@@ -13,7 +13,7 @@ import polars as pl
 from hrnn_jax.errors import InputError
 
 from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
-from ..common.spread import Spread
+from ..common.text import Spread
 from .csv_files import Schema, check_values, read_frames, spreads
 from .numbers import ALPHA, SCORES
 

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from hrnn_jax.preprocess import statistics
 
 from ..common.model_names import NAMES, PAPER_BASELINES, SIZES
-from ..common.spread import Spread
-from ..common.text import duration
+from ..common.text import Spread, duration
 from ..rendering.markdown import DASH, Cell, Group, Section, Table
 from .numbers import METRICS, SCORES, TABLE2, paper_gain, paper_score
 from .results import NETWORK_ROWS, ROW_NAMES, ROW_SECTIONS, Column, Results

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib import figure, lines, ticker
 
-from ..common.spread import Spread
+from ..common.text import Spread
 
 
 class Look(NamedTuple):

@@ -20,7 +20,7 @@ from hrnn_jax.config import (
 )
 
 from ..common import config_flags, data_flags, model_flags
-from ..common.package import module
+from ..common.cli import module
 
 FLAGS = flags.FLAGS
 _CONFIGS = (ModelConfig, TrainConfig, EvaluationConfig, ItemKnnConfig, SessionKnnConfig)

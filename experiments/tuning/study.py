@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from hrnn_jax import atomic, errors
 
 from ..common import run_folder
-from ..common.file_lock import FileLock
+from ..jobs.file_lock import FileLock
 from . import search_spaces
 
 FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running")

@@ -20,7 +20,7 @@ from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 
-from ..common import baselines, epochs, model_flags, progress
+from ..common import epochs, model_flags, progress, run_seeds
 from ..common.text import short
 from .study import Study
 
@@ -77,7 +77,9 @@ def _run(study: Study, trial: Trial, task: Task, wanted: int) -> None:
     value, facts = None, {}
     try:
         is_network = FLAGS.model in NETWORKS
-        value = _train(trial, task) if is_network else task.measure(baselines.rank(task.log))
+        value = (
+            _train(trial, task) if is_network else task.measure(run_seeds.rank_baseline(task.log))
+        )
         outcome = f"{task.objective} {value:.4f}"
     except TrialPruned as pruned:
         outcome = f"pruned, {pruned}"

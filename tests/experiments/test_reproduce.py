@@ -17,7 +17,7 @@ from absl.testing import flagsaver
 from experiments import check, reproduce
 from experiments.common import cli
 from experiments.common.model_names import PAPER_NETWORKS
-from experiments.common.spread import Spread
+from experiments.common.text import Spread
 from experiments.jobs import grid
 from experiments.jobs.runner import Runner
 from experiments.jobs.time_left import Durations, seconds_left

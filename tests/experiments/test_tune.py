@@ -17,7 +17,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from experiments import run, tune
-from experiments.common import baselines, cli, epochs, model_flags
+from experiments.common import cli, epochs, model_flags, run_seeds
 from experiments.tuning import search_spaces, study, trials
 from hrnn_jax import errors, metrics, train
 from hrnn_jax.config import NETWORKS
@@ -161,7 +161,7 @@ def test_best_flags_and_trials_csv_are_written_after_every_trial(command, monkey
         # Ever better, from beyond 5.
         return Ranking(np.full(len(log.cases), 9 - len(tables)), np.zeros((1, log.n_items)))
 
-    monkeypatch.setattr(baselines, "rank", count)
+    monkeypatch.setattr(run_seeds, "rank_baseline", count)
     command("--model=item_knn", "--trials=4")
     assert tables == [0, 1, 2, 3]
     assert trial_table()["value"].to_list() == [0, 0, 0, 1]  # ranks 8, 7, 6, 5
@@ -172,8 +172,10 @@ def test_best_flags_and_trials_csv_are_written_after_every_trial(command, monkey
 def test_the_test_sessions_are_never_read(command, monkeypatch):
     """The log has a session on each of days 0 to 5: train on 0 to 3, measure on 4, never see 5."""
     seen = []
-    real = baselines.rank
-    monkeypatch.setattr(baselines, "rank", lambda log, **how: seen.append(log) or real(log, **how))
+    real = run_seeds.rank_baseline
+    monkeypatch.setattr(
+        run_seeds, "rank_baseline", lambda log, **how: seen.append(log) or real(log, **how)
+    )
     assert command("--model=item_knn", "--trials=1")[0] == 0
     [log] = seen
     [folder] = pathlib.Path("out/prepared").iterdir()

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from experiments.common import machine
+from experiments.common import provenance
 from experiments.jobs import pool
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -82,7 +82,7 @@ def test_as_many_jobs_run_side_by_side_as_asked_for(module, tmp_path):
 
 
 def test_each_job_has_its_share_of_the_cores(module, monkeypatch):
-    monkeypatch.setattr(machine, "cores", lambda: 6)
+    monkeypatch.setattr(provenance, "cores", lambda: 6)
     code = "import os; print(os.environ['NPROC'], os.environ['POLARS_MAX_THREADS'])"
     [outcome] = run([module("a", code)], 2)
     assert outcome.job.log.read_text() == "3 3\n"
