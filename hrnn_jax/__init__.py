@@ -17,19 +17,18 @@ import importlib
 from typing import Any
 
 __version__ = "0.2.0"
-# Public name -> module and, where it differs, the name there. __init__.pyi tells type checkers.
+# Public name -> the module that defines it; __init__.pyi says so to type checkers.
 _CONFIGS = "DataConfig EvaluationConfig ItemKnnConfig ModelConfig SessionKnnConfig TrainConfig"
 _PLACES = {
     **dict.fromkeys(_CONFIGS.split(), "config"),
     **dict.fromkeys(("DivergedError", "InputError", "StorageError"), "errors"),
-    **dict.fromkeys(("Recommender", "RecommenderConfig"), "live.recommender"),
+    **dict.fromkeys(("Recommender", "RecommenderConfig", "load_recommender"), "live.recommender"),
     **dict.fromkeys(("Ranking", "summarise"), "metrics"),
     **dict.fromkeys(("epoch_schedule", "run_epoch"), "epoch"),
     **dict.fromkeys(("init_state", "make_setup"), "train"),
     "Event": "live.events",
     "EventLog": "event_log",
     "Request": "live.requests",
-    "load_recommender": "live.recommender:load",
     "load_run": "checkpoint",
     "rank": "evaluation",
 }
@@ -40,8 +39,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _PLACES[name].partition(":")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute or name)
+    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
     globals()[name] = value
     return value
 

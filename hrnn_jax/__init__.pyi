@@ -15,6 +15,7 @@ from hrnn_jax.event_log import EventLog as EventLog
 from hrnn_jax.live.events import Event as Event
 from hrnn_jax.live.recommender import Recommender as Recommender
 from hrnn_jax.live.recommender import RecommenderConfig as RecommenderConfig
+from hrnn_jax.live.recommender import load_recommender as load_recommender
 from hrnn_jax.live.requests import Request as Request
 from hrnn_jax.metrics import Ranking as Ranking
 from hrnn_jax.metrics import summarise as summarise

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import psutil
 
-from hrnn_jax.live.recommender import load
+from hrnn_jax.live.recommender import load_recommender
 
 from . import commands, load_generator
 from .load_generator import Request, connect, send
@@ -124,7 +124,7 @@ def _write_states(run: pathlib.Path, users: int) -> None:
             "ts": HISTORY_BEGINS + np.cumsum(rng.integers(1, 1_000, n)),
         }
     )
-    with load(run) as recommender:
+    with load_recommender(run) as recommender:
         recommender.bootstrap(history)
 
 

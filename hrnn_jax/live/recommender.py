@@ -60,7 +60,7 @@ class Step(NamedTuple):
     recommended: list[tuple[Id, float]]  # items and scores, best first
 
 
-def load(
+def load_recommender(
     run: pathlib.Path | str,
     *,
     states: pathlib.Path | str | None = None,
@@ -101,13 +101,13 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         rebuild: bool = False,
         config: RecommenderConfig = RecommenderConfig(),
     ):
-        """Open the state file for a network, see `load`.
+        """Open the state file for a network, see `load_recommender`.
 
         Args:
             about: the network without its weights.
             params: the weights.
             states: the state file.
-            rebuild: see `load`.
+            rebuild: see `load_recommender`.
             config: settings of the states.
         """
         self.trained = about
@@ -362,7 +362,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
 
         Args:
             folder: of `export_states`.
-            rebuild: see `load`.
+            rebuild: see `load_recommender`.
 
         Raises:
             InputError: a file is missing or damaged, or the states were made by other weights.

@@ -18,7 +18,7 @@ from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.prometheus import ServiceMetrics
 from hrnn_jax.live import state_store
-from hrnn_jax.live.recommender import load
+from hrnn_jax.live.recommender import load_recommender
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -158,7 +158,7 @@ class Page:
 @pytest.fixture(scope="module")
 def recommender(trained_run):
     """A network with the history of 30 users."""
-    with load(trained_run, states=state_store.IN_MEMORY) as loaded:
+    with load_recommender(trained_run, states=state_store.IN_MEMORY) as loaded:
         loaded.bootstrap(pl.read_csv(trained_run.parent / "log.csv"))
         yield loaded
 

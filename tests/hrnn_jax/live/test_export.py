@@ -11,7 +11,7 @@ import pytest
 
 from hrnn_jax import errors
 from hrnn_jax.live import export, numpy_scorer, replay, state_store
-from hrnn_jax.live.recommender import load
+from hrnn_jax.live.recommender import load_recommender
 from tests.helpers import live_users, runs, weights
 from tests.hrnn_jax.live.test_recommender import FORMS
 
@@ -100,7 +100,7 @@ def test_the_command_exports_a_run(tmp_path):
     done = command(f"--run={run}", f"--weights={tmp_path / 'w.npz'}")
     assert done.returncode == 0, done.stderr
     assert "seed 0 after 2 epochs, 20 items" in done.stdout
-    with load(run, states=state_store.IN_MEMORY) as recommender:
+    with load_recommender(run, states=state_store.IN_MEMORY) as recommender:
         scorer = numpy_scorer.Scorer(tmp_path / "w.npz")
         state = scorer.observe(scorer.start(), "i3", new_session=False)
         recommender.observe(user="u", item="i3", time=live_users.NOW)

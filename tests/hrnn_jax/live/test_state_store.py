@@ -15,7 +15,7 @@ import pytest
 from hrnn_jax import errors
 from hrnn_jax.live import batched_model, state_store
 from hrnn_jax.live.events import Event, OpenSession, StoredEvent
-from hrnn_jax.live.recommender import load
+from hrnn_jax.live.recommender import load_recommender
 from hrnn_jax.live.requests import Request
 from hrnn_jax.live.state_store import StateStore, StoredState
 from tests.helpers import live_users, weights
@@ -187,7 +187,7 @@ def test_a_file_in_use_is_an_error(path):
 def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path, run):
     shutil.copy(OLD_RUNS / run / "states.sqlite", path)
     expected = json.loads((OLD_RUNS / "recommendations.json").read_text())[run]
-    with load(OLD_RUNS / run, states=path) as recommender:
+    with load_recommender(OLD_RUNS / run, states=path) as recommender:
         requests = [Request(user=user, k=20) for user in expected]
         lists = [[tuple(row) for row in rows] for rows in expected.values()]
         live_users.assert_same_lists(recommender.recommend_many(requests), lists)
