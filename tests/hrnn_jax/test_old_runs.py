@@ -42,7 +42,7 @@ def test_an_old_checkpoint_restores_every_weight(run):
 def test_an_old_run_recommends_what_it_did(run):
     expected = json.loads((OLD / "recommendations.json").read_text())[run.name]
     assert tuple(expected) == USERS
-    with recommender.load(run) as live:
+    with recommender.load_recommender(run) as live:
         for user in USERS:
             [found] = live.recommend_many([Request(user=user, k=len(expected[user]))])
             items, scores = zip(*expected[user], strict=True)
