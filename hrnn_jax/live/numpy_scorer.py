@@ -1,6 +1,6 @@
 """Score items with exported weights and numpy alone: copy this file to where the model is served.
 
-    scorer = Scorer("weights.npz")  # python -m experiments.export --run=out/run
+    scorer = Scorer("weights.npz")  # written by experiments.export
     state = scorer.observe(scorer.start(), "i42", new_session=True)
     scorer.recommend(state, k=10)  # [(item, score), ...]
 
