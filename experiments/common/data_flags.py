@@ -1,4 +1,9 @@
-"""The flags that say which data, and the prepared folder that they lead to."""
+"""The flags of the data set and its preparation, and the prepared folder that they lead to.
+
+The thresholds of Section 4.1 (--session_gap_minutes, --min_support, --min_session_events,
+--min_user_sessions, --max_user_sessions, --min_test_events, --drop_types, --drop_repeats, --split)
+are the fields of `hrnn_jax.config.DataConfig`: their defaults, bounds and meanings stand there.
+"""
 
 from __future__ import annotations
 
