@@ -30,8 +30,9 @@ def main(folders: list[str]) -> None:
     print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
     run_folder.print_metrics(runs)
     print(
-        "\nRecall@N: the share of test cases whose item is among the N recommended. MRR@N: the mean\n"
-        "of 1 / rank, 0 for ranks beyond N. Precision@N: Recall@N / N, as one item is right."
+        "\nRecall@N: the share of test cases whose item is among the N recommended.\n"
+        "MRR@N: the mean of 1 / rank, 0 for ranks beyond N.\n"
+        "Precision@N: Recall@N / N, as one item is right."
     )
     if runs[0]["data"] == "simulated":
         print(
