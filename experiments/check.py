@@ -24,8 +24,7 @@ from .common import cli
 from .common.model_names import SIZES
 from .common.text import Spread, print_table
 from .jobs.grid import CUTOFF, rows
-from .paper.csv_files import read_frames, spreads
-from .paper.results import FILES
+from .paper.results import read_frame, spreads
 
 FLAGS = flags.FLAGS
 SHIPPED = pathlib.Path(__file__).parent / "results"
@@ -83,10 +82,10 @@ def tolerance(shipped: Spread, n_fresh: int, network: bool) -> float:
 
 def _read(folder: pathlib.Path) -> dict[tuple[str, str, str, str], Spread]:
     """Return the values over seeds by (column, row, metric, title of the data)."""
-    frames = read_frames(folder, {name: FILES[name] for name in ("scores", "data")})
-    titles = frames["data"].filter(key="title").select("column", title="value")
-    scores = frames["scores"].filter(cutoff=CUTOFF).join(titles, on="column")
-    values = spreads(scores, ("column", "row", "metric", "title"), "value")
+    scores, data = (read_frame(folder / name, {}) for name in ("scores.csv", "data.csv"))
+    titles = data.filter(key="title").select("column", title="value")
+    scores = scores.filter(cutoff=CUTOFF).join(titles, on="column")
+    values = spreads(scores, ("column", "row", "metric", "title"))
     return {key: spread for key, spread in values.items() if key[2] in METRICS}
 
 

@@ -21,7 +21,7 @@ from ..rendering.markdown import (
     Table,
     Text,
 )
-from ..rendering.plots import curves
+from ..rendering.plots import LOOKS, Panel, draw
 from .record import HEAD, Entry, Row, Sweep, read
 
 TITLE = "What hrnn_jax costs"
@@ -94,7 +94,7 @@ def _table(rows: Mapping[str, Row], record: Mapping[str, Entry]) -> Table:
     return Table(
         "Costs and their floors",
         HEAD[0],
-        [Group("", heads, words=True)],
+        [Group("", heads)],
         [Section("", lines)],
         commands=[COMMAND],
         notes=[f"{row.what}: {row.all_notes}." for row in rows.values() if row.all_notes],
@@ -103,18 +103,22 @@ def _table(rows: Mapping[str, Row], record: Mapping[str, Entry]) -> Table:
 
 def _figure(name: str, sweep: Sweep) -> Figure:
     file_name = f"benchmark_{name.replace('/', '_')}"
-    panels = {
-        label: {
-            curve: [(x, Spread(tuple(values))) for x, values in points]
-            for curve, points in by_curve.items()
-        }
-        for label, by_curve in sweep.panels.items()
-    }
+    panels = [_panel(sweep.x, label, curves) for label, curves in sweep.panels.items()]
     return Figure(
         caption=sweep.what,
         name=file_name,
-        svg=curves(file_name, sweep.x, panels),
-        alt=f"{sweep.what}: {', '.join(panels)} by {sweep.x}, both axes logarithmic.",
+        svg=draw(file_name, [panels], {}, size=(0.8 + 3.4 * len(panels), 3.4)),
+        alt=f"{sweep.what}: {', '.join(sweep.panels)} by {sweep.x}, both axes logarithmic.",
         commands=[f"{COMMAND} --only={name}"],
         notes=sweep.notes,
     )
+
+
+def _panel(x: str, y: str, curves: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> Panel:
+    """Return the curves of a sweep, which are given by name, on logarithmic axes."""
+    looks = dict(zip(LOOKS, curves, strict=False))
+    points = {
+        look: [(place, Spread(tuple(values))) for place, values in curves[name]]
+        for look, name in looks.items()
+    }
+    return Panel(points, {"xscale": "log", "yscale": "log", "xlabel": x, "ylabel": y}, looks)

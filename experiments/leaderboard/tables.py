@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+
+import polars as pl
 
 from hrnn_jax.config import BASELINES
 
-from ..common.text import short
-from ..paper.numbers import METRICS as PAPER_METRICS
-from ..paper.results import Column, Results
-from ..paper.tables import plus_minus
-from ..rendering import plots
-from ..rendering.markdown import DASH, Cell, Figure, Group, Section, Table
+from ..common.text import Spread, short
+from ..paper.numbers import HEADLINES
+from ..paper.results import Column, Results, spreads
+from ..paper.tables import cost_columns, costs, mean_cell
+from ..rendering.markdown import DASH, Cell, Figure, Table, lay_out
+from ..rendering.plots import Panel, draw
 from .grid import NAMES, NETWORKS, PLUS, ROWS
 from .studies import PATIENCE
 
 ALPHA = 0.05
-METRICS = {metric: PAPER_METRICS[metric] for metric in ("recall", "mrr")}
 WORSE, BETTER = "▾", "▴"
 MARKS = (
     f"{WORSE}: significantly worse than {PLUS}, {BETTER}: significantly better; no mark: no "
@@ -27,43 +27,30 @@ MARKS = (
 )
 
 
-def rows_with_runs(results: Results) -> list[str]:
-    """Return the rows with a finished run, in the order of the tables."""
-    rows = dict.fromkeys(row for _, row, _, _ in results.scores)
-    known = [row for row in ROWS if row in rows]
-    return [*known, *(row for row in rows if row not in known)]
-
-
-def ablation_rows(results: Results) -> list[str]:
-    """Return the rows that are hrnn_plus with something changed."""
-    return [row for row in rows_with_runs(results) if row not in NAMES]
+def rows_with_runs(results: Results) -> dict[str, str]:
+    """Return the names of the rows with a finished run by key, in the order of the tables."""
+    rows = dict.fromkeys(row for _, row, _, _ in results.spreads["scores"])
+    ordered = [row for row in ROWS if row in rows] + [row for row in rows if row not in ROWS]
+    return {row: NAMES.get(row, row) for row in ordered}
 
 
 def score_table(results: Results) -> Table:
     """Lay out Recall@5 and MRR@5 of all models on all logs."""
-    rows = [row for row in rows_with_runs(results) if row in NAMES]
+    rows = {row: name for row, name in rows_with_runs(results).items() if row in NAMES}
 
     def cell(column: Column, row: str, metric: str) -> Cell:
-        spread = results.score(column.key, row, metric)
-        if spread is None:
-            return Cell()
-        return Cell(
-            text=f"{spread.mean:.4f}",
+        score = results.score(column.key, row, metric)
+        return mean_cell(
+            score,
             mark=_mark(results, column, row, metric),
-            note=plus_minus(spread),
-            bold=round(spread.mean, 4) == results.best(column.key, rows, metric),
+            bold=results.is_best(column.key, row, rows, metric),
         )
 
-    columns = results.columns.values()
-    lines = [
-        (NAMES[row], [cell(column, row, metric) for column in columns for metric in METRICS])
-        for row in rows
-    ]
-    return Table(
+    return lay_out(
         caption="Recall@5 and MRR@5 on the test split, tuned",
         corner="Model",
-        groups=[Group(column.label, [*METRICS.values()]) for column in columns],
-        sections=[Section("", lines)],
+        groups=_by_metric(results, rows, cell),
+        sections={"": rows},
         notes=(
             "Mean ± sample standard deviation over the seeds; the baselines do not depend on one. "
             "Bold: the best mean, as printed.",
@@ -72,10 +59,23 @@ def score_table(results: Results) -> Table:
     )
 
 
+def _by_metric(
+    results: Results, rows: Iterable[str], cell: Callable[[Column, str, str], Cell]
+) -> dict[str, dict[str, dict[str, Cell]]]:
+    """Return the cells of each row by log and metric."""
+    return {
+        column.label: {
+            name: {row: cell(column, row, metric) for row in rows}
+            for metric, name in HEADLINES.items()
+        }
+        for column in results.columns.values()
+    }
+
+
 def verdict(results: Results, column: Column) -> str:
     """Say in a sentence whether hrnn_plus is the best model of a log, and by how much."""
     won, parts = [], []
-    for metric, name in METRICS.items():
+    for metric, name in HEADLINES.items():
         means = results.means(column.key, NAMES, metric)
         ours = means.pop(PLUS, None)
         if ours is None or not means:
@@ -96,35 +96,31 @@ def verdict(results: Results, column: Column) -> str:
     return f"{PLUS} {wins}: {'; '.join(parts)}."
 
 
-def settings_table(
-    results: Results, chosen: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
-) -> Table:
-    """Lay out the best trial of each search, and the budgets.
-
-    Args:
-        results: the results.
-        chosen: the lines of chosen.csv by column and row.
-    """
-    sections, notes = [], []
+def settings_table(results: Results) -> Table:
+    """Lay out the best trial of each search, and the budgets."""
+    heads: dict[str, dict[tuple[str, str], Cell]] = {"Chosen": {}, "Trials": {}}
+    values = heads["Recall@5, validation"] = {}
+    searches = results.frames["chosen"].group_by("column", "row", maintain_order=True)
+    for (column, row), lines in searches:
+        settings = lines.select("key", "setting").iter_rows()
+        text = ", ".join(f"{key} {short(setting)}" for key, setting in settings)
+        value = lines["value"][0]
+        heads["Chosen"][column, row] = Cell(text)
+        heads["Trials"][column, row] = Cell(str(lines["trials"][0]))
+        values[column, row] = Cell(DASH if value is None else f"{value:.4f}")
+    notes = []
     for column in results.columns.values():
-        lines = []
-        for row in NAMES:
-            if of_row := chosen.get((column.key, row)):
-                text = ", ".join(f"{line['key']} {short(line['setting'])}" for line in of_row)
-                value = of_row[0]["value"]
-                cells = [Cell(text), Cell(str(of_row[0]["trials"]))]
-                lines.append(
-                    (NAMES[row], [*cells, Cell(DASH if value is None else f"{value:.4f}")])
-                )
-        if lines:
-            sections.append(Section(column.label, lines))
+        if len(results.frames["chosen"].filter(column=column.key)):
             trials, epochs = (column.cells.get(key, DASH) for key in ("trials", "epochs"))
             notes.append(f"{column.label}: {trials} trials of at most {epochs} epochs each.")
-    return Table(
+    return lay_out(
         caption="The best trial of each search",
         corner="Model",
-        groups=[Group("", ["Chosen", "Trials", "Recall@5, validation"], words=True)],
-        sections=sections,
+        groups={"": heads},
+        sections={
+            column.label: {(column.key, row): name for row, name in NAMES.items()}
+            for column in results.columns.values()
+        },
         notes=(
             *notes,
             f"A trial ends after {PATIENCE} epochs without improvement; its value is that of its "
@@ -135,6 +131,7 @@ def settings_table(
 
 def ablation_table(results: Results) -> Table:
     """Lay out the differences that each change to hrnn_plus makes."""
+    changes = {row: name for row, name in rows_with_runs(results).items() if row not in NAMES}
 
     def cell(column: Column, row: str, metric: str) -> Cell:
         means = _paired_means(results, column, row, metric)
@@ -145,16 +142,12 @@ def ablation_table(results: Results) -> Table:
             return Cell(f"{ours:.4f}")
         return Cell(f"{theirs - ours:+.4f}", mark=_mark(results, column, row, metric))
 
-    columns = results.columns.values()
-    lines = [
-        (row, [cell(column, row, metric) for column in columns for metric in METRICS])
-        for row in (PLUS, *ablation_rows(results))
-    ]
-    return Table(
+    rows = {PLUS: PLUS, **changes}
+    return lay_out(
         caption=f"{PLUS}, and the difference that one change makes",
         corner="Change",
-        groups=[Group(column.label, [*METRICS.values()]) for column in columns],
-        sections=[Section("", lines)],
+        groups=_by_metric(results, rows, cell),
+        sections={"": rows},
         notes=(
             "Differences of means over the seeds that both rows have. Settings and epochs are "
             f"those tuned for {PLUS}.",
@@ -165,63 +158,45 @@ def ablation_table(results: Results) -> Table:
 
 def cost_table(results: Results) -> Table:
     """Lay out the training time of an event, also in relation to HRNN Init's."""
-    micros: dict[tuple[str, str], float] = {}
-    for row in rows_with_runs(results):
-        for column in results.columns:
-            rates = [
-                run["train_events_per_second"]
-                for run in results.runs
-                if (run["column"], run["row"]) == (column, row) and run["train_events_per_second"]
-            ]
-            if rates:
-                micros[column, row] = statistics.fmean(1e6 / rate for rate in rates)
-    lines = []
-    for row in dict.fromkeys(row for _, row in micros):
-        cells = []
-        for column in results.columns:
-            own, base = micros.get((column, row)), micros.get((column, "hrnn_init"))
-            cells.append(Cell() if own is None else Cell(f"{own:,.1f}"))
-            cells.append(Cell(f"{own / base:.2f}") if own and base else Cell())
-        lines.append((NAMES.get(row, row), cells))
-    heads = ["µs / event", "/ HRNN Init's"]
-    return Table(
+    time = pl.col("microseconds")
+    relative = time / time.filter(row="hrnn_init").first()
+    formats = {
+        "microseconds": ("µs / event", "{:,.1f}".format),
+        "relative": ("/ HRNN Init's", "{:.2f}".format),
+    }
+    return lay_out(
         caption="Training time by event",
         corner="Model",
-        groups=[Group(column.label, heads) for column in results.columns.values()],
-        sections=[Section("", lines)],
+        groups={
+            column.label: cost_columns(
+                costs(results, column).with_columns(relative=relative), formats
+            )
+            for column in results.columns.values()
+        },
+        sections={"": rows_with_runs(results)},
         notes=("Means over seeds, with the chosen batch size, several runs at a time.",),
     )
 
 
-def learning_figure(
-    column: Column, curves: Mapping[tuple[str, str, str], Sequence[tuple[int, float]]]
-) -> Figure | None:
-    """Draw the networks' learning curves on a log.
-
-    Args:
-        column: the log.
-        curves: (epoch, value) by (column, metric, row).
-
-    Returns:
-        The figure; None where the log has no curves.
-    """
-    panels = {
-        name: {
-            row: curves[column.key, f"{metric}@5", row]
-            for row in NETWORKS
-            if (column.key, f"{metric}@5", row) in curves
-        }
-        for metric, name in METRICS.items()
-    }
-    networks = {row: NAMES[row] for row in NETWORKS if row in panels["Recall@5"]}
+def learning_figure(results: Results, column: Column) -> Figure | None:
+    """Draw the networks' learning curves on a log; None where it has no curves."""
+    curves = results.frames["curves"].filter(column=column.key)
+    networks = {row: NAMES[row] for row in NETWORKS if row in curves["row"]}
     if not networks:
         return None
+    panels = []
+    for metric, name in HEADLINES.items():
+        values = spreads(curves.filter(metric=f"{metric}@5"), ("row", "epoch"))
+        points: dict[str, list[tuple[float, Spread]]] = {row: [] for row in networks}
+        for (row, epoch), spread in values.items():
+            points[row].append((epoch, spread))
+        panels.append(Panel(points, {"title": name, "xlabel": "epoch", "ylim": (0, None)}))
     caption = f"Recall@5 and MRR@5 on the validation split of {column.label}, by epoch"
     name = f"learning_{column.key}"
     return Figure(
         caption=caption,
         name=name,
-        svg=plots.epochs(name, panels, networks),
+        svg=draw(name, [panels], networks, size=(6.8, 3.4), legend_columns=3),
         alt=f"{caption}. curves.csv holds its numbers.",
         notes=("One seed, with the chosen settings.",),
     )

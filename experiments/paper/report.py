@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+
+import polars as pl
 
 from hrnn_jax.preprocess import statistics
 
@@ -15,7 +17,7 @@ from ..rendering.files import write_report
 from ..rendering.markdown import DASH, Block, Bullets, Code, Figure, Heading, Table, Text
 from . import tables
 from .figures import figure, figure_table
-from .numbers import ALPHA, METRICS, SCORES, paper_gain
+from .numbers import ALPHA, HEADLINES, METRICS, SCORES, paper_gain
 from .results import NETWORK_ROWS, ROW_NAMES, Column, Results, read_results
 
 TITLE = "Personalizing session-based recommendations with hierarchical RNNs: the paper and hrnn_jax"
@@ -29,7 +31,6 @@ SIMULATED = (
     "SIMULATED events replace data that are not public: {}. Their numbers show that the program "
     "works, not how good a model is; they cannot be compared with the paper's."
 )
-HEADLINES = {metric: METRICS[metric] for metric in ("recall", "mrr")}
 MARKS = (
     "Mean ± sample standard deviation over n seeds; –: no run has ended. Bold: the best mean of "
     "its column, as printed.",
@@ -103,10 +104,10 @@ def _head(results: Results) -> list[Block]:
     if simulated := [column.name for column in results.columns.values() if column.simulated]:
         blocks.append(Text(SIMULATED.format(", ".join(simulated)), warning=True))
     blocks.append(Text(INTRODUCTION))
-    failed = f"{len(results.failed)} failed" if results.failed else "none failed"
-    last = max((run["finished"] or "" for run in results.runs), default="")
+    runs, n_failed = results.frames["runs"], len(results.frames["failed"])
+    last = runs["finished"].max()
     ended = f", the last of them at {last}" if last else ""
-    blocks.append(Text(f"{len(results.runs)} runs ended{ended}; {failed}."))
+    blocks.append(Text(f"{len(runs)} runs ended{ended}; {n_failed or 'none'} failed."))
     summaries = {column.label: _summary(results, column) for column in results.columns.values()}
     return [*blocks, Bullets({label: text for label, text in summaries.items() if text})]
 
@@ -168,7 +169,7 @@ def _quality(results: Results, columns: Sequence[Column]) -> list[Block]:
 
 def _gains(results: Results, columns: Sequence[Column], caption: str) -> list[Block]:
     table = tables.gain_table(results, columns, caption)
-    return [annotated(table, results, columns, [GAIN_NOTE])] if table else []
+    return [annotated(table, results, columns, [GAIN_NOTE])] if table.sections else []
 
 
 def _similar_baselines(results: Results, column: Column) -> list[str]:
@@ -225,7 +226,7 @@ def _large_scale(results: Results, columns: Sequence[Column]) -> list[Block]:
 def _costs(results: Results) -> list[Block]:
     columns = [*results.columns.values()]
     table = tables.cost_table(results, columns, "Training times and rates (Section 4.2)")
-    failures = [tables.failure_table(results)] if results.failed else []
+    failures = [tables.failure_table(results)] if len(results.frames["failed"]) else []
     return [annotated(table, results, columns, [COST_NOTE]), *failures]
 
 
@@ -264,22 +265,17 @@ def annotated(
 
 def _source(results: Results, column: Column, rows: Collection[str]) -> str:
     """Describe the data, and the machines, the total time and the commits of the runs."""
-    runs = [run for run in results.runs if run["column"] == column.key and run["row"] in rows]
-    seconds = sum(
-        (run["train_seconds"] or 0.0)
-        + ((run["cases"] or 0) / rate if (rate := run["eval_cases_per_second"]) else 0.0)
-        for run in runs
+    runs = results.frames["runs"].filter(pl.col("row").is_in(rows), column=column.key)
+    tested = pl.col("cases") / pl.col("eval_cases_per_second").replace(0.0, None)
+    seconds = runs.select(pl.col("train_seconds").sum() + tested.sum()).item()
+    machines, commits = (
+        ", ".join(runs[name].drop_nulls().unique(maintain_order=True)) or DASH
+        for name in ("machine", "commit")
     )
-    machines = _distinct(run["machine"] for run in runs)
-    commits = _distinct(run["commit"] for run in runs)
     return (
         f"{column.label}: {column.title}. {machines}; {len(runs)} runs, "
         f"{duration(seconds)} of training and evaluation in all; commit {commits}."
     )
-
-
-def _distinct(values: Iterable[str | None]) -> str:
-    return ", ".join(dict.fromkeys(value for value in values if value)) or DASH
 
 
 def _commands(columns: Sequence[Column]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import polars as pl
@@ -14,7 +14,6 @@ from hrnn_jax.errors import InputError
 
 from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
 from ..common.text import Spread
-from .csv_files import Schema, check_values, read_frames, spreads
 from .numbers import ALPHA, SCORES
 
 # The rows in the order of Table 3, then those that are not in the paper.
@@ -34,33 +33,33 @@ GROUPS = {
     "position": {"1-2": "2nd", "3-4": "3rd-4th", "5+": "5th on"},
 }
 
-_RUN: Schema = {"column": pl.String, "row": pl.String, "seed": pl.Int64}
-_MEANS: Schema = {"recall": pl.Float64, "mrr": pl.Float64}
-# By file: the columns that identify a line, and the others that are read.
+TEXT, WHOLE, NUMBER = pl.String, pl.Int64, pl.Float64
+Schema = dict[str, Any]  # polars' types by column
+_ROW: Schema = {"column": TEXT, "row": TEXT}
+_RUN: Schema = _ROW | {"seed": WHOLE}
+_MEANS: Schema = {"recall": NUMBER, "mrr": NUMBER}
+_TIMES = ("train_seconds", "train_events_per_second", "eval_cases_per_second")
+# By file: the columns that identify a line, and the others that are read. The file itself may have
+# more. `collect` describes those of the paper, leaderboard/collect.py those of the comparison.
 FILES: Mapping[str, tuple[Schema, Schema]] = {
-    "data": ({"column": pl.String, "key": pl.String}, {"value": pl.String}),
-    "hyper": ({"column": pl.String, "row": pl.String, "key": pl.String}, {"value": pl.String}),
+    "data": ({"column": TEXT, "key": TEXT}, {"value": TEXT}),
+    "hyper": (_ROW | {"key": TEXT}, {"value": TEXT}),
     "runs": (
         _RUN,
-        {
-            "cases": pl.Int64,
-            "train_seconds": pl.Float64,
-            "train_events_per_second": pl.Float64,
-            "eval_cases_per_second": pl.Float64,
-            "commit": pl.String,
-            "machine": pl.String,
-            "finished": pl.String,
-        },
+        {"cases": WHOLE}
+        | dict.fromkeys(_TIMES, NUMBER)
+        | dict.fromkeys(("commit", "machine", "finished"), TEXT),
     ),
-    "failed": (_RUN, {"reason": pl.String}),
-    "scores": ({**_RUN, "metric": pl.String, "cutoff": pl.Int64}, {"value": pl.Float64}),
-    "history": ({**_RUN, "group": pl.String}, {"sessions": pl.Int64, **_MEANS}),
-    "position": ({**_RUN, "group": pl.String}, {"cases": pl.Int64, **_MEANS}),
-    "significance": (
-        {"column": pl.String, "metric": pl.String, "a": pl.String, "b": pl.String},
-        {"p": pl.Float64},
-    ),
+    "failed": (_RUN, {"reason": TEXT}),
+    "scores": (_RUN | {"metric": TEXT, "cutoff": WHOLE}, {"value": NUMBER}),
+    "history": (_RUN | {"group": pl.Enum(list(GROUPS["history"]))}, {"sessions": WHOLE} | _MEANS),
+    "position": (_RUN | {"group": pl.Enum(list(GROUPS["position"]))}, {"cases": WHOLE} | _MEANS),
+    "significance": (dict.fromkeys(("column", "metric", "a", "b"), TEXT), {"p": NUMBER}),
+    "chosen": (_ROW | {"key": TEXT}, {"trials": WHOLE, "value": NUMBER, "setting": TEXT}),
+    "curves": (_RUN | {"epoch": WHOLE, "metric": TEXT}, {"value": NUMBER}),
 }
+PAPER_FILES = ("hyper", "runs", "failed", "scores", "history", "position", "significance")
+COMPARISON_FILES = ("runs", "scores", "significance", "chosen", "curves")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,28 +91,24 @@ class Results:
     """The content of a results folder."""
 
     columns: Mapping[str, Column]
-    runs: tuple[Mapping[str, Any], ...]
-    scores: Mapping[tuple[str, str, str, int], Spread]  # by (column, row, metric, cutoff)
+    frames: Mapping[str, pl.DataFrame]  # by file, see FILES
+    # By file, then by (column, row, metric, and the cutoff or the group).
+    spreads: Mapping[str, Mapping[tuple[Any, ...], Spread]]
     p_values: Mapping[tuple[str, str, frozenset[str]], float]  # by (column, metric, {a, b})
-    settings: Mapping[tuple[str, str], Mapping[str, str]] = dataclasses.field(default_factory=dict)
-    failed: tuple[Mapping[str, Any], ...] = ()
-    # by (kind, column, row, group, metric), and the sessions or cases by (kind, column, group)
-    groups: Mapping[tuple[str, ...], Spread] = dataclasses.field(default_factory=dict)
-    group_sizes: Mapping[tuple[str, ...], int] = dataclasses.field(default_factory=dict)
 
     def score(self, column: str, row: str, metric: str, cutoff: int = 5) -> Spread | None:
         """Return a metric over the seeds of a row, or None without a finished run."""
-        return self.scores.get((column, row, metric, cutoff))
+        return self.spreads["scores"].get((column, row, metric, cutoff))
 
     def means(self, column: str, rows: Iterable[str], metric: str) -> dict[str, float]:
         """Return the means at cutoff 5 of the rows with a finished run."""
         spreads_by_row = {row: self.score(column, row, metric) for row in rows}
         return {row: spread.mean for row, spread in spreads_by_row.items() if spread}
 
-    def best(self, column: str, rows: Iterable[str], metric: str) -> float | None:
-        """Return the best mean of some rows, rounded as printed: equal print is a tie."""
-        means = self.means(column, rows, metric).values()
-        return max((round(mean, 4) for mean in means), default=None)
+    def is_best(self, column: str, row: str, rows: Iterable[str], metric: str) -> bool:
+        """Say whether a row has the best mean of some rows, as printed: equal print is a tie."""
+        means = self.means(column, {*rows, row}, metric)
+        return row in means and round(means[row], 4) == round(max(means.values()), 4)
 
     def gain(self, column: str, row: str, over: str, metric: str) -> float | None:
         """Return the relative gain of the mean of one row over that of another."""
@@ -135,54 +130,90 @@ class Results:
         return None if p is None else p < ALPHA
 
 
-def read_results(folder: pathlib.Path) -> Results:
+def read_results(
+    folder: pathlib.Path,
+    files: Iterable[str] = PAPER_FILES,
+    rows: Collection[str] | None = tuple(ROW_NAMES),
+) -> Results:
     """Read a results folder.
+
+    Args:
+        folder: where the CSV files are.
+        files: keys of `FILES`; data.csv is always read.
+        rows: the rows that may be there; None allows any.
 
     Raises:
         InputError: a file is missing or wrong; the message names it.
     """
-    frames = read_frames(folder, FILES)
-    columns = read_columns(folder / "data.csv", frames["data"])
-    known: dict[str, Iterable[str]] = {"column": columns, "row": ROW_NAMES}
-    known |= {"a": ROW_NAMES, "b": ROW_NAMES}
-    for name, frame in frames.items():
-        check_values(folder / f"{name}.csv", frame, {**known, "group": GROUPS.get(name, ())})
-    settings: dict[tuple[str, str], dict[str, str]] = {}
-    for column, row, key, value in frames["hyper"].iter_rows():
-        settings.setdefault((column, row), {})[key] = value or ""
-    groups, group_sizes = {}, {}
-    for kind, count in (("history", "sessions"), ("position", "cases")):
-        for metric in _MEANS:
-            values = spreads(frames[kind], ("column", "row", "group"), metric)
-            groups |= {(kind, *key, metric): spread for key, spread in values.items()}
-        counted = frames[kind].group_by("column", "group").agg(pl.col(count).max())
-        group_sizes |= {(kind, column, group): n or 0 for column, group, n in counted.iter_rows()}
+    columns = read_columns(folder / "data.csv")
+    of_rows = {} if rows is None else dict.fromkeys(("row", "a", "b"), rows)
+    known = {"column": columns, **of_rows}
+    frames = {name: read_frame(folder / f"{name}.csv", known) for name in files}
+    if frames["scores"].is_empty():
+        raise InputError(f"{folder / 'scores.csv'} holds no scores: no run has ended")
+    groups = {
+        kind: frames[kind].unpivot([*_MEANS], index=[*_RUN, "group"], variable_name="metric")
+        for kind in GROUPS.keys() & frames.keys()
+    }
+    # There is no p where all cases of the two rows are alike.
+    tests = frames["significance"].fill_nan(None).fill_null(1.0).iter_rows()
     return Results(
         columns=columns,
-        runs=tuple(frames["runs"].iter_rows(named=True)),
-        scores=spreads(frames["scores"], ("column", "row", "metric", "cutoff"), "value"),
-        p_values=read_p_values(frames["significance"]),
-        settings=settings,
-        failed=tuple(frames["failed"].iter_rows(named=True)),
-        groups=groups,
-        group_sizes=group_sizes,
+        frames=frames,
+        spreads={
+            "scores": spreads(frames["scores"], ("column", "row", "metric", "cutoff")),
+            **{k: spreads(of, ("column", "row", "metric", "group")) for k, of in groups.items()},
+        },
+        p_values={(column, metric, frozenset((a, b))): p for column, metric, a, b, p in tests},
     )
 
 
-def read_p_values(frame: pl.DataFrame) -> dict[tuple[str, str, frozenset[str]], float]:
-    """Return the lines of significance.csv by column, metric and rows."""
-    # There is no p where all cases of the two rows are alike.
-    return {
-        (line["column"], line["metric"], frozenset((line["a"], line["b"]))): line["p"]
-        for line in frame.fill_nan(None).fill_null(1.0).iter_rows(named=True)
-    }
+def read_frame(path: pathlib.Path, known: Mapping[str, Iterable[str]]) -> pl.DataFrame:
+    """Read one of `FILES`.
+
+    Args:
+        path: of the file.
+        known: the values that some columns may have, by column.
+
+    Raises:
+        InputError: the file is missing or wrong.
+    """
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    key, others = FILES[path.stem]
+    schema = key | others
+    schema |= {name: pl.Enum(list(values)) for name, values in known.items() if name in schema}
+    try:
+        frame = pl.read_csv(path, infer_schema=False).select(*schema).cast(pl.Schema(schema))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+    keys = frame.select(*key)
+    wrong = keys.filter(
+        keys.is_duplicated() | keys.select(pl.any_horizontal(pl.all().is_null())).to_series()
+    )
+    if wrong.height:
+        raise InputError(f"{path} has two lines of {wrong.row(0)}, or a part of it is missing")
+    return frame.cast({pl.Enum: TEXT})
 
 
-def read_columns(path: pathlib.Path, frame: pl.DataFrame) -> dict[str, Column]:
-    """Return the columns in data.csv, which was read from `path`. Raises InputError."""
+def spreads(frame: pl.DataFrame, by: tuple[str, ...]) -> dict[tuple[Any, ...], Spread]:
+    """Return the values of all seeds by the columns `by`; those that are no number are left out."""
+    numbers = frame.filter(pl.col("value").is_not_nan()).sort(*by, "seed")  # drops nulls as well
+    grouped = numbers.group_by(*by, maintain_order=True).agg("value")
+    return {tuple(key): Spread(tuple(values)) for *key, values in grouped.iter_rows()}
+
+
+def read_columns(path: pathlib.Path) -> dict[str, Column]:
+    """Return the columns in data.csv.
+
+    Raises:
+        InputError: the file is missing or wrong.
+    """
+    by_column: dict[str, dict[str, str]] = {}
+    for column, key, value in read_frame(path, {}).iter_rows():
+        by_column.setdefault(column, {})[key] = value or ""
     columns = {}
-    for key in frame["column"].unique(maintain_order=True):
-        cells = {k: v or "" for k, v in frame.filter(column=key).select("key", "value").iter_rows()}
+    for key, cells in by_column.items():
         if not re.fullmatch(r"[\w.-]+", key):  # it is part of the figures' file names
             raise InputError(f"{path}: column {key!r}: use letters, digits, . _ and -")
         if absent := [k for k in ("title", "data", "command") if not cells.get(k)]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import polars as pl
 
 from hrnn_jax.preprocess import statistics
 
 from ..common.model_names import NAMES, PAPER_BASELINES, SIZES
 from ..common.text import Spread, duration
-from ..rendering.markdown import DASH, Cell, Group, Section, Table
-from .numbers import METRICS, SCORES, TABLE2, paper_gain, paper_score
+from ..rendering.markdown import DASH, Cell, Table, lay_out
+from .numbers import HEADLINES, METRICS, SCORES, TABLE2, paper_gain, paper_score
 from .results import NETWORK_ROWS, ROW_NAMES, ROW_SECTIONS, Column, Results
 
 TABLE_4 = ("short", "long")  # the keys of statistics.ROWS in Table 4; Table 1 has the others
@@ -36,6 +40,13 @@ GAINS = {
     for base in ("rnn", "rnn_concat", "ppop")
     for model in ("hrnn_all", "hrnn_init")
 }
+# By column of `costs`: the table's head and the format.
+COSTS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "runs": ("runs", str),
+    "train_seconds": ("training", duration),
+    "train_events_per_second": ("events / s", "{:,.0f}".format),
+    "eval_cases_per_second": ("cases / s", "{:,.0f}".format),
+}
 
 
 def data_table(columns: Sequence[Column], keys: Sequence[str], caption: str) -> Table:
@@ -46,39 +57,37 @@ def data_table(columns: Sequence[Column], keys: Sequence[str], caption: str) -> 
         keys: those of `statistics.ROWS` that the table has.
         caption: of the table.
     """
-    groups, cells_by_column = [], []
+    groups = {}
     for column in columns:
-        printed = statistics.PAPER.get(column.shape, {})
-        groups.append(Group(column.label, ["here", "paper"] if printed else ["here"]))
-        cells_by_column += [column.cells, printed] if printed else [column.cells]
-    rows = [
-        (statistics.ROWS[key], [Cell(cells.get(key) or DASH) for cells in cells_by_column])
-        for key in keys
-    ]
-    return Table(caption, "Dataset", groups, [Section("", rows)])
+        of_head = {"here": column.cells, "paper": statistics.PAPER.get(column.shape, {})}
+        groups[column.label] = {
+            head: {key: Cell(cells.get(key) or DASH) for key in keys}
+            for head, cells in of_head.items()
+            if cells
+        }
+    return lay_out(caption, "Dataset", groups, {"": {key: statistics.ROWS[key] for key in keys}})
 
 
 def settings_table(results: Results) -> Table:
     """Lay out Table 2: the settings of the runs, and the paper's where it has others."""
+    settings: dict[str, dict[str, dict[str, str]]] = {}  # by row, then by column
+    for column, row, key, value in results.frames["hyper"].iter_rows():
+        settings.setdefault(row, {}).setdefault(column, {})[key] = value or ""
     shown = {key for keys in SETTINGS.values() for key in keys}
-    rows = []
-    for row in ROW_NAMES:
-        of_row = [values for (_, name), values in results.settings.items() if name == row]
-        if not of_row:
-            continue
-        cells = []
-        for keys in SETTINGS.values():
+    heads: dict[str, dict[str, Cell]] = {head: {} for head in (*SETTINGS, "Other settings")}
+    for row, of_row in settings.items():
+        cell = partial(_setting, results, of_row, TABLE2.get(row, {}))
+        for head, keys in SETTINGS.items():
             used = [key for key in keys if row.startswith("hrnn") or key not in HRNN_SETTINGS]
-            cells.append(_setting(results, row, used))
-        others = {key: None for values in of_row for key in values if key not in shown}
-        texts = [(key, _setting(results, row, [key])) for key in others]
-        text = ", ".join(f"{key} {cell.text} {cell.note}".rstrip() for key, cell in texts)
-        rows.append((ROW_NAMES[row], [*cells, Cell(text or DASH)]))
-    return Table(
+            heads[head][row] = cell(used)
+        others = {k: cell([k]) for values in of_row.values() for k in values if k not in shown}
+        texts = [f"{key} {of.text} {of.note}".rstrip() for key, of in others.items()]
+        heads["Other settings"][row] = Cell(", ".join(texts) or DASH)
+    return lay_out(
         caption="Table 2: settings of the runs, and the paper's (tuned on XING) where they differ",
         corner="Model",
-        groups=[Group("", [*SETTINGS, "Other settings"], words=True)],
-        sections=[Section("", rows)],
+        groups={"": heads},
+        sections={"": ROW_NAMES},
         notes=(
             "Dropout of an HRNN: user-level GRU / session-level GRU / initialisation.",
             "‡: not the paper's value, which is given in brackets. Where a setting differs between "
@@ -87,11 +96,17 @@ def settings_table(results: Results) -> Table:
     )
 
 
-def _setting(results: Results, row: str, keys: Sequence[str]) -> Cell:
-    printed = _joined(TABLE2.get(row, {}), keys)
+def _setting(
+    results: Results,
+    settings: Mapping[str, Mapping[str, str]],
+    printed_settings: Mapping[str, str],
+    keys: Sequence[str],
+) -> Cell:
+    """Return a row's settings `keys`, which are given by column, next to the paper's."""
+    printed = _joined(printed_settings, keys)
     columns: dict[str, list[str]] = {}  # by text
     for column in results.columns.values():
-        if text := _joined(results.settings.get((column.key, row), {}), keys):
+        if text := _joined(settings.get(column.key, {}), keys):
             columns.setdefault(text, []).append(column.name)
     marks = {text: "‡" if printed and text != printed else "" for text in columns}
     texts = [
@@ -125,154 +140,122 @@ def score_table(
     Args:
         results: the results.
         columns: the data sets.
-        rows: the models.
+        rows: the models, of which the best is bold.
         caption: of the table.
     """
-    groups = []
+    groups: dict[str, dict[str, dict[str, Cell]]] = {}
     for column in columns:
-        heads = [
-            head
-            for name in METRICS.values()
-            for head in ([name, f"{name}, paper"] if column.paper_data else [name])
-        ]
-        groups.append(Group(column.label, [*heads, "n"]))
-    cells = {
-        row: [cell for column in columns for cell in _scores(results, column, row, rows)]
-        for row in rows
-    }
-    return Table(caption, "Model", groups, _sections(cells))
+        heads = groups[column.label] = {}
+        for metric, name in METRICS.items():
+            heads[name] = {row: _score(results, column.key, row, rows, metric) for row in rows}
+            if column.paper_data:
+                printed = {row: paper_score(column.shape, row, metric) for row in rows}
+                heads[f"{name}, paper"] = {
+                    row: Cell(f"{value:.4f}") for row, value in printed.items() if value is not None
+                }
+        spreads = {row: results.score(column.key, row, "recall") for row in rows}
+        heads["n"] = {row: Cell(str(spread.n)) for row, spread in spreads.items() if spread}
+    return lay_out(caption, "Model", groups, ROW_SECTIONS)
 
 
-def _sections(cells: Mapping[str, Sequence[Cell]]) -> list[Section]:
-    """Put rows, which are given by key, into the order of the tables."""
-    sections = [
-        Section(title, [(name, cells[row]) for row, name in names.items() if row in cells])
-        for title, names in ROW_SECTIONS.items()
-    ]
-    return [section for section in sections if section.rows]
-
-
-def _scores(results: Results, column: Column, row: str, rows: Collection[str]) -> list[Cell]:
-    """Return a row's cells of one data set; the best of all `rows` is bold."""
-    cells = []
-    for metric in METRICS:
-        cells.append(_score(results, column.key, row, metric, rows))
-        if column.paper_data:
-            printed = paper_score(column.shape, row, metric)
-            cells.append(Cell() if printed is None else Cell(f"{printed:.4f}"))
-    spread = results.score(column.key, row, "recall")
-    return [*cells, Cell(str(spread.n)) if spread else Cell()]
-
-
-def _score(results: Results, column: str, row: str, metric: str, rows: Collection[str]) -> Cell:
+def _score(results: Results, column: str, row: str, rows: Collection[str], metric: str) -> Cell:
     """Return a mean with Table 3's marks of significance."""
-    spread = results.score(column, row, metric)
-    if spread is None:
-        return Cell()
     model, _, size = row.rpartition("_")
     network, hierarchical = row in NETWORK_ROWS, row.startswith("hrnn")
 
     def differ(a: str, b: str) -> bool | None:
         return results.differ(column, f"{a}_{size}", f"{b}_{size}", metric)
 
-    return Cell(
-        text=f"{spread.mean:.4f}",
-        note=plus_minus(spread),
-        bold=round(spread.mean, 4) == results.best(column, rows, metric),
+    return mean_cell(
+        results.score(column, row, metric),
+        bold=results.is_best(column, row, rows, metric),
         italic=network and model != "rnn" and differ(model, "rnn") is True,
         underlined=hierarchical and differ(model, "rnn_concat") is True,
         mark="†" if hierarchical and differ("hrnn_all", "hrnn_init") is False else "",
     )
 
 
-def gain_table(results: Results, columns: Sequence[Column], caption: str) -> Table | None:
-    """Lay out the HRNNs' relative gains next to the paper's; None where there are none."""
-    metrics = [metric for metric in METRICS if metric != "precision"]  # its gains are Recall's
-    groups = []
-    for column in columns:
-        kinds = ("paper", "here") if column.shape in SCORES else ("here",)
-        heads = [f"{METRICS[metric]}, {kind}" for metric in metrics for kind in kinds]
-        groups.append(Group(column.label, heads))
-
-    def gains(row: str, base: str) -> list[Cell]:
-        cells = []
-        for column in columns:
-            for metric in metrics:
-                if column.shape in SCORES:
-                    cells.append(_percent(paper_gain(column.shape, row, base, metric)))
-                cells.append(_percent(results.gain(column.key, row, base, metric)))
-        return cells
-
-    sections = []
+def gain_table(results: Results, columns: Sequence[Column], caption: str) -> Table:
+    """Lay out the HRNNs' relative gains next to the paper's; without rows where there are none."""
+    sections: dict[str, dict[tuple[str, str], str]] = {}
     for size in SIZES:
-        lines = []
         for name, (model, base) in GAINS.items():
-            cells = gains(f"{model}_{size}", base if base in PAPER_BASELINES else f"{base}_{size}")
-            if any(cell != Cell() for cell in cells):
-                lines.append((name, cells))
-        if lines:
-            sections.append(Section(size, lines))
-    return Table(caption, "Relative gain", groups, sections) if sections else None
+            pair = (f"{model}_{size}", base if base in PAPER_BASELINES else f"{base}_{size}")
+            sections.setdefault(size, {})[pair] = name
+    groups = {}
+    for column in columns:
+        kinds = {"here": partial(results.gain, column.key)}
+        if column.shape in SCORES:
+            kinds = {"paper": partial(paper_gain, column.shape), **kinds}
+        groups[column.label] = {
+            f"{name}, {kind}": {
+                pair: Cell(f"{gain:+.1%}")
+                for pairs in sections.values()
+                for pair in pairs
+                if (gain := of_kind(*pair, metric)) is not None
+            }
+            for metric, name in HEADLINES.items()  # Precision's gains are Recall's
+            for kind, of_kind in kinds.items()
+        }
+    return lay_out(caption, "Relative gain", groups, sections)
 
 
 def further_table(results: Results, column: Column, rows: Collection[str]) -> Table:
     """Lay out the other list lengths and metrics of one data set."""
-
-    def cell(row: str, metric: str, cutoff: int, places: int) -> Cell:
-        spread = results.score(column.key, row, metric, cutoff)
-        if spread is None:
-            return Cell()
-        return Cell(f"{spread.mean:,.{places}f}", note=plus_minus(spread, places))
-
-    cells = {
-        row: [cell(row, metric, n, places) for metric, n, _, places in FURTHER] for row in rows
+    heads = {
+        f"{head}@{cutoff}": {
+            row: mean_cell(results.score(column.key, row, metric, cutoff), places) for row in rows
+        }
+        for metric, cutoff, head, places in FURTHER
     }
-    return Table(
-        caption=f"Other list lengths and metrics on {column.label}",
-        corner="Model",
-        groups=[Group(column.label, [f"{head}@{cutoff}" for _, cutoff, head, _ in FURTHER])],
-        sections=_sections(cells),
-    )
+    caption = f"Other list lengths and metrics on {column.label}"
+    return lay_out(caption, "Model", {column.label: heads}, ROW_SECTIONS)
 
 
 def cost_table(results: Results, columns: Sequence[Column], caption: str) -> Table:
     """Lay out the time of a run and its rates, as means over the runs."""
-    shown = {
-        "train_seconds": ("training", duration),
-        "train_events_per_second": ("events / s", "{:,.0f}".format),
-        "eval_cases_per_second": ("cases / s", "{:,.0f}".format),
+    groups = {column.label: cost_columns(costs(results, column), COSTS) for column in columns}
+    return lay_out(caption, "Model", groups, {"": ROW_NAMES})
+
+
+def costs(results: Results, column: Column) -> pl.DataFrame:
+    """Return the number of runs of each row on a data set, and means of their times and rates."""
+    means = pl.col(*(key for key in COSTS if key != "runs")).mean()
+    microseconds = (1e6 / pl.col("train_events_per_second")).mean().alias("microseconds")
+    runs = results.frames["runs"].filter(column=column.key)
+    return runs.group_by("row").agg(pl.len().alias("runs"), means, microseconds)
+
+
+def cost_columns(
+    frame: pl.DataFrame, formats: Mapping[str, tuple[str, Callable[[Any], str]]]
+) -> dict[str, dict[str, Cell]]:
+    """Return the cells of a frame with a line for each row.
+
+    Args:
+        frame: see `costs`.
+        formats: by column of the frame: the head, and how a value is shown.
+    """
+    return {
+        head: {row: Cell(show(v)) for row, v in frame.select("row", key).drop_nulls().iter_rows()}
+        for key, (head, show) in formats.items()
     }
-    lines = []
-    for row in ROW_NAMES:
-        cells = []
-        for column in columns:
-            runs = [r for r in results.runs if (r["column"], r["row"]) == (column.key, row)]
-            cells.append(Cell(str(len(runs)) if runs else DASH))
-            for key, (_, show) in shown.items():
-                values = tuple(run[key] for run in runs if run[key] is not None)
-                cells.append(Cell(show(Spread(values).mean)) if values else Cell())
-        if any(cell != Cell() for cell in cells):
-            lines.append((ROW_NAMES[row], cells))
-    heads = ["runs", *(head for head, _ in shown.values())]
-    groups = [Group(column.label, heads) for column in columns]
-    return Table(caption, "Model", groups, [Section("", lines)])
 
 
 def failure_table(results: Results) -> Table:
     """Lay out the runs that failed, and the reasons."""
-    lines = []
-    for run in results.failed:
-        label = results.columns[run["column"]].label
-        cells = [Cell(label), Cell(str(run["seed"])), Cell(run["reason"] or DASH)]
-        lines.append((ROW_NAMES[run["row"]], cells))
-    groups = [Group("", ["Data", "Seed", "Reason"], words=True)]
-    return Table("Runs that failed", "Model", groups, [Section("", lines)])
+    failed = dict(enumerate(results.frames["failed"].iter_rows(named=True)))
+    heads = {
+        "Data": {n: Cell(results.columns[run["column"]].label) for n, run in failed.items()},
+        "Seed": {n: Cell(str(run["seed"])) for n, run in failed.items()},
+        "Reason": {n: Cell(run["reason"] or DASH) for n, run in failed.items()},
+    }
+    names = {n: ROW_NAMES[run["row"]] for n, run in failed.items()}
+    return lay_out("Runs that failed", "Model", {"": heads}, {"": names})
 
 
-def plus_minus(spread: Spread, places: int = 4) -> str:
-    """Format the standard deviation that stands after a mean; "" of a single value."""
-    return "" if spread.std is None else f"± {spread.std:,.{places}f}"
-
-
-def _percent(value: float | None) -> Cell:
-    return Cell() if value is None else Cell(f"{value:+.1%}")
+def mean_cell(spread: Spread | None, places: int = 4, **marks: Any) -> Cell:
+    """Return a mean and its standard deviation, if there is one; a dash without values."""
+    if spread is None:
+        return Cell()
+    deviation = "" if spread.std is None else f"± {spread.std:,.{places}f}"
+    return Cell(f"{spread.mean:,.{places}f}", note=deviation, **marks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 DASH = "–"  # the text of a cell without a value
 
@@ -23,11 +24,10 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Neighbouring columns of a table with a common head, which may be empty."""
+    """Neighbouring columns of numbers with a common head; those without one hold words."""
 
     head: str
     columns: Sequence[str]
-    words: bool = False  # the columns hold words, aligned to the left, and not numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +99,41 @@ class Code:
 Block = Table | Figure | Heading | Text | Bullets | Code
 
 
+def lay_out(
+    caption: str,
+    corner: str,
+    groups: Mapping[str, Mapping[str, Mapping[Any, Cell]]],
+    sections: Mapping[str, Mapping[Any, str]],
+    notes: Sequence[str] = (),
+) -> Table:
+    """Make a table of cells by column and row.
+
+    Args:
+        caption: of the table.
+        corner: the head of the column of row names.
+        groups: by head of a group, then by head of a column, then by key of a row: the cell.
+        sections: by title, the names of the rows by key, in order. A row for which no column has
+            a cell is left out.
+        notes: below the table.
+    """
+    columns = [cells for heads in groups.values() for cells in heads.values()]
+    lines = {
+        title: [
+            (name, [cells.get(row, Cell()) for cells in columns])
+            for row, name in names.items()
+            if any(row in cells for cells in columns)
+        ]
+        for title, names in sections.items()
+    }
+    return Table(
+        caption=caption,
+        corner=corner,
+        groups=[Group(head, [*columns]) for head, columns in groups.items()],
+        sections=[Section(title, rows) for title, rows in lines.items() if rows],
+        notes=notes,
+    )
+
+
 def to_markdown(title: str, blocks: Iterable[Block]) -> str:
     """Write a report as Markdown (GitHub's, for its tables).
 
@@ -137,7 +172,7 @@ def _table(table: Table) -> str:
     heads, rule = [table.corner], ["---"]
     for group in table.groups:
         heads += [f"{group.head}: {name}" if group.head else name for name in group.columns]
-        rule += ["---" if group.words else "---:"] * len(group.columns)
+        rule += ["---:" if group.head else "---"] * len(group.columns)
     lines = [[_escape(text) for text in heads], rule]
     for section in table.sections:
         if section.title:

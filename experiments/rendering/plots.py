@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,7 +35,6 @@ LOOKS = {
     "hrnn_init": Look("#1f4fbf", "#8ab4ff", "D", "-"),
     "hrnn_plus": Look("#b3261e", "#ff8a80", "v", "-"),
 }
-PAPER = tuple(LOOKS)[:4]  # the paper's networks
 PALETTE = {  # colours on a light and on a dark page
     "page": ("#ffffff", "#14171a"),
     "ink": ("#1c2024", "#e6e9ec"),
@@ -46,119 +46,84 @@ _STAND_INS = {name: f"#0102{n:02x}" for n, name in enumerate(PALETTE, start=1)}
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One pair of axes: for each network a value of each group, None where there is none."""
+    """One pair of axes with its curves: medians, with bars from the lowest value to the highest.
 
-    title: str
-    metric: str
-    points: Mapping[str, Sequence[Spread | None]]
+    Horizontal axes count in whole numbers where `axes` has neither ticks nor a scale.
+    """
+
+    curves: Mapping[str, Sequence[tuple[float, Spread]]]  # by network (a key of LOOKS): (x, values)
+    axes: Mapping[str, Any]  # the title, labels, ticks, limits and scales, as matplotlib names them
+    labels: Mapping[str, str] | None = None  # of the curves, in a legend of this panel's own
 
 
 def draw(
-    name: str, rows: Sequence[Sequence[Panel]], groups: Sequence[str], labels: Mapping[str, str]
+    name: str,
+    rows: Sequence[Sequence[Panel]],
+    legend: Mapping[str, str],
+    *,
+    size: tuple[float, float],
+    legend_columns: int = 4,
 ) -> str:
-    """Draw medians by group, with bars from the smallest value to the largest.
+    """Draw a figure.
 
     Args:
         name: of the figure.
-        rows: panels next to and below each other; those of a column have one scale.
-        groups: labels of the horizontal axes.
-        labels: the networks' names in the legend.
+        rows: panels next to and below each other; those of a column have one vertical scale, and
+            all have one horizontal scale.
+        legend: the networks' names, below all panels; empty for none.
+        size: the width and height in inches.
+        legend_columns: how many names stand next to each other.
 
     Returns:
         SVG.
     """
     with matplotlib.rc_context(_style(name)):
-        canvas = _canvas(4.8, 0.8 + 1.8 * len(rows))
+        page = _STAND_INS["page"]
+        canvas = figure.Figure(figsize=size, facecolor=page, layout="constrained")
         axes = canvas.subplots(len(rows), len(rows[0]), squeeze=False, sharey="col", sharex=True)
-        for row, row_axes in zip(rows, axes, strict=True):
-            for panel, ax in zip(row, row_axes, strict=True):
-                _draw_panel(panel, ax, groups)
-        _add_legend(canvas, labels, ncols=4)
+        for panel, ax in zip(itertools.chain(*rows), axes.flat, strict=True):
+            _draw_panel(panel, ax)
+        if legend:
+            canvas.legend(
+                handles=_handles(legend),
+                loc="outside lower center",
+                ncols=legend_columns,
+                frameon=False,
+                handlelength=2.2,
+                columnspacing=1.2,
+            )
         return _to_svg(canvas)
 
 
-def _draw_panel(panel: Panel, ax: Any, groups: Sequence[str]) -> None:
-    for n, network in enumerate(PAPER):
-        shift = 0.12 * (n - (len(PAPER) - 1) / 2)
-        points = [
-            (place + shift, spread)
-            for place, spread in enumerate(panel.points.get(network, ()))
-            if spread is not None
-        ]
-        if points:
-            ax.plot([x for x, _ in points], [s.median for _, s in points], **_line(network))
+def _draw_panel(panel: Panel, ax: Any) -> None:
+    for network, points in panel.curves.items():
+        ax.plot([x for x, _ in points], [spread.median for _, spread in points], **_line(network))
         for x, spread in points:
             if spread.low < spread.high:
-                _draw_bar(ax, x, spread, network)
-    ax.set_title(f"{panel.metric}, {panel.title}")
-    ax.set_xticks(range(len(groups)), groups)
-    ax.set_xlim(-0.5, len(groups) - 0.5)
-    ax.grid(axis="y")
-    ax.set_axisbelow(True)
-    ax.tick_params(length=0)
-
-
-def epochs(
-    name: str,
-    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]],
-    labels: Mapping[str, str],
-) -> str:
-    """Draw learning curves, a panel for each metric next to each other.
-
-    Args:
-        name: of the figure.
-        panels: by metric, then by network: (epoch, value).
-        labels: the networks' names in the legend.
-
-    Returns:
-        SVG.
-    """
-    with matplotlib.rc_context(_style(name)):
-        canvas = _canvas(0.8 + 3.0 * len(panels), 3.4)
-        [row] = canvas.subplots(1, len(panels), squeeze=False)
-        for (metric, networks), ax in zip(panels.items(), row, strict=True):
-            for network, points in networks.items():
-                ax.plot([x for x, _ in points], [y for _, y in points], **_line(network))
-            ax.set(title=metric, xlabel="epoch", ylim=(0, None))
+                color = _STAND_INS[network]
+                ax.vlines(x, spread.low, spread.high, color=color, linewidth=1.6)
+    ax.set(**panel.axes)
+    if panel.axes.get("xscale") == "log":
+        places = sorted({x for points in panel.curves.values() for x, _ in points})
+        ax.xaxis.set_major_locator(ticker.FixedLocator(places))
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(lambda value, _: _with_letter(value))
+        ax.minorticks_off()
+        ax.grid()
+    else:
+        ax.grid(axis="y")
+        if "xticks" in panel.axes:
+            ax.tick_params(length=0)
+        else:
             ax.xaxis.set_major_locator(ticker.MaxNLocator(nbins=8, integer=True))
-            ax.grid(axis="y")
-            ax.set_axisbelow(True)
-        _add_legend(canvas, labels, ncols=3)
-        return _to_svg(canvas)
+    ax.set_axisbelow(True)
+    if panel.labels:
+        ax.legend(handles=_handles(panel.labels), frameon=False, fontsize=9)
 
 
-def curves(
-    name: str, x: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, Spread]]]]
-) -> str:
-    """Draw medians over x with bars, both axes logarithmic; panels next to each other.
-
-    Args:
-        name: of the figure.
-        x: the label of the horizontal axes.
-        panels: by label of the vertical axis, then by name of the curve: (x, values).
-
-    Returns:
-        SVG.
-    """
-    with matplotlib.rc_context(_style(name)):
-        canvas = _canvas(0.8 + 3.4 * len(panels), 3.4)
-        [row] = canvas.subplots(1, len(panels), squeeze=False)
-        for (label, by_name), ax in zip(panels.items(), row, strict=True):
-            places: list[float] = []
-            for look, (curve, points) in zip(PAPER, by_name.items(), strict=False):
-                places = [place for place, _ in points]
-                ax.plot(places, [s.median for _, s in points], label=curve, **_line(look))
-                for place, spread in points:
-                    _draw_bar(ax, place, spread, look)
-            ax.set(xscale="log", yscale="log", xlabel=x, ylabel=label)
-            ax.set_xticks(places, [_with_letter(place) for place in places])
-            ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter(lambda value, _: _with_letter(value))
-            ax.minorticks_off()
-            ax.grid()
-            ax.set_axisbelow(True)
-            ax.legend(frameon=False, fontsize=9)
-        return _to_svg(canvas)
+def _handles(labels: Mapping[str, str]) -> list[lines.Line2D]:
+    return [lines.Line2D([], [], **_line(key), label=label) for key, label in labels.items()]
 
 
 def _with_letter(value: float) -> str:
@@ -169,11 +134,6 @@ def _with_letter(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _canvas(width: float, height: float) -> figure.Figure:
-    page = _STAND_INS["page"]
-    return figure.Figure(figsize=(width, height), facecolor=page, layout="constrained")
-
-
 def _line(network: str) -> dict[str, Any]:
     return {
         "color": _STAND_INS[network],
@@ -182,21 +142,6 @@ def _line(network: str) -> dict[str, Any]:
         "linestyle": LOOKS[network].dashes,
         "linewidth": 1,
     }
-
-
-def _draw_bar(ax: Any, x: float, spread: Spread, network: str) -> None:
-    ax.vlines(x, spread.low, spread.high, color=_STAND_INS[network], linewidth=1.6)
-
-
-def _add_legend(canvas: figure.Figure, labels: Mapping[str, str], *, ncols: int) -> None:
-    canvas.legend(
-        handles=[lines.Line2D([], [], **_line(key), label=label) for key, label in labels.items()],
-        loc="outside lower center",
-        ncols=ncols,
-        frameon=False,
-        handlelength=2.2,
-        columnspacing=1.2,
-    )
 
 
 def _style(name: str) -> dict[Any, Any]:

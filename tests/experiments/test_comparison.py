@@ -13,12 +13,16 @@ import pytest
 
 from experiments.leaderboard import collect, grid
 from experiments.leaderboard import report as leaderboard_report
+from experiments.paper.results import COMPARISON_FILES, FILES
 from experiments.tuning import search_spaces
 from hrnn_jax import errors
 from tests.helpers import logs
 
 ROOT = pathlib.Path(__file__).parents[2]
-HEADS = {name: [*key, *rest] for name, (key, rest) in leaderboard_report.FILES.items()}
+HEADS = {
+    name: [name for schema in FILES[name] for name in schema]
+    for name in ("data", *COMPARISON_FILES)
+}
 DATA = {"title": "log.csv", "data": "real", "command": "make it", "trials": "4", "epochs": "7"}
 
 
@@ -151,7 +155,7 @@ def test_a_curve_is_drawn_for_each_network(written, tmp_path):
 def test_a_wrong_file_is_named(written):
     with pytest.raises(errors.InputError, match=r"scores\.csv holds no scores"):
         written()
-    with pytest.raises(errors.InputError, match=r"chosen\.csv: unknown column 'two'"):
+    with pytest.raises(errors.InputError, match=r"chosen\.csv: .* 'column' .*two"):
         written(scores=scores("rnn", [1], [1]), chosen=[("two", "rnn", "epochs", 1, 1, 1)])
 
 

@@ -483,7 +483,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 def test_a_missing_column_is_named(tmp_path):
     folder = write_csv(tmp_path / "csv", data=data(), **FULL)
     (folder / "scores.csv").write_text("column,row,seed,metric,value\n")
-    with pytest.raises(errors.InputError, match=r"scores\.csv has no column 'cutoff'"):
+    with pytest.raises(errors.InputError, match=r"scores\.csv: unable to find column \"cutoff\""):
         read_results(folder)
 
 
@@ -491,18 +491,27 @@ def test_a_missing_column_is_named(tmp_path):
     ("lines", "words"),
     [
         ({"scores": []}, "no scores"),
-        ({"scores": scores("gru9", [0.1])}, "unknown row 'gru9'"),
-        ({"scores": scores("ppop", [0.1], column="x")}, "unknown column 'x'"),
-        ({"scores": [("xing", "ppop", 0, "recall", 5, "much")]}, "holds no number"),
+        ({"scores": scores("gru9", [0.1])}, "column 'row'.*gru9"),
+        (
+            {"scores": scores("ppop", [0.1], column="x")},
+            "column 'column'.*x",
+        ),
+        (
+            {"scores": [("xing", "ppop", 0, "recall", 5, "much")]},
+            "column 'value'.*much",
+        ),
         ({"scores": scores("ppop", [0.1]) * 2}, "two lines of"),
         ({"data": data(kind="dreamt")}, "'real' or 'simulated'"),
         ({"data": data(command="")}, "no 'command'"),
         ({"data": data("../x")}, "letters, digits"),
-        ({"history": [("xing", "ppop", 0, "medium", 1, 0.1, 0.1)]}, "unknown group 'medium'"),
+        (
+            {"history": [("xing", "ppop", 0, "medium", 1, 0.1, 0.1)]},
+            "column 'group'.*medium",
+        ),
     ],
 )
 def test_a_wrong_value_in_a_file_is_named(read, lines, words):
-    with pytest.raises(errors.InputError, match=re.escape(words)):
+    with pytest.raises(errors.InputError, match=words):
         read(**{"scores": ALL_SMALL, **lines})
 
 

@@ -23,7 +23,7 @@ MARKED = "a <script>b</script> & &lt; <u>c</u> *d* _e_ `f` | [g](http://h) \\ </
 TABLE = Table(
     f"Table of {MARKED}",
     "Model",
-    [Group("One", ["Recall", MARKED]), Group("", ["Words"], words=True)],
+    [Group("One", ["Recall", MARKED]), Group("", ["Words"])],
     [
         Section("", [(MARKED, [Cell("1"), Cell(MARKED), Cell(note=MARKED)])]),
         Section(
