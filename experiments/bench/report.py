@@ -9,17 +9,15 @@ from collections.abc import Mapping, Sequence
 from hrnn_jax import atomic
 
 from ..common.text import Spread
-from ..rendering.files import write_report
 from ..rendering.markdown import (
     DASH,
     Block,
     Cell,
     Figure,
-    Group,
-    Heading,
-    Section,
     Table,
-    Text,
+    heading,
+    paragraph,
+    write_report,
 )
 from ..rendering.plots import LOOKS, Panel, draw
 from .record import HEAD, Entry, Row, Sweep, read
@@ -56,18 +54,18 @@ def write(record_file: pathlib.Path, folder: pathlib.Path, *, order: Sequence[st
 def compose(record: Mapping[str, Entry]) -> list[Block]:
     """Lay out a record's rows and sweeps as a report."""
     blocks: list[Block] = [
-        Text(
+        paragraph(
             "Each figure is a median, with the lowest and the highest value. A floor is the least "
             "time or memory that the same work can take. It is measured in turns with the work "
             "itself, and the ratio is the median of the turns' ratios: machines are noisy, ratios "
             "less so."
         ),
-        Text(_circumstances(record)),
+        paragraph(_circumstances(record)),
     ]
     if rows := {k: e.result for k, e in record.items() if isinstance(e.result, Row)}:
         blocks.append(_table(rows, record))
     if sweeps := {k: e.result for k, e in record.items() if isinstance(e.result, Sweep)}:
-        blocks.append(Heading("How cost grows"))
+        blocks.append(heading("How cost grows"))
         blocks += [_figure(name, sweep) for name, sweep in sweeps.items()]
     return blocks
 
@@ -84,18 +82,19 @@ def _circumstances(record: Mapping[str, Entry]) -> str:
 
 
 def _table(rows: Mapping[str, Row], record: Mapping[str, Entry]) -> Table:
-    lines = []
-    for name, row in rows.items():
-        what, *rest = row.cells()
-        made = record[name].made
+    cells: dict[str, dict[str, Cell]] = {head: {} for head in (*HEAD[1:-1], "met?", "commit, date")}
+    names = {}
+    for key, row in rows.items():
+        names[key], *rest = row.cells()
+        made = record[key].made
         rest.append(f"{made['commit']}, {made['finished'][:10]}")
-        lines.append((what, [Cell(text or DASH) for text in rest]))
-    heads = [*HEAD[1:-1], "met?", "commit, date"]
+        for of_head, text in zip(cells.values(), rest, strict=True):
+            of_head[key] = Cell(text or DASH)
     return Table(
-        "Costs and their floors",
-        HEAD[0],
-        [Group("", heads)],
-        [Section("", lines)],
+        caption="Costs and their floors",
+        corner=HEAD[0],
+        groups={"": cells},
+        sections={"": names},
         commands=[COMMAND],
         notes=[f"{row.what}: {row.all_notes}." for row in rows.values() if row.all_notes],
     )

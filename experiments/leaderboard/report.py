@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pathlib
 
-from ..paper.report import annotated
+from ..paper.report import annotated, commands
 from ..paper.results import COMPARISON_FILES, Results, read_results
-from ..rendering.files import write_report
-from ..rendering.markdown import Block, Bullets, Code, Heading, Text
+from ..rendering.markdown import (
+    Block,
+    bullets,
+    code,
+    heading,
+    paragraph,
+    warning,
+    write_report,
+)
 from . import tables
 from .grid import NAMES
 
@@ -40,28 +47,27 @@ def write(folder: pathlib.Path) -> pathlib.Path:
 def compose(results: Results) -> list[Block]:
     """Return the report's content."""
     columns = [*results.columns.values()]
-    blocks: list[Block] = [Text(INTRODUCTION)]
+    blocks: list[Block] = [paragraph(INTRODUCTION)]
     if simulated := [column.name for column in columns if column.simulated]:
         text = f"SIMULATED events: {', '.join(simulated)}. They do not show how good a model is."
-        blocks.append(Text(text, warning=True))
+        blocks.append(warning(text))
     rows = tables.rows_with_runs(results)
     blocks += [
-        Heading("Recommendation quality"),
+        heading("Recommendation quality"),
         annotated(tables.score_table(results), results, columns, rows=rows),
-        Bullets({column.label: tables.verdict(results, column) for column in columns}),
-        Heading("Chosen settings"),
+        bullets({column.label: tables.verdict(results, column) for column in columns}),
+        heading("Chosen settings"),
         tables.settings_table(results),
     ]
     if any(row not in NAMES for row in rows):
-        blocks += [Heading("Ablation"), tables.ablation_table(results)]
-    blocks += [Heading("Cost"), tables.cost_table(results)]
+        blocks += [heading("Ablation"), tables.ablation_table(results)]
+    blocks += [heading("Cost"), tables.cost_table(results)]
     drawn = [tables.learning_figure(results, column) for column in columns]
     if any(drawn):
-        blocks += [Heading("Learning curves"), *(figure for figure in drawn if figure)]
-    commands = [*dict.fromkeys(column.command for column in columns)]
+        blocks += [heading("Learning curves"), *(figure for figure in drawn if figure)]
     return [
         *blocks,
-        Heading("How to reproduce"),
-        Text("All of it; then its report again, from the CSV files alone:"),
-        Code([*commands, "make comparison-table FROM=out/comparison/results"]),
+        heading("How to reproduce"),
+        paragraph("All of it; then its report again, from the CSV files alone:"),
+        code([*commands(columns), "make comparison-table FROM=out/comparison/results"]),
     ]

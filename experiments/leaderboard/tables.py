@@ -13,7 +13,7 @@ from ..common.text import Spread, short
 from ..paper.numbers import HEADLINES
 from ..paper.results import Column, Results, spreads
 from ..paper.tables import cost_columns, costs, mean_cell
-from ..rendering.markdown import DASH, Cell, Figure, Table, lay_out
+from ..rendering.markdown import DASH, Cell, Figure, Table
 from ..rendering.plots import Panel, draw
 from .grid import NAMES, NETWORKS, PLUS, ROWS
 from .studies import PATIENCE
@@ -46,7 +46,7 @@ def score_table(results: Results) -> Table:
             bold=results.is_best(column.key, row, rows, metric),
         )
 
-    return lay_out(
+    return Table(
         caption="Recall@5 and MRR@5 on the test split, tuned",
         corner="Model",
         groups=_by_metric(results, rows, cell),
@@ -113,7 +113,7 @@ def settings_table(results: Results) -> Table:
         if len(results.frames["chosen"].filter(column=column.key)):
             trials, epochs = (column.cells.get(key, DASH) for key in ("trials", "epochs"))
             notes.append(f"{column.label}: {trials} trials of at most {epochs} epochs each.")
-    return lay_out(
+    return Table(
         caption="The best trial of each search",
         corner="Model",
         groups={"": heads},
@@ -143,7 +143,7 @@ def ablation_table(results: Results) -> Table:
         return Cell(f"{theirs - ours:+.4f}", mark=_mark(results, column, row, metric))
 
     rows = {PLUS: PLUS, **changes}
-    return lay_out(
+    return Table(
         caption=f"{PLUS}, and the difference that one change makes",
         corner="Change",
         groups=_by_metric(results, rows, cell),
@@ -164,7 +164,7 @@ def cost_table(results: Results) -> Table:
         "microseconds": ("µs / event", "{:,.1f}".format),
         "relative": ("/ HRNN Init's", "{:.2f}".format),
     }
-    return lay_out(
+    return Table(
         caption="Training time by event",
         corner="Model",
         groups={

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..common.model_names import PAPER_NETWORKS, SIZES
 from ..common.text import Spread
-from ..rendering.markdown import Cell, Figure, Table, lay_out
+from ..rendering.markdown import Cell, Figure, Table
 from ..rendering.plots import Panel, draw
 from .numbers import HEADLINES, METRICS
 from .results import GROUPS, NETWORK_ROWS, ROW_SECTIONS, Column, Results
@@ -78,7 +78,7 @@ def figure_table(results: Results, column: Column, kind: str) -> Table:
     }
     sections = {size: ROW_SECTIONS[size] for size in SIZES}
     caption = f"The numbers of this figure, {column.label}"
-    return lay_out(caption, "Model", {column.label: heads}, sections)
+    return Table(caption=caption, corner="Model", groups={column.label: heads}, sections=sections)
 
 
 def _panel(results: Results, column: Column, kind: str, size: str, metric: str) -> Panel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import polars as pl
 
@@ -13,11 +13,20 @@ from hrnn_jax.preprocess import statistics
 from ..common.model_names import BEYOND, PAPER_BASELINES, SIZES
 from ..common.text import duration
 from ..jobs.grid import XXL
-from ..rendering.files import write_report
-from ..rendering.markdown import DASH, Block, Bullets, Code, Figure, Heading, Table, Text
+from ..rendering.markdown import (
+    DASH,
+    Block,
+    Exhibit,
+    bullets,
+    code,
+    heading,
+    paragraph,
+    warning,
+    write_report,
+)
 from . import tables
 from .figures import figure, figure_table
-from .numbers import ALPHA, HEADLINES, METRICS, SCORES, paper_gain
+from .numbers import ALPHA, HEADLINES, SCORES, paper_gain
 from .results import NETWORK_ROWS, ROW_NAMES, Column, Results, read_results
 
 TITLE = "Personalizing session-based recommendations with hierarchical RNNs: the paper and hrnn_jax"
@@ -72,44 +81,57 @@ def write(results_folder: pathlib.Path, out: pathlib.Path) -> None:
 
 def compose(results: Results) -> list[Block]:
     """Return the report's content."""
-    columns = [column for column in results.columns.values() if column.key != XXL]
-    large = [column for column in results.columns.values() if column.key == XXL]
+    everything = [*results.columns.values()]
+    columns = [column for column in everything if column.key != XXL]
     table_1 = [key for key in statistics.ROWS if key not in tables.TABLE_4]
+    costs = tables.cost_table(results, everything, "Training times and rates (Section 4.2)")
+    failures = [tables.failure_table(results)] if len(results.frames["failed"]) else []
+    history = "Table 4: test sessions in each history length group"
+    no_data, no_network = "data set but Table 5's", "network run with these groups"
     return [
         *_head(results),
-        Heading("Data"),
-        *_data(results, columns, "Table 1: the data", table_1),
-        Heading("Settings"),
-        annotated(tables.settings_table(results), results, [*results.columns.values()]),
-        Heading("Recommendation quality"),
-        *_quality(results, columns),
-        Heading("User history length"),
-        *_data(
-            results, columns, "Table 4: test sessions in each history length group", tables.TABLE_4
+        *_section("Data", _data(results, columns, "Table 1: the data", table_1), no_data),
+        heading("Settings"),
+        annotated(tables.settings_table(results), results, everything),
+        *_section("Recommendation quality", _quality(results, columns), "run of this part"),
+        *_section("User history length", _data(results, columns, history, tables.TABLE_4), no_data),
+        *(_figures(results, columns, "history") or [_nothing(no_network)]),
+        *_section(
+            "Position within the session", _figures(results, columns, "position"), no_network
         ),
-        *_figures(results, columns, "history"),
-        Heading("Position within the session"),
-        *_figures(results, columns, "position"),
-        Heading("Large-scale data"),
-        *_large_scale(results, large),
-        Heading("Cost of the runs"),
-        *_costs(results),
-        Heading("How to reproduce"),
-        *_reproduce(results),
+        *_section("Large-scale data", _large_scale(results), "run at the scale of VIDEOXXL"),
+        heading("Cost of the runs"),
+        annotated(costs, results, everything, [COST_NOTE]),
+        *failures,
+        heading("How to reproduce"),
+        paragraph("Table 3, and all of this report:"),
+        code(["make reproduce-table3", "make reproduce"]),
+        paragraph("The runs of one data set:"),
+        code(commands(everything)),
+        paragraph("This report again, from the CSV files alone:"),
+        code(["python -m experiments.report RESULTS_FOLDER OUT_FOLDER"]),
     ]
 
 
+def _section(title: str, blocks: Sequence[Block], absent: str) -> list[Block]:
+    """Return a section, which says what is absent where it has no content."""
+    return [heading(title), *(blocks or [_nothing(absent)])]
+
+
+def _nothing(what: str) -> str:
+    return paragraph(f"No {what} in these results.")
+
+
 def _head(results: Results) -> list[Block]:
-    blocks: list[Block] = []
-    if simulated := [column.name for column in results.columns.values() if column.simulated]:
-        blocks.append(Text(SIMULATED.format(", ".join(simulated)), warning=True))
-    blocks.append(Text(INTRODUCTION))
+    simulated = ", ".join(column.name for column in results.columns.values() if column.simulated)
+    warnings = [warning(SIMULATED.format(simulated))] if simulated else []
     runs, n_failed = results.frames["runs"], len(results.frames["failed"])
     last = runs["finished"].max()
     ended = f", the last of them at {last}" if last else ""
-    blocks.append(Text(f"{len(runs)} runs ended{ended}; {n_failed or 'none'} failed."))
+    counts = f"{len(runs)} runs ended{ended}; {n_failed or 'none'} failed."
     summaries = {column.label: _summary(results, column) for column in results.columns.values()}
-    return [*blocks, Bullets({label: text for label, text in summaries.items() if text})]
+    summary = bullets({label: text for label, text in summaries.items() if text})
+    return [*warnings, paragraph(INTRODUCTION), paragraph(counts), summary]
 
 
 def _summary(results: Results, column: Column) -> str:
@@ -117,22 +139,17 @@ def _summary(results: Results, column: Column) -> str:
     sentences = []
     for metric, name in HEADLINES.items():
         means = results.means(column.key, ROW_NAMES, metric)
-        if not means:
-            continue
-        best = max(means, key=means.__getitem__)
-        text = f"Best {name}: {ROW_NAMES[best]}, {means[best]:.4f}"
         networks = [row for row in means if row in NETWORK_ROWS]
-        if networks and best not in networks:
-            best = max(networks, key=means.__getitem__)
-            text += f"; of the networks {ROW_NAMES[best]}, {means[best]:.4f}"
-        sentences.append(text)
+        best = [max(rows, key=means.__getitem__) for rows in (means, networks) if rows]
+        texts = [f"{ROW_NAMES[row]}, {means[row]:.4f}" for row in dict.fromkeys(best)]
+        if texts:
+            sentences.append(f"Best {name}: {'; of the networks '.join(texts)}")
     for size in SIZES:
         pair = (f"hrnn_init_{size}", f"rnn_{size}")
         gains = []
         for metric, name in HEADLINES.items():
-            ours = results.gain(column.key, *pair, metric)
-            theirs = paper_gain(column.shape, *pair, metric)
-            if ours is not None:
+            if (ours := results.gain(column.key, *pair, metric)) is not None:
+                theirs = paper_gain(column.shape, *pair, metric)
                 paper = "" if theirs is None else f" (paper {theirs:+.1%})"
                 gains.append(f"{name} {ours:+.1%}{paper}")
         if gains:
@@ -144,14 +161,14 @@ def _data(
     results: Results, columns: Sequence[Column], caption: str, keys: Sequence[str]
 ) -> list[Block]:
     if not columns:
-        return [_nothing("data set but Table 5's")]
+        return []
     return [annotated(tables.data_table(columns, keys, caption), results, columns)]
 
 
 def _quality(results: Results, columns: Sequence[Column]) -> list[Block]:
     columns = [column for column in columns if _rows(results, column)]
     if not columns:
-        return [_nothing("run of this part")]
+        return []
     rows = {row for row in ROW_NAMES if row not in BEYOND}  # the paper's rows, also without a run
     rows |= {row for column in columns for row in _rows(results, column)}
     caption = "Table 3: Recall, MRR and Precision for N = 5"
@@ -169,28 +186,22 @@ def _quality(results: Results, columns: Sequence[Column]) -> list[Block]:
 
 def _gains(results: Results, columns: Sequence[Column], caption: str) -> list[Block]:
     table = tables.gain_table(results, columns, caption)
-    return [annotated(table, results, columns, [GAIN_NOTE])] if table.sections else []
+    return [annotated(table, results, columns, [GAIN_NOTE])] if [*table.rows()] else []
 
 
 def _similar_baselines(results: Results, column: Column) -> list[str]:
     """Name the networks that do not differ significantly from a baseline; the paper has none."""
     tests = {
-        (row, base, metric): p
+        f"{ROW_NAMES[row]} from {PAPER_BASELINES[base]} in {name} (p = {p:.4f})": p
         for row in NETWORK_ROWS
         for base in PAPER_BASELINES
-        for metric in HEADLINES
+        for metric, name in HEADLINES.items()
         if (p := results.p_value(column.key, row, base, metric)) is not None
     }
-    if not tests:
-        return []
-    similar = [
-        f"{ROW_NAMES[row]} from {PAPER_BASELINES[base]} in {METRICS[metric]} (p = {p:.4f})"
-        for (row, base, metric), p in tests.items()
-        if p >= ALPHA
-    ]
-    if not similar:
-        return [f"{column.label}: every network tested differs significantly from the baselines."]
-    return [f"{column.label}: no significant difference of {'; '.join(similar)}."]
+    similar = "; ".join(text for text, p in tests.items() if p >= ALPHA)
+    text = "every network tested differs significantly from the baselines"
+    text = f"no significant difference of {similar}" if similar else text
+    return [f"{column.label}: {text}."] if tests else []
 
 
 def _figures(results: Results, columns: Sequence[Column], kind: str) -> list[Block]:
@@ -199,14 +210,13 @@ def _figures(results: Results, columns: Sequence[Column], kind: str) -> list[Blo
         if drawn := figure(results, column, kind):
             blocks.append(annotated(drawn, results, [column], rows=NETWORK_ROWS))
             blocks.append(figure_table(results, column, kind))
-    return blocks or [_nothing("network run with these groups")]
+    return blocks
 
 
-def _large_scale(results: Results, columns: Sequence[Column]) -> list[Block]:
-    columns = [column for column in columns if _rows(results, column)]
-    if not columns:
-        return [_nothing("run at the scale of VIDEOXXL")]
-    [column] = columns
+def _large_scale(results: Results) -> list[Block]:
+    column = results.columns.get(XXL)
+    if not column or not _rows(results, column):
+        return []
     printed = statistics.PAPER["videoxxl"]
     size = ", ".join(
         f"{column.cells.get(key) or DASH} {key} (paper {printed[key]})"
@@ -215,39 +225,21 @@ def _large_scale(results: Results, columns: Sequence[Column]) -> list[Block]:
     tested = any(key == column.key for key, _, _ in results.p_values)
     rows = {*SCORES["videoxxl"], *_rows(results, column)}
     caption = f"Table 5: {column.label}, small networks"
-    table = tables.score_table(results, columns, rows, caption)
+    table = tables.score_table(results, [column], rows, caption)
     notes = [f"Scale: {size}.", *(MARKS if tested else MARKS[:1])]
     return [
-        annotated(table, results, columns, notes),
-        *_gains(results, columns, "Relative gains of the HRNNs in Table 5"),
-    ]
-
-
-def _costs(results: Results) -> list[Block]:
-    columns = [*results.columns.values()]
-    table = tables.cost_table(results, columns, "Training times and rates (Section 4.2)")
-    failures = [tables.failure_table(results)] if len(results.frames["failed"]) else []
-    return [annotated(table, results, columns, [COST_NOTE]), *failures]
-
-
-def _reproduce(results: Results) -> list[Block]:
-    return [
-        Text("Table 3, and all of this report:"),
-        Code(["make reproduce-table3", "make reproduce"]),
-        Text("The runs of one data set:"),
-        Code(_commands([*results.columns.values()])),
-        Text("This report again, from the CSV files alone:"),
-        Code(["python -m experiments.report RESULTS_FOLDER OUT_FOLDER"]),
+        annotated(table, results, [column], notes),
+        *_gains(results, [column], "Relative gains of the HRNNs in Table 5"),
     ]
 
 
 def annotated(
-    block: Table | Figure,
+    block: Exhibit,
     results: Results,
     columns: Sequence[Column],
     notes: Sequence[str] = (),
     rows: Collection[str] = tuple(ROW_NAMES),
-) -> Table | Figure:
+) -> Exhibit:
     """Add the commands to a table or figure, and notes on its data, machines, times and commits.
 
     Args:
@@ -259,7 +251,7 @@ def annotated(
     """
     sources = [_source(results, column, rows) for column in columns]
     return dataclasses.replace(
-        block, commands=_commands(columns), notes=(*block.notes, *notes, *sources)
+        block, commands=commands(columns), notes=(*block.notes, *notes, *sources)
     )
 
 
@@ -278,14 +270,11 @@ def _source(results: Results, column: Column, rows: Collection[str]) -> str:
     )
 
 
-def _commands(columns: Sequence[Column]) -> list[str]:
+def commands(columns: Iterable[Column]) -> list[str]:
+    """Return the commands that reproduce the runs on some data sets."""
     return [*dict.fromkeys(column.command for column in columns)]
 
 
 def _rows(results: Results, column: Column) -> list[str]:
     """Return the rows with a finished run on this data set."""
     return list(results.means(column.key, ROW_NAMES, "recall"))
-
-
-def _nothing(what: str) -> Text:
-    return Text(f"No {what} in these results.")

@@ -12,7 +12,7 @@ from hrnn_jax.preprocess import statistics
 
 from ..common.model_names import NAMES, PAPER_BASELINES, SIZES
 from ..common.text import Spread, duration
-from ..rendering.markdown import DASH, Cell, Table, lay_out
+from ..rendering.markdown import DASH, Cell, Table
 from .numbers import HEADLINES, METRICS, SCORES, TABLE2, paper_gain, paper_score
 from .results import NETWORK_ROWS, ROW_NAMES, ROW_SECTIONS, Column, Results
 
@@ -65,7 +65,12 @@ def data_table(columns: Sequence[Column], keys: Sequence[str], caption: str) -> 
             for head, cells in of_head.items()
             if cells
         }
-    return lay_out(caption, "Dataset", groups, {"": {key: statistics.ROWS[key] for key in keys}})
+    return Table(
+        caption=caption,
+        corner="Dataset",
+        groups=groups,
+        sections={"": {key: statistics.ROWS[key] for key in keys}},
+    )
 
 
 def settings_table(results: Results) -> Table:
@@ -83,7 +88,7 @@ def settings_table(results: Results) -> Table:
         others = {k: cell([k]) for values in of_row.values() for k in values if k not in shown}
         texts = [f"{key} {of.text} {of.note}".rstrip() for key, of in others.items()]
         heads["Other settings"][row] = Cell(", ".join(texts) or DASH)
-    return lay_out(
+    return Table(
         caption="Table 2: settings of the runs, and the paper's (tuned on XING) where they differ",
         corner="Model",
         groups={"": heads},
@@ -155,7 +160,7 @@ def score_table(
                 }
         spreads = {row: results.score(column.key, row, "recall") for row in rows}
         heads["n"] = {row: Cell(str(spread.n)) for row, spread in spreads.items() if spread}
-    return lay_out(caption, "Model", groups, ROW_SECTIONS)
+    return Table(caption=caption, corner="Model", groups=groups, sections=ROW_SECTIONS)
 
 
 def _score(results: Results, column: str, row: str, rows: Collection[str], metric: str) -> Cell:
@@ -197,7 +202,7 @@ def gain_table(results: Results, columns: Sequence[Column], caption: str) -> Tab
             for metric, name in HEADLINES.items()  # Precision's gains are Recall's
             for kind, of_kind in kinds.items()
         }
-    return lay_out(caption, "Relative gain", groups, sections)
+    return Table(caption=caption, corner="Relative gain", groups=groups, sections=sections)
 
 
 def further_table(results: Results, column: Column, rows: Collection[str]) -> Table:
@@ -209,13 +214,15 @@ def further_table(results: Results, column: Column, rows: Collection[str]) -> Ta
         for metric, cutoff, head, places in FURTHER
     }
     caption = f"Other list lengths and metrics on {column.label}"
-    return lay_out(caption, "Model", {column.label: heads}, ROW_SECTIONS)
+    return Table(
+        caption=caption, corner="Model", groups={column.label: heads}, sections=ROW_SECTIONS
+    )
 
 
 def cost_table(results: Results, columns: Sequence[Column], caption: str) -> Table:
     """Lay out the time of a run and its rates, as means over the runs."""
     groups = {column.label: cost_columns(costs(results, column), COSTS) for column in columns}
-    return lay_out(caption, "Model", groups, {"": ROW_NAMES})
+    return Table(caption=caption, corner="Model", groups=groups, sections={"": ROW_NAMES})
 
 
 def costs(results: Results, column: Column) -> pl.DataFrame:
@@ -250,7 +257,9 @@ def failure_table(results: Results) -> Table:
         "Reason": {n: Cell(run["reason"] or DASH) for n, run in failed.items()},
     }
     names = {n: ROW_NAMES[run["row"]] for n, run in failed.items()}
-    return lay_out("Runs that failed", "Model", {"": heads}, {"": names})
+    return Table(
+        caption="Runs that failed", corner="Model", groups={"": heads}, sections={"": names}
+    )
 
 
 def mean_cell(spread: Spread | None, places: int = 4, **marks: Any) -> Cell:

@@ -1,11 +1,16 @@
-"""A report as blocks (headings, texts, tables, figures), and these blocks as Markdown."""
+"""A report: Markdown with tables and figures, written to files with an HTML page if wanted."""
 
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from hrnn_jax import atomic
+
+from .html import to_html
 
 DASH = "–"  # the text of a cell without a value
 
@@ -21,176 +26,146 @@ class Cell:
     italic: bool = False
     underlined: bool = False
 
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Neighbouring columns of numbers with a common head; those without one hold words."""
-
-    head: str
-    columns: Sequence[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """Rows of a table below a title, which may be empty: each row's name and cells."""
-
-    title: str
-    rows: Sequence[tuple[str, Sequence[Cell]]]
+    def markdown(self) -> str:
+        """Return the cell's Markdown."""
+        text = _escape(self.text)
+        text = f"<u>{text}</u>" if self.underlined else text
+        text = f"*{text}*" if self.italic else text
+        text = f"**{text}**" if self.bold else text
+        return text + self.mark + (f" {_escape(self.note)}" if self.note else "")
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table with its caption, the commands that reproduce it, and notes below it."""
+# Cells by head of a group of columns, by head of a column, and by key of a row. Columns without a
+# group's head ("") hold words and not numbers.
+Groups = Mapping[str, Mapping[str, Mapping[Any, Cell]]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """What a table and a figure have in common."""
 
     caption: str
-    corner: str  # head of the column of row names
-    groups: Sequence[Group]
-    sections: Sequence[Section]
-    commands: Sequence[str] = ()
+    commands: Sequence[str] = ()  # that reproduce it
     notes: Sequence[str] = ()
 
+    def body(self) -> str:
+        """Return the Markdown below the caption."""
+        raise NotImplementedError
 
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """A figure with its caption, the commands that reproduce it, and notes below it."""
+    def markdown(self) -> str:
+        """Return all its Markdown."""
+        commands = [code(self.commands)] if self.commands else []
+        notes = ["\n".join(f"- {_escape(note)}" for note in self.notes)] if self.notes else []
+        return "\n\n".join([*commands, f"**{_escape(self.caption)}**", self.body(), *notes])
 
-    caption: str
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table(Exhibit):
+    """A table."""
+
+    corner: str  # head of the column of row names
+    groups: Groups
+    sections: Mapping[str, Mapping[Any, str]]  # by title, which may be empty: names of rows by key
+
+    def rows(self) -> Iterator[tuple[str, str, list[Cell]]]:
+        """Yield the title of the section, the name and the cells of each row that has a cell."""
+        columns = [cells for heads in self.groups.values() for cells in heads.values()]
+        for title, names in self.sections.items():
+            for row, name in names.items():
+                if any(row in cells for cells in columns):
+                    yield title, name, [cells.get(row, Cell()) for cells in columns]
+
+    def body(self) -> str:
+        """Return the table in Markdown (GitHub's)."""
+        heads, rule = [self.corner], ["---"]
+        for group, columns in self.groups.items():
+            heads += [f"{group}: {name}" if group else name for name in columns]
+            rule += ["---:" if group else "---"] * len(columns)
+        lines = [[_escape(head) for head in heads], rule]
+        last = ""
+        for title, name, cells in self.rows():
+            if title != last:
+                lines.append([f"{_escape(title)}:", *[""] * len(cells)])
+                last = title
+            lines.append([_escape(name), *(cell.markdown() for cell in cells)])
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure(Exhibit):
+    """A figure."""
+
     name: str  # of its file, figures/NAME.svg
     svg: str
     alt: str
-    commands: Sequence[str] = ()
-    notes: Sequence[str] = ()
 
     @property
     def path(self) -> str:
         """The figure's file, relative to the report."""
         return f"figures/{self.name}.svg"
 
-
-@dataclasses.dataclass(frozen=True)
-class Heading:
-    """The heading of a section of the report."""
-
-    text: str
+    def body(self) -> str:
+        """Return the figure in Markdown."""
+        return f"![{_escape(self.alt)}]({self.path})"
 
 
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """A paragraph; a warning stands out."""
-
-    text: str
-    warning: bool = False
+Block = Exhibit | str  # a text is Markdown
 
 
-@dataclasses.dataclass(frozen=True)
-class Bullets:
-    """A list of texts by their subjects, which are printed in bold."""
-
-    texts: Mapping[str, str]
+def heading(text: str) -> str:
+    """Return the heading of a section of the report."""
+    return f"## {_escape(text)}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Code:
-    """Lines of commands."""
-
-    lines: Sequence[str]
+def paragraph(text: str) -> str:
+    """Return a paragraph."""
+    return _escape(text)
 
 
-Block = Table | Figure | Heading | Text | Bullets | Code
+def warning(text: str) -> str:
+    """Return a paragraph that stands out."""
+    return f"> **{_escape(text)}**"
 
 
-def lay_out(
-    caption: str,
-    corner: str,
-    groups: Mapping[str, Mapping[str, Mapping[Any, Cell]]],
-    sections: Mapping[str, Mapping[Any, str]],
-    notes: Sequence[str] = (),
-) -> Table:
-    """Make a table of cells by column and row.
+def bullets(texts: Mapping[str, str]) -> str:
+    """Return a list of texts by their subjects, which are printed in bold."""
+    return "\n".join(f"- **{_escape(of)}:** {_escape(text)}" for of, text in texts.items())
 
-    Args:
-        caption: of the table.
-        corner: the head of the column of row names.
-        groups: by head of a group, then by head of a column, then by key of a row: the cell.
-        sections: by title, the names of the rows by key, in order. A row for which no column has
-            a cell is left out.
-        notes: below the table.
-    """
-    columns = [cells for heads in groups.values() for cells in heads.values()]
-    lines = {
-        title: [
-            (name, [cells.get(row, Cell()) for cells in columns])
-            for row, name in names.items()
-            if any(row in cells for cells in columns)
-        ]
-        for title, names in sections.items()
-    }
-    return Table(
-        caption=caption,
-        corner=corner,
-        groups=[Group(head, [*columns]) for head, columns in groups.items()],
-        sections=[Section(title, rows) for title, rows in lines.items() if rows],
-        notes=notes,
-    )
+
+def code(lines: Iterable[str]) -> str:
+    """Return lines of commands."""
+    return "\n".join(("```", *lines, "```"))  # indented code would belong to a list above it
 
 
 def to_markdown(title: str, blocks: Iterable[Block]) -> str:
-    """Write a report as Markdown (GitHub's, for its tables).
+    """Write a report as Markdown, which refers to the figures as figures/NAME.svg."""
+    texts = [block if isinstance(block, str) else block.markdown() for block in blocks]
+    return "\n\n".join([f"# {_escape(title)}", *texts]) + "\n"
+
+
+def write_report(
+    path: pathlib.Path, title: str, blocks: Sequence[Block], *, ending: str = "", page: bool = False
+) -> None:
+    """Write a report.
 
     Args:
+        path: of the Markdown file; the figures go to figures/NAME.svg beside it.
         title: the report's title.
         blocks: its content, in order.
+        ending: Markdown that is appended as it is.
+        page: also write an HTML page beside it, which has the figures inside.
 
-    Returns:
-        The text. It refers to the figures as figures/NAME.svg.
+    Raises:
+        InputError: a file cannot be written.
     """
-    parts = [f"# {_escape(title)}"]
-    for block in blocks:
-        match block:
-            case Heading(text):
-                parts.append(f"## {_escape(text)}")
-            case Text(text, warning):
-                parts.append(f"> **{_escape(text)}**" if warning else _escape(text))
-            case Bullets(texts):
-                items = [f"- **{_escape(of)}:** {_escape(text)}" for of, text in texts.items()]
-                parts.append("\n".join(items))
-            case Code(lines):
-                parts.append(_fenced(lines))
-            case Table() | Figure():
-                parts += [_fenced(block.commands)] if block.commands else []
-                parts.append(f"**{_escape(block.caption)}**")
-                if isinstance(block, Table):
-                    parts.append(_table(block))
-                else:
-                    parts.append(f"![{_escape(block.alt)}]({block.path})")
-                if block.notes:
-                    parts.append("\n".join(f"- {_escape(note)}" for note in block.notes))
-    return "\n\n".join(parts) + "\n"
-
-
-def _table(table: Table) -> str:
-    heads, rule = [table.corner], ["---"]
-    for group in table.groups:
-        heads += [f"{group.head}: {name}" if group.head else name for name in group.columns]
-        rule += ["---:" if group.head else "---"] * len(group.columns)
-    lines = [[_escape(text) for text in heads], rule]
-    for section in table.sections:
-        if section.title:
-            lines.append([f"{_escape(section.title)}:", *[""] * (len(heads) - 1)])
-        lines += [[_escape(name), *map(_cell, cells)] for name, cells in section.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(cell: Cell) -> str:
-    text = _escape(cell.text)
-    text = f"<u>{text}</u>" if cell.underlined else text
-    text = f"*{text}*" if cell.italic else text
-    text = f"**{text}**" if cell.bold else text
-    return text + cell.mark + (f" {_escape(cell.note)}" if cell.note else "")
-
-
-def _fenced(lines: Sequence[str]) -> str:
-    return "\n".join(("```", *lines, "```"))  # indented code would belong to a list above it
+    figures = {block.path: block.svg for block in blocks if isinstance(block, Figure)}
+    markdown = to_markdown(title, blocks) + ending
+    files = {path.name: markdown, **figures}
+    if page:
+        files[path.with_suffix(".html").name] = to_html(markdown, figures)
+    (path.parent / "figures").mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        atomic.write(path.parent / name, text.encode())
 
 
 def _escape(text: str) -> str:

@@ -90,7 +90,7 @@ def table3(found, rows=ROW_NAMES):
     """Table 3 as {row key: its cells}, in the order of the columns."""
     table = tables.score_table(found, [*found.columns.values()], rows, "")
     keys = [row for names in ROW_SECTIONS.values() for row in names if row in rows]
-    return dict(zip(keys, [cells for s in table.sections for _, cells in s.rows], strict=True))
+    return dict(zip(keys, [cells for *_, cells in table.rows()], strict=True))
 
 
 # --- numbers
@@ -242,11 +242,15 @@ def test_gains_stand_beside_the_papers_where_it_has_such_data(read):
     ]
     found = read(data=columns, scores=lines)
     table = tables.gain_table(found, [*found.columns.values()], "")
-    assert [[*group.columns] for group in table.groups] == [
+    assert [[*heads] for heads in table.groups.values()] == [
         ["Recall@5, paper", "Recall@5, here", "MRR@5, paper", "MRR@5, here"],
         ["Recall@5, here", "MRR@5, here"],
     ]
-    small = {name: [cell.text for cell in cells] for name, cells in table.sections[0].rows}
+    small = {
+        name: [cell.text for cell in cells]
+        for title, name, cells in table.rows()
+        if title == "small"
+    }
     assert small["HRNN Init over RNN"] == ["+16.9%", "+25.0%", "+22.4%", "+25.0%", *["+25.0%"] * 2]
     assert small["HRNN Init over PPOP"][1] == "-37.5%"
     assert small["HRNN All over RNN"] == ["+13.6%", "–", "+8.8%", "–", "–", "–"]
@@ -300,8 +304,8 @@ def test_settings_differ_from_the_papers_as_numbers_and_by_data(read):
         *[("xing", "hrnn_all_small", "user_input", "gates")],
     ]
     table = tables.settings_table(read(data=columns, scores=ALL_SMALL, hyper=hyper))
-    cells = dict(table.sections[0].rows)
-    heads = table.groups[0].columns
+    cells = {name: cells for _, name, cells in table.rows()}
+    heads = [*table.groups[""]]
     batch = cells["HRNN Init (small)"][heads.index("Batch size")]
     assert (batch.text, batch.note) == ("50 (XING); 64‡ (VIDEO)", "(paper: 50)")
     rate = cells["RNN (small)"][heads.index("Learning rate / momentum")]
@@ -321,7 +325,7 @@ def test_points_are_medians_and_bars_reach_from_least_to_greatest(read):
     table = figure_table(
         found := read(scores=ALL_SMALL, history=lines), found.columns["xing"], "history"
     )
-    [(name, cells)] = table.sections[0].rows
+    [(_, name, cells)] = table.rows()
     assert name == "RNN"
     assert (cells[0].text, cells[0].note) == ("0.2000", "(0.1000 to 0.9000)")
     assert cells[1] == Cell()  # no long histories

@@ -6,31 +6,29 @@ import pytest
 
 from experiments.rendering.html import to_html
 from experiments.rendering.markdown import (
-    Bullets,
     Cell,
-    Code,
     Figure,
-    Group,
-    Heading,
-    Section,
     Table,
-    Text,
+    bullets,
+    code,
+    heading,
     to_markdown,
+    warning,
 )
 
 SVG = '<svg class="drawing" viewBox="0 0 1 1"><path d="M0 0"/></svg>'
 MARKED = "a <script>b</script> & &lt; <u>c</u> *d* _e_ `f` | [g](http://h) \\ </i>"
 TABLE = Table(
-    f"Table of {MARKED}",
-    "Model",
-    [Group("One", ["Recall", MARKED]), Group("", ["Words"])],
-    [
-        Section("", [(MARKED, [Cell("1"), Cell(MARKED), Cell(note=MARKED)])]),
-        Section(
-            "small",
-            [("RNN", [Cell("0.5", "†", "± 0.1", italic=True, underlined=True), Cell(), Cell()])],
-        ),
-    ],
+    caption=f"Table of {MARKED}",
+    corner="Model",
+    groups={
+        "One": {
+            "Recall": {1: Cell("1"), 2: Cell("0.5", "†", "± 0.1", italic=True, underlined=True)},
+            MARKED: {1: Cell(MARKED)},
+        },
+        "": {"Words": {1: Cell(note=MARKED)}},
+    },
+    sections={"": {1: MARKED, 0: "a row without cells"}, "small": {2: "RNN"}},
     commands=[MARKED],
     notes=[MARKED],
 )
@@ -40,13 +38,13 @@ TABLE = Table(
 def page():
     """The page of a report with all kinds of blocks, as an XML tree."""
     blocks = [
-        Text(MARKED, warning=True),
-        Heading(MARKED),
+        warning(MARKED),
+        heading(MARKED),
         TABLE,
-        Heading("Figures"),
-        Figure("Figure 1", "one", SVG, alt=MARKED),
-        Bullets({MARKED: MARKED}),
-        Code([MARKED]),
+        heading("Figures"),
+        Figure(caption="Figure 1", name="one", svg=SVG, alt=MARKED),
+        bullets({MARKED: MARKED}),
+        code([MARKED]),
     ]
     markdown = to_markdown(f"Title of {MARKED}", blocks)
     text = to_html(markdown, {"figures/one.svg": SVG})
