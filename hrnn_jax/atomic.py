@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from hrnn_jax.errors import InputError, StorageError, reason
@@ -49,7 +49,7 @@ def write(
 
 
 @contextlib.contextmanager
-def writing(path: Path, *, elsewhere: str = _ELSEWHERE) -> Iterator[Path]:
+def writing(path: Path, *, elsewhere: str = _ELSEWHERE) -> Generator[Path]:
     """Write a file or folder that several processes may write at the same time.
 
     A folder that another process has put at `path` meanwhile stays; a file is replaced.
@@ -89,7 +89,7 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _reported(path: Path, elsewhere: str) -> Iterator[None]:
+def _reported(path: Path, elsewhere: str) -> Generator[None]:
     """Raise the operating system's errors as InputError, also those that polars wraps in its own.
 
     Polars is not imported for that: its messages end in "(os error 28)", say.

@@ -8,7 +8,7 @@ import hashlib
 import json
 import pathlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ class TrainedRun:
 
 
 @contextlib.contextmanager
-def _manager(folder: pathlib.Path, *, saves: bool = False) -> Iterator[ocp.CheckpointManager]:
+def _manager(folder: pathlib.Path, *, saves: bool = False) -> Generator[ocp.CheckpointManager]:
     # Not asynchronous: the next update donates, and so overwrites, the buffers to be written.
     options = ocp.CheckpointManagerOptions(
         max_to_keep=KEPT,

@@ -157,7 +157,7 @@ def _rank_blocks(
     long as to compute them. Returns the ranks [N, n] and the recommended items [N, n, n_first].
     """
 
-    def block(i: jax.Array, found: tuple) -> tuple[jax.Array, jax.Array]:
+    def block(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t, lane, target = jax.lax.dynamic_index_in_dim(cases, i, axis=1, keepdims=False)
         here = jax.tree.map(lambda values: values[t, lane], query)
         bonus = topk.bonus(here, table, ranked)

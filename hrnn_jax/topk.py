@@ -8,6 +8,7 @@ best scores are the highest.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -161,7 +162,7 @@ def rank(
     of_target = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
     of_target = add_bonus(of_target, target, bonus)
 
-    def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
+    def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
         product, bonus, column, own = case
         scores = _add_to_columns(product + ranked.item_bias, bonus)
         n_above = _count_above(scores, column, own, ties=settings.ties)
@@ -187,7 +188,7 @@ def best(
         The items and their scores, [n, n_first] each, in the order of `rank`.
     """
 
-    def of_case(case: tuple) -> tuple[jax.Array, jax.Array]:
+    def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
         product, bonus = case
         scores = _add_to_columns(product + ranked.item_bias, bonus)
         columns = _first_columns(scores, n_first)

@@ -35,7 +35,7 @@ def test_the_stub_has_the_public_names():
 
 def test_a_name_that_is_not_public_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
-        _ = hrnn_jax.no_such_name
+        _ = hrnn_jax.no_such_name  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_importing_the_package_loads_neither_jax_nor_polars():

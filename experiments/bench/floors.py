@@ -9,6 +9,7 @@ Weights are orthogonal, so that what is carried from step to step neither vanish
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -68,7 +69,7 @@ class Floor:
         self.operands = jax.device_put(operands)
         self.compiled = jax.jit(program).lower(*self.operands).compile()
 
-    def __call__(self) -> object:
+    def __call__(self) -> Any:
         """Run the program and wait for its end."""
         return jax.block_until_ready(self.compiled(*self.operands))
 

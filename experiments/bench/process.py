@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import psutil
@@ -69,7 +69,7 @@ def of_module(name: str, *flags: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def running(*command: str, cache: pathlib.Path | None = None) -> Iterator[psutil.Popen]:
+def running(*command: str, cache: pathlib.Path | None = None) -> Generator[psutil.Popen]:
     """Start Python with these arguments on all cores, and end it at the end of the block."""
     environment = pool.environment(provenance.cores())
     if cache is not None:

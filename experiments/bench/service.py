@@ -7,7 +7,7 @@ import pathlib
 import random
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -129,7 +129,7 @@ def _write_states(run: pathlib.Path, users: int) -> None:
 
 
 @contextlib.contextmanager
-def _started(folder: pathlib.Path) -> Iterator[Service]:
+def _started(folder: pathlib.Path) -> Generator[Service]:
     """Start a service of the folder's run, and stop it at the end of the block."""
     begin = time.perf_counter()
     command = of_module("serve", f"--run={folder / 'run'}", "--port=0")

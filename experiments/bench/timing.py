@@ -8,7 +8,7 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from ..common import provenance
@@ -35,7 +35,7 @@ class Settings:
         print(f"    {line}", flush=True)
 
     @contextlib.contextmanager
-    def folder(self) -> Iterator[pathlib.Path]:
+    def folder(self) -> Generator[pathlib.Path]:
         """Make a folder in `scratch` and remove it at the end."""
         self.scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:

@@ -23,7 +23,9 @@ WORTH_SECONDS = 0.1  # programs that compile faster are not kept
 
 def keep() -> None:
     """Keep compiled programs from here on, and use those that are kept already."""
-    if FLAGS.compilation_cache and jax.config.jax_compilation_cache_dir is None:
+    # pyright does not know this attribute: jax adds it at run time.
+    kept_already = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if FLAGS.compilation_cache and kept_already is None:
         cache = folder(pathlib.Path(FLAGS.compilation_cache))
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:

@@ -66,7 +66,7 @@ def defaults() -> list[str]:
 def _is_taken(line: str) -> bool:
     name = line.lstrip("-").partition("=")[0]
     name = name if name in FLAGS else name.removeprefix("no")
-    ours = FLAGS.find_module_defining_flag(name, "").startswith(module(""))
+    ours = (FLAGS.find_module_defining_flag(name) or "").startswith(module(""))
     return ours and name not in OWN
 
 

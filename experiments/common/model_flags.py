@@ -105,7 +105,7 @@ def cutoffs() -> list[int]:
 
 def whole_numbers(flag: str, *, at_least: int) -> list[int]:
     """Return a list flag as numbers. Raises InputError unless they are whole and distinct."""
-    texts = FLAGS[flag].value
+    texts: list[str] = FLAGS[flag].value or []
     numbers = [int(text) for text in texts if text.strip().isdecimal() and text.isascii()]
     if (
         not texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from rich import console, progress, text
 
@@ -18,7 +18,7 @@ class _Rate(progress.ProgressColumn):
 
 
 @contextlib.contextmanager
-def bar(title: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+def bar(title: str, total: int, unit: str) -> Generator[Callable[..., None]]:
     """Show title, share done, rate and time left on standard error while the block runs.
 
     Yields:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from hrnn_jax import errors
@@ -30,7 +30,7 @@ class Runner:
     side_by_side: int  # how many jobs run at a time
 
     @contextlib.contextmanager
-    def lock(self, kind: str) -> Iterator[None]:
+    def lock(self, kind: str) -> Generator[None]:
         """Keep other processes from working in the root folder.
 
         Args:

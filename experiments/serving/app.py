@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import fastapi
 import swagger_ui_bundle
@@ -63,7 +63,7 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     """
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: fastapi.FastAPI) -> AsyncGenerator[None]:
         deletion = asyncio.create_task(
             _delete_idle_sessions(batcher, settings.keep_sessions_seconds)
         )

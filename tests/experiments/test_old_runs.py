@@ -50,7 +50,7 @@ def test_its_flags_replay_it(command, name):
     assert (code, err) == (0, "")
     old, new = (pl.read_parquet(f"{folder}/ranks.parquet") for folder in (name, "again"))
     assert old.drop("rank").equals(new.drop("rank"))
-    assert (old["rank"] == new["rank"]).mean() > 0.97
+    assert (old["rank"] == new["rank"]).sum() > 0.97 * len(old)
 
 
 def test_a_network_trains_on_from_its_checkpoint(command):

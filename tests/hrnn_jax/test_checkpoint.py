@@ -1,5 +1,6 @@
 """Checkpoints restore every bit, are written whole or not at all, and fit one model only."""
 
+import dataclasses
 import gc
 import shutil
 from typing import Any
@@ -255,7 +256,7 @@ def test_a_checkpoint_older_than_optional_weights_restores(tmp_path):
         session_w_in=params.network.session_w_in,
         user=EarlierUserNetwork(**{name: getattr(user, name) for name in names}),
     )
-    kept = params.replace(network=earlier)
+    kept = dataclasses.replace(params, network=earlier)
     state = train.TrainState(kept, train.make_optimizer(how).init(kept))
     checkpoint.save(tmp_path, state, epochs=1)
     like = jax.eval_shape(lambda: train.init_state(0, config, how))

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +128,8 @@ def test_training_reproduces_losses_states_and_weights(name):
 @pytest.mark.parametrize("name", RECORDED)
 def test_training_reproduces_the_accumulators(name):
     _, state, _, _ = replay(name)
-    sum_of_squares = state.opt_state[0].sum_of_squares
+    accumulators: Any = state.opt_state
+    sum_of_squares = accumulators[0].sum_of_squares
     _, expected = load(name, "after/acc_")
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=2e-6),

@@ -26,6 +26,12 @@ def unrolled(params, log, config, batch_size=3, keys=None, **build):
     return schedule, np.asarray(hidden)
 
 
+def with_user(params, user):
+    """Return the parameters with other weights of the user GRU."""
+    network = dataclasses.replace(params.network, user=user)
+    return dataclasses.replace(params, network=network)
+
+
 def by_event(schedule, hidden):
     """Return {event: representation after it}."""
     t, lane = np.nonzero(schedule.event != NO_EVENT)
@@ -79,9 +85,8 @@ def test_the_first_session_starts_from_zero_and_the_next_from_eq_4():
     params = model.init_params(jax.random.key(0), config)
     user = params.network.user
     # With b_init set, a first session that wrongly used Eq. 4 would start from tanh(b_init).
-    params = params.replace(
-        network=params.network.replace(user=user.replace(init_b=jnp.linspace(-1, 1, 6)))
-    )
+    user = dataclasses.replace(user, init_b=jnp.linspace(-1, 1, 6))
+    params = with_user(params, user)
     user, [session] = params.network.user, params.network.session
     states = by_event(*unrolled(params, logs.of([[[1, 2], [3, 4]]]), config, batch_size=1))
     first = gru.cell(session, params.items.item_in[1:2], jnp.zeros((1, 6)))
@@ -142,9 +147,7 @@ def test_user_input_gates_leaves_the_candidate_unchanged():
     cut = user.to_session_w[:, 6:]
 
     def with_(to_session_w):
-        return params.replace(
-            network=params.network.replace(user=user.replace(to_session_w=to_session_w))
-        )
+        return with_user(params, dataclasses.replace(user, to_session_w=to_session_w))
 
     log = logs.random(2)
     _, by_gates = unrolled(with_(cut), log, gates)
@@ -181,8 +184,8 @@ def test_dropout_of_user_and_init_have_different_masks():
     config = dataclasses.replace(CONFIG, hidden_units=200, dropout_user=0.5, dropout_init=0.5)
     params = model.init_params(jax.random.key(0), config)
     # W_init = 1, b_init = 0: a unit that only Eq. 3's mask drops starts from zero as well.
-    user = params.network.user.replace(init_w=jnp.eye(200))
-    network = params.network.replace(user=user)
+    user = dataclasses.replace(params.network.user, init_w=jnp.eye(200))
+    network = dataclasses.replace(params.network, user=user)
     steps = Steps(
         *(np.array([v]) for v in (1, 2, True, False, True, 0, 0)), opening=np.array([0], np.int32)
     )
@@ -192,9 +195,9 @@ def test_dropout_of_user_and_init_have_different_masks():
         one = dataclasses.replace(config, dropout_init=probability)
 
         # With the update gate at 0 the state after the step is the one it started from.
-        shut = network.session[0].replace(b=jnp.full(600, -1e9))
+        shut = dataclasses.replace(network.session[0], b=jnp.full(600, -1e9))
         after, _ = model.step(
-            network.replace(session=(shut,)),
+            dataclasses.replace(network, session=(shut,)),
             carry,
             model.StepInputs(jnp.zeros((1, 600)), steps, jax.random.key(3)),
             config=one,

@@ -206,8 +206,8 @@ def test_momentum_repeats_a_part_of_the_last_step():
     chosen, params = row_optimizer.OPTIMIZERS["sgd"](0.1, 0.6), jnp.zeros(2)
     first, state = chosen.update(jnp.array([1.0, -3.0]), chosen.init(params), params)
     second, _ = chosen.update(jnp.zeros(2), state, params)
-    assert (first != 0).all()
-    np.testing.assert_allclose(second, 0.6 * first, rtol=1e-6)
+    assert jnp.all(jnp.asarray(first) != 0)
+    np.testing.assert_allclose(second, 0.6 * jnp.asarray(first), rtol=1e-6)
 
 
 def test_momentum_of_an_optimizer_without_it_is_refused():

@@ -66,7 +66,8 @@ def test_the_schedule_equals_figure_2_played_step_by_step(users, batch_size, fee
         )
         assert list(found) == expected
         assert (steps.input[n:, lane] == NO_ITEM).all()
-        assert not (steps.valid | steps.user_start | steps.session_start)[n:, lane].any()
+        flags = np.stack([steps.valid, steps.user_start, steps.session_start])
+        assert not flags[:, n:, lane].any()
     np.testing.assert_array_equal(steps.valid, steps.target != NO_ITEM)
 
 

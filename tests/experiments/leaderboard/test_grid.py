@@ -82,7 +82,7 @@ def planned(root, keys, best=BEST, log="log.csv"):
 def expanded(run):
     """A run's flags, the last of a name."""
     given = cli.expand(run.argv("prepared")[1:])
-    return dict(flag.lstrip("-").partition("=")[::2] for flag in given)
+    return {name: value for name, _, value in (flag.lstrip("-").partition("=") for flag in given)}
 
 
 def test_an_ablation_row_has_the_tuned_flags_and_one_change(tmp_path):

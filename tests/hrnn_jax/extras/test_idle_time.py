@@ -39,7 +39,7 @@ def test_the_gaps_of_a_log_have_the_classes_computed_by_hand(variant, expected):
 def test_a_step_adds_the_row_of_the_class_to_the_input():
     config = networks.model_config("hrnn_all", idle_gap=True)
     params = weights.drawn(config)
-    plain = params.network.replace(gap_w=None)
+    plain = dataclasses.replace(params.network, gap_w=None)
     steps = jax.tree.map(lambda a: a[9], networks.epoch_steps())
     steps = steps._replace(gap=np.array([3, idle_time.NONE, 40, 63], np.int8))
     x = np.array(model.item_inputs(params.items, steps.input))

@@ -1,6 +1,7 @@
 """The past holds a user's last items, and the bonus is added to the scores of these."""
 
 import collections
+import dataclasses
 import functools
 
 import jax
@@ -13,6 +14,13 @@ from hrnn_jax.user_batches import NO_EVENT, NO_ITEM, Steps
 from tests.helpers import logs, networks, weights
 
 ENTRIES = 3
+
+
+def bonuses(network, carry, hidden):
+    """Return the items of the past and their bonuses."""
+    found = model.past_bonus(network, carry, hidden)
+    assert found is not None
+    return found
 
 
 def expected(log, event, entries=ENTRIES):
@@ -95,7 +103,7 @@ def test_the_bonus_is_the_features_times_weights_of_the_state():
     packed = rng.integers(1, 9, (2, ENTRIES + 1, 4)).astype(np.int32)
     packed[:, 0] = 9  # events and sessions so far
     had = user_past.unpack(packed)
-    had = had.replace(item=had.item.at[1, 2].set(NO_ITEM))
+    had = dataclasses.replace(had, item=had.item.at[1, 2].set(NO_ITEM))
     hidden, user = rng.normal(size=(2, 2, 5))
     given = user_past.Weights(
         *(rng.normal(size=s) for s in [(user_past.FEATURES,), (5, 9), (5, 9)])
@@ -152,7 +160,7 @@ def test_the_loss_takes_scores_with_the_bonus():
         x = model.gather_rows(params.items.item_in, now.input)
         carry, hidden = model.step(network, carry, model.StepInputs(x, now), config=model_config)
         scores = np.array(hidden @ params.items.item_out.T + params.items.item_bias[None])
-        item, bonus = model.past_bonus(network, carry, hidden)
+        item, bonus = bonuses(network, carry, hidden)
         for lane, entry in np.argwhere(np.asarray(item) != NO_ITEM):
             scores[lane, item[lane, entry]] += bonus[lane, entry]
         logs_ = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
@@ -204,7 +212,7 @@ def test_ranks_are_of_scores_with_the_bonus(n_candidates):
         carry, hidden = model.step(
             params.network, carry, model.StepInputs(x, now), config=model_config
         )
-        item, bonus = model.past_bonus(params.network, carry, hidden)
+        item, bonus = bonuses(params.network, carry, hidden)
         scores = hidden @ params.items.item_out.T + params.items.item_bias[None]
         scores = np.asarray(scores.at[0, item[0]].add(bonus[0], mode="drop"))[0]
         target = log.item[schedule.event[t, 0] + 1]

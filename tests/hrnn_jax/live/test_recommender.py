@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -149,7 +150,7 @@ def test_a_batch_of_users_gets_the_lists_of_each_user_alone():
 
 def test_warm_up_compiles_every_program_that_requests_use():
     recommender = live_users.recommender()
-    programs = (batched_model._advance, batched_model._best)
+    programs: list[Any] = [batched_model._advance, batched_model._best]
     for program in programs:
         program.clear_cache()  # of other tests
     recommender.warm_up(k=10)
