@@ -23,7 +23,7 @@ MAX_MILLISECONDS = 1e14
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def id_text(name: str, value: object) -> str:
+def id_text(name: str, value: Id) -> str:
     """Return the text of an id.
 
     Args:
@@ -49,7 +49,7 @@ def id_text(name: str, value: object) -> str:
     return text
 
 
-def unix_seconds(time: object) -> float:
+def unix_seconds(time: float) -> float:
     """Return a time in Unix seconds as a float.
 
     Raises:
