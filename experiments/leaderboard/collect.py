@@ -27,8 +27,8 @@ from ..paper.collect import (
     data_frame,
     frame,
     in_table_order,
+    measured_cells,
     run_frame,
-    table_cells,
     with_names,
     write_frames,
 )
@@ -67,11 +67,11 @@ def write(
     """
     runs = in_table_order(finished.runs, ROWS)
     scores, tests = [], []
-    for column, cells in itertools.groupby(table_cells(runs, data), lambda cell: cell.column):
+    for column, cells in itertools.groupby(measured_cells(runs, data), lambda cell: cell[0]):
         ranks = {}
-        for cell in cells:
-            scores.append(with_names(cell.scores, column=column, row=cell.row))
-            ranks[cell.row] = cell.ranks
+        for _, row, of_row, of_scores in cells:
+            scores.append(with_names(of_scores, column=column, row=row))
+            ranks[row] = of_row
         tests += [(column, *line) for line in tests_against_plus(ranks)]
     # The place of a log on this machine is no part of the comparison.
     data = {key: {**of, "title": pathlib.PurePath(of["title"]).name} for key, of in data.items()}

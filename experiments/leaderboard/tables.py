@@ -12,7 +12,7 @@ from hrnn_jax.config import BASELINES
 from ..common.text import Spread, short
 from ..paper.numbers import HEADLINES
 from ..paper.results import Column, Results, spreads
-from ..paper.tables import cost_columns, costs, mean_cell
+from ..paper.tables import cells_of, costs, mean_cell
 from ..rendering.markdown import DASH, Cell, Figure, Table
 from ..rendering.plots import Panel, draw
 from .grid import NAMES, NETWORKS, PLUS, ROWS
@@ -98,31 +98,31 @@ def verdict(results: Results, column: Column) -> str:
 
 def settings_table(results: Results) -> Table:
     """Lay out the best trial of each search, and the budgets."""
-    heads: dict[str, dict[tuple[str, str], Cell]] = {"Chosen": {}, "Trials": {}}
-    values = heads["Recall@5, validation"] = {}
+    setting = pl.concat_str("key", pl.col("setting").map_elements(short, pl.String), separator=" ")
     searches = results.frames["chosen"].group_by("column", "row", maintain_order=True)
-    for (column, row), lines in searches:
-        settings = lines.select("key", "setting").iter_rows()
-        text = ", ".join(f"{key} {short(setting)}" for key, setting in settings)
-        value = lines["value"][0]
-        heads["Chosen"][column, row] = Cell(text)
-        heads["Trials"][column, row] = Cell(str(lines["trials"][0]))
-        values[column, row] = Cell(DASH if value is None else f"{value:.4f}")
-    notes = []
-    for column in results.columns.values():
-        if len(results.frames["chosen"].filter(column=column.key)):
-            trials, epochs = (column.cells.get(key, DASH) for key in ("trials", "epochs"))
-            notes.append(f"{column.label}: {trials} trials of at most {epochs} epochs each.")
+    chosen = searches.agg(setting.str.join(", ").alias("chosen"), pl.col("trials", "value").first())
+    chosen = chosen.with_columns(search=pl.concat_str("column", "row", separator=" "))
+    formats = {
+        "chosen": ("Chosen", str),
+        "trials": ("Trials", str),
+        "value": ("Recall@5, validation", "{:.4f}".format),
+    }
+    columns = [column for column in results.columns.values() if column.key in chosen["column"]]
+    budgets = [
+        f"{column.label}: {column.cells.get('trials', DASH)} trials of at most "
+        f"{column.cells.get('epochs', DASH)} epochs each."
+        for column in columns
+    ]
     return Table(
         caption="The best trial of each search",
         corner="Model",
-        groups={"": heads},
+        groups={"": cells_of(chosen, formats, by="search")},
         sections={
-            column.label: {(column.key, row): name for row, name in NAMES.items()}
-            for column in results.columns.values()
+            column.label: {f"{column.key} {row}": name for row, name in NAMES.items()}
+            for column in columns
         },
         notes=(
-            *notes,
+            *budgets,
             f"A trial ends after {PATIENCE} epochs without improvement; its value is that of its "
             "best epoch.",
         ),
@@ -168,9 +168,7 @@ def cost_table(results: Results) -> Table:
         caption="Training time by event",
         corner="Model",
         groups={
-            column.label: cost_columns(
-                costs(results, column).with_columns(relative=relative), formats
-            )
+            column.label: cells_of(costs(results, column).with_columns(relative=relative), formats)
             for column in results.columns.values()
         },
         sections={"": rows_with_runs(results)},

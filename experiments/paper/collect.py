@@ -14,7 +14,6 @@ A column is a data set, a row is a model with its settings; `queries` has what i
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import pathlib
@@ -36,16 +35,6 @@ UNUSED_SETTINGS = {"name", "variant", "n_items", "chunk_steps"}  # of recipe.jso
 SPEEDS = ("train_seconds", "train_events_per_second", "eval_cases_per_second")
 
 Descriptions = Mapping[str, Mapping[str, Any]]  # by column: what experiments.describe wrote
-
-
-@dataclasses.dataclass(frozen=True)
-class TableCell:
-    """All runs of a row on a column."""
-
-    column: str
-    row: str
-    ranks: pl.DataFrame  # of all seeds
-    scores: pl.DataFrame  # seed, metric, cutoff, value
 
 
 def write(
@@ -87,43 +76,42 @@ def write_frames(folder: pathlib.Path, frames: Mapping[str, pl.DataFrame]) -> No
 
 
 def _measurements(runs: Sequence[Run], data: Descriptions) -> dict[str, pl.DataFrame]:
-    """Compute what is measured, a cell (a row of a column, all its seeds) at a time."""
-    parts: dict[str, list[pl.DataFrame]] = {
-        name: [] for name in ("scores", "history", "position", "significance")
-    }
-    for column, cells in itertools.groupby(table_cells(runs, data), lambda cell: cell.column):
-        cases: dict[str, pl.DataFrame] = {}
-        for cell in cells:
-            frames = {
-                "scores": cell.scores,
-                "history": queries.by_history(cell.ranks),
-                "position": queries.by_position(cell.ranks),
-            }
-            for name, table in frames.items():
-                parts[name].append(with_names(table, column=column, row=cell.row))
-            cases[cell.row] = queries.by_case(cell.ranks)
-        parts["significance"].append(with_names(significance_frame(cases), column=column))
+    """Compute what is measured, a row of a column at a time."""
+    parts: dict[str, list[pl.DataFrame]] = {"scores": [], "history": [], "position": []}
+    cases: dict[str, dict[str, pl.DataFrame]] = {}
+    for column, row, ranks, scores in measured_cells(runs, data):
+        frames = (scores, queries.by_history(ranks), queries.by_position(ranks))
+        for name, table in zip(parts, frames, strict=True):
+            parts[name].append(with_names(table, column=column, row=row))
+        cases.setdefault(column, {})[row] = queries.by_case(ranks)
+    parts["significance"] = [
+        with_names(significance_frame(of_rows), column=column) for column, of_rows in cases.items()
+    ]
     return {name: pl.concat(frames) for name, frames in parts.items()}
 
 
-def table_cells(runs: Sequence[Run], data: Descriptions) -> Iterator[TableCell]:
-    """Yield each cell's ranks and scores.
+def measured_cells(
+    runs: Sequence[Run], data: Descriptions
+) -> Iterator[tuple[str, str, pl.DataFrame, pl.DataFrame]]:
+    """Read what was measured of each row of each column.
 
     Args:
         runs: the finished ones, see `in_table_order`.
         data: what each column's data are.
+
+    Yields:
+        The column, the row, the ranks of all seeds, and seed, metric, cutoff, value.
     """
-    for column, of_column in itertools.groupby(runs, lambda run: run.column.key):
+    for (column, row), of_cell in itertools.groupby(runs, lambda r: (r.column.key, r.row.key)):
+        folders = [run.folder for run in of_cell]
+        ranks, recommended = (
+            pl.concat([pl.read_parquet(folder / name) for folder in folders])
+            for name in (run_folder.RANKS, run_folder.RECOMMENDED)
+        )
         items = pathlib.Path(data[column]["prepared"]) / "items.parquet"
         support = pl.read_parquet(items, columns=["item", "support"])
-        for row, of_row in itertools.groupby(of_column, lambda run: run.row.key):
-            folders = [run.folder for run in of_row]
-            ranks, recommended = (
-                pl.concat([pl.read_parquet(folder / name) for folder in folders])
-                for name in (run_folder.RANKS, run_folder.RECOMMENDED)
-            )
-            scores = [queries.scores(ranks), queries.list_scores(recommended, support)]
-            yield TableCell(column, row, ranks, pl.concat(scores))
+        scores = [queries.scores(ranks), queries.list_scores(recommended, support)]
+        yield column, row, ranks, pl.concat(scores)
 
 
 def significance_frame(cases: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 from hrnn_jax.preprocess import statistics
 
 from ..common.model_names import NAMES, PAPER_BASELINES, SIZES
-from ..common.text import Spread, duration
+from ..common.text import Spread, duration, short
 from ..rendering.markdown import DASH, Cell, Table
 from .numbers import HEADLINES, METRICS, SCORES, TABLE2, paper_gain, paper_score
 from .results import NETWORK_ROWS, ROW_NAMES, ROW_SECTIONS, Column, Results
@@ -40,8 +40,9 @@ GAINS = {
     for base in ("rnn", "rnn_concat", "ppop")
     for model in ("hrnn_all", "hrnn_init")
 }
-# By column of `costs`: the table's head and the format.
-COSTS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+# By column of a frame: the head in the table, and how a value is shown.
+Formats = Mapping[str, tuple[str, Callable[[Any], str]]]
+COSTS: Formats = {
     "runs": ("runs", str),
     "train_seconds": ("training", duration),
     "train_events_per_second": ("events / s", "{:,.0f}".format),
@@ -123,18 +124,10 @@ def _setting(
 
 
 def _joined(values: Mapping[str, str], keys: Sequence[str]) -> str:
-    """Join settings as Table 2 does; "" where none is given."""
+    """Join settings as Table 2 does, 0.10 as 0.1; "" where none is given."""
     if not any(key in values for key in keys):
         return ""
-    return "/".join(_tidy(values.get(key, DASH)) for key in keys)
-
-
-def _tidy(value: str) -> str:
-    """Format a number as Table 2 does: 0.10 is 0.1."""
-    try:
-        return f"{float(value):.10g}"
-    except ValueError:
-        return value
+    return "/".join(short(values.get(key, DASH)) for key in keys)
 
 
 def score_table(
@@ -221,7 +214,7 @@ def further_table(results: Results, column: Column, rows: Collection[str]) -> Ta
 
 def cost_table(results: Results, columns: Sequence[Column], caption: str) -> Table:
     """Lay out the time of a run and its rates, as means over the runs."""
-    groups = {column.label: cost_columns(costs(results, column), COSTS) for column in columns}
+    groups = {column.label: cells_of(costs(results, column), COSTS) for column in columns}
     return Table(caption=caption, corner="Model", groups=groups, sections={"": ROW_NAMES})
 
 
@@ -233,32 +226,35 @@ def costs(results: Results, column: Column) -> pl.DataFrame:
     return runs.group_by("row").agg(pl.len().alias("runs"), means, microseconds)
 
 
-def cost_columns(
-    frame: pl.DataFrame, formats: Mapping[str, tuple[str, Callable[[Any], str]]]
-) -> dict[str, dict[str, Cell]]:
-    """Return the cells of a frame with a line for each row.
+def cells_of(frame: pl.DataFrame, formats: Formats, by: str = "row") -> dict[str, dict[Any, Cell]]:
+    """Return a table's cells by head and row; a null has none.
 
     Args:
-        frame: see `costs`.
+        frame: a line for each row of the table.
         formats: by column of the frame: the head, and how a value is shown.
+        by: the column of the frame with the row's key.
     """
     return {
-        head: {row: Cell(show(v)) for row, v in frame.select("row", key).drop_nulls().iter_rows()}
-        for key, (head, show) in formats.items()
+        head: {row: Cell(show(v)) for row, v in frame.select(by, name).drop_nulls().iter_rows()}
+        for name, (head, show) in formats.items()
     }
 
 
 def failure_table(results: Results) -> Table:
     """Lay out the runs that failed, and the reasons."""
-    failed = dict(enumerate(results.frames["failed"].iter_rows(named=True)))
-    heads = {
-        "Data": {n: Cell(results.columns[run["column"]].label) for n, run in failed.items()},
-        "Seed": {n: Cell(str(run["seed"])) for n, run in failed.items()},
-        "Reason": {n: Cell(run["reason"] or DASH) for n, run in failed.items()},
+    labels = {key: column.label for key, column in results.columns.items()}
+    formats: Formats = {
+        "column": ("Data", labels.__getitem__),
+        "seed": ("Seed", str),
+        "reason": ("Reason", str),
     }
-    names = {n: ROW_NAMES[run["row"]] for n, run in failed.items()}
+    failed = results.frames["failed"].with_row_index()
+    names = {n: ROW_NAMES[row] for n, row in failed.select("index", "row").iter_rows()}
     return Table(
-        caption="Runs that failed", corner="Model", groups={"": heads}, sections={"": names}
+        caption="Runs that failed",
+        corner="Model",
+        groups={"": cells_of(failed, formats, by="index")},
+        sections={"": names},
     )
 
 
