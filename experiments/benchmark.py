@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import functools
 import pathlib
-import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping
 
 from absl import flags
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from hrnn_jax import errors
 
-from .bench import commands, evaluation, record, scaling, service, step_profile, steps, timing
+from .bench import commands, evaluation, record, scaling, service, steps, timing
 from .bench.benchmark_model import ALL_SMALL, CONCAT_SMALL, INIT_LARGE, INIT_SMALL, RNN_SMALL
-from .common import cli, data_flags  # noqa: F401  --prepared_dir
+from .common import cli, data_flags, text  # noqa: F401  --prepared_dir
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
     "": (INIT_SMALL, "training step, HRNN Init small", 1.5),
@@ -41,7 +36,7 @@ TASKS: dict[str, Callable[[timing.Settings], Mapping[str, record.Row | record.Sw
         for suffix, (model, title, limit) in MODELS.items()
     },
     **{
-        f"anatomy{suffix}": functools.partial(step_profile.shares, model=model)
+        f"anatomy{suffix}": functools.partial(steps.shares, model=model)
         for suffix, (model, _, _) in MODELS.items()
     },
     "dropout": steps.dropout,
@@ -117,43 +112,30 @@ def main() -> None:
         scale=FLAGS.users_share,
         steps=FLAGS.steps,
         prepared=pathlib.Path(FLAGS.prepared_dir),
-        scratch=path.parent / "scratch",
+        scratch=path.parent,
     )
     rows: list[record.Row] = []
-    try:
-        for number, name in enumerate(FLAGS.only, start=1):
-            print(f"{number} of {len(FLAGS.only)}: {name}", flush=True)
-            rows += _measure(name, settings, path)
-    finally:
-        shutil.rmtree(settings.scratch, ignore_errors=True)
+    for number, name in enumerate(FLAGS.only, start=1):
+        print(f"{number} of {len(FLAGS.only)}: {name}", flush=True)
+        started = time.perf_counter()
+        made = timing.made()
+        parts = TASKS[name](settings)
+        results = {f"{name}/{part}".rstrip("/"): result for part, result in parts.items()}
+        record.add(path, results, made)
+        measured = [result for result in results.values() if isinstance(result, record.Row)]
+        for row in measured:
+            settings.print("  ".join(filter(None, row.cells())))
+        settings.print(f"{time.perf_counter() - started:.0f} s")
+        rows += measured
     if rows:
         print()
         print_table(rows)
     print(f"\n{path}")
 
 
-def _measure(name: str, settings: timing.Settings, path: pathlib.Path) -> list[record.Row]:
-    """Measure one task, add its results to the record, and return its rows."""
-    started = time.perf_counter()
-    made = timing.made()
-    results = {
-        "/".join(filter(None, (name, part))): result
-        for part, result in TASKS[name](settings).items()
-    }
-    record.add(path, results, made)
-    rows = [result for result in results.values() if isinstance(result, record.Row)]
-    for row in rows:
-        settings.print("  ".join(filter(None, row.cells())))
-    settings.print(f"{time.perf_counter() - started:.0f} s")
-    return rows
-
-
 def print_table(rows: list[record.Row]) -> None:
     """Print rows as a table, and their notes below it."""
-    table = Table(*record.HEAD, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*map(Text, row.cells()))
-    Console(width=None if sys.stdout.isatty() else 10_000, highlight=False).print(table)
+    text.print_table(record.HEAD, [row.cells() for row in rows])
     if notes := [f"{row.what}: {row.all_notes}" for row in rows if row.all_notes]:
         print("", *notes, sep="\n")
 

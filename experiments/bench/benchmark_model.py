@@ -15,7 +15,7 @@ from hrnn_jax.epoch import SLAB_CHUNKS, compiled_chunk, epoch_schedule, run_epoc
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import start_carry
 from hrnn_jax.train import TrainSetup, TrainState, init_state
-from hrnn_jax.user_batches import Schedule
+from hrnn_jax.user_batches import Schedule, pad
 
 from ..common.epochs import stack
 from . import floors
@@ -78,11 +78,6 @@ class BenchmarkModel:
             dataclasses.replace(self.train_config, batch_size=batch_size),
         )
 
-    @property
-    def size(self) -> int:
-        """Lanes times units, in proportion to which a step's work grows."""
-        return self.train_config.batch_size * self.model_config.hidden_units
-
     def init(self, seed: int = 0) -> TrainState:
         """Draw its weights."""
         return init_state(seed, self.model_config, self.train_config)
@@ -134,12 +129,6 @@ class Training:
         """W: the lanes for which a step computes Eq. 3 and 4."""
         return max(schedule.steps.opening.shape[1] for schedule in self.schedules)
 
-    @property
-    def mean_opening(self) -> float:
-        """The mean number of lanes that open a session of a known user in a step."""
-        opens = [s.steps.session_start & ~s.steps.user_start for s in self.schedules]
-        return float(np.mean([mask.sum(axis=1).mean() for mask in opens]))
-
     def epoch(self) -> float:
         """Train one more epoch; return its seconds."""
         started = time.perf_counter()
@@ -167,16 +156,12 @@ class Training:
 
     def compiled(self) -> jax.stages.Compiled:
         """Compile the program that trains a chunk of one seed's steps."""
-        config = self.model.train_config
+        model_config, config = self.model.model_config, self.model.train_config
         n_steps = SLAB_CHUNKS * config.chunk_steps
-        slab = jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct((n_steps, *array.shape[1:]), array.dtype),
-            self.schedules[0].steps,
-        )
-        carry = start_carry((config.batch_size,), self.model.model_config)
-        place = jax.ShapeDtypeStruct((4,), np.uint32)
-        program = compiled_chunk(self.model.model_config, config, stacked=False)
-        return program.lower(jax.eval_shape(self.model.init), carry, slab, place).compile()
+        slab = pad(self.schedules[0].steps.window(0, n_steps), n_steps, self.opening)
+        carry = start_carry((config.batch_size,), model_config)
+        program = compiled_chunk(model_config, config, stacked=False)
+        return program.lower(self.state, carry, slab, np.zeros(4, np.uint32)).compile()
 
 
 def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:
@@ -188,8 +173,9 @@ def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:
         seeds: Number of seeds that train side by side.
     """
     batch, chunk = model.train_config.batch_size, model.train_config.chunk_steps
+    work = batch * model.model_config.hidden_units / (50 * 100)  # of a step; 1 of HRNN Init small
     # Whole chunks: the padding of a last one would count as steps.
-    steps = max(1, round(steps * INIT_SMALL.size / model.size / chunk)) * chunk
+    steps = max(1, round(steps / work / chunk)) * chunk
     users = max(batch, round(batch * (steps + MAX_USER_STEPS) / (SESSIONS * (EVENTS - 1))))
     log = random_log(np.random.default_rng(0), users, model.model_config.n_items)
     schedules = [model.schedule(log, seed) for seed in range(seeds)]

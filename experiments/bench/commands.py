@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import pathlib
-import time
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hrnn_jax import errors
 from hrnn_jax.preprocess import datasets, prepared
 
 from ..common import provenance
-from ..common.cli import module
 from ..common.epochs import FIRST_CHUNK
-from ..jobs import pool
 from .benchmark_model import INIT_SMALL, random_log
 from .process import Cost, measure, of_module
 from .record import Row
-from .timing import Settings
+from .timing import Settings, seconds
 
 # What any preprocessing has to do.
 READ_AND_SORT = "import polars, sys; polars.read_parquet(sys.argv[1]).sort('user_id', 'ts')"
 BIG_CATALOGUE, BIG_USERS = 380_000, 8_000  # with more training events than items
+USERS_PARTS = {  # of the rows of `users`
+    "training": "10 epochs",
+    "evaluation": "evaluation",
+    "whole": "from the command to its end",
+}
 
 
 def raw_log(settings: Settings, scale: float) -> pathlib.Path:
@@ -43,26 +47,17 @@ def prepare(settings: Settings, raw: pathlib.Path) -> Cost:
 def preprocessing(settings: Settings) -> Mapping[str, Row]:
     """Measure the preparation of VIDEOXXL's shape next to reading and sorting the file."""
     raw = raw_log(settings, settings.scale)
-
-    def read_and_sort() -> Cost:
-        return measure("-c", READ_AND_SORT, str(raw))
-
-    read_and_sort()  # from here on the operating system has the file in memory
     costs, floor = settings.turns(
-        lambda: prepare(settings, raw), read_and_sort, long=True, warm_up=False
+        lambda: prepare(settings, raw), lambda: measure("-c", READ_AND_SORT, str(raw)), long=True
     )
+    times, peaks = zip(*costs, strict=True)
+    floor_times, _ = zip(*floor, strict=True)
     events = pl.scan_parquet(raw).select(pl.len()).collect().item()
     what = f"preprocessing VIDEOXXL's shape, {events:,} raw events"
-    seconds, peaks = zip(*costs, strict=True)
+    notes = ["each turn a process, its start included"]
+    name = "polars reads and sorts the file"
     return {
-        "time": Row(
-            what,
-            seconds,
-            [cost.seconds for cost in floor],
-            "polars reads and sorts the file",
-            3,
-            notes=["each turn a process, its start included"],
-        ),
+        "time": Row(what, times, floor_times, name, 3, notes=notes),
         "memory": Row(f"{what}: peak resident memory", peaks, unit="B", limit=6e9),
     }
 
@@ -71,20 +66,16 @@ def whole_run(settings: Settings) -> Mapping[str, Row]:
     """Measure the peak memory of a run on many items next to its tables and optimizer state."""
     n_items = max(2, round(settings.scale * BIG_CATALOGUE))
     users = max(5, round(settings.scale * BIG_USERS))
-    peaks = []
     with settings.folder() as folder:
         write_log(folder, users, n_items)
-        for turn in range(1, settings.long_repeats + 1):
-            cost = run(folder, folder / "run" / str(turn))
-            peaks.append(cost.peak_bytes)
-            settings.print(f"run {turn} of {settings.long_repeats}, {cost.seconds:.0f} s")
+        [costs] = settings.turns(lambda: run(folder), long=True, warm_up=False)
         [ready] = (folder / "prepared").glob("events-*")
         kept = prepared.load_meta(ready)["table1"]["items"]
-    held = INIT_SMALL.replace(n_items=kept).state_bytes
+    floor = [INIT_SMALL.replace(n_items=kept).state_bytes] * len(costs)
     notes = ["preprocessing, an epoch, checkpoint and ranking"]
     what = f"peak resident memory of a whole run, {kept:,} items, 100 units"
-    name = "tables + optimizer state"
-    return {"": Row(what, peaks, [held] * len(peaks), name, 1.5, unit="B", notes=notes)}
+    name, peaks = "tables + optimizer state", [cost.peak_bytes for cost in costs]
+    return {"": Row(what, peaks, floor, name, 1.5, unit="B", notes=notes)}
 
 
 def write_log(folder: pathlib.Path, users: int, n_items: int) -> None:
@@ -98,8 +89,9 @@ def write_log(folder: pathlib.Path, users: int, n_items: int) -> None:
     pl.DataFrame(columns).write_parquet(folder / "log.parquet")
 
 
-def run(folder: pathlib.Path, output: pathlib.Path) -> Cost:
-    """Run HRNN Init on the folder's log.parquet for an epoch."""
+def run(folder: pathlib.Path) -> Cost:
+    """Run HRNN Init on the folder's log.parquet for an epoch; the run folder is `run` in it."""
+    shutil.rmtree(folder / "run", ignore_errors=True)
     flags = [
         "--dataset=events",
         f"--events={folder / 'log.parquet'}",
@@ -108,38 +100,35 @@ def run(folder: pathlib.Path, output: pathlib.Path) -> Cost:
         f"--prepared_dir={folder / 'prepared'}",
         "--model=hrnn_init",
         "--epochs=1",
-        f"--output_dir={output}",
+        f"--output_dir={folder / 'run'}",
     ]
     return measure(*of_module("run", *flags), cache=folder / "cache")
 
 
-def _simulated(settings: Settings, shape: str) -> list[str]:
-    """Return the flags of HRNN Init small on a simulated log."""
-    return [
+def _run_simulated(
+    settings: Settings, shape: str, output: pathlib.Path, *flags: str, **how: Any
+) -> Cost:
+    """Run HRNN Init small on a simulated log; `how` are arguments of `measure`."""
+    log = [
         "--dataset=simulated",
         f"--simulate_shape={shape}",
         f"--simulate_scale={settings.scale}",
         f"--prepared_dir={settings.prepared}",
-        "--flagfile=hrnn_init_small.flags",
     ]
-
-
-def first_chunk(flags: Sequence[str], cache: pathlib.Path, output: pathlib.Path) -> float:
-    """Measure the seconds from a run's start until its first chunk of steps is trained."""
-    command = of_module("run", *flags, f"--output_dir={output}")
-    return measure(*command, cache=cache, until=FIRST_CHUNK).seconds
+    of_run = ["--flagfile=hrnn_init_small.flags", *flags, f"--output_dir={output}"]
+    return measure(*of_module("run", *log, *of_run), **how)
 
 
 def start(settings: Settings) -> Mapping[str, Row]:
     """Measure the start of a run, with and without compiled programs on disk."""
-    flags = _simulated(settings, "video")
 
-    def seconds_to_first_chunk(cache: pathlib.Path | None = None) -> float:
+    def to_first_chunk(cache: pathlib.Path | None = None) -> float:
         with settings.folder() as folder:
-            return first_chunk(flags, cache or folder / "cache", folder / "run")
+            how = {"cache": cache or folder / "cache", "until": FIRST_CHUNK}
+            return _run_simulated(settings, "video", folder / "run", **how).seconds
 
     with settings.folder() as cache:
-        cold, warm = settings.turns(seconds_to_first_chunk, lambda: seconds_to_first_chunk(cache))
+        cold, warm = settings.turns(to_first_chunk, lambda: to_first_chunk(cache))
     what = "start of a run on the prepared VIDEO shape to its first 256 steps trained"
     return {
         "cold": Row(f"{what}, nothing compiled", cold, limit=10),
@@ -149,29 +138,24 @@ def start(settings: Settings) -> Mapping[str, Row]:
 
 def seeds(settings: Settings) -> Mapping[str, Row]:
     """Measure two seeds as two runs, in turn or side by side, and as one run."""
-    flags = [*_simulated(settings, "video"), "--epochs=3"]
 
-    def run_jobs(cache: pathlib.Path, seeds_of: Sequence[str], side_by_side: int) -> float:
-        """Run a job for each value of --seeds, as `reproduce` does; return the seconds."""
-        with settings.folder() as folder:
-            jobs = []
-            for number, chosen in enumerate(seeds_of):
-                output = folder / str(number)
-                of_job = [f"--compilation_cache={cache}", f"--seeds={chosen}"]
-                argv = (module("run"), *flags, *of_job, f"--output_dir={output}")
-                jobs.append(pool.Job(chosen, argv, output))
-            started = time.perf_counter()
-            for outcome in pool.run(jobs, side_by_side=side_by_side):
-                if outcome.error:
-                    raise errors.InputError(outcome.error)
-            return time.perf_counter() - started
+    def runs(cache: pathlib.Path, seeds_of: list[str], side_by_side: int) -> float:
+        """Run each value of --seeds; return the seconds."""
 
-    with settings.folder() as kept:
-        cache = kept / "cache"
+        def run(chosen: str) -> None:
+            with settings.folder() as folder:
+                flags = ["--epochs=3", f"--seeds={chosen}"]
+                how = {"cache": cache, "share": side_by_side}
+                _run_simulated(settings, "video", folder / "run", *flags, **how)
+
+        with concurrent.futures.ThreadPoolExecutor(side_by_side) as threads:
+            return seconds(lambda: list(threads.map(run, seeds_of)))
+
+    with settings.folder() as cache:
         in_turn, side_by_side, one_program = settings.turns(
-            lambda: run_jobs(cache, ["0", "1"], 1),
-            lambda: run_jobs(cache, ["0", "1"], 2),
-            lambda: run_jobs(cache, ["0,1"], 1),
+            lambda: runs(cache, ["0", "1"], 1),
+            lambda: runs(cache, ["0", "1"], 2),
+            lambda: runs(cache, ["0,1"], 1),
             long=True,
         )
     of = "two seeds of HRNN Init small, 3 epochs on the VIDEO shape"
@@ -186,28 +170,21 @@ def seeds(settings: Settings) -> Mapping[str, Row]:
 
 def users(settings: Settings) -> Mapping[str, Row]:
     """Measure how long Table 2's small HRNN Init trains and is evaluated, on two shapes."""
+
+    def run_on(shape: str) -> tuple[float, ...]:
+        """Return the seconds of `USERS_PARTS`, and the number of cases."""
+        with settings.folder() as folder:
+            output = folder / "run"
+            cost = _run_simulated(settings, shape, output, cache=folder / "cache")
+            mean = json.loads((output / "metrics.json").read_text())["mean"]
+        evaluation = mean["cases"] / mean["eval_cases_per_second"]
+        return mean["train_seconds"], evaluation, cost.seconds, mean["cases"]
+
     rows = {}
     for shape in ("xing", "video"):
-        costs = []
-        for turn in range(1, settings.long_repeats + 1):
-            with settings.folder() as folder:
-                output = folder / "run"
-                flags = [*_simulated(settings, shape), f"--output_dir={output}"]
-                cost = measure(*of_module("run", *flags), cache=folder / "cache")
-                mean = json.loads((output / "metrics.json").read_text())["mean"]
-            evaluation = mean["cases"] / mean["eval_cases_per_second"]
-            costs.append((mean["train_seconds"], evaluation, cost.seconds))
-            settings.print(
-                f"{shape} {turn} of {settings.long_repeats}: trained in {costs[-1][0]:.0f} s, "
-                f"evaluated in {evaluation:.0f} s"
-            )
-        of = f"HRNN Init small on the {shape.upper()} shape"
-        parts = {
-            "training": "10 epochs",
-            "evaluation": "evaluation",
-            "whole": "from the command to its end",
-        }
-        notes = [f"{mean['cases']:,.0f} cases"]
-        for (part, what), measured in zip(parts.items(), zip(*costs, strict=True), strict=True):
-            rows[f"{shape}_{part}"] = Row(f"{of}: {what}", measured, notes=notes)
+        [turns] = settings.turns(lambda shape=shape: run_on(shape), long=True, warm_up=False)
+        *measured, cases = zip(*turns, strict=True)
+        for (part, what), values in zip(USERS_PARTS.items(), measured, strict=True):
+            what = f"HRNN Init small on the {shape.upper()} shape: {what}"
+            rows[f"{shape}_{part}"] = Row(what, values, notes=[f"{cases[0]:,.0f} cases"])
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,11 +26,8 @@ def rank_seconds(
 ) -> float:
     """Rank all cases of a log; return the seconds."""
     config = EvaluationConfig(cutoffs=(5,))
-    return seconds(
-        lambda: rank(
-            params, log, model_config=model.model_config, config=config, candidates=candidates
-        )
-    )
+    of_model = functools.partial(rank, params, log, model_config=model.model_config)
+    return seconds(lambda: of_model(config=config, candidates=candidates))
 
 
 def evaluate(settings: Settings) -> Mapping[str, Row]:
@@ -38,36 +36,25 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
     log = random_log(np.random.default_rng(0), users, EVALUATED_ITEMS, tested=True)
     model = INIT_SMALL.replace(n_items=log.n_items)
     training = Training(model, [model.schedule(log.train)])
-
-    def ranking_seconds(candidates: np.ndarray | None = None) -> float:
-        return rank_seconds(model, training.state.params, log, candidates)
-
-    product = floors.scores(len(log.cases), log.n_items, INIT_SMALL.model_config.hidden_units)
+    product = floors.scores(len(log.cases), log.n_items, model.model_config.hidden_units)
     whole, bootstrapping, scores, half = settings.turns(
-        ranking_seconds,
+        lambda: rank_seconds(model, training.state.params, log),
         # With one candidate, nearly all of the time is bootstrapping.
-        lambda: ranking_seconds(np.arange(1)),
+        lambda: rank_seconds(model, training.state.params, log, np.arange(1)),
         lambda: seconds(product),
         lambda: training.epoch() / 2,
     )
     ranking = [w - b for w, b in zip(whole, bootstrapping, strict=True)]
     size = f"{len(log.cases):,} cases among {log.n_items:,} items"
+    whole_less = ["evaluation as a whole, less its bootstrapping"]
+    one_candidate = ["evaluation with one candidate"]
+    of = f"bootstrapping the histories of {size}"
     return {
         "ranking": Row(
-            f"ranking {size}",
-            ranking,
-            scores,
-            "its scores alone",
-            1.6,
-            notes=["evaluation as a whole, less its bootstrapping"],
+            f"ranking {size}", ranking, scores, "its scores alone", 1.6, notes=whole_less
         ),
         "bootstrapping": Row(
-            f"bootstrapping the histories of {size}",
-            bootstrapping,
-            half,
-            "half a training epoch",
-            1.0,
-            notes=["evaluation with one candidate"],
+            of, bootstrapping, half, "half a training epoch", 1.0, notes=one_candidate
         ),
     }
 
@@ -75,23 +62,17 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
 def schedule(settings: Settings) -> Mapping[str, Row]:
     """Measure how long an epoch's schedule takes next to copying its arrays."""
     log = xxl_log(settings.scale)
-    arrays: list[np.ndarray] = []
-
-    def build() -> float:
-        def run() -> None:
-            built = INIT_SMALL.schedule(log)
-            arrays.extend([*built.steps, built.event])
-
-        arrays.clear()
-        return seconds(run)
-
-    def copy() -> float:
-        return seconds(lambda: [np.copy(array) for array in arrays])
-
-    built, copied = settings.turns(build, copy)
-    batch = INIT_SMALL.train_config.batch_size
-    what = f"the schedule of an epoch of {len(log):,} events, batch {batch}"
-    return {"": Row(what, built, copied, "copying its arrays", 10)}
+    built = INIT_SMALL.schedule(log)
+    arrays = [*built.steps, built.event]
+    row = settings.row(
+        f"the schedule of an epoch of {len(log):,} events, "
+        f"batch {INIT_SMALL.train_config.batch_size}",
+        lambda: seconds(lambda: INIT_SMALL.schedule(log)),
+        lambda: seconds(lambda: [np.copy(array) for array in arrays]),
+        "copying its arrays",
+        10,
+    )
+    return {"": row}
 
 
 def xxl_log(scale: float) -> EventLog:

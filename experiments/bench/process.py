@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import contextlib
 import pathlib
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Generator
 from typing import NamedTuple
@@ -32,35 +30,33 @@ class Cost(NamedTuple):
     peak_bytes: int  # the largest resident memory among all samples
 
 
-def measure(*command: str, cache: pathlib.Path | None = None, until: str | None = None) -> Cost:
-    """Run a command on all cores, and measure it to its end or to a line that it prints.
+def measure(
+    *command: str, cache: pathlib.Path | None = None, until: str = "", share: int = 1
+) -> Cost:
+    """Run a command, and measure it to its end or to a line that it prints.
 
     Args:
         command: Arguments of Python; `of_module` makes them of a module's name and flags.
         cache: The folder of compiled programs.
         until: Regular expression of the line at which the process is ended.
+        share: How many such commands share the cores.
 
     Raises:
         InputError: The command failed, or ended before that line; with the last line it printed.
     """
-    started = time.perf_counter()
-    ended = threading.Event()
+    started, peak, ended = time.perf_counter(), 0, False
     with (
-        concurrent.futures.ThreadPoolExecutor(1) as sampler,
-        running(*command, cache=cache) as process,
+        concurrent.futures.ThreadPoolExecutor(1) as reader,
+        running(*command, cache=cache, share=share) as process,
     ):
-        peak = sampler.submit(_peak_bytes, process, ended)
-        try:
-            if until is not None:
-                wait_for(process, until)
-            else:
-                last = collections.deque(process.stdout, maxlen=1)
-                if process.wait():
-                    raise _failed(*last)
-            seconds = time.perf_counter() - started
-        finally:
-            ended.set()
-        return Cost(seconds, peak.result())
+        reading = reader.submit(wait_for, process, until)
+        while not ended:
+            ended = bool(concurrent.futures.wait([reading], SAMPLE_SECONDS).done)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                peak = max(peak, process.memory_info().rss)
+        seconds = time.perf_counter() - started
+        reading.result()  # raises where the command failed
+    return Cost(seconds, peak)
 
 
 def of_module(name: str, *flags: str) -> tuple[str, ...]:
@@ -69,9 +65,11 @@ def of_module(name: str, *flags: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def running(*command: str, cache: pathlib.Path | None = None) -> Generator[psutil.Popen]:
-    """Start Python with these arguments on all cores, and end it at the end of the block."""
-    environment = pool.environment(provenance.cores())
+def running(
+    *command: str, cache: pathlib.Path | None = None, share: int = 1
+) -> Generator[psutil.Popen]:
+    """Start Python with these arguments on its share of the cores, and end it after the block."""
+    environment = pool.environment(max(1, provenance.cores() // share))
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache.absolute())
     process = psutil.Popen(
@@ -91,29 +89,20 @@ def running(*command: str, cache: pathlib.Path | None = None) -> Generator[psuti
         process.communicate()
 
 
-def wait_for(process: psutil.Popen, pattern: str) -> re.Match[str]:
-    """Read what a process prints, up to a line that matches.
+def wait_for(process: psutil.Popen, pattern: str) -> str:
+    """Read what a process prints, up to a line that matches, or to its end without a pattern.
+
+    Returns:
+        The last line that was read.
 
     Raises:
-        InputError: The process ended before such a line.
+        InputError: The process failed, or ended before such a line.
     """
     line = ""
     for line in process.stdout:
-        if match := re.search(pattern, line):
-            return match
-    raise _failed(line)
-
-
-def _failed(last_line: str = "") -> errors.InputError:
-    text = last_line.strip().removeprefix("error: ")
-    return errors.InputError(text or "a command ended without output; was it killed?")
-
-
-def _peak_bytes(process: psutil.Popen, ended: threading.Event) -> int:
-    """Sample a process's memory until `ended` is set, and once after that."""
-    peak, last = 0, False
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while not last:
-            last = ended.wait(SAMPLE_SECONDS)
-            peak = max(peak, process.memory_info().rss)
-    return peak
+        if pattern and re.search(pattern, line):
+            return line
+    if pattern or process.wait():
+        text = line.strip().removeprefix("error: ")
+        raise errors.InputError(text or "a command ended without output; was it killed?")
+    return line

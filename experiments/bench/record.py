@@ -7,7 +7,7 @@ import json
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from hrnn_jax import atomic, errors
 
@@ -15,10 +15,10 @@ from ..common.text import Spread
 
 FEW_TURNS = 5  # a row of fewer turns states their number in its notes
 UNITS = {  # of rows: the units to show a value in, from large to small, with size and decimals
-    "s": {"s": (1, 2), "ms": (1e-3, 2), "us": (1e-6, 1)},
-    "B": {"GB": (1e9, 2), "MB": (1e6, 1), "kB": (1e3, 1)},
-    "events/s": {"events/s": (1, 0)},
-    "%": {"%": (1e-2, 1)},
+    "s": [("s", 1, 2), ("ms", 1e-3, 2), ("us", 1e-6, 1)],
+    "B": [("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)],
+    "events/s": [("events/s", 1, 0)],
+    "%": [("%", 1e-2, 1)],
 }
 HEAD = ("what", "measured", "floor", "ratio", "target", "")
 
@@ -39,6 +39,7 @@ class Row:
     unit: str = "s"  # of `measured` and `floor`, a key of `UNITS`
     at_least: bool = False  # the target is a lower bound, not an upper one
     notes: Sequence[str] = ()
+    made: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `timing.made`
 
     @property
     def ratio(self) -> Spread | None:
@@ -65,7 +66,10 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the text of each column of `HEAD`."""
-        target = _target(self)
+        target = ""
+        if self.limit is not None:
+            shown, size, _ = ("x", 1, 0) if self.floor_name else _unit(self.limit, self.unit)
+            target = f"{'>=' if self.at_least else '<='} {self.limit / size:g} {shown}"
         if not self.measured:
             return (self.what, "not measured", "", "", target, "")
         floor = f"{_quantity(self.floor, self.unit)}: {self.floor_name}" if self.floor else ""
@@ -83,57 +87,48 @@ class Sweep:
     panels: Mapping[str, Mapping[str, Sequence[tuple[float, Sequence[float]]]]]
     # label of the vertical axis -> name of the curve -> (x, one value a turn)
     notes: Sequence[str] = ()
-
-
-class Entry(NamedTuple):
-    """A result in the record, and where, when and by which code it was measured."""
-
-    result: Row | Sweep
-    made: Mapping[str, Any]  # commit, machine, finished, cores, threads, load
+    made: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `timing.made`
 
 
 def add(path: pathlib.Path, results: Mapping[str, Row | Sweep], made: Mapping[str, Any]) -> None:
-    """Add results to a record by their names; entries of other names stay as they are."""
-    entries = read(path) if path.exists() else {}
-    entries |= {name: Entry(result, made) for name, result in results.items()}
+    """Add results to a record by their names; those of other names stay as they are."""
+    record = read(path) if path.exists() else {}
+    record |= {name: dataclasses.replace(result, made=made) for name, result in results.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: _to_json(entry) for name, entry in entries.items()}
+    content = {name: _to_json(result) for name, result in record.items()}
     atomic.write(path, json.dumps(content, indent=1) + "\n")
 
 
-def read(path: pathlib.Path) -> dict[str, Entry]:
+def read(path: pathlib.Path) -> dict[str, Row | Sweep]:
     """Read a record.
 
     Raises:
         InputError: The file is missing or damaged.
     """
     try:
-        return {name: _from_json(kept) for name, kept in json.loads(path.read_text()).items()}
+        return {name: _from_json(**kept) for name, kept in json.loads(path.read_text()).items()}
     except FileNotFoundError as error:
         raise errors.InputError(f"{path} is missing: measure first") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.InputError(f"{path} is damaged: remove it and measure again") from error
 
 
-def _to_json(entry: Entry) -> dict[str, Any]:
-    """Return the record's form of an entry, in which `measured` is called `subject`."""
-    fields = dataclasses.asdict(entry.result)
-    if isinstance(entry.result, Sweep):
-        return {"kind": "sweep", **fields, "made": entry.made}
-    fields["subject"] = fields.pop("measured")
-    return {"kind": "row", **fields, "made": entry.made}
+def _to_json(result: Row | Sweep) -> dict[str, Any]:
+    """Return the record's form of a result, in which `measured` is called `subject`."""
+    fields = dataclasses.asdict(result)
+    if isinstance(result, Sweep):
+        return {"kind": "sweep", **fields}
+    return {"kind": "row", "subject": fields.pop("measured"), **fields}
 
 
-def _from_json(kept: Mapping[str, Any]) -> Entry:
-    fields = {name: value for name, value in kept.items() if name not in ("kind", "made")}
-    made = kept["made"]
+def _from_json(kind: str, made: Mapping[str, Any], **fields: Any) -> Row | Sweep:
     if not {"commit", "machine", "finished", "threads"} <= made.keys():
         raise KeyError("made")
-    if kept["kind"] == "sweep":
-        return Entry(Sweep(**fields), made)
-    row = Row(measured=fields.pop("subject"), **fields)
+    if kind == "sweep":
+        return Sweep(**fields, made=made)
+    row = Row(measured=fields.pop("subject"), **fields, made=made)
     row.cells()  # raises where its unit or its values are damaged
-    return Entry(row, made)
+    return row
 
 
 def _quantity(values: Sequence[float], unit: str) -> str:
@@ -150,15 +145,4 @@ def _with_range(spread: Spread, decimals: int, unit: str = "") -> str:
 
 def _unit(value: float, unit: str) -> tuple[str, float, int]:
     """Return the largest unit in which a value is 1 or more, with its size and decimals."""
-    units = [(name, size, decimals) for name, (size, decimals) in UNITS[unit].items()]
-    return next((each for each in units if value >= each[1]), units[-1])
-
-
-def _target(row: Row) -> str:
-    if row.limit is None:
-        return ""
-    sign = ">=" if row.at_least else "<="
-    if row.floor_name:
-        return f"{sign} {row.limit:g} x"
-    shown, size, _ = _unit(row.limit, row.unit)
-    return f"{sign} {row.limit / size:g} {shown}"
+    return next((each for each in UNITS[unit] if value >= each[1]), UNITS[unit][-1])

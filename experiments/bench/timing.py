@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from ..common import provenance
+from .record import Row
 
 _T = TypeVar("_T")
 # Environment variables that set the number of threads; the record keeps them.
@@ -28,7 +29,7 @@ class Settings:
     scale: float  # share of the users of the large logs
     steps: int  # of an epoch of HRNN Init small; larger steps are fewer
     prepared: pathlib.Path  # keeps simulated logs between calls
-    scratch: pathlib.Path  # removed at the end
+    scratch: pathlib.Path  # temporary folders are made in it
 
     def print(self, line: str) -> None:
         """Print a line of progress."""
@@ -68,6 +69,18 @@ class Settings:
                 self.print(f"turn {turn} of {repeats}, {(repeats - turn) * mean:.0f} s left")
         return results
 
+    def row(
+        self,
+        what: str,
+        function: Callable[[], float],
+        floor: Callable[[], float],
+        floor_name: str,
+        limit: float | None = None,
+    ) -> Row:
+        """Measure a function next to its floor, both in the seconds that they return."""
+        measured, of_floor = self.turns(function, floor)
+        return Row(what, measured, of_floor, floor_name, limit)
+
 
 def seconds(function: Callable[[], object]) -> float:
     """Call a function and return the seconds that it took."""
@@ -77,7 +90,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def made() -> dict[str, Any]:
-    """Return commit, machine, time, threads and load of a measurement that begins now."""
+    """Return commit, machine, time, cores, threads and load of a measurement that begins now."""
     threads = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
     return {**provenance.made(), "cores": provenance.cores(), "threads": threads, "load": load}

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.bench import floors, step_profile
+from experiments.bench import floors, steps
 from experiments.bench.benchmark_model import BenchmarkModel, train_steps
 from hrnn_jax.config import ModelConfig, TrainConfig
 
@@ -88,12 +88,12 @@ def test_a_step_computes_the_products_of_its_floor(compiled, variant):
 def test_the_kinds_of_a_steps_operations(compiled):
     """Bug: look for dots in the operation alone, not in what is fused into it."""
     training, chunk = compiled("hrnn_all")
-    kinds = step_profile.operation_kinds(chunk.as_text(), training.model.model_config)
+    kinds = steps.operation_kinds(chunk.as_text(), training.model.model_config)
     kinds = list(kinds.values())
-    assert kinds.count(step_profile.PRODUCTS) == len(flops_of(chunk))
+    assert kinds.count(steps.PRODUCTS) == len(flops_of(chunk))
     # A weight and its sum of squares, of 2 GRUs of 3, of GRU_usr's input and of Eq. 4.
-    assert kinds.count(step_profile.DENSE) >= 2 * (2 * 3 + 1 + 2)
-    assert kinds.count(step_profile.ROWS) >= 3 * 3  # read, summed and written, of 3 tables
+    assert kinds.count(steps.DENSE) >= 2 * (2 * 3 + 1 + 2)
+    assert kinds.count(steps.ROWS) >= 3 * 3  # read, summed and written, of 3 tables
 
 
 def test_the_bytes_of_a_state_are_those_of_its_arrays(compiled):

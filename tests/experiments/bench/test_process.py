@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 
-from experiments.bench import commands, process
+from experiments.bench import process
+from experiments.common.epochs import FIRST_CHUNK
 from hrnn_jax import errors
 from tests.helpers import logs
 
@@ -24,7 +25,7 @@ def test_the_peak_is_that_of_the_command():
 def test_a_failure_is_reported_with_the_commands_last_line():
     """Bug: report the first line, which of a traceback says nothing."""
     code = "import sys; print('begun'); print('error: no log'); sys.exit(2)"
-    for until in (None, "ready"):
+    for until in ("", "ready"):
         with pytest.raises(errors.InputError, match=r"^no log$"):
             process.measure("-c", code, until=until)
 
@@ -41,7 +42,9 @@ def test_a_run_is_ended_after_its_first_chunk(tmp_path, monkeypatch):
         "--epochs=1000000",
         "--model=rnn",
         "--hidden_units=4",
+        f"--output_dir={tmp_path / 'run'}",
     ]
-    assert commands.first_chunk(flags, tmp_path / "cache", tmp_path / "run") > 0
+    command = process.of_module("run", *flags)
+    assert process.measure(*command, cache=tmp_path / "cache", until=FIRST_CHUNK).seconds > 0
     assert (tmp_path / "run" / "recipe.json").exists()
     assert not (tmp_path / "run" / "metrics.json").exists()

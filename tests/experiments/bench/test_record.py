@@ -62,19 +62,28 @@ def test_the_record_collects_the_results_of_several_calls(tmp_path):
     sweep = Sweep("s", "items", {"us": {"a": [(1, [2.0, 3.0])]}})
     record.add(path, {"a": old, "b": old, "c": sweep}, MADE)
     record.add(path, {"b": new}, MADE | {"commit": "def"})
-    entries = record.read(path)
-    assert [entries[name].result.what for name in "abc"] == ["old", "new", "s"]
-    assert [entries[name].made["commit"] for name in "abc"] == ["abc", "def", "abc"]
-    assert entries["b"].result.notes == ["again"]
+    results = record.read(path)
+    assert [results[name].what for name in "abc"] == ["old", "new", "s"]
+    assert [results[name].made["commit"] for name in "abc"] == ["abc", "def", "abc"]
+    assert results["b"].notes == ["again"]
 
 
 @pytest.mark.parametrize(
-    "damage", ['"unit": "s"', '"subject": [', '"commit"', '"kind": "row"', "{"]
+    ("text", "damage"),
+    [
+        ('"unit": "s"', '"unit": "m"'),
+        ('"subject": [', '"measured": ['),
+        ('"subject": [', '"subject": [null,'),
+        ('"commit"', '"version"'),
+        ('"kind": "row"', '"kind": "sweep"'),
+        ("{", ""),
+    ],
 )
-def test_a_damaged_record_is_refused_in_one_line(tmp_path, damage):
+def test_a_damaged_record_is_refused_in_one_line(tmp_path, text, damage):
     """Bug: read only the names of the entries."""
     path = tmp_path / "record.json"
     record.add(path, {"a": Row("a", [1.0])}, MADE)
-    path.write_text(path.read_text().replace(damage, damage.replace('"', '"x', 1) + "x", 1))
+    assert text in path.read_text()
+    path.write_text(path.read_text().replace(text, damage, 1))
     with pytest.raises(errors.InputError, match=r"record\.json is damaged: .*measure again$"):
         record.read(path)

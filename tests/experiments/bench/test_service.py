@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from experiments.bench import load_generator
+from experiments.bench.service import Request, send_at_random
 from hrnn_jax import errors
 
 
@@ -42,9 +42,7 @@ def service():
 def test_requests_have_the_mean_rate(service):
     """Bug: give each connection the rate of all."""
     url, paths = service
-    waits = load_generator.run(
-        url, lambda rng: load_generator.Request("GET", "/0"), per_second=2_000, seconds=0.2
-    )
+    waits = send_at_random(url, lambda rng: Request("/0"), per_second=2_000, seconds=0.2)
     assert len(waits) == len(paths)
     assert 300 < len(waits) < 500  # 400 in the mean, by five standard deviations of 20
     assert min(waits) > 0
@@ -53,15 +51,11 @@ def test_requests_have_the_mean_rate(service):
 def test_a_wait_begins_when_the_request_was_due(service):
     """Bug: measure from the moment when the request is sent."""
     url, _ = service
-    waits = load_generator.run(
-        url, lambda rng: load_generator.Request("GET", "/0.02"), per_second=1_600, seconds=0.2
-    )
+    waits = send_at_random(url, lambda rng: Request("/0.02"), per_second=1_600, seconds=0.2)
     assert max(waits) > 0.1  # 100 a second of a connection that answers at most 50
 
 
 def test_an_error_status_ends_the_load(service):
     url, _ = service
     with pytest.raises(errors.InputError, match="/fail: 500"):
-        load_generator.run(
-            url, lambda rng: load_generator.Request("GET", "/fail"), per_second=100, seconds=1
-        )
+        send_at_random(url, lambda rng: Request("/fail"), per_second=100, seconds=1)
