@@ -122,7 +122,6 @@ class Training:
         self.state = stack([model.init(seed) for seed in range(len(schedules))])
         self.steps = len(schedules[0].event)
         self.events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
-        self.epochs = 0
 
     @property
     def opening(self) -> int:
@@ -130,21 +129,20 @@ class Training:
         return max(schedule.steps.opening.shape[1] for schedule in self.schedules)
 
     def epoch(self) -> float:
-        """Train one more epoch; return its seconds."""
+        """Train the epoch once more; return its seconds."""
         started = time.perf_counter()
         self.state, _ = run_epoch(
             self.state,
             self.schedules,
             TrainSetup(self.model.model_config, self.model.train_config),
             seeds=range(len(self.schedules)),
-            epoch=self.epochs,
+            epoch=0,
         )
         jax.block_until_ready(self.state)
-        self.epochs += 1
         return time.perf_counter() - started
 
     def step(self) -> float:
-        """Train one more epoch; return the seconds of a step."""
+        """Train the epoch once more; return the seconds of a step."""
         return self.epoch() / self.steps
 
     def floor(self) -> Callable[[], float]:

@@ -52,7 +52,7 @@ def opening(variant):
 def test_a_floor_computes_each_product_of_a_step_once_and_nothing_else(form, expected):
     """Neither dropped, nor merged, nor cut down to the number that leaves the scan.
 
-    Bug: leave `ends` out of what `_products` returns.
+    Bug: leave `kept` out of what an update returns, and out of its operands.
     """
     floor = floors.step(config(*form), batch=B, opening=opening(form[0]), steps=7)
     expected = sorted(2 * m * k * n for m, k, n in expected)
@@ -104,7 +104,7 @@ def test_the_bytes_of_a_state_are_those_of_its_arrays(compiled):
 
 
 def test_the_arrays_carried_by_a_floor_neither_vanish_nor_grow():
-    """Bug: scale `orthogonal` by 1.1; numbers that are not normal may be slow to multiply."""
+    """Bug: draw right operands above 1; numbers that are not normal may be slow to multiply."""
     floor = floors.step(config("hrnn_all", "full"), batch=B, opening=W, steps=20_000)
     after, _ = floor()
     for leaf in jax.tree.leaves(after):
