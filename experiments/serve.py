@@ -20,10 +20,11 @@ import uvicorn
 from absl import flags
 
 from hrnn_jax.checkpoint import load_run
+from hrnn_jax.config import RecommenderConfig, settings
 from hrnn_jax.errors import InputError
-from hrnn_jax.live.recommender import STATES, Recommender, RecommenderConfig
+from hrnn_jax.live.recommender import STATES, Recommender
 
-from .common import cli, compile_cache, run_flags, run_folder
+from .common import cli, compile_cache, config_flags, run_flags, run_folder
 from .serving import import_history
 from .serving.app import Settings, build
 from .serving.batcher import Batcher
@@ -47,21 +48,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("max_body_kib", 1024, "The largest body of a request, in KiB.", lower_bound=1)
 flags.DEFINE_integer("max_k", 1000, "The longest list of recommendations.", lower_bound=1)
-flags.DEFINE_integer(
-    "cached_users",
-    100_000,
-    "The number of states kept in memory; the others are read from disk.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "kept_events", 1_000, "The number of newest events stored for each user.", lower_bound=1
-)
-flags.DEFINE_enum(
-    "unknown_items",
-    "skip",
-    ("skip", "error"),
-    "Whether an event of an item that the model does not know is skipped or refused.",
-)
+config_flags.define(RecommenderConfig)
 flags.DEFINE_bool(
     "rebuild_states",
     False,
@@ -82,19 +69,6 @@ flags.DEFINE_string(
 )
 _IMPORTED = time.time()  # for systems that do not tell when the process began
 _SHUTDOWN_SECONDS = 30  # for requests that are not yet answered when the service has to stop
-
-
-class _Server(uvicorn.Server):
-    """A server that prints when it is ready."""
-
-    def __init__(self, config: uvicorn.Config, url: str, begun: float):
-        super().__init__(config)
-        self._url, self._begun = url, begun
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        seconds = time.time() - self._begun
-        print(f"ready in {seconds:.1f} s at {self._url}, its API at {self._url}/docs", flush=True)
 
 
 def main() -> None:
@@ -127,7 +101,9 @@ def main() -> None:
         )
         gc.collect()
         gc.freeze()  # collections that pass over the loaded network would delay requests
-        _Server(config, url, begun).run([listener])
+        seconds = time.time() - begun
+        print(f"ready in {seconds:.1f} s at {url}, its API at {url}/docs", flush=True)
+        uvicorn.Server(config).run([listener])
 
 
 def _token() -> bytes | None:
@@ -157,16 +133,13 @@ def _recommender(run: pathlib.Path) -> Recommender:
     """Load the network and the states; import the history if there is no state file yet."""
     path = pathlib.Path(FLAGS.states or run / STATES)
     config = RecommenderConfig(
-        cached_users=FLAGS.cached_users,
-        kept_events=FLAGS.kept_events,
-        unknown_items=FLAGS.unknown_items,
+        **{name: getattr(FLAGS, name) for name in settings(RecommenderConfig)}
     )
     network = load_run(run, seed=FLAGS.seed)
     if not path.exists():
-        given = pathlib.Path(FLAGS.history) if FLAGS.history else None
-        history = import_history.find(run) if FLAGS.history is None else given
+        history = import_history.find(run) if FLAGS.history is None else FLAGS.history
         if history:
-            events = import_history.read(history, _data(run))
+            events = import_history.read(pathlib.Path(history), _data(run))
             print(import_history.write_states(path, network, events, config), flush=True)
     return Recommender(*network, path, rebuild=FLAGS.rebuild_states, config=config)
 

@@ -18,17 +18,19 @@ from typing import Any
 
 __version__ = "0.2.0"
 # Public name -> the module that defines it; __init__.pyi says so to type checkers.
-_CONFIGS = "DataConfig EvaluationConfig ItemKnnConfig ModelConfig SessionKnnConfig TrainConfig"
+_CONFIGS = (
+    "DataConfig EvaluationConfig ItemKnnConfig ModelConfig RecommenderConfig SessionKnnConfig "
+    "TrainConfig"
+)
 _PLACES = {
     **dict.fromkeys(_CONFIGS.split(), "config"),
     **dict.fromkeys(("DivergedError", "InputError", "StorageError"), "errors"),
-    **dict.fromkeys(("Recommender", "RecommenderConfig", "load_recommender"), "live.recommender"),
+    **dict.fromkeys(("Recommender", "load_recommender"), "live.recommender"),
     **dict.fromkeys(("Ranking", "summarise"), "metrics"),
     **dict.fromkeys(("epoch_schedule", "run_epoch"), "epoch"),
     **dict.fromkeys(("init_state", "make_setup"), "train"),
-    "Event": "live.events",
+    **dict.fromkeys(("Event", "Request"), "live.events"),
     "EventLog": "event_log",
-    "Request": "live.requests",
     "load_run": "checkpoint",
     "rank": "evaluation",
 }

@@ -18,6 +18,7 @@ from hrnn_jax import errors
 
 Ties = Literal["against", "for"]
 Split = Literal["test", "validation"]
+UnknownItems = Literal["skip", "error"]
 
 HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
@@ -292,6 +293,22 @@ class EvaluationConfig(_Checked):
     chunk_steps: int = 128  # steps of one compiled call
     score_values: int = 1 << 23  # scores held at a time; times 4 bytes
     cached_values: int = 1 << 18  # of these, ranked at a time: as many as a core's cache holds
+
+
+@dataclasses.dataclass(frozen=True)
+class RecommenderConfig(_Checked):
+    """How the states and events of live users are stored.
+
+    Attributes:
+        cached_users: The number of states kept in memory; the others are read from disk.
+        kept_events: The number of newest events stored for each user.
+        unknown_items: Whether an event of an item that the model does not know is skipped or
+            refused.
+    """
+
+    cached_users: int = setting(100_000, least=1)
+    kept_events: int = setting(1_000, least=1)
+    unknown_items: UnknownItems = setting("skip", choices=get_args(UnknownItems))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,12 +23,12 @@ MAX_MILLISECONDS = 1e14
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def id_text(name: str, value: Id) -> str:
+def id_text(name: str, value: object) -> str:
     """Return the text of an id.
 
     Args:
         name: of the argument that holds the id, for the message.
-        value: the id.
+        value: the id, an `Id` if it is valid.
 
     Raises:
         InputError: the value is no integer of at most 64 bits and no string, is empty or longer
@@ -49,7 +49,7 @@ def id_text(name: str, value: Id) -> str:
     return text
 
 
-def unix_seconds(time: float) -> float:
+def unix_seconds(time: object) -> float:
     """Return a time in Unix seconds as a float.
 
     Raises:

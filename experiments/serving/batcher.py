@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 from hrnn_jax.errors import InputError, StorageError
 from hrnn_jax.ids_and_times import Id
-from hrnn_jax.live.events import Event, Outcome
+from hrnn_jax.live.events import Event, Outcome, Request
 from hrnn_jax.live.recommender import Recommender
-from hrnn_jax.live.requests import Request
 
 from .prometheus import ServiceMetrics
 

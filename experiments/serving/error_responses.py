@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 import fastapi
@@ -34,57 +34,43 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def error_response(status: int, reason: object, **headers: str) -> JSONResponse:
+def error_response(
+    status: int, reason: object, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     """Make the answer to a request that failed.
 
     Args:
         status: of the response.
         reason: what is wrong. It may quote the client; line breaks and length are cut.
-        headers: of the response, with _ for -.
+        headers: of the response.
 
     Returns:
         The response: JSON as `schemas.Error` describes it.
     """
     line = " ".join(str(reason).split())[:_MAX_REASON]
-    return JSONResponse(
-        {"detail": line},
-        status_code=status,
-        headers={name.replace("_", "-"): value for name, value in headers.items()},
-    )
+    return JSONResponse({"detail": line}, status, headers)
 
 
 def add_error_handlers(app: fastapi.FastAPI) -> None:
     """Make an application answer invalid requests by 4xx, and 503 where nothing was changed."""
 
     @app.exception_handler(400)
-    async def unreadable_body(request: fastapi.Request, error: Exception) -> JSONResponse:
-        return error_response(
-            400,
-            "the body cannot be read: send JSON in UTF-8, with whole numbers of at most 64 bits",
-        )
-
     @app.exception_handler(InputError)
-    async def invalid_value(request: fastapi.Request, error: InputError) -> JSONResponse:
-        return error_response(422, error)
-
     @app.exception_handler(RequestValidationError)
-    async def invalid_shape(
-        request: fastapi.Request, error: RequestValidationError
-    ) -> JSONResponse:
+    @app.exception_handler(StorageError)
+    @app.exception_handler(BusyError)
+    async def answer(request: fastapi.Request, error: Exception) -> JSONResponse:
+        if isinstance(error, StorageError | BusyError):
+            return error_response(503, error, {"Retry-After": "1"})
+        if isinstance(error, InputError):
+            return error_response(422, error)
+        if not isinstance(error, RequestValidationError):
+            reason = "send JSON in UTF-8, with whole numbers of at most 64 bits"
+            return error_response(400, f"the body cannot be read: {reason}")
         first = error.errors()[0]
-        place = _place(first["loc"])
+        place = ".".join(str(part) for part in first["loc"] if part not in schemas.TAGS)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if place == "body" and not kind.endswith("json"):
             return error_response(415, "send the body as JSON, with Content-Type: application/json")
         reason = first.get("ctx", {}).get("error", first["msg"])
         return error_response(422, f"{place}: {reason}")
-
-    @app.exception_handler(StorageError)
-    @app.exception_handler(BusyError)
-    async def unavailable(request: fastapi.Request, error: Exception) -> JSONResponse:
-        return error_response(503, error, Retry_After="1")
-
-
-def _place(location: Collection[object]) -> str:
-    """Return where in a request an error is, such as body.events.1.item."""
-    return ".".join(str(part) for part in location if part not in schemas.TAGS)

@@ -6,7 +6,6 @@ import hmac
 from collections.abc import Collection
 
 import fastapi
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -75,7 +74,10 @@ class ServiceMiddleware:
                     headers.setdefault(name, value)
             await send(message)
 
-        app = self._app if self._is_allowed(scope) else _token_missing()
+        app = self._app
+        if not self._is_allowed(scope):
+            reason = "give the service's token, as in Authorization: Bearer TOKEN"
+            app = error_response(401, reason, {"WWW-Authenticate": "Bearer"})
         with self._metrics.requests.time() as timer:
             try:
                 await app(scope, receive_limited, send_with_headers)
@@ -92,8 +94,3 @@ class ServiceMiddleware:
         # In constant time: the time must not show how much of a guess is right.
         is_token = hmac.compare_digest(token.encode("latin-1"), self._token)
         return is_token and kind.lower() == "bearer"
-
-
-def _token_missing() -> JSONResponse:
-    reason = "give the service's token, as in Authorization: Bearer TOKEN"
-    return error_response(401, reason, WWW_Authenticate="Bearer")

@@ -13,8 +13,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from hrnn_jax.errors import InputError
 from hrnn_jax.ids_and_times import Id
-from hrnn_jax.live.events import Event, check_event
-from hrnn_jax.live.requests import Request
+from hrnn_jax.live.events import Event, Request, check_event
 
 from . import schemas
 from .batcher import Batcher
@@ -44,7 +43,9 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
     """
     router = fastapi.APIRouter(responses=describe_errors(400, 401, 413, 415, 422, 503))
 
-    async def observe(events: list[Event]) -> schemas.Outcomes:
+    async def observe(body: schemas.RequestModel, session: str | None = None) -> schemas.Outcomes:
+        several = body.events if isinstance(body, schemas.Several) else [body]
+        events = [Event(**{"session": session, **dict(event)}) for event in several]
         for n, event in enumerate(events):
             try:
                 check_event(event)  # now, so that it does not make a batch with other requests fail
@@ -65,18 +66,14 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
         changes nothing; repeat, an item that the session has already, for a model trained without
         repeats; duplicate, an event_id that is known already.
         """
-        events = body.events if isinstance(body, schemas.Events) else [body]
-        return await observe([Event(e.item, e.user, e.time, e.session, e.event_id) for e in events])
+        return await observe(body)
 
     @router.post("/sessions/{id:any}/events")
     async def post_session_events(
         id: TextId, body: Annotated[schemas.AnySessionEvents, fastapi.Body()]
     ) -> schemas.Outcomes:
         """Observe events of an anonymous session, as above."""
-        events = body.events if isinstance(body, schemas.SessionEvents) else [body]
-        return await observe(
-            [Event(e.item, time=e.time, session=id, event_id=e.event_id) for e in events]
-        )
+        return await observe(body, session=id)
 
     return router
 
@@ -102,37 +99,24 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
             [], description="items to choose from; all if none is given"
         )
 
-        def request(self, user: str | None = None, session: str | None = None) -> Request:
-            return Request(
-                user=user,
-                session=session,
-                k=self.k,
-                exclude=self.exclude,
-                exclude_seen=self.exclude_seen,
-                candidates=self.candidates or None,
-            )
-
     class HistoryQuery(schemas.RequestModel):
         sessions: int = pydantic.Field(
             10, ge=1, le=schemas.MAX_ROWS, description="number of sessions, the last ones"
         )
         k: int = pydantic.Field(10, ge=1, le=max_k, description="items recommended at each event")
 
-    @router.get("/users/{id:any}/recommendations")
-    async def recommend_to_user(
-        id: TextId, query: Annotated[RecommendationQuery, fastapi.Query()]
-    ) -> schemas.Recommendations:
-        """Recommend the next items to a user, best first. An unknown user gets a newcomer's."""
-        ranked = await batcher.recommend(query.request(user=id))
-        return schemas.Recommendations(recommendations=_scored(ranked))
+    def add_recommendations(kind: str) -> None:
+        @router.get(f"/{kind}s/{{id:any}}/recommendations")
+        async def recommend(
+            id: TextId, query: Annotated[RecommendationQuery, fastapi.Query()]
+        ) -> schemas.Recommendations:
+            """Recommend the next items, best first; without stored events those of a newcomer."""
+            given = query.model_dump(exclude_unset=True)
+            ranked = await batcher.recommend(Request(**{kind: id}, **given))
+            return schemas.Recommendations(recommendations=_scored(ranked))
 
-    @router.get("/sessions/{id:any}/recommendations")
-    async def recommend_in_session(
-        id: TextId, query: Annotated[RecommendationQuery, fastapi.Query()]
-    ) -> schemas.Recommendations:
-        """Recommend the next items in an anonymous session, best first."""
-        ranked = await batcher.recommend(query.request(session=id))
-        return schemas.Recommendations(recommendations=_scored(ranked))
+    add_recommendations("user")
+    add_recommendations("session")
 
     @router.get("/users/{id:any}/history")
     async def get_history(
@@ -191,17 +175,15 @@ def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRout
         text = metrics.text(states=await batcher.call(len, recommender))
         return fastapi.Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
-    @router.delete("/users/{id:any}", status_code=204, responses=describe_errors(404))
-    async def delete_user(id: TextId) -> None:
-        """Delete everything stored about a user."""
-        if not await batcher.call(lambda: recommender.forget(user=id)):
-            raise fastapi.HTTPException(404, f"nothing is stored about user {id!r}")
+    def add_deletion(kind: str) -> None:
+        @router.delete(f"/{kind}s/{{id:any}}", status_code=204, responses=describe_errors(404))
+        async def delete(id: TextId) -> None:
+            """Delete everything stored about a user or an anonymous session."""
+            if not await batcher.call(lambda: recommender.forget(**{kind: id})):
+                raise fastapi.HTTPException(404, f"nothing is stored about {kind} {id!r}")
 
-    @router.delete("/sessions/{id:any}", status_code=204, responses=describe_errors(404))
-    async def delete_session(id: TextId) -> None:
-        """Delete everything stored about an anonymous session."""
-        if not await batcher.call(lambda: recommender.forget(session=id)):
-            raise fastapi.HTTPException(404, f"nothing is stored about session {id!r}")
+    add_deletion("user")
+    add_deletion("session")
 
     return router
 

@@ -8,7 +8,7 @@ it. The description is in OpenAPI 3.0, because the bundled Swagger UI reads no n
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pydantic
 
@@ -68,16 +68,13 @@ class Event(SessionEvent):
         return user
 
 
-class SessionEvents(RequestModel):
-    """Several events of an anonymous session, in order."""
-
-    events: list[SessionEvent] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
+AnyEvent = TypeVar("AnyEvent", bound=SessionEvent)
 
 
-class Events(RequestModel):
-    """Several events; those of each user in order."""
+class Several(RequestModel, Generic[AnyEvent]):
+    """Several events; those of each user or session in order."""
 
-    events: list[Event] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
+    events: list[AnyEvent] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
 
 
 TAGS = ("one", "several")
@@ -85,12 +82,12 @@ _ONE_OR_SEVERAL = pydantic.Discriminator(
     lambda body: TAGS[isinstance(body, dict) and "events" in body]
 )
 AnyEvents = Annotated[
-    Annotated[Event, pydantic.Tag("one")] | Annotated[Events, pydantic.Tag("several")],
+    Annotated[Event, pydantic.Tag("one")] | Annotated[Several[Event], pydantic.Tag("several")],
     _ONE_OR_SEVERAL,
 ]
 AnySessionEvents = Annotated[
     Annotated[SessionEvent, pydantic.Tag("one")]
-    | Annotated[SessionEvents, pydantic.Tag("several")],
+    | Annotated[Several[SessionEvent], pydantic.Tag("several")],
     _ONE_OR_SEVERAL,
 ]
 

@@ -6,10 +6,11 @@ wait. The computation is that of training and evaluation, `model.step`.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ WIDTHS = (1, 8, 64, 512)  # users of a call that advances states
 SCORED_WIDTHS = (2, 8, 64)  # users of a call that scores (for a single one XLA's program is slow)
 LIST_LENGTHS = (16, 128, 1024)  # of the lists of best items, excluded ones included
 CANDIDATE_COUNTS = (64, 1024, 16384)  # items of a call that scores candidates for one user
+Ranked = tuple[np.ndarray, np.ndarray]  # items and their scores, best first
 _ROWS = 4  # users whose scores are compared at a time; they fit into the cache of a core
 
 
@@ -40,6 +42,15 @@ class LiveState(NamedTuple):
     opens_session: bool  # Eq. 3 and 4 come before the last item
     gap: int  # class of the idle time before the last item, see idle_time.py
     fed: bool  # an item has been fed to the carry
+
+
+class Query(NamedTuple):
+    """A list of items to make for one user."""
+
+    state: LiveState
+    k: int  # items; fewer are returned where no more are left
+    excluded: set[int]  # items to leave out
+    candidates: set[int] | None  # score only these items
 
 
 class _Batch(NamedTuple):
@@ -95,23 +106,23 @@ class BatchedModel:
             The carries after it, [n, L + 1, H].
         """
         step = functools.partial(_advance, self._network.params, config=self.config)
-        parts = [np.asarray(step(batch))[:n] for batch, n in self._batches(states, WIDTHS)]
-        return np.concatenate(parts)
+        return self._call(step, states, WIDTHS)
 
     def add_to_past(self, states: Sequence[LiveState]) -> np.ndarray:
         """Add the last item of each state to its past.
 
         Returns:
-            The pasts after it, [n, R + 1, 4].
+            The pasts after it, [n, R + 1, 4]; [n, 0, 4] for a network that does not use them.
         """
-        parts = [np.asarray(_add_to_past(batch))[:n] for batch, n in self._batches(states, WIDTHS)]
-        return np.concatenate(parts)
+        if not self.config.past:
+            return np.stack([state.past for state in states])
+        return self._call(_add_to_past, states, WIDTHS)
 
     def list_length(self, n_first: int) -> int:
         """Return the length of the compiled list that holds the first `n_first` items."""
         return min([n for n in LIST_LENGTHS if n >= n_first] + [self.config.n_items])
 
-    def best(self, states: Sequence[LiveState], length: int) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, states: Sequence[LiveState], length: int) -> Ranked:
         """Find the items of the highest scores after the last item.
 
         Args:
@@ -122,57 +133,81 @@ class BatchedModel:
             Items and scores, [n, length] each, the highest score first, and of equal scores the
             lower item. Scores are those that evaluation ranks, before the output's tanh.
         """
-        items: list[np.ndarray] = []
-        scores: list[np.ndarray] = []
-        for batch, n in self._batches(states, SCORED_WIDTHS):
-            best, values = jax.device_get(
-                _best(self._network, batch, config=self.config, n_first=length)
-            )
-            items.append(best[:n])
-            scores.append(values[:n])
-        return np.concatenate(items), np.concatenate(scores)
+        program = functools.partial(_best, self._network, config=self.config, n_first=length)
+        return self._call(program, states, SCORED_WIDTHS)
 
-    def score(self, state: LiveState, items: np.ndarray) -> np.ndarray:
-        """Score some items, [n] indices, for one user: [n]."""
-        [(batch, _)] = self._batches([state], WIDTHS)
-        scores: list[np.ndarray] = []
-        for begin in range(0, len(items), CANDIDATE_COUNTS[-1]):
-            part = items[begin : begin + CANDIDATE_COUNTS[-1]]
-            some = np.zeros(next(n for n in CANDIDATE_COUNTS if n >= len(part)), np.int32)
-            some[: len(part)] = part
-            values = _score(self._network, batch, some, config=self.config)
-            scores.append(np.asarray(values)[: len(part)])
-        return np.concatenate(scores)
+    def rank(self, queries: Sequence[Query]) -> list[Ranked]:
+        """Return the best items and their scores for each query.
+
+        Returns:
+            Item indices and scores, in the order of `best`; both have k places or fewer.
+        """
+        lists: list[Ranked] = [(np.empty(0, np.int32), np.empty(0))] * len(queries)
+        by_length: dict[int, list[int]] = collections.defaultdict(list)
+        for n, query in enumerate(queries):
+            if query.candidates is None:
+                by_length[self.list_length(query.k + len(query.excluded))].append(n)
+            elif candidates := sorted(query.candidates - query.excluded):
+                items = np.array(candidates, np.int32)
+                scores = self._score(query.state, items)
+                order = np.argsort(-scores, kind="stable")[: query.k]
+                lists[n] = items[order], scores[order]
+        for length, group in by_length.items():
+            best = self.best([queries[n].state for n in group], length)
+            for n, items, scores in zip(group, *best, strict=True):
+                query = queries[n]
+                kept = np.flatnonzero(~np.isin(items, list(query.excluded)))[: query.k]
+                lists[n] = items[kept], scores[kept]
+        return lists
 
     def warm_up(self, n_first: int) -> None:
         """Compile all programs for up to `n_first` items, but that of candidates."""
         for width in WIDTHS:
             self.advance([self.start] * width)
-            if self.config.past:
-                self.add_to_past([self.start] * width)
+            self.add_to_past([self.start] * width)
         for width in SCORED_WIDTHS:
             for length in {self.list_length(n) for n in (*LIST_LENGTHS, n_first) if n <= n_first}:
                 self.best([self.start] * width, length)
 
-    def _batches(
-        self, states: Sequence[LiveState], widths: Sequence[int]
-    ) -> Iterator[tuple[_Batch, int]]:
-        """Cut states into padded batches of some widths; yield each and its number of users."""
+    def _score(self, state: LiveState, items: np.ndarray) -> np.ndarray:
+        """Score some items, [n] indices, for one user: [n]."""
+        scores: list[np.ndarray] = []
+        for begin in range(0, len(items), CANDIDATE_COUNTS[-1]):
+            part = items[begin : begin + CANDIDATE_COUNTS[-1]]
+            count = next(n for n in CANDIDATE_COUNTS if n >= len(part))
+            padded = np.pad(part, (0, count - len(part)))
+            program = functools.partial(_score, self._network, padded, config=self.config)
+            scores.append(self._call(program, [state], WIDTHS)[0, : len(part)])
+        return np.concatenate(scores)
+
+    def _call(
+        self, program: Callable[[_Batch], Any], states: Sequence[LiveState], widths: Sequence[int]
+    ) -> Any:
+        """Call a program with padded batches of states; return its arrays, a row for each state."""
+        results: list[Any] = []
         for begin in range(0, len(states), widths[-1]):
-            part = list(states[begin : begin + widths[-1]])
-            n, width = len(part), next(width for width in widths if width >= len(part))
-            part += [self.start] * (width - n)
-            opening = np.arange(width, 2 * width, dtype=np.int32)
-            opened = [place for place, state in enumerate(part) if state.opens_session]
-            opening[: len(opened)] = opened
-            batch = _Batch(
-                carry=np.stack([state.carry for state in part]),
-                past=np.stack([state.past for state in part]),
-                item=np.array([state.item for state in part], np.int32),
-                gap=np.array([state.gap for state in part], np.int8),
-                opening=opening,
-            )
-            yield batch, n
+            part = states[begin : begin + widths[-1]]
+            width = next(width for width in widths if width >= len(part))
+            results.append(program(_batch_of([*part, *[self.start] * (width - len(part))])))
+        # Only the last batch has padding.
+        return jax.tree.map(
+            lambda *parts: np.concatenate(parts)[: len(states)], *jax.device_get(results)
+        )
+
+
+def _batch_of(states: Sequence[LiveState]) -> _Batch:
+    """Return states as arrays."""
+    width = len(states)
+    opening = np.arange(width, 2 * width, dtype=np.int32)
+    opened = [place for place, state in enumerate(states) if state.opens_session]
+    opening[: len(opened)] = opened
+    return _Batch(
+        carry=np.stack([state.carry for state in states]),
+        past=np.stack([state.past for state in states]),
+        item=np.array([state.item for state in states], np.int32),
+        gap=np.array([state.gap for state in states], np.int8),
+        opening=opening,
+    )
 
 
 def _step(
@@ -229,11 +264,11 @@ def _best(
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _score(network: _Network, user: _Batch, items: jax.Array, *, config: ModelConfig) -> jax.Array:
+def _score(network: _Network, items: jax.Array, user: _Batch, *, config: ModelConfig) -> jax.Array:
     hidden, bonus = _represent(network, user, config=config)
     of_all = network.params.items
     scores = of_all.item_out[items] @ hidden[0] + of_all.item_bias[items]
-    return topk.add_bonus(scores, items, bonus)
+    return topk.add_bonus(scores, items, bonus)[None]
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""What a live event is, and which session it belongs to: data in, data out.
+"""What live events and requests are, and which session an event belongs to: data in, data out.
 
 A user's events are taken in the order in which they arrive. An event opens a new session
 
@@ -32,6 +32,18 @@ class Event:
     time: float | None = None  # Unix seconds; None for now
     session: Id | None = None
     event_id: Id | None = None  # a second event of the user with this id changes nothing
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """A request to recommend items to a user or, without a user, in an anonymous session."""
+
+    user: Id | None = None
+    session: Id | None = None
+    k: int = 10  # items; fewer are returned where no more are left
+    exclude: Collection[Id] = ()  # items to leave out
+    exclude_seen: bool = False  # leave out the items of the stored events too
+    candidates: Collection[Id] | None = None  # score only these items
 
 
 class CheckedEvent(NamedTuple):
@@ -104,6 +116,19 @@ def key_of(user: Id | None, session: Id | None) -> str:
     return SESSION_PREFIX + id_text("session", session)
 
 
+def key_of_request(request: Request) -> str:
+    """Return the key of a request's user or anonymous session.
+
+    Raises:
+        InputError: an id or `k` is invalid, or there are both a user and a session, or neither.
+    """
+    if type(request.k) is not int or request.k < 1:  # a bool is an int too
+        raise errors.InputError(f"k={request.k!r}: give a whole number of 1 or more")
+    if request.user is not None and request.session is not None:
+        raise errors.InputError("give a user or an anonymous session, not both")
+    return key_of(request.user, request.session)
+
+
 def assign_sessions(
     events: Sequence[CheckedEvent],
     sessions: Mapping[str, OpenSession],
@@ -171,10 +196,11 @@ def _session_after(
     session: OpenSession | None, event: CheckedEvent, *, continues: bool
 ) -> OpenSession:
     """Return the open session after an observed event."""
-    if session is None:
-        return OpenSession(event.time, event.time, event.session, number=0, n_events=1)
-    n_events = session.n_events + 1
-    if not continues:
-        return OpenSession(event.time, event.time, event.session, session.number + 1, n_events)
-    latest = max(event.time, session.latest_time)
-    return session._replace(latest_time=latest, last_time=event.time, n_events=n_events)
+    if session is None or not continues:
+        number, n_events = (0, 1) if session is None else (session.number + 1, session.n_events + 1)
+        return OpenSession(event.time, event.time, event.session, number, n_events)
+    return session._replace(
+        latest_time=max(event.time, session.latest_time),
+        last_time=event.time,
+        n_events=session.n_events + 1,
+    )

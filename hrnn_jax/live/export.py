@@ -36,24 +36,17 @@ def write(path: pathlib.Path | str, about: TrainedRun, params: model.Params) -> 
         "items": np.array(about.items),
         "variant": np.array(about.config.variant),
         "feed_last_item": np.array(about.config.feed_last_item),
-        "item_in": items.item_in,
-        "item_out": items.item_out,
-        "item_bias": items.item_bias,
-        "session_w_cand": np.stack([layer.w_cand for layer in network.session]),
-        "session_w_gates": np.stack([layer.w_gates for layer in network.session]),
-        "session_b": np.stack([layer.b for layer in network.session]),
     }
+    for name in ("item_in", "item_out", "item_bias"):
+        arrays[name] = getattr(items, name)
+    for name in ("w_cand", "w_gates", "b"):
+        arrays[f"session_{name}"] = np.stack([getattr(layer, name) for layer in network.session])
+        if user is not None:
+            arrays[f"user_{name}"] = getattr(user.gru, name)
     if network.session_w_in:
         arrays["session_w_in"] = np.stack(network.session_w_in)
     if user is not None:
-        arrays |= {
-            "user_w_in": user.w_in,
-            "user_w_cand": user.gru.w_cand,
-            "user_w_gates": user.gru.w_gates,
-            "user_b": user.gru.b,
-            "init_w": user.init_w,
-            "init_b": user.init_b,
-        }
+        arrays |= {"user_w_in": user.w_in, "init_w": user.init_w, "init_b": user.init_b}
         if user.to_session_w is not None:
             arrays["user_to_session_w"] = user.to_session_w
 

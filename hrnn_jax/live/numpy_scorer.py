@@ -23,16 +23,18 @@ How events change the state, in the words of replay.py:
 
 import numpy as np
 
+State = tuple[np.ndarray, np.ndarray, int, bool, bool]
 
-def sigmoid(x):
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + exp(-x)), without overflow."""
     return (1 + np.tanh(x / 2)) / 2
 
 
-def cell(w_cand, w_gates, b, x, h):
+def cell(weights: list[np.ndarray], x: np.ndarray, h: np.ndarray) -> np.ndarray:
     """Return a GRU's state after the projected input x [3H]; h [H] is the state before."""
-    units = len(h)
-    x = x + b
+    w_cand, w_gates, b = weights
+    units, x = len(h), x + b
     r, z = np.split(sigmoid(x[units:] + h @ w_gates), 2)
     return (1 - z) * h + z * np.tanh(x[:units] + (r * h) @ w_cand)
 
@@ -40,20 +42,20 @@ def cell(w_cand, w_gates, b, x, h):
 class Scorer:
     """The network, for one user at a time. The caller stores the users' states."""
 
-    def __init__(self, path):
+    def __init__(self, path: str):
         """Load an exported file."""
         with np.load(path) as file:
-            self.weights = dict(file)
+            self.weights: dict[str, np.ndarray] = dict(file)
         self.items = self.weights["items"].tolist()
         self.index = {item: index for index, item in enumerate(self.items)}
         self.variant = str(self.weights["variant"])
 
-    def start(self):
+    def start(self) -> State:
         """Return a new user's state: GRU_ses, GRU_usr, last item, opens_session, fed."""
         layers, units, _ = self.weights["session_w_cand"].shape
         return np.zeros((layers, units), np.float32), np.zeros(units, np.float32), -1, False, False
 
-    def observe(self, state, item, *, new_session):
+    def observe(self, state: State, item: int | str, *, new_session: bool) -> State:
         """Return the state after an event; KeyError for an item that the network does not know."""
         session, user, last, opens_session, fed = state
         index = self.index[item]
@@ -63,35 +65,34 @@ class Scorer:
         if last >= 0 and (inside or self.weights["feed_last_item"]):
             session, user = self.step(session, user, last, opens_session)
             fed = True
-        opens_session = bool(new_session and fed and self.variant.startswith("hrnn"))
-        return session, user, index, opens_session, fed
+        return session, user, index, new_session and fed and self.variant.startswith("hrnn"), fed
 
-    def step(self, session, user, index, opens_session):
+    def step(self, session: np.ndarray, user: np.ndarray, index: int, opens_session: bool):
         """Return GRU_ses [L, H] and GRU_usr [H] after an item, by Eq. 1, 3, 4 and 5."""
         w = self.weights
-        session, x = list(session), w["item_in"][index]
+        session, x = session.copy(), w["item_in"][index]
         if opens_session:
-            projected = session[-1] @ w["user_w_in"]
-            user = cell(w["user_w_cand"], w["user_w_gates"], w["user_b"], projected, user)
+            gru = [w[f"user_{name}"] for name in ("w_cand", "w_gates", "b")]
+            user = cell(gru, session[-1] @ w["user_w_in"], user)
             session[0] = np.tanh(user @ w["init_w"] + w["init_b"])
         if self.variant == "hrnn_all":
-            projected = user @ w["user_to_session_w"]
-            x = x + np.pad(projected, (len(x) - len(projected), 0))
+            w_in = w["user_to_session_w"]
+            x = x + np.pad(user @ w_in, (x.size - w_in.shape[1], 0))
         for layer in range(len(session)):
             if layer > 0:
                 x = session[layer - 1] @ w["session_w_in"][layer - 1]
-            gru = w["session_w_cand"][layer], w["session_w_gates"][layer], w["session_b"][layer]
-            session[layer] = cell(*gru, x, session[layer])
-        return np.stack(session), user
+            gru = [w[f"session_{name}"][layer] for name in ("w_cand", "w_gates", "b")]
+            session[layer] = cell(gru, x, session[layer])
+        return session, user
 
-    def scores(self, state):
+    def scores(self, state: State) -> np.ndarray:
         """Score all items [V], as evaluation ranks them."""
         session, user, last, opens_session, _ = state
         if last >= 0:
             session, _ = self.step(session, user, last, opens_session)
         return self.weights["item_out"] @ session[-1] + self.weights["item_bias"]
 
-    def recommend(self, state, k=10):
+    def recommend(self, state: State, k: int = 10) -> list[tuple[int | str, float]]:
         """Return the k items of the highest scores, best first."""
         scores = self.scores(state)
         best = np.argsort(-scores, kind="stable")[:k]

@@ -12,43 +12,35 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import pathlib
 import threading
-from collections.abc import Callable, Collection, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from hrnn_jax import errors, model
 from hrnn_jax.checkpoint import TrainedRun, load_run
-from hrnn_jax.ids_and_times import Id
-from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel
+from hrnn_jax.config import RecommenderConfig
+from hrnn_jax.ids_and_times import Id, id_text
+from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, Query
 from hrnn_jax.live.events import (
     SESSION_PREFIX,
     USER_PREFIX,
     Event,
     Outcome,
+    Request,
     assign_sessions,
     check_event,
     key_of,
+    key_of_request,
 )
-from hrnn_jax.live.rebuild import accept_states
-from hrnn_jax.live.replay import model_events, states_after
-from hrnn_jax.live.requests import Request, check_request, rank_items
-from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent, StoredState
+from hrnn_jax.live.replay import replay
+from hrnn_jax.live.state_store import COLUMNS, Row, StateStore, StoredEvent, StoredState
 from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 
 STATES = "states.sqlite"  # file name in a run folder
-
-
-@dataclasses.dataclass(frozen=True)
-class RecommenderConfig:
-    """Settings of the live users' states."""
-
-    cached_users: int = 100_000  # states in memory; the others are read from the state file
-    kept_events: int = 1_000  # newest events of each user that the state file stores
-    unknown_items: Literal["skip", "error"] = "skip"  # for events of items not in the catalogue
+_DEFAULTS = RecommenderConfig()
 
 
 class Step(NamedTuple):
@@ -67,7 +59,7 @@ def load_recommender(
     seed: int | None = None,
     epochs: int | None = None,
     rebuild: bool = False,
-    config: RecommenderConfig = RecommenderConfig(),
+    config: RecommenderConfig = _DEFAULTS,
 ) -> Recommender:
     """Load the network of a run folder and the states of its live users.
 
@@ -99,7 +91,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         states: pathlib.Path | str,
         *,
         rebuild: bool = False,
-        config: RecommenderConfig = RecommenderConfig(),
+        config: RecommenderConfig = _DEFAULTS,
     ):
         """Open the state file for a network, see `load_recommender`.
 
@@ -124,7 +116,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             kept_events=config.kept_events,
         )
         try:
-            accept_states(self._store, self._model, about, rebuild=rebuild)
+            self._accept_states(rebuild=rebuild)
         except BaseException:
             self.close()
             raise
@@ -200,12 +192,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 item_index=self._item_index,
                 gap_seconds=self.trained.gap_seconds,
             )
+            after = replay(self._model, assigned.observed, self._item_index, states)
             live = {key: state.live for key, state in states.items()}
-            new_events = {
-                key: model_events(some, self._item_index, sessions.get(key))
-                for key, some in assigned.observed.items()
-            }
-            after = states_after(self._model, live, new_events)
             live |= {key: some[-1] for key, some in after.items()}
             changed = {
                 key: StoredState(live[key], session)
@@ -247,18 +235,20 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Raises:
             InputError: an id or k is invalid.
         """
-        checked = [check_request(request, self._item_index) for request in requests]
+        queries: list[Query] = []
+        keys = [key_of_request(request) for request in requests]
         with self._lock:
-            states = self._store.get(dict.fromkeys(request.key for request in checked))
-            for given, request in zip(requests, checked, strict=True):
-                if given.exclude_seen:
-                    stored = self._replayed(request.key)
-                    request.excluded.update(self._item_index[event.item] for event in stored)
-        lives = [
-            states[request.key].live if request.key in states else self._model.start
-            for request in checked
-        ]
-        return [self._named(*ranked) for ranked in rank_items(self._model, checked, lives)]
+            states = self._store.get(dict.fromkeys(keys))
+            for key, request in zip(keys, requests, strict=True):
+                excluded = self._indices(request.exclude)
+                if request.exclude_seen:
+                    excluded |= {self._item_index[event.item] for event in self._known_events(key)}
+                candidates = None
+                if request.candidates is not None:
+                    candidates = self._indices(request.candidates)
+                live = states[key].live if key in states else self._model.start
+                queries.append(Query(live, request.k, excluded, candidates))
+        return [self._named(*ranked) for ranked in self._model.rank(queries)]
 
     def history(
         self,
@@ -282,11 +272,10 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             The events of the last sessions, oldest first.
         """
         key = key_of(user, session)
-        events = self._replayed(key)
+        events = self._known_events(key)
         if not events:
             return []
-        replayed = {key: model_events(events, self._item_index)}
-        states = states_after(self._model, {}, replayed)[key]
+        states = replay(self._model, {key: events}, self._item_index)[key]
         first = next(i for i, e in enumerate(events) if e.session > events[-1].session - sessions)
         best = self._model.best(states[first:], self._model.list_length(k))
         return [
@@ -313,9 +302,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         key = key_of(user, session)
         with self._lock:
-            is_stored = bool(self._store.get([key]))
-            self._store.delete([key])
-        return is_stored
+            return self._store.delete([key]) > 0
 
     def forget_idle_sessions(self, seconds: float) -> int:
         """Delete anonymous sessions without a recent event.
@@ -327,9 +314,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             The number of deleted sessions.
         """
         with self._lock:
-            idle = self._store.idle_keys(SESSION_PREFIX, seconds)
-            self._store.delete(idle)
-        return len(idle)
+            return self._store.delete(self._store.idle_keys(SESSION_PREFIX, seconds))
 
     def bootstrap(
         self, events: Frame, *, on_events: Callable[[int], None] = lambda n: None
@@ -369,9 +354,57 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         tables = read_tables(pathlib.Path(folder), COLUMNS)
         with self._lock:
-            accept_states(self._store, self._model, self.trained, tables, rebuild=rebuild)
+            self._accept_states(tables, rebuild=rebuild)
 
-    def _replayed(self, key: str) -> list[StoredEvent]:
+    def _accept_states(
+        self, tables: Mapping[str, Sequence[Row]] | None = None, *, rebuild: bool
+    ) -> None:
+        """Accept the stored states, or replace them by exported ones, if they fit the network.
+
+        A state is meaningless to other weights than those that made it, but weights that continue
+        the training of others may go on with their states. `rebuild` computes states that do not
+        fit again.
+        """
+        start = self._model.start
+        ours = {
+            "weights": self.trained.lineage[0],
+            "shape": repr((start.carry.shape, start.past.shape)),
+        }
+        stored = self._store.about if tables is None else dict(tables["about"])
+        theirs = {name: stored.get(name, ours[name]) for name in ours}  # a new file has neither
+        fits = theirs["weights"] in self.trained.lineage and theirs["shape"] == ours["shape"]
+        if not fits and not rebuild:
+            raise errors.InputError(
+                f"the states in {self._store.path} were made by other weights than those of "
+                f"{self.trained.folder}: give another file, or compute them again from their "
+                "events (`rebuild`=True, `rebuild_states` of the service)"
+            )
+        if tables is not None:
+            self._store.replace(tables)
+        if rebuild and theirs != ours:
+            self._rebuild_states()
+        self._store.set_about(ours)
+
+    def _rebuild_states(self) -> None:
+        """Compute all states again from the stored events, some hundred keys at a time."""
+        sessions = self._store.sessions()
+        for begin in range(0, len(sessions), WIDTHS[-1]):
+            keys = list(sessions)[begin : begin + WIDTHS[-1]]
+            events = {key: self._store.events(key) for key in keys}
+            after = replay(self._model, events, self._item_index)
+            self._store.write(
+                {key: StoredState(some[-1], sessions[key]) for key, some in after.items() if some}
+            )
+            self._store.delete([key for key, some in after.items() if not some])
+
+    def _indices(self, items: Collection[Id]) -> set[int]:
+        """Return the indices of those items that are in the catalogue."""
+        if isinstance(items, str):
+            raise errors.InputError(f"items {items!r}: give a list of ids")
+        texts = [id_text("item", item) for item in items]
+        return {self._item_index[text] for text in texts if text in self._item_index}
+
+    def _known_events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key whose items are in the catalogue."""
         with self._lock:
             return [event for event in self._store.events(key) if event.item in self._item_index]

@@ -11,125 +11,74 @@ The rules, which numpy_scorer.py applies too:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
-import numpy as np
-
-from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time
 from hrnn_jax.live.batched_model import BatchedModel, LiveState
-from hrnn_jax.live.events import OpenSession, StoredEvent
+from hrnn_jax.live.events import StoredEvent
+from hrnn_jax.live.state_store import StoredState
 from hrnn_jax.user_batches import NO_ITEM
 
 
-class ModelEvent(NamedTuple):
-    """An event of a known item as the model takes it."""
-
-    item: int  # index
-    opens_session: bool  # and it is not the user's first session
-    idle_seconds: float | None  # since the user's event before; None for the first
-
-
-def model_events(
-    events: Iterable[StoredEvent],
-    item_index: Mapping[str, int],
-    session: OpenSession | None = None,
-) -> list[ModelEvent]:
-    """Return the events of one key as the model takes them.
-
-    Args:
-        events: oldest first.
-        item_index: the index of each item that the network knows; events of others are left out.
-        session: the open session before the events, None if they are the first.
-    """
-    result: list[ModelEvent] = []
-    before = None if session is None else (session.number, session.last_time)
-    for event in events:
-        if event.item in item_index:
-            opens_session = before is not None and event.session != before[0]
-            idle_seconds = None if before is None else event.time - before[1]
-            result.append(ModelEvent(item_index[event.item], opens_session, idle_seconds))
-            before = event.session, event.time
-    return result
-
-
-def states_after(
+def replay(
     model: BatchedModel,
-    states: Mapping[str, LiveState],
-    events: Mapping[str, Sequence[ModelEvent]],
+    events: Mapping[str, Iterable[StoredEvent]],
+    item_index: Mapping[str, int],
+    states: Mapping[str, StoredState] = MappingProxyType({}),
 ) -> dict[str, list[LiveState]]:
     """Return the state of each key right after each of its events.
 
-    The first events of all keys are computed in one batch, then the second ones, and so on.
-
     Args:
         model: the network.
-        states: by key; a key without a state starts from zeros.
-        events: of each key, in order.
+        events: of each key, oldest first. Those of items that the network does not know are left
+            out.
+        item_index: the index of each item that the network knows.
+        states: by key, before the events; a key without a state starts from zeros.
     """
-    after: dict[str, list[LiveState]] = {key: [] for key in events}
-    current = {key: states.get(key, model.start) for key in events}
-    for place in range(max(map(len, events.values()), default=0)):
-        wave = {key: some[place] for key, some in events.items() if len(some) > place}
-        old = [current[key] for key in wave]
-        fed = {
-            n: old[n]
-            for n, event in enumerate(wave.values())
-            if _feeds(old[n], event, model.config)
+    known = {key: [e for e in some if e.item in item_index] for key, some in events.items()}
+    latest = {key: states[key].live if key in states else model.start for key in known}
+    # Number of the session and time of the latest event.
+    before = {key: (s.session.number, s.session.last_time) for key, s in states.items()}
+    result: dict[str, list[LiveState]] = {key: [] for key in known}
+    # The first events of all keys are computed in one batch, then the second ones, and so on.
+    for place in range(max(map(len, known.values()), default=0)):
+        wave = {key: some[place] for key, some in known.items() if len(some) > place}
+        changes = {
+            key: _change(model, latest[key], before.get(key), event, item_index[event.item])
+            for key, event in wave.items()
         }
-        carries = dict(zip(fed, model.advance(list(fed.values())), strict=True)) if fed else {}
-        pasts = _pasts_after(model, old, list(wave.values()))
-        for n, (key, event) in enumerate(wave.items()):
-            current[key] = _state_after(model, old[n], event, carries.get(n), pasts[n])
-            after[key].append(current[key])
-    return after
+        carries = model.advance([old for old, _ in changes.values()])
+        pasts = model.add_to_past([new for _, new in changes.values()])
+        for (key, (old, new)), carry, past in zip(changes.items(), carries, pasts, strict=True):
+            # The last item of a session is not always an input, see above.
+            feeds = old.item != NO_ITEM and (not new.opens_session or model.config.feed_last_item)
+            fed = old.fed or feeds
+            latest[key] = new._replace(
+                carry=carry.copy() if feeds else old.carry,  # a view would keep the whole batch
+                past=past.copy(),
+                opens_session=new.opens_session and fed,
+                fed=fed,
+            )
+            result[key].append(latest[key])
+            before[key] = wave[key].session, wave[key].time
+    return result
 
 
-def _feeds(state: LiveState, event: ModelEvent, config: ModelConfig) -> bool:
-    """Tell whether the state's last item is an input, now that the next event is known."""
-    if state.item == NO_ITEM or (event.opens_session and config.variant == "rnn"):
-        return False
-    inside = not event.opens_session or config.variant == "rnn_concat"
-    return inside or config.feed_last_item
-
-
-def _pasts_after(
-    model: BatchedModel, states: Sequence[LiveState], events: Sequence[ModelEvent]
-) -> Sequence[np.ndarray]:
-    """Return the users' past items with each event's item added, [R + 1, 4] each."""
-    if not model.config.past:
-        return [state.past for state in states]
-    added: list[LiveState] = []
-    for state, event in zip(states, events, strict=True):
-        restarts = event.opens_session and model.config.variant == "rnn"
-        before = model.start if restarts else state
-        opens_session = event.opens_session and model.config.hierarchical
-        added.append(before._replace(item=event.item, opens_session=opens_session))
-    # Copies: each would else keep the whole batch in memory.
-    return [past.copy() for past in model.add_to_past(added)]
-
-
-def _state_after(
+def _change(
     model: BatchedModel,
     state: LiveState,
-    event: ModelEvent,
-    carry: np.ndarray | None,
-    past: np.ndarray,
-) -> LiveState:
-    """Return the state after an event; carry: after its last item, None if that is no input."""
-    if event.opens_session and model.config.variant == "rnn":
-        return model.start._replace(item=event.item, past=past)
-    opens_session = event.opens_session and model.config.hierarchical
-    gap = idle_time.NONE
-    if event.idle_seconds is not None:
-        gap = int(idle_time.of(event.idle_seconds, opens_session))
-    fed = state.fed or carry is not None
-    return LiveState(
-        carry=state.carry if carry is None else carry.copy(),  # a view would keep the whole batch
-        past=past,
-        item=event.item,
-        opens_session=opens_session and fed,
-        gap=gap,
-        fed=fed,
-    )
+    before: tuple[int, float] | None,
+    event: StoredEvent,
+    item: int,
+) -> tuple[LiveState, LiveState]:
+    """Return the state that an event changes, and the state with its item and place in time."""
+    if before is None:
+        return state, state._replace(item=item)
+    number, time = before
+    opens_session = event.session != number
+    if opens_session and model.config.variant == "rnn":  # each session is one of a new user
+        return model.start, model.start._replace(item=item)
+    opens_session = opens_session and model.config.hierarchical
+    gap = int(idle_time.of(event.time - time, opens_session))
+    return state, state._replace(item=item, opens_session=opens_session, gap=gap)

@@ -19,7 +19,7 @@ import pathlib
 import sqlite3
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from hrnn_jax import errors
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
 
+Row = tuple[Any, ...]  # of a table
 IN_MEMORY = ":memory:"
 FORMAT = "2"
 _AFTER_ALL = "\U0010ffff"  # the last code point: sorts after every id
@@ -48,32 +49,36 @@ CREATE UNIQUE INDEX deliveries ON events (who, event_id) WHERE event_id IS NOT N
 """
 _STATE_COLUMNS = ("carry", "past", "crc", "item", "opens", "gap", "fed")
 _SESSION_COLUMNS = ("time", "last", "session", "number", "events")  # as in OpenSession
-_EVENT_COLUMNS = ("place", "session", "item", "time", "event_id")  # as in StoredEvent
 COLUMNS = {
     "about": ("name", "value"),
     "states": ("who", *_STATE_COLUMNS, *_SESSION_COLUMNS, "written"),
-    "events": ("who", *_EVENT_COLUMNS),
+    "events": ("who", *StoredEvent._fields),
 }
 
 
-_IN_USE = errors.InputError, "is in use by another process: end it, or give another file"
-_FULL = errors.StorageError, "cannot be written ({}): make room for it"
-_CANNOT_OPEN = (
-    errors.InputError,
-    "cannot be opened ({}): give a file in a folder that can be written",
+# Codes of SQLite's errors, and what is raised for them; the last row is for all other codes.
+_ERRORS = (
+    (
+        (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+        errors.InputError,
+        "is in use by another process: end it, or give another file",
+    ),
+    (
+        (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
+        errors.StorageError,
+        "cannot be written ({}): make room for it",
+    ),
+    (
+        (sqlite3.SQLITE_CANTOPEN,),
+        errors.InputError,
+        "cannot be opened ({}): give a file in a folder that can be written",
+    ),
+    (
+        range(256),
+        errors.StorageError,
+        "is damaged ({}): put back a copy of it, or move it away to start without states",
+    ),
 )
-_DAMAGED = (
-    errors.StorageError,
-    "is damaged ({}): put back a copy of it, or move it away to start without states",
-)
-_ERRORS = {
-    sqlite3.SQLITE_BUSY: _IN_USE,
-    sqlite3.SQLITE_LOCKED: _IN_USE,
-    sqlite3.SQLITE_FULL: _FULL,
-    sqlite3.SQLITE_IOERR: _FULL,
-    sqlite3.SQLITE_READONLY: _FULL,
-    sqlite3.SQLITE_CANTOPEN: _CANNOT_OPEN,
-}
 
 
 class StoredState(NamedTuple):
@@ -149,23 +154,19 @@ class StateStore:
     @property
     def about(self) -> dict[str, str]:
         """The rows of the table `about`: value by name."""
-        return dict(self._rows("SELECT name, value FROM about"))
+        return dict(self._rows("SELECT * FROM about"))
 
     def set_about(self, about: Mapping[str, str]) -> None:
         """Write rows of the table `about`."""
-        with self._one_line_errors(), self._transaction():
+        with self._transaction():
             self._insert("about", list(about.items()))
 
     def get(self, keys: Collection[str]) -> dict[str, StoredState]:
         """Return the states of those keys that have one."""
         read = self._read([key for key in keys if key not in self._cache])
-        states: dict[str, StoredState] = {}
-        for key in keys:
-            state = read.get(key) or self._cache.get(key)
-            if state is not None:
-                states[key] = state
-        self._add_to_cache(states)
-        return states
+        cached = {key: self._cache[key] for key in keys if key in self._cache}
+        self._add_to_cache(cached | read)
+        return cached | read
 
     def write(
         self,
@@ -179,28 +180,22 @@ class StateStore:
             events: of each key, in order; there is a state of each of these keys.
         """
         now = time.time()
-        rows: list[tuple[Any, ...]] = []
-        for key, (live, session) in states.items():
-            carry, past = live.carry.tobytes(), live.past.tobytes()
-            item, crc = self._items[live.item], zlib.crc32(carry + past)
-            flags = live.opens_session, live.gap, live.fed
-            rows.append((key, carry, past, crc, item, *flags, *session, now))
-        first_kept = {key: states[key].session.n_events - self._kept_events for key in events}
-        with self._one_line_errors(), self._transaction():
+        rows: list[Row] = []
+        for key, ((carry, past, item, *flags), session) in states.items():
+            arrays = carry.tobytes(), past.tobytes()
+            crc = zlib.crc32(b"".join(arrays))
+            rows.append((key, *arrays, crc, self._items[item], *flags, *session, now))
+        oldest = [(key, states[key].session.n_events - self._kept_events) for key in events]
+        with self._transaction():
             self._insert("states", rows)
-            self._insert(
-                "events", [(key, *event) for key, some in events.items() for event in some]
-            )
-            self._db.executemany(
-                "DELETE FROM events WHERE who = ? AND place < ?",
-                [(key, place) for key, place in first_kept.items() if place > 0],
-            )
+            self._insert("events", [(key, *e) for key, some in events.items() for e in some])
+            self._db.executemany("DELETE FROM events WHERE who = ? AND place < ?", oldest)
         self._add_to_cache(states)
 
     def events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key, oldest first."""
-        query = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE who = ? ORDER BY place"
-        return [StoredEvent(*row) for row in self._rows(query, key)]
+        rows = self._rows("SELECT * FROM events WHERE who = ? ORDER BY place", key)
+        return [StoredEvent(*event) for _, *event in rows]
 
     def session_items(self, numbers: Mapping[str, int]) -> dict[str, set[str]]:
         """Return the items that are stored of one session of each key.
@@ -215,8 +210,6 @@ class StateStore:
 
     def delivered(self, event_ids: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those pairs of a key and an event id that are stored."""
-        if not event_ids:
-            return set()
         return set(self._matching_events("event_id", "event_id", event_ids))
 
     def sessions(self, prefix: str = "", *, limit: int = -1) -> dict[str, OpenSession]:
@@ -244,30 +237,29 @@ class StateStore:
         """Return the number of states."""
         return self._rows("SELECT count(*) FROM states")[0][0]
 
-    def delete(self, keys: Sequence[str]) -> None:
-        """Delete the states and events of some keys."""
-        with self._one_line_errors(), self._transaction():
-            for table in ("states", "events"):
-                self._db.executemany(f"DELETE FROM {table} WHERE who = ?", [(key,) for key in keys])
+    def delete(self, keys: Sequence[str]) -> int:
+        """Delete the states and events of some keys; return the number of states."""
+        rows = [(key,) for key in keys]
+        with self._transaction():
+            self._db.executemany("DELETE FROM events WHERE who = ?", rows)
+            n_states = self._db.executemany("DELETE FROM states WHERE who = ?", rows).rowcount
         for key in keys:
             self._cache.pop(key, None)
+        return n_states
 
-    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+    def dump(self) -> dict[str, list[Row]]:
         """Return the rows of each table in COLUMNS."""
-        return {
-            name: self._rows(f"SELECT {', '.join(columns)} FROM {name}")
-            for name, columns in COLUMNS.items()
-        }
+        return {name: self._rows(f"SELECT * FROM {name}") for name in COLUMNS}
 
-    def replace(self, tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+    def replace(self, tables: Mapping[str, Sequence[Row]]) -> None:
         """Replace the rows of all tables by those of a dump."""
-        with self._one_line_errors(), self._transaction():
+        with self._transaction():
             for name in COLUMNS:
                 self._db.execute(f"DELETE FROM {name}")
                 self._insert(name, tables[name])
         self._cache.clear()
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: object) -> list[Row]:
         with self._one_line_errors():
             return self._db.execute(query, values).fetchall()
 
@@ -282,7 +274,7 @@ class StateStore:
         )
         return self._rows(query, _json(pairs))
 
-    def _insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
         if rows:
             values = ", ".join("?" * len(rows[0]))
             verb = "INSERT" if table == "events" else "REPLACE"
@@ -292,14 +284,11 @@ class StateStore:
         """Read the states of those keys that have one from the file."""
         if not keys:
             return {}
-        query = (
-            f"SELECT who, {', '.join(_STATE_COLUMNS + _SESSION_COLUMNS)} FROM states "
-            "WHERE who IN (SELECT value FROM json_each(?))"
-        )
+        query = "SELECT * FROM states WHERE who IN (SELECT value FROM json_each(?))"
         states: dict[str, StoredState] = {}
         with self._one_line_errors():
             for row in self._db.execute(query, (_json(keys),)):
-                key, carry, past, crc, item, opens_session, gap, fed, *session = row
+                key, carry, past, crc, item, opens_session, gap, fed, *session, _ = row
                 if zlib.crc32(carry + past) != crc or item not in self.item_index:
                     raise sqlite3.DatabaseError(f"the state of {key[1:]!r} has changed on disk")
                 live = LiveState(
@@ -322,24 +311,21 @@ class StateStore:
             self._cache.popitem(last=False)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # after some errors SQLite has rolled back already
-                self._db.execute("ROLLBACK")
-            raise
+    def _transaction(self) -> Generator[None]:
+        """Commit what the block writes, or nothing of it."""
+        with self._one_line_errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                yield
 
     @contextlib.contextmanager
-    def _one_line_errors(self) -> Iterator[None]:
+    def _one_line_errors(self) -> Generator[None]:
         """Raise an error of SQLite as one line that names the file and says what to do."""
         try:
             yield
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-            kind, text = _ERRORS.get(code, _DAMAGED)
+            kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
             raise kind(f"{self.path} {text.format(error)}") from error
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live import recommender
-from hrnn_jax.live.recommender import Request
+from hrnn_jax.live.events import Request
 
 OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
 USERS = ("u1", "u2", "new")  # two with a state in states.sqlite, and an unknown one

@@ -13,8 +13,7 @@ import pytest
 from hrnn_jax import errors, evaluation
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.live import batched_model
-from hrnn_jax.live.events import Event
-from hrnn_jax.live.requests import Request
+from hrnn_jax.live.events import Event, Request
 from tests.helpers import live_users, logs, weights
 
 FORMS = [

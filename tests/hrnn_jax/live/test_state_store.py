@@ -14,9 +14,8 @@ import pytest
 
 from hrnn_jax import errors
 from hrnn_jax.live import batched_model, state_store
-from hrnn_jax.live.events import Event, OpenSession, StoredEvent
+from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
-from hrnn_jax.live.requests import Request
 from hrnn_jax.live.state_store import StateStore, StoredState
 from tests.helpers import live_users, weights
 
