@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple
 
 from hrnn_jax.errors import InputError, StorageError
@@ -33,7 +33,7 @@ class _Job(NamedTuple):
     run: Callable[[list[Any]], Sequence[Any]]  # from requests to a result for each
     request: Any
     size: int  # events or lists
-    future: asyncio.Future[Any]
+    future: futures.Future[Any]
 
 
 class Batcher:
@@ -101,17 +101,19 @@ class Batcher:
     def _queue(
         self, run: Callable[[list[Any]], Sequence[Any]], request: Any, size: int
     ) -> asyncio.Future[Any]:
-        job = _Job(run, request, size, asyncio.get_running_loop().create_future())
+        job = _Job(run, request, size, futures.Future())
         with self._changed:
             if self._waiting and self._waiting + size > MAX_WAITING:
                 raise BusyError(f"{self._waiting} events and lists are waiting: try again later")
             self._waiting += size
             self._jobs.append(job)
             self._changed.notify()
-        return job.future
+        return asyncio.wrap_future(job.future)
 
     def _work(self) -> None:
-        while jobs := self._take():
+        while taken := self._take():
+            # A request is cancelled if its client has left.
+            jobs = [job for job in taken if job.future.set_running_or_notify_cancel()]
             # Events first, so that the lists of the same batch are up to date.
             for run in (self._observe, self._recommend):
                 if batch := [job for job in jobs if job.run == run]:
@@ -152,25 +154,13 @@ def _finish(jobs: list[_Job]) -> None:
     """Run jobs of one kind together; if one of them is invalid, one at a time."""
     try:
         results = jobs[0].run([job.request for job in jobs])
-    except (InputError, StorageError) as error:
-        if len(jobs) > 1:
+    except Exception as error:  # the clients get it, and the thread goes on
+        if len(jobs) > 1 and isinstance(error, InputError | StorageError):
             for job in jobs:
                 _finish([job])
             return
-        results = [error]
-    except Exception as error:  # every client gets the error, and the thread goes on
-        results = [error] * len(jobs)
-    pairs = zip([job.future for job in jobs], results, strict=True)
-    for loop, group in itertools.groupby(pairs, key=lambda pair: pair[0].get_loop()):
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and its clients are gone
-            loop.call_soon_threadsafe(_set_results, list(group))
-
-
-def _set_results(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in pairs:
-        if future.done():  # cancelled: the client is gone
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
+        for job in jobs:
+            job.future.set_exception(error)
+    else:
+        for job, result in zip(jobs, results, strict=True):
+            job.future.set_result(result)
