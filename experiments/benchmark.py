@@ -10,6 +10,7 @@ several calls; a repeated measurement replaces the earlier one.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 import time
@@ -18,10 +19,11 @@ from collections.abc import Callable, Mapping
 from absl import flags
 
 from hrnn_jax import errors
+from hrnn_jax.config import setting
 
 from .bench import commands, evaluation, record, scaling, service, steps, timing
 from .bench.benchmark_model import ALL_SMALL, CONCAT_SMALL, INIT_LARGE, INIT_SMALL, RNN_SMALL
-from .common import cli, data_flags, text  # noqa: F401  --prepared_dir
+from .common import cli, config_flags, data_flags, text  # noqa: F401  --prepared_dir
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
     "": (INIT_SMALL, "training step, HRNN Init small", 1.5),
@@ -59,39 +61,34 @@ TASKS: dict[str, Callable[[timing.Settings], Mapping[str, record.Row | record.Sw
 }
 LONG_REPEATS = 3  # of a command that takes minutes
 
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkFlags:
+    """The flags of this command alone, but for --only.
+
+    Attributes:
+        repeats: The number of times to measure, after one to warm up; at most 3 for what takes
+            minutes: memory_run, preprocessing, seeds, users.
+        users_share: Share of the users, above 0, of all logs but those of single steps; less is for
+            trying out.
+        steps: Steps, in chunks of 256, of an epoch of HRNN Init small where steps are measured;
+            larger models have fewer, of equal work.
+        record_file: The file that collects the results.
+        record: Measure nothing, but write the report of --record_file to --record_dir.
+        record_dir: The folder for benchmark.md, benchmark.json and figures/ of --record.
+    """
+
+    repeats: int = setting(5, least=1)
+    users_share: float = setting(1.0, least=1e-5)
+    steps: int = setting(4096, least=1)
+    record_file: str = setting("out/benchmark/benchmark.json")
+    record: bool = setting(False)
+    record_dir: str = setting(str(pathlib.Path(__file__).with_name("results")))
+
+
 FLAGS = flags.FLAGS
+config_flags.define_command(BenchmarkFlags)
 flags.DEFINE_list("only", [*TASKS], f"What to measure, of {', '.join(TASKS)}; all by default.")
-flags.DEFINE_integer(
-    "repeats",
-    5,
-    "The number of times to measure, after one to warm up; at most "
-    f"{LONG_REPEATS} for what takes minutes: memory_run, preprocessing, seeds, users.",
-    lower_bound=1,
-)
-flags.DEFINE_float(
-    "users_share",
-    1.0,
-    "Share of the users, above 0, of all logs but those of single steps; less is for trying out.",
-    lower_bound=1e-5,
-)
-flags.DEFINE_integer(
-    "steps",
-    4096,
-    "Steps, in chunks of 256, of an epoch of HRNN Init small where steps are measured; larger "
-    "models have fewer, of equal work.",
-    lower_bound=1,
-)
-flags.DEFINE_string(
-    "record_file", "out/benchmark/benchmark.json", "The file that collects the results."
-)
-flags.DEFINE_bool(
-    "record", False, "Measure nothing, but write the report of --record_file to --record_dir."
-)
-flags.DEFINE_string(
-    "record_dir",
-    str(pathlib.Path(__file__).with_name("results")),
-    "The folder for benchmark.md, benchmark.json and figures/ of --record.",
-)
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import pathlib
 import re
-import sys
 
 from absl import flags
 
@@ -25,8 +24,8 @@ from hrnn_jax import atomic
 
 from .common import cli
 from .jobs import grid as jobs_grid
-from .jobs import job_flags, pool
-from .jobs.runner import Runner, is_complete
+from .jobs import pool
+from .jobs.runner import Runner, is_complete, make_runner, print_summary
 from .leaderboard import collect, grid, report
 from .leaderboard.collect import Finished
 from .leaderboard.studies import Study, make_studies
@@ -51,7 +50,8 @@ flags.DEFINE_spaceseplist(
     "The most epochs that a trial trains, and the length of learning curves: as --trials.",
 )
 flags.DEFINE_string("from", None, "A folder of CSV files: only write their comparison.md.")
-job_flags.define(root="out/comparison", n_seeds=5)
+FLAGS.set_default("root", "out/comparison")
+FLAGS.set_default("n_seeds", 5)
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
         "trials": grid.budgets("trials", FLAGS.trials, columns, TRIALS),
         "epochs": grid.budgets("epochs", FLAGS.epochs, columns, EPOCHS),
     }
-    runner = job_flags.runner()
+    runner = make_runner()
     root = runner.root
     with runner.lock("comparison"):
         data, failed = runner.prepare(columns)
@@ -89,13 +89,8 @@ def main() -> None:
             done_curves = [run for run in curves if is_complete(run)]
             finished = Finished(studies, done, done_curves)
             collect.write(root / "results", finished, data, budgets, command())
-            written = report.write(root / "results")
-    print(f"\n{len(done)} of {len(runs)} runs are done", end="")
-    print(f"; the comparison is {written}" if done else "")
-    for name, why in failed.items():
-        print(f"failed: {name}: {why}", file=sys.stderr)
-    if failed:
-        sys.exit(1)
+            report.write(root / "results")
+    print_summary(done, runs, f"the comparison is {root / 'results' / 'comparison.md'}", failed)
 
 
 def _tune(runner: Runner, studies: list[Study]) -> dict[str, str]:

@@ -10,45 +10,50 @@ flag repeats only the runs that it affects.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-import sys
 
 from absl import flags
 
 from hrnn_jax import errors
+from hrnn_jax.config import setting
 
-from .common import cli
+from .common import cli, config_flags
 from .common.model_names import PAPER_NETWORKS, SIZES
-from .jobs import grid, job_flags
-from .jobs.runner import is_complete
+from .jobs import grid, runner
 from .paper import collect, report
 
+
+@dataclasses.dataclass(frozen=True)
+class ReproduceFlags:
+    """The flags of this command alone, but for --extra.
+
+    Attributes:
+        target: What to make: 'table3' (Tables 1 to 4, Figures 3 to 6) or 'all' (Table 5 as well).
+        sizes: Sizes of the networks: small, large or both.
+        xing_events: The RecSys Challenge 2016's interactions.csv; without it a simulated log stands
+            in.
+        video_events: A log like the paper's VIDEO; without it a simulated log stands in.
+        scale: The users of Table 5's simulated log as a share, above 0, of VIDEOXXL's 810k.
+    """
+
+    target: str = setting("all", choices=("table3", "all"))
+    sizes: tuple[str, ...] = setting(SIZES)
+    xing_events: str | None = setting(None)
+    video_events: str | None = setting(None)
+    scale: float = setting(0.15)
+
+
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "target",
-    "all",
-    ("table3", "all"),
-    "What to make: 'table3' (Tables 1 to 4, Figures 3 to 6) or 'all' (Table 5 as well).",
-)
-flags.DEFINE_list("sizes", list(SIZES), "Sizes of the networks: small, large or both.")
-flags.DEFINE_string(
-    "xing_events",
-    None,
-    "The RecSys Challenge 2016's interactions.csv; without it a simulated log stands in.",
-)
-flags.DEFINE_string(
-    "video_events", None, "A log like the paper's VIDEO; without it a simulated log stands in."
-)
+config_flags.define_command(ReproduceFlags)
 flags.DEFINE_spaceseplist(
     "extra",
     [],
     "Further logs, each a column of its own: name=path:recipe, separated by spaces. The recipe is "
     "'video' or 'xing' (the paper's) or a flag file.",
 )
-flags.DEFINE_float(
-    "scale", 0.15, "The users of Table 5's simulated log as a share, above 0, of VIDEOXXL's 810k."
-)
-job_flags.define(root="out/reproduce", n_seeds=10)
+FLAGS.set_default("root", "out/reproduce")
+FLAGS.set_default("n_seeds", 10)
 
 
 def main() -> None:
@@ -63,25 +68,20 @@ def main() -> None:
         xxl = grid.xxl_column(FLAGS.scale)
         columns.append(xxl)
         cells += [(xxl, grid.network_row(model, "small")) for model in PAPER_NETWORKS]
-    runner = job_flags.runner()
-    with runner.lock("reproduction"):
-        data, unprepared = runner.prepare(columns)
+    jobs = runner.make_runner()
+    results = jobs.root / "results"
+    with jobs.lock("reproduction"):
+        data, unprepared = jobs.prepare(columns)
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         ready = [(column, row) for column, row in cells if column.key in data]
-        runs = grid.ordered_runs(runner.root, ready, FLAGS.n_seeds, prepared)
-        failed = runner.run_missing(runs, data, "runs") if FLAGS.run else {}
-        done = [run for run in runs if is_complete(run)]
+        runs = grid.ordered_runs(jobs.root, ready, FLAGS.n_seeds, prepared)
+        failed = jobs.run_missing(runs, data, "runs") if FLAGS.run else {}
+        done = [run for run in runs if runner.is_complete(run)]
         if done:
-            results = runner.root / "results"
             collect.write(results, done, data, failed=failed, command=command())
-            report.write(results, runner.root)
-    print(f"\n{len(done)} of {len(runs)} runs are done", end="")
-    print(f"; the report is {runner.root / 'report.html'}" if done else "")
+            report.write(results, jobs.root)
     reasons = unprepared | {run.name: reason for run, reason in failed.items()}
-    for name, reason in reasons.items():
-        print(f"failed: {name}: {reason}", file=sys.stderr)
-    if reasons:
-        sys.exit(1)
+    runner.print_summary(done, runs, f"the report is {jobs.root / 'report.html'}", reasons)
 
 
 def command() -> str:

@@ -14,21 +14,22 @@ python -m experiments.run --flagfile=<study_dir>/best.flags, and every trial in 
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import NETWORKS
+from hrnn_jax.config import NETWORKS, setting
 from hrnn_jax.preprocess import prepared
 
-from .common import cli, data_flags, model_flags
+from .common import cli, config_flags, data_flags, model_flags
 from .common.cli import module
 from .common.text import short
 
 try:
     from .tuning import best_flags, search_spaces, trials
-    from .tuning.study import FIRST_PRUNED, PRUNERS, SAMPLERS, Search, Study
+    from .tuning.study import PRUNERS, SAMPLERS, Search, Study
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "optuna":
         raise
@@ -37,52 +38,39 @@ except ModuleNotFoundError as error:
 # For --help.
 __doc__ = f"{__doc__}\nWhat is searched, by --space or else --model:\n\n{search_spaces.table()}\n"
 
+
+@dataclasses.dataclass(frozen=True)
+class TuneFlags:
+    """The flags of this command alone.
+
+    Attributes:
+        study_dir: The study's folder; out/tune/<data set>/<space> if none is given.
+        space: What is searched: a row of the table above; by default the one named like --model.
+        trials: Trials of the whole study, by all its processes; pruned and diverged ones count.
+        objective: The metric to maximise on the validation split, with the length N of the list:
+            recall@N, mrr@N and so on.
+        fix: Hyper-parameters that are not searched but taken from their flags, as in momentum.
+        sampler: How a trial's values are drawn.
+        pruner: Whether a trial ends early, from epoch 2 on, if its best value so far is below the
+            median of the other trials after as many epochs.
+        startup_trials: Complete trials before any is pruned, and before tpe draws by their values.
+        patience: End a trial after this many epochs in a row that were no better than its best; by
+            default it trains all --epochs.
+    """
+
+    study_dir: str | None = setting(None)
+    space: str | None = setting(None, choices=(*search_spaces.BY_NAME,))
+    trials: int = setting(50, least=1)
+    objective: str = setting("recall@5")
+    fix: tuple[str, ...] = setting(())
+    sampler: str = setting("random", choices=SAMPLERS)
+    pruner: str = setting("median", choices=PRUNERS)
+    startup_trials: int = setting(5, least=1)
+    patience: int | None = setting(None, least=1)
+
+
 FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    "study_dir", None, "The study's folder; out/tune/<data set>/<space> if none is given."
-)
-flags.DEFINE_enum(
-    "space",
-    None,
-    [*search_spaces.BY_NAME],
-    "What is searched: a row of the table above; by default the one named like --model.",
-)
-flags.DEFINE_integer(
-    "trials",
-    50,
-    "Trials of the whole study, by all its processes; pruned and diverged ones count.",
-    lower_bound=1,
-)
-flags.DEFINE_string(
-    "objective",
-    "recall@5",
-    "The metric to maximise on the validation split, with the length N of the list: recall@N, "
-    "mrr@N and so on.",
-)
-flags.DEFINE_list(
-    "fix", [], "Hyper-parameters that are not searched but taken from their flags, as in momentum."
-)
-flags.DEFINE_enum("sampler", "random", SAMPLERS, "How a trial's values are drawn.")
-flags.DEFINE_enum(
-    "pruner",
-    "median",
-    PRUNERS,
-    f"Whether a trial ends early, from epoch {FIRST_PRUNED} on, if its best value so far is below "
-    "the median of the other trials after as many epochs.",
-)
-flags.DEFINE_integer(
-    "startup_trials",
-    5,
-    "Complete trials before any is pruned, and before tpe draws by their values.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "patience",
-    None,
-    "End a trial after this many epochs in a row that were no better than its best; by default it "
-    "trains all --epochs.",
-    lower_bound=1,
-)
+config_flags.define_command(TuneFlags)
 
 
 def main() -> None:
@@ -91,10 +79,8 @@ def main() -> None:
     _check(space)
     FLAGS.split = "validation"
     prepared_folder = data_flags.prepare()
-    task = trials.Task(
-        prepared.load(prepared_folder), model_flags.seeds(), FLAGS.objective, FLAGS.patience
-    )
-    if len(task.log.cases) == 0:
+    log = prepared.load(prepared_folder)
+    if len(log.cases) == 0:
         raise errors.InputError(
             "no validation case is left: no validation session has two items that were trained on"
         )
@@ -102,7 +88,7 @@ def main() -> None:
     folder = pathlib.Path(FLAGS.study_dir or f"out/tune/{data_name}/{FLAGS.space or FLAGS.model}")
     print(
         f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}, tuned for {FLAGS.objective} on "
-        f"{len(task.log.cases):,} validation cases, in {folder}",
+        f"{len(log.cases):,} validation cases, in {folder}",
         flush=True,
     )
     recipe = {
@@ -114,10 +100,8 @@ def main() -> None:
         "settings": best_flags.shared_settings(space),
     }
     search = Search(space, FLAGS.sampler, FLAGS.pruner, FLAGS.startup_trials)
-    with Study(
-        folder, recipe, search, lambda best: best_flags.flag_file(best, space, FLAGS.objective)
-    ) as study:
-        trials.run_all(study, task, FLAGS.trials)
+    with Study(folder, recipe, search, lambda best: best_flags.flag_file(best, space)) as study:
+        trials.run_all(study, log)
         _report(study)
 
 
@@ -132,7 +116,7 @@ def _check(space: search_spaces.Space) -> None:
     model_flags.check()
     if FLAGS.model in NETWORKS and FLAGS.epochs == 0:
         raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
-    cli.typed().update(space)  # a drawn value that has no effect is refused, not left out
+    cli.typed.update(space)  # a drawn value that has no effect is refused, not left out
     for name, values in space.items():
         for value in search_spaces.bounds(values):
             trials.set_flag(name, value)

@@ -19,7 +19,7 @@ from hrnn_jax.config import REMOVED
 
 assert __package__ is not None
 PACKAGE = __package__.rpartition(".")[0]  # experiments in a checkout, another name when installed
-_typed: set[str] = set()
+typed: set[str] = set()  # flags of the command line itself, not of a flag file
 SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
 
 
@@ -92,10 +92,10 @@ def run(
 
 def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[str]]) -> list[str]:
     """Parse flags, with flag files expanded by us: absl looks in the working directory only."""
-    _typed.clear()
     try:
         given = expand(argv[1:], whole=whole)
-        _typed.update(filter(None, map(_name, argv[1:])))
+        typed.clear()
+        typed.update(split(argument)[0] for argument in argv[1:] if argument.startswith("-"))
         positional = flags.FLAGS([argv[0], *given])
         if first := defaults():
             positional = flags.FLAGS([argv[0], *first, *given])
@@ -110,11 +110,6 @@ def _list_in_help() -> None:
         if name.startswith(module("")):
             for flag in defined:
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-
-
-def typed() -> set[str]:
-    """Return the flags that were given on the command line itself, not by a flag file."""
-    return _typed
 
 
 def fail(error: Exception, code: int = 2) -> NoReturn:
@@ -143,27 +138,26 @@ def expand(
         path = _find(name, within)
         if path in within:
             raise errors.InputError(f"flag file {path} includes itself")
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        lines = [line for line in lines if line and not line.startswith(("#", "//"))]
-        lines = [line for line in lines if not _is_removed(line, path)]
-        known = [line for line in lines if whole or _is_known(line)]
-        result += expand(known, (*within, path), whole=whole)
+        result += expand(
+            [
+                line
+                for line in map(str.strip, path.read_text().splitlines())
+                if line and not line.startswith(("#", "//"))
+                if not _is_removed(line, path)
+                if whole or split(line)[0] in flags.FLAGS
+            ],
+            (*within, path),
+            whole=whole,
+        )
     return result
 
 
-def _is_known(line: str) -> bool:
-    return _name(line) is not None or line.lstrip("-").partition("=")[0] == "flagfile"
-
-
-def _name(argument: str) -> str | None:
-    """Return the name of the flag that an argument sets, None if it is no flag known here."""
-    if not argument.startswith("-"):
-        return None
-    name = argument.lstrip("-").partition("=")[0]
-    for found in (name, name.removeprefix("no")):
-        if found in flags.FLAGS:
-            return found
-    return None
+def split(argument: str) -> tuple[str, str]:
+    """Return the name and the value of a flag; of --nocurve: curve and false."""
+    name, _, value = argument.lstrip("-").partition("=")
+    if name.startswith("no") and name not in flags.FLAGS:
+        return name.removeprefix("no"), "false"
+    return name, value
 
 
 def _is_removed(line: str, path: pathlib.Path) -> bool:
@@ -171,13 +165,10 @@ def _is_removed(line: str, path: pathlib.Path) -> bool:
 
     Raises InputError where it sets one to another value.
     """
-    name, _, value = line.lstrip("-").partition("=")
-    is_off = name.startswith("no") and name.removeprefix("no") in REMOVED
-    name = name.removeprefix("no") if is_off else name
+    name, value = split(line)
     if name not in REMOVED:
         return False
-    default = REMOVED[name]
-    if is_off or value.lower() == str(default).lower():
+    if value.lower() == str(REMOVED[name]).lower():
         return True
     raise errors.InputError(
         f"{path}: {line} is not a flag of this version any more: remove it, or use the version "

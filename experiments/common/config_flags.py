@@ -1,4 +1,4 @@
-"""Flags made from the settings of configs, and configs made from the flags.
+"""Flags made from the settings of dataclasses, and configs made from the flags.
 
 A default, its bounds and its meaning stand once, in `hrnn_jax.config`. A flag that the chosen model
 does not use is refused where it was typed, and passed over where a flag file set it: a flag file
@@ -8,6 +8,7 @@ may serve several models.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -16,40 +17,58 @@ from typing import Any, TypeVar
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import Setting, meanings, settings, unmet_need
+from hrnn_jax.config import meanings, settings, unmet_need
 
 from . import cli
 
 FLAGS = flags.FLAGS
 Config = TypeVar("Config")
+_DEFINERS = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 _used_by: dict[str, set[str]] = {}  # flag -> models
 
 
-def define(*configs: type, optional: bool = False) -> None:
+def define_command(table: type) -> None:
+    """Define a flag for each setting of a dataclass that is no config: absl checks the bounds."""
+    define(table, has_bounds=True)
+
+
+def define(*configs: type, optional: bool = False, has_bounds: bool = False) -> None:
     """Define a flag for each setting of some config classes.
 
     A setting that several classes have is one flag without a default, as each has its own.
     optional: no flag has a default, as something else than the class decides.
     """
-    found: dict[str, list[tuple[type, Setting]]] = {}
+    owners: dict[str, list[type]] = {}
     for config in configs:
         for name, setting in settings(config).items():
-            found.setdefault(name, []).append((config, setting))
-    for name, places in found.items():
+            _used_by.setdefault(name, set()).update(setting.models)
+            owners.setdefault(name, []).append(config)
+    for name, of_name in owners.items():
+        is_open = optional or len(of_name) > 1
         texts = []
-        for config, setting in places:
-            used_by(name, setting.models)
+        for config in of_name:
             default = _default(config, name)
-            shown = "" if default in (None, (), "") else f" Default: {_text(default)}."
-            texts.append(meanings(config)[name] + (shown if optional or len(places) > 1 else ""))
-        [config, setting], *others = places
-        default = None if optional or others else _default(config, name)
-        _define(name, _type(config, name), setting.choices, default, " ".join(texts))
-
-
-def used_by(name: str, models: tuple[str, ...]) -> None:
-    """Note which models use a flag, in addition to those noted before."""
-    _used_by.setdefault(name, set()).update(models)
+            texts.append(meanings(config)[name])
+            if is_open and default not in (None, (), ""):
+                texts.append(f"Default: {_text(default)}.")
+        config, text = of_name[0], " ".join(texts)
+        default = None if is_open else _default(config, name)
+        kind, setting = _type(config, name), settings(config)[name]
+        if setting.choices:
+            flags.DEFINE_enum(name, default, setting.choices, text)
+        elif kind in (int, float):
+            bounds = {"lower_bound": setting.least, "upper_bound": setting.most}
+            given = {key: b for key, b in bounds.items() if has_bounds and math.isfinite(b)}
+            _DEFINERS[kind](name, default, text, **given)
+        elif kind in _DEFINERS:
+            _DEFINERS[kind](name, default, text)
+        else:  # tuples of text or numbers
+            flags.DEFINE_list(name, default and [*map(str, default)], text)
 
 
 def is_used(name: str, model: str) -> bool:
@@ -59,7 +78,7 @@ def is_used(name: str, model: str) -> bool:
 
 def refuse_unused(model: str) -> None:
     """Raise InputError if a flag was typed that the model does not use."""
-    for name in cli.typed():
+    for name in cli.typed:
         if not is_used(name, model):
             raise errors.InputError(
                 f"--{name} is not used by --model={model}: drop it; models that use it: "
@@ -74,16 +93,17 @@ def make(config: type[Config], model: str, values: Mapping[str, Any]) -> Config:
     """
     known = settings(config)
     given = {
-        name: _value(FLAGS[name].value, _type(config, name))
+        name: value(name)
         for name, setting in known.items()
-        if name not in values and FLAGS[name].value is not None and model in setting.models
+        if name not in values and value(name) is not None and model in setting.models
     }
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}  # type: ignore
+    fields = dataclasses.fields(config)  # pyright: ignore[reportArgumentType]
+    defaults = {field.name: field.default for field in fields}
     for name in list(given):
         need = unmet_need(known[name], {**defaults, **values, **given})
         if need is None or given[name] == defaults[name]:
             continue
-        if name in cli.typed():
+        if name in cli.typed:
             raise errors.InputError(
                 f"--{name}={_text(given[name])} has no effect without {need}: drop it, or give that"
             )
@@ -91,34 +111,22 @@ def make(config: type[Config], model: str, values: Mapping[str, Any]) -> Config:
     return config(**values, **given)
 
 
+def value(name: str) -> Any:
+    """Return the value of a flag, a list as a tuple."""
+    found = FLAGS[name].value
+    return tuple(found) if isinstance(found, list) else found
+
+
 def _default(config: type, name: str) -> Any:
-    [field] = [field for field in dataclasses.fields(config) if field.name == name]
-    return field.default
+    return config.__dataclass_fields__[name].default
 
 
 def _type(config: type, name: str) -> Any:
     """Return a field's type, without None."""
     hint = typing.get_type_hints(config)[name]
     if isinstance(hint, types.UnionType):
-        [hint] = [part for part in typing.get_args(hint) if part is not types.NoneType]
+        [hint] = set(typing.get_args(hint)) - {types.NoneType}
     return hint
-
-
-def _define(name: str, kind: Any, choices: tuple[str, ...], default: Any, text: str) -> None:
-    if choices:
-        flags.DEFINE_enum(name, default, choices, text)
-    elif kind is bool:
-        flags.DEFINE_bool(name, default, text)
-    elif kind is int:
-        flags.DEFINE_integer(name, default, text)
-    elif kind is float:
-        flags.DEFINE_float(name, default, text)
-    else:  # tuples of text or numbers
-        flags.DEFINE_list(name, default if default is None else [str(v) for v in default], text)
-
-
-def _value(given: Any, kind: Any) -> Any:
-    return tuple(given) if isinstance(given, list) else given
 
 
 def _text(value: Any) -> str:

@@ -13,59 +13,57 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from hrnn_jax.config import DataConfig, settings
+from hrnn_jax.config import DataConfig, setting, settings
 from hrnn_jax.preprocess import datasets, prepared, read_log
 
 from . import config_flags
 
+
+@dataclasses.dataclass(frozen=True)
+class DataFlags:
+    """Which data, and where they are prepared.
+
+    Attributes:
+        dataset: The data set: 'xing' (the RecSys Challenge 2016's interactions.csv), 'video' (your
+            own log, prepared as the paper prepared VIDEO; simulated without --events), 'journey'
+            (real grocery baskets, from a Python package), 'events' (any log) or 'simulated' (see
+            --simulate_shape). Each has its own recipe, which other flags override.
+        events: The path of the log for --dataset=xing, video or events: one event per row as .csv,
+            .tsv, .jsonl or .parquet, optionally followed by .gz (or .zst, of text).
+        user_column: The column of the log that holds user ids, integers or strings; 'user_id' by
+            default.
+        item_column: The column of the log that holds item ids, integers or strings; 'item_id' by
+            default.
+        time_column: The column of the log that holds times in Unix seconds, Unix milliseconds or
+            ISO 8601; 'ts' by default, 'created_at' for xing.
+        session_column: The column of the log that holds session ids, which then replace
+            --session_gap_minutes; none by default, except for journey.
+        type_column: The column of the log that holds event types, for --drop_types and
+            --drop_repeats; none by default, 'interaction_type' for xing.
+        simulate_shape: The paper's data set whose Table 1 a log of --dataset=simulated resembles;
+            'video' by default.
+        simulate_seed: The seed of a simulated log; at least 0.
+        simulate_scale: The size of a simulated log as a fraction, above 0, of the paper's number of
+            users.
+        prepared_dir: The folder that keeps prepared logs, and simulated ones, to use again.
+    """
+
+    dataset: str = setting("video", choices=datasets.NAMES)
+    events: str | None = setting(None)
+    user_column: str | None = setting(None)
+    item_column: str | None = setting(None)
+    time_column: str | None = setting(None)
+    session_column: str | None = setting(None)
+    type_column: str | None = setting(None)
+    simulate_shape: str | None = setting(None, choices=datasets.SHAPES)
+    simulate_seed: int = setting(0, least=0)
+    simulate_scale: float = setting(1.0)
+    prepared_dir: str = setting("out/prepared")
+
+
 FLAGS = flags.FLAGS
-
-flags.DEFINE_enum(
-    "dataset",
-    "video",
-    datasets.NAMES,
-    "The data set: 'xing' (the RecSys Challenge 2016's interactions.csv), 'video' (your own log, "
-    "prepared as the paper prepared VIDEO; simulated without --events), 'journey' (real grocery "
-    "baskets, from a Python package), 'events' (any log) or 'simulated' (see --simulate_shape). "
-    "Each has its own recipe, which the flags below override.",
-)
-flags.DEFINE_string(
-    "events",
-    None,
-    "The path of the log for --dataset=xing, video or events: one event per row as .csv, .tsv, "
-    ".jsonl or .parquet, optionally followed by .gz (or .zst, of text).",
-)
-for _column, _holds in {
-    "user": "user ids, integers or strings; 'user_id' by default",
-    "item": "item ids, integers or strings; 'item_id' by default",
-    "time": "times in Unix seconds, Unix milliseconds or ISO 8601; 'ts' by default, 'created_at' "
-    "for xing",
-    "session": "session ids, which then replace --session_gap_minutes; none by default, except for "
-    "journey",
-    "type": "event types, for --drop_types and --drop_repeats; none by default, 'interaction_type' "
-    "for xing",
-}.items():
-    flags.DEFINE_string(f"{_column}_column", None, f"The column of the log that holds {_holds}.")
-
+config_flags.define_command(DataFlags)
 config_flags.define(DataConfig, optional=True)
-flags.DEFINE_enum(
-    "simulate_shape",
-    None,
-    datasets.SHAPES,
-    "The paper's data set whose Table 1 a log of --dataset=simulated resembles; 'video' by "
-    "default.",
-)
-flags.DEFINE_integer("simulate_seed", 0, "The seed of a simulated log; at least 0.", lower_bound=0)
-flags.DEFINE_float(
-    "simulate_scale",
-    1.0,
-    "The size of a simulated log as a fraction, above 0, of the paper's number of users.",
-)
-flags.DEFINE_string(
-    "prepared_dir",
-    "out/prepared",
-    "The folder that keeps prepared logs, and simulated ones, to use again.",
-)
 
 
 def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
@@ -80,9 +78,9 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
         if (column := FLAGS[field.name].value)
     }
     given = {
-        name: tuple(value) if isinstance(value, list) else value
+        name: value
         for name in settings(DataConfig)
-        if (value := FLAGS[name].value) is not None
+        if (value := config_flags.value(name)) is not None
     }
     if given.get("max_user_sessions") == 0:  # 0 lifts the limit of a data set's own recipe
         given["max_user_sessions"] = None

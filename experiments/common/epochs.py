@@ -1,7 +1,8 @@
-"""Train one epoch of one or several seeds: what `run` and `tune` share."""
+"""Train a network for an epoch, one or several seeds side by side, and rank with it."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import time
@@ -12,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import train
-from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax import evaluation, train
+from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.epoch import epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
+from hrnn_jax.metrics import Ranking
+from hrnn_jax.model import Params
 
 from . import progress
 
@@ -24,11 +27,19 @@ Tree = TypeVar("Tree")
 FIRST_CHUNK = "the first steps are trained"
 
 
-class Training(NamedTuple):
-    """What all epochs of a network's training share."""
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network on a log."""
 
-    log: EventLog  # the training events
+    log: EventLog  # its test cases are ranked
+    train_log: EventLog  # its training events
     setup: train.TrainSetup
+    table: item_neighbours.Table | None  # of a network with `neighbours`
+    evaluation_config: EvaluationConfig
+
+    def init_state(self, seed: int) -> train.TrainState:
+        """Draw the weights of one seed, and start its optimizer."""
+        return train.init_state(seed, self.setup.model_config, self.setup.config)
 
 
 class EpochResult(NamedTuple):
@@ -40,11 +51,6 @@ class EpochResult(NamedTuple):
     seconds: float
 
 
-def training_of(log: EventLog, model_config: ModelConfig, train_config: TrainConfig) -> Training:
-    """Prepare to train on a log of training events."""
-    return Training(log, train.make_setup(log, model_config, train_config))
-
-
 @functools.cache
 def _print_first_chunk() -> None:
     """Print once that all is compiled and training; on a terminal the progress bar shows it."""
@@ -53,13 +59,13 @@ def _print_first_chunk() -> None:
 
 
 def train_epoch(
-    training: Training, state: train.TrainState, seeds: Sequence[int], epoch: int, *, title: str
+    network: Network, state: train.TrainState, seeds: Sequence[int], epoch: int, *, title: str
 ) -> EpochResult:
     """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar."""
     started = time.perf_counter()
-    log, setup = training
+    setup = network.setup
     schedules = [
-        epoch_schedule(log, setup.model_config, setup.config, seed=seed, epoch=epoch)
+        epoch_schedule(network.train_log, setup.model_config, setup.config, seed=seed, epoch=epoch)
         for seed in seeds
     ]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
@@ -70,21 +76,25 @@ def train_epoch(
             advance(n, loss=f"{loss:.4f}")
 
         state, losses = run_epoch(
-            state,
-            schedules,
-            setup,
-            seeds=seeds,
-            epoch=epoch,
-            on_chunk=on_chunk,
+            state, schedules, setup, seeds=seeds, epoch=epoch, on_chunk=on_chunk
         )
     return EpochResult(state, losses, events, time.perf_counter() - started)
 
 
-def neighbour_table(log: EventLog, config: ModelConfig) -> item_neighbours.Table | None:
-    """Count the nearest items that a network's scores use, if any; log: of training events."""
-    if not config.neighbours:
-        return None
-    return jax.device_put(item_neighbours.count(log, config.neighbours, config.neighbours_weight))
+def rank(network: Network, params: Params, *, title: str) -> Ranking:
+    """Rank the test cases with a network's weights, under a progress bar."""
+    # Evaluation drops no units: without them, all trials of a study share what is compiled for it.
+    config = network.setup.model_config
+    dropouts = [name for name in vars(config) if name.startswith("dropout_")]
+    with progress.bar(title, len(network.log.cases), "cases") as advance:
+        return evaluation.rank(
+            params,
+            network.log,
+            model_config=dataclasses.replace(config, **dict.fromkeys(dropouts, 0.0)),
+            table=network.table,
+            config=network.evaluation_config,
+            on_cases=advance,
+        )
 
 
 def stack(states: list[train.TrainState]) -> train.TrainState:

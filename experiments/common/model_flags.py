@@ -1,13 +1,16 @@
-"""The flags of a model, its training and its evaluation, and the configs they make."""
+"""The flags of a model, its training and its evaluation, and what they make: configs, networks."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 from absl import flags
 
-from hrnn_jax import errors
+from hrnn_jax import errors, train
+from hrnn_jax.baselines import counting, session_knn
 from hrnn_jax.config import (
     NETWORKS,
     EvaluationConfig,
@@ -15,28 +18,39 @@ from hrnn_jax.config import (
     ModelConfig,
     SessionKnnConfig,
     TrainConfig,
+    setting,
 )
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.extras import item_neighbours
+from hrnn_jax.metrics import Ranking
 
-from . import config_flags
+from . import config_flags, epochs
 from .model_names import NAMES
 
 MODELS = tuple(NAMES)
 
+
+@dataclasses.dataclass(frozen=True)
+class ModelFlags:
+    """Which model, and how many networks.
+
+    Attributes:
+        model: Which model to run: those of Section 4.2, markov, sr, vsknn or vsknn_br.
+        epochs: Passes over the training events.
+        seeds: Seeds to train, whole numbers; each is a run of its own.
+        seeds_at_once: Seeds trained side by side in one program.
+    """
+
+    model: str = setting("hrnn_init", choices=MODELS)
+    epochs: int = setting(10, least=0, models=NETWORKS)
+    seeds: tuple[int, ...] = setting((0,), models=NETWORKS)
+    seeds_at_once: int = setting(1, least=1, models=NETWORKS)
+
+
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "model",
-    "hrnn_init",
-    MODELS,
-    "Which model to run: those of Section 4.2, markov, sr, vsknn or vsknn_br.",
-)
-config_flags.define(ModelConfig, TrainConfig, EvaluationConfig, ItemKnnConfig, SessionKnnConfig)
-flags.DEFINE_integer("epochs", 10, "Passes over the training events.", lower_bound=0)
-flags.DEFINE_list("seeds", ["0"], "Seeds to train, whole numbers; each is a run of its own.")
-flags.DEFINE_integer(
-    "seeds_at_once", 1, "Seeds trained side by side in one program.", lower_bound=1
-)
-for _name in ("epochs", "seeds", "seeds_at_once"):
-    config_flags.used_by(_name, NETWORKS)
+CONFIGS = (ModelConfig, TrainConfig, EvaluationConfig, ItemKnnConfig, SessionKnnConfig)
+config_flags.define_command(ModelFlags)
+config_flags.define(*CONFIGS)
 
 
 def check() -> None:
@@ -116,3 +130,43 @@ def whole_numbers(flag: str, *, at_least: int) -> list[int]:
             f"--{flag}={','.join(texts)}: give distinct whole numbers from {at_least}, as in 1,2,3"
         )
     return numbers
+
+
+def make_network(log: EventLog) -> epochs.Network:
+    """Make the network that the flags describe. Raises InputError."""
+    config, events = model_config(log.n_items), log.train
+    table = None
+    if config.neighbours:
+        counted = item_neighbours.count(events, config.neighbours, config.neighbours_weight)
+        table = jax.device_put(counted)
+    setup = train.make_setup(events, config, train_config())
+    return epochs.Network(log, events, setup, table, evaluation_config())
+
+
+def rank_baseline(log: EventLog) -> Ranking:
+    """Rank the test cases of a log by --model, a method without training."""
+    config = evaluation_config()
+    match FLAGS.model:
+        case "ppop":
+            return counting.ppop(log, config)
+        case "item_knn":
+            return counting.item_knn(log, item_knn_config(), config)
+        case "markov":
+            return counting.markov(log, config)
+        case "sr":
+            return counting.sequential_rules(log, config)
+        case _:
+            return session_knn.vsknn(log, session_knn_config(), config)
+
+
+def seed_groups(seeds: Sequence[int]) -> list[Sequence[int]]:
+    """Split seeds into groups of --seeds_at_once, which train side by side."""
+    return [seeds[i : i + FLAGS.seeds_at_once] for i in range(0, len(seeds), FLAGS.seeds_at_once)]
+
+
+def epoch_title(seeds: Sequence[int], epoch: int) -> str:
+    """Name an epoch of some seeds for the output."""
+    return (
+        f"seed{'s' if len(seeds) > 1 else ''} {','.join(map(str, seeds))} "
+        f"epoch {epoch + 1}/{FLAGS.epochs}"
+    )

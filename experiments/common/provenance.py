@@ -20,15 +20,12 @@ def made() -> dict[str, str]:
 
 def _commit() -> str:
     """Return the short commit of this code, with + where it was changed since."""
-    git = ("git", "-C", str(pathlib.Path(__file__).parent))
+    folder = str(pathlib.Path(__file__).parent)
+    git = ("git", "-C", folder, "describe", "--always", "--exclude=*", "--dirty=+")
     try:
-        commit = subprocess.check_output((*git, "rev-parse", "--short", "HEAD"), text=True)
-        changes = subprocess.check_output(
-            (*git, "status", "--porcelain", "--untracked-files=no"), text=True
-        )
+        return subprocess.check_output(git, stderr=subprocess.DEVNULL, text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"  # an installed package, not a clone
-    return commit.strip() + ("+" if changes.strip() else "")
 
 
 def _machine() -> str:

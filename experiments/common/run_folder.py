@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,8 +14,10 @@ import polars as pl
 from hrnn_jax import atomic, errors
 from hrnn_jax.config import upgrade_recipe
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.metrics import Ranking
 from hrnn_jax.preprocess import prepared
 
+from . import provenance
 from .text import print_table
 
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
@@ -26,6 +28,13 @@ FILES = (
     *(RANKS, RECOMMENDED, METRICS, *STATES),
 )
 IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper
+
+
+class SeedResult(NamedTuple):
+    """One seed's figures for metrics.json, and the ranking that they summarise."""
+
+    figures: dict[str, Any]
+    ranking: Ranking
 
 
 def open_folder(
@@ -67,10 +76,14 @@ def open_folder(
 def read_recipe(folder: pathlib.Path) -> dict[str, Any]:
     """Read recipe.json. Raises InputError where it is damaged, OSError where there is none."""
     path = folder / "recipe.json"
+    return _read(path, lambda text: dict(json.loads(text)), f"remove {folder} and start again")
+
+
+def _read(path: pathlib.Path, parse: Callable[[str], Any], advice: str) -> Any:
     try:
-        return dict(json.loads(path.read_text()))
+        return parse(path.read_text())
     except (ValueError, TypeError) as error:
-        raise errors.InputError(f"{path} is damaged: remove {folder} and start again") from error
+        raise errors.InputError(f"{path} is damaged: {advice}") from error
 
 
 def _check_recipe(
@@ -112,14 +125,10 @@ def write_data(folder: pathlib.Path, prepared_folder: pathlib.Path) -> None:
 def read_history(folder: pathlib.Path) -> list[dict[str, Any]]:
     """Read the epochs trained so far, one entry a seed and epoch."""
     path = folder / "history.jsonl"
+    advice = "remove it and --resume the run; losses and times are lost"
     if not path.exists():
         return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise errors.InputError(
-            f"{path} is damaged: remove it and --resume the run; losses and times are lost"
-        ) from error
+    return _read(path, lambda text: [json.loads(line) for line in text.splitlines()], advice)
 
 
 def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -127,7 +136,47 @@ def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, Any]]) ->
     atomic.write(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
 
 
-def write_ranks(folder: pathlib.Path, log: EventLog, ranks: Mapping[int, np.ndarray]) -> None:
+def write_results(
+    folder: pathlib.Path,
+    log: EventLog,
+    about: Mapping[str, Any],
+    results: Sequence[SeedResult],
+) -> dict[str, Any]:
+    """Write all that a run measured.
+
+    metrics.json says what the run is, where it was made, each seed's figures, and their mean and
+    sample standard deviation (n - 1) over seeds; the latter is null for a single seed.
+
+    Args:
+        folder: of the run.
+        log: whose test cases were ranked.
+        about: what metrics.json says of the run.
+        results: of each seed, in any order.
+
+    Returns:
+        The content of metrics.json.
+    """
+    # From here on, a run that stops is unfinished, even if it had ended before.
+    (folder / METRICS).unlink(missing_ok=True)
+    results = sorted(results, key=lambda result: result.figures["seed"])
+    rankings = {figures["seed"]: ranking for figures, ranking in results}
+    write_ranks(folder, log, rankings)
+    write_recommended(folder, about["cutoffs"], rankings)
+    per_seed = [result.figures for result in results]
+    names = [name for name, value in per_seed[0].items() if name != "seed" and value is not None]
+    values = {name: np.array([seed[name] for seed in per_seed], np.float64) for name in names}
+    metrics = {
+        **about,
+        "mean": {name: float(v.mean()) for name, v in values.items()},
+        "std": {name: float(v.std(ddof=1)) if len(v) > 1 else None for name, v in values.items()},
+        "per_seed": per_seed,
+        "made": provenance.made(),
+    }
+    atomic.write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def write_ranks(folder: pathlib.Path, log: EventLog, rankings: Mapping[int, Ranking]) -> None:
     """Write ranks.parquet, one row per seed and test case, on which every table is a query.
 
     seed; user, session and item (the target's) as in the prepared set; position: of the target in
@@ -144,67 +193,45 @@ def write_ranks(folder: pathlib.Path, log: EventLog, ranks: Mapping[int, np.ndar
         "history": (log.session[cases] - first_session).astype(np.int32),
         "item": log.item[cases],
     }
-    frames = [
-        pl.DataFrame({"seed": np.full(len(cases), seed, np.int32), **columns, "rank": found})
-        for seed, found in ranks.items()
-    ]
-    atomic.write(folder / RANKS, pl.concat(frames).write_parquet)
+    _write_by_seed(
+        folder / RANKS,
+        {seed: {**columns, "rank": ranking.rank} for seed, ranking in rankings.items()},
+    )
 
 
 def write_recommended(
-    folder: pathlib.Path,
-    cutoffs: Sequence[int],
-    shown: Mapping[int, np.ndarray],  # of each seed [C, V], see `ranking.Ranking`
+    folder: pathlib.Path, cutoffs: Sequence[int], rankings: Mapping[int, Ranking]
 ) -> None:
     """Write recommended.parquet, one row per seed, cutoff and item that is recommended at all.
 
     seed; cutoff; item as in the prepared set; times: the test cases whose first `cutoff`
     recommendations it is among.
     """
-    frames = []
-    for seed, counts in shown.items():
-        row, item = np.nonzero(counts)
-        columns = {
-            "seed": np.full(len(item), seed, np.int32),
+    tables = {}
+    for seed, ranking in rankings.items():
+        row, item = np.nonzero(ranking.shown)
+        tables[seed] = {
             "cutoff": np.array(cutoffs, np.int32)[row],
             "item": item.astype(np.int32),
+            "times": ranking.shown[row, item],
         }
-        frames.append(pl.DataFrame({**columns, "times": counts[row, item]}))
-    atomic.write(folder / RECOMMENDED, pl.concat(frames).write_parquet)
+    _write_by_seed(folder / RECOMMENDED, tables)
 
 
-def write_metrics(
-    folder: pathlib.Path,
-    about: Mapping[str, Any],
-    per_seed: Sequence[Mapping[str, Any]],
-    made: Mapping[str, str],
-) -> dict[str, Any]:
-    """Write metrics.json: about the run, each seed's figures, their mean and std over seeds.
-
-    made: with what code and where, see provenance.py.
-
-    The standard deviation is the sample's (n - 1); null for a single seed.
-    """
-    names = [name for name in per_seed[0] if name != "seed" and per_seed[0][name] is not None]
-    values = {name: np.array([seed[name] for seed in per_seed], np.float64) for name in names}
-    metrics = {
-        **about,
-        "mean": {name: float(v.mean()) for name, v in values.items()},
-        "std": {name: float(v.std(ddof=1)) if len(v) > 1 else None for name, v in values.items()},
-        "per_seed": per_seed,
-        "made": made,
-    }
-    atomic.write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
-    return metrics
+def _write_by_seed(path: pathlib.Path, tables: Mapping[int, Mapping[str, np.ndarray]]) -> None:
+    """Write the columns of each seed as one parquet file."""
+    frames = [
+        pl.DataFrame(columns).select(pl.lit(seed, pl.Int32).alias("seed"), pl.all())
+        for seed, columns in tables.items()
+    ]
+    atomic.write(path, pl.concat(frames).write_parquet)
 
 
 def read_metrics(folder: pathlib.Path) -> dict[str, Any] | None:
     """Read metrics.json, or None where the run has not ended."""
     path = folder / METRICS
-    try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except ValueError as error:
-        raise errors.InputError(f"{path} is damaged: remove it and --resume the run") from error
+    advice = "remove it and --resume the run"
+    return _read(path, json.loads, advice) if path.exists() else None
 
 
 def read_finished(folder: pathlib.Path, about: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,4 +1,7 @@
-"""Make what an evaluation of many runs needs: prepared logs first, then the runs."""
+"""Make what an evaluation of many runs needs: prepared logs first, then the runs.
+
+Shared by the commands that make many runs, reproduce and comparison, and so are their flags.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from hrnn_jax import errors
+from absl import flags
 
-from ..common import run_folder
+from hrnn_jax import errors
+from hrnn_jax.config import setting
+
+from ..common import config_flags, provenance, run_folder
 from ..common.cli import module
 from ..common.text import duration
 from ..jobs.file_lock import FileLock
@@ -19,6 +26,53 @@ from . import pool
 from .grid import CUTOFF, CUTOFFS, Column, Run
 from .time_left import Durations
 from .view import View
+
+
+@dataclasses.dataclass(frozen=True)
+class JobFlags:
+    """The flags of a command that makes many runs.
+
+    Attributes:
+        n_seeds: How many seeds, 0, 1, ..., each network is trained with.
+        jobs: Processes side by side, each with its share of the cores; by default one per core,
+            with one thread each: at 100 units a second thread does not make a run faster.
+        run: Whether to run what is missing; --norun reports on what is done so far.
+        root: The folder of all that the command writes.
+        prepared_root: The folder that keeps prepared logs.
+    """
+
+    n_seeds: int = setting(1, least=1)
+    jobs: int | None = setting(None, least=1)
+    run: bool = setting(True)
+    root: str = setting("out")
+    prepared_root: str = setting("out/prepared")
+
+
+FLAGS = flags.FLAGS
+config_flags.define_command(JobFlags)
+
+
+def make_runner() -> Runner:
+    """Return the runner that the flags describe."""
+    return Runner(pathlib.Path(FLAGS.root), FLAGS.prepared_root, FLAGS.jobs or provenance.cores())
+
+
+def print_summary(
+    done: Sequence[Run], wanted: Sequence[Run], report: str, failed: Mapping[str, str]
+) -> None:
+    """Print how many runs are done and what failed; exit code 1 after a failure.
+
+    Args:
+        done: The runs that are complete.
+        wanted: All runs.
+        report: Where the report is, as a sentence; it exists where a run is done.
+        failed: The errors by name.
+    """
+    print(f"\n{len(done)} of {len(wanted)} runs are done" + (f"; {report}" if done else ""))
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if failed:
+        sys.exit(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +185,7 @@ class Runner:
         with (
             View(title, jobs, done_before=done_before, side_by_side=self.side_by_side) as view,
             contextlib.closing(
-                pool.run(jobs, side_by_side=self.side_by_side, on_start=view.start)
+                pool.run(jobs, side_by_side=self.side_by_side, on_start=view.show)
             ) as outcomes,
         ):
             for number, outcome in enumerate(outcomes, start=done_before + 1):

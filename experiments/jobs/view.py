@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Self
 
 from rich import console, progress, text
 
@@ -13,13 +12,13 @@ from .pool import Job
 from .time_left import seconds_left
 
 
-class View:
+class View(progress.Progress):
     """A bar for all jobs and a line for each that runs; in a pipe, the results' lines alone."""
 
     def __init__(
         self, title: str, jobs: Sequence[Job], *, done_before: int, side_by_side: int
     ) -> None:
-        """Make a view of jobs of which none has started.
+        """Make a view of jobs of which none has started; `with` draws it.
 
         Args:
             title: What the jobs are, in the plural.
@@ -28,7 +27,7 @@ class View:
             side_by_side: How many run at a time.
         """
         screen = console.Console()
-        self._bars = progress.Progress(
+        super().__init__(
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=20),
             _DetailColumn(),
@@ -41,32 +40,23 @@ class View:
         self._side_by_side = side_by_side
         # Of the jobs that have not ended: time.monotonic() of their start, None before it.
         self._started: dict[Job, float | None] = dict.fromkeys(jobs)
-        self._tasks: dict[Job, progress.TaskID] = {}
+        self._rows: dict[Job, progress.TaskID] = {}
         self._total = done_before + len(jobs)
-        self._all = self._bars.add_task(
+        self._all = self.add_task(
             title, total=self._total, completed=done_before, detail=self._summary
         )
 
-    def __enter__(self) -> Self:
-        """Start to draw."""
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove what was drawn."""
-        self._bars.stop()
-
-    def start(self, job: Job) -> None:
+    def show(self, job: Job) -> None:
         """Show a job that starts; may be called from any thread."""
         self._started[job] = time.monotonic()
-        self._tasks[job] = self._bars.add_task(f"  {job.name}", total=None, detail=job.progress)
+        self._rows[job] = self.add_task(f"  {job.name}", total=None, detail=job.progress)
 
     def end(self, job: Job, line: str) -> None:
         """Remove a job that has ended, and print a line that stays."""
         del self._started[job]
-        self._bars.remove_task(self._tasks.pop(job))
-        self._bars.advance(self._all)
-        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.remove_task(self._rows.pop(job))
+        self.advance(self._all)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _summary(self) -> str:
         now = time.monotonic()

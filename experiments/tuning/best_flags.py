@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 from collections.abc import Collection
@@ -10,22 +11,14 @@ from typing import Any
 from absl import flags
 from optuna.trial import FrozenTrial
 
-from hrnn_jax.config import (
-    EvaluationConfig,
-    ItemKnnConfig,
-    ModelConfig,
-    SessionKnnConfig,
-    TrainConfig,
-    settings,
-)
+from hrnn_jax.config import DataConfig, settings
 
 from ..common import config_flags, data_flags, model_flags
 from ..common.cli import module
 
 FLAGS = flags.FLAGS
-_CONFIGS = (ModelConfig, TrainConfig, EvaluationConfig, ItemKnnConfig, SessionKnnConfig)
 # Settings that decide what a trial measures. The objective has a cutoff of its own.
-SETTINGS = {"epochs", "seeds"}.union(*map(settings, _CONFIGS)) - {"cutoffs"}
+SETTINGS = {"epochs", "seeds"}.union(*map(settings, model_flags.CONFIGS)) - {"cutoffs"}
 
 
 def shared_settings(searched: Collection[str]) -> dict[str, Any]:
@@ -33,37 +26,32 @@ def shared_settings(searched: Collection[str]) -> dict[str, Any]:
 
     Those at their defaults are left out, so that a study goes on when a later version adds a flag.
     """
-    names = sorted(SETTINGS - {*searched})
     return {
         name: FLAGS[name].value
-        for name in names
+        for name in sorted(SETTINGS - {*searched})
         if FLAGS[name].value != FLAGS[name].default and config_flags.is_used(name, FLAGS.model)
     }
 
 
-def flag_file(best: FrozenTrial, searched: Collection[str], objective: str) -> str:
+def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
     """Write the flag file of a trial: the flags that were given, and the values that were drawn.
 
     Args:
         best: The trial.
         searched: The flags whose values were drawn.
-        objective: The metric that was maximised.
     """
     command = shlex.join(["python", "-m", module("tune"), *sys.argv[1:]])
     drawn = {name: best.params[name] for name in searched}
     lines = [
-        f"# {model_flags.NAMES[FLAGS.model]} on {data_flags.title()}: {objective} "
+        f"# {model_flags.NAMES[FLAGS.model]} on {data_flags.title()}: {FLAGS.objective} "
         f"{best.value:.4f} on the validation split (trial {best.number}).",
         f"# {' '.join(command.split())}",
     ]
     written_below = {*drawn, "split", "model", "epochs", "schedule_epochs"}
-    by_module = FLAGS.flags_by_module_dict()
-    for name in ("data_flags", "model_flags", "config_flags"):
-        lines += [
-            flag.serialize()
-            for flag in by_module.get(module(f"common.{name}"), ())
-            if not flag.using_default_value and flag.name not in written_below
-        ]
+    tables = (data_flags.DataFlags, DataConfig, model_flags.ModelFlags, *model_flags.CONFIGS)
+    for name in dict.fromkeys(itertools.chain(*map(settings, tables))):
+        if not FLAGS[name].using_default_value and name not in written_below:
+            lines.append(FLAGS[name].serialize())
     if epochs := best.user_attrs.get("best_epoch"):
         lines.append(f"--epochs={epochs}")
         if FLAGS.schedule != "constant":  # the learning rate fell over the epochs of the trial

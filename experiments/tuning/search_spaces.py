@@ -9,28 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optuna import distributions
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from hrnn_jax import errors
 
-Values = (
-    distributions.CategoricalDistribution
-    | distributions.FloatDistribution
-    | distributions.IntDistribution
-)
+Values = CategoricalDistribution | FloatDistribution | IntDistribution
 Space = dict[str, Values]  # by flag
 
-TENTHS = distributions.CategoricalDistribution((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
+TENTHS = CategoricalDistribution((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
 TRAINING: Space = {
-    "learning_rate": distributions.FloatDistribution(0.01, 0.3, log=True),
+    "learning_rate": FloatDistribution(0.01, 0.3, log=True),
     "momentum": TENTHS,
-    "batch_size": distributions.CategoricalDistribution((25, 50, 100, 200)),
+    "batch_size": CategoricalDistribution((25, 50, 100, 200)),
     "dropout_session": TENTHS,
 }
-NEIGHBOURS: Space = {"neighbours": distributions.IntDistribution(10, 1000, log=True)}
+NEIGHBOURS: Space = {"neighbours": IntDistribution(10, 1000, log=True)}
 SESSION_KNN: Space = {
     **NEIGHBOURS,
-    "sample_size": distributions.IntDistribution(500, 5000, log=True),
+    "sample_size": IntDistribution(500, 5000, log=True),
 }
 PERSONAL: Space = {"dropout_user": TENTHS, "dropout_init": TENTHS}
 BY_MODEL: dict[str, Space] = {
@@ -43,8 +39,8 @@ BY_MODEL: dict[str, Space] = {
     "vsknn": SESSION_KNN,
     "vsknn_br": {
         **SESSION_KNN,
-        "boost": distributions.FloatDistribution(0.0, 4.0),
-        "remind_weight": distributions.FloatDistribution(0.0, 4.0),
+        "boost": FloatDistribution(0.0, 4.0),
+        "remind_weight": FloatDistribution(0.0, 4.0),
     },
 }
 # Flag files that need a space of their own: their model, and the space.
@@ -52,14 +48,12 @@ BY_FLAG_FILE: dict[str, tuple[str, Space]] = {
     "hrnn_plus": (
         "hrnn_init",
         {
-            "learning_rate": distributions.FloatDistribution(0.0005, 0.005, log=True),
-            "batch_size": distributions.CategoricalDistribution((50, 100)),
-            "negative_hours": distributions.CategoricalDistribution((0.0, 24.0)),
-            "embedding": distributions.CategoricalDistribution(("none", "tied")),
-            "neighbours_weight": distributions.FloatDistribution(0.1, 1.0, log=True),
-            "dropout_session": distributions.CategoricalDistribution(
-                (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-            ),
+            "learning_rate": FloatDistribution(0.0005, 0.005, log=True),
+            "batch_size": CategoricalDistribution((50, 100)),
+            "negative_hours": CategoricalDistribution((0.0, 24.0)),
+            "embedding": CategoricalDistribution(("none", "tied")),
+            "neighbours_weight": FloatDistribution(0.1, 1.0, log=True),
+            "dropout_session": CategoricalDistribution((0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
         },
     ),
 }
@@ -99,16 +93,16 @@ def search_space(model: str, fixed: Sequence[str], name: str | None = None) -> S
 
 def bounds(values: Values) -> tuple[Any, ...]:
     """Return the smallest and the largest value, or all values of a choice."""
-    if isinstance(values, distributions.CategoricalDistribution):
+    if isinstance(values, CategoricalDistribution):
         return values.choices
     return values.low, values.high
 
 
 def describe(values: Values) -> str:
     """Describe in a few words how values are drawn."""
-    if isinstance(values, distributions.CategoricalDistribution):
+    if isinstance(values, CategoricalDistribution):
         return f"one of {', '.join(map(str, values.choices))}"
-    kind = "whole numbers " if isinstance(values, distributions.IntDistribution) else ""
+    kind = "whole numbers " if isinstance(values, IntDistribution) else ""
     return f"{kind}{values.low} to {values.high}{', log-uniform' if values.log else ''}"
 
 

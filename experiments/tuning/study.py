@@ -72,9 +72,7 @@ class Search:
         """Return the pruner."""
         if self.pruner == "none":
             return optuna.pruners.NopPruner()
-        return optuna.pruners.MedianPruner(
-            n_startup_trials=self.startup_trials, n_warmup_steps=FIRST_PRUNED
-        )
+        return optuna.pruners.MedianPruner(self.startup_trials, n_warmup_steps=FIRST_PRUNED)
 
 
 class Study:
@@ -120,11 +118,8 @@ class Study:
                 storage = _open_storage(folder / "journal.log", self._lock)
                 if not storage.get_all_studies():
                     optuna.create_study(storage=storage, study_name="study", direction="maximize")
-                self._study = optuna.load_study(
-                    storage=storage,
-                    study_name="study",
-                    pruner=search.make_pruner(),
-                )
+                pruner = search.make_pruner()
+                self._study = optuna.load_study(storage=storage, study_name="study", pruner=pruner)
         except BaseException:
             if fresh:  # leave nothing in a folder that is no study's
                 (folder / "lock").unlink()
@@ -154,7 +149,7 @@ class Study:
             if counts.done + counts.running >= wanted:
                 self._publish()
                 return None
-            number = len(self._study.get_trials(deepcopy=False))
+            number = len(self._trials())
             self._study.sampler = self._search.make_sampler(number)
             self._running = FileLock(self._running_file(number))
             self._running.acquire()
@@ -187,10 +182,9 @@ class Study:
 
     def counts(self) -> Counts:
         """Count the trials."""
-        states = [trial.state for trial in self._trials()]
-        seconds = [
-            trial.user_attrs["seconds"] for trial in self._trials() if "seconds" in trial.user_attrs
-        ]
+        trials = self._trials()
+        states = [trial.state for trial in trials]
+        seconds = [t.user_attrs["seconds"] for t in trials if "seconds" in t.user_attrs]
         return Counts(
             done=states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED),
             running=states.count(TrialState.RUNNING),
@@ -252,11 +246,8 @@ def _open_storage(journal: pathlib.Path, lock: FileLock) -> JournalStorage:
 
     Optuna's own lock is a file that a killed process leaves behind; the others wait 30 s for it.
     """
-    if journal.exists():
-        content = journal.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):  # a full disk cut the last line short; Optuna cannot read past it
-            os.truncate(journal, whole)
+    if journal.exists():  # Optuna cannot read past a last line that a full disk cut short
+        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
     try:
         backend = JournalFileBackend(str(journal), lock)  # pyright: ignore[reportArgumentType]
         return JournalStorage(backend)

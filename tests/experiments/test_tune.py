@@ -17,7 +17,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from experiments import run, tune
-from experiments.common import cli, epochs, model_flags, run_seeds
+from experiments.common import cli, epochs, model_flags
 from experiments.tuning import search_spaces, study, trials
 from hrnn_jax import errors, metrics, train
 from hrnn_jax.config import NETWORKS
@@ -84,7 +84,7 @@ def open_study(folder="study", *, recipe=None, searched=None, sampler="random", 
 def script(monkeypatch, values):
     """Let trial n measure values[n][e] after epoch e, without training; None diverges."""
 
-    def epoch(training, state, seeds, epoch, *, title):
+    def epoch(network, state, seeds, epoch, *, title):
         number = int(title.split()[1])
         if values[number][epoch] is None:
             raise errors.DivergedError("the loss of seed 0 is nan")
@@ -98,8 +98,8 @@ def script(monkeypatch, values):
     measured = []
     monkeypatch.setattr(train, "init_state", init_state)
     monkeypatch.setattr(epochs, "train_epoch", epoch)
-    monkeypatch.setattr(trials, "_rank", lambda *_: None)
-    monkeypatch.setattr(trials.Task, "measure", lambda *_: measured[-1])
+    monkeypatch.setattr(epochs, "rank", lambda *_, **__: None)
+    monkeypatch.setattr(trials, "measure", lambda *_: measured[-1])
 
 
 def test_run_with_best_flags_measures_what_the_best_trial_measured(call, command):
@@ -126,13 +126,13 @@ def test_run_with_best_flags_measures_what_the_best_trial_measured(call, command
 def test_the_value_of_a_trial_is_the_mean_of_its_seeds(command, monkeypatch):
     groups, values = [], iter([0.1, 0.2, 0.6])
 
-    def epoch(training, state, seeds, epoch, **_):
+    def epoch(network, state, seeds, epoch, **_):
         groups.append(seeds)
         return epochs.EpochResult(state, np.zeros(len(seeds)), events=10, seconds=1.0)
 
     monkeypatch.setattr(epochs, "train_epoch", epoch)
-    monkeypatch.setattr(trials, "_rank", lambda *_: None)
-    monkeypatch.setattr(trials.Task, "measure", lambda *_: next(values))
+    monkeypatch.setattr(epochs, "rank", lambda *_, **__: None)
+    monkeypatch.setattr(trials, "measure", lambda *_: next(values))
     command("--trials=1", "--epochs=1", "--seeds=3,4,5", "--seeds_at_once=2")
     assert groups == [[3, 4], [5]]
     assert trial_table()["value"].to_list() == [pytest.approx(0.3)]
@@ -161,7 +161,7 @@ def test_best_flags_and_trials_csv_are_written_after_every_trial(command, monkey
         # Ever better, from beyond 5.
         return Ranking(np.full(len(log.cases), 9 - len(tables)), np.zeros((1, log.n_items)))
 
-    monkeypatch.setattr(run_seeds, "rank_baseline", count)
+    monkeypatch.setattr(model_flags, "rank_baseline", count)
     command("--model=item_knn", "--trials=4")
     assert tables == [0, 1, 2, 3]
     assert trial_table()["value"].to_list() == [0, 0, 0, 1]  # ranks 8, 7, 6, 5
@@ -172,9 +172,9 @@ def test_best_flags_and_trials_csv_are_written_after_every_trial(command, monkey
 def test_the_test_sessions_are_never_read(command, monkeypatch):
     """The log has a session on each of days 0 to 5: train on 0 to 3, measure on 4, never see 5."""
     seen = []
-    real = run_seeds.rank_baseline
+    real = model_flags.rank_baseline
     monkeypatch.setattr(
-        run_seeds, "rank_baseline", lambda log, **how: seen.append(log) or real(log, **how)
+        model_flags, "rank_baseline", lambda log, **how: seen.append(log) or real(log, **how)
     )
     assert command("--model=item_knn", "--trials=1")[0] == 0
     [log] = seen
@@ -333,10 +333,10 @@ def test_a_fixed_flag_keeps_its_value(command, monkeypatch):
     script(monkeypatch, [[0.5, 0.5]] * 3)
     real = epochs.train_epoch
 
-    def epoch(training, *args, **rest):
-        config = training.train_config
+    def epoch(network, *args, **rest):
+        config = network.setup.config
         rates.append((config.momentum, config.batch_size))
-        return real(training, *args, **rest)
+        return real(network, *args, **rest)
 
     monkeypatch.setattr(epochs, "train_epoch", epoch)
     command("--trials=3", "--fix=momentum", "--momentum=0.25", "--batch_size=7")
