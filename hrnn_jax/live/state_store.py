@@ -163,10 +163,14 @@ class StateStore:
 
     def get(self, keys: Collection[str]) -> dict[str, StoredState]:
         """Return the states of those keys that have one."""
-        read = self._read([key for key in keys if key not in self._cache])
-        cached = {key: self._cache[key] for key in keys if key in self._cache}
-        self._add_to_cache(cached | read)
-        return cached | read
+        states = {key: self._cache[key] for key in keys if key in self._cache}
+        if missing := [key for key in keys if key not in states]:
+            query = "SELECT * FROM states WHERE who IN (SELECT value FROM json_each(?))"
+            with self._one_line_errors():
+                rows = self._db.execute(query, (_json(missing),))
+                states |= {row[0]: self._state_of(row) for row in rows}
+        self._add_to_cache(states)
+        return states
 
     def write(
         self,
@@ -280,27 +284,20 @@ class StateStore:
             verb = "INSERT" if table == "events" else "REPLACE"
             self._db.executemany(f"{verb} INTO {table} VALUES ({values})", rows)
 
-    def _read(self, keys: Sequence[str]) -> dict[str, StoredState]:
-        """Read the states of those keys that have one from the file."""
-        if not keys:
-            return {}
-        query = "SELECT * FROM states WHERE who IN (SELECT value FROM json_each(?))"
-        states: dict[str, StoredState] = {}
-        with self._one_line_errors():
-            for row in self._db.execute(query, (_json(keys),)):
-                key, carry, past, crc, item, opens_session, gap, fed, *session, _ = row
-                if zlib.crc32(carry + past) != crc or item not in self.item_index:
-                    raise sqlite3.DatabaseError(f"the state of {key[1:]!r} has changed on disk")
-                live = LiveState(
-                    carry=np.frombuffer(carry, np.float32).reshape(self._start.carry.shape),
-                    past=np.frombuffer(past, np.int32).reshape(self._start.past.shape),
-                    item=self.item_index[item],
-                    opens_session=bool(opens_session),
-                    gap=gap,
-                    fed=bool(fed),
-                )
-                states[key] = StoredState(live, OpenSession(*session))
-        return states
+    def _state_of(self, row: Row) -> StoredState:
+        """Return the state in a row of the table `states`."""
+        key, carry, past, crc, item, opens_session, gap, fed, *session, _ = row
+        if zlib.crc32(carry + past) != crc or item not in self.item_index:
+            raise sqlite3.DatabaseError(f"the state of {key[1:]!r} has changed on disk")
+        live = LiveState(
+            carry=np.frombuffer(carry, np.float32).reshape(self._start.carry.shape),
+            past=np.frombuffer(past, np.int32).reshape(self._start.past.shape),
+            item=self.item_index[item],
+            opens_session=bool(opens_session),
+            gap=gap,
+            fed=bool(fed),
+        )
+        return StoredState(live, OpenSession(*session))
 
     def _add_to_cache(self, states: Mapping[str, StoredState]) -> None:
         """Put states into the cache as its newest; the oldest ones make room."""
