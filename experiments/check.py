@@ -24,6 +24,7 @@ from .common import cli
 from .common.model_names import SIZES
 from .common.text import Spread, print_table
 from .jobs.grid import CUTOFF, rows
+from .paper.numbers import METRICS
 from .paper.results import read_frame, spreads
 
 FLAGS = flags.FLAGS
@@ -31,7 +32,6 @@ SHIPPED = pathlib.Path(__file__).parent / "results"
 flags.DEFINE_string("fresh", "out/reproduce/results", "The folder of the CSV files to check.")
 flags.DEFINE_string("shipped", str(SHIPPED), "The folder of the CSV files to check against.")
 
-METRICS = ("recall", "mrr", "precision")
 STANDARD_ERRORS, ROUNDING = 4, 0.002
 ONE_SEED_SHARE, ONE_SEED_ROUNDING = 0.05, 0.005
 BASELINE_TOLERANCE = 0.0005
@@ -40,8 +40,7 @@ BASELINE_TOLERANCE = 0.0005
 class Cell(NamedTuple):
     """A number of Table 3 in both folders."""
 
-    column: str
-    row: str
+    name: str  # the column and the row
     metric: str
     shipped: float
     fresh: float
@@ -59,9 +58,8 @@ def compare(shipped: pathlib.Path, fresh: pathlib.Path) -> Iterator[Cell]:
     networks = {row.key for row in rows(SIZES) if row.size}
     for key in sorted(theirs.keys() & ours.keys()):
         column, row, metric, _title = key
-        old, new = theirs[key], ours[key]
-        allowed = tolerance(old, new.n, row in networks)
-        yield Cell(column, row, metric, old.mean, new.mean, allowed)
+        allowed = tolerance(theirs[key], ours[key].n, row in networks)
+        yield Cell(f"{column} {row}", metric, theirs[key].mean, ours[key].mean, allowed)
 
 
 def tolerance(shipped: Spread, n_fresh: int, network: bool) -> float:
@@ -100,7 +98,7 @@ def main() -> None:
         ("", "metric", "shipped", "fresh", "may differ by", ""),
         [
             (
-                f"{cell.column} {cell.row}",
+                cell.name,
                 f"{cell.metric}@{CUTOFF}",
                 *(f"{number:.4f}" for number in (cell.shipped, cell.fresh, cell.tolerance)),
                 "" if cell.holds else "OUT OF TOLERANCE",

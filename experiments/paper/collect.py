@@ -133,17 +133,18 @@ def significance_frame(cases: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 def data_frame(data: Descriptions, command: str) -> pl.DataFrame:
     """Return column, key, value: Tables 1 and 4 and what the data are."""
-    lines = []
-    for column, meta in data.items():
-        values = {
+    lines = [
+        (column, key, value)
+        for column, meta in data.items()
+        for key, value in {
             "title": meta["title"],
             "data": meta["data"],
             "shape": meta["shape"] or "",
             "paper": "yes" if is_paper_data(meta) else "no",
             "command": command,
             **statistics.cells(dict(meta)),
-        }
-        lines += [(column, key, value) for key, value in values.items()]
+        }.items()
+    ]
     return frame(("column", "key", "value"), lines)
 
 
@@ -152,12 +153,11 @@ def is_paper_data(meta: Mapping[str, Any]) -> bool:
     paper = statistics.PAPER.get(meta["shape"] or "")
     if paper is None or meta["data"] != "real":
         return False
-    counts = [paper[key].replace(",", "") for key in ("users", "items", "sessions", "events")]
-    if not all(count.isdecimal() for count in counts):  # VIDEOXXL's are rounded: 810k users
-        return False
+    counts = {key: paper[key].replace(",", "") for key in ("users", "items", "sessions", "events")}
+    # VIDEOXXL's are rounded, as in 810k users.
     return all(
-        abs(meta["table1"][key] / int(count) - 1) <= PAPER_TOLERANCE
-        for key, count in zip(("users", "items", "sessions", "events"), counts, strict=True)
+        count.isdecimal() and abs(meta["table1"][key] / int(count) - 1) <= PAPER_TOLERANCE
+        for key, count in counts.items()
     )
 
 
@@ -182,7 +182,7 @@ def run_frame(runs: Sequence[Run]) -> pl.DataFrame:
     for run in runs:
         metrics = finished(run)
         [of_seed] = metrics["per_seed"]
-        speeds = [of_seed[name] for name in SPEEDS]
+        speeds = {name: of_seed[name] and round(of_seed[name], 3) for name in SPEEDS}
         lines.append(
             {
                 "column": run.column.key,
@@ -190,7 +190,7 @@ def run_frame(runs: Sequence[Run]) -> pl.DataFrame:
                 "seed": run.seed,
                 "cases": of_seed["cases"],
                 "epochs": metrics["epochs"],
-                **dict(zip(SPEEDS, (s and round(s, 3) for s in speeds), strict=True)),
+                **speeds,
                 **{name: metrics["made"][name] for name in ("commit", "machine", "finished")},
             }
         )
