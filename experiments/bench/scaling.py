@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -25,14 +24,15 @@ STEP = "microseconds a step"
 Curves = dict[tuple[str, str], Sequence[float]]  # (panel, curve) -> one value a turn, at one size
 
 
-def _sweep(
+def sweep(
     what: str, x: str, sizes: Sequence[int], measure: Callable[[int], Curves], unit: float = 1e-6
 ) -> Mapping[str, Sweep]:
     """Measure all curves at each size, and show them in a unit."""
-    panels = collections.defaultdict(lambda: collections.defaultdict(list))
+    panels: dict[str, dict[str, list[tuple[float, list[float]]]]] = {}
     for size in sizes:
         for (panel, curve), values in measure(size).items():
-            panels[panel][curve].append((size, [value / unit for value in values]))
+            points = panels.setdefault(panel, {}).setdefault(curve, [])
+            points.append((size, [value / unit for value in values]))
             print(f"    {size:,} {x}: {curve}, {values[0] / unit:,.2f} {panel}", flush=True)
     return {"": Sweep(what, x, panels)}
 
@@ -53,7 +53,7 @@ def items(settings: Settings) -> Mapping[str, Sweep]:
         return {(STEP, "a training step"): step, case_panel: case}
 
     what = "Size of the catalogue: HRNN Init, batch 50, 100 units"
-    return _sweep(what, "items", ITEMS, measure)
+    return sweep(what, "items", ITEMS, measure)
 
 
 def batch(settings: Settings) -> Mapping[str, Sweep]:
@@ -67,14 +67,14 @@ def batch(settings: Settings) -> Mapping[str, Sweep]:
         }
 
     what = "Batch: HRNN Init, 100 units, 60,000 items"
-    return _sweep(what, "lanes of a batch", BATCH, measure)
+    return sweep(what, "lanes of a batch", BATCH, measure)
 
 
 def units(settings: Settings) -> Mapping[str, Sweep]:
     """Sweep the units of both GRUs."""
     what = "Units of each GRU: HRNN Init, batch 50, 10,000 items"
     model = INIT_SMALL.replace(n_items=10_000)
-    return _sweep(what, "units", UNITS, lambda n: _step(settings, model.replace(hidden_units=n)))
+    return sweep(what, "units", UNITS, lambda n: _step(settings, model.replace(hidden_units=n)))
 
 
 def _step(settings: Settings, model: BenchmarkModel) -> Curves:
@@ -105,4 +105,4 @@ def events(settings: Settings) -> Mapping[str, Sweep]:
 
     what = "Events of the log: VIDEOXXL's shape, HRNN Init, batch 50, 100 units, 380,000 items"
     sizes = [round(settings.scale * n_events) for n_events in EVENTS]
-    return _sweep(what, "events after preprocessing, about", sizes, measure, unit=1)
+    return sweep(what, "events after preprocessing, about", sizes, measure, unit=1)
