@@ -57,9 +57,7 @@ def rank(
     ranks = np.zeros(len(cases), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     # In ascending order, so that of equal scores the lower item is recommended first.
-    ranked = topk.arrange(
-        params.items, np.arange(log.n_items) if candidates is None else np.sort(candidates)
-    )
+    ranked = topk.arrange(params.items, np.sort(candidates))
     for events, at, query in _queries(params, tested, model_config, config):
         at_and_target = np.stack([*at, tested.item[events]])
         found, best = _rank_chunk(ranked, table, query, at_and_target, config)

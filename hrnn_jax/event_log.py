@@ -27,14 +27,8 @@ class EventLog:
 
     def where(self, keep: np.ndarray) -> EventLog:
         """Return a log of the events where `keep` [E] is True."""
-        return dataclasses.replace(
-            self,
-            user=self.user[keep],
-            session=self.session[keep],
-            item=self.item[keep],
-            time=self.time[keep],
-            test=self.test[keep],
-        )
+        columns = {name: column[keep] for name, column in vars(self).items() if name != "n_items"}
+        return EventLog(**columns, n_items=self.n_items)
 
     @property
     def train(self) -> EventLog:
@@ -46,10 +40,8 @@ class EventLog:
         """[V] how many training events each item has."""
         return np.bincount(self.item[~self.test], minlength=self.n_items)
 
-    def most_supported(self, count: int | None) -> np.ndarray | None:
-        """Return the `count` items with the most training events; None if that is all items."""
-        if count is None or count >= self.n_items:
-            return None
+    def most_supported(self, count: int | None) -> np.ndarray:
+        """Return the `count` items with the most training events, all items without a count."""
         return np.argsort(-self.support, kind="stable")[:count].astype(np.int32)
 
     @property

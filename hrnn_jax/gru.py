@@ -119,3 +119,8 @@ def _backward(saved: tuple[jax.Array, ...], grad: jax.Array) -> tuple[jax.Array,
 
 
 _product_of_moving.defvjp(_forward, _backward)
+
+
+def where(mask: jax.Array, new: jax.Array | float, old: jax.Array) -> jax.Array:
+    """Choose by lane: mask [B], values [B, ...]."""
+    return jnp.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -222,20 +222,9 @@ def sampled_loss(
     Returns:
         [K, B] losses, 0 where a lane has no target.
     """
-
-    def of_step(
-        target: OutputRows,
-        past: OutputRows | None,
-        past_bonus: jax.Array | None,
-        hidden: jax.Array,
-        steps: Steps,
-    ) -> jax.Array:
-        of_one = Candidates(target, candidates.extra, past, past_bonus)
-        return _sampled_loss_of_step(of_one, hidden, steps, sampler, config=config)
-
-    return jax.vmap(of_step)(
-        candidates.target, candidates.past, candidates.past_bonus, hidden, steps
-    )
+    of_step = functools.partial(_sampled_loss_of_step, config=config)
+    axes: Any = Candidates(target=0, extra=None, past=0, past_bonus=0)  # pyright: ignore
+    return jax.vmap(of_step, in_axes=(axes, 0, 0, None))(candidates, hidden, steps, sampler)
 
 
 def _sampled_loss_of_step(

@@ -236,8 +236,8 @@ def step(
         x = dropout(bits_session.pop(), x, config.dropout_embedding) @ network.embedding_w
     if network.gap_w is not None:
         x = x + gather_rows(network.gap_w, steps.gap)
-    session = [_where(steps.user_start, 0.0, h) for h in carry.session]
-    user = _where(steps.user_start, 0.0, carry.user)
+    session = [gru.where(steps.user_start, 0.0, h) for h in carry.session]
+    user = gru.where(steps.user_start, 0.0, carry.user)
     moving = None
     if network.user is not None:
         opening = steps.opening
@@ -357,8 +357,3 @@ def item_inputs(items: Items, item: jax.Array) -> jax.Array:
 def gather_rows(table: jax.Array, index: jax.Array) -> jax.Array:
     """Gather rows of a table [V, ...], zeros for NO_ITEM."""
     return table.at[index].get(mode="fill", fill_value=0, wrap_negative_indices=False)
-
-
-def _where(mask: jax.Array, new: jax.Array | float, old: jax.Array) -> jax.Array:
-    """Choose by lane: mask [B], values [B, H]."""
-    return jnp.where(mask[:, None], new, old)

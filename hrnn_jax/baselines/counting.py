@@ -90,8 +90,7 @@ def markov(
         config: cutoffs, ties and the number of candidates.
         candidates: the items to rank, by default those of `config`.
     """
-    scores = _supported(rules(log.train, max_steps=1), log.support)
-    return _by_last_item(log, scores, config, candidates)
+    return sequential_rules(log, config, candidates=candidates, max_steps=1)
 
 
 def sequential_rules(

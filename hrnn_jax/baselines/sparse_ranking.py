@@ -42,9 +42,7 @@ def rank_cases(
     cutoffs = config.cutoffs
     if candidates is None:
         candidates = log.most_supported(config.candidates)
-    competes = np.ones(log.n_items, bool)
-    if candidates is not None:
-        competes = np.isin(np.arange(log.n_items), candidates)
+    competes = np.isin(np.arange(log.n_items), candidates)
     targets = log.item[log.cases]
     rank = np.zeros(len(targets), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from hrnn_jax.gru import where
 from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
 FEATURES = 9
@@ -88,7 +89,7 @@ def step(past: Past, steps: Steps) -> Past:
         steps: one time step, [B] each.
     """
     fresh = start(steps.input.shape, past.item.shape[1])
-    past = jax.tree.map(lambda new, old: _where(steps.user_start, new, old), fresh, past)
+    past = jax.tree.map(lambda new, old: where(steps.user_start, new, old), fresh, past)
     session_ended = steps.session_start & ~steps.user_start
     past = add(past, jnp.where(session_ended, past.target, NO_ITEM))
     past = add(past, steps.input, steps.session_start)
@@ -229,8 +230,3 @@ def features(past: Past) -> jax.Array:
         sessions_ago == 1,
     ]
     return jnp.stack([values.astype(jnp.float32) for values in columns], axis=1).mT
-
-
-def _where(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    """Choose by lane: mask [B], values [B, ...]."""
-    return jnp.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -218,10 +218,9 @@ def _fingerprint(
 
 def _find(raw_ids: pl.Series, among: pl.Series) -> np.ndarray:
     """Return the index of each id among others, -1 where it is not there: [ids]."""
-    indexed = pl.DataFrame({RAW_ID: among.cast(pl.String)}).with_row_index("index")
-    ids = pl.DataFrame({RAW_ID: raw_ids.cast(pl.String)})
-    index = ids.join(indexed, on=RAW_ID, how="left", maintain_order="left")["index"]
-    return index.cast(pl.Int64).fill_null(-1).to_numpy()
+    texts, numbers = among.cast(pl.String), pl.Series(range(len(among)), dtype=pl.Int64)
+    found = raw_ids.cast(pl.String).replace_strict(texts, numbers, default=-1)
+    return found.cast(pl.Int64).to_numpy()
 
 
 def _tables(
