@@ -144,7 +144,7 @@ def expand(
                 for line in map(str.strip, path.read_text().splitlines())
                 if line and not line.startswith(("#", "//"))
                 if not _is_removed(line, path)
-                if whole or split(line)[0] in flags.FLAGS
+                if whole or split(line)[0] in (*flags.FLAGS, "flagfile")
             ],
             (*within, path),
             whole=whole,
