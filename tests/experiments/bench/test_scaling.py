@@ -12,6 +12,7 @@ def test_a_sweep_has_each_curve_in_its_panel_and_unit(tmp_path):
     )
     record.add(tmp_path / "record.json", result, MADE)
     [read] = record.read(tmp_path / "record.json").values()
+    assert isinstance(read, record.Sweep)
     assert read.panels == {
         "us": {"a step": [[1, [1.0]], [10, [10.0]]], "b": [[1, [2.0]], [10, [2.0]]]}
     }
