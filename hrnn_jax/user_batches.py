@@ -37,9 +37,7 @@ class Steps(NamedTuple):
     valid: Array  # [T, B] bool, there is a target
     time: Array  # [T, B] int32 Unix minutes of the target; 0 for padding
     gap: Array  # [T, B] int8 class of the idle time before the input, see idle_time.py
-    opening: (
-        Array  # [T, W] int32 lanes where a known user's next session starts, then B, B + 1, ...
-    )
+    opening: Array  # [T, W] int32 lanes that open a known user's session, then B, B + 1, ...
 
     def window(self, begin: int, end: int) -> Steps:
         """Return the steps from `begin` up to `end`, or up to the last one."""

@@ -87,6 +87,12 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
     recipe = dataclasses.replace(
         datasets.recipe(FLAGS.dataset, simulate_shape=FLAGS.simulate_shape), **given
     )
+    if FLAGS.dataset == "xing" and not FLAGS.events:
+        raise InputError(
+            "--dataset=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to the "
+            "challenge's participants: give its path with --events, or run "
+            "--flagfile=xing_simulated.flags, which needs no file"
+        )
     source = datasets.source(
         FLAGS.dataset,
         root,
