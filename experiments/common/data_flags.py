@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from hrnn_jax.config import DataConfig, setting, settings
+from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import datasets, prepared, read_log
 
 from . import config_flags
@@ -89,8 +90,8 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
     )
     if FLAGS.dataset == "xing" and not FLAGS.events:
         raise InputError(
-            "--dataset=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to the "
-            "challenge's participants: give its path with --events, or run "
+            "--dataset=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to "
+            "the challenge's participants: give its path with --events, or run "
             "--flagfile=xing_simulated.flags, which needs no file"
         )
     source = datasets.source(

@@ -455,7 +455,7 @@ def test_wrong_flags_are_refused(command, argv, words, tmp_path):
 
 def test_a_missing_log_is_refused(command):
     assert_refused(command("--dataset=events", "--events=gone.csv", events=None), "gone.csv")
-    assert_refused(command("--flagfile=xing.flags", events=None), "--simulate_shape=xing")
+    assert_refused(command("--flagfile=xing.flags", events=None), "xing_simulated.flags")
 
 
 def test_more_lanes_than_users_and_one_user_work(command, tmp_path):
