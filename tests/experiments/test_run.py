@@ -132,7 +132,7 @@ def test_seeds_side_by_side_are_the_seeds_alone(command):
     command("--seeds=0,1", "--output_dir=alone")
     command("--seeds=0,1", "--seeds_at_once=2", "--output_dir=beside")
     alone, beside = (pl.read_parquet(f"{name}/ranks.parquet") for name in ("alone", "beside"))
-    same = np.mean(alone["rank"] == beside["rank"])
+    same = (alone["rank"] == beside["rank"]).to_numpy().mean()
     assert same > 0.98  # a rounding may swap two near scores
     assert (alone.filter(seed=0)["rank"] != alone.filter(seed=1)["rank"]).any()
 
