@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import pathlib
 import re
@@ -41,16 +42,16 @@ Groups = Mapping[str, Mapping[str, Mapping[Any, Cell]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Exhibit:
+class Exhibit(abc.ABC):
     """What a table and a figure have in common."""
 
     caption: str
     commands: Sequence[str] = ()  # that reproduce it
     notes: Sequence[str] = ()
 
+    @abc.abstractmethod
     def body(self) -> str:
         """Return the Markdown below the caption."""
-        raise NotImplementedError
 
     def markdown(self) -> str:
         """Return all its Markdown."""
