@@ -88,21 +88,20 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
     recipe = dataclasses.replace(
         datasets.recipe(FLAGS.dataset, simulate_shape=FLAGS.simulate_shape), **given
     )
-    if FLAGS.dataset == "xing" and not FLAGS.events:
-        raise InputError(
-            "--dataset=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to "
-            "the challenge's participants: give its path with --events, or run "
-            "--flagfile=xing_simulated.flags, which needs no file"
+    try:
+        source = datasets.source(
+            FLAGS.dataset,
+            root,
+            events=pathlib.Path(FLAGS.events) if FLAGS.events else None,
+            columns=columns,
+            simulation=datasets.Simulation(
+                FLAGS.simulate_shape, FLAGS.simulate_seed, FLAGS.simulate_scale
+            ),
         )
-    source = datasets.source(
-        FLAGS.dataset,
-        root,
-        events=pathlib.Path(FLAGS.events) if FLAGS.events else None,
-        columns=columns,
-        simulation=datasets.Simulation(
-            FLAGS.simulate_shape, FLAGS.simulate_seed, FLAGS.simulate_scale
-        ),
-    )
+    except InputError as error:
+        if FLAGS.dataset == "xing" and not FLAGS.events:
+            raise InputError(f"{error}: --flagfile=xing_simulated.flags does that") from error
+        raise
     return prepared.prepare(source, recipe, root, continued_items=continued_items)
 
 
