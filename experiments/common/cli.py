@@ -68,10 +68,10 @@ def run(
         os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
-        """Heed a ctrl-C that comes where no exception gets out, such as jax's hook on gc.
+        """End at a ctrl-C in code that lets no exception out, such as jax's hook on gc.
 
-        What else comes after an error, or of an event loop that it closed, are the other threads
-        that were at a checkpoint.
+        Other exceptions that follow an error, or name a closed event loop, come from threads that
+        were writing a checkpoint: they are not printed.
         """
         if issubclass(what.exc_type, KeyboardInterrupt):
             interrupted()

@@ -89,12 +89,12 @@ def _figures(seed: int, ranking: Ranking, log: EventLog, seconds: float) -> dict
             "no test case is left: no test session has two items that were trained on"
         )
     print(f"seed {seed} ranked {cases:,} test cases, {cases / seconds:,.0f} a second")
-    cutoffs = model_flags.cutoffs()
+    cutoffs, support = model_flags.cutoffs(), log.support  # counted once, in a large log
     result: dict[str, Any] = {"seed": seed, **metrics.summarise(ranking.rank, cutoffs)}
     for cutoff, shown in zip(cutoffs, ranking.shown, strict=True):
         result[f"coverage@{cutoff}"] = metrics.coverage(shown)
         result[f"popularity@{cutoff}"] = (
-            metrics.popularity(shown, log.support) if shown.any() else None  # JSON has no NaN
+            metrics.popularity(shown, support) if shown.any() else None  # JSON has no NaN
         )
     return result | {"cases": cases, "eval_cases_per_second": cases / seconds}
 

@@ -10,15 +10,11 @@ import textwrap
 
 import polars as pl
 import pytest
-from absl import app
-from absl.testing import flagsaver
 
 from experiments import compare, run
-from experiments.common import cli
 from tests.experiments.test_run import assert_refused, read_history
-from tests.helpers import logs
+from tests.helpers import logs, runs
 
-app.define_help_flags()
 ROOT = pathlib.Path(__file__).parents[2]
 GIVEN = (
     *("--dataset=events", "--events=log.csv", "--min_support=1", "--hidden_units=32"),
@@ -48,11 +44,8 @@ def command(monkeypatch, capfd, tmp_path, whole):
     shutil.copytree(whole / "out" / "prepared", "out/prepared")
 
     def call(*argv):
-        monkeypatch.setattr(sys, "argv", ["run", *GIVEN, *argv])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
-            cli.run(run.main)
-        out, err = capfd.readouterr()
-        return stop.value.code or 0, out, err
+        code = runs.call(run.main, *GIVEN, *argv)
+        return code, *capfd.readouterr()
 
     return call
 

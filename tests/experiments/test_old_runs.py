@@ -3,18 +3,14 @@
 import json
 import pathlib
 import shutil
-import sys
 
 import polars as pl
 import pytest
-from absl import app
-from absl.testing import flagsaver
 
 from experiments import run
-from experiments.common import cli
 from tests.experiments.test_run import assert_refused, read_history
+from tests.helpers import runs
 
-app.define_help_flags()
 OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
 RUNS = ("hrnn_init", "hrnn_plus", "vsknn_br")
 
@@ -26,11 +22,8 @@ def command(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path / "old")
 
     def call(*argv):
-        monkeypatch.setattr(sys, "argv", ["run", *argv])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
-            cli.run(run.main)
-        out, err = capfd.readouterr()
-        return stop.value.code or 0, out, err
+        code = runs.call(run.main, *argv)
+        return code, *capfd.readouterr()
 
     return call
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
-from absl import app, flags
+from absl import flags
 from absl.testing import flagsaver
 
 from experiments import compare, run
@@ -24,9 +24,8 @@ from experiments.common import run_folder as common_run_folder
 from hrnn_jax import checkpoint, errors, evaluation, metrics
 from hrnn_jax.config import NETWORKS
 from hrnn_jax.preprocess import prepared
-from tests.helpers import logs
+from tests.helpers import logs, runs
 
-app.define_help_flags()  # else the first command would, and flagsaver take them back after it
 # In a flag file, as not all models use all of them: typed ones would be refused.
 SMALL = "--min_support=1\n--hidden_units=8\n--batch_size=10\n--epochs=2\n"
 
@@ -45,11 +44,8 @@ def command(monkeypatch, capfd, tmp_path, log_file):
     def call(*argv, events=log_file):
         given = ["--dataset=events", f"--events={events}", "--flagfile=small.flags"]
         given = given if events else []
-        monkeypatch.setattr(sys, "argv", ["run", *given, *argv])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
-            cli.run(run.main)
-        out, err = capfd.readouterr()
-        return stop.value.code or 0, out, err
+        code = runs.call(run.main, *given, *argv)
+        return code, *capfd.readouterr()
 
     return call
 

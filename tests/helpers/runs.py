@@ -2,7 +2,7 @@
 
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from absl import app
@@ -15,12 +15,12 @@ from tests.helpers import logs
 app.define_help_flags()  # else the first command would, and flagsaver would remove them after it
 
 
-def call(main: Callable[[], None], *argv: str) -> int:
-    """Run a command in this process; return its exit code."""
+def call(main: Callable[[], None], *argv: str, defaults: Callable[[], Sequence[str]] = list) -> int:
+    """Run a command in this process; return its exit code. defaults: see `cli.run`."""
     with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
         patch.setattr(sys, "argv", ["command", *argv])
         with pytest.raises(SystemExit) as stop:
-            cli.run(main)
+            cli.run(main, defaults=defaults)
     return int(stop.value.code or 0)
 
 

@@ -13,18 +13,15 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
-from absl import app
-from absl.testing import flagsaver
 
 from experiments import run
-from experiments.common import cli, continue_run
+from experiments.common import continue_run
 from hrnn_jax import checkpoint, evaluation, train
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.preprocess import prepared
 from tests.experiments.test_run import assert_refused, read, read_history
-from tests.helpers import logs, networks
+from tests.helpers import logs, networks, runs
 
-app.define_help_flags()
 NEW = ("--continue_from=old", "--events=new.csv", "--output_dir=new")
 MORE = networks.N_ITEMS + 3
 CONFIGS = {
@@ -39,11 +36,8 @@ def command(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(*argv):
-        monkeypatch.setattr(sys, "argv", ["run", *argv])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
-            cli.run(run.main, defaults=continue_run.defaults)
-        out, err = capfd.readouterr()
-        return stop.value.code or 0, out, err
+        code = runs.call(run.main, *argv, defaults=continue_run.defaults)
+        return code, *capfd.readouterr()
 
     return call
 
