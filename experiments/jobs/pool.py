@@ -40,11 +40,16 @@ class Outcome:
 
     job: Job
     seconds: float
+    code: int  # its exit code; negative where a signal ended it
     error: str | None  # the last line it printed, if it failed
 
 
 def run(
-    jobs: Sequence[Job], *, side_by_side: int, on_start: Callable[[Job], None] = lambda job: None
+    jobs: Sequence[Job],
+    *,
+    side_by_side: int,
+    on_start: Callable[[Job], None] = lambda job: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
     """Run all jobs; one that fails does not stop the others.
 
@@ -54,6 +59,7 @@ def run(
         jobs: In the order in which they are started.
         side_by_side: How many run at a time; each gets as large a share of the cores.
         on_start: Called with each job as it starts, by a thread of its own.
+        meanwhile: Called every second, and when a job has ended, by the caller's thread.
 
     Yields:
         The outcome of each job as it ends.
@@ -71,14 +77,18 @@ def run(
                 command, stdin=lifeline, stdout=log, stderr=subprocess.STDOUT, env=env
             )
         error = last_line(job.log) if code else None
-        return Outcome(job, time.monotonic() - started, error)
+        return Outcome(job, time.monotonic() - started, code, error)
 
     try:
         with concurrent.futures.ThreadPoolExecutor(side_by_side) as threads:
-            futures = [threads.submit(work, job) for job in jobs]
+            pending = {threads.submit(work, job) for job in jobs}
             try:
-                for future in concurrent.futures.as_completed(futures):
-                    yield future.result()
+                while pending:
+                    ended, pending = concurrent.futures.wait(
+                        pending, timeout=1, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
+                    meanwhile()
+                    yield from (future.result() for future in ended)
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
                 os.close(held_open)  # ends the running jobs, and one that a thread starts just now

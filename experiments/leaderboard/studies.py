@@ -53,6 +53,7 @@ class Study:
             module("tune"),
             *self.flags,
             *self._budget(),
+            "--jobs=1",  # studies run side by side, one per core
             f"--study_dir={self.folder}",
             f"--prepared_dir={prepared_dir}",
         )

@@ -6,9 +6,10 @@ trials.csv    a row per trial
 best.flags    the best trial so far, for experiments.run
 lock          locked by the process that draws or ends a trial
 running/N     locked by the process that runs trial N
+processes/    what each process of a command prints; kept where it failed
 
-The last two are locks of the operating system (flock), which releases them when a process ends,
-however it ends: a trial that is recorded as running and whose lock is free was cut off. So no
+lock and running/N are locks of the operating system (flock), which releases them when a process
+ends, however it ends: a trial that is recorded as running and whose lock is free was cut off. So no
 process waits for a dead one, and no clock or process id has to be trusted. Machines that share a
 folder can share a study, if the file system has locks.
 """
@@ -33,7 +34,8 @@ from ..common import run_folder
 from ..jobs.file_lock import FileLock
 from . import search_spaces
 
-FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running")
+PROCESSES = "processes"
+FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running", PROCESSES)
 SAMPLERS = ("random", "tpe")
 PRUNERS = ("median", "none")
 FACTS = ("best_epoch", "seconds", "events_per_second")  # of a trial, in trials.csv
@@ -149,7 +151,7 @@ class Study:
             if counts.done + counts.running >= wanted:
                 self._publish()
                 return None
-            number = len(self._trials())
+            number = len(self.trials())
             self._study.sampler = self._search.make_sampler(number)
             self._running = FileLock(self._running_file(number))
             self._running.acquire()
@@ -177,12 +179,12 @@ class Study:
 
     def best(self) -> FrozenTrial | None:
         """Return the best complete trial, the first of equally good ones, or None."""
-        complete = [t for t in self._trials() if t.state == TrialState.COMPLETE]
+        complete = [t for t in self.trials() if t.state == TrialState.COMPLETE]
         return max(complete, key=lambda trial: trial.value or 0.0, default=None)
 
     def counts(self) -> Counts:
         """Count the trials."""
-        trials = self._trials()
+        trials = self.trials()
         states = [trial.state for trial in trials]
         seconds = [t.user_attrs["seconds"] for t in trials if "seconds" in t.user_attrs]
         return Counts(
@@ -191,12 +193,18 @@ class Study:
             seconds=sum(seconds) / max(1, len(seconds)),
         )
 
-    def _trials(self) -> Sequence[FrozenTrial]:
+    def trials(self) -> Sequence[FrozenTrial]:
+        """Return all trials so far, by their number."""
         return self._study.get_trials(deepcopy=False)
 
-    def _fail_dead(self) -> None:
+    def fail_dead(self) -> None:
         """Record as failed the trials whose process ended while they ran."""
-        for trial in self._trials():
+        with self._lock:
+            self._fail_dead()
+            self._publish()
+
+    def _fail_dead(self) -> None:
+        for trial in self.trials():
             if trial.state == TrialState.RUNNING:
                 path = self._running_file(trial.number)
                 lock = FileLock(path)
@@ -224,7 +232,7 @@ class Study:
                 "epochs": len(trial.intermediate_values),
                 **{name: trial.user_attrs.get(name) for name in FACTS},
             }
-            for trial in self._trials()
+            for trial in self.trials()
         ]
         texts = {"trials.csv": pl.DataFrame(rows, infer_schema_length=None).write_csv()}
         if best := self.best():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 from optuna import TrialPruned
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 
 from hrnn_jax import errors, metrics, train
 from hrnn_jax.config import NETWORKS
@@ -16,11 +16,14 @@ from hrnn_jax.epoch import compiled_chunk
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 
-from ..common import epochs, model_flags
+from ..common import compile_cache, epochs, model_flags
 from ..common.text import short
 from .study import Study
 
 FLAGS = flags.FLAGS
+# Compiled programs of training that a process keeps: as many as the largest search space has
+# shapes, so that hundreds of trials neither compile again nor fill the memory.
+KEPT_PROGRAMS = 8
 
 
 def objective_cutoff(objective: str) -> int:
@@ -51,18 +54,49 @@ def set_flag(name: str, value: Any) -> None:
 
 
 def run_all(study: Study, log: EventLog) -> None:
-    """Run trials until the study, with all its processes, has --trials of them.
+    """Run trials in this process until the study, with all its processes, has --trials of them.
 
     Args:
         study: The study.
         log: Its test cases are the validation cases.
     """
+    compile_cache.keep()
     while trial := study.begin(FLAGS.trials):
         _run(study, trial, log)
+        print(line(study, trial.number, 1 + study.counts().running), flush=True)
+        if compiled_chunk.cache_info().currsize > KEPT_PROGRAMS:
+            compiled_chunk.cache_clear()
+            train.init_state.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def line(study: Study, number: int, side_by_side: int) -> str:
+    """Describe a trial that has ended, the best one, and what is left, in a line.
+
+    Args:
+        study: The study.
+        number: The trial's number.
+        side_by_side: How many trials run at a time.
+    """
+    trial, best, counts = study.trials()[number], study.best(), study.counts()
+    outcome = trial.user_attrs.get("diverged") or f"{FLAGS.objective} {trial.value:.4f}"
+    if trial.state == TrialState.PRUNED and "diverged" not in trial.user_attrs:
+        outcome = f"pruned, {outcome} after epoch {trial.last_step}"
+    rate = trial.user_attrs.get("events_per_second")
+    left = max(0, FLAGS.trials - counts.done)
+    parts = [
+        f"trial {number}",
+        outcome,
+        " ".join(f"{name}={short(drawn)}" for name, drawn in trial.params.items()),
+        f"{rate:,.0f} events/s" if rate else "",
+        f"{trial.user_attrs['seconds']:.1f} s",
+        f"best {best.value:.4f} (trial {best.number})" if best else "",
+        f"{left} left, {left * counts.seconds / side_by_side:,.0f} s" if left else "",
+    ]
+    return "  ".join(part for part in parts if part)
 
 
 def _run(study: Study, trial: Trial, log: EventLog) -> None:
-    """Run a trial until it is complete, pruned or diverged, and print a line."""
+    """Run a trial until it is complete, pruned or diverged."""
     for name, drawn in trial.params.items():
         set_flag(name, drawn)
     started = time.perf_counter()
@@ -70,28 +104,11 @@ def _run(study: Study, trial: Trial, log: EventLog) -> None:
     try:
         is_network = FLAGS.model in NETWORKS
         value = _train(trial, log) if is_network else measure(model_flags.rank_baseline(log))
-        outcome = f"{FLAGS.objective} {value:.4f}"
-    except TrialPruned as pruned:
-        outcome = f"pruned, {pruned}"
+    except TrialPruned:
+        pass
     except errors.DivergedError as error:
-        outcome = facts["diverged"] = str(error)
-    seconds = time.perf_counter() - started
-    study.end(trial, value, seconds=seconds, **facts)
-    compiled_chunk.cache_clear()  # programs for these values; hundreds of trials add up
-    train.init_state.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
-    best, counts = study.best(), study.counts()
-    rate = trial.user_attrs.get("events_per_second")
-    left = max(0, FLAGS.trials - counts.done)
-    parts = [
-        f"trial {trial.number}",
-        outcome,
-        " ".join(f"{name}={short(drawn)}" for name, drawn in trial.params.items()),
-        f"{rate:,.0f} events/s" if rate else "",
-        f"{seconds:.1f} s",
-        f"best {best.value:.4f} (trial {best.number})" if best else "",
-        f"{left} left, {left * counts.seconds / (1 + counts.running):,.0f} s" if left else "",
-    ]
-    print("  ".join(part for part in parts if part), flush=True)
+        facts["diverged"] = str(error)
+    study.end(trial, value, seconds=time.perf_counter() - started, **facts)
 
 
 def _train(trial: Trial, log: EventLog) -> float:
@@ -124,5 +141,5 @@ def _train(trial: Trial, log: EventLog) -> float:
         if epoch + 1 - best_epoch == FLAGS.patience:
             break
         if epoch + 1 < FLAGS.epochs and trial.should_prune():
-            raise TrialPruned(f"{FLAGS.objective} {value:.4f} after epoch {epoch + 1}")
+            raise TrialPruned
     return best

@@ -1,110 +1,35 @@
 """The search as its users run it: shared by processes, killed, continued, and reported."""
 
 import json
-import math
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 import time
-import types
 
 import numpy as np
 import polars as pl
 import pytest
-from absl import app, flags
+from absl import flags
 from absl.testing import flagsaver
 
-from experiments import run, tune
+from experiments import run
+from experiments import tune as command
 from experiments.common import cli, epochs, model_flags
 from experiments.tuning import search_spaces, study, trials
-from hrnn_jax import errors, metrics, train
+from hrnn_jax import metrics
 from hrnn_jax.config import NETWORKS
 from hrnn_jax.metrics import Ranking
 from tests.experiments.test_run import assert_refused, read
-from tests.helpers import logs
+from tests.helpers.studies import ONE, open_study, script, trial_table
 
-app.define_help_flags()
-# In a flag file, as a typed flag that the model does not use is refused.
-SMALL = "--min_support=1\n--hidden_units=8\n--model=rnn\n--epochs=2\n--study_dir=study\n"
-ONE = "--fix=batch_size,momentum,dropout_session"  # leaves RNN the learning rate to search
+ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def log_file(tmp_path_factory):
-    return logs.write(tmp_path_factory.mktemp("logs") / "log.csv")
-
-
-@pytest.fixture
-def call(monkeypatch, capfd, tmp_path):
-    """Run a command in this process; returns (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(main, *argv):
-        monkeypatch.setattr(sys, "argv", ["command", *argv])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
-            cli.run(main)
-        out, err = capfd.readouterr()
-        return stop.value.code or 0, out, err
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def given(log_file):
-    """Flags for a small model on the small log."""
-    path = log_file.with_name("small.flags")
-    path.write_text(SMALL)
-    return ("--dataset=events", f"--events={log_file}", f"--flagfile={path}")
-
-
-@pytest.fixture
-def command(call, given):
-    """Run experiments.tune on the small log."""
-    return lambda *argv: call(tune.main, *given, *argv)
-
-
-def trial_table():
-    return pl.read_csv("study/trials.csv")
-
-
-def open_study(folder="study", *, recipe=None, searched=None, sampler="random", startup_trials=5):
-    """Open a study as another process would."""
-    return study.Study(
-        pathlib.Path(folder),
-        recipe or {},
-        study.Search(
-            searched or search_spaces.BY_MODEL["hrnn_init"], sampler, "none", startup_trials
-        ),
-        best_flags=lambda best: f"--neighbours={best.number}\n",
-    )
-
-
-def script(monkeypatch, values):
-    """Let trial n measure values[n][e] after epoch e, without training; None diverges."""
-
-    def epoch(network, state, seeds, epoch, *, title):
-        number = int(title.split()[1])
-        if values[number][epoch] is None:
-            raise errors.DivergedError("the loss of seed 0 is nan")
-        measured.append(values[number][epoch])
-        return epochs.EpochResult(state, np.zeros(1), events=10, seconds=1.0)
-
-    def init_state(*_):
-        return types.SimpleNamespace(params=None)
-
-    init_state.clear_cache = lambda: None
-    measured = []
-    monkeypatch.setattr(train, "init_state", init_state)
-    monkeypatch.setattr(epochs, "train_epoch", epoch)
-    monkeypatch.setattr(epochs, "rank", lambda *_, **__: None)
-    monkeypatch.setattr(trials, "measure", lambda *_: measured[-1])
-
-
-def test_run_with_best_flags_measures_what_the_best_trial_measured(call, command):
+def test_run_with_best_flags_measures_what_the_best_trial_measured(call, tune):
     """Run measures, on the validation split, exactly what the trial measured, seeds and all."""
-    code, out, err = command(
+    code, out, err = tune(
         *("--trials=2", "--objective=mrr@3", "--seeds=0,1", "--seeds_at_once=2", "--epochs=1")
     )
     assert code == 0, err
@@ -123,7 +48,7 @@ def test_run_with_best_flags_measures_what_the_best_trial_measured(call, command
     assert read("tested")["seeds"] == [0, 1]
 
 
-def test_the_value_of_a_trial_is_the_mean_of_its_seeds(command, monkeypatch):
+def test_the_value_of_a_trial_is_the_mean_of_its_seeds(tune, monkeypatch):
     groups, values = [], iter([0.1, 0.2, 0.6])
 
     def epoch(network, state, seeds, epoch, **_):
@@ -133,25 +58,25 @@ def test_the_value_of_a_trial_is_the_mean_of_its_seeds(command, monkeypatch):
     monkeypatch.setattr(epochs, "train_epoch", epoch)
     monkeypatch.setattr(epochs, "rank", lambda *_, **__: None)
     monkeypatch.setattr(trials, "measure", lambda *_: next(values))
-    command("--trials=1", "--epochs=1", "--seeds=3,4,5", "--seeds_at_once=2")
+    tune("--trials=1", "--epochs=1", "--seeds=3,4,5", "--seeds_at_once=2")
     assert groups == [[3, 4], [5]]
     assert trial_table()["value"].to_list() == [pytest.approx(0.3)]
 
 
-def test_a_finished_study_is_reported_not_repeated_and_can_grow(command):
+def test_a_finished_study_is_reported_not_repeated_and_can_grow(tune):
     argv = ("--model=item_knn", "--trials=2")
-    assert command(*argv)[0] == 0
+    assert tune(*argv)[0] == 0
     before = {path: path.read_bytes() for path in pathlib.Path("study").glob("*.*")}
-    assert {path.name for path in before} == set(study.FILES) - {"lock", "running"}
-    code, out, _ = command(*argv)
+    assert {path.name for path in before} == set(study.FILES) - {"lock", "running", study.PROCESSES}
+    code, out, _ = tune(*argv)
     assert code == 0
     assert "2 trials are done" in out
     assert {path: path.read_bytes() for path in before} == before
-    command("--model=item_knn", "--trials=3")
+    tune("--model=item_knn", "--trials=3")
     assert trial_table()["number"].to_list() == [0, 1, 2]
 
 
-def test_best_flags_and_trials_csv_are_written_after_every_trial(command, monkeypatch):
+def test_best_flags_and_trials_csv_are_written_after_every_trial(tune, monkeypatch):
     tables = []
 
     def count(log, **_):
@@ -162,21 +87,21 @@ def test_best_flags_and_trials_csv_are_written_after_every_trial(command, monkey
         return Ranking(np.full(len(log.cases), 9 - len(tables)), np.zeros((1, log.n_items)))
 
     monkeypatch.setattr(model_flags, "rank_baseline", count)
-    command("--model=item_knn", "--trials=4")
+    tune("--model=item_knn", "--trials=4")
     assert tables == [0, 1, 2, 3]
     assert trial_table()["value"].to_list() == [0, 0, 0, 1]  # ranks 8, 7, 6, 5
     best = trial_table().row(3, named=True)
     assert f"--neighbours={best['neighbours']}\n" in pathlib.Path("study/best.flags").read_text()
 
 
-def test_the_test_sessions_are_never_read(command, monkeypatch):
+def test_the_test_sessions_are_never_read(tune, monkeypatch):
     """The log has a session on each of days 0 to 5: train on 0 to 3, measure on 4, never see 5."""
     seen = []
     real = model_flags.rank_baseline
     monkeypatch.setattr(
         model_flags, "rank_baseline", lambda log, **how: seen.append(log) or real(log, **how)
     )
-    assert command("--model=item_knn", "--trials=1")[0] == 0
+    assert tune("--model=item_knn", "--trials=1")[0] == 0
     [log] = seen
     [folder] = pathlib.Path("out/prepared").iterdir()
     day = (pl.read_parquet(folder / "events.parquet")["time"].to_numpy() - 1_600_000_000) // 86_400
@@ -185,72 +110,27 @@ def test_the_test_sessions_are_never_read(command, monkeypatch):
     assert len(log.cases) == 30 * 3
 
 
-def test_processes_share_a_study(tmp_path):
-    folder = tmp_path / "study"
-    with open_study(folder) as one, open_study(folder) as other:
-        mine, yours = one.begin(3), other.begin(3)
-        assert (mine.number, yours.number) == (0, 1)
-        assert mine.params != yours.params
-        one.end(mine, 0.5, seconds=1.0)
-        assert one.begin(3).number == 2
-        assert other.counts() == (1, 2, 1.0)
-        other.end(yours, 0.7, seconds=3.0)
-        assert other.begin(3) is None  # the third is running
-        assert other.counts().seconds == 2
-        assert other.best().number == 1
-    with open_study(folder) as later:
-        assert later.begin(3).number == 3  # as the third was left without an end
-    states = pl.read_csv(folder / "trials.csv")["state"].to_list()
-    assert states == ["complete", "complete", "running"]
-
-
-def test_the_values_of_a_trial_depend_on_its_number_alone(tmp_path):
-    drawn = []
-    for name in ("a", "b"):
-        with open_study(tmp_path / name) as opened:
-            drawn.append([])
-            for _ in range(4):
-                trial = opened.begin(4)
-                drawn[-1].append(trial.params)
-                opened.end(trial, 0.0)
-    assert drawn[0] == drawn[1]
-    assert len({params["learning_rate"] for params in drawn[0]}) == 4
-
-
-def test_tpe_draws_values_near_those_of_good_trials(tmp_path):
-    far = {}
-    for sampler in study.SAMPLERS:
-        distances = []
-        searched = search_spaces.BY_MODEL["item_knn"]
-        with open_study(
-            tmp_path / sampler, searched=searched, sampler=sampler, startup_trials=8
-        ) as opened:
-            while trial := opened.begin(30):
-                distances.append(abs(math.log(trial.params["neighbours"] / 100)))
-                opened.end(trial, -distances[-1])
-        far[sampler] = distances
-    assert far["tpe"][:8] == far["random"][:8]
-    assert np.mean(far["tpe"][8:]) < 0.6 * np.mean(far["random"][8:])
-
-
-def test_a_study_that_was_cut_off_goes_on_by_the_same_command(command, given):
+def test_a_study_that_was_cut_off_goes_on_by_the_same_command(tune, tune_argv):
     """A trial counts while its process lives, whoever asks, and no longer when that is dead."""
-    argv = (*given, "--epochs=60", "--trials=2")
-    for number, how in enumerate([signal.SIGKILL, signal.SIGINT]):
+    argv = (*tune_argv, "--epochs=60", "--trials=2")
+    drawn = 0
+    for jobs, how in [(1, signal.SIGKILL), (2, signal.SIGINT)]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.tune", *argv],
-            env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
+            [sys.executable, "-m", "experiments.tune", *argv, f"--jobs={jobs}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        running = [pathlib.Path(f"study/running/{drawn + n}") for n in range(jobs)]
+        drawn += jobs
         for _ in range(2400):
-            if pathlib.Path(f"study/running/{number}").exists() or process.poll() is not None:
+            if all(path.exists() for path in running) or process.poll() is not None:
                 break
             time.sleep(0.05)
         recipe = json.loads(pathlib.Path("study/recipe.json").read_text())
         with open_study(recipe=recipe) as other:
-            assert other.begin(1) is None
+            assert other.begin(jobs) is None
         process.send_signal(how)
         out, err = process.communicate(timeout=60)
         if how == signal.SIGINT:
@@ -258,66 +138,24 @@ def test_a_study_that_was_cut_off_goes_on_by_the_same_command(command, given):
             assert err == "interrupted: the same command goes on with the study\n"
         assert out.startswith("RNN on ") or "\nRNN on " in out
         assert "\r" not in out
-    code, _, err = command("--epochs=60", "--trials=2")
+    code, _, err = tune("--epochs=60", "--trials=2")
     assert code == 0, err
-    assert trial_table()["state"].to_list() == ["cut off", "cut off", "complete", "complete"]
-    assert trial_table()["epochs"].to_list()[2:] == [60, 60]
+    assert trial_table()["state"].to_list() == ["cut off"] * drawn + ["complete", "complete"]
+    assert trial_table()["epochs"].to_list()[drawn:] == [60, 60]
     assert not list(pathlib.Path("study/running").iterdir())
 
 
-def test_a_trial_below_the_median_is_pruned_from_the_second_epoch_on(command, monkeypatch):
-    script(
-        monkeypatch,
-        [
-            [0.5, 0.5, 0.5, 0.5],
-            [0.1, 0.1, 0.9, 0.9],  # below the median at the first check
-            [0.1, 0.6, 0.6, 0.6],  # the first epoch is not compared
-            [0.7, 0.1, 0.1, 0.1],  # its best epoch is what is compared
-            [0.4, 0.4, 0.4, 0.4],
-        ],
-    )
-    argv = ("--trials=5", "--epochs=4", "--startup_trials=1", ONE)
-    code, out, err = command(*argv)
-    assert code == 0, err
-    states = ["complete", "pruned", "complete", "complete", "pruned"]
-    assert trial_table()["state"].to_list() == states
-    assert trial_table()["epochs"].to_list() == [4, 2, 4, 4, 2]
-    assert trial_table()["value"].to_list() == [0.5, 0.1, 0.6, 0.7, 0.4]
-    assert trial_table()["best_epoch"].to_list() == [1, 1, 2, 1, 1]
-    assert "--epochs=1" in pathlib.Path("study", "best.flags").read_text().splitlines()
-    assert "best is trial 3, recall@5 0.7000" in out
-    assert "trial 1  pruned, recall@5 0.1000 after epoch 2" in out
-    assert "(trial 3)" in pathlib.Path("study/best.flags").read_text().splitlines()[0]
-
-
-def test_a_trial_ends_after_patience_epochs_without_a_better_one(command, monkeypatch):
-    script(monkeypatch, [[0.5, 0.4, 0.6, 0.5, 0.6, 0.7]])
-    code, _, err = command("--trials=1", "--epochs=6", "--patience=2", ONE)
-    assert code == 0, err
-    assert trial_table()["epochs"].to_list() == [5]  # an equal value is no better
-    assert trial_table()["best_epoch"].to_list() == [3]
-
-
-@pytest.mark.parametrize("spared", ["--pruner=none", "--startup_trials=5"])
-def test_nothing_is_pruned_without_pruner_or_before_startup_trials(command, monkeypatch, spared):
-    script(monkeypatch, [[0.5, 0.5, 0.5], [0.1, 0.1, 0.1]])
-    command("--trials=2", "--epochs=3", "--startup_trials=1", ONE, spared)
-    assert trial_table()["state"].to_list() == ["complete", "complete"]
-
-
-def test_a_diverged_trial_counts_and_does_not_end_the_study(command, monkeypatch):
-    script(monkeypatch, [[0.2, 0.2], [0.9, None], [None], [0.3, 0.3]])
-    code, out, err = command("--trials=4", ONE)
-    assert code == 0, err
-    assert trial_table()["state"].to_list() == ["complete", "diverged", "diverged", "complete"]
-    assert trial_table()["value"].to_list() == [0.2, None, None, 0.3]
-    assert "best is trial 3" in out
-
-
-def test_a_study_whose_trials_all_diverge_says_so(command):
+def test_a_study_whose_trials_all_diverge_says_so(tune, monkeypatch):
     """The real loss, at a step that no weight survives."""
-    code, out, err = command(
-        *("--trials=2", "--loss=cross_entropy", "--optimizer=sgd", "--learning_rate=1e30"),
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    code, out, err = tune(
+        *(
+            "--trials=2",
+            "--jobs=2",
+            "--loss=cross_entropy",
+            "--optimizer=sgd",
+            "--learning_rate=1e30",
+        ),
         *("--model=hrnn_init", "--batch_size=10", "--fix=learning_rate,momentum,batch_size"),
         "--epochs=3",
     )
@@ -328,7 +166,7 @@ def test_a_study_whose_trials_all_diverge_says_so(command):
     assert not pathlib.Path("study/best.flags").exists()
 
 
-def test_a_fixed_flag_keeps_its_value(command, monkeypatch):
+def test_a_fixed_flag_keeps_its_value(tune, monkeypatch):
     rates = []
     script(monkeypatch, [[0.5, 0.5]] * 3)
     real = epochs.train_epoch
@@ -339,16 +177,16 @@ def test_a_fixed_flag_keeps_its_value(command, monkeypatch):
         return real(network, *args, **rest)
 
     monkeypatch.setattr(epochs, "train_epoch", epoch)
-    command("--trials=3", "--fix=momentum", "--momentum=0.25", "--batch_size=7")
+    tune("--trials=3", "--fix=momentum", "--momentum=0.25", "--batch_size=7")
     assert {momentum for momentum, _ in rates} == {0.25}
     assert 7 not in {batch for _, batch in rates}  # given, but searched
     assert "momentum" not in trial_table().columns
     assert "--momentum=0.25\n" in pathlib.Path("study/best.flags").read_text()
 
 
-def test_a_study_of_another_recipe_is_refused(command):
+def test_a_study_of_another_recipe_is_refused(tune):
     argv = ("--model=item_knn", "--trials=1")
-    command(*argv)
+    tune(*argv)
     before = trial_table()
     for other, word in {
         "--min_support=2": "data",
@@ -356,26 +194,26 @@ def test_a_study_of_another_recipe_is_refused(command):
         "--ties=for": "ties",
         "--model=rnn": "model: item_knn there, rnn here",
     }.items():
-        assert_refused(command(*argv, other), "--study_dir=study", "another recipe", word)
+        assert_refused(tune(*argv, other), "--study_dir=study", "another recipe", word)
     assert trial_table().equals(before)
     pathlib.Path("mine").mkdir()
     pathlib.Path("mine/thesis.txt").write_text("x")
-    assert_refused(command(*argv, "--study_dir=mine"), "thesis.txt")
+    assert_refused(tune(*argv, "--study_dir=mine"), "thesis.txt")
     assert [path.name for path in pathlib.Path("mine").iterdir()] == ["thesis.txt"]
-    assert_refused(command(*argv, "--study_dir=mine/thesis.txt/study"), "--study_dir=mine/thesis")
+    assert_refused(tune(*argv, "--study_dir=mine/thesis.txt/study"), "--study_dir=mine/thesis")
 
 
-def test_a_journal_cut_short_is_mended_and_a_damaged_one_refused(command):
+def test_a_journal_cut_short_is_mended_and_a_damaged_one_refused(tune):
     argv = ("--model=item_knn", "--trials=1")
-    command(*argv)
+    tune(*argv)
     journal = pathlib.Path("study/journal.log")
     whole = journal.read_text()
     journal.write_text(whole + '{"op_code":4,"wor')
-    code, _, err = command("--model=item_knn", "--trials=2")
+    code, _, err = tune("--model=item_knn", "--trials=2")
     assert code == 0, err
     assert trial_table()["state"].to_list() == ["complete", "complete"]
     journal.write_text("not json\n" + whole)
-    assert_refused(command(*argv), "journal.log", "damaged")
+    assert_refused(tune(*argv), "journal.log", "damaged")
 
 
 @pytest.mark.parametrize(
@@ -401,15 +239,15 @@ def test_a_journal_cut_short_is_mended_and_a_damaged_one_refused(command):
         (["--sampler=grid"], ["sampler", "tpe"]),
     ],
 )
-def test_wrong_flags_are_refused_before_a_folder_is_made(command, argv, words, tmp_path):
-    assert_refused(command(*argv), *words)
+def test_wrong_flags_are_refused_before_a_folder_is_made(tune, argv, words, tmp_path):
+    assert_refused(tune(*argv), *words)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_flag_file_is_searched_in_its_own_space(command):
+def test_a_flag_file_is_searched_in_its_own_space(tune):
     """Its own space is drawn from, and its other flags reach the best flag file."""
     given = ("--flagfile=hrnn_plus.flags", "--hidden_units=8", "--epochs=1", "--trials=1")
-    code, _, err = command(*given, "--space=hrnn_plus", "--study_dir=study")
+    code, _, err = tune(*given, "--space=hrnn_plus", "--study_dir=study")
     assert code == 0, err
     [found] = trial_table().rows(named=True)
     for name in search_spaces.BY_NAME["hrnn_plus"]:
@@ -441,7 +279,7 @@ def test_every_bound_of_a_space_is_accepted_by_its_flag(name):
 
 
 def test_the_help_describes_every_space():
-    text = tune.__doc__ or ""
+    text = command.__doc__ or ""
     for name, values in search_spaces.BY_NAME.items():
         assert name in text
         for flag, distribution in values.items():

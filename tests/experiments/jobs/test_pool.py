@@ -51,13 +51,13 @@ def test_a_failed_job_has_its_last_line_as_error_and_stops_no_other(module):
         module("last", "print('fine')"),
         module("killed", "import os; os.kill(os.getpid(), 9)"),
     ]
-    errors = {outcome.job.name: outcome.error for outcome in run(jobs, 1)}
-    assert errors == {
-        "good": None,
-        "bad": "no such log",
-        "worse": "ValueError: unforeseen",
-        "last": None,
-        "killed": "ended without a message (killed?)",
+    ended = {outcome.job.name: (outcome.code, outcome.error) for outcome in run(jobs, 1)}
+    assert ended == {
+        "good": (0, None),
+        "bad": (2, "no such log"),
+        "worse": (1, "ValueError: unforeseen"),
+        "last": (0, None),
+        "killed": (-9, "ended without a message (killed?)"),
     }
 
 
@@ -88,6 +88,26 @@ def test_each_job_has_its_share_of_the_cores(module, monkeypatch):
     assert outcome.job.log.read_text() == "3 3\n"
     [outcome] = run([module("b", code)], 50)
     assert outcome.job.log.read_text() == "1 1\n"
+
+
+def test_the_caller_is_called_while_jobs_run_and_when_the_last_has_ended(module):
+    """The job ends no earlier than the caller has been called."""
+    code = """
+        import pathlib, time
+        while not pathlib.Path("called").exists():
+            time.sleep(0.01)
+        pathlib.Path("ended").touch()
+    """
+    seen = []
+
+    def meanwhile():
+        seen.append(pathlib.Path("ended").exists())
+        pathlib.Path("called").touch()
+
+    [outcome] = run([module("a", code)], meanwhile=meanwhile)
+    assert outcome.error is None
+    assert not seen[0]
+    assert seen[-1]
 
 
 SLEEPER = """

@@ -1,0 +1,110 @@
+"""Run the trials of a study in processes side by side, and show them: rows on a terminal only."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from optuna.trial import FrozenTrial, TrialState
+from rich.progress import TaskID
+
+from hrnn_jax.config import NETWORKS
+
+from ..common import cli
+from ..common.cli import module
+from ..common.text import duration
+from ..jobs import pool
+from ..jobs.view import Rows
+from . import trials
+from .study import PROCESSES, Study
+
+FLAGS = flags.FLAGS
+
+
+def run_all(study: Study, side_by_side: int) -> None:
+    """Run trials in processes until the study has --trials of them.
+
+    A process that is killed leaves its trial to the others. Exits with the code of the last
+    process that failed if trials are missing when all have ended.
+
+    Args:
+        study: The study.
+        side_by_side: How many processes there are.
+    """
+    argv = (module("tuning.worker"), *sys.argv[1:])
+    logs = study.folder / PROCESSES
+    jobs = [
+        pool.Job(f"process {number}", argv, logs / f"{os.getpid()}_{number}")
+        for number in range(1, side_by_side + 1)
+    ]
+    failed = None
+    with (
+        _TrialRows(study, side_by_side) as rows,
+        contextlib.closing(
+            pool.run(jobs, side_by_side=side_by_side, meanwhile=rows.update)
+        ) as outcomes,
+    ):
+        for outcome in outcomes:
+            if outcome.error:
+                failed = outcome
+                rows.say(f"{outcome.job.name} failed: {outcome.error} (see {outcome.job.log})")
+            else:
+                outcome.job.log.unlink()
+    with contextlib.suppress(OSError):
+        logs.rmdir()  # unless a log is left
+    study.fail_dead()
+    counts = study.counts()
+    if failed and counts.done + counts.running < FLAGS.trials:
+        text = f"{counts.done} of {FLAGS.trials} trials are done: {failed.error}"
+        cli.fail(RuntimeError(text), code=max(1, failed.code))
+
+
+class _TrialRows(Rows):
+    """A row for each trial that runs, and a line for each that has ended."""
+
+    def __init__(self, study: Study, side_by_side: int) -> None:
+        self._study = study
+        self._side_by_side = side_by_side
+        self._trials: Sequence[FrozenTrial] = study.trials()
+        self._ended = {trial.number for trial in self._trials if trial.state.is_finished()}
+        self._rows: dict[int, TaskID] = {}
+        self._counts = study.counts()
+        super().__init__(
+            "trials", FLAGS.trials, done_before=self._counts.done, summary=self._summary
+        )
+
+    def update(self) -> None:
+        """Show what the processes have recorded since the last call."""
+        self._trials, self._counts = self._study.trials(), self._study.counts()
+        for trial in self._trials:
+            number = trial.number
+            if trial.state == TrialState.RUNNING and number not in self._rows:
+                self._rows[number] = self.add_row(
+                    f"trial {number}", functools.partial(self._progress, number)
+                )
+            elif trial.state.is_finished() and number not in self._ended:
+                self._ended.add(number)
+                if number in self._rows:
+                    self.remove_task(self._rows.pop(number))
+                if trial.state != TrialState.FAIL:  # one that was cut off is drawn again
+                    self.count()
+                    self.say(trials.line(self._study, number, self._side_by_side))
+
+    def _progress(self, number: int) -> str:
+        """Say how far a trial is."""
+        trial = self._trials[number]
+        if trial.last_step is None:
+            return f"epoch 1/{FLAGS.epochs}" if FLAGS.model in NETWORKS else "counting"
+        value = trial.intermediate_values[trial.last_step]
+        rate = trial.user_attrs["events_per_second"]
+        epoch = min(trial.last_step + 1, FLAGS.epochs)
+        return f"epoch {epoch}/{FLAGS.epochs}  {FLAGS.objective} {value:.4f}  {rate:,.0f} events/s"
+
+    def _summary(self) -> str:
+        done, _, seconds = self._counts
+        left = max(0, FLAGS.trials - done) * seconds / self._side_by_side
+        return f"{done} of {FLAGS.trials}" + (f", about {duration(left)} left" if left else "")

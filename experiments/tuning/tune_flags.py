@@ -1,0 +1,110 @@
+"""The flags of tune, and the study that they lead to."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from absl import flags
+
+from hrnn_jax import errors
+from hrnn_jax.config import NETWORKS, setting
+from hrnn_jax.preprocess import prepared
+
+from ..common import cli, config_flags, model_flags
+from . import best_flags, search_spaces, trials
+from .study import PRUNERS, SAMPLERS, Search, Study
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneFlags:
+    """The flags of this command alone.
+
+    Attributes:
+        study_dir: The study's folder; out/tune/<data set>/<space> if none is given.
+        space: What is searched: a row of the table above; by default the one named like --model.
+        trials: Trials of the whole study, by all its processes; pruned and diverged ones count.
+        jobs: Trials side by side, each in a process with its share of the cores; by default one
+            per core, with one thread each.
+        objective: The metric to maximise on the validation split, with the length N of the list:
+            recall@N, mrr@N and so on.
+        fix: Hyper-parameters that are not searched but taken from their flags, as in momentum.
+        sampler: How a trial's values are drawn.
+        pruner: Whether a trial ends early, from epoch 2 on, if its best value so far is below the
+            median of the other trials after as many epochs.
+        startup_trials: Complete trials before any is pruned, and before tpe draws by their values.
+        patience: End a trial after this many epochs in a row that were no better than its best; by
+            default it trains all --epochs.
+    """
+
+    study_dir: str | None = setting(None)
+    space: str | None = setting(None, choices=(*search_spaces.BY_NAME,))
+    trials: int = setting(50, least=1)
+    jobs: int | None = setting(None, least=1)
+    objective: str = setting("recall@5")
+    fix: tuple[str, ...] = setting(())
+    sampler: str = setting("random", choices=SAMPLERS)
+    pruner: str = setting("median", choices=PRUNERS)
+    startup_trials: int = setting(5, least=1)
+    patience: int | None = setting(None, least=1)
+
+
+FLAGS = flags.FLAGS
+config_flags.define_command(TuneFlags)
+
+
+def check() -> search_spaces.Space:
+    """Return what is searched; from here on the validation split is the one that is measured.
+
+    Raises:
+        InputError: The flags do not fit together, or not with a value that may be drawn.
+    """
+    space = search_spaces.search_space(FLAGS.model, FLAGS.fix, FLAGS.space)
+    if FLAGS.split == "test":
+        raise errors.InputError(
+            "--split=test: trials are measured on the validation split, so that the test sessions "
+            "stay unseen; drop it"
+        )
+    trials.objective_cutoff(FLAGS.objective)
+    model_flags.check()
+    if FLAGS.model in NETWORKS and FLAGS.epochs == 0:
+        raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
+    cli.typed.update(space)  # a drawn value that has no effect is refused, not left out
+    for name, values in space.items():
+        for value in search_spaces.bounds(values):
+            trials.set_flag(name, value)
+            try:
+                model_flags.check()
+            except errors.InputError as error:
+                raise errors.InputError(
+                    f"{error}; or take it from its flag with --fix={name}"
+                ) from error
+    FLAGS.split = "validation"
+    return space
+
+
+def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Study:
+    """Open the study of a prepared log, or make it.
+
+    Args:
+        space: What is searched.
+        prepared_folder: The log, prepared for the validation split.
+
+    Raises:
+        InputError: See `Study`.
+    """
+    data_name = prepared.load_meta(prepared_folder)["name"]
+    recipe = {
+        "data": prepared_folder.name,
+        "model": FLAGS.model,
+        "objective": FLAGS.objective,
+        "searched": {name: search_spaces.describe(values) for name, values in space.items()},
+        "patience": FLAGS.patience if FLAGS.model in NETWORKS else None,
+        "settings": best_flags.shared_settings(space),
+    }
+    return Study(
+        pathlib.Path(FLAGS.study_dir or f"out/tune/{data_name}/{FLAGS.space or FLAGS.model}"),
+        recipe,
+        Search(space, FLAGS.sampler, FLAGS.pruner, FLAGS.startup_trials),
+        lambda best: best_flags.flag_file(best, space),
+    )

@@ -1,0 +1,56 @@
+"""How trials end: complete, pruned, out of patience or diverged; on made learning curves."""
+
+import pathlib
+
+import pytest
+
+from tests.helpers.studies import ONE, script, trial_table
+
+
+def test_a_trial_below_the_median_is_pruned_from_the_second_epoch_on(tune, monkeypatch):
+    script(
+        monkeypatch,
+        [
+            [0.5, 0.5, 0.5, 0.5],
+            [0.1, 0.1, 0.9, 0.9],  # below the median at the first check
+            [0.1, 0.6, 0.6, 0.6],  # the first epoch is not compared
+            [0.7, 0.1, 0.1, 0.1],  # its best epoch is what is compared
+            [0.4, 0.4, 0.4, 0.4],
+        ],
+    )
+    argv = ("--trials=5", "--epochs=4", "--startup_trials=1", ONE)
+    code, out, err = tune(*argv)
+    assert code == 0, err
+    states = ["complete", "pruned", "complete", "complete", "pruned"]
+    assert trial_table()["state"].to_list() == states
+    assert trial_table()["epochs"].to_list() == [4, 2, 4, 4, 2]
+    assert trial_table()["value"].to_list() == [0.5, 0.1, 0.6, 0.7, 0.4]
+    assert trial_table()["best_epoch"].to_list() == [1, 1, 2, 1, 1]
+    assert "--epochs=1" in pathlib.Path("study", "best.flags").read_text().splitlines()
+    assert "best is trial 3, recall@5 0.7000" in out
+    assert "trial 1  pruned, recall@5 0.1000 after epoch 2" in out
+    assert "(trial 3)" in pathlib.Path("study/best.flags").read_text().splitlines()[0]
+
+
+def test_a_trial_ends_after_patience_epochs_without_a_better_one(tune, monkeypatch):
+    script(monkeypatch, [[0.5, 0.4, 0.6, 0.5, 0.6, 0.7]])
+    code, _, err = tune("--trials=1", "--epochs=6", "--patience=2", ONE)
+    assert code == 0, err
+    assert trial_table()["epochs"].to_list() == [5]  # an equal value is no better
+    assert trial_table()["best_epoch"].to_list() == [3]
+
+
+@pytest.mark.parametrize("spared", ["--pruner=none", "--startup_trials=5"])
+def test_nothing_is_pruned_without_pruner_or_before_startup_trials(tune, monkeypatch, spared):
+    script(monkeypatch, [[0.5, 0.5, 0.5], [0.1, 0.1, 0.1]])
+    tune("--trials=2", "--epochs=3", "--startup_trials=1", ONE, spared)
+    assert trial_table()["state"].to_list() == ["complete", "complete"]
+
+
+def test_a_diverged_trial_counts_and_does_not_end_the_study(tune, monkeypatch):
+    script(monkeypatch, [[0.2, 0.2], [0.9, None], [None], [0.3, 0.3]])
+    code, out, err = tune("--trials=4", ONE)
+    assert code == 0, err
+    assert trial_table()["state"].to_list() == ["complete", "diverged", "diverged", "complete"]
+    assert trial_table()["value"].to_list() == [0.2, None, None, 0.3]
+    assert "best is trial 3" in out
