@@ -41,26 +41,29 @@ def run_all(study: Study, side_by_side: int) -> None:
         pool.Job(f"process {number}", argv, logs / f"{os.getpid()}_{number}")
         for number in range(1, side_by_side + 1)
     ]
-    failed = None
-    with (
-        _TrialRows(study, side_by_side) as rows,
-        contextlib.closing(
-            pool.run(jobs, side_by_side=side_by_side, meanwhile=rows.update)
-        ) as outcomes,
-    ):
-        for outcome in outcomes:
-            if outcome.error:
-                failed = outcome
-                rows.say(f"{outcome.job.name} failed: {outcome.error} (see {outcome.job.log})")
-            else:
-                outcome.job.log.unlink()
-    with contextlib.suppress(OSError):
-        logs.rmdir()  # unless a log is left
+    failed: list[pool.Outcome] = []
+    try:
+        with (
+            _TrialRows(study, side_by_side) as rows,
+            contextlib.closing(
+                pool.run(jobs, side_by_side=side_by_side, meanwhile=rows.update)
+            ) as outcomes,
+        ):
+            for outcome in outcomes:
+                if outcome.error:
+                    failed.append(outcome)
+                    log = outcome.job.log
+                    rows.say(f"{outcome.job.name} failed: {outcome.error} (see {log})")
+    finally:
+        for log in {job.log for job in jobs} - {outcome.job.log for outcome in failed}:
+            log.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            logs.rmdir()  # unless a log is left
     study.fail_dead()
     counts = study.counts()
     if failed and counts.done + counts.running < FLAGS.trials:
-        text = f"{counts.done} of {FLAGS.trials} trials are done: {failed.error}"
-        cli.fail(RuntimeError(text), code=max(1, failed.code))
+        text = f"{counts.done} of {FLAGS.trials} trials are done: {failed[-1].error}"
+        cli.fail(RuntimeError(text), code=max(1, failed[-1].code))
 
 
 class _TrialRows(Rows):

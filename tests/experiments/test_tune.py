@@ -136,6 +136,7 @@ def test_a_study_that_was_cut_off_goes_on_by_the_same_command(tune, tune_argv):
         if how == signal.SIGINT:
             assert process.returncode == 130
             assert err == "interrupted: the same command goes on with the study\n"
+            assert not pathlib.Path("study/processes").exists()
         assert out.startswith("RNN on ") or "\nRNN on " in out
         assert "\r" not in out
     code, _, err = tune("--epochs=60", "--trials=2")

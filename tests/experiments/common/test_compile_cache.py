@@ -15,15 +15,15 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 @pytest.fixture
 def start(tmp_path):
-    """Start experiments.run as its users do; returns the programs kept, with times."""
+    """Start a command as its users do; returns the programs kept, with times."""
     log = logs.write(tmp_path / "log.csv")
     small = ("--min_support=1", "--hidden_units=8", "--batch_size=10", "--epochs=1")
     given = ["--dataset=events", f"--events={log}", *small]
 
-    def call(name, **variables):
+    def call(*argv, command="run", **variables):
         unset = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
         done = subprocess.run(
-            [sys.executable, "-m", "experiments.run", *given, f"--output_dir={name}"],
+            [sys.executable, "-m", f"experiments.{command}", *given, *argv],
             cwd=tmp_path,
             env={**unset, "PYTHONPATH": str(ROOT), **variables},
             capture_output=True,
@@ -39,19 +39,25 @@ def start(tmp_path):
 def test_the_next_start_loads_what_was_compiled(start):
     # All programs are kept, however fast they compile: what is slow depends on the machine's load.
     every = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    programs = start("first", **every)
+    programs = start("--output_dir=first", **every)
     names = " ".join(path.name for path in programs)
     assert "jit_init" in names
     assert "jit_chunk" in names
-    assert start("second", **every) == programs  # a program compiled again would be among them
+    # A program compiled again would be among them.
+    assert start("--output_dir=second", **every) == programs
     for path in programs:
         path.write_bytes(path.read_bytes()[:100])
-    start("damaged", **every)
+    start("--output_dir=damaged", **every)
+
+
+def test_the_processes_of_a_search_keep_what_they_compile(start):
+    programs = start("--trials=2", "--jobs=2", "--fix=batch_size", command="tune")
+    assert "jit_chunk" in " ".join(path.name for path in programs)
 
 
 def test_the_environment_goes_first_even_where_nothing_can_be_written(start, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    assert start("run", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "file")) == {}
+    assert start("--output_dir=run", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "file")) == {}
 
 
 def test_machines_of_other_instructions_do_not_share(monkeypatch):

@@ -85,6 +85,13 @@ def expanded(run):
     return {name: value for name, _, value in (flag.lstrip("-").partition("=") for flag in given)}
 
 
+def test_studies_run_side_by_side_and_their_trials_do_not(tmp_path):
+    _, studies, _ = planned(tmp_path, ["hrnn_plus", "rnn"])
+    assert len(studies) == 2
+    for study in studies:
+        assert "--jobs=1" in study.argv("prepared")
+
+
 def test_an_ablation_row_has_the_tuned_flags_and_one_change(tmp_path):
     keys = ["hrnn_plus", *grid.ABLATION]
     runs, studies, _ = planned(tmp_path, keys)

@@ -2,10 +2,8 @@
 
 import os
 import pathlib
-import signal
-import subprocess
 import sys
-import time
+import textwrap
 
 import pytest
 
@@ -49,34 +47,31 @@ def test_no_more_processes_start_than_trials_are_left(tune, monkeypatch):
     assert started == [2, 3]
 
 
-def holder(path):
-    """Return the process that holds the lock on a file."""
-    for line in pathlib.Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        if fields[1] == "FLOCK" and fields[5].endswith(f":{path.stat().st_ino}"):
-            return int(fields[4])
-    return None
+# Trial 0 kills its process, and trial 1 ends after that.
+KILLED = """
+    import json, os, pathlib
+    from experiments.jobs.file_lock import FileLock
+    from tests.helpers.studies import open_study
+
+    with open_study(recipe=json.loads(pathlib.Path("study/recipe.json").read_text())) as study:
+        while trial := study.begin(2):
+            if trial.number == 0:
+                os.kill(os.getpid(), 9)
+            if trial.number == 1:
+                FileLock(pathlib.Path("study/running/0")).acquire()
+            study.end(trial, 0.5, seconds=1.0)
+"""
 
 
-def test_the_trial_of_a_killed_process_is_drawn_again_by_the_other(tune_argv, tmp_path):
-    argv = (*tune_argv, "--epochs=20", "--trials=2", "--jobs=2")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.tune", *argv],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    running = [tmp_path / f"study/running/{number}" for number in (0, 1)]
-    while not all(path.exists() for path in running):
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.kill(holder(running[0]), signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, err) == (0, "")
+def test_the_trial_of_a_killed_process_is_drawn_again_by_the_other(tune, monkeypatch):
+    pathlib.Path("killed.py").write_text(textwrap.dedent(KILLED))
+    monkeypatch.setattr(processes, "module", lambda name: "killed")
+    code, out, err = tune("--model=hrnn_init", "--trials=2", "--jobs=2")
+    assert (code, err) == (0, "")
     assert "failed: ended without a message (killed?)" in out
-    assert trial_table(tmp_path / "study")["state"].to_list() == ["cut off", "complete", "complete"]
-    assert len(list((tmp_path / "study/processes").iterdir())) == 1  # the log of the failed one
+    assert "2 trials are done" in out
+    assert trial_table()["state"].to_list() == ["cut off", "complete", "complete"]
+    assert len(list(pathlib.Path("study/processes").iterdir())) == 1  # the log of the failed one
 
 
 @pytest.mark.parametrize(
