@@ -20,9 +20,10 @@ from absl import flags
 from hrnn_jax import errors
 from hrnn_jax.preprocess import prepared
 
-from .common import cli, data_flags, model_flags, provenance
+from .common import cli, data_flags, model_flags
 from .common.cli import module
 from .common.text import short
+from .jobs import side_by_side
 
 try:
     from .tuning import processes, search_spaces, trials, tune_flags
@@ -54,12 +55,11 @@ def main() -> None:
             f"{FLAGS.objective} on {len(log.cases):,} validation cases, in {study.folder}",
             flush=True,
         )
-        left = max(1, FLAGS.trials - study.counts().done)
-        side_by_side = min(FLAGS.jobs or provenance.cores(), left)
-        if side_by_side == 1:
-            trials.run_all(study, log)
+        number = min(side_by_side.number(), FLAGS.trials - study.counts().done)
+        if number > 1:
+            processes.run_all(study, number)
         else:
-            processes.run_all(study, side_by_side)
+            trials.run_all(study, log)
         _report(study)
 
 

@@ -18,11 +18,11 @@ from absl import flags
 from hrnn_jax import errors
 from hrnn_jax.config import setting
 
-from ..common import config_flags, provenance, run_folder
+from ..common import config_flags, run_folder
 from ..common.cli import module
 from ..common.text import duration
 from ..jobs.file_lock import FileLock
-from . import pool
+from . import pool, side_by_side
 from .grid import CUTOFF, CUTOFFS, Column, Run
 from .time_left import Durations
 from .view import View
@@ -34,15 +34,12 @@ class JobFlags:
 
     Attributes:
         n_seeds: How many seeds, 0, 1, ..., each network is trained with.
-        jobs: Processes side by side, each with its share of the cores; by default one per core,
-            with one thread each: at 100 units a second thread does not make a run faster.
         run: Whether to run what is missing; --norun reports on what is done so far.
         root: The folder of all that the command writes.
         prepared_root: The folder that keeps prepared logs.
     """
 
     n_seeds: int = setting(1, least=1)
-    jobs: int | None = setting(None, least=1)
     run: bool = setting(True)
     root: str = setting("out")
     prepared_root: str = setting("out/prepared")
@@ -54,7 +51,7 @@ config_flags.define_command(JobFlags)
 
 def make_runner() -> Runner:
     """Return the runner that the flags describe."""
-    return Runner(pathlib.Path(FLAGS.root), FLAGS.prepared_root, FLAGS.jobs or provenance.cores())
+    return Runner(pathlib.Path(FLAGS.root), FLAGS.prepared_root, side_by_side.number())
 
 
 def print_summary(

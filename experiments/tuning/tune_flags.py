@@ -24,8 +24,6 @@ class TuneFlags:
         study_dir: The study's folder; out/tune/<data set>/<space> if none is given.
         space: What is searched: a row of the table above; by default the one named like --model.
         trials: Trials of the whole study, by all its processes; pruned and diverged ones count.
-        jobs: Trials side by side, each in a process with its share of the cores; by default one
-            per core, with one thread each.
         objective: The metric to maximise on the validation split, with the length N of the list:
             recall@N, mrr@N and so on.
         fix: Hyper-parameters that are not searched but taken from their flags, as in momentum.
@@ -40,7 +38,6 @@ class TuneFlags:
     study_dir: str | None = setting(None)
     space: str | None = setting(None, choices=(*search_spaces.BY_NAME,))
     trials: int = setting(50, least=1)
-    jobs: int | None = setting(None, least=1)
     objective: str = setting("recall@5")
     fix: tuple[str, ...] = setting(())
     sampler: str = setting("random", choices=SAMPLERS)
