@@ -23,7 +23,6 @@ from hrnn_jax.preprocess import prepared
 from .common import cli, data_flags, model_flags
 from .common.cli import module
 from .common.text import short
-from .jobs import side_by_side
 
 try:
     from .tuning import processes, search_spaces, trials, tune_flags
@@ -55,9 +54,9 @@ def main() -> None:
             f"{FLAGS.objective} on {len(log.cases):,} validation cases, in {study.folder}",
             flush=True,
         )
-        number = min(side_by_side.number(), FLAGS.trials - study.counts().done)
-        if number > 1:
-            processes.run_all(study, number)
+        side_by_side = tune_flags.processes(study)
+        if side_by_side > 1:
+            processes.run_all(study, side_by_side)
         else:
             trials.run_all(study, log)
         _report(study)

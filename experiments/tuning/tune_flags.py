@@ -12,6 +12,7 @@ from hrnn_jax.config import NETWORKS, setting
 from hrnn_jax.preprocess import prepared
 
 from ..common import cli, config_flags, model_flags
+from ..jobs import side_by_side
 from . import best_flags, search_spaces, trials
 from .study import PRUNERS, SAMPLERS, Search, Study
 
@@ -105,3 +106,8 @@ def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Stu
         Search(space, FLAGS.sampler, FLAGS.pruner, FLAGS.startup_trials),
         lambda best: best_flags.flag_file(best, space),
     )
+
+
+def processes(study: Study) -> int:
+    """Return how many processes run trials: as --jobs says, but no more than trials are left."""
+    return min(side_by_side.number(), FLAGS.trials - study.counts().done)
