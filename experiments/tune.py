@@ -7,10 +7,10 @@ sessions of each user but the last two, and is measured on the last but one. The
 sessions, are never read. All other flags mean what they mean to experiments.run. A trial's value is
 that of its best epoch, and the number of epochs until then is written to best.flags too.
 
-Trials run side by side, one per core; see --jobs. On machines that share the study's folder, start
-the command on each. The same command continues a study after ctrl-C or a crash. The best trial so
-far is in <study_dir>/best.flags, for python -m experiments.run --flagfile=<study_dir>/best.flags,
-and every trial in trials.csv.
+Trials run side by side, one per core, on a GPU one at a time; see --jobs. On machines that share
+the study's folder, start the command on each. The same command continues a study after ctrl-C or a
+crash. The best trial so far is in <study_dir>/best.flags, for
+python -m experiments.run --flagfile=<study_dir>/best.flags, and every trial in trials.csv.
 """
 
 from __future__ import annotations

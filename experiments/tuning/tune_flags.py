@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+import jax
 from absl import flags
 
 from hrnn_jax import errors
@@ -30,7 +31,7 @@ class TuneFlags:
         fix: Hyper-parameters that are not searched but taken from their flags, as in momentum.
         sampler: How a trial's values are drawn.
         pruner: Whether a trial ends early, from epoch 2 on, if its best value so far is below the
-            median of the other trials after as many epochs.
+            median of the complete trials after as many epochs.
         startup_trials: Complete trials before any is pruned, and before tpe draws by their values.
         patience: End a trial after this many epochs in a row that were no better than its best; by
             default it trains all --epochs.
@@ -109,5 +110,10 @@ def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Stu
 
 
 def processes(study: Study) -> int:
-    """Return how many processes run trials: as --jobs says, but no more than trials are left."""
-    return min(side_by_side.number(), FLAGS.trials - study.counts().done)
+    """Return how many processes run trials: no more than trials are left.
+
+    By default networks on a GPU have one: the first process takes most of its memory.
+    """
+    on_device = FLAGS.model in NETWORKS and FLAGS.jobs is None and jax.default_backend() != "cpu"
+    wanted = 1 if on_device else side_by_side.number()
+    return min(wanted, FLAGS.trials - study.counts().done)

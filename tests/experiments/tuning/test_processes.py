@@ -4,10 +4,15 @@ import os
 import pathlib
 import sys
 import textwrap
+import types
 
+import jax
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-from experiments.tuning import processes
+from experiments.common import provenance
+from experiments.tuning import processes, study, tune_flags
 from tests.experiments.test_run import assert_refused
 from tests.helpers.studies import trial_table
 
@@ -35,16 +40,21 @@ def test_two_processes_run_the_same_trials_as_one(tune):
     assert f"# python -m experiments.tune {' '.join(given)}\n" in written
 
 
-def test_no_more_processes_start_than_trials_are_left(tune, monkeypatch):
-    started = []
-    monkeypatch.setattr(
-        processes, "run_all", lambda study, side_by_side: started.append(side_by_side)
-    )
-    tune("--model=item_knn", "--trials=1", "--jobs=3")
-    assert len(trial_table()) == 1  # in this process
-    tune("--model=item_knn", "--trials=3", "--jobs=3")
-    tune("--model=item_knn", "--trials=9", "--jobs=3")
-    assert started == [2, 3]
+def test_one_process_per_core_starts_but_no_more_than_trials_are_left(monkeypatch):
+    def started(*argv):
+        with flagsaver.flagsaver():
+            flags.FLAGS(["tune", *argv])
+            counts = study.Counts(done=2, running=0, seconds=1.0)
+            return tune_flags.processes(types.SimpleNamespace(counts=lambda: counts))
+
+    monkeypatch.setattr(provenance, "cores", lambda: 4)
+    assert started("--trials=9") == 4
+    assert started("--trials=5") == 3
+    assert started("--trials=9", "--jobs=6") == 6
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert started("--trials=9") == 1
+    assert started("--trials=9", "--jobs=6") == 6
+    assert started("--trials=9", "--model=item_knn") == 4
 
 
 # Trial 0 kills its process, and trial 1 ends after that.
@@ -58,7 +68,9 @@ KILLED = """
             if trial.number == 0:
                 os.kill(os.getpid(), 9)
             if trial.number == 1:
-                FileLock(pathlib.Path("study/running/0")).acquire()
+                first = FileLock(pathlib.Path("study/running/0"))
+                first.acquire()
+                first.close()
             study.end(trial, 0.5, seconds=1.0)
 """
 

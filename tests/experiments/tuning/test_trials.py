@@ -1,21 +1,25 @@
 """How trials end: complete, pruned, out of patience or diverged; on made learning curves."""
 
+import functools
 import pathlib
 
+import numpy as np
 import pytest
 
+from experiments.common import epochs
+from experiments.tuning import trials
 from tests.helpers.studies import ONE, script, trial_table
 
 
-def test_a_trial_below_the_median_is_pruned_from_the_second_epoch_on(tune, monkeypatch):
+def test_a_trial_below_the_median_at_the_same_epoch_is_pruned(tune, monkeypatch):
     script(
         monkeypatch,
         [
-            [0.5, 0.5, 0.5, 0.5],
-            [0.1, 0.1, 0.9, 0.9],  # below the median at the first check
-            [0.1, 0.6, 0.6, 0.6],  # the first epoch is not compared
-            [0.7, 0.1, 0.1, 0.1],  # its best epoch is what is compared
-            [0.4, 0.4, 0.4, 0.4],
+            [0.2, 0.3, 0.8, 0.8],
+            [0.1, 0.1, 0.9, 0.9],  # below 0.3 at epoch 2, the first that is compared
+            [0.1, 0.4, 0.8, 0.9],  # above 0.3 there, though below all that others reach later
+            [0.95, 0.1, 0.1, 0.1],  # its best epoch is what is compared
+            [0.35, 0.35, 0.35, 0.9],  # not below 0.3 at epoch 2, but below 0.8 at epoch 3
         ],
     )
     argv = ("--trials=5", "--epochs=4", "--startup_trials=1", ONE)
@@ -23,11 +27,11 @@ def test_a_trial_below_the_median_is_pruned_from_the_second_epoch_on(tune, monke
     assert code == 0, err
     states = ["complete", "pruned", "complete", "complete", "pruned"]
     assert trial_table()["state"].to_list() == states
-    assert trial_table()["epochs"].to_list() == [4, 2, 4, 4, 2]
-    assert trial_table()["value"].to_list() == [0.5, 0.1, 0.6, 0.7, 0.4]
-    assert trial_table()["best_epoch"].to_list() == [1, 1, 2, 1, 1]
+    assert trial_table()["epochs"].to_list() == [4, 2, 4, 4, 3]
+    assert trial_table()["value"].to_list() == [0.8, 0.1, 0.9, 0.95, 0.35]
+    assert trial_table()["best_epoch"].to_list() == [3, 1, 4, 1, 1]
     assert "--epochs=1" in pathlib.Path("study", "best.flags").read_text().splitlines()
-    assert "best is trial 3, recall@5 0.7000" in out
+    assert "best is trial 3, recall@5 0.9500" in out
     assert "trial 1  pruned, recall@5 0.1000 after epoch 2" in out
     assert "(trial 3)" in pathlib.Path("study/best.flags").read_text().splitlines()[0]
 
@@ -54,3 +58,22 @@ def test_a_diverged_trial_counts_and_does_not_end_the_study(tune, monkeypatch):
     assert trial_table()["state"].to_list() == ["complete", "diverged", "diverged", "complete"]
     assert trial_table()["value"].to_list() == [0.2, None, None, 0.3]
     assert "best is trial 3" in out
+
+
+def test_the_programs_of_few_trials_are_kept_and_those_of_many_are_not(tune, monkeypatch):
+    """Each trial here compiles a program of its own."""
+    compiled = functools.cache(lambda number: number)
+    kept = []
+
+    def epoch(network, state, seeds, epoch, *, title):
+        compiled(title)
+        kept.append(compiled.cache_info().currsize)
+        return epochs.EpochResult(state, np.zeros(1), events=10, seconds=1.0)
+
+    script(monkeypatch, [])
+    monkeypatch.setattr(epochs, "train_epoch", epoch)
+    monkeypatch.setattr(trials, "measure", lambda *_: 0.5)
+    monkeypatch.setattr(trials, "compiled_chunk", compiled)
+    monkeypatch.setattr(trials, "KEPT_PROGRAMS", 2)
+    assert tune("--trials=7", "--epochs=1", ONE)[0] == 0
+    assert kept == [1, 2, 3, 1, 2, 3, 1]
