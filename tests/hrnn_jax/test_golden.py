@@ -19,6 +19,10 @@ from hrnn_jax.user_batches import Steps
 GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
 RECORDED = {"init": 0.0, "init_momentum": 0.2, "all_momentum": 0.2}
 RATE, EPSILON, BATCH = 0.1, 1e-6, 5
+# How far states may be off after the recorded 60 steps. Processors compute tanh and the sigmoid
+# differently: with made errors of up to 4 units in the last place, states were off by up to 1.9e-6
+# (with 2 units by 0.8e-6). Faults are larger: a learning rate 0.01 % too large gives 3e-5 or more.
+STATE_ERROR = 5e-6
 
 
 def weight_error(momentum):
@@ -112,9 +116,9 @@ def test_training_reproduces_losses_states_and_weights(name):
     recorded, state, losses, carries = replay(name)
     np.testing.assert_allclose(losses, recorded["loss"], atol=1e-6)
     session = np.stack([carry.session[0] for carry in carries])
-    np.testing.assert_allclose(session, recorded["session_state"], atol=1e-6)
+    np.testing.assert_allclose(session, recorded["session_state"], atol=STATE_ERROR)
     user = np.stack([carry.user for carry in carries])
-    np.testing.assert_allclose(user, recorded["user_state"], atol=1e-6)
+    np.testing.assert_allclose(user, recorded["user_state"], atol=STATE_ERROR)
     _, expected = load(name, "after/")
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(
