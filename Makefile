@@ -6,6 +6,7 @@
 # make comparison                   tune, run and compare all models on journey; LOGS="..." on other logs
 # make comparison-table             the shipped report again, from its CSV files; FROM="..." from yours
 # make serve RUN=out/run            set up, then serve recommendations from a run folder, and a page
+# make check-gpu                    on a machine with a GPU: set up, reproduce recorded steps on it, and measure
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules
 
@@ -42,11 +43,18 @@ comparison: SEEDS = 5
 # to out/comparison/results.
 FROM ?= experiments/results/comparison
 
-# What to serve, by default what make run trained, and flags of experiments.serve.
+# What to serve, by default what make run trained, and flags of experiments.serve (or, for
+# make check-gpu, of experiments.check_gpu).
 RUN ?= $(RUNS)/hrnn_init
 FLAGS ?=
 
-.PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table test check clean
+# What check-gpu runs on; cpu tries the check out, in small sizes. The Python that has JAX for it is
+# one of those set up here, or yours: CHECK_PYTHON=python3.
+DEVICE ?= cuda
+CHECK_PYTHON ?= $(if $(filter cpu,$(DEVICE)),.venv,.venv-gpu)/bin/python
+
+.PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table check-gpu driver \
+	test check clean
 
 run: .venv/installed
 	$(TRAIN) --output_dir=$(RUNS)/hrnn_init --model=hrnn_init
@@ -74,6 +82,16 @@ comparison: .venv/installed
 comparison-table: .venv/installed
 	.venv/bin/python -m experiments.comparison --from=$(FROM)
 
+check-gpu: BEGAN := $(shell date +%s)
+check-gpu: $(patsubst %/bin/python,%/installed,$(filter .venv/% .venv-gpu/%,$(CHECK_PYTHON)))
+	$(CHECK_PYTHON) -m experiments.check_gpu --device=$(DEVICE) --began=$(BEGAN) \
+		$(if $(filter cpu,$(DEVICE)),--trial) $(FLAGS)
+
+driver: # before gigabytes are installed for it
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null || { \
+		echo "no GPU found: NVIDIA's driver (libcuda.so.1) is missing; make check-gpu DEVICE=cpu tries the check without it"; \
+		exit 2; }
+
 test: .venv/installed
 	.venv/bin/python -m pytest
 
@@ -83,11 +101,16 @@ check: .venv/installed
 	.venv/bin/pyright
 	.venv/bin/python -m tests.imports
 
-.venv/installed: setup.cfg pyproject.toml
+.venv/installed: EXTRAS = bench,journey,report,serve,test,tune
+.venv-gpu/installed: EXTRAS = gpu,test
+.venv-gpu/installed: SIZE = , 5 GB: minutes
+.venv-gpu/installed: | driver
+.venv/installed .venv-gpu/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench,journey,report,serve,test,tune]'
+	@echo 'installing into $(@D)$(SIZE)'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
 clean:
-	rm -rf .venv out build *.egg-info
+	rm -rf .venv .venv-gpu out build *.egg-info

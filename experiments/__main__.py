@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "write the paper's report from its CSV files",
     "check": "compare a fresh Table 3 with the shipped one",
     "benchmark": "measure what training, evaluation and serving cost",
+    "check_gpu": "reproduce recorded steps on a GPU, and measure it",
 }
 
 

@@ -21,9 +21,9 @@ from absl import flags
 from hrnn_jax import errors
 from hrnn_jax.config import setting
 
-from .bench import commands, evaluation, record, scaling, service, steps, timing
+from .bench import commands, evaluation, gpu, record, scaling, service, steps, timing
 from .bench.benchmark_model import ALL_SMALL, CONCAT_SMALL, INIT_LARGE, INIT_SMALL, RNN_SMALL
-from .common import cli, config_flags, data_flags, text  # noqa: F401  --prepared_dir
+from .common import cli, config_flags, data_flags  # noqa: F401  --prepared_dir
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
     "": (INIT_SMALL, "training step, HRNN Init small", 1.5),
@@ -53,7 +53,7 @@ TASKS: dict[str, Callable[[timing.Settings], Mapping[str, record.Row | record.Sw
     "seeds_at_once": steps.seeds_at_once,
     "users": commands.users,
     "serving": service.serving,
-    "gpu": steps.gpu,
+    "gpu": gpu.measure_all,
     "scaling_items": scaling.items,
     "scaling_batch": scaling.batch,
     "scaling_units": scaling.units,
@@ -126,15 +126,8 @@ def main() -> None:
         rows += measured
     if rows:
         print()
-        print_table(rows)
+        record.print_table(rows)
     print(f"\n{path}")
-
-
-def print_table(rows: list[record.Row]) -> None:
-    """Print rows as a table, and their notes below it."""
-    text.print_table(record.HEAD, [row.cells() for row in rows])
-    if notes := [f"{row.what}: {row.all_notes}" for row in rows if row.all_notes]:
-        print("", *notes, sep="\n")
 
 
 if __name__ == "__main__":

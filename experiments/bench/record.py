@@ -11,6 +11,7 @@ from typing import Any
 
 from hrnn_jax import atomic, errors
 
+from ..common import text
 from ..common.text import Spread
 
 FEW_TURNS = 5  # a row of fewer turns states their number in its notes
@@ -18,6 +19,7 @@ UNITS = {  # of rows: the units to show a value in, from large to small, with si
     "s": [("s", 1, 2), ("ms", 1e-3, 2), ("us", 1e-6, 1)],
     "B": [("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)],
     "events/s": [("events/s", 1, 0)],
+    "cases/s": [("cases/s", 1, 0)],
     "%": [("%", 1e-2, 1)],
 }
 HEAD = ("what", "measured", "floor", "ratio", "target", "")
@@ -111,6 +113,13 @@ def read(path: pathlib.Path) -> dict[str, Row | Sweep]:
         raise errors.InputError(f"{path} is missing: measure first") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.InputError(f"{path} is damaged: remove it and measure again") from error
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print rows as a table, and their notes below it."""
+    text.print_table(HEAD, [row.cells() for row in rows])
+    if notes := [f"{row.what}: {row.all_notes}" for row in rows if row.all_notes]:
+        print("", *notes, sep="\n")
 
 
 def _to_json(result: Row | Sweep) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""How the benchmark measures: its settings, the turns, and the clock."""
+"""How the benchmark measures: its settings, the turns, the clock, and XLA's profiler."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -11,12 +12,15 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+import jax
+
 from ..common import provenance
 from .record import Row
 
 _T = TypeVar("_T")
 # Environment variables that set the number of threads; the record keeps them.
 THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "POLARS_MAX_THREADS", "XLA_FLAGS")
+AROUND_OTHERS = ("while", "call", "conditional")  # operations whose time is that of others
 LONG_TURN = 10  # seconds, from which on each turn prints a line of progress
 
 
@@ -87,6 +91,39 @@ def seconds(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
+
+
+def operations(settings: Settings, function: Callable[[], object]) -> collections.Counter[str]:
+    """Call a function under XLA's profiler.
+
+    Args:
+        settings: Where to write the profile for the moment.
+        function: What to call.
+
+    Returns:
+        The seconds of each operation by its name: of a kernel on a GPU, of an instruction of the
+        compiled program on a CPU.
+    """
+    durations = collections.Counter[str]()
+    with settings.folder() as folder:
+        with jax.profiler.trace(str(folder)):
+            function()
+        [path] = folder.rglob("*.xplane.pb")
+        for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+            for line in plane.lines:
+                if plane.name.startswith("/device:"):
+                    # A line for each stream; others, if any, are sums of these.
+                    events = line.events if line.name.startswith("Stream") else ()
+                else:
+                    events = (event for event in line.events if _is_operation(event))
+                for event in events:
+                    durations[event.name] += event.duration_ns / 1e9
+    return durations
+
+
+def _is_operation(event: Any) -> bool:
+    """Tell whether an event of the host is an operation that a compiled program ran on it."""
+    return not event.name.startswith(AROUND_OTHERS) and "hlo_op" in dict(event.stats)
 
 
 def made() -> dict[str, Any]:

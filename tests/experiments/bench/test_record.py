@@ -87,3 +87,18 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path, text, damage):
     path.write_text(path.read_text().replace(text, damage, 1))
     with pytest.raises(errors.InputError, match=r"record\.json is damaged: .*measure again$"):
         record.read(path)
+
+
+def test_the_table_has_its_columns_below_each_other(capsys):
+    """Bug: let a terminal's 80 columns wrap what goes to a file."""
+    step = Row("step", [3e-4, 2e-4, 4e-4], [1e-4] * 3, "products", 1.5, notes=["W is 8"])
+    peak, gpu = Row("peak", [5.5e9], unit="B", limit=6e9), Row("GPU", unit="events/s")
+    record.print_table([step, peak, gpu])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[3].split() == ["GPU", "not", "measured"]
+    assert lines[4:] == ["", "step: W is 8; measured 3 times", "peak: measured once"]
+    ends = [lines[0].index("target") + len("target")] * 2
+    assert [
+        line.index(target) + len(target)
+        for line, target in ((lines[1], "<= 1.5 x"), (lines[2], "<= 6 GB"))
+    ] == ends
