@@ -5,6 +5,7 @@
 # make check-table3                 compare a fresh Table 3 with the shipped one
 # make comparison                   tune, run and compare all models on journey; LOGS="..." on other logs
 # make comparison-table             the shipped report again, from its CSV files; FROM="..." from yours
+# make benchmark-peers              the same work in RecBole and RecTools, which it installs; LOGS="..."
 # make serve RUN=out/run            set up, then serve recommendations from a run folder, and a page
 # make check-gpu                    on a machine with a GPU: set up, reproduce recorded steps on it, and measure
 # make test                         set up, then all tests
@@ -39,6 +40,8 @@ TRIALS ?= 20
 EPOCHS ?= 10
 ROWS ?=
 comparison: SEEDS = 5
+# Logs of make benchmark-peers, in the same form; video is the simulated log.
+benchmark-peers: LOGS = journey video
 # The folder of CSV files whose report make comparison-table writes; make comparison writes its own
 # to out/comparison/results.
 FROM ?= experiments/results/comparison
@@ -53,8 +56,8 @@ FLAGS ?=
 DEVICE ?= cuda
 CHECK_PYTHON ?= $(if $(filter cpu,$(DEVICE)),.venv,.venv-gpu)/bin/python
 
-.PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table check-gpu driver \
-	test check clean
+.PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table benchmark-peers check-gpu \
+	driver test check clean
 
 run: .venv/installed
 	$(TRAIN) --output_dir=$(RUNS)/hrnn_init --model=hrnn_init
@@ -81,6 +84,9 @@ comparison: .venv/installed
 
 comparison-table: .venv/installed
 	.venv/bin/python -m experiments.comparison --from=$(FROM)
+
+benchmark-peers: .venv/installed
+	.venv/bin/python -m experiments.benchmark --only=peers --logs="$(LOGS)"
 
 check-gpu: BEGAN := $(shell date +%s)
 check-gpu: $(patsubst %/bin/python,%/installed,$(filter .venv/% .venv-gpu/%,$(CHECK_PYTHON)))

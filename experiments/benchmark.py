@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark                        # everything, an hour or two
     python -m experiments.benchmark --only=step,dropout    # some of it
+    python -m experiments.benchmark --only=peers           # other libraries, which it installs
     python -m experiments.benchmark --record               # the report of what was measured
 
 Results go to --record_file, each with its commit, machine and date. It collects the results of
@@ -23,6 +24,7 @@ from hrnn_jax.config import setting
 
 from .bench import commands, evaluation, gpu, record, scaling, service, steps, timing
 from .bench.benchmark_model import ALL_SMALL, CONCAT_SMALL, INIT_LARGE, INIT_SMALL, RNN_SMALL
+from .bench.peers import compare
 from .common import cli, config_flags, data_flags  # noqa: F401  --prepared_dir
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
@@ -32,7 +34,8 @@ MODELS = {  # model, title of the row about its step, target of the step's ratio
     "_rnn": (RNN_SMALL, RNN_SMALL.name, 1.6),
     "_rnn_concat": (CONCAT_SMALL, CONCAT_SMALL.name, 1.6),
 }
-TASKS: dict[str, Callable[[timing.Settings], Mapping[str, record.Row | record.Sweep]]] = {
+Task = Callable[[timing.Settings], Mapping[str, record.Row | record.Sweep]]
+TASKS: dict[str, Task] = {
     **{
         f"step{suffix}": functools.partial(steps.step, model=model, title=title, limit=limit)
         for suffix, (model, title, limit) in MODELS.items()
@@ -73,6 +76,7 @@ class BenchmarkFlags:
             trying out.
         steps: Steps, in chunks of 256, of an epoch of HRNN Init small where steps are measured;
             larger models have fewer, of equal work.
+        peers_dir: The folder that other libraries are installed in.
         record_file: The file that collects the results.
         record: Measure nothing, but write the report of --record_file to --record_dir.
         record_dir: The folder for benchmark.md, benchmark.json and figures/ of --record.
@@ -81,6 +85,7 @@ class BenchmarkFlags:
     repeats: int = setting(5, least=1)
     users_share: float = setting(1.0, least=1e-5)
     steps: int = setting(4096, least=1)
+    peers_dir: str = setting("out/peers")
     record_file: str = setting("out/benchmark/benchmark.json")
     record: bool = setting(False)
     record_dir: str = setting(str(pathlib.Path(__file__).with_name("results")))
@@ -88,7 +93,17 @@ class BenchmarkFlags:
 
 FLAGS = flags.FLAGS
 config_flags.define_command(BenchmarkFlags)
-flags.DEFINE_list("only", [*TASKS], f"What to measure, of {', '.join(TASKS)}; all by default.")
+flags.DEFINE_list(
+    "only",
+    [*TASKS],
+    f"What to measure, of {', '.join(TASKS)}, all by default, and {compare.NAME}: other libraries.",
+)
+flags.DEFINE_spaceseplist(
+    "logs",
+    [*compare.LOGS],
+    "The logs of --only=peers, separated by spaces: journey, video (simulated), or "
+    "name=path:recipe, where the recipe is 'video' or 'xing' (the paper's) or a flag file.",
+)
 
 
 def main() -> None:
@@ -99,8 +114,7 @@ def main() -> None:
 
         print(report.write(path, pathlib.Path(FLAGS.record_dir), order=[*TASKS]))
         return
-    if unknown := [name for name in FLAGS.only if name not in TASKS]:
-        raise errors.InputError(f"`only`={unknown[0]}: give some of {', '.join(TASKS)}")
+    tasks = chosen_tasks()
     if path.exists():
         record.read(path)  # a damaged record is reported before anything is measured
     settings = timing.Settings(
@@ -112,11 +126,11 @@ def main() -> None:
         scratch=path.parent,
     )
     rows: list[record.Row] = []
-    for number, name in enumerate(FLAGS.only, start=1):
-        print(f"{number} of {len(FLAGS.only)}: {name}", flush=True)
+    for number, (name, task) in enumerate(tasks.items(), start=1):
+        print(f"{number} of {len(tasks)}: {name}", flush=True)
         started = time.perf_counter()
         made = timing.made()
-        parts = TASKS[name](settings)
+        parts = task(settings)
         results = {f"{name}/{part}".rstrip("/"): result for part, result in parts.items()}
         record.add(path, results, made)
         measured = [result for result in results.values() if isinstance(result, record.Row)]
@@ -128,6 +142,21 @@ def main() -> None:
         print()
         record.print_table(rows)
     print(f"\n{path}")
+
+
+def chosen_tasks() -> dict[str, Task]:
+    """Return the tasks of --only by name; each log of --logs is one for other libraries.
+
+    Raises:
+        InputError: One is unknown, or a log is wrong.
+    """
+    known: dict[str, Mapping[str, Task]] = {name: {name: task} for name, task in TASKS.items()}
+    if compare.NAME in FLAGS.only:
+        known[compare.NAME] = compare.tasks(FLAGS.logs, pathlib.Path(FLAGS.peers_dir))
+    if unknown := [name for name in FLAGS.only if name not in known]:
+        names = ", ".join([*TASKS, compare.NAME])
+        raise errors.InputError(f"`only`={unknown[0]}: give some of {names}")
+    return {name: task for chosen in FLAGS.only for name, task in known[chosen].items()}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 TREES = ("hrnn_jax", "experiments")
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER_IN_THE_LIBRARY = {"absl", "pandas", "matplotlib", "rich", "fastapi", "optuna", "psutil"}
+SCRIPTS = (
+    "experiments.bench.peers.scripts"  # they run in the virtual environments of other libraries
+)
+PEERS = {"recbole", "rectools", "torch", "pytorch_lightning", "pandas"}
 MOST_FILES = 14  # of a room, __init__.py not counted
 
 Imports = dict[str, set[str]]  # module -> full names of the modules that it imports
@@ -69,8 +73,12 @@ def wall_faults(imports: Imports) -> Iterator[str]:
             forbidden |= JAX if in_preprocess else {"polars"}
             if name in ("hrnn_jax", "hrnn_jax.config", "hrnn_jax.ids_and_times"):
                 forbidden |= JAX
+        elif name.startswith(SCRIPTS):
+            forbidden |= {"hrnn_jax", "experiments", "absl", "polars"} | JAX
         elif name != "experiments.rendering.plots":
             forbidden |= {"matplotlib"}
+        if not name.startswith(SCRIPTS):
+            forbidden |= PEERS
         for other in sorted(imported):
             if top(other) in forbidden:
                 yield f"{name} imports {other}"

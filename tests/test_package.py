@@ -92,6 +92,8 @@ def test_a_wheel_installs_no_top_level_package_called_experiments(tmp_path):
     assert "hrnn_jax/py.typed" in names
     assert "hrnn_jax_experiments/flags/video.flags" in names
     assert "hrnn_jax_experiments/serving/page/index.html" in names
+    for name in ("clock.py", "run_recbole.py", "recbole.txt"):
+        assert f"hrnn_jax_experiments/bench/peers/scripts/{name}" in names
     # Away from the repository: the console command's main, and a command of the package.
     code = (
         "import sys; sys.argv[1:] = ['describe', '--help']; "

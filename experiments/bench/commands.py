@@ -50,8 +50,8 @@ def preprocessing(settings: Settings) -> Mapping[str, Row]:
     costs, floor = settings.turns(
         lambda: prepare(settings, raw), lambda: measure("-c", READ_AND_SORT, str(raw)), long=True
     )
-    times, peaks = zip(*costs, strict=True)
-    floor_times, _ = zip(*floor, strict=True)
+    times, peaks = [cost.seconds for cost in costs], [cost.peak_bytes for cost in costs]
+    floor_times = [cost.seconds for cost in floor]
     events = pl.scan_parquet(raw).select(pl.len()).collect().item()
     what = f"preprocessing VIDEOXXL's shape, {events:,} raw events"
     notes = ["each turn a process, its start included"]

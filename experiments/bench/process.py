@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -28,18 +28,16 @@ class Cost(NamedTuple):
 
     seconds: float  # from the start of its process to its end, or to the line waited for
     peak_bytes: int  # the largest resident memory among all samples
+    last_line: str  # that was read
 
 
-def measure(
-    *command: str, cache: pathlib.Path | None = None, until: str = "", share: int = 1
-) -> Cost:
+def measure(*command: str, until: str = "", **how: Any) -> Cost:
     """Run a command, and measure it to its end or to a line that it prints.
 
     Args:
         command: Arguments of Python; `of_module` makes them of a module's name and flags.
-        cache: The folder of compiled programs.
         until: Regular expression of the line at which the process is ended.
-        share: How many such commands share the cores.
+        how: Keyword arguments of `running`.
 
     Raises:
         InputError: The command failed, or ended before that line; with the last line it printed.
@@ -47,7 +45,7 @@ def measure(
     started, peak, ended = time.perf_counter(), 0, False
     with (
         concurrent.futures.ThreadPoolExecutor(1) as reader,
-        running(*command, cache=cache, share=share) as process,
+        running(*command, **how) as process,
     ):
         reading = reader.submit(wait_for, process, until)
         while not ended:
@@ -55,8 +53,8 @@ def measure(
             with contextlib.suppress(psutil.NoSuchProcess):
                 peak = max(peak, process.memory_info().rss)
         seconds = time.perf_counter() - started
-        reading.result()  # raises where the command failed
-    return Cost(seconds, peak)
+        last_line = reading.result()  # raises where the command failed
+    return Cost(seconds, peak, last_line)
 
 
 def of_module(name: str, *flags: str) -> tuple[str, ...]:
@@ -66,14 +64,27 @@ def of_module(name: str, *flags: str) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def running(
-    *command: str, cache: pathlib.Path | None = None, share: int = 1
+    *command: str,
+    cache: pathlib.Path | None = None,
+    share: int = 1,
+    python: pathlib.Path | None = None,
+    one_core: bool = False,
 ) -> Generator[psutil.Popen]:
-    """Start Python with these arguments on its share of the cores, and end it after the block."""
-    environment = pool.environment(max(1, provenance.cores() // share))
+    """Start Python with these arguments, and end it after the block.
+
+    Args:
+        command: Arguments of Python.
+        cache: The folder of compiled programs.
+        share: How many such commands share the cores.
+        python: The Python to start, by default that of this process.
+        one_core: Bind it to one core, with one thread; where the system cannot bind, one thread.
+    """
+    threads = 1 if one_core else max(1, provenance.cores() // share)
+    environment = pool.environment(threads)
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache.absolute())
     process = psutil.Popen(
-        [sys.executable, *command],
+        [str(python or sys.executable), *command],
         stdin=subprocess.PIPE,  # closed when this process ends, which ends the worker
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -82,6 +93,8 @@ def running(
         env=environment,
     )
     try:
+        if one_core and hasattr(process, "cpu_affinity"):
+            process.cpu_affinity(process.cpu_affinity()[-1:])  # before it starts threads
         yield process
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):

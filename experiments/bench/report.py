@@ -10,6 +10,7 @@ from hrnn_jax import atomic
 from ..common.text import Spread
 from ..rendering import markdown
 from ..rendering.plots import LOOKS, Panel, draw
+from .peers import compare, table
 from .record import HEAD, Row, Sweep, read
 
 TITLE = "What hrnn_jax costs"
@@ -40,22 +41,33 @@ def write(record_file: pathlib.Path, folder: pathlib.Path, *, order: Sequence[st
 
 
 def compose(record: Mapping[str, Row | Sweep]) -> list[markdown.Block]:
-    """Lay out a record's rows and sweeps as a report."""
-    blocks: list[markdown.Block] = [
+    """Lay out a record's rows and sweeps as a report; other libraries have tables of their own."""
+    rows = {name: each for name, each in record.items() if isinstance(each, Row)}
+    peers = {name: rows.pop(name) for name in [*rows] if name.startswith(f"{compare.NAME}/")}
+    sweeps = {name: each for name, each in record.items() if isinstance(each, Sweep)}
+    blocks: list[markdown.Block] = []
+    if both := rows | sweeps:
+        blocks += _introduction([result.made for result in both.values()])
+    if rows:
+        blocks.append(_table(rows))
+    blocks += table.compose(peers)
+    if sweeps:
+        blocks.append(markdown.heading("How cost grows"))
+        blocks += [_figure(name, sweep) for name, sweep in sweeps.items()]
+    return blocks
+
+
+def _introduction(made: Sequence[Mapping]) -> list[markdown.Block]:
+    """Explain the figures and where they were measured."""
+    return [
         markdown.paragraph(
             "Each figure is a median, with the lowest and the highest value. A floor is the least "
             "time or memory that the same work can take. It is measured in turns with the work "
             "itself, and the ratio is the median of the turns' ratios: machines are noisy, ratios "
             "less so."
         ),
-        markdown.paragraph(_circumstances([result.made for result in record.values()])),
+        markdown.paragraph(_circumstances(made)),
     ]
-    if rows := {name: each for name, each in record.items() if isinstance(each, Row)}:
-        blocks.append(_table(rows))
-    if sweeps := {name: each for name, each in record.items() if isinstance(each, Sweep)}:
-        blocks.append(markdown.heading("How cost grows"))
-        blocks += [_figure(name, sweep) for name, sweep in sweeps.items()]
-    return blocks
 
 
 def _circumstances(made: Sequence[Mapping]) -> str:

@@ -50,7 +50,15 @@ def test_rows_are_measured_recorded_and_reported(command, monkeypatch, tmp_path)
     assert json.loads((tmp_path / "results" / "benchmark.json").read_text()) == record
 
 
-@pytest.mark.parametrize("argv", [["--only=stpe"], ["--record"], ["--only=gpu", "--repeats=0"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--only=stpe"],
+        ["--record"],
+        ["--only=gpu", "--repeats=0"],
+        ["--only=peers", "--logs=video mine=missing.csv:video"],
+    ],
+)
 def test_invalid_flags_are_refused_in_one_line(command, argv):
     """Bug: ignore an unknown name."""
     code, _, err = command(*argv)
