@@ -57,6 +57,11 @@ def tasks(
     Raises:
         InputError: A text is none of these, its file is missing, or two have one name.
     """
+    if unknown := [text for text in texts if text not in LOGS and "=" not in text]:
+        raise errors.InputError(
+            f"`logs`={unknown[0]}: give {', '.join(LOGS)} or name=path:recipe, as in "
+            "mine=log.parquet:video"
+        )
     columns = [
         Column(text, LOGS[text]) if text in LOGS else log_column(text, "logs") for text in texts
     ]
