@@ -19,7 +19,7 @@ from .contenders import CONTENDERS, LIBRARIES, Library, Ours, Peer
 from .install import install
 
 NAME = "peers"  # of the task; its rows are peers/LOG/CONTENDER/MEASURE
-SECONDS = 10  # of training that are timed at least
+SECONDS = 5  # of training that are timed at least
 RESULT = r'^\{"events": '  # the line at which a process has measured all
 VIDEO_SHAPE = ("--dataset=simulated", "--simulate_shape=video")
 LOGS: Mapping[str, tuple[str, ...]] = {  # those that need no file
@@ -84,8 +84,8 @@ def compare(settings: Settings, column: Column, folder: pathlib.Path) -> Mapping
             *(f"--users_share={settings.scale}", f"--prepared_dir={settings.prepared}"),
         )
         sizes = json.loads(shared.last_line)
-        about = _describe(sizes)
-        settings.print(f"{column.key}: {about}")
+        about = _describe(column.key, sizes)
+        settings.print(about)
         turns = settings.turns(
             *(
                 functools.partial(_turn, settings, contender, npz, pythons)
@@ -105,14 +105,16 @@ def compare(settings: Settings, column: Column, folder: pathlib.Path) -> Mapping
     return rows
 
 
-def _describe(sizes: Mapping[str, Any]) -> str:
+def _describe(log: str, sizes: Mapping[str, Any]) -> str:
     counts = {
         "users": "users",
         "events": "training events",
         "items": "items",
         "cases": "test cases",
     }
-    return f"{sizes['title']}: " + ", ".join(f"{sizes[key]:,} {of}" for key, of in counts.items())
+    return f"{log}, {sizes['data']} events: " + ", ".join(
+        f"{sizes[key]:,} {of}" for key, of in counts.items()
+    )
 
 
 def _turn(

@@ -81,10 +81,11 @@ def read(path: pathlib.Path) -> EventLog:
 
 def main() -> None:
     """Prepare the log that the flags name, and write its first users."""
-    log = first_users(prepared.load(data_flags.prepare()), FLAGS.users_share)
+    folder = data_flags.prepare()
+    log = first_users(prepared.load(folder), FLAGS.users_share)
     write(log, pathlib.Path(FLAGS.npz))
     sizes = {
-        "title": data_flags.title(),
+        "data": prepared.load_meta(folder)["data"],  # real or simulated
         "users": len(np.unique(log.user)),
         "events": int(np.count_nonzero(~log.test)),
         "items": log.n_items,

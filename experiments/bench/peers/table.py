@@ -54,10 +54,13 @@ def _table(log: str, record: Mapping[str, Row]) -> markdown.Table:
             if row.notes:
                 about_log, *about = row.notes
                 notes |= {f"{about_log}.": None, f"{contender.name}: {'; '.join(about)}.": None}
-    made = record[f"{NAME}/{log}/{CONTENDERS[0].key}/training"].made
-    where = f"Measured on {made['machine']}, commit {made['commit']}, {made['finished'][:10]}."
+    first = record[f"{NAME}/{log}/{CONTENDERS[0].key}/training"]
+    where = (
+        "Measured on {machine}, commit {commit}, {finished:.10}, load {load}; ".format(**first.made)
+        + f"turns: {len(first.measured)}."
+    )
     return markdown.Table(
-        caption=f"Beside other libraries, on {log}",
+        caption=f"On {log}",
         corner="model",
         groups={"": cells},
         sections={"": {contender.key: contender.name for contender in CONTENDERS}},

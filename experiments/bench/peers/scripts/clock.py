@@ -79,7 +79,7 @@ def report(clock: Clock, *, cases: int, rank_seconds: float, settings: str, pack
         "seconds": clock.seconds,
         "cases": cases,
         "rank_seconds": rank_seconds,
-        "settings": f"{settings}; {clock.batches} batches timed",
+        "settings": f"{settings}; batches timed: {clock.batches}",
         "versions": {name: metadata.version(name) for name in packages.split()},
     }
     print("\n" + json.dumps(result), flush=True)

@@ -71,9 +71,8 @@ def test_what_processes_print_becomes_rows_and_a_table(run, tmp_path):
     assert good.measured == [40.0]
     assert rows["peers/mine/good/ranking"].measured == [1.0]
     assert all(5e6 < peak < 1e8 for peak in rows["peers/mine/good/peak memory"].measured)
-    about_log = "log.csv: 30 users, 600 training events, 20 items, 90 test cases"
-    assert good.notes[0].endswith(about_log)
-    assert good.notes[1] == "4 units; made 1.0"
+    about_log = "mine, real events: 30 users, 600 training events, 20 items, 90 test cases"
+    assert [*good.notes] == [about_log, "4 units; made 1.0"]
     assert rnn.measured[0] > 0
     assert "batch 10" in rnn.notes[1]
     rnn = dataclasses.replace(rnn, measured=[80.0, 120.0])
