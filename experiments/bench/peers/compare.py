@@ -7,7 +7,6 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from hrnn_jax import errors
 
@@ -83,8 +82,9 @@ def compare(settings: Settings, column: Column, folder: pathlib.Path) -> Mapping
             *of_module("bench.peers.shared_log", *column.flags, f"--npz={npz}"),
             *(f"--users_share={settings.scale}", f"--prepared_dir={settings.prepared}"),
         )
-        sizes = json.loads(shared.last_line)
-        about = _describe(column.key, sizes)
+        described = json.loads(shared.last_line)
+        sizes = ", ".join(f"{size:,} {of}" for of, size in described["sizes"].items())
+        about = f"{column.key}, {described['data']} events: {sizes}"
         settings.print(about)
         turns = settings.turns(
             *(
@@ -103,18 +103,6 @@ def compare(settings: Settings, column: Column, folder: pathlib.Path) -> Mapping
                 what, [value(turn) for turn in own], unit=unit, notes=notes
             )
     return rows
-
-
-def _describe(log: str, sizes: Mapping[str, Any]) -> str:
-    counts = {
-        "users": "users",
-        "events": "training events",
-        "items": "items",
-        "cases": "test cases",
-    }
-    return f"{log}, {sizes['data']} events: " + ", ".join(
-        f"{sizes[key]:,} {of}" for key, of in counts.items()
-    )
 
 
 def _turn(

@@ -85,13 +85,13 @@ def main() -> None:
     log = first_users(prepared.load(folder), FLAGS.users_share)
     write(log, pathlib.Path(FLAGS.npz))
     sizes = {
-        "data": prepared.load_meta(folder)["data"],  # real or simulated
         "users": len(np.unique(log.user)),
-        "events": int(np.count_nonzero(~log.test)),
+        "training events": int(np.count_nonzero(~log.test)),
         "items": log.n_items,
-        "cases": len(log.cases),
+        "test cases": len(log.cases),
     }
-    print(json.dumps(sizes), flush=True)
+    kind = prepared.load_meta(folder)["data"]  # real or simulated
+    print(json.dumps({"data": kind, "sizes": sizes}), flush=True)
 
 
 if __name__ == "__main__":

@@ -43,10 +43,10 @@ def test_a_whole_log_is_the_prepared_one(tmp_path):
             np.testing.assert_array_equal(file[name], prepared[name].to_numpy(), err_msg=name)
         items = pl.scan_parquet(folder / "items.parquet").collect()
         assert file["n_items"] == len(items)
-    sizes = json.loads(cost.last_line)
+    sizes = json.loads(cost.last_line)["sizes"]
     assert sizes["users"] == 30
-    assert sizes["events"] == prepared.filter(~pl.col("test")).height
-    assert sizes["cases"] == 90  # all but the first event of 30 sessions of 4
+    assert sizes["training events"] == prepared.filter(~pl.col("test")).height
+    assert sizes["test cases"] == 90  # all but the first event of 30 sessions of 4
 
 
 def test_a_cut_log_has_the_first_users_and_the_items_they_train_on(monkeypatch):
