@@ -42,11 +42,13 @@ def compose(record: Mapping[str, Row]) -> list[markdown.Block]:
 def _table(log: str, record: Mapping[str, Row]) -> markdown.Table:
     cells: dict[str, dict[str, markdown.Cell]] = {measure: {} for measure in MEASURES}
     notes: dict[str, None] = {}
-    for contender in CONTENDERS:
+    # A record may be older than a contender.
+    measured = [each for each in CONTENDERS if f"{NAME}/{log}/{each.key}/training" in record]
+    for contender in measured:
         for measure in MEASURES:
             row = record[f"{NAME}/{log}/{contender.key}/{measure}"]
             note = ""
-            if isinstance(contender, Ours):
+            if isinstance(contender, Ours) and contender.beside in measured:
                 other = record[f"{NAME}/{log}/{contender.beside.key}/{measure}"]
                 ratios = [o / p for o, p in zip(row.measured, other.measured, strict=True)]
                 note = f"= {Spread(tuple(ratios)).median:.3g} x {contender.beside.name}"
@@ -54,7 +56,7 @@ def _table(log: str, record: Mapping[str, Row]) -> markdown.Table:
             if row.notes:
                 about_log, *about = row.notes
                 notes |= {f"{about_log}.": None, f"{contender.name}: {'; '.join(about)}.": None}
-    first = record[f"{NAME}/{log}/{CONTENDERS[0].key}/training"]
+    first = record[f"{NAME}/{log}/{measured[0].key}/training"]
     where = (
         "Measured on {machine}, commit {commit}, {finished:.10}, load {load}; ".format(**first.made)
         + f"turns: {len(first.measured)}."
