@@ -39,7 +39,8 @@ FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "runn
 SAMPLERS = ("random", "tpe")
 PRUNERS = ("median", "none")
 FACTS = ("best_epoch", "seconds", "events_per_second")  # of a trial, in trials.csv
-FIRST_PRUNED = 2  # epoch; after the first, trials with a low learning rate look worse than they are
+FIRST_PRUNED = 2  # epoch; values after the first are near chance, see BUILD.md
+TPE_STARTUP = 5  # trials, at least
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # tune prints a line for each trial itself
 
@@ -59,7 +60,7 @@ class Search:
     space: search_spaces.Space
     sampler: str  # one of SAMPLERS
     pruner: str  # one of PRUNERS
-    startup_trials: int  # complete trials before any is pruned, and before tpe uses their values
+    startup_trials: int  # complete trials before any is pruned
 
     def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """Return the sampler that draws a trial; its seed is the trial's number."""
@@ -67,7 +68,9 @@ class Search:
             return optuna.samplers.RandomSampler(seed=number)
         # constant_liar: keep away from what other processes are trying.
         return optuna.samplers.TPESampler(
-            seed=number, n_startup_trials=self.startup_trials, constant_liar=True
+            seed=number,
+            n_startup_trials=max(TPE_STARTUP, self.startup_trials),
+            constant_liar=True,
         )
 
     def make_pruner(self) -> optuna.pruners.BasePruner:

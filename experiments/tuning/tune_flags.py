@@ -32,7 +32,8 @@ class TuneFlags:
         sampler: How a trial's values are drawn.
         pruner: Whether a trial ends early, from epoch 2 on, if its best value so far is below the
             median of the complete trials after as many epochs.
-        startup_trials: Complete trials before any is pruned, and before tpe draws by their values.
+        startup_trials: Complete trials before any is pruned, and (at least 5) before tpe draws by
+            their values.
         patience: End a trial after this many epochs in a row that were no better than its best; by
             default it trains all --epochs.
     """
@@ -44,7 +45,7 @@ class TuneFlags:
     fix: tuple[str, ...] = setting(())
     sampler: str = setting("random", choices=SAMPLERS)
     pruner: str = setting("median", choices=PRUNERS)
-    startup_trials: int = setting(5, least=1)
+    startup_trials: int = setting(3, least=1)
     patience: int | None = setting(None, least=1)
 
 
