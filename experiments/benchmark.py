@@ -67,11 +67,11 @@ LONG_REPEATS = 3  # of a command that takes minutes
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkFlags:
-    """The flags of this command alone, but for --only.
+    """The flags of this command alone, but for --only and --logs.
 
     Attributes:
         repeats: The number of times to measure, after one to warm up; at most 3 for what takes
-            minutes: memory_run, preprocessing, seeds, users.
+            minutes: memory_run, peers, preprocessing, seeds, users.
         users_share: Share of the users, above 0, of all logs but those of single steps; less is for
             trying out.
         steps: Steps, in chunks of 256, of an epoch of HRNN Init small where steps are measured;
