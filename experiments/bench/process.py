@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 import pathlib
 import re
 import subprocess
@@ -83,23 +84,36 @@ def running(
     environment = pool.environment(threads)
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache.absolute())
-    process = psutil.Popen(
-        [str(python or sys.executable), *command],
-        stdin=subprocess.PIPE,  # closed when this process ends, which ends the worker
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=environment,
-    )
+    with _bound_to_a_core() if one_core else contextlib.nullcontext():
+        process = psutil.Popen(
+            [str(python or sys.executable), *command],
+            stdin=subprocess.PIPE,  # closed when this process ends, which ends the worker
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
     try:
-        if one_core and hasattr(process, "cpu_affinity"):
-            process.cpu_affinity(process.cpu_affinity()[-1:])  # before it starts threads
         yield process
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
         process.communicate()
+
+
+@contextlib.contextmanager
+def _bound_to_a_core() -> Generator[None]:
+    """Bind this thread to its last core for the block, and with it the processes that it starts."""
+    if not hasattr(os, "sched_setaffinity"):  # not Linux
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def wait_for(process: psutil.Popen, pattern: str) -> str:

@@ -1,5 +1,6 @@
 """A command's time and memory, measured from outside."""
 
+import os
 import pathlib
 
 import pytest
@@ -20,6 +21,15 @@ def test_the_peak_is_that_of_the_command():
         for line in ("held = b'1' * 100_000_000", "held = 0")
     )
     assert empty < 60e6 < 100e6 < holding < 160e6
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind")
+def test_a_process_is_bound_to_one_core_and_this_one_is_not():
+    """Bug: leave this process bound."""
+    cores = os.sched_getaffinity(0)
+    code = "import os; print(len(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'])"
+    assert process.measure("-c", code, one_core=True).last_line == "1 1\n"
+    assert os.sched_getaffinity(0) == cores
 
 
 def test_a_failure_is_reported_with_the_commands_last_line():
