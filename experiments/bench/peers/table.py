@@ -16,7 +16,8 @@ NOTE = (
     "what it learns. Reading and preparing the log is not timed, nor is hrnn_plus's counting of "
     "neighbours, once a run. RecBole makes a sample of each event, with a history of its own; "
     "RecTools trains on the last events of each user at once; here each event is one step of its "
-    "user's state. Their networks have 100 units and otherwise their libraries' defaults."
+    "user's state. Their networks have 100 units and otherwise their libraries' defaults, with one "
+    "exception: RecBole turns PyTorch's anomaly detection on for all models, and here it is off."
 )
 
 
