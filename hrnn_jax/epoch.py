@@ -1,24 +1,35 @@
 """An epoch of training: its schedule, the compiled chunks of its steps, and the axis of seeds.
 
-All chunks of all epochs run one compiled program, of one seed or of several next to each other.
+All epochs run the same few compiled programs, one for each width (lane_widths.py), of one seed or
+of several next to each other.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import errors, user_batches
+from hrnn_jax import errors, lane_widths, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import negatives
+from hrnn_jax.lane_widths import Part, Width
 from hrnn_jax.model import Carry, start_carry
-from hrnn_jax.train import TrainSetup, TrainState, train_chunk
-from hrnn_jax.user_batches import Schedule, Steps
+from hrnn_jax.train import (
+    Rates,
+    Running,
+    TrainSetup,
+    TrainState,
+    train_chunk,
+    without_rates,
+)
+from hrnn_jax.user_batches import Array, Schedule, Steps
 
 # The first saves copying each dense weight and its optimizer state in every step, the second uses
 # all of AVX-512 where there is one.
@@ -27,10 +38,9 @@ _CPU_OPTIONS = {
     "xla_cpu_prefer_vector_width": "512",
 }
 
-# Chunks of a slab, the part of an epoch that is one array on the device. The epoch's length, which
-# differs by epoch, is then not part of a compiled program's shapes, and the last slab has little
-# padding.
-SLAB_CHUNKS = 8
+_KEPT_PROGRAMS = 32  # some MB each; an epoch has up to ten
+# Programs are compiled while the ones before them run.
+_compilers = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="compile")
 
 
 def epoch_schedule(
@@ -45,56 +55,77 @@ def epoch_schedule(
     )
 
 
-@functools.cache
-def compiled_chunk(
-    model_config: ModelConfig, config: TrainConfig, *, stacked: bool
-) -> Callable[..., tuple[TrainState, Carry, jax.Array, jax.Array]]:
-    """Jit `train_chunk` on one chunk of a slab.
+def chunk_function(
+    model_config: ModelConfig, config: TrainConfig, width: Width, *, stacked: bool
+) -> Callable[..., tuple[Running, jax.Array]]:
+    """Jit `train_chunk` for the first lanes of the steps.
 
     Args:
         model_config: of the network.
         config: of its training.
-        stacked: whether all arguments but the sampler have a leading axis S of seeds.
+        width: how many lanes are computed; the others have no user.
+        stacked: whether state, steps and place have a leading axis S of seeds.
 
     Returns:
-        A function of state, carry, the slab of `SLAB_CHUNKS` chunks of steps, the chunk's place and
-        the sampler. It returns state, carry, the place of the next chunk and the losses. All
-        arguments but the slab and the sampler are donated.
+        A function of `Running`, which is donated, steps [T, B], place, span, rates and sampler. It
+        returns what `train_chunk` does.
     """
-    time_axis, length = int(stacked), _chunk_length(config)
-
-    def train(
-        state: TrainState,
-        carry: Carry,
-        steps: Steps,
-        place: jax.Array,
-        sampler: negatives.Sampler | None,
-    ) -> tuple[TrainState, Carry, jax.Array]:
-        return train_chunk(state, carry, steps, place, TrainSetup(model_config, config, sampler))
-
-    if stacked:
-        train = jax.vmap(train, in_axes=(0, 0, 0, 0, None))
 
     def chunk(
-        state: TrainState,
-        carry: Carry,
-        slab: Steps,
+        running: Running,
+        steps: Steps,
         place: jax.Array,
-        sampler: negatives.Sampler | None = None,
-    ) -> tuple[TrainState, Carry, jax.Array, jax.Array]:
-        number = place.reshape(-1, 4)[0, 2].astype(jnp.int32)  # all seeds are at the same chunk
-        begin = number % (slab.input.shape[time_axis] // length) * length
-        steps = jax.tree.map(
-            lambda array: jax.lax.dynamic_slice_in_dim(array, begin, length, time_axis), slab
+        span: jax.Array,
+        rates: Rates,
+        sampler: negatives.Sampler | None,
+    ) -> tuple[Running, jax.Array]:
+        whole = running.carry
+        first = jax.tree.map(lambda a: a[: width.lanes], whole)
+        opening = steps.opening[:, : width.opening]
+        steps = Steps(*(a[:, : width.lanes] for a in steps))._replace(opening=opening)
+        setup = TrainSetup(model_config, config, sampler, rates)
+        running, losses = train_chunk(
+            dataclasses.replace(running, carry=first), steps, place, span, setup
         )
-        state, carry, step_losses = train(state, carry, steps, place, sampler)
-        return state, carry, place.at[..., 2].add(1), step_losses
+        carry = jax.tree.map(lambda a, new: a.at[: width.lanes].set(new), whole, running.carry)
+        return dataclasses.replace(running, carry=carry), losses
 
     return jax.jit(
-        chunk,
-        donate_argnums=(0, 1, 3),
+        jax.vmap(chunk, in_axes=(0, 0, 0, None, None, None)) if stacked else chunk,
+        donate_argnums=0,
         compiler_options=_CPU_OPTIONS if jax.default_backend() == "cpu" else None,
     )
+
+
+@functools.lru_cache(_KEPT_PROGRAMS)
+def _program(
+    model_config: ModelConfig,
+    config: TrainConfig,
+    width: Width,
+    structure: Any,
+    shapes: tuple[jax.ShapeDtypeStruct, ...],
+    *,
+    stacked: bool,
+) -> concurrent.futures.Future[jax.stages.Compiled]:
+    """Begin to compile `chunk_function` for arguments of a structure and shapes."""
+
+    def compile_it() -> jax.stages.Compiled:
+        function: Any = chunk_function(model_config, config, width, stacked=stacked)
+        return function.lower(*jax.tree.unflatten(structure, shapes)).compile()
+
+    return _compilers.submit(compile_it)
+
+
+def _programs(
+    widths: Sequence[Width], arguments: tuple[Any, ...], setup: TrainSetup, *, stacked: bool
+) -> dict[Width, concurrent.futures.Future[jax.stages.Compiled]]:
+    """Begin to compile the program of each width, in this order, unless it is there."""
+    leaves, structure = jax.tree.flatten(arguments)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    configs = without_rates(setup.model_config, setup.config)
+    return {
+        width: _program(*configs, width, structure, shapes, stacked=stacked) for width in widths
+    }
 
 
 def _chunk_length(config: TrainConfig) -> int:
@@ -102,20 +133,50 @@ def _chunk_length(config: TrainConfig) -> int:
     return max(1, config.chunk_steps // config.bptt_steps) * config.bptt_steps
 
 
-def _slabs(schedules: Sequence[Schedule], length: int) -> list[Steps]:
-    """Put the steps of an epoch on the device, in slabs of `length`; S > 1 of them stacked."""
-    n_steps = max(len(schedule.event) for schedule in schedules)
-    width = max(schedule.steps.opening.shape[1] for schedule in schedules)
-    slabs = []
-    for begin in range(0, n_steps, length):
-        parts = [
-            user_batches.pad(schedule.steps.window(begin, begin + length), length, width)
-            for schedule in schedules
+class _Inputs(NamedTuple):
+    """What an epoch reads, chunk by chunk."""
+
+    carry: Carry
+    scratch: Array  # [V], see `Running`
+    chunks: list[Steps]
+    places: list[Array]  # [4] each, see `train_chunk`
+    spans: list[list[Array]]  # [2] of each part of a chunk
+    rates: Rates
+
+
+def _inputs(
+    schedules: Sequence[Schedule],
+    setup: TrainSetup,
+    plan: Sequence[Sequence[Part]],
+    *,
+    seeds: Sequence[int],
+    epoch: int,
+) -> _Inputs:
+    """Collect what an epoch reads. With S > 1 seeds, seeds are the first axis, like the state's."""
+    length = _chunk_length(setup.config)
+    width = max((part.width.opening for parts in plan for part in parts), default=0)
+
+    def by_seed(parts: list[Any]) -> Any:
+        return jax.tree.map(lambda *a: np.stack(a), *parts) if len(parts) > 1 else parts[0]
+
+    chunks, places = [], []
+    for first in range(0, len(plan) * length, length):
+        windows = [schedule.steps.window(first, first + length) for schedule in schedules]
+        chunks.append(by_seed([user_batches.pad(window, length, width) for window in windows]))
+        rows = [
+            np.array([seed, epoch, first, len(schedule.event)], np.uint32)
+            for seed, schedule in zip(seeds, schedules, strict=True)
         ]
-        # Seeds first, like the state; one seed alone has no such axis.
-        slab = Steps(*map(np.stack, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
-        slabs.append(jax.device_put(slab))
-    return slabs
+        places.append(by_seed(rows))
+    n_seeds, batch_size = len(seeds), schedules[0].event.shape[1]
+    return _Inputs(
+        carry=start_carry((n_seeds, batch_size)[n_seeds == 1 :], setup.model_config),
+        scratch=np.zeros((n_seeds, setup.model_config.n_items)[n_seeds == 1 :], np.int32),
+        chunks=chunks,
+        places=places,
+        spans=[[np.array([part.begin, part.end], np.int32) for part in parts] for parts in plan],
+        rates=Rates.of(setup.model_config, setup.config),
+    )
 
 
 def run_epoch(
@@ -145,31 +206,45 @@ def run_epoch(
         DivergedError: a loss is not finite; names the seed, the epoch (counted from 1) and the
             step.
     """
-    config, model_config = setup.config, setup.model_config
-    stacked = len(seeds) > 1
-    length = _chunk_length(config)
-    chunks = [-(-len(schedule.event) // length) for schedule in schedules]
-    losses = _EpochLosses(schedules, seeds, epoch, max(chunks) * length, config.bptt_steps)
+    config = setup.config
+    stacked, length = len(seeds) > 1, _chunk_length(config)
+    plan = lane_widths.plan(schedules, config.bptt_steps, length // config.bptt_steps)
+    widths = list(dict.fromkeys(part.width for parts in plan for part in parts))
+    losses = _EpochLosses(schedules, seeds, epoch, len(plan) * length, config.bptt_steps)
+    if not plan:
+        return state, losses.means()
 
     # From here on the device has all that it needs: only losses move, from it.
-    function = compiled_chunk(model_config, config, stacked=stacked)
-    slabs = _slabs(schedules, SLAB_CHUNKS * length)
-    shape = (len(seeds), config.batch_size) if stacked else (config.batch_size,)
-    carry = jax.device_put(start_carry(shape, model_config))
-    place = np.array(
-        [(seed, epoch, 0, n) for seed, n in zip(seeds, chunks, strict=True)], np.uint32
+    device = jax.device_put(_inputs(schedules, setup, plan, seeds=seeds, epoch=epoch))
+    running = Running(state, device.carry, device.scratch)
+    arguments = (
+        running,
+        device.chunks[0],
+        device.places[0],
+        device.spans[0][0],
+        device.rates,
+        setup.sampler,
     )
-    place = jax.device_put(place if stacked else place[0])
-    pending: jax.Array | None = None
-    for chunk in range(max(chunks)):
-        slab = slabs[chunk // SLAB_CHUNKS]
-        state, carry, place, chunk_losses = function(state, carry, slab, place, setup.sampler)
-        if pending is not None:
+    programs = _programs(widths, arguments, setup, stacked=stacked)
+    pending: list[jax.Array] = []
+    for chunk, parts in enumerate(plan):
+        chunk_losses = []
+        for part, span in zip(parts, device.spans[chunk], strict=True):
+            running, part_losses = programs[part.width].result()(
+                running,
+                device.chunks[chunk],
+                device.places[chunk],
+                span,
+                device.rates,
+                setup.sampler,
+            )
+            chunk_losses.append(part_losses)
+        if pending:
             on_chunk(*losses.add(pending))
         pending = chunk_losses
-    if pending is not None:
+    if pending:
         on_chunk(*losses.add(pending))
-    return state, losses.means()
+    return running.state, losses.means()
 
 
 class _EpochLosses:
@@ -191,9 +266,11 @@ class _EpochLosses:
         self._totals = np.zeros(len(seeds))
         self._n_updates = 0  # so far
 
-    def add(self, losses: jax.Array) -> tuple[int, float]:
-        """Add the losses of the next chunk; return its events and their mean loss."""
-        values = np.asarray(jax.device_get(losses), np.float64).reshape(len(self._seeds), -1)
+    def add(self, losses: Sequence[jax.Array]) -> tuple[int, float]:
+        """Add the losses of the next chunk's parts; return its events and their mean loss."""
+        # Each part has 0 for the updates of the others.
+        values = sum(np.asarray(part, np.float64) for part in jax.device_get(losses))
+        values = np.reshape(values, (len(self._seeds), -1))
         begin, self._n_updates = self._n_updates, self._n_updates + values.shape[1]
         if not np.isfinite(values).all():
             row, update = np.argwhere(~np.isfinite(values))[0]

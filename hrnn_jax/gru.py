@@ -113,8 +113,10 @@ def _forward(
 
 def _backward(saved: tuple[jax.Array, ...], grad: jax.Array) -> tuple[jax.Array, None, jax.Array]:
     h, moving, w = saved
-    # Not `rows @ w.T`: transposing the weights takes longer than the product.
-    rows = (w @ take(grad, moving).T).T
+    # Not `rows @ w.T`, nor what XLA makes of transposed operands: that transposes the weights,
+    # which takes longer than the product.
+    columns = jax.lax.optimization_barrier(take(grad, moving).T)
+    rows = jax.lax.optimization_barrier(w @ columns).T
     return put(jnp.zeros_like(h), moving, rows), None, h.T @ grad
 
 

@@ -85,7 +85,27 @@ class StepInputs(NamedTuple):
 
     x: jax.Array  # [B, 3H] or [B, H], `item_inputs` of steps.input
     steps: Steps  # [B] each, and [W]
-    key: jax.Array | None = None  # for dropout; None for none
+    key: jax.Array | None = None  # of this time, for dropout; None for none
+
+
+@struct.dataclass
+class DropoutRates:
+    """The probabilities of dropout, [] each."""
+
+    user: Array
+    session: Array
+    init: Array
+    embedding: Array
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> DropoutRates:
+        """Return a config's probabilities."""
+        return cls(
+            user=np.float32(config.dropout_user),
+            session=np.float32(config.dropout_session),
+            init=np.float32(config.dropout_init),
+            embedding=np.float32(config.dropout_embedding),
+        )
 
 
 def init_params(key: jax.Array, config: ModelConfig) -> Params:
@@ -209,6 +229,7 @@ def step(
     *,
     config: ModelConfig,
     constant: bool = False,
+    rates: DropoutRates | None = None,
 ) -> tuple[Carry, jax.Array]:
     """Advance all lanes by one event.
 
@@ -221,6 +242,8 @@ def step(
         inputs: of one time.
         config: of the network.
         constant: whether `carry` is a constant, so that its gradient is not computed.
+        rates: of dropout, by default the config's. Others only replace probabilities above 0, so
+            that one compiled program serves all.
 
     Returns:
         The state after the event, and the representation to score, [B, H]. With s the state of
@@ -231,9 +254,10 @@ def step(
             s' = GRU_ses(item, s)         or GRU_ses(item, s, c) in HRNN All          (Eq. 1, 5)
     """
     x, steps, key = inputs
-    bits_user, bits_init, *bits_session = _dropout_bits(key, x, steps, config)
+    rates = rates or DropoutRates.of(config)
+    bits = _dropout_bits(key, steps, config)
     if network.embedding_w is not None:
-        x = dropout(bits_session.pop(), x, config.dropout_embedding) @ network.embedding_w
+        x = dropout(bits.embedding, x, rates.embedding) @ network.embedding_w
     if network.gap_w is not None:
         x = x + gather_rows(network.gap_w, steps.gap)
     session = [gru.where(steps.user_start, 0.0, h) for h in carry.session]
@@ -245,9 +269,9 @@ def step(
         ended = gru.take(session[-1], opening)
         before = gru.take(user, opening)
         after = gru.cell(network.user.gru, ended @ network.user.w_in, before)  # Eq. 3
-        after = dropout(bits_user, after, config.dropout_user)
+        after = dropout(bits.user, after, rates.user)
         initial = jnp.tanh(after @ network.user.init_w + network.user.init_b[None])  # Eq. 4
-        initial = dropout(bits_init, initial, config.dropout_init)
+        initial = dropout(bits.init, initial, rates.init)
         user = gru.put(user, opening, after)
         session[0] = gru.put(session[0], opening, initial)
         if network.user.to_session_w is not None:  # Eq. 5
@@ -257,7 +281,7 @@ def step(
         if layer > 0:
             x = session[layer - 1] @ network.session_w_in[layer - 1]
         h = gru.cell(recurrence, x, session[layer], moving if layer == 0 else None)  # Eq. 1
-        session[layer] = dropout(bits_session[layer], h, config.dropout_session)
+        session[layer] = dropout(bits.session[layer], h, rates.session)
     past = None if carry.past is None else user_past.step(carry.past, steps)
     return Carry(session=tuple(session), user=user, past=past), session[-1]
 
@@ -281,7 +305,12 @@ def past_bonus(
 
 
 def unroll(
-    network: DenseWeights, carry: Carry, inputs: StepInputs, *, config: ModelConfig
+    network: DenseWeights,
+    carry: Carry,
+    inputs: StepInputs,
+    *,
+    config: ModelConfig,
+    rates: DropoutRates | None = None,
 ) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None]:
     """Scan `step` and `past_bonus` over the T steps of a training window.
 
@@ -292,6 +321,7 @@ def unroll(
         carry: the lanes' state before the window; a constant where T is 1.
         inputs: of T times.
         config: of the network.
+        rates: of dropout, see `step`.
 
     Returns:
         The state after the window, the representations [T, B, H], and the items of the past and
@@ -300,45 +330,74 @@ def unroll(
     constant = len(inputs.x) == 1
 
     def body(carry: Carry, inputs: StepInputs) -> tuple[Carry, tuple[Any, ...]]:
-        carry, hidden = step(network, carry, inputs, config=config, constant=constant)
+        carry, hidden = step(network, carry, inputs, config=config, constant=constant, rates=rates)
         return carry, (hidden, past_bonus(network, carry, hidden))
 
     carry, (hidden, past) = jax.lax.scan(body, carry, inputs)
     return carry, hidden, past
 
 
-def dropout(bits: jax.Array | None, values: jax.Array, probability: float) -> jax.Array:
+def dropout(bits: jax.Array | None, values: jax.Array, probability: Array) -> jax.Array:
     """Set each value to 0 with some probability, and scale the others up to keep the mean.
 
     Args:
         bits: random uint32 of the values' shape; None for no dropout.
         values: any array.
-        probability: to drop a value.
+        probability: [] to drop a value, below 1.
 
     Returns:
         An array of the values' shape.
     """
-    if bits is None or probability == 0:
+    if bits is None:
         return values
-    keep = bits >= np.uint32(probability * 2**32)
+    keep = bits >= (probability * np.float32(2**32)).astype(np.uint32)
     return jnp.where(keep, values / (1 - probability), 0.0)
 
 
-def _dropout_bits(
-    key: jax.Array | None, x: jax.Array, steps: Steps, config: ModelConfig
-) -> Sequence[jax.Array | None]:
-    """Draw the bits of a step's dropout: GRU_usr [W, H], Eq. 4 [W, H], each layer [B, H].
+class _DropoutBits(NamedTuple):
+    """The random bits of a step's dropout, None where nothing is dropped."""
 
-    And then for the embedding [B, H], if there is one. All in one call, in which GRU_usr and Eq. 4
-    share words of 32 bits: drawing is most of dropout's cost.
+    session: Sequence[jax.Array | None]  # [B, H] per layer
+    embedding: jax.Array | None = None  # [B, H]
+    user: jax.Array | None = None  # [W, H]
+    init: jax.Array | None = None  # [W, H]
+
+
+def _dropout_bits(key: jax.Array | None, steps: Steps, config: ModelConfig) -> _DropoutBits:
+    """Draw the bits of a step's dropout; those of a lane depend on the key and the lane alone.
+
+    Drawing is most of dropout's cost, so both words of each draw are used.
     """
-    n_session = config.layers + (config.embedding != "none")
+    units, n_layers = config.hidden_units, config.layers
+    session: list[jax.Array | None] = [None] * n_layers
     if key is None:
-        return [None] * (2 + n_session)
-    lengths = (len(steps.opening), *[len(x)] * n_session)
-    bits = jax.random.bits(key, (sum(lengths), config.hidden_units))
-    shared, *sessions = jnp.split(bits, np.cumsum(lengths)[:-1])
-    return [shared << 16, shared & np.uint32(0xFFFF0000), *sessions]
+        return _DropoutBits(session)
+    embedding = user = init = None
+    if config.dropout_user or config.dropout_init:
+        # Above all numbers of columns that the other words have.
+        user, init = _words(key, steps.opening, 1 << 30, units)
+    n_session = n_layers * (config.dropout_session > 0)
+    if n_drawn := n_session + (config.dropout_embedding > 0):
+        lanes = jnp.arange(len(steps.input))
+        words = jnp.concatenate(_words(key, lanes, 0, -(-n_drawn * units // 2)), axis=1)
+        drawn = [words[:, i * units : (i + 1) * units] for i in range(n_drawn)]
+        session[:n_session] = drawn[:n_session]
+        embedding = drawn[n_session] if n_drawn > n_session else None
+    return _DropoutBits(
+        session,
+        embedding,
+        user if config.dropout_user else None,
+        init if config.dropout_init else None,
+    )
+
+
+def _words(key: jax.Array, lane: jax.Array, begin: int, n: int) -> Sequence[jax.Array]:
+    """Draw two uint32 for each lane and each of n columns from `begin` on: [lanes, n], twice."""
+    shape = (len(lane), n)
+    key_1, key_2 = jax.random.key_data(key)
+    lanes = jnp.broadcast_to(lane.astype(jnp.uint32)[:, None], shape)
+    columns = jnp.broadcast_to(begin + jnp.arange(n, dtype=jnp.uint32)[None], shape)
+    return random.threefry2x32_p.bind(key_1, key_2, lanes, columns)
 
 
 def item_inputs(items: Items, item: jax.Array) -> jax.Array:

@@ -16,35 +16,67 @@ import optax
 from flax import struct
 
 from hrnn_jax.model import Params, gather_rows
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.user_batches import NO_ITEM, Array
 
 
-def adagrad(learning_rate: float, momentum: float) -> optax.GradientTransformation:
+def adagrad(
+    learning_rate: Array, momentum: Array | None, active: Array = True
+) -> optax.GradientTransformation:
     """AdaGrad with classical momentum, as the paper's authors train (Section 4.4).
 
     Args:
         learning_rate: lr below.
-        momentum: m below, 0 for none.
+        momentum: m below, None for none.
+        active: [] bool. False leaves the state as it is, if the gradients are 0.
 
     Returns:
-        The optax transform of acc += g^2, v = m v - lr g / sqrt(acc + 1e-6), w += v, with acc and v
-        from 0. (optax.adagrad starts acc at 0.1 and has another eps, which trains another model:
-        eps outweighs acc for rare items.)
+        A transform of acc += g^2, v = m v - lr g / sqrt(acc + 1e-6), w += v, with acc and v from 0.
+        (optax.adagrad starts acc at 0.1 and has another eps, which trains another model: eps
+        outweighs acc for rare items.) Its state is that of the optax chain of scale_by_rss,
+        scale_by_learning_rate and trace.
     """
-    return optax.chain(
+    chain = optax.chain(
         optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-6),
         optax.scale_by_learning_rate(learning_rate),
-        optax.trace(momentum) if momentum else optax.identity(),
+        optax.identity() if momentum is None else optax.trace(momentum),
     )
 
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        rss, scale, trace = state
+        squares = jax.tree.map(lambda g, acc: acc + g * g, updates, rss.sum_of_squares)
+        updates = jax.tree.map(
+            lambda g, acc: -learning_rate * g * _inverse_root(acc + 1e-6), updates, squares
+        )
+        if momentum is not None:
+            decay = jnp.where(active, momentum, 1.0)
+            updates = jax.tree.map(lambda u, v: decay * v + u, updates, trace.trace)
+            trace = optax.TraceState(updates)
+        return updates, (rss._replace(sum_of_squares=squares), scale, trace)
 
-def adam(learning_rate: float) -> optax.GradientTransformation:
+    return optax.GradientTransformation(chain.init, update)
+
+
+def _inverse_root(x: jax.Array) -> jax.Array:
+    """Compute 1 / sqrt(x) of positive float32 numbers, to 1.5e-7 of its value.
+
+    By Newton's method, from a guess that halves the exponent. A square root and a division take
+    four times as long on a CPU, and would be most of the update of the dense weights.
+    """
+    guess = (0x5F375A86 - (x.view(jnp.int32) >> 1)).view(jnp.float32)
+    for _ in range(3):
+        guess = guess * (1.5 - 0.5 * x * guess * guess)
+    return guess
+
+
+def adam(learning_rate: Array, active: Array = True) -> optax.GradientTransformation:
     """optax.adam with one division an element instead of three, which is most of a dense update.
 
     Both moments' bias corrections are the same for all elements, so they scale the step instead.
 
     Args:
         learning_rate: the step size.
+        active: [] bool. False leaves the state as it is, if the gradients are 0.
 
     Returns:
         A transform with the state of optax.adam (Kingma and Ba, 2015).
@@ -53,9 +85,11 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
         del params
-        count = optax.safe_increment(state.count)
-        mu = optax.tree.update_moment(updates, state.mu, decay_1, 1)
-        nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, decay_2, 2)
+        count = jnp.where(active, optax.safe_increment(state.count), state.count)
+        keep_1, add_1 = jnp.where(active, decay_1, 1.0), jnp.where(active, 1 - decay_1, 0.0)
+        keep_2, add_2 = jnp.where(active, decay_2, 1.0), jnp.where(active, 1 - decay_2, 0.0)
+        mu = jax.tree.map(lambda m, g: keep_1 * m + add_1 * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: keep_2 * v + add_2 * g * g, state.nu, updates)
         root = jnp.sqrt(1 - decay_2**count)
         scale = root / (1 - decay_1**count)
         updates = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + eps * root), mu, nu)
@@ -67,12 +101,20 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
     )
 
 
+def sgd(
+    learning_rate: Array, momentum: Array | None, active: Array = True
+) -> optax.GradientTransformation:
+    """Return optax.sgd, whose state does not change while not `active`, if the gradients are 0."""
+    decay = None if momentum is None else jnp.where(active, momentum, 1.0)
+    return optax.sgd(learning_rate, decay)
+
+
 # Elementwise transforms only: one that looks across a tensor (clipping by norm, lamb, adafactor)
 # would see the gathered rows instead of the table.
-OPTIMIZERS: dict[str, Callable[[float, float], optax.GradientTransformation]] = {
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adagrad": adagrad,
-    "adam": lambda learning_rate, momentum: adam(learning_rate),
-    "sgd": lambda learning_rate, momentum: optax.sgd(learning_rate, momentum or None),
+    "adam": lambda learning_rate, momentum, active=True: adam(learning_rate, active),
+    "sgd": sgd,
 }
 
 
@@ -123,7 +165,6 @@ def apply(
     opt_state: optax.OptState,
     touched: Touched,
     *,
-    where: jax.Array,
     factor: jax.Array | float = 1.0,
 ) -> tuple[Params, optax.OptState]:
     """Make one update, equal to optax's dense one in the touched rows.
@@ -135,7 +176,6 @@ def apply(
         params: the parameters, or any tree of arrays.
         opt_state: the transform's state for them.
         touched: the rows to update, their values and gradients.
-        where: [] bool; False leaves everything as it is, for a step of padding alone.
         factor: [] scales the step.
 
     Returns:
@@ -147,8 +187,8 @@ def apply(
 
     def put(leaf: jax.Array, new: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):
-            return jnp.where(where, new, leaf)
-        return leaf.at[jnp.where(where, rows.index, NO_ITEM)].set(new, mode="drop")
+            return new
+        return leaf.at[rows.index].set(new, mode="drop")
 
     def total(leaf: jax.Array, grad: jax.Array, rows: Rows | _Whole) -> jax.Array:
         if isinstance(rows, _Whole):

@@ -6,23 +6,34 @@ optimizer's step. See epoch.py for the loop over an epoch's chunks.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
-from hrnn_jax import row_optimizer
+from hrnn_jax import row_optimizer, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import negatives, user_past
 from hrnn_jax.losses import Candidates, OutputRows, full_softmax_loss, sampled_loss
-from hrnn_jax.model import Carry, Items, Params, StepInputs, gather_rows, init_params, unroll
-from hrnn_jax.user_batches import Steps
+from hrnn_jax.model import (
+    Carry,
+    DropoutRates,
+    Items,
+    Params,
+    StepInputs,
+    gather_rows,
+    init_params,
+    unroll,
+)
+from hrnn_jax.user_batches import Array, Steps
 
-_NEGATIVES = 2**32 - 1  # folded into a chunk's key for its extra negatives; updates have others
+_NEGATIVES = 1  # folded into the key of an update's first step for its extra negatives
 
 
 @struct.dataclass
@@ -34,24 +45,51 @@ class TrainState:
 
 
 @struct.dataclass
+class Rates:
+    """Numbers of the configs that a compiled program reads when it runs, [] each."""
+
+    learning_rate: Array
+    momentum: Array
+    dropout: DropoutRates
+
+    @classmethod
+    def of(cls, model_config: ModelConfig, config: TrainConfig) -> Rates:
+        """Return the configs' numbers."""
+        return cls(
+            learning_rate=np.float32(config.learning_rate),
+            momentum=np.float32(config.momentum),
+            dropout=DropoutRates.of(model_config),
+        )
+
+
+@struct.dataclass
 class TrainSetup:
     """What all updates of a run share."""
 
     model_config: ModelConfig = struct.field(pytree_node=False)
     config: TrainConfig = struct.field(pytree_node=False)
     sampler: negatives.Sampler | None = None  # for extra_negatives, log_q or negative_hours
+    rates: Rates | None = None  # None: those of the configs
+
+
+@struct.dataclass
+class Running:
+    """What an update hands to the next one."""
+
+    state: TrainState
+    carry: Carry  # of the lanes
+    place_of: Array  # [V] int32 scratch memory, see `row_optimizer.list_rows`
 
 
 class Draws(NamedTuple):
-    """Random draws and the learning-rate factor of one update."""
+    """The random keys and the learning-rate factor of one update."""
 
-    keys: jax.Array | None  # [K] for dropout
-    extra: jax.Array  # [E] items, the extra negatives
+    keys: jax.Array | None  # [K], of its steps; None where nothing is drawn
     factor: jax.Array  # [] of the learning rate
 
 
 def make_setup(log: EventLog, model_config: ModelConfig, config: TrainConfig) -> TrainSetup:
-    """Combine both configs with the sampler of negatives that they need.
+    """Combine both configs with what training needs to know of the log.
 
     Args:
         log: the training events.
@@ -59,19 +97,62 @@ def make_setup(log: EventLog, model_config: ModelConfig, config: TrainConfig) ->
         config: of its training.
 
     Returns:
-        The setup, with the sampler's arrays on the device.
+        The setup. Its `batch_size` is at most the number of users (of sessions, for RNN), as
+        further lanes would be empty. The arrays of its sampler are on the device.
     """
+    users = np.unique(user_batches.layout(log, model_config.variant).user)
+    config = dataclasses.replace(config, batch_size=min(config.batch_size, max(2, len(users))))
     return TrainSetup(model_config, config, jax.device_put(negatives.make_sampler(log, config)))
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Return the optax transform that `config` names."""
-    return row_optimizer.OPTIMIZERS[config.optimizer](config.learning_rate, config.momentum)
+def without_rates(
+    model_config: ModelConfig, config: TrainConfig
+) -> tuple[ModelConfig, TrainConfig]:
+    """Replace in the configs what does not shape a compiled program of training.
+
+    These are the numbers that `Rates` holds, except whether they are 0, and the neighbours, which
+    only change scores after training.
+    """
+
+    def chosen(value: float) -> float:
+        return 0.5 if value else 0.0
+
+    dropouts = {
+        name: chosen(value)
+        for name, value in vars(model_config).items()
+        if name.startswith("dropout_")
+    }
+    defaults = {"neighbours": 0, "neighbours_weight": type(model_config).neighbours_weight}
+    return (
+        dataclasses.replace(model_config, **dropouts, **defaults),
+        dataclasses.replace(config, learning_rate=0.5, momentum=chosen(config.momentum)),
+    )
 
 
-@functools.partial(jax.jit, static_argnames=("model_config", "config"))
+def make_optimizer(
+    config: TrainConfig, rates: Rates | None = None, active: Array = True
+) -> optax.GradientTransformation:
+    """Return the optax transform that `config` names.
+
+    Args:
+        config: names it.
+        rates: to use instead of the config's.
+        active: [] bool. False leaves the optimizer's state as it is, if the gradients are 0.
+    """
+    given = rates or config
+    momentum = given.momentum if config.momentum else None
+    return row_optimizer.OPTIMIZERS[config.optimizer](given.learning_rate, momentum, active)
+
+
 def init_state(seed: int, model_config: ModelConfig, config: TrainConfig) -> TrainState:
     """Draw the weights of one seed, and start its optimizer."""
+    model_config, config = without_rates(model_config, config)
+    optimizer = TrainConfig(optimizer=config.optimizer, momentum=config.momentum)
+    return _init_state(seed, model_config, optimizer)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _init_state(seed: int, model_config: ModelConfig, config: TrainConfig) -> TrainState:
     params: Any = init_params(jax.random.fold_in(_seed_key(seed), 0), model_config)
     return TrainState(params=params, opt_state=make_optimizer(config).init(params))
 
@@ -94,34 +175,35 @@ def extend_state(state: TrainState, fresh: TrainState) -> TrainState:
 
 
 def update(
-    state: TrainState,
-    carry: Carry,
-    place_of: jax.Array,
-    steps: Steps,
-    draws: Draws,
-    setup: TrainSetup,
-) -> tuple[TrainState, Carry, jax.Array, jax.Array]:
+    running: Running, steps: Steps, draws: Draws, setup: TrainSetup
+) -> tuple[Running, jax.Array]:
     """Make one update from K steps.
 
     Args:
-        state: before the update.
-        carry: the lanes' states before the first step; a constant of the gradient.
-        place_of: [V] scratch memory, see `row_optimizer.list_rows`.
+        running: before the update; the lanes' states are a constant of the gradient.
         steps: [K, B], and [K, W] lanes that open a session.
         draws: of this update.
         setup: of the run.
 
     Returns:
-        The state, carry and scratch memory after the update, and the loss: the mean over the
-        window's (step, lane) pairs with a target. (The gradient is of the mean over all pairs with
+        What follows the update, and the loss: the mean over the window's (step, lane) pairs with a
+        target. (The gradient is of the mean over all pairs of K steps and `batch_size` lanes with
         `mean_over`=batch.)
     """
+    state, carry, place_of = running.state, running.carry, running.place_of
     config, items = setup.config, state.params.items
+    rates = setup.rates or Rates.of(setup.model_config, config)
+    extra = jnp.zeros(0, jnp.int32)
+    if setup.sampler is not None and config.extra_negatives:
+        assert draws.keys is not None
+        key = jax.random.fold_in(draws.keys[0], _NEGATIVES)
+        extra = negatives.draw(key, setup.sampler, config.extra_negatives)
+    keys = draws.keys if setup.model_config.has_dropout else None
     inputs, targets = steps.input.reshape(-1), steps.target.reshape(-1)
     tied, whole = items.item_in is None, config.loss == "full_softmax"
-    scored = jnp.concatenate([targets, draws.extra, inputs[: len(inputs) * tied]])
+    scored = jnp.concatenate([targets, extra, inputs[: len(inputs) * tied]])
     n_valid = jnp.maximum(steps.valid.sum(), 1)
-    n_mean = n_valid if config.mean_over == "valid" else steps.valid.size
+    n_mean = n_valid if config.mean_over == "valid" else len(steps.valid) * config.batch_size
     past = None
     if carry.past is not None and not whole:
         past = _output_rows(items, user_past.items_after_steps(carry.past, steps))
@@ -144,12 +226,16 @@ def update(
             x = values.items.item_out[-len(inputs) :]
         x = x.reshape(*steps.input.shape, -1)
         after, hidden, bonus = unroll(
-            values.network, carry, StepInputs(x, steps, draws.keys), config=setup.model_config
+            values.network,
+            carry,
+            StepInputs(x, steps, keys),
+            config=setup.model_config,
+            rates=rates.dropout,
         )
         if whole:
             lane_losses = full_softmax_loss(values.items, hidden, steps, bonus, setup.sampler)
         else:
-            candidates = _candidates(values.items, steps, draws.extra, past, bonus)
+            candidates = _candidates(values.items, steps, extra, past, bonus)
             lane_losses = sampled_loss(candidates, hidden, steps, setup.sampler, config=config)
         total = lane_losses.sum()
         return total / n_mean, (after, total / n_valid)
@@ -164,15 +250,15 @@ def update(
         network=jax.tree.map(lambda _: row_optimizer.WHOLE, state.params.network),
         items=Items(item_in=in_rows, item_out=out_rows, item_bias=out_rows),
     )
+    any_target = steps.valid.any()  # the padding of a step without one moves nothing
     params, opt_state = row_optimizer.apply(
-        make_optimizer(config),
+        make_optimizer(config, rates, any_target),
         state.params,
         state.opt_state,
         row_optimizer.Touched(rows=rows, values=values, grads=grads),
-        where=steps.valid.any(),
-        factor=draws.factor,
+        factor=jnp.where(any_target, draws.factor, 0.0),
     )
-    return TrainState(params=params, opt_state=opt_state), carry, place_of, loss
+    return Running(TrainState(params=params, opt_state=opt_state), carry, place_of), loss
 
 
 def _output_rows(items: Items, item: jax.Array) -> OutputRows:
@@ -202,58 +288,61 @@ def _candidates(
 
 
 def train_chunk(
-    state: TrainState, carry: Carry, steps: Steps, place: jax.Array, setup: TrainSetup
-) -> tuple[TrainState, Carry, jax.Array]:
-    """Scan `update` over a chunk of steps.
+    running: Running, steps: Steps, place: jax.Array, span: jax.Array, setup: TrainSetup
+) -> tuple[Running, jax.Array]:
+    """Make some updates of a chunk, one after the other.
 
     Args:
-        state: before the chunk.
-        carry: before the chunk.
+        running: before the first of them.
         steps: [T, ...], T a multiple of K.
-        place: [4] the seed, epoch and chunk, whose random numbers are drawn, and the epoch's number
-            of chunks.
+        place: [4] uint32: the seed and the epoch, the number of the chunk's first step in the
+            epoch, and how many steps the epoch has.
+        span: [2] int32: the first update of the chunk to make, and the end.
         setup: of the run.
 
     Returns:
-        The state and carry after the chunk, and the updates' losses [T / K].
+        What follows the last of them, and the losses [T / K] of the updates that were made, 0
+        elsewhere.
     """
     window = setup.config.bptt_steps
     n_updates = len(steps.input) // window
     windows = jax.tree.map(lambda a: a.reshape(n_updates, window, *a.shape[1:]), steps)
     inputs = windows, _draw(place, n_updates, setup)
 
-    def body(scanned: tuple[Any, ...], following: tuple[Any, ...]) -> tuple[Any, jax.Array]:
-        state, carry, place_of, (steps, draws) = scanned
-        state, carry, place_of, loss = update(state, carry, place_of, steps, draws, setup)
-        return (state, carry, place_of, following), loss
+    def inputs_of(i: jax.Array) -> tuple[Any, ...]:
+        i = jnp.minimum(i, n_updates - 1)
+        return jax.tree.map(
+            lambda a: jax.lax.dynamic_index_in_dim(a, i, axis=0, keepdims=False), inputs
+        )
 
-    # An update hands the next one its inputs, as part of the scan's state: otherwise XLA's CPU
+    def body(i: jax.Array, scanned: tuple[Any, ...]) -> tuple[Any, ...]:
+        running, losses, (steps, draws) = scanned
+        running, loss = update(running, steps, draws, setup)
+        return running, losses.at[i].set(loss), inputs_of(i + 1)
+
+    # An update hands the next one its inputs, as part of the loop's state: otherwise XLA's CPU
     # backend slices them anew, number by number, in each loop that uses them.
-    first = jax.tree.map(lambda a: a[0], inputs)
-    following = jax.tree.map(lambda a: jnp.roll(a, -1, axis=0), inputs)
-    place_of = jnp.zeros(setup.model_config.n_items, jnp.int32)
-    (state, carry, *_), step_losses = jax.lax.scan(body, (state, carry, place_of, first), following)
-    return state, carry, step_losses
+    begin, end = span
+    first = running, jnp.zeros(n_updates), inputs_of(begin)
+    running, losses, _ = jax.lax.fori_loop(begin, end, body, first)
+    return running, losses
 
 
 def _draw(place: jax.Array, n_updates: int, setup: TrainSetup) -> Draws:
-    """Draw for all updates of a chunk, on a leading axis."""
+    """Draw for all updates of a chunk, on a leading axis.
+
+    A key depends on the seed, the epoch and the step alone: not on where chunks begin.
+    """
     config = setup.config
-    seed, epoch, chunk, n_chunks = place
-    key = jax.random.fold_in(jax.random.fold_in(_seed_key(seed), 1 + epoch), chunk)
+    seed, epoch, first_step, n_steps = place
+    shape = n_updates, config.bptt_steps
+    step = first_step + jnp.arange(n_updates * config.bptt_steps, dtype=jnp.uint32)
     keys = None
-    if setup.model_config.has_dropout:
-        keys = jax.random.split(key, (n_updates, config.bptt_steps))
-    extra = jnp.zeros((n_updates, 0), jnp.int32)
-    if setup.sampler is not None and config.extra_negatives:
-        extra = negatives.draw(
-            jax.random.fold_in(key, _NEGATIVES),
-            setup.sampler,
-            n_updates=n_updates,
-            n_extra=config.extra_negatives,
-        )
-    done = (chunk + jnp.arange(n_updates) / n_updates) / jnp.maximum(n_chunks, 1)
-    return Draws(keys, extra, _rate_factor(epoch + jnp.minimum(done, 1), config))
+    if setup.model_config.has_dropout or config.extra_negatives:
+        of_epoch = jax.random.fold_in(_seed_key(seed), 1 + epoch)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(of_epoch, step).reshape(shape)
+    done = step.reshape(shape)[:, 0] / jnp.maximum(n_steps, 1)
+    return Draws(keys, _rate_factor(epoch + jnp.minimum(done, 1), config))
 
 
 def _rate_factor(epochs: jax.Array, config: TrainConfig) -> jax.Array:
@@ -269,4 +358,5 @@ def _rate_factor(epochs: jax.Array, config: TrainConfig) -> jax.Array:
 
 
 def _seed_key(seed: int | jax.Array) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(0), seed)
+    # This kind of key, as dropout counts its words itself.
+    return jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), seed)

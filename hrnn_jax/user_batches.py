@@ -79,7 +79,9 @@ def build(
 ) -> Schedule:
     """Lay out an epoch on lanes: a lane takes the next user when its user ends (Figure 2).
 
-    Every (item, next item) pair of every session occurs exactly once.
+    Every (item, next item) pair of every session occurs exactly once. Lanes are numbered by how
+    many steps they have, the longest first, so that those with a user are always the first ones:
+    once no user is left to take the next free lane, a step can be computed for fewer lanes.
 
     Args:
         log: the events, relabelled by `layout`.
@@ -99,10 +101,11 @@ def build(
     lengths = counts[order]
     drawn = np.argsort(-lengths, kind="stable") if rng is None else rng.permutation(len(order))
     order, lengths = order[drawn], lengths[drawn]
-    lane, n_steps = _assign(lengths, batch_size)
+    lane, filled = _assign(lengths, batch_size)
+    n_steps = int(filled.max(initial=0))
 
     # Sorted by lane, each lane padded up to the last step.
-    after = n_steps - np.bincount(lane, lengths, batch_size).astype(np.int64)
+    after = n_steps - filled
     lane = np.append(lane, np.repeat(np.arange(batch_size), after).astype(lane.dtype))
     order = np.append(order, np.full(after.sum(), padding))[np.argsort(lane, kind="stable")]
     laid = users[order]
@@ -164,8 +167,8 @@ def _users(log: EventLog, *, feed_last_item: bool) -> sparse.csr_array:
     return sparse.csr_array((values, columns, bounds), shape=(len(counts) + 1, len(log) + 1))
 
 
-def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
-    """Assign each user in turn to the lane that is free first; return the lanes and T.
+def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Assign each user in turn to the lane that is free first; return the lanes and their steps.
 
     Without a Python statement for each user: a log may have millions, and for RNN each session is
     one.
@@ -175,7 +178,12 @@ def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
     after = map(operator.add, first, (lengths.astype(np.int64) * batch_size).data)
     taken = map(heapq.heapreplace, itertools.repeat(free), after)
     lane = np.fromiter(taken, np.int64, len(lengths)) % batch_size
-    return lane.astype(np.min_scalar_type(batch_size)), max(free) // batch_size
+    filled = np.zeros(batch_size, np.int64)
+    for end in free:
+        filled[end % batch_size] = end // batch_size
+    longest_first = np.argsort(-filled, kind="stable")
+    number = np.argsort(longest_first).astype(np.min_scalar_type(batch_size))
+    return number[lane], filled[longest_first]
 
 
 def opening_lanes(opens: np.ndarray) -> np.ndarray:
@@ -197,12 +205,12 @@ def opening_lanes(opens: np.ndarray) -> np.ndarray:
 
 
 def pad(steps: Steps, n_steps: int, width: int) -> Steps:
-    """Add steps of padding at the end, and places to `opening`.
+    """Add steps of padding at the end, and give `opening` another number of places.
 
     Args:
         steps: T of them, with W places.
         n_steps: T' >= T.
-        width: W' >= W.
+        width: W', at least the lanes that open a session in any of the steps.
 
     Returns:
         The steps; arrays that need no padding are not copied.
@@ -216,10 +224,10 @@ def pad(steps: Steps, n_steps: int, width: int) -> Steps:
                 for array, value in zip(steps, empty, strict=True)
             )
         )
-    if after or width > steps.opening.shape[1]:
+    if after or width != steps.opening.shape[1]:
         opening = _no_lanes(n_steps, steps.input.shape[1], width)
-        n_filled, narrower = n_steps - after, steps.opening.shape[1]
-        opening[:n_filled, :narrower] = steps.opening[:n_filled]
+        n_filled, narrower = n_steps - after, min(width, steps.opening.shape[1])
+        opening[:n_filled, :narrower] = steps.opening[:n_filled, :narrower]
         steps = steps._replace(opening=opening)
     return steps
 

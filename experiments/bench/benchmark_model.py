@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -11,10 +12,11 @@ import jax
 import numpy as np
 
 from hrnn_jax.config import ModelConfig, TrainConfig
-from hrnn_jax.epoch import SLAB_CHUNKS, compiled_chunk, epoch_schedule, run_epoch
+from hrnn_jax.epoch import chunk_function, epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.lane_widths import Width, plan
 from hrnn_jax.model import start_carry
-from hrnn_jax.train import TrainSetup, TrainState, init_state
+from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, init_state
 from hrnn_jax.user_batches import Schedule, pad
 
 from ..common.epochs import stack
@@ -124,9 +126,21 @@ class Training:
         self.events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
 
     @property
-    def opening(self) -> int:
-        """W: the lanes for which a step computes Eq. 3 and 4."""
-        return max(schedule.steps.opening.shape[1] for schedule in self.schedules)
+    def opening(self) -> float:
+        """The lanes that open a session of a known user, and need Eq. 3 and 4: mean of a step."""
+        steps = self.schedules[0].steps
+        return float((steps.session_start & ~steps.user_start).sum(axis=1).mean())
+
+    @property
+    def width(self) -> Width:
+        """The width of most steps."""
+        config = self.model.train_config
+        updates = config.chunk_steps // config.bptt_steps
+        counts = collections.Counter[Width]()
+        for parts in plan(self.schedules, config.bptt_steps, updates):
+            for part in parts:
+                counts[part.width] += part.end - part.begin
+        return max(counts, key=lambda width: counts[width])
 
     def epoch(self) -> float:
         """Train the epoch once more; return its seconds."""
@@ -149,17 +163,23 @@ class Training:
         """Return what computes an epoch's matrix products and returns the seconds of a step's."""
         batch = self.model.train_config.batch_size
         config = self.model.model_config
-        products = floors.step(config, batch=batch, opening=self.opening, steps=self.steps)
+        products = floors.step(config, batch=batch, opening=round(self.opening), steps=self.steps)
         return lambda: seconds(products) / self.steps
 
     def compiled(self) -> jax.stages.Compiled:
-        """Compile the program that trains a chunk of one seed's steps."""
+        """Compile the program that trains most of one seed's steps."""
         model_config, config = self.model.model_config, self.model.train_config
-        n_steps = SLAB_CHUNKS * config.chunk_steps
-        slab = pad(self.schedules[0].steps.window(0, n_steps), n_steps, self.opening)
-        carry = start_carry((config.batch_size,), model_config)
-        program = compiled_chunk(model_config, config, stacked=False)
-        return program.lower(self.state, carry, slab, np.zeros(4, np.uint32)).compile()
+        width, length = self.width, config.chunk_steps
+        steps = pad(self.schedules[0].steps.window(0, length), length, config.batch_size)
+        running = Running(
+            self.state,
+            start_carry((config.batch_size,), model_config),
+            np.zeros(model_config.n_items, np.int32),
+        )
+        function: Any = chunk_function(model_config, config, width, stacked=False)
+        place, span = np.zeros(4, np.uint32), np.array([0, length], np.int32)
+        rates = Rates.of(model_config, config)
+        return function.lower(running, steps, place, span, rates, None).compile()
 
 
 def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:

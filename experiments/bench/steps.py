@@ -31,9 +31,10 @@ def step(settings: Settings, model: BenchmarkModel, title: str, limit: float) ->
     rate = training.events / training.steps / statistics.median(measured)
     lanes = "no lane"
     if training.opening:
-        steps = training.schedules[0].steps
-        mean = (steps.session_start & ~steps.user_start).sum(axis=1).mean()
-        lanes = f"{training.opening} lanes, {mean:.1f} of which open a session in the mean"
+        lanes = (
+            f"{training.width.opening} lanes in most steps, {training.opening:.1f} of which open a "
+            "session in the mean; the floor is that of so many"
+        )
     notes = [f"{rate:,.0f} events/s", f"GRU_usr runs for {lanes}"]
     config, batch = model.model_config, model.train_config.batch_size
     what = f"{title} (batch {batch}, {config.hidden_units} units, {config.n_items:,} items)"

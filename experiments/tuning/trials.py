@@ -10,9 +10,8 @@ from absl import flags
 from optuna import TrialPruned
 from optuna.trial import Trial, TrialState
 
-from hrnn_jax import errors, metrics, train
+from hrnn_jax import errors, metrics
 from hrnn_jax.config import NETWORKS
-from hrnn_jax.epoch import compiled_chunk
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 
@@ -21,9 +20,6 @@ from ..common.text import short
 from .study import Study
 
 FLAGS = flags.FLAGS
-# Compiled programs of training that a process keeps: as many as the largest search space has
-# shapes, so that hundreds of trials neither compile again nor fill the memory.
-KEPT_PROGRAMS = 8
 
 
 def objective_cutoff(objective: str) -> int:
@@ -64,9 +60,6 @@ def run_all(study: Study, log: EventLog) -> None:
     while trial := study.begin(FLAGS.trials):
         _run(study, trial, log)
         print(line(study, trial.number, 1 + study.counts().running), flush=True)
-        if compiled_chunk.cache_info().currsize > KEPT_PROGRAMS:
-            compiled_chunk.cache_clear()
-            train.init_state.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def line(study: Study, number: int, side_by_side: int) -> str:

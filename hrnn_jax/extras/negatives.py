@@ -3,7 +3,7 @@
 A mini-batch of B lanes has B - 1 negatives a lane, and popular ones. Hidasi and Karatzoglou,
 "Recurrent Neural Networks with Top-k Gains for Session-based Recommendations" (CIKM 2018), add
 items drawn by support^alpha: 1 draws them as often as the batch does, 0 all equally often. They are
-drawn on the device, for a chunk of steps at a time.
+drawn on the device.
 
 The items that a user could have chosen change over time: last week's news are not a choice today.
 An item is on offer from its first training event to its last, and some hours before and after. A
@@ -131,8 +131,8 @@ def on_offer(offer: Offer, time: jax.Array, item: jax.Array | None = None) -> ja
     return (begin <= time[:, None]) & (time[:, None] <= end)
 
 
-def draw(key: jax.Array, sampler: Sampler, *, n_updates: int, n_extra: int) -> jax.Array:
-    """Draw the extra negatives of several updates.
+def draw(key: jax.Array, sampler: Sampler, n_extra: int) -> jax.Array:
+    """Draw the extra negatives of an update.
 
     One word is drawn in each of n_extra equal parts of all words: an item is expected n_extra times
     its share, as in independent draws, and the number of times varies less.
@@ -140,16 +140,15 @@ def draw(key: jax.Array, sampler: Sampler, *, n_updates: int, n_extra: int) -> j
     Args:
         key: a random key.
         sampler: how items are drawn.
-        n_updates: the updates.
-        n_extra: items for each, E.
+        n_extra: the number of items E.
 
     Returns:
-        [n_updates, E] int32 items, ascending in each update; some may occur twice.
+        [E] int32 items, ascending; some may occur twice.
     """
     begins = np.array([part * _WORDS // n_extra for part in range(n_extra + 1)], np.uint64)
-    words = jax.random.bits(key, (n_updates, n_extra))
+    words = jax.random.bits(key, (n_extra,))
     width = np.minimum(np.diff(begins), _WORDS - 1).astype(np.uint32)
-    words = begins[:-1].astype(np.uint32)[None] + words % width[None]
+    words = begins[:-1].astype(np.uint32) + words % width
     return jnp.searchsorted(sampler.bound, words, side="right").astype(jnp.int32)
 
 

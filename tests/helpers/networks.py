@@ -8,7 +8,7 @@ import numpy as np
 
 from hrnn_jax import losses, model, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
-from hrnn_jax.train import TrainSetup, TrainState, make_optimizer, train_chunk
+from hrnn_jax.train import Running, TrainSetup, TrainState, make_optimizer, train_chunk
 from hrnn_jax.user_batches import NO_ITEM, Steps
 from tests.helpers import logs, reference, weights
 
@@ -51,8 +51,10 @@ def train(model_config, config, steps, state=None, carry=None, place=PLACE, samp
     """Train on steps [T, B] in one chunk; returns state, carry and losses."""
     state = fresh(model_config, config) if state is None else state
     carry = model.start_carry(steps.input.shape[1:], model_config) if carry is None else carry
-    setup = TrainSetup(model_config, config, sampler)
-    return _chunk(state, carry, steps, place, setup)
+    running = Running(state, carry, np.zeros(model_config.n_items, np.int32))
+    span = np.array([0, len(steps.input) // config.bptt_steps], np.int32)
+    running, losses = _chunk(running, steps, place, span, TrainSetup(model_config, config, sampler))
+    return running.state, running.carry, losses
 
 
 def lane_losses(name, scores, where):

@@ -43,7 +43,6 @@ def script(monkeypatch, values):
     def init_state(*_):
         return types.SimpleNamespace(params=None)
 
-    init_state.clear_cache = lambda: None
     measured = []
     monkeypatch.setattr(train, "init_state", init_state)
     monkeypatch.setattr(epochs, "train_epoch", epoch)

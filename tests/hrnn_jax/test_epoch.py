@@ -1,5 +1,6 @@
 """Epochs: their order, losses and dropout, and several seeds in one program."""
 
+import concurrent.futures
 import contextlib
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.epoch import SLAB_CHUNKS, compiled_chunk, epoch_schedule, run_epoch
+from hrnn_jax.epoch import _program, epoch_schedule, run_epoch
 from hrnn_jax.train import TrainSetup, TrainState, init_state
 from hrnn_jax.user_batches import Steps
 from tests.helpers import logs, networks
@@ -112,7 +113,7 @@ def test_dropout_differs_by_step_chunk_epoch_and_seed(bptt_steps):
         ].tolist()
 
     (without,) = set(drawn(0, 0, 0, config=networks.model_config()))
-    by_place = [drawn(0, 0, 0), drawn(1, 0, 0), drawn(0, 1, 0), drawn(0, 0, 1), drawn(1, 1, 1)]
+    by_place = [drawn(0, 0, 0), drawn(1, 0, 0), drawn(0, 1, 0), drawn(0, 0, 8), drawn(1, 1, 8)]
     assert drawn(0, 0, 0) == by_place[0]
     everything = sum(by_place, [without])
     assert len(set(everything)) == len(everything)
@@ -144,14 +145,14 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
 
 
 def test_the_chunk_length_does_not_change_training():
-    """Nor do the padding of the last chunk and the ends of slabs."""
+    """Nor does the padding of the last chunk."""
     config = networks.model_config()
     n_steps = len(
         epoch_schedule(
             networks.log(), networks.model_config("hrnn_init"), CHUNKED, seed=0, epoch=0
         ).event
     )
-    assert 2 * SLAB_CHUNKS < n_steps < 512
+    assert n_steps % 2 or n_steps < 512
     (first, first_losses), (second, second_losses) = (
         run(
             [0],
@@ -182,43 +183,65 @@ def test_training_transfers_nothing_implicitly(seeds):
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_the_whole_epoch_is_on_the_device_before_its_first_step(seeds, monkeypatch):
     """From the first chunk on, there is not even an explicit transfer to the device."""
-    chunks = []
+    calls = []
     with contextlib.ExitStack() as guards:
 
         def guarded(*args, **settings):
-            function = compiled_chunk(*args, **settings)
+            program = _program(*args, **settings).result()
 
-            def chunk(*arguments):
-                if not chunks:
+            def call(*arguments):
+                if not calls:
                     guards.enter_context(jax.transfer_guard_host_to_device("disallow_explicit"))
-                chunks.append(arguments[2])
-                return function(*arguments)
+                calls.append(arguments)
+                return program(*arguments)
 
-            return chunk
+            future = concurrent.futures.Future()
+            future.set_result(call)
+            return future
 
-        monkeypatch.setattr("hrnn_jax.epoch.compiled_chunk", guarded)
+        monkeypatch.setattr("hrnn_jax.epoch._program", guarded)
         run(seeds, model_config=DROPPING, config=networks.training_config(chunk_steps=2))
-    assert len(chunks) > SLAB_CHUNKS
-    assert len({id(slab) for slab in chunks}) == -(-len(chunks) // SLAB_CHUNKS)
+    assert len(calls) > 8
 
 
 def test_epochs_of_any_length_share_one_compiled_program():
     """Epochs differ in their number of chunks and in how full the last one is."""
     config, settings = networks.model_config("hrnn_all"), networks.training_config(chunk_steps=3)
-    function = compiled_chunk(config, settings, stacked=False)
-    before, lengths = function._cache_size(), set()
+    lengths, compiled = set(), []
     state = init_state(0, config, settings)
-    for epoch, users in enumerate([3, 10, 40]):
+    for number, users in enumerate([3, 5, 7]):
         log = logs.random(0, users=users, sessions=3, n_items=networks.N_ITEMS)
         schedule = epoch_schedule(
-            log, networks.model_config("hrnn_all"), settings, seed=0, epoch=epoch
+            log, networks.model_config("hrnn_all"), settings, seed=0, epoch=number
         )
         lengths.add(len(schedule.event))
         setup = TrainSetup(config, settings)
-        state, _ = run_epoch(state, [schedule], setup, seeds=[0], epoch=epoch)
+        state, _ = run_epoch(state, [schedule], setup, seeds=[0], epoch=number)
+        compiled.append(_program.cache_info().misses)
     assert len(lengths) == 3
-    assert max(lengths) > 3 * SLAB_CHUNKS > min(lengths)
-    assert function._cache_size() == before + 1
+    assert compiled[0] == compiled[-1]
+
+
+def test_settings_that_a_program_reads_when_it_runs_share_it():
+    """A search over learning rates, momentum and dropout compiles no program for each trial."""
+    results, compiled = [], []
+    for rate, momentum, dropout in ((0.1, 0.2, 0.3), (0.05, 0.4, 0.1)):
+        config = networks.model_config(dropout_session=dropout, dropout_init=dropout / 2)
+        settings = networks.training_config(learning_rate=rate, momentum=momentum)
+        results.append(run([0], model_config=config, config=settings)[0])
+        compiled.append(_program.cache_info().misses)
+    assert compiled[0] == compiled[1]
+    # And it reads them: the same steps in a program of their own give the same weights.
+    schedule = epoch_schedule(networks.log(), config, settings, seed=0, epoch=0)
+    state, _, _ = networks.train(
+        config,
+        settings,
+        schedule.steps,
+        init_state(0, config, settings),
+        place=np.array([0, 0, 0, len(schedule.event)], np.uint32),
+    )
+    networks.assert_close(results[1].params, state.params, atol=1e-5)
+    assert not np.allclose(results[0].params.items.item_out, state.params.items.item_out)
 
 
 @pytest.mark.parametrize("seeds", [[7], [3, 5, 7]])

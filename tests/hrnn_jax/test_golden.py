@@ -13,7 +13,7 @@ from hrnn_jax import evaluation, gru, model, user_batches
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import DenseWeights
-from hrnn_jax.train import TrainSetup, TrainState, make_optimizer, train_chunk
+from hrnn_jax.train import Running, TrainSetup, TrainState, make_optimizer, train_chunk
 from hrnn_jax.user_batches import Steps
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
@@ -101,14 +101,16 @@ def replay(name, *, user_input="gates"):
     setup = TrainSetup(model_config, config)
     train = jax.jit(train_chunk)
     state = TrainState(params, make_optimizer(config).init(params))
-    carry = model.start_carry((5,), model_config)
+    scratch = np.zeros(model_config.n_items, np.int32)
+    running = Running(state, model.start_carry((5,), model_config), scratch)
+    place, span = np.zeros(4, np.uint32), np.array([0, 1], np.int32)
     losses, carries = [], []
     for t in range(len(steps.input)):
         one = Steps(*(array[t : t + 1] for array in steps))
-        state, carry, loss = train(state, carry, one, np.zeros(4, np.uint32), setup)
+        running, loss = train(running, one, place, span, setup)
         losses.append(loss[0])
-        carries.append(carry)
-    return recorded, state, np.array(losses), carries
+        carries.append(running.carry)
+    return recorded, running.state, np.array(losses), carries
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -319,7 +319,8 @@ def test_log_q_makes_the_candidates_estimate_the_full_softmax():
     sampler = jax.device_put(
         negatives.sampler(support, n_extra=n_extra, alpha=0.5, batch_size=batch)
     )
-    extra = negatives.draw(jax.random.key(0), sampler, n_updates=n_draws, n_extra=n_extra)
+    keys = jax.random.split(jax.random.key(0), n_draws)
+    extra = jax.vmap(lambda key: negatives.draw(key, sampler, n_extra))(keys)
     # Lane 0 has one target; the others' are drawn as the batch does. One more is expected of the
     # batch than there are others: hence the batch of one more below.
     others = np.random.default_rng(0).choice(V, size=(n_draws, batch), p=support / support.sum())

@@ -1,13 +1,9 @@
 """How trials end: complete, pruned, out of patience or diverged; on made learning curves."""
 
-import functools
 import pathlib
 
-import numpy as np
 import pytest
 
-from experiments.common import epochs
-from experiments.tuning import trials
 from tests.helpers.studies import ONE, script, trial_table
 
 
@@ -58,22 +54,3 @@ def test_a_diverged_trial_counts_and_does_not_end_the_study(tune, monkeypatch):
     assert trial_table()["state"].to_list() == ["complete", "diverged", "diverged", "complete"]
     assert trial_table()["value"].to_list() == [0.2, None, None, 0.3]
     assert "best is trial 3" in out
-
-
-def test_the_programs_of_few_trials_are_kept_and_those_of_many_are_not(tune, monkeypatch):
-    """Each trial here compiles a program of its own."""
-    compiled = functools.cache(lambda number: number)
-    kept = []
-
-    def epoch(network, state, seeds, epoch, *, title):
-        compiled(title)
-        kept.append(compiled.cache_info().currsize)
-        return epochs.EpochResult(state, np.zeros(1), events=10, seconds=1.0)
-
-    script(monkeypatch, [])
-    monkeypatch.setattr(epochs, "train_epoch", epoch)
-    monkeypatch.setattr(trials, "measure", lambda *_: 0.5)
-    monkeypatch.setattr(trials, "compiled_chunk", compiled)
-    monkeypatch.setattr(trials, "KEPT_PROGRAMS", 2)
-    assert tune("--trials=7", "--epochs=1", ONE)[0] == 0
-    assert kept == [1, 2, 3, 1, 2, 3, 1]

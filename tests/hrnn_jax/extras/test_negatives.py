@@ -16,8 +16,8 @@ SUPPORT = np.array([50, 3, 0, 20, 1, 8, 8, 10])
 
 def drawn(*, n_extra, alpha, n_updates=400, support=SUPPORT):
     sampler = negatives.sampler(support, n_extra=n_extra, alpha=alpha, batch_size=4)
-    key = jax.random.key(1)
-    return np.asarray(negatives.draw(key, sampler, n_updates=n_updates, n_extra=n_extra))
+    keys = jax.random.split(jax.random.key(1), n_updates)
+    return np.asarray(jax.vmap(lambda key: negatives.draw(key, sampler, n_extra))(keys))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
