@@ -14,7 +14,7 @@ from hrnn_jax.model import init_params
 
 from .benchmark_model import INIT_SMALL, N_ITEMS, BenchmarkModel, train_steps
 from .record import Row
-from .timing import Settings
+from .timing import Settings, operations
 
 MANY_ITEMS, FEW_ITEMS = 380_000, 1_000
 PRODUCTS = "matrix products"  # the kinds of a step's operations
@@ -79,19 +79,6 @@ def seeds_at_once(settings: Settings) -> Mapping[str, Row]:
     return {"": settings.row(what, together.step, lambda: alone.step() + alone.step(), name)}
 
 
-def gpu(settings: Settings) -> Mapping[str, Row]:
-    """Measure events/s of one seed and of ten, where there is a GPU."""
-    rows = {}
-    for seeds, name in ((1, "1 seed"), (10, "10 seeds, vmapped")):
-        rates = []
-        if jax.default_backend() == "gpu":
-            training = train_steps(INIT_SMALL, settings.steps, seeds)
-            [measured] = settings.turns(training.step)
-            rates = [training.events / training.steps / duration for duration in measured]
-        rows[f"{seeds}"] = Row(f"GPU: HRNN Init small, {name}", rates, unit="events/s")
-    return rows
-
-
 def shares(settings: Settings, model: BenchmarkModel) -> Mapping[str, Row]:
     """Measure the shares of a step's time; each includes the profiler's own time."""
     training = train_steps(model, settings.steps)
@@ -100,13 +87,8 @@ def shares(settings: Settings, model: BenchmarkModel) -> Mapping[str, Row]:
     def profile() -> dict[str, float]:
         """Train an epoch; return the share of each kind of operation in its time."""
         durations = collections.Counter[str]()
-        with settings.folder() as folder:
-            with jax.profiler.trace(str(folder)):
-                training.epoch()
-            [path] = folder.rglob("*.xplane.pb")
-            for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
-                for event in (event for line in plane.lines for event in line.events):
-                    durations[kinds.get(event.name, "")] += event.duration_ns
+        for name, duration in operations(settings, training.epoch).items():
+            durations[kinds.get(name, "")] += duration
         del durations[""]  # outside the loop over the updates
         return {kind: durations[kind] / durations.total() for kind in KINDS}
 
