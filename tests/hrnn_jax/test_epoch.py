@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -256,9 +257,11 @@ def test_a_loss_that_is_not_finite_stops_the_epoch(seeds):
         key=lambda each: each[1],
     )
     states = [init_state(seed, config, settings) for seed in seeds]
-    items = states[-1].params.items
-    items = items.replace(item_in=items.item_in.at[item].set(jnp.nan))
-    states[-1] = states[-1].replace(params=states[-1].params.replace(items=items))
+    params = states[-1].params
+    item_in = params.items.item_in.at[item].set(jnp.nan)
+    items = dataclasses.replace(params.items, item_in=item_in)
+    params = dataclasses.replace(params, items=items)
+    states[-1] = dataclasses.replace(states[-1], params=params)
     assert step >= CHUNKED.chunk_steps
     with pytest.raises(errors.DivergedError, match=f"seed 7 is nan in epoch 3 at step {step}$"):
         run(seeds, model_config=config, config=settings, begin=2, states=states)
