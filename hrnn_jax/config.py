@@ -24,6 +24,7 @@ HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
 BASELINES = ("ppop", "item_knn", "markov", "sr", "vsknn", "vsknn_br")
 SAMPLED_LOSSES = ("top1", "bpr", "top1_max", "bpr_max", "cross_entropy")
+FULL_SOFTMAX_ITEMS = 20_000  # the largest catalogue that `loss`=softmax scores as a whole
 
 _MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
 
@@ -211,7 +212,8 @@ class TrainConfig(_Checked):
 
     Attributes:
         loss: Training loss. All but full_softmax compare the target with the other targets of the
-            mini-batch and with extra negatives.
+            mini-batch and with extra negatives. softmax is full_softmax for catalogues of up to
+            20,000 items, and cross_entropy with log_q for larger ones.
         activation: Activation of the output before the loss; by default tanh for top1, bpr and
             top1_max, elu for bpr_max, linear for cross_entropy.
         regularisation: Weight of bpr_max's penalty on the scores of negatives.
@@ -237,7 +239,9 @@ class TrainConfig(_Checked):
             (batch).
     """
 
-    loss: str = setting("top1", choices=(*SAMPLED_LOSSES, "full_softmax"), models=NETWORKS)
+    loss: str = setting(
+        "top1", choices=(*SAMPLED_LOSSES, "full_softmax", "softmax"), models=NETWORKS
+    )
     activation: str | None = setting(
         None,
         choices=("elu", "linear", "relu", "tanh"),
@@ -245,7 +249,9 @@ class TrainConfig(_Checked):
         needs={"loss": SAMPLED_LOSSES},
     )
     regularisation: float = setting(0.0, least=0, models=NETWORKS, needs={"loss": ("bpr_max",)})
-    extra_negatives: int = setting(0, least=0, models=NETWORKS, needs={"loss": SAMPLED_LOSSES})
+    extra_negatives: int = setting(
+        0, least=0, models=NETWORKS, needs={"loss": (*SAMPLED_LOSSES, "softmax")}
+    )
     negative_alpha: float = setting(0.75, least=0, models=NETWORKS, needs={"extra_negatives": ()})
     mask_false_negatives: bool = setting(False, models=NETWORKS, needs={"loss": SAMPLED_LOSSES})
     negative_hours: float = setting(0.0, least=0, most=1000000.0, models=NETWORKS)
@@ -272,6 +278,17 @@ class TrainConfig(_Checked):
                 f"`batch_size`=1 leaves `loss`={self.loss} without negatives: give 2 or more, "
                 "`extra_negatives`, or `loss`=full_softmax"
             )
+
+    def for_catalogue(self, n_items: int) -> TrainConfig:
+        """Return the config with the loss that `softmax` stands for on so many items."""
+        if self.loss != "softmax":
+            return self
+        if n_items > FULL_SOFTMAX_ITEMS:
+            return dataclasses.replace(self, loss="cross_entropy", log_q=True)
+        alpha = type(self).negative_alpha
+        return dataclasses.replace(
+            self, loss="full_softmax", extra_negatives=0, negative_alpha=alpha
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -199,6 +199,7 @@ class Candidates:
     extra: OutputRows  # [E], the same for all steps and lanes
     past: OutputRows | None  # [K, B, R] items of the users' pasts, rows and biases as constants
     past_bonus: Array | None  # [K, B, R] is added to the scores of the items of the past
+    in_past: Array | None  # [K, B, B + E] bool, which of the others are also items of the past
 
 
 def sampled_loss(
@@ -223,7 +224,7 @@ def sampled_loss(
         [K, B] losses, 0 where a lane has no target.
     """
     of_step = functools.partial(_sampled_loss_of_step, config=config)
-    axes: Any = Candidates(target=0, extra=None, past=0, past_bonus=0)  # pyright: ignore
+    axes: Any = Candidates(target=0, extra=None, past=0, past_bonus=0, in_past=0)  # pyright: ignore
     return jax.vmap(of_step, in_axes=(axes, 0, 0, None))(candidates, hidden, steps, sampler)
 
 
@@ -237,7 +238,7 @@ def _sampled_loss_of_step(
 ) -> jax.Array:
     """Compute the losses of one step, [B]: `sampled_loss` without the axis of steps."""
     target, valid = steps.target, steps.valid
-    past, bonus = candidates.past, candidates.past_bonus
+    past, bonus, in_past = candidates.past, candidates.past_bonus, candidates.in_past
     n_extra = len(candidates.extra.item)
     shared = jax.tree.map(  # C = B + E candidates that all lanes share
         lambda own, extra: jnp.concatenate([own, extra]), candidates.target, candidates.extra
@@ -256,14 +257,14 @@ def _sampled_loss_of_step(
         assert sampler is not None
         expected = gather_rows(sampler.log_expected, shared.item)
         scores -= jnp.where(is_own, 0.0, expected[None])
-    if past is not None and bonus is not None:
+    if past is not None and bonus is not None and in_past is not None:
         # Each item of the user's past is a candidate once, with its bonus. If only those that
         # happen to be sampled were scored, the bonus would be learnt too large. Nothing is reduced
         # over its last axis: XLA's CPU backend does that number by number.
         is_target = past.item == target[:, None]
         of_target = jnp.where(is_target, bonus, 0.0).sum(axis=1)[:, None]
         scores += jnp.where(is_own, of_target, 0.0)
-        among &= is_own | ~(shared.item[None, None] == past.item.T[:, :, None]).any(axis=0)
+        among &= is_own | ~in_past
         past_scores = jnp.einsum("brh,bh->br", past.row, hidden) + past.bias + bonus
         scores = jnp.concatenate([scores, past_scores], axis=1)
         counts = valid[:, None] & (past.item != NO_ITEM) & ~is_target

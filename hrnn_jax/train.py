@@ -98,10 +98,13 @@ def make_setup(log: EventLog, model_config: ModelConfig, config: TrainConfig) ->
 
     Returns:
         The setup. Its `batch_size` is at most the number of users (of sessions, for RNN), as
-        further lanes would be empty. The arrays of its sampler are on the device.
+        further lanes would be empty. Its `loss` is the one that softmax stands for. The arrays of
+        its sampler are on the device.
     """
     users = np.unique(user_batches.layout(log, model_config.variant).user)
-    config = dataclasses.replace(config, batch_size=min(config.batch_size, max(2, len(users))))
+    config = dataclasses.replace(
+        config.for_catalogue(log.n_items), batch_size=min(config.batch_size, max(2, len(users)))
+    )
     return TrainSetup(model_config, config, jax.device_put(negatives.make_sampler(log, config)))
 
 
@@ -204,9 +207,16 @@ def update(
     scored = jnp.concatenate([targets, extra, inputs[: len(inputs) * tied]])
     n_valid = jnp.maximum(steps.valid.sum(), 1)
     n_mean = n_valid if config.mean_over == "valid" else len(steps.valid) * config.batch_size
-    past = None
-    if carry.past is not None and not whole:
+    in_rows = None
+    if not tied:
+        in_rows, place_of = row_optimizer.list_rows(inputs, place_of)
+    out_rows = row_optimizer.WHOLE  # full_softmax reaches every output row
+    if not whole:
+        out_rows, place_of = row_optimizer.list_rows(scored, place_of)
+    past = in_past = None
+    if carry.past is not None and isinstance(out_rows, row_optimizer.Rows):
         past = _output_rows(items, user_past.items_after_steps(carry.past, steps))
+        in_past = _among(past.item, scored, out_rows, place_of)
     # Gradients are taken of the rows that the update touches, not of the tables.
     values = Params(
         network=state.params.network,
@@ -235,17 +245,12 @@ def update(
         if whole:
             lane_losses = full_softmax_loss(values.items, hidden, steps, bonus, setup.sampler)
         else:
-            candidates = _candidates(values.items, steps, extra, past, bonus)
+            candidates = _candidates(values.items, steps, extra, past, in_past, bonus)
             lane_losses = sampled_loss(candidates, hidden, steps, setup.sampler, config=config)
         total = lane_losses.sum()
         return total / n_mean, (after, total / n_valid)
 
     (_, (carry, loss)), grads = jax.value_and_grad(loss_of, has_aux=True)(values)
-    in_rows, out_rows = None, row_optimizer.WHOLE
-    if not tied:
-        in_rows, place_of = row_optimizer.list_rows(inputs, place_of)
-    if not whole:  # which reaches every output row anyway
-        out_rows, place_of = row_optimizer.list_rows(scored, place_of)
     rows = Params(
         network=jax.tree.map(lambda _: row_optimizer.WHOLE, state.params.network),
         items=Items(item_in=in_rows, item_out=out_rows, item_bias=out_rows),
@@ -266,11 +271,30 @@ def _output_rows(items: Items, item: jax.Array) -> OutputRows:
     return OutputRows(item, gather_rows(items.item_out, item), gather_rows(items.item_bias, item))
 
 
+def _among(
+    item: jax.Array, scored: jax.Array, listed: row_optimizer.Rows, place_of: jax.Array
+) -> jax.Array:
+    """Return which of N scored items are among the items [K, B, R] of each lane: [K, B, N].
+
+    By the place where each item is listed once: to compare all with all takes far longer.
+    """
+    place = place_of.at[item].get(mode="fill", fill_value=len(scored))
+    # An item that is not scored has any place.
+    place = jnp.where(gather_rows(scored, place) == item, place, len(scored))
+
+    def of_lane(place: jax.Array) -> jax.Array:
+        is_listed = jnp.zeros(len(scored), bool).at[place].set(True, mode="drop")
+        return is_listed.at[listed.place].get(mode="fill", fill_value=False)
+
+    return jax.vmap(jax.vmap(of_lane))(place)
+
+
 def _candidates(
     gathered: Items,
     steps: Steps,
     extra: jax.Array,
     past: OutputRows | None,
+    in_past: jax.Array | None,
     bonus: tuple[jax.Array, jax.Array] | None,
 ) -> Candidates:
     """Split the gathered output rows: the targets' first, then the extra negatives'."""
@@ -279,11 +303,17 @@ def _candidates(
         jax.tree.map(lambda rows, part=part: rows[part], (gathered.item_out, gathered.item_bias))
         for part in (slice(n_targets), slice(n_targets, n_targets + len(extra)))
     )
+    if in_past is not None:  # of each step those of its own targets and of the extra negatives
+        own_past = in_past[..., :n_targets].reshape(*shape, *shape)
+        own_past = jnp.moveaxis(jnp.diagonal(own_past, axis1=0, axis2=2), -1, 0)
+        more_past = in_past[..., n_targets : n_targets + len(extra)]
+        in_past = jnp.concatenate([own_past, more_past], axis=-1)
     return Candidates(
         target=OutputRows(steps.target, own[0].reshape(*shape, -1), own[1].reshape(shape)),
         extra=OutputRows(extra, *more),
         past=past,
         past_bonus=None if bonus is None else bonus[1],
+        in_past=in_past,
     )
 
 

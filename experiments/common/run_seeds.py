@@ -48,6 +48,8 @@ def train_and_rank(
         InputError: The folder holds checkpoints of more epochs than the run has.
     """
     network = model_flags.make_network(log)
+    if (lanes := network.setup.config.batch_size) < FLAGS.batch_size:
+        print(f"{lanes} lanes: there are no more users for --batch_size={FLAGS.batch_size}")
     if network.table is not None:
         item_neighbours.save(folder / item_neighbours.FILE, network.table)
     seeds = model_flags.seeds()

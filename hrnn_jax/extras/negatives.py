@@ -22,6 +22,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.user_batches import Array
 
 _WORDS = 2**32
+_MOST_BUCKETS_LOG2 = 20  # 4 MB of `Sampler.first`
 
 
 @struct.dataclass
@@ -37,6 +38,8 @@ class Sampler:
     """How items are drawn as negatives, and when they count as such."""
 
     bound: Array  # [V - 1] uint32, ascending: words from bound[i - 1] up to bound[i] draw item i
+    first: Array  # [2^n + 1] int32, the item that the first word of each of 2^n equal buckets draws
+    halvings: int = struct.field(pytree_node=False)  # to find a word's item within its bucket
     log_expected: Array  # [V] logarithm of how often an item is expected among a step's candidates
     offer: Offer | None  # None: all items, always
 
@@ -79,10 +82,15 @@ def sampler(
     """
     # Bounds are whole numbers: float32 would lose rare items at the end of a large catalogue.
     share = _share(np.asarray(support, np.float64) ** alpha)
-    bound = np.minimum(np.rint(np.cumsum(share)[:-1] * _WORDS), _WORDS - 1)
+    bound = np.minimum(np.rint(np.cumsum(share)[:-1] * _WORDS), _WORDS - 1).astype(np.uint32)
+    n_buckets = 1 << min(len(support).bit_length(), _MOST_BUCKETS_LOG2)
+    starts = np.arange(n_buckets + 1) * (_WORDS // n_buckets)
+    first = np.searchsorted(bound, starts, side="right").astype(np.int32)
     expected = n_extra * share + batch_size * _share(np.asarray(support, np.float64))
     return Sampler(
-        bound=bound.astype(np.uint32),
+        bound=bound,
+        first=first,
+        halvings=int(np.diff(first).max()).bit_length(),
         log_expected=np.log(np.maximum(expected, 1e-30)).astype(np.float32),
         offer=offer,
     )
@@ -145,11 +153,22 @@ def draw(key: jax.Array, sampler: Sampler, n_extra: int) -> jax.Array:
     Returns:
         [E] int32 items, ascending; some may occur twice.
     """
-    begins = np.array([part * _WORDS // n_extra for part in range(n_extra + 1)], np.uint64)
-    words = jax.random.bits(key, (n_extra,))
+    words = _words(key, n_extra)
+    # The number of bounds up to each word, between those of its bucket's ends.
+    bucket = words // np.uint32(_WORDS // (len(sampler.first) - 1))
+    low, high = sampler.first[bucket], sampler.first[bucket + 1]
+    for _ in range(sampler.halvings):
+        middle = (low + high) // 2
+        is_above = (middle < high) & (sampler.bound.at[middle].get(mode="clip") <= words)
+        low, high = jnp.where(is_above, middle + 1, low), jnp.where(is_above, high, middle)
+    return low
+
+
+def _words(key: jax.Array, n: int) -> jax.Array:
+    """Draw one word in each of n equal parts of all words: [n] uint32, ascending."""
+    begins = np.array([part * _WORDS // n for part in range(n + 1)], np.uint64)
     width = np.minimum(np.diff(begins), _WORDS - 1).astype(np.uint32)
-    words = begins[:-1].astype(np.uint32) + words % width
-    return jnp.searchsorted(sampler.bound, words, side="right").astype(jnp.int32)
+    return jnp.asarray(begins[:-1].astype(np.uint32)) + jax.random.bits(key, (n,)) % width
 
 
 def _share(weight: np.ndarray) -> np.ndarray:

@@ -221,6 +221,16 @@ def output_rows(items, item):
     return losses.OutputRows(item, *rows)
 
 
+def in_past(past, steps, extra):
+    """Return which candidates that lanes share are items of each lane's past: [K, B, B + E]."""
+    pasts, extra = np.asarray(past.item), np.asarray(extra)
+    rows = [
+        [np.isin(np.concatenate([target, extra]), own) for own in of_step]
+        for target, of_step in zip(np.asarray(steps.target), pasts, strict=True)
+    ]
+    return np.array(rows)
+
+
 def sampled(items, extra, hidden, steps, recalled=None, sampler=None, **settings):
     past, bonus = (None, None) if recalled is None else recalled
     candidates = losses.Candidates(
@@ -228,6 +238,7 @@ def sampled(items, extra, hidden, steps, recalled=None, sampler=None, **settings
         extra=output_rows(items, jnp.asarray(extra)),
         past=past,
         past_bonus=bonus,
+        in_past=None if past is None else in_past(past, steps, extra),
     )
     config = networks.training_config(**settings)
     return losses.sampled_loss(candidates, hidden, steps, sampler, config=config)

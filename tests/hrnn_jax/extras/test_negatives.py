@@ -35,6 +35,20 @@ def test_each_item_is_drawn_as_often_as_expected(alpha, n_extra):
     assert (np.diff(found, axis=1) >= 0).all()
 
 
+@pytest.mark.parametrize("n_items", [1, 2, 3, 1000, 70_000])
+def test_a_word_draws_the_item_of_its_bounds(n_items, monkeypatch):
+    """As a binary search over all bounds finds it, also where many items share a bucket."""
+    rng = np.random.default_rng(0)
+    support = np.ceil(1e6 * rng.random(n_items) ** 20)
+    sampler = negatives.sampler(support, n_extra=1, alpha=1.0, batch_size=4)
+    bound = sampler.bound
+    words = np.concatenate([rng.integers(0, 2**32, 5000), bound, bound - np.uint32(1), [0]])
+    words = np.append(words.astype(np.uint32), np.uint32(2**32 - 2))
+    monkeypatch.setattr(negatives, "_words", lambda key, n_extra: jax.numpy.asarray(words))
+    found = negatives.draw(jax.random.key(0), sampler, len(words))
+    np.testing.assert_array_equal(found, np.searchsorted(bound, words, side="right"))
+
+
 def test_updates_draw_different_items():
     found = drawn(n_extra=5, alpha=1.0, support=np.ones(1000))
     assert len(np.unique(found, axis=0)) == len(found)
