@@ -23,16 +23,26 @@ from hrnn_jax import errors
 from hrnn_jax.config import setting
 
 from .bench import commands, evaluation, gpu, record, scaling, service, steps, timing
-from .bench.benchmark_model import ALL_SMALL, CONCAT_SMALL, INIT_LARGE, INIT_SMALL, RNN_SMALL
+from .bench.benchmark_model import (
+    ALL_SMALL,
+    CONCAT_SMALL,
+    INIT_LARGE,
+    INIT_SMALL,
+    N_ITEMS,
+    RNN_SAMPLED,
+    RNN_SMALL,
+)
 from .bench.peers import compare
 from .common import cli, config_flags, data_flags  # noqa: F401  --prepared_dir
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
-    "": (INIT_SMALL, "training step, HRNN Init small", 1.5),
-    "_large": (INIT_LARGE, INIT_LARGE.name, 1.25),
+    "": (INIT_SMALL, "training step, HRNN Init small", 1.6),
+    "_large": (INIT_LARGE, INIT_LARGE.name, 1.4),
     "_all": (ALL_SMALL, ALL_SMALL.name, 1.6),
     "_rnn": (RNN_SMALL, RNN_SMALL.name, 1.6),
     "_rnn_concat": (CONCAT_SMALL, CONCAT_SMALL.name, 1.6),
+    "_sampled": (RNN_SAMPLED, RNN_SAMPLED.name, 2.0),
+    "_plus": (gpu.PLUS.replace(n_items=N_ITEMS), gpu.PLUS.name, 2.5),
 }
 Task = Callable[[timing.Settings], Mapping[str, record.Row | record.Sweep]]
 TASKS: dict[str, Task] = {

@@ -16,7 +16,7 @@ from hrnn_jax.epoch import chunk_function, epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.lane_widths import Width, plan
 from hrnn_jax.model import start_carry
-from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, init_state
+from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, init_state, make_setup
 from hrnn_jax.user_batches import Schedule, pad
 
 from ..common.epochs import stack
@@ -80,6 +80,10 @@ class BenchmarkModel:
             dataclasses.replace(self.train_config, batch_size=batch_size),
         )
 
+    def setup(self, log: EventLog) -> TrainSetup:
+        """Return what its updates on a log share."""
+        return make_setup(log, self.model_config, self.train_config)
+
     def init(self, seed: int = 0) -> TrainState:
         """Draw its weights."""
         return init_state(seed, self.model_config, self.train_config)
@@ -108,19 +112,27 @@ INIT_LARGE = _of_table2("HRNN Init large", "hrnn_init", 500, 100, 0.1)
 ALL_SMALL = _of_table2("HRNN All small", "hrnn_all", 100, 100, 0.2)
 RNN_SMALL = _of_table2("RNN small", "rnn", 100, 100, 0.1)
 CONCAT_SMALL = _of_table2("RNN Concat small", "rnn_concat", 100, 100, 0.1)
+RNN_SAMPLED = BenchmarkModel(
+    "RNN, tied, cross-entropy with 2,048 drawn negatives",
+    ModelConfig(N_ITEMS, "rnn", embedding="tied"),
+    TrainConfig(loss="cross_entropy", extra_negatives=2048, log_q=True),
+)
 
 
 class Training:
     """A model in training, whose epochs all have the same schedule."""
 
-    def __init__(self, model: BenchmarkModel, schedules: Sequence[Schedule]) -> None:
+    def __init__(
+        self, model: BenchmarkModel, setup: TrainSetup, schedules: Sequence[Schedule]
+    ) -> None:
         """Draw the weights.
 
         Args:
             model: What is trained.
+            setup: Of its training.
             schedules: The epoch of each seed; several seeds train side by side.
         """
-        self.model, self.schedules = model, schedules
+        self.model, self.setup, self.schedules = model, setup, schedules
         self.state = stack([model.init(seed) for seed in range(len(schedules))])
         self.steps = len(schedules[0].event)
         self.events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
@@ -148,7 +160,7 @@ class Training:
         self.state, _ = run_epoch(
             self.state,
             self.schedules,
-            TrainSetup(self.model.model_config, self.model.train_config),
+            self.setup,
             seeds=range(len(self.schedules)),
             epoch=0,
         )
@@ -163,7 +175,13 @@ class Training:
         """Return what computes an epoch's matrix products and returns the seconds of a step's."""
         batch = self.model.train_config.batch_size
         config = self.model.model_config
-        products = floors.step(config, batch=batch, opening=round(self.opening), steps=self.steps)
+        products = floors.step(
+            config,
+            batch=batch,
+            opening=round(self.opening),
+            steps=self.steps,
+            negatives=self.model.train_config.extra_negatives,
+        )
         return lambda: seconds(products) / self.steps
 
     def compiled(self) -> jax.stages.Compiled:
@@ -179,7 +197,8 @@ class Training:
         function: Any = chunk_function(model_config, config, width, stacked=False)
         place, span = np.zeros(4, np.uint32), np.array([0, length], np.int32)
         rates = Rates.of(model_config, config)
-        return function.lower(running, steps, place, span, rates, None).compile()
+        sampler = self.setup.sampler
+        return function.lower(running, steps, place, span, rates, sampler).compile()
 
 
 def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:
@@ -191,11 +210,14 @@ def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:
         seeds: Number of seeds that train side by side.
     """
     batch, chunk = model.train_config.batch_size, model.train_config.chunk_steps
-    work = batch * model.model_config.hidden_units / (50 * 100)  # of a step; 1 of HRNN Init small
+    # Of a step; 1 of HRNN Init small.
+    work = batch * model.model_config.hidden_units / (50 * 100)
+    work *= 1 + model.train_config.extra_negatives / 500
     # Whole chunks: the padding of a last one would count as steps.
     steps = max(1, round(steps / work / chunk)) * chunk
     users = max(batch, round(batch * (steps + MAX_USER_STEPS) / (SESSIONS * (EVENTS - 1))))
     log = random_log(np.random.default_rng(0), users, model.model_config.n_items)
     schedules = [model.schedule(log, seed) for seed in range(seeds)]
     assert min(len(schedule.event) for schedule in schedules) >= steps
-    return Training(model, [Schedule(s.steps.window(0, steps), s.event[:steps]) for s in schedules])
+    cut = [Schedule(s.steps.window(0, steps), s.event[:steps]) for s in schedules]
+    return Training(model, model.setup(log), cut)

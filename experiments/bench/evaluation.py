@@ -35,7 +35,7 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
     users = max(2, round(settings.scale * EVALUATED_USERS))
     log = random_log(np.random.default_rng(0), users, EVALUATED_ITEMS, tested=True)
     model = INIT_SMALL.replace(n_items=log.n_items)
-    training = Training(model, [model.schedule(log.train)])
+    training = Training(model, model.setup(log.train), [model.schedule(log.train)])
     product = floors.scores(len(log.cases), log.n_items, model.model_config.hidden_units)
     whole, bootstrapping, scores, half = settings.turns(
         lambda: rank_seconds(model, training.state.params, log),

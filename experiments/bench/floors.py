@@ -31,19 +31,26 @@ class Floor:
         return jax.block_until_ready(self.compiled(*self.operands))
 
 
-def products(config: ModelConfig, batch: int, opening: int) -> list[tuple[int, int, int]]:
+def products(
+    config: ModelConfig, batch: int, opening: int, negatives: int = 0
+) -> list[tuple[int, int, int]]:
     """Return the rows, inner size and columns of each product of an update, forward and backward.
 
     Args:
         config: The model.
         batch: Lanes B.
         opening: W, the lanes that open a session of a known user: they run GRU_usr and Eq. 4.
+        negatives: Extra negatives of an update.
     """
-    b, w, h = batch, opening, config.hidden_units
-    # GRU_ses (Eq. 1): gates, and candidate of r h; scores of the batch's targets.
-    shapes = [(b, h, 2 * h), (b, h, h), (b, h, b)]
+    b, w, h, c = batch, opening, config.hidden_units, batch + negatives
+    # GRU_ses (Eq. 1): gates, and candidate of r h; scores of the candidates.
+    shapes = [(b, h, 2 * h), (b, h, h), (b, h, c)]
     # Back to the hidden state and to r h; gradients of item_out, cand and gates.
-    shapes += [(b, b, h), (b, h, h), (b, b, h), (h, b, h), (h, b, 2 * h)]
+    shapes += [(b, c, h), (b, h, h), (c, b, h), (h, b, h), (h, b, 2 * h)]
+    if config.embedding != "none":  # the input of GRU_ses, and both gradients
+        shapes += [(b, h, 3 * h), (b, 3 * h, h), (h, b, 3 * h)]
+    if config.past:  # scores of the items of the past, and back to the hidden state
+        shapes += [(b, h, config.past), (b, config.past, h)]
     if config.hierarchical and w:
         # GRU_usr (Eq. 3): input, gates, candidate; Eq. 4.
         shapes += [(w, h, 3 * h), (w, h, 2 * h), (w, h, h), (w, h, h)]
@@ -58,7 +65,7 @@ def products(config: ModelConfig, batch: int, opening: int) -> list[tuple[int, i
     return [shape for shape in shapes if all(shape)]
 
 
-def step(config: ModelConfig, *, batch: int, opening: int, steps: int) -> Floor:
+def step(config: ModelConfig, *, batch: int, opening: int, steps: int, negatives: int = 0) -> Floor:
     """Compile the matrix products of training steps.
 
     Args:
@@ -66,12 +73,13 @@ def step(config: ModelConfig, *, batch: int, opening: int, steps: int) -> Floor:
         batch: Lanes B.
         opening: W, as for `products`.
         steps: Number of steps.
+        negatives: As for `products`.
 
     Returns:
         A function that runs them once.
     """
     rng = np.random.default_rng(0)
-    shapes = products(config, batch, opening)
+    shapes = products(config, batch, opening, negatives)
     lefts = [rng.standard_normal((rows, inner), np.float32) for rows, inner, _ in shapes]
     # Below 1, so that what is written into the left operands does not grow from step to step.
     rights = [

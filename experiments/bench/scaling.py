@@ -92,7 +92,7 @@ def events(settings: Settings) -> Mapping[str, Sweep]:
         raw = commands.raw_log(settings, n_events / XXL_RAW_EVENTS)
         [costs] = settings.turns(lambda: commands.prepare(settings, raw), long=True)
         log = xxl_log(n_events / XXL_RAW_EVENTS)
-        training = Training(model, [model.schedule(log)])
+        training = Training(model, model.setup(log), [model.schedule(log)])
         schedule, epoch = settings.turns(
             lambda: seconds(lambda: model.schedule(log)), training.epoch, long=True
         )

@@ -81,7 +81,20 @@ def compiled():
 def test_a_step_computes_the_products_of_its_floor(compiled, variant):
     """Bug: give either one a product that the other lacks, such as a gradient of all states."""
     training, chunk = compiled(variant)
-    floor = floors.step(config(variant, "gates"), batch=B, opening=training.opening, steps=7)
+    opening = training.width.opening
+    floor = floors.step(config(variant, "gates"), batch=B, opening=opening, steps=7)
+    assert flops_of(chunk) == flops_of(floor.compiled)
+
+
+def test_a_step_with_drawn_negatives_computes_the_products_of_its_floor():
+    """Bug: leave the embedding's product out of the floor, or count the batch's targets alone."""
+    model = BenchmarkModel(
+        "sampled",
+        ModelConfig(20, "rnn", hidden_units=H, embedding="tied"),
+        TrainConfig(batch_size=B, loss="cross_entropy", extra_negatives=4),
+    )
+    chunk = train_steps(model, steps=1).compiled()
+    floor = floors.step(model.model_config, batch=B, opening=0, steps=7, negatives=4)
     assert flops_of(chunk) == flops_of(floor.compiled)
 
 

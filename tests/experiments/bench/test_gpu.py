@@ -139,6 +139,8 @@ def plus_of_a_million():
     column = jax.ShapeDtypeStruct((MILLION,), np.int32)
     sampler = negatives.Sampler(
         bound=jax.ShapeDtypeStruct((MILLION - 1,), np.uint32),
+        first=jax.ShapeDtypeStruct(((1 << 20) + 1,), np.int32),
+        halvings=3,
         log_expected=jax.ShapeDtypeStruct((MILLION,), np.float32),
         offer=negatives.Offer(column, column),
     )
@@ -166,7 +168,7 @@ def test_training_hrnn_plus_on_a_million_items_exports_for_gpu():
 def test_training_ten_seeds_in_4096_lanes_exports_for_gpu():
     model = INIT_SMALL.replace(batch_size=max(gpu.BATCHES))
     setup = TrainSetup(model.model_config, model.train_config)
-    chunk = jax.vmap(functools.partial(train_chunk, setup=setup))
+    chunk = jax.vmap(functools.partial(train_chunk, setup=setup), in_axes=(0, 0, 0, None))
     export(chunk, *abstract(model.model_config, model.train_config, 3, 800, gpu.SEEDS))
 
 
@@ -175,7 +177,7 @@ def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
     model, _, state = plus_of_a_million()
     config, rows = model.model_config, 8
     lanes = TrainConfig(batch_size=EvaluationConfig.lanes)
-    steps, items = abstract(config, lanes, 128, 64)[2], state.params.items
+    steps, items = abstract(config, lanes, 128, 64)[1], state.params.items
     carry = jax.eval_shape(lambda: start_carry((lanes.batch_size,), config))
     bootstrap = functools.partial(evaluation._bootstrap, model_config=config)
     export(bootstrap, state.params, carry, steps)
