@@ -8,8 +8,10 @@ score most are recommended.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +22,28 @@ from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking, count_recommended
-from hrnn_jax.model import Carry, Params, StepInputs, item_inputs, start_carry, step
-from hrnn_jax.topk import Query, RankedItems, RankSettings
+from hrnn_jax.model import (
+    Carry,
+    DenseWeights,
+    Params,
+    StepInputs,
+    item_inputs,
+    start_carry,
+    step,
+)
+from hrnn_jax.topk import RankedItems, RankSettings
 from hrnn_jax.user_batches import NO_EVENT, Steps
+
+_LANES_MULTIPLE = 8
+_T = TypeVar("_T")
+
+
+class _Scoring(NamedTuple):
+    """What makes scores of the states of users."""
+
+    network: DenseWeights
+    ranked: RankedItems
+    table: item_neighbours.Table | None
 
 
 def rank(
@@ -58,9 +79,10 @@ def rank(
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     # In ascending order, so that of equal scores the lower item is recommended first.
     ranked = topk.arrange(params.items, np.sort(candidates))
-    for events, at, query in _queries(params, tested, model_config, config):
+    scoring = _Scoring(params.network, ranked, table)
+    for events, at, states in _replay(params, tested, model_config, config):
         at_and_target = np.stack([*at, tested.item[events]])
-        found, best = _rank_chunk(ranked, table, query, at_and_target, config)
+        found, best = _rank_chunk(scoring, states, at_and_target, config)
         ranks[np.searchsorted(cases, events)] = found
         place = np.broadcast_to(np.arange(best.shape[1]), best.shape)
         shown += count_recommended(best, place, cutoffs, log.n_items)
@@ -68,68 +90,99 @@ def rank(
     return Ranking(ranks, shown)
 
 
-def _queries(
+def _replay(
     params: Params, log: EventLog, model_config: ModelConfig, config: EvaluationConfig
-) -> Iterator[tuple[np.ndarray, np.ndarray, Query]]:
-    """Yield of each chunk the case events [n], their steps and lanes [2, n], and the queries.
+) -> Iterator[tuple[np.ndarray, np.ndarray, Carry]]:
+    """Yield of each chunk the case events [n], their steps and lanes [2, n], and the states.
 
-    The query that predicts an event is at its step and lane in the arrays [T, B, ...] of the
-    chunk's queries, on the device.
+    The state that predicts an event is at its step and lane in the arrays [T, B, ...] of the
+    chunk's states, on the device. The next chunk's states replace them.
     """
-    schedule = user_batches.build(
-        user_batches.layout(log, model_config.variant),
-        config.lanes,
-        feed_last_item=model_config.feed_last_item,
-    )
+    log_of_lanes = user_batches.layout(log, model_config.variant)
+    n_lanes = _lanes(log_of_lanes.user, config.lanes)
+    schedule = user_batches.build(log_of_lanes, n_lanes, feed_last_item=model_config.feed_last_item)
     length = config.chunk_steps
     n_steps = -(-len(schedule.event) // length) * length
     steps = user_batches.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
     # The event predicted at [t, b]: a test case, unless RNN Concat enters a session there.
     predicted = np.where(schedule.steps.valid, schedule.event + 1, NO_EVENT)
     is_case = log.test & log.follows
-    carry = jax.device_put(start_carry((config.lanes,), model_config))
+    carry = jax.device_put(start_carry((n_lanes,), model_config))
+    states = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), _scored(carry))
     for begin in range(0, len(predicted), length):
         part = jax.device_put(steps.window(begin, begin + length))
-        carry, query = _bootstrap(params, carry, part, model_config=model_config)
+        carry, states = _bootstrap(params, carry, states, part, model_config=model_config)
         events = predicted[begin : begin + length]
         t, lane = np.nonzero((events != NO_EVENT) & is_case[events])
         if len(t):
-            yield events[t, lane], np.stack([t, lane]).astype(np.int32), query
+            yield events[t, lane], np.stack([t, lane]).astype(np.int32), states
 
 
-@functools.partial(jax.jit, static_argnames="model_config")
+def _lanes(user: np.ndarray, most: int) -> int:
+    """Return how many lanes are worth computing: those that end with the longest user, or `most`.
+
+    More lanes would save no steps, and be empty while the longest user's last events are replayed.
+    """
+    events = np.unique(user, return_counts=True)[1]
+    needed = -(-len(user) // events.max(initial=1))
+    return min(most, -(-needed // _LANES_MULTIPLE) * _LANES_MULTIPLE)
+
+
+@functools.partial(jax.jit, static_argnames="model_config", donate_argnames="states")
 def _bootstrap(
-    params: Params, carry: Carry, steps: Steps, *, model_config: ModelConfig
-) -> tuple[Carry, Query]:
-    """Replay a chunk of steps: return the state after it and the queries [T, B, ...]."""
+    params: Params, carry: Carry, states: Carry, steps: Steps, *, model_config: ModelConfig
+) -> tuple[Carry, Carry]:
+    """Replay a chunk of steps: return the state after it, and those after each step [T, B, ...].
 
-    def body(carry: Carry, steps: Steps) -> tuple[Carry, Query]:
-        x = item_inputs(params.items, steps.input)  # of one step: those of a chunk are large
-        carry, hidden = step(params.network, carry, StepInputs(x, steps), config=model_config)
-        return carry, topk.query(params.network, carry, hidden, model_config)
+    The latter are written to the memory of `states`, those of another chunk: new memory, which the
+    operating system clears page by page, would take a fifth of a step with a past.
+    """
 
-    return jax.lax.scan(body, carry, steps)
+    def body(i: jax.Array, so_far: tuple[Carry, Carry]) -> tuple[Carry, Carry]:
+        carry, states = so_far
+        now: Steps = jax.tree.map(lambda values: values[i], steps)
+        x = item_inputs(params.items, now.input)  # of one step: those of a chunk are large
+        carry, _ = step(params.network, carry, StepInputs(x, now), config=model_config)
+        return carry, _put(states, _scored(carry), i)
+
+    return jax.lax.fori_loop(0, len(steps.input), body, (carry, states))
+
+
+def _scored(carry: Carry) -> Carry:
+    """Return of a state what scores are made of: the representation; the past and the user's state.
+
+    The bonus of the past is computed of them for cases alone, a few of a user's many steps.
+    """
+    user = None if carry.past is None else carry.user
+    return dataclasses.replace(carry, session=carry.session[-1:], user=user)
+
+
+def _put(arrays: _T, new: _T, i: jax.Array) -> _T:
+    """Replace the arrays' values at index `i` of the first axis."""
+
+    def put(all_: jax.Array, one: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_index_in_dim(all_, one, i, axis=0)
+
+    return jax.tree.map(put, arrays, new)
 
 
 def _rank_chunk(
-    ranked: RankedItems,
-    table: item_neighbours.Table | None,
-    query: Query,
-    cases: np.ndarray,
-    config: EvaluationConfig,
+    scoring: _Scoring, states: Carry, cases: np.ndarray, config: EvaluationConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank the cases [3, n] of a chunk in one compiled call, see `_rank_blocks`."""
-    n, n_ranked = cases.shape[1], len(ranked.item)
-    size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 1024))
-    on_cpu = jax.default_backend() == "cpu"  # elsewhere all at once: many small steps would wait
+    n, n_ranked = cases.shape[1], len(scoring.ranked.item)
+    # On a CPU, larger products are no faster, and a chunk's last block has more padding. Elsewhere
+    # a block is ranked all at once: many small steps would wait.
+    on_cpu = jax.default_backend() == "cpu"
+    size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 128 if on_cpu else 1024))
     rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
     n_first = min(max(config.cutoffs), n_ranked)
-    n_steps, n_lanes, _ = query.hidden.shape
+    n_steps, n_lanes, _ = states.session[0].shape
     limit = -(-n_steps * n_lanes // size)  # blocks: the same number for every chunk
     blocks = np.pad(cases, [(0, 0), (0, limit * size - n)]).reshape(3, limit, size)
     blocks, n_blocks = jax.device_put((blocks, np.int32(-(-n // size))))
     settings = RankSettings(n_first=n_first, ties=config.ties, rows=rows)
-    found = _rank_blocks(ranked, table, query, blocks, n_blocks, settings=settings)
+    found = _rank_blocks(scoring, states, blocks, n_blocks, settings=settings)
     ranks, best = jax.device_get(found)
     return ranks.reshape(-1)[:n], best.reshape(-1, n_first)[:n]
 
@@ -141,15 +194,14 @@ def _power_of_two(limit: int) -> int:
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _rank_blocks(
-    ranked: RankedItems,
-    table: item_neighbours.Table | None,
-    query: Query,
+    scoring: _Scoring,
+    states: Carry,
     cases: jax.Array,
     n_blocks: jax.Array,
     *,
     settings: RankSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Rank the first `n_blocks` blocks of cases [3, N, n]: step and lane in `query`, target.
+    """Rank the first `n_blocks` blocks of cases [3, N, n]: step and lane of `states`, target.
 
     One call for all blocks, which share the memory of their scores: to allocate that anew takes as
     long as to compute them. Returns the ranks [N, n] and the recommended items [N, n, n_first].
@@ -157,12 +209,11 @@ def _rank_blocks(
 
     def block(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t, lane, target = jax.lax.dynamic_index_in_dim(cases, i, axis=1, keepdims=False)
-        here = jax.tree.map(lambda values: values[t, lane], query)
-        bonus = topk.bonus(here, table, ranked)
-        new = topk.rank(ranked, here.hidden, target, bonus, settings)
-        return jax.tree.map(
-            lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, i, axis=0), found, new
-        )
+        here = jax.tree.map(lambda values: values[t, lane], states)
+        [hidden] = here.session
+        bonus = topk.bonus(scoring.network, here, hidden, scoring.ranked, scoring.table)
+        new = topk.rank(scoring.ranked, hidden, target, bonus, settings)
+        return _put(found, new, i)
 
     _, limit, size = cases.shape
     none = (

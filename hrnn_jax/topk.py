@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hrnn_jax.config import ModelConfig, Ties
+from hrnn_jax.config import Ties
 from hrnn_jax.extras import item_neighbours, user_past
 from hrnn_jax.model import Carry, DenseWeights, Items, past_bonus
 
@@ -31,15 +31,6 @@ class RankedItems:
     item_bias: jax.Array  # [M]
     column: jax.Array  # [V] int32 column of each item, M for one that is not ranked
     items: Items  # the whole catalogue: a target need not be among the ranked
-
-
-@struct.dataclass
-class Query:
-    """What the scores of n users are made of, besides the items' weights."""
-
-    hidden: jax.Array  # [n, H] the representations
-    past: tuple[jax.Array, jax.Array] | None  # [n, R] each, see `model.past_bonus`
-    recent: jax.Array | None  # [n, L] the items whose neighbours get a bonus
 
 
 @struct.dataclass
@@ -86,32 +77,28 @@ def arrange(items: Items, ranked: np.ndarray) -> RankedItems:
     )
 
 
-def query(network: DenseWeights, carry: Carry, hidden: jax.Array, config: ModelConfig) -> Query:
-    """Collect what the scores of n users are made of.
-
-    Args:
-        network: the weights.
-        carry: the state as `model.step` returns it.
-        hidden: [n, H], the representations as it returns them.
-        config: of the network.
-    """
-    recent = None
-    if carry.past is not None and config.neighbours:
-        recent = user_past.recent_items(carry.past, item_neighbours.LAST)
-    return Query(hidden=hidden, past=past_bonus(network, carry, hidden), recent=recent)
-
-
-def bonus(query: Query, table: item_neighbours.Table | None, ranked: RankedItems) -> Bonus | None:
+def bonus(
+    network: DenseWeights,
+    carry: Carry,
+    hidden: jax.Array,
+    ranked: RankedItems,
+    table: item_neighbours.Table | None,
+) -> Bonus | None:
     """Return what is added to the scores, None for a network that adds nothing.
 
     Args:
-        query: of n users.
-        table: the neighbours of each item, for a network with `neighbours`.
+        network: the weights.
+        carry: the state of n users, as `model.step` returns it; only its user's state and its past
+            are read.
+        hidden: [n, H], the representations as it returns them.
         ranked: the items with columns.
+        table: the neighbours of each item, for a network with `neighbours`.
     """
-    parts = [] if query.past is None else [query.past]
-    if table is not None and query.recent is not None:
-        parts.append(item_neighbours.bonus_after(table, query.recent))
+    recalled = past_bonus(network, carry, hidden)
+    parts = [] if recalled is None else [recalled]
+    if table is not None and carry.past is not None:
+        recent = user_past.recent_items(carry.past, item_neighbours.LAST)
+        parts.append(item_neighbours.bonus_after(table, recent))
     if not parts:
         return None
     item, value = (jnp.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))

@@ -122,8 +122,11 @@ def add(past: Past, item: jax.Array, opens: jax.Array | bool = False) -> Past:
     events = past.events + has_event
     sessions = past.sessions + opens
     same = past.item == item[:, None]
-    entry = jnp.where(same.any(axis=1), same.argmax(axis=1), past.event.argmin(axis=1))
-    here = (jnp.arange(past.item.shape[1])[None] == entry[:, None]) & has_event[:, None]
+    # All different, so that their minimum finds the entry: unlike argmin, it compiles to vector
+    # instructions.
+    entries = past.item.shape[1]
+    order = jnp.where(same, -entries, entries * past.event) + jnp.arange(entries)[None]
+    here = (order == order.min(axis=1, keepdims=True)) & has_event[:, None]
     count = jnp.where(same, past.count, 0) + 1
 
     def put(new: jax.Array, old: jax.Array) -> jax.Array:
@@ -152,8 +155,13 @@ def recent_items(past: Past, last: int) -> jax.Array:
     """
     in_session = (past.item != NO_ITEM) & (past.session == past.sessions[:, None])
     last = min(last, past.item.shape[1])
-    event, entry = jax.lax.top_k(jnp.where(in_session, past.event, 0), last)
-    return jnp.where(event > 0, jnp.take_along_axis(past.item, entry, axis=1), NO_ITEM)
+    event = jnp.where(in_session, past.event, 0)  # all different, but for zeros
+    items = []
+    for _ in range(last):  # faster than top_k, which sorts
+        latest = (event > 0) & (event == event.max(axis=1, keepdims=True))
+        items.append(jnp.where(latest, past.item, NO_ITEM).min(axis=1))
+        event = jnp.where(latest, 0, event)
+    return jnp.stack(items, axis=1)
 
 
 def pack(past: Past) -> jax.Array:

@@ -245,8 +245,7 @@ def _represent(
     after, hidden = _step(params, users, config=config)
     if config.past:
         after = dataclasses.replace(after, past=user_past.unpack(users.past))
-    query = topk.query(params.network, after, hidden, config)
-    return hidden, topk.bonus(query, network.table, network.ranked)
+    return hidden, topk.bonus(params.network, after, hidden, network.ranked, network.table)
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -81,8 +81,8 @@ def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
 
 def ranking(n_items, size, n_lanes=256):
     """Return what ranks the cases of a chunk in blocks of `size`, and shapes of its arguments."""
-    items = jax.eval_shape(lambda: init_state(0, ModelConfig(n_items), TrainConfig()))
-    items = items.params.items
+    params = jax.eval_shape(lambda: init_state(0, ModelConfig(n_items), TrainConfig())).params
+    items = params.items
     settings = topk.RankSettings(n_first=20, ties="against", rows=4)
     function = jax.jit(functools.partial(evaluation._rank_blocks, settings=settings))
     column = jax.ShapeDtypeStruct((n_items,), np.int32)
@@ -90,7 +90,9 @@ def ranking(n_items, size, n_lanes=256):
     hidden = jax.ShapeDtypeStruct((128, n_lanes, items.item_out.shape[1]), np.float32)
     cases = jax.ShapeDtypeStruct((3, 128 * n_lanes // size, size), np.int32)
     n_blocks = jax.ShapeDtypeStruct((), np.int32)
-    return function, (ranked, None, topk.Query(hidden, None, None), cases, n_blocks)
+    scoring = evaluation._Scoring(params.network, ranked, None)
+    states = model.Carry(session=(hidden,), user=None, past=None)
+    return function, (scoring, states, cases, n_blocks)
 
 
 def test_ranking_holds_the_scores_of_one_block():

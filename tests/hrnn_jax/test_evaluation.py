@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation
+from hrnn_jax import evaluation, user_batches
 from hrnn_jax.config import NETWORKS, EvaluationConfig, ModelConfig, Ties
 from tests.helpers import logs, reference, weights
 
@@ -127,6 +127,15 @@ def test_lanes_chunks_and_blocks_do_not_change_ranks(config):
     np.testing.assert_array_equal(found.rank, list(by_reference(params, model_config()).values()))
     np.testing.assert_array_equal(found.shown, run(params, model_config()).shown)
     assert found.shown.sum(axis=1).tolist() == [len(found.rank) * n for n in CUTOFFS]
+
+
+@pytest.mark.parametrize(("most", "n_lanes"), [(256, 16), (12, 12)])
+def test_there_are_no_more_lanes_than_end_with_the_longest_user(most, n_lanes):
+    """One user has 100 inputs and 100 have 10: 11 lanes end together."""
+    log = logs.of([[[0, 1] * 50 + [0]], *[[[0, 1] * 5 + [0]] for _ in range(100)]])
+    found = evaluation._lanes(log.user, most)
+    assert found == n_lanes
+    assert len(user_batches.build(log, found).event) == len(user_batches.build(log, 256).event)
 
 
 @pytest.mark.parametrize("variant", NETWORKS)

@@ -180,10 +180,11 @@ def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
     steps, items = abstract(config, lanes, 128, 64)[1], state.params.items
     carry = jax.eval_shape(lambda: start_carry((lanes.batch_size,), config))
     bootstrap = functools.partial(evaluation._bootstrap, model_config=config)
-    export(bootstrap, state.params, carry, steps)
-    _, query = jax.eval_shape(bootstrap, state.params, carry, steps)
-    assert query.past is not None
-    assert query.recent is not None
+    states = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((128, *a.shape), a.dtype), evaluation._scored(carry)
+    )
+    assert states.past is not None
+    export(bootstrap, state.params, carry, states, steps)
     column = jax.ShapeDtypeStruct((MILLION,), np.int32)
     ranked = topk.RankedItems(column, items.item_out, items.item_bias, column, items)
     neighbours = (MILLION, config.neighbours)
@@ -193,4 +194,5 @@ def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
     cases = jax.ShapeDtypeStruct((3, 128 * lanes.batch_size // rows, rows), np.int32)
     settings = topk.RankSettings(n_first=5, ties="against", rows=rows)
     rank = functools.partial(evaluation._rank_blocks, settings=settings)
-    export(rank, ranked, table, query, cases, jax.ShapeDtypeStruct((), np.int32))
+    scoring = evaluation._Scoring(state.params.network, ranked, table)
+    export(rank, scoring, states, cases, jax.ShapeDtypeStruct((), np.int32))

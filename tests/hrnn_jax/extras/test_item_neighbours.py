@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hrnn_jax import errors, evaluation, model, user_batches
+from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.extras import item_neighbours, user_past
 from hrnn_jax.user_batches import NO_ITEM
 from tests.helpers import logs, networks, weights
@@ -117,9 +118,13 @@ def test_recent_items_are_those_of_the_open_session(entries):
     assert again
 
 
-@pytest.mark.parametrize("n_candidates", [None, 5])
-def test_ranks_are_of_scores_with_both_bonuses(n_candidates):
-    """In float64, over all items, whichever are ranked."""
+@pytest.mark.parametrize(
+    ("n_candidates", "settings"),
+    [(None, {}), (5, {}), (None, {"lanes": 3, "chunk_steps": 5, "score_values": 70})],
+    ids=["all", "five", "small chunks"],
+)
+def test_ranks_are_of_scores_with_both_bonuses(n_candidates, settings):
+    """In float64, over all items, whichever are ranked and however much is computed at a time."""
     log, model_config = networks.log(), config()
     table = jax.device_put(item_neighbours.count(log.train, K, WEIGHT))
     candidates = None if n_candidates is None else np.arange(n_candidates)
@@ -128,6 +133,7 @@ def test_ranks_are_of_scores_with_both_bonuses(n_candidates):
         log,
         model_config=model_config,
         table=table,
+        config=EvaluationConfig(**settings),
         candidates=candidates,
     )
     expected, moved = {}, 0
