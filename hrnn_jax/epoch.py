@@ -153,8 +153,10 @@ def _inputs(
     epoch: int,
 ) -> _Inputs:
     """Collect what an epoch reads. With S > 1 seeds, seeds are the first axis, like the state's."""
-    length = _chunk_length(setup.config)
-    width = max((part.width.opening for parts in plan for part in parts), default=0)
+    length, n_seeds = _chunk_length(setup.config), len(seeds)
+    batch_size = schedules[0].event.shape[1]
+    # The shapes of all epochs must be the same, whichever widths they have.
+    width = batch_size if any(part.width.opening for parts in plan for part in parts) else 0
 
     def by_seed(parts: list[Any]) -> Any:
         return jax.tree.map(lambda *a: np.stack(a), *parts) if len(parts) > 1 else parts[0]
@@ -168,7 +170,6 @@ def _inputs(
             for seed, schedule in zip(seeds, schedules, strict=True)
         ]
         places.append(by_seed(rows))
-    n_seeds, batch_size = len(seeds), schedules[0].event.shape[1]
     return _Inputs(
         carry=start_carry((n_seeds, batch_size)[n_seeds == 1 :], setup.model_config),
         scratch=np.zeros((n_seeds, setup.model_config.n_items)[n_seeds == 1 :], np.int32),
@@ -227,21 +228,27 @@ def run_epoch(
     )
     programs = _programs(widths, arguments, setup, stacked=stacked)
     pending: list[jax.Array] = []
-    for chunk, parts in enumerate(plan):
-        chunk_losses = []
-        for part, span in zip(parts, device.spans[chunk], strict=True):
-            running, part_losses = programs[part.width].result()(
-                running,
-                device.chunks[chunk],
-                device.places[chunk],
-                span,
-                device.rates,
-                setup.sampler,
-            )
-            chunk_losses.append(part_losses)
-        if pending:
-            on_chunk(*losses.add(pending))
-        pending = chunk_losses
+    try:
+        for chunk, parts in enumerate(plan):
+            chunk_losses = []
+            for part, span in zip(parts, device.spans[chunk], strict=True):
+                running, part_losses = programs[part.width].result()(
+                    running,
+                    device.chunks[chunk],
+                    device.places[chunk],
+                    span,
+                    device.rates,
+                    setup.sampler,
+                )
+                chunk_losses.append(part_losses)
+            if pending:
+                on_chunk(*losses.add(pending))
+            pending = chunk_losses
+    except BaseException:  # an interrupted process must not go on compiling before it ends
+        cancelled = [program.cancel() for program in programs.values()]
+        if any(cancelled):
+            _program.cache_clear()
+        raise
     if pending:
         on_chunk(*losses.add(pending))
     return running.state, losses.means()

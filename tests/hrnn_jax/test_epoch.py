@@ -11,6 +11,7 @@ import pytest
 
 from hrnn_jax import errors
 from hrnn_jax.epoch import _program, epoch_schedule, run_epoch
+from hrnn_jax.lane_widths import Part, Width
 from hrnn_jax.train import TrainSetup, TrainState, init_state
 from hrnn_jax.user_batches import Steps
 from tests.helpers import logs, networks
@@ -203,6 +204,28 @@ def test_the_whole_epoch_is_on_the_device_before_its_first_step(seeds, monkeypat
         monkeypatch.setattr("hrnn_jax.epoch._program", guarded)
         run(seeds, model_config=DROPPING, config=networks.training_config(chunk_steps=2))
     assert len(calls) > 8
+
+
+def test_an_interrupted_epoch_compiles_no_further_program(monkeypatch):
+    futures, cleared = [concurrent.futures.Future() for _ in range(3)], []
+    futures[0].set_exception(KeyboardInterrupt())
+    given = iter(futures)
+
+    def begin(*args, **settings):
+        return next(given)
+
+    begin.cache_clear = lambda: cleared.append(True)
+
+    def three_widths(schedules, *_):
+        chunks = -(-len(schedules[0].event) // CHUNKED.chunk_steps)
+        return [[Part(0, 1, Width(networks.BATCH, 1 + i % 3))] for i in range(chunks)]
+
+    monkeypatch.setattr("hrnn_jax.epoch._program", begin)
+    monkeypatch.setattr("hrnn_jax.lane_widths.plan", three_widths)
+    with pytest.raises(KeyboardInterrupt):
+        run([0], model_config=networks.model_config(), config=CHUNKED)
+    assert [future.cancelled() for future in futures] == [False, True, True]
+    assert cleared
 
 
 def test_epochs_of_any_length_share_one_compiled_program():
