@@ -81,10 +81,10 @@ def _circumstances(made: Sequence[Mapping]) -> str:
 
 
 def _table(rows: Mapping[str, Row]) -> markdown.Table:
-    heads = (*HEAD[1:-1], "met?", "commit, date")
+    heads = (*HEAD[1:-1], "met?", "commit, date, machine")
     cells: dict[str, dict[str, markdown.Cell]] = {head: {} for head in heads}
     for name, row in rows.items():
-        made = f"{row.made['commit']}, {row.made['finished'][:10]}"
+        made = f"{row.made['commit']}, {row.made['finished'][:10]}, {row.made['machine']}"
         for head, text in zip(heads, (*row.cells()[1:], made), strict=True):
             cells[head][name] = markdown.Cell(text or markdown.DASH)
     return markdown.Table(
