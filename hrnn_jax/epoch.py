@@ -83,7 +83,7 @@ def chunk_function(
         first = jax.tree.map(lambda a: a[: width.lanes], whole)
         opening = steps.opening[:, : width.opening]
         steps = Steps(*(a[:, : width.lanes] for a in steps))._replace(opening=opening)
-        setup = TrainSetup(model_config, config, sampler, rates)
+        setup = TrainSetup(model_config, config, sampler, rates=rates)
         running, losses = train_chunk(
             dataclasses.replace(running, carry=first), steps, place, span, setup
         )
@@ -156,7 +156,7 @@ def _inputs(
     length, n_seeds = _chunk_length(setup.config), len(seeds)
     batch_size = schedules[0].event.shape[1]
     # The shapes of all epochs must be the same, whichever widths they have.
-    width = batch_size if any(part.width.opening for parts in plan for part in parts) else 0
+    width = lane_widths.whole_width(schedules).opening
 
     def by_seed(parts: list[Any]) -> Any:
         return jax.tree.map(lambda *a: np.stack(a), *parts) if len(parts) > 1 else parts[0]
@@ -209,8 +209,11 @@ def run_epoch(
     """
     config = setup.config
     stacked, length = len(seeds) > 1, _chunk_length(config)
-    plan = lane_widths.plan(schedules, config.bptt_steps, length // config.bptt_steps)
-    widths = list(dict.fromkeys(part.width for parts in plan for part in parts))
+    updates = length // config.bptt_steps
+    plan = lane_widths.plan(schedules, setup.widths, config.bptt_steps, updates)
+    # In the order of their use; and those that a later epoch will use.
+    used = [part.width for parts in plan for part in parts]
+    widths = list(dict.fromkeys([*used, *setup.widths, lane_widths.whole_width(schedules)]))
     losses = _EpochLosses(schedules, seeds, epoch, len(plan) * length, config.bptt_steps)
     if not plan:
         return state, losses.means()

@@ -16,10 +16,11 @@ import numpy as np
 import optax
 from flax import struct
 
-from hrnn_jax import row_optimizer, user_batches
+from hrnn_jax import lane_widths, row_optimizer, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import negatives, user_past
+from hrnn_jax.lane_widths import Width
 from hrnn_jax.losses import Candidates, OutputRows, full_softmax_loss, sampled_loss
 from hrnn_jax.model import (
     Carry,
@@ -69,6 +70,8 @@ class TrainSetup:
     model_config: ModelConfig = struct.field(pytree_node=False)
     config: TrainConfig = struct.field(pytree_node=False)
     sampler: negatives.Sampler | None = None  # for extra_negatives, log_q or negative_hours
+    # For how many lanes steps are computed where not for all, see `lane_widths.choose`.
+    widths: tuple[Width, ...] = struct.field(pytree_node=False, default=())
     rates: Rates | None = None  # None: those of the configs
 
 
@@ -101,11 +104,20 @@ def make_setup(log: EventLog, model_config: ModelConfig, config: TrainConfig) ->
         further lanes would be empty. Its `loss` is the one that softmax stands for. The arrays of
         its sampler are on the device.
     """
-    users = np.unique(user_batches.layout(log, model_config.variant).user)
+    laid = user_batches.layout(log, model_config.variant)
+    n_users = int(laid.opens_user.sum())
     config = dataclasses.replace(
-        config.for_catalogue(log.n_items), batch_size=min(config.batch_size, max(2, len(users)))
+        config.for_catalogue(log.n_items), batch_size=min(config.batch_size, max(2, n_users))
     )
-    return TrainSetup(model_config, config, jax.device_put(negatives.make_sampler(log, config)))
+    schedule = user_batches.build(
+        laid,
+        config.batch_size,
+        rng=np.random.default_rng(0),
+        feed_last_item=model_config.feed_last_item,
+    )
+    sampler = jax.device_put(negatives.make_sampler(log, config))
+    widths = lane_widths.choose(schedule, config.bptt_steps)
+    return TrainSetup(model_config, config, sampler, widths)
 
 
 def without_rates(

@@ -149,7 +149,7 @@ class Training:
         config = self.model.train_config
         updates = config.chunk_steps // config.bptt_steps
         counts = collections.Counter[Width]()
-        for parts in plan(self.schedules, config.bptt_steps, updates):
+        for parts in plan(self.schedules, self.setup.widths, config.bptt_steps, updates):
             for part in parts:
                 counts[part.width] += part.end - part.begin
         return max(counts, key=lambda width: counts[width])

@@ -207,7 +207,7 @@ def test_the_whole_epoch_is_on_the_device_before_its_first_step(seeds, monkeypat
 
 
 def test_an_interrupted_epoch_compiles_no_further_program(monkeypatch):
-    futures, cleared = [concurrent.futures.Future() for _ in range(3)], []
+    futures, cleared = [concurrent.futures.Future() for _ in range(4)], []
     futures[0].set_exception(KeyboardInterrupt())
     given = iter(futures)
 
@@ -224,7 +224,7 @@ def test_an_interrupted_epoch_compiles_no_further_program(monkeypatch):
     monkeypatch.setattr("hrnn_jax.lane_widths.plan", three_widths)
     with pytest.raises(KeyboardInterrupt):
         run([0], model_config=networks.model_config(), config=CHUNKED)
-    assert [future.cancelled() for future in futures] == [False, True, True]
+    assert [future.cancelled() for future in futures] == [False, True, True, True]
     assert cleared
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from hrnn_jax import lane_widths, train, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
-from hrnn_jax.epoch import epoch_schedule, run_epoch
+from hrnn_jax.epoch import _program, epoch_schedule, run_epoch
 from hrnn_jax.lane_widths import Part, Width
 from tests.helpers import logs
 
@@ -30,8 +30,9 @@ def log():
 
 
 def widths(schedules, bptt_steps=1, chunk_updates=16):
-    """Return the width of each update."""
-    plan = lane_widths.plan(schedules, bptt_steps, chunk_updates)
+    """Return the width of each update, of those chosen for the first schedule."""
+    chosen = lane_widths.choose(schedules[0], bptt_steps)
+    plan = lane_widths.plan(schedules, chosen, bptt_steps, chunk_updates)
     for parts in plan:
         assert parts[0].begin == 0
         assert all(a.end == b.begin for a, b in itertools.pairwise(parts))
@@ -58,8 +59,27 @@ def test_each_update_has_enough_lanes(seed, batch_size, bptt_steps):
             width = found[t // bptt_steps]
             assert (schedule.event[t, width.lanes :] == user_batches.NO_EVENT).all()
             assert opens[t].sum() <= width.opening <= width.lanes
-    lanes = [width.lanes for width in found if width.lanes < batch_size]
-    assert lanes == sorted(lanes, reverse=True)
+
+
+def test_the_widths_of_all_epochs_are_those_chosen_once():
+    """And a later epoch waits for no program: each is compiled in the first."""
+    setup = train.make_setup(log(), ModelConfig(N_ITEMS), TrainConfig(batch_size=BATCH))
+    assert {width.lanes for width in setup.widths} == {4}
+    whole_width = Width(BATCH, BATCH)
+    for seed in range(5):
+        schedule = user_batches.build(log(), BATCH, rng=np.random.default_rng(seed))
+        plan = lane_widths.plan([schedule], setup.widths, 1, 16)
+        found = {part.width for parts in plan for part in parts}
+        assert found <= {*setup.widths, whole_width}
+    model_config, config = ModelConfig(N_ITEMS, hidden_units=6), TrainConfig(batch_size=BATCH)
+    compiled = []
+    state = train.init_state(0, model_config, config)
+    setup = train.make_setup(log(), model_config, config)
+    for epoch in range(4):
+        schedule = epoch_schedule(log(), model_config, config, seed=0, epoch=epoch)
+        state, _ = run_epoch(state, [schedule], setup, seeds=[0], epoch=epoch)
+        compiled.append(_program.cache_info().misses)
+    assert compiled == compiled[:1] * 4
 
 
 def test_lanes_halve_as_users_run_out():
@@ -117,7 +137,7 @@ def trained(model_config, config, seeds, plan=None):
     return state.params, losses
 
 
-def whole(schedules, bptt_steps, chunk_updates):
+def whole(schedules, _, bptt_steps, chunk_updates):
     """Plan all lanes for all updates."""
     n = -(-max(len(schedule.event) for schedule in schedules) // bptt_steps)
     return [
