@@ -69,6 +69,19 @@ def read_history(folder):
     return [json.loads(line) for line in text.splitlines()]
 
 
+def test_a_batch_larger_than_the_users_is_as_large_as_the_users(command):
+    """And is said once, not for each seed or epoch."""
+    code, out, _ = command("--batch_size=5000", "--seeds=0,1", "--output_dir=large")
+    assert code == 0
+    assert re.findall("lanes: .*", out) == [
+        "lanes: there are no more users for --batch_size=5000",
+    ]
+    assert "30 lanes: there" in out
+    command("--batch_size=30", "--seeds=0,1", "--output_dir=equal")
+    for name in ("ranks.parquet", "recommended.parquet"):
+        assert pl.read_parquet(f"large/{name}").equals(pl.read_parquet(f"equal/{name}"))
+
+
 @pytest.mark.parametrize("name", model_flags.MODELS)
 def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     neural = name in NETWORKS
