@@ -102,3 +102,13 @@ def test_a_run_that_needs_a_removed_setting_is_refused(part, name, value):
 def test_a_recipe_of_a_later_format_is_refused():
     with pytest.raises(errors.InputError, match="format 3"):
         config.upgrade_recipe({"format": 3})
+
+
+def test_softmax_is_full_on_a_small_catalogue_and_estimated_on_a_large_one():
+    config = TrainConfig(loss="softmax", extra_negatives=2048, batch_size=30)
+    assert config.for_catalogue(20_000) == TrainConfig(loss="full_softmax", batch_size=30)
+    assert config.for_catalogue(20_001) == TrainConfig(
+        loss="cross_entropy", log_q=True, extra_negatives=2048, batch_size=30
+    )
+    other = TrainConfig(loss="bpr")
+    assert other.for_catalogue(20_001) is other
