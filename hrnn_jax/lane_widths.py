@@ -53,8 +53,9 @@ def choose(schedule: Schedule, bptt_steps: int) -> tuple[Width, ...]:
     """
     n_filled, _ = _counts(schedule, bptt_steps)
     batch_size = schedule.event.shape[1]
-    opens = schedule.steps.session_start & ~schedule.steps.user_start
-    share = np.count_nonzero(opens) / max(1, np.count_nonzero(schedule.event != NO_EVENT))
+    share = np.count_nonzero(schedule.steps.opens) / max(
+        1, np.count_nonzero(schedule.event != NO_EVENT)
+    )
     least = max(_LEAST_UPDATES, _LEAST_SHARE * len(n_filled))
     numbers = [batch_size]
     while numbers[-1] > _FEWEST_LANES:
@@ -110,17 +111,16 @@ def plan(
 def whole_width(schedules: Sequence[Schedule]) -> Width:
     """Return the width that all updates fit: all lanes, of which all may open a session."""
     batch_size = schedules[0].event.shape[1]
-    any_opens = any((s.steps.session_start & ~s.steps.user_start).any() for s in schedules)
+    any_opens = any(schedule.steps.opening.shape[1] for schedule in schedules)
     return Width(batch_size, batch_size if any_opens else 0)
 
 
 def _counts(schedule: Schedule, bptt_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Count the lanes with a user and those that open a session: the most of an update's steps."""
-    opens = schedule.steps.session_start & ~schedule.steps.user_start
-    padding = -len(opens) % bptt_steps
+    padding = -len(schedule.event) % bptt_steps
     n_filled, n_opening = (
         np.pad(mask.sum(axis=1), (0, padding)).reshape(-1, bptt_steps).max(axis=1)
-        for mask in (schedule.event != NO_EVENT, opens)
+        for mask in (schedule.event != NO_EVENT, schedule.steps.opens)
     )
     return n_filled, n_opening
 

@@ -39,6 +39,11 @@ class Steps(NamedTuple):
     gap: Array  # [T, B] int8 class of the idle time before the input, see idle_time.py
     opening: Array  # [T, W] int32 lanes that open a known user's session, then B, B + 1, ...
 
+    @property
+    def opens(self) -> Array:
+        """[T, B] bool, the input opens a session of a known user: Eq. 3 and 4."""
+        return self.session_start & ~self.user_start
+
     def window(self, begin: int, end: int) -> Steps:
         """Return the steps from `begin` up to `end`, or up to the last one."""
         return Steps(*(array[begin:end] for array in self))

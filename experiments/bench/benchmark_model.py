@@ -140,8 +140,7 @@ class Training:
     @property
     def opening(self) -> float:
         """The lanes that open a session of a known user, and need Eq. 3 and 4: mean of a step."""
-        steps = self.schedules[0].steps
-        return float((steps.session_start & ~steps.user_start).sum(axis=1).mean())
+        return float(self.schedules[0].steps.opens.sum(axis=1).mean())
 
     @property
     def width(self) -> Width:
