@@ -18,7 +18,6 @@ from __future__ import annotations
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.preprocess import prepared
 
 from .common import cli, data_flags, model_flags
 from .common.cli import module
@@ -43,15 +42,12 @@ def main() -> None:
     """Run trials until the study has --trials, and print the best."""
     space = tune_flags.check()
     prepared_folder = data_flags.prepare()
-    log = prepared.load(prepared_folder)
-    if len(log.cases) == 0:
-        raise errors.InputError(
-            "no validation case is left: no validation session has two items that were trained on"
-        )
+    log = tune_flags.load_log(prepared_folder)
+    users = f" of {FLAGS.user_share:.3g} of the users" if FLAGS.user_share < 1 else ""
     with tune_flags.open_study(space, prepared_folder) as study:
         print(
             f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}, tuned for "
-            f"{FLAGS.objective} on {len(log.cases):,} validation cases, in {study.folder}",
+            f"{FLAGS.objective} on {len(log.cases):,} validation cases{users}, in {study.folder}",
             flush=True,
         )
         side_by_side = tune_flags.processes(study)

@@ -6,10 +6,12 @@ import dataclasses
 import pathlib
 
 import jax
+import numpy as np
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import NETWORKS, setting
+from hrnn_jax.config import NETWORKS, setting, settings
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 
 from ..common import cli, config_flags, model_flags
@@ -34,6 +36,9 @@ class TuneFlags:
             median of the complete trials after as many epochs.
         startup_trials: Complete trials before any is pruned, and (at least 5) before tpe draws by
             their values.
+        user_share: The share of the users, above 0 and at most 1, that trials train on and are
+            measured on: drawn once for a log, the same ones in every trial. All items stay
+            candidates.
         patience: End a trial after this many epochs in a row that were no better than its best; by
             default it trains all --epochs.
     """
@@ -46,6 +51,7 @@ class TuneFlags:
     sampler: str = setting("random", choices=SAMPLERS)
     pruner: str = setting("median", choices=PRUNERS)
     startup_trials: int = setting(3, least=1)
+    user_share: float = setting(1.0, above=0, most=1)
     patience: int | None = setting(None, least=1)
 
 
@@ -66,6 +72,8 @@ def check() -> search_spaces.Space:
             "stay unseen; drop it"
         )
     trials.objective_cutoff(FLAGS.objective)
+    if problem := settings(TuneFlags)["user_share"].problem(FLAGS.user_share):
+        raise errors.InputError(f"`user_share`={FLAGS.user_share}: {problem}")
     model_flags.check()
     if FLAGS.model in NETWORKS and FLAGS.epochs == 0:
         raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
@@ -100,6 +108,8 @@ def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Stu
         "objective": FLAGS.objective,
         "searched": {name: search_spaces.describe(values) for name, values in space.items()},
         "patience": FLAGS.patience if FLAGS.model in NETWORKS else None,
+        # Left out by default, so that studies without it go on.
+        **({"user_share": FLAGS.user_share} if FLAGS.user_share < 1 else {}),
         "settings": best_flags.shared_settings(space),
     }
     return Study(
@@ -108,6 +118,40 @@ def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Stu
         Search(space, FLAGS.sampler, FLAGS.pruner, FLAGS.startup_trials),
         lambda best: best_flags.flag_file(best, space),
     )
+
+
+def load_log(prepared_folder: pathlib.Path) -> EventLog:
+    """Load a log that is prepared for the validation split: what trials train on, and their cases.
+
+    Args:
+        prepared_folder: The prepared log.
+
+    Returns:
+        The events of --user_share of its users.
+
+    Raises:
+        InputError: The folder is damaged, or no validation case is left.
+    """
+    log = share_of_users(prepared.load(prepared_folder), FLAGS.user_share)
+    if len(log.cases) == 0:
+        raise errors.InputError(
+            "no validation case is left: no validation session has two items that were trained on"
+            + (", of these users: give a larger --user_share" if FLAGS.user_share < 1 else "")
+        )
+    return log
+
+
+def share_of_users(log: EventLog, share: float) -> EventLog:
+    """Return all events of some users, at least one; items and users keep their numbers.
+
+    Args:
+        log: The events.
+        share: The share of the users, above 0 and at most 1.
+    """
+    users = np.unique(log.user)
+    count = max(1, round(share * len(users)))
+    drawn = np.random.default_rng(0).permutation(users)[:count]
+    return log.where(np.isin(log.user, drawn))
 
 
 def processes(study: Study) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hrnn_jax.preprocess import prepared
-
 from ..common import cli, data_flags
 from . import trials, tune_flags
 
@@ -13,7 +11,7 @@ def main() -> None:
     space = tune_flags.check()
     prepared_folder = data_flags.prepare()
     with tune_flags.open_study(space, prepared_folder) as study:
-        trials.run_all(study, prepared.load(prepared_folder))
+        trials.run_all(study, tune_flags.load_log(prepared_folder))
 
 
 if __name__ == "__main__":

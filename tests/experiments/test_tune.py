@@ -21,6 +21,7 @@ from experiments.tuning import search_spaces, study, trials
 from hrnn_jax import metrics
 from hrnn_jax.config import NETWORKS
 from hrnn_jax.metrics import Ranking
+from hrnn_jax.preprocess import prepared
 from tests.experiments.test_run import assert_refused, read
 from tests.helpers.studies import ONE, open_study, script, trial_table
 
@@ -110,6 +111,44 @@ def test_the_test_sessions_are_never_read(tune, monkeypatch):
     assert len(log.cases) == 30 * 3
 
 
+def test_trials_see_all_events_of_a_share_of_the_users_and_no_others(tune, monkeypatch):
+    seen = []
+    real = model_flags.rank_baseline
+    monkeypatch.setattr(
+        model_flags, "rank_baseline", lambda log, **how: seen.append(log) or real(log, **how)
+    )
+    argv = ("--model=item_knn", "--trials=1", "--user_share=0.25")
+    for folder in ("one", "other"):
+        code, out, err = tune(*argv, f"--study_dir={folder}")
+        assert code == 0, err
+        assert f"{8 * 3} validation cases of 0.25 of the users" in out
+    whole = prepared.load(next(pathlib.Path("out/prepared").iterdir()))
+    drawn = {*seen[0].user.tolist()}
+    assert len(drawn) == 8  # of 30
+    assert drawn != {*range(8)}
+    for log in seen:
+        assert log.n_items == whole.n_items
+        kept = [user in drawn for user in whole.user.tolist()]
+        for name in ("user", "session", "item", "time", "test"):
+            assert getattr(log, name).tolist() == getattr(whole, name)[kept].tolist()
+    assert json.loads(pathlib.Path("one/recipe.json").read_text())["user_share"] == 0.25
+    assert "user_share=" not in pathlib.Path("one/best.flags").read_text().split("\n", 2)[2]
+
+
+def test_a_network_trains_on_a_share_of_the_users_with_all_items(tune, monkeypatch):
+    """Its pairs, counted by hand: 2 users with 4 training sessions of 4 events each."""
+    trained = []
+    real = epochs.train_epoch
+    monkeypatch.setattr(
+        epochs, "train_epoch", lambda *args, **how: trained.append(real(*args, **how)) or trained[0]
+    )
+    code, _, err = tune("--trials=1", "--epochs=1", "--user_share=0.07")
+    assert code == 0, err
+    [done] = trained
+    assert done.events == 2 * 4 * 3
+    assert done.state.params.items.item_out.shape[0] == 20
+
+
 def test_a_study_that_was_cut_off_goes_on_by_the_same_command(tune, tune_argv):
     """A trial counts while its process lives, whoever asks, and no longer when that is dead."""
     argv = (*tune_argv, "--epochs=60", "--trials=2")
@@ -193,6 +232,7 @@ def test_a_study_of_another_recipe_is_refused(tune):
         "--min_support=2": "data",
         "--objective=mrr@5": "objective: recall@5 there, mrr@5 here",
         "--ties=for": "ties",
+        "--user_share=0.5": "user_share",
         "--model=rnn": "model: item_knn there, rnn here",
     }.items():
         assert_refused(tune(*argv, other), "--study_dir=study", "another recipe", word)
@@ -237,6 +277,9 @@ def test_a_journal_cut_short_is_mended_and_a_damaged_one_refused(tune):
         (["--epochs=0"], ["--epochs=0"]),
         (["--seeds=1,1"], ["--seeds=1,1"]),
         (["--trials=0"], ["trials"]),
+        (["--user_share=0"], ["--user_share=0", "above 0, at most 1"]),
+        (["--user_share=1.5"], ["user_share", "1.5"]),
+        (["--user_share=nan"], ["--user_share=nan", "finite"]),
         (["--sampler=grid"], ["sampler", "tpe"]),
     ],
 )
