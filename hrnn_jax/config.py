@@ -159,6 +159,10 @@ class ModelConfig(_Checked):
         layers: How many session GRUs are stacked.
         user_input: Which parts of GRU_ses see the user state in HRNN All: all three (full, Eq. 5),
             or the two gates but not the candidate (gates, the authors' code).
+        leak: The state that GRU_ses keeps a part of at a session's first step: its initial state of
+            Eq. 4 (equation), or the state that the user's previous session ended with (carried, the
+            authors' code of June 2017, on which Table 2's large networks were tuned). Of several
+            layers, that of the first.
         feed_last_item: Whether a session's last item is fed too, without a loss, so that GRU_usr
             sees it.
         embedding: The input of GRU_ses for an item: its one-hot vector (none), a learned embedding
@@ -181,6 +185,7 @@ class ModelConfig(_Checked):
     hidden_units: int = setting(100, least=1, models=NETWORKS)
     layers: int = setting(1, least=1, models=NETWORKS)
     user_input: str = setting("full", choices=("full", "gates"), models=("hrnn_all",))
+    leak: str = setting("equation", choices=("equation", "carried"), models=HRNNS)
     feed_last_item: bool = setting(False, models=NETWORKS)
     embedding: str = setting("none", choices=("none", "separate", "tied"), models=NETWORKS)
     dropout_embedding: float = setting(
@@ -234,9 +239,9 @@ class TrainConfig(_Checked):
             default.
         batch_size: Users (or sessions of RNN) side by side: the lanes B.
         bptt_steps: Steps K that one update unrolls and back-propagates through.
-        mean_over: The lanes that the loss of an update is the mean over: those with a target
-            (valid), so that the few left in an epoch's last steps weigh more each, or all lanes
-            (batch).
+        mean_over: The lanes that the loss of an update is the mean over: all lanes (batch), so that
+            every pair of items weighs the same, or those with a target (valid), so that the few
+            left in an epoch's last steps weigh more each.
     """
 
     loss: str = setting(
@@ -267,7 +272,7 @@ class TrainConfig(_Checked):
     )
     batch_size: int = setting(50, least=1, models=NETWORKS)
     bptt_steps: int = setting(1, least=1, models=NETWORKS)
-    mean_over: str = setting("valid", choices=("valid", "batch"), models=NETWORKS)
+    mean_over: str = setting("batch", choices=("batch", "valid"), models=NETWORKS)
     chunk_steps: int = 256  # steps of one compiled call; the loss is read once a call
 
     def __post_init__(self) -> None:
@@ -364,8 +369,10 @@ def _either(values: tuple[Any, ...]) -> str:
 
 
 # Format 1 of a run folder's recipe.json left out settings at their defaults, so the defaults of
-# then are kept here: a later change of a default must not change an old run.
-RECIPE_FORMAT = 2
+# then are kept here: a later change of a default must not change an old run. Format 2 has all
+# settings of its time.
+RECIPE_FORMAT = 3
+_SINCE_FORMAT_3 = {"leak": "equation"}
 _FORMAT_1_MODEL = {
     "embedding": "none",
     "dropout_embedding": 0.0,
@@ -409,7 +416,10 @@ def upgrade_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
         )
     if written_in == RECIPE_FORMAT or "training" not in recipe:
         return {**recipe, "format": RECIPE_FORMAT}
-    model = {**_FORMAT_1_MODEL, **recipe["model"]}
+    if written_in == 2:
+        model = {**_SINCE_FORMAT_3, **recipe["model"]}
+        return {**recipe, "format": RECIPE_FORMAT, "model": model}
+    model = {**_FORMAT_1_MODEL, **_SINCE_FORMAT_3, **recipe["model"]}
     training = {**_FORMAT_1_TRAINING, **recipe["training"]}
     for part in (model, training):
         for name in REMOVED.keys() & part.keys():

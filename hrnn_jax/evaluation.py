@@ -21,6 +21,7 @@ from hrnn_jax import topk, user_batches
 from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
+from hrnn_jax.gru import where
 from hrnn_jax.metrics import Ranking, count_recommended
 from hrnn_jax.model import (
     Carry,
@@ -142,6 +143,9 @@ def _bootstrap(
         carry, states = so_far
         now: Steps = jax.tree.map(lambda values: values[i], steps)
         x = item_inputs(params.items, now.input)  # of one step: those of a chunk are large
+        # Users start from zeros; `step` would pass on what the lane's previous user left.
+        session = tuple(where(now.user_start, 0.0, h) for h in carry.session)
+        carry = dataclasses.replace(carry, session=session)
         carry, _ = step(params.network, carry, StepInputs(x, now), config=model_config)
         return carry, _put(states, _scored(carry), i)
 

@@ -19,7 +19,11 @@ class Recurrence:
 
 
 def cell(
-    weights: Recurrence, x: jax.Array, h: jax.Array, moving: jax.Array | None = None
+    weights: Recurrence,
+    x: jax.Array,
+    h: jax.Array,
+    moving: jax.Array | None = None,
+    leak: jax.Array | None = None,
 ) -> jax.Array:
     """Advance the state of a GRU by one input (Eq. 1, 3 and 5).
 
@@ -32,20 +36,21 @@ def cell(
         x: [B, 3H] the projected input, without its bias.
         h: [B, H] the state.
         moving: [W] lanes whose state depends on a weight, see `product`.
+        leak: [B, H] what the next state keeps a part of; by default h, as in the equations.
 
     Returns:
         [B, H] the next state h':
 
             r, z = sigmoid(x + b + h W_gates)
             c    = tanh(x + b + (r h) W_cand)
-            h'   = (1 - z) h + z c
+            h'   = (1 - z) leak + z c
     """
     units = h.shape[-1]
     x = x + weights.b[None]
     gates = jax.nn.sigmoid(x[:, units:] + product(h, moving, weights.w_gates))
     r, z = jnp.split(gates, 2, axis=1)
     candidate = jnp.tanh(x[:, :units] + (r * h) @ weights.w_cand)
-    return (1 - z) * h + z * candidate
+    return (1 - z) * (h if leak is None else leak) + z * candidate
 
 
 def take(values: jax.Array, lanes: jax.Array) -> jax.Array:

@@ -252,6 +252,11 @@ def step(
             c  = GRU_usr(s, c)            where a session of a known user starts      (Eq. 3)
             s  = tanh(c W_init + b_init)  there; s = c = 0 where a new user starts    (Eq. 4)
             s' = GRU_ses(item, s)         or GRU_ses(item, s, c) in HRNN All          (Eq. 1, 5)
+
+        With leak=carried, s' = (1 - z) s_carried + z c, where s_carried is the state of GRU_ses in
+        `carry`: at a session's first step what the last one ended with, and at a user's first step
+        what the lane's previous user left. For users that are to start from zeros, the caller
+        clears `carry`.
     """
     x, steps, key = inputs
     rates = rates or DropoutRates.of(config)
@@ -280,7 +285,11 @@ def step(
     for layer, recurrence in enumerate(network.session):
         if layer > 0:
             x = session[layer - 1] @ network.session_w_in[layer - 1]
-        h = gru.cell(recurrence, x, session[layer], moving if layer == 0 else None)  # Eq. 1
+        if layer == 0:
+            leak = carry.session[0] if config.leak == "carried" else None
+            h = gru.cell(recurrence, x, session[0], moving, leak)  # Eq. 1
+        else:
+            h = gru.cell(recurrence, x, session[layer])
         session[layer] = dropout(bits.session[layer], h, rates.session)
     past = None if carry.past is None else user_past.step(carry.past, steps)
     return Carry(session=tuple(session), user=user, past=past), session[-1]

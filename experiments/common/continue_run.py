@@ -29,6 +29,7 @@ SAME = (
     "layers",
     "embedding",
     "user_input",
+    "leak",
     "idle_gap",
     "past",
     "optimizer",

@@ -35,6 +35,7 @@ def write(path: pathlib.Path | str, about: TrainedRun, params: model.Params) -> 
     arrays: dict[str, Any] = {
         "items": np.array(about.items),
         "variant": np.array(about.config.variant),
+        "leak": np.array(about.config.leak),
         "feed_last_item": np.array(about.config.feed_last_item),
     }
     for name in ("item_in", "item_out", "item_bias"):

@@ -5,12 +5,11 @@
     scorer.recommend(state, k=10)  # [(item, score), ...]
 
 Arrays of the file, with V items, H units, L layers; 3H is candidate | reset | update:
-  items [V] raw ids; variant, feed_last_item: how the network was trained
+  items [V] raw ids; variant, leak, feed_last_item: how the network was trained
   item_in [V, 3H], item_out [V, H], item_bias [V]
   session_w_cand [L, H, H], session_w_gates [L, H, 2H], session_b [L, 3H]: GRU_ses, Eq. 1
   session_w_in [L - 1, H, 3H]: its layers above the first
-  user_w_in [H, 3H], user_w_cand, user_w_gates, user_b: GRU_usr, Eq. 3 (HRNN only)
-  init_w [H, H], init_b [H]: Eq. 4 (HRNN only)
+  user_w_in [H, 3H], user_w_cand, user_w_gates, user_b, init_w [H, H], init_b: Eq. 3, 4 (HRNN only)
   user_to_session_w [H, 3H], or [H, 2H] without the candidate: Eq. 5 (HRNN All only)
 
 How events change the state, in the words of replay.py:
@@ -31,12 +30,12 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return (1 + np.tanh(x / 2)) / 2
 
 
-def cell(weights: list[np.ndarray], x: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return a GRU's state after the projected input x [3H]; h [H] is the state before."""
+def cell(weights: list[np.ndarray], x: np.ndarray, h: np.ndarray, leak: np.ndarray) -> np.ndarray:
+    """Return a GRU's state after the projected input x [3H]; h, leak [H] are the state before."""
     w_cand, w_gates, b = weights
     units, x = len(h), x + b
     r, z = np.split(sigmoid(x[units:] + h @ w_gates), 2)
-    return (1 - z) * h + z * np.tanh(x[:units] + (r * h) @ w_cand)
+    return (1 - z) * leak + z * np.tanh(x[:units] + (r * h) @ w_cand)
 
 
 class Scorer:
@@ -69,20 +68,21 @@ class Scorer:
 
     def step(self, session: np.ndarray, user: np.ndarray, index: int, opens_session: bool):
         """Return GRU_ses [L, H] and GRU_usr [H] after an item, by Eq. 1, 3, 4 and 5."""
-        w = self.weights
-        session, x = session.copy(), w["item_in"][index]
+        w, carried, session = self.weights, session, session.copy()
+        x = w["item_in"][index]
         if opens_session:
             gru = [w[f"user_{name}"] for name in ("w_cand", "w_gates", "b")]
-            user = cell(gru, session[-1] @ w["user_w_in"], user)
+            user = cell(gru, session[-1] @ w["user_w_in"], user, user)
             session[0] = np.tanh(user @ w["init_w"] + w["init_b"])
         if self.variant == "hrnn_all":
             w_in = w["user_to_session_w"]
             x = x + np.pad(user @ w_in, (x.size - w_in.shape[1], 0))
+        leak = carried if w["leak"] == "carried" else session.copy()
         for layer in range(len(session)):
             if layer > 0:
                 x = session[layer - 1] @ w["session_w_in"][layer - 1]
             gru = [w[f"session_{name}"][layer] for name in ("w_cand", "w_gates", "b")]
-            session[layer] = cell(gru, x, session[layer])
+            session[layer] = cell(gru, x, session[layer], leak[layer])
         return session, user
 
     def scores(self, state: State) -> np.ndarray:

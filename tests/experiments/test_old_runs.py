@@ -33,7 +33,7 @@ def test_a_finished_run_is_complete(command, name):
     code, out, err = command(f"--flagfile={name}/flags", "--resume")
     assert (code, err) == (0, "")
     assert f"{name} is complete" in out
-    assert json.loads(pathlib.Path(name, "recipe.json").read_text())["format"] == 2
+    assert json.loads(pathlib.Path(name, "recipe.json").read_text())["format"] == 3
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -319,14 +319,15 @@ RECIPES = {
     "hrnn_init": {
         "model": {
             **{"name": "hrnn_init", "n_items": 20, "variant": "hrnn_init", "hidden_units": 8},
-            **{"layers": 1, "user_input": "full", "feed_last_item": False, "embedding": "none"},
+            **{"layers": 1, "user_input": "full", "leak": "equation"},
+            **{"feed_last_item": False, "embedding": "none"},
             **{"dropout_user": 0.0, "dropout_session": 0.0, "dropout_init": 0.0},
             **{"dropout_embedding": 0.0, "idle_gap": False, "past": 0},
             **{"neighbours": 0, "neighbours_weight": 0.4},
         },
         "training": {
             **{"loss": "top1", "optimizer": "adagrad", "learning_rate": 0.1, "momentum": 0.0},
-            **{"batch_size": 10, "bptt_steps": 1, "chunk_steps": 256, "mean_over": "valid"},
+            **{"batch_size": 10, "bptt_steps": 1, "chunk_steps": 256, "mean_over": "batch"},
             **{"activation": None, "regularisation": 0.0, "log_q": False, "negative_hours": 0.0},
             **{"extra_negatives": 0, "negative_alpha": 0.75, "mask_false_negatives": False},
             **{"schedule": "constant", "schedule_epochs": 0},
@@ -344,16 +345,16 @@ def test_the_recipe_is_that_of_the_runs_there_are(command, name):
     command(f"--model={name}", *given, "--output_dir=run")
     recipe = json.loads(pathlib.Path("run/recipe.json").read_text())
     assert recipe.pop("data").startswith("events-")
-    assert recipe.pop("format") == 2
+    assert recipe.pop("format") == 3
     assert recipe == RECIPES[name]
 
 
 def test_a_run_of_other_settings_is_refused(command):
-    flags_ = ("--past=3", "--loss=full_softmax", "--mean_over=batch")
+    flags_ = ("--past=3", "--loss=full_softmax", "--mean_over=valid")
     command(*flags_, "--epochs=0", "--output_dir=run")
     recipe = json.loads(pathlib.Path("run/recipe.json").read_text())
     assert (recipe["model"]["past"], recipe["model"]["embedding"]) == (3, "none")
-    assert recipe["training"]["mean_over"] == "batch"
+    assert recipe["training"]["mean_over"] == "valid"
     assert_refused(command("--epochs=0", "--output_dir=run", "--resume"), "model.")
 
 

@@ -13,7 +13,14 @@ from hrnn_jax.user_batches import NO_ITEM, Steps
 from tests.helpers import logs, reference, weights
 
 N_ITEMS, BATCH, N_STEPS = 12, 4, 32
-FORMS = [("rnn", "full"), ("hrnn_init", "full"), ("hrnn_all", "full"), ("hrnn_all", "gates")]
+FORMS = [  # variant, and further settings of the network
+    ("rnn", {}),
+    ("hrnn_init", {}),
+    ("hrnn_init", {"leak": "carried"}),
+    ("hrnn_all", {}),
+    ("hrnn_all", {"user_input": "gates"}),
+    ("hrnn_all", {"leak": "carried"}),
+]
 PLACE = np.zeros(4, np.uint32)
 
 
@@ -86,4 +93,6 @@ def by_reference(model_config, config, steps, params):
         learning_rate=config.learning_rate,
         momentum=config.momentum,
         loss=config.loss,
+        mean_over=config.mean_over,
+        leak=model_config.leak,
     )

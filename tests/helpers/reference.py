@@ -30,21 +30,24 @@ def sigmoid(x):
 # The GRU: the reset gate acts before the recurrent matrix.
 
 
-def gru(x, h, w_cand, w_gates):
-    """Return the next state of one lane, and what its backward pass needs; `x` holds the bias."""
-    n = len(h)
+def gru(x, h, w_cand, w_gates, leak=None):
+    """Return the next state of one lane, and what its backward pass needs; `x` holds the bias.
+
+    `leak` is what the next state keeps a part of, the state before by default.
+    """
+    n, leak = len(h), h if leak is None else leak
     gates = h @ w_gates
     reset = sigmoid(x[n : 2 * n] + gates[:n])
     update = sigmoid(x[2 * n :] + gates[n:])
     candidate = np.tanh(x[:n] + (reset * h) @ w_cand)
-    return (1 - update) * h + update * candidate, (h, reset, update, candidate)
+    return (1 - update) * leak + update * candidate, (h, reset, update, candidate, leak)
 
 
 def gru_backward(d_next, tape, w_cand):
     """Return the gradients of x, w_cand and w_gates; the state before is a constant."""
-    h, reset, update, candidate = tape
+    h, reset, update, candidate, leak = tape
     d_cand = d_next * update * (1 - candidate**2)
-    d_update = d_next * (candidate - h) * update * (1 - update)
+    d_update = d_next * (candidate - leak) * update * (1 - update)
     d_reset = (d_cand @ w_cand.T) * h * reset * (1 - reset)
     d_gates = np.concatenate([d_reset, d_update])
     return np.concatenate([d_cand, d_gates]), np.outer(reset * h, d_cand), np.outer(h, d_gates)
@@ -120,12 +123,12 @@ def start_session(w, session, user, variant):
     return init, user, {"user_gru": user_gru, "session_before": session, "init": init}
 
 
-def feed(w, session, user, item, variant, user_input):
+def feed(w, session, user, item, variant, user_input, leak=None):
     """Eq. 1, or Eq. 5 in the variant "hrnn_all": read one item."""
     x = w["item_in"][item] + w["session_b"]
     if variant == "hrnn_all":
         x = x + user @ user_columns(w, user_input)
-    return gru(x, session, w["session_w_cand"], w["session_w_gates"])
+    return gru(x, session, w["session_w_cand"], w["session_w_gates"], leak)
 
 
 def user_columns(w, user_input):
@@ -150,8 +153,8 @@ def lane_backward(w, d_session, tape, variant, user_input, d):
         d["user_to_session_w"] += np.outer(tape.user, acting)
     if tape.user_gru is None:
         return
-    h, reset, update, _ = tape.session_gru
-    d_init = d_session * (1 - update)
+    h, reset, update, _, leak = tape.session_gru
+    d_init = d_session * (1 - update) if leak is h else np.zeros_like(d_session)
     d_init += (d_x[: len(h)] @ w["session_w_cand"].T) * reset
     d_init += d_x[len(h) :] @ w["session_w_gates"].T
     d_init *= 1 - tape.init**2
@@ -170,7 +173,7 @@ def lane_backward(w, d_session, tape, variant, user_input, d):
 # Training.
 
 
-def step(w, session, user, data, *, variant, user_input, loss):
+def step(w, session, user, data, *, variant, user_input, loss, leak="equation", mean_over="batch"):
     """One step of all lanes; the carried states are constants of its gradient.
 
     `data` is input, target, session_start, user_start, valid, each [B], as in `train_steps`.
@@ -187,7 +190,8 @@ def step(w, session, user, data, *, variant, user_input, loss):
             s, c = np.zeros_like(s), np.zeros_like(c)
         elif session_start[b]:
             s, c, opened = start_session(w, s, c, variant)
-        session[b], session_gru = feed(w, s, c, input[b], variant, user_input)
+        carried = session[b].copy() if leak == "carried" else None
+        session[b], session_gru = feed(w, s, c, input[b], variant, user_input, carried)
         user[b] = c
         tapes[b] = Tape(input[b], session_gru, c, **opened)
 
@@ -200,6 +204,8 @@ def step(w, session, user, data, *, variant, user_input, loss):
         for j, item in enumerate(target[lanes]):
             raw[i, j] = w["item_out"][item] @ session[b] + w["item_bias"][item]
     value, d_raw = LOSSES[loss](raw)
+    if mean_over == "batch":
+        d_raw *= len(lanes) / len(input)
     for i, b in enumerate(lanes):
         d_session = np.zeros(session.shape[1])
         for j, item in enumerate(target[lanes]):
@@ -223,6 +229,8 @@ def train_steps(
     learning_rate,
     momentum,
     loss="top1",
+    leak="equation",
+    mean_over="batch",
 ):
     """Train for T steps from zero states, accumulators and velocities.
 
@@ -236,10 +244,11 @@ def train_steps(
     velocities = {name: np.zeros_like(value) for name, value in w.items()}
     session = np.zeros((input.shape[1], len(w["session_w_cand"])))
     user = np.zeros((input.shape[1], len(w["user_w_cand"]) if "user_w_cand" in w else 0))
+    form = {"variant": variant, "user_input": user_input, "leak": leak}
     losses, session_states, user_states = [], [], []
     for data in zip(input, target, session_start, user_start, valid, strict=True):
         value, d, session, user = step(
-            w, session, user, data, variant=variant, user_input=user_input, loss=loss
+            w, session, user, data, loss=loss, mean_over=mean_over, **form
         )
         fed, scored = np.unique(data[0][data[0] != NO_ITEM]), np.unique(data[1][data[4]])
         touched = {"item_in": fed, "item_out": scored, "item_bias": scored}
@@ -276,6 +285,7 @@ def replay_ranks(
     variant="hrnn_init",
     user_input="full",
     feed_last_item=False,
+    leak="equation",
 ):
     """Replay the log; return the places [N] of the test cases and the targets' ranks [N].
 
@@ -285,14 +295,16 @@ def replay_ranks(
     cases, ranks = [], []
     for e in range(len(item)):
         if e == 0 or user[e] != user[e - 1]:
-            s = np.zeros(len(w["session_w_cand"]))
+            s, ended = np.zeros(len(w["session_w_cand"])), None
             c = np.zeros(len(w["user_w_cand"]) if "user_w_cand" in w else 0)
         elif session[e] != session[e - 1]:
             if feed_last_item:
-                s, _ = feed(w, s, c, item[e - 1], variant, user_input)
+                s, _ = feed(w, s, c, item[e - 1], variant, user_input, ended)
+            ended = s.copy() if leak == "carried" else None
             s, c, _ = start_session(w, s, c, variant)
         else:
-            s, _ = feed(w, s, c, item[e - 1], variant, user_input)
+            s, _ = feed(w, s, c, item[e - 1], variant, user_input, ended)
+            ended = None
             if test[e]:
                 cases.append(e)
                 ranks.append(rank(w, s, item[e], ties))

@@ -70,20 +70,24 @@ def test_an_old_recipe_gets_all_settings(name):
     assert training.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
     ModelConfig(**model)
     TrainConfig(**training)
-    assert (found["format"], found["data"]) == (2, "events-46389046f5c4")
+    assert (found["format"], found["data"]) == (3, "events-46389046f5c4")
     assert config.upgrade_recipe(found) == found
+    del model["leak"]  # and what was written in format 2, before there was the setting
+    in_format_2 = {**found, "format": 2, "model": {"name": "hrnn_init", **model}}
+    assert config.upgrade_recipe(in_format_2) == found
 
 
 def test_an_old_recipe_keeps_its_values_and_the_defaults_of_then():
     plain, plus = (config.upgrade_recipe(recipe(name)) for name in ("hrnn_init", "hrnn_plus"))
     assert (plain["model"]["dropout_user"], plain["model"]["feed_last_item"]) == (0.1, False)
+    assert plain["model"]["leak"] == "equation"
     assert (plain["training"]["mean_over"], plain["training"]["negative_alpha"]) == ("valid", 0.75)
     assert (plus["model"]["past"], plus["model"]["neighbours_weight"]) == (4, 0.4)
     assert (plus["training"]["mean_over"], plus["training"]["optimizer"]) == ("batch", "adam")
 
 
 def test_the_recipe_of_a_baseline_is_unchanged_but_for_its_format():
-    assert config.upgrade_recipe(recipe("vsknn_br")) == {**recipe("vsknn_br"), "format": 2}
+    assert config.upgrade_recipe(recipe("vsknn_br")) == {**recipe("vsknn_br"), "format": 3}
 
 
 @pytest.mark.parametrize(
@@ -100,8 +104,8 @@ def test_a_run_that_needs_a_removed_setting_is_refused(part, name, value):
 
 
 def test_a_recipe_of_a_later_format_is_refused():
-    with pytest.raises(errors.InputError, match="format 3"):
-        config.upgrade_recipe({"format": 3})
+    with pytest.raises(errors.InputError, match="format 4"):
+        config.upgrade_recipe({"format": 4})
 
 
 def test_softmax_is_full_on_a_small_catalogue_and_estimated_on_a_large_one():

@@ -12,7 +12,7 @@ import pytest
 from hrnn_jax import errors
 from hrnn_jax.epoch import _program, epoch_schedule, run_epoch
 from hrnn_jax.lane_widths import Part, Width
-from hrnn_jax.train import TrainSetup, TrainState, init_state
+from hrnn_jax.train import TrainSetup, TrainState, init_state, make_setup
 from hrnn_jax.user_batches import Steps
 from tests.helpers import logs, networks
 
@@ -144,6 +144,40 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pairs(bptt_steps):
     if bptt_steps == 1:
         expected = networks.by_reference(config, settings, steps, params)["loss"]
         np.testing.assert_allclose(found, (expected * n).sum() / n.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "equal"),
+    [({}, True), ({"bptt_steps": 3}, True), ({"mean_over": "valid"}, False)],
+    ids=["one step", "three steps", "mean over valid lanes"],
+)
+def test_all_pairs_of_an_epoch_have_the_same_weight(settings, equal):
+    """Whatever their lane and step: each item is a target once and moves its bias alone.
+
+    All weights are 0, so that the states are and every softmax is uniform, up to the small steps.
+    """
+    lengths = np.random.default_rng(0).geometric(0.05, size=9) + 1
+    ends = np.cumsum(lengths)
+    log = logs.of(
+        [[list(range(end - n, end)), [0, 1]] for n, end in zip(lengths, ends, strict=True)]
+    ).train
+    config = dataclasses.replace(networks.model_config(), n_items=log.n_items)
+    rate = 1e-4
+    training = networks.training_config(
+        loss="full_softmax", optimizer="sgd", learning_rate=rate, **settings
+    )
+    setup = make_setup(log, config, training)
+    state = jax.tree.map(jnp.zeros_like, init_state(0, config, setup.config))
+    schedule = epoch_schedule(log, config, setup.config, seed=0, epoch=0)
+    assert len(set(schedule.steps.valid.sum(axis=1))) == networks.BATCH  # 1, ..., all lanes
+    state, _ = run_epoch(state, [schedule], setup, seeds=[0], epoch=0)
+    n_pairs = int(schedule.steps.valid.sum())
+    n_lanes = networks.BATCH * training.bptt_steps
+    weight = np.asarray(state.params.items.item_bias) * n_lanes / rate
+    is_target = np.ones(log.n_items, bool)
+    is_target[ends - lengths] = False  # a user's first item
+    expected = is_target - n_pairs / log.n_items
+    assert np.allclose(weight, expected, atol=0.02) == equal
 
 
 def test_the_chunk_length_does_not_change_training():

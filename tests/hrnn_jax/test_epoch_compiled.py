@@ -63,14 +63,14 @@ def test_the_memory_of_a_step_does_not_depend_on_the_catalogue():
 
 
 @pytest.mark.parametrize(
-    ("variant", "user_input", "loss"),
+    ("variant", "form", "loss"),
     [
         *((*form, "top1") for form in networks.FORMS),
-        *(("hrnn_all", "full", loss) for loss in (*SAMPLED_LOSSES[1:], "full_softmax")),
+        *(("hrnn_all", {}, loss) for loss in (*SAMPLED_LOSSES[1:], "full_softmax")),
     ],
 )
-def test_a_chunk_exports_for_gpu_and_cpu(variant, user_input, loss):
-    config = networks.model_config(variant, user_input=user_input, dropout_session=0.1)
+def test_a_chunk_exports_for_gpu_and_cpu(variant, form, loss):
+    config = networks.model_config(variant, dropout_session=0.1, **form)
     settings = networks.training_config(loss=loss, momentum=0.2)
     function = jax.jit(functools.partial(train_chunk, setup=TrainSetup(config, settings)))
     exported = jax.export.export(function, platforms=("cuda", "cpu"))(

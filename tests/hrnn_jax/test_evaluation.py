@@ -14,16 +14,10 @@ import pytest
 
 from hrnn_jax import evaluation, user_batches
 from hrnn_jax.config import NETWORKS, EvaluationConfig, ModelConfig, Ties
-from tests.helpers import logs, reference, weights
+from tests.helpers import logs, networks, reference, weights
 
 N_ITEMS = 30
-FORMS = [
-    ("rnn", "full"),
-    ("rnn_concat", "full"),
-    ("hrnn_init", "full"),
-    ("hrnn_all", "full"),
-    ("hrnn_all", "gates"),
-]
+FORMS = [("rnn_concat", {}), *networks.FORMS]
 CONFIG = EvaluationConfig(lanes=4, chunk_steps=16)
 
 
@@ -65,14 +59,15 @@ def by_reference(params, model_config, log=None, *, ties="against", feed_last_it
         ties=ties,
         variant=variant.removesuffix("_concat"),
         user_input=model_config.user_input,
+        leak=model_config.leak,
         feed_last_item=feed_last_item,
     )
     return dict(zip(cases.tolist(), ranks.tolist(), strict=True))
 
 
-@pytest.mark.parametrize(("variant", "user_input"), FORMS)
-def test_ranks_equal_the_reference(variant, user_input):
-    config, log = model_config(variant, user_input=user_input), some_log()
+@pytest.mark.parametrize(("variant", "form"), FORMS)
+def test_ranks_equal_the_reference(variant, form):
+    config, log = model_config(variant, **form), some_log()
     params = weights.drawn(config)
     expected = by_reference(params, config)
     if variant == "rnn_concat":  # it also predicts a session's first event, which is no test case

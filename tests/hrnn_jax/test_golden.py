@@ -17,12 +17,20 @@ from hrnn_jax.train import Running, TrainSetup, TrainState, make_optimizer, trai
 from hrnn_jax.user_batches import Steps
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
-RECORDED = {"init": 0.0, "init_momentum": 0.2, "all_momentum": 0.2}
+RECORDED = {  # the momentum of each recording
+    "init": 0.0,
+    "init_momentum": 0.2,
+    "all_momentum": 0.2,
+    "init_2017": 0.1,
+    "all_2017": 0.2,
+}
 RATE, EPSILON, BATCH = 0.1, 1e-6, 5
 # How far states may be off after the recorded 60 steps. Processors compute tanh and the sigmoid
 # differently: with made errors of up to 4 units in the last place, states were off by up to 1.9e-6
 # (with 2 units by 0.8e-6). Faults are larger: a learning rate 0.01 % too large gives 3e-5 or more.
 STATE_ERROR = 5e-6
+# The recording itself is 3.5e-6 from a replay in float64, by one bias whose gradient cancels.
+STATE_ERRORS = {"all_2017": STATE_ERROR + 3.5e-6}
 
 
 def weight_error(momentum):
@@ -77,7 +85,7 @@ def load(name, prefix="", *, user_input="gates"):
 
 
 @functools.cache
-def replay(name, *, user_input="gates"):
+def replay(name, *, user_input="gates", leak=None):
     """Train on the recorded steps; return the recording, the state, losses and carries."""
     recorded, params = load(name, "before/", user_input=user_input)
     model_config = ModelConfig(
@@ -85,6 +93,7 @@ def replay(name, *, user_input="gates"):
         variant="hrnn_all" if name.startswith("all") else "hrnn_init",
         hidden_units=8,
         user_input=user_input,
+        leak=leak or ("carried" if name.endswith("_2017") else "equation"),
     )
     config = TrainConfig(learning_rate=RATE, momentum=RECORDED[name], batch_size=BATCH)
     session_start, user_start = recorded["session_start"], recorded["user_start"]
@@ -118,9 +127,10 @@ def test_training_reproduces_losses_states_and_weights(name):
     recorded, state, losses, carries = replay(name)
     np.testing.assert_allclose(losses, recorded["loss"], atol=1e-6)
     session = np.stack([carry.session[0] for carry in carries])
-    np.testing.assert_allclose(session, recorded["session_state"], atol=STATE_ERROR)
+    atol = STATE_ERRORS.get(name, STATE_ERROR)
+    np.testing.assert_allclose(session, recorded["session_state"], atol=atol)
     user = np.stack([carry.user for carry in carries])
-    np.testing.assert_allclose(user, recorded["user_state"], atol=STATE_ERROR)
+    np.testing.assert_allclose(user, recorded["user_state"], atol=atol)
     _, expected = load(name, "after/")
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(
@@ -131,7 +141,7 @@ def test_training_reproduces_losses_states_and_weights(name):
     )
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", ["init", "init_momentum", "all_momentum"])
 def test_training_reproduces_the_accumulators(name):
     _, state, _, _ = replay(name)
     accumulators: Any = state.opt_state
@@ -142,6 +152,15 @@ def test_training_reproduces_the_accumulators(name):
         sum_of_squares,
         expected,
     )
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_other_leak_does_not_reproduce_the_recording(name):
+    other = "equation" if name.endswith("_2017") else "carried"
+    recorded, state, losses, _ = replay(name, leak=other)
+    assert np.abs(losses - recorded["loss"]).max() > 1e-3
+    ours = state.params.network.user.init_w
+    assert np.abs(ours - recorded["after/init_w"]).max() > 0.1
 
 
 def test_user_input_full_does_not_reproduce_the_recording():

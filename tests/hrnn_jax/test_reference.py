@@ -12,11 +12,15 @@ TRAINING = [
     ("init", "hrnn_init", 0.0),
     ("init_momentum", "hrnn_init", 0.2),
     ("all_momentum", "hrnn_all", 0.2),
+    ("init_2017", "hrnn_init", 0.1),
+    ("all_2017", "hrnn_all", 0.2),
 ]
 # A weight moves by gradient * learning_rate / sqrt(EPSILON) = 100 gradients on its first visit,
 # so an output bias, whose float32 gradient is a sum of cancelling terms, keeps fewer digits: one
 # of the 571 recorded in init.npz is 3.1e-6 from float64, the next 0.8e-6.
 WEIGHT_ERROR = {"item_bias": 4e-6}
+# The recording all_2017.npz has such a bias that is 1.3e-5 off, and what follows from it.
+ERRORS_OF_2017 = {"session_state": 5e-6, "user_state": 5e-6, "weights": 2e-5}
 
 
 def load(name):
@@ -28,27 +32,30 @@ def part(golden, prefix):
     return {name.removeprefix(prefix): golden[name] for name in golden if name.startswith(prefix)}
 
 
-def train(golden, variant, momentum, *, user_input="gates"):
+def train(golden, variant, momentum, **form):
     steps = [golden[name] for name in ("input", "target", "session_start", "user_start")]
     return reference.train_steps(
         part(golden, "before/"),
         *steps,
         np.ones_like(golden["user_start"]),
         variant=variant,
-        user_input=user_input,
         learning_rate=0.1,
         momentum=momentum,
+        **{"user_input": "gates", **form},
     )
 
 
 @pytest.mark.parametrize(("name", "variant", "momentum"), TRAINING)
 def test_recorded_steps_are_reproduced(name, variant, momentum):
     golden = load(name)
-    found = train(golden, variant, momentum)
+    leak = "carried" if name.endswith("_2017") else "equation"
+    found = train(golden, variant, momentum, leak=leak)
+    larger = ERRORS_OF_2017 if name == "all_2017" else {}
     for key in ("loss", "session_state", "user_state"):
-        np.testing.assert_allclose(found[key], golden[key], rtol=0, atol=1e-6, err_msg=key)
+        atol = larger.get(key, 1e-6)
+        np.testing.assert_allclose(found[key], golden[key], rtol=0, atol=atol, err_msg=key)
     for key, value in found["weights"].items():
-        atol = WEIGHT_ERROR.get(key, 2e-6)
+        atol = larger.get("weights", WEIGHT_ERROR.get(key, 2e-6))
         np.testing.assert_allclose(value, golden[f"after/{key}"], rtol=0, atol=atol, err_msg=key)
     for key, value in part(golden, "after/acc_").items():
         np.testing.assert_allclose(
@@ -106,14 +113,27 @@ STEP = (INPUT, TARGET, SESSION_START, USER_START, VALID)
 
 @pytest.mark.parametrize("loss", ["top1", "bpr", "cross_entropy"])
 @pytest.mark.parametrize(
-    ("variant", "user_input"),
-    [("rnn", "full"), ("hrnn_init", "full"), ("hrnn_all", "full"), ("hrnn_all", "gates")],
+    ("variant", "user_input", "leak"),
+    [
+        ("rnn", "full", "equation"),
+        ("hrnn_init", "full", "equation"),
+        ("hrnn_init", "full", "carried"),
+        ("hrnn_all", "full", "equation"),
+        ("hrnn_all", "gates", "equation"),
+        ("hrnn_all", "full", "carried"),
+    ],
 )
-def test_gradients_are_the_slopes_of_the_loss(variant, user_input, loss):
+def test_gradients_are_the_slopes_of_the_loss(variant, user_input, leak, loss):
     rng = np.random.default_rng(0)
     w = small_weights(rng)
     session, user = np.tanh(rng.normal(size=(6, 3))), np.tanh(rng.normal(size=(6, 2)))
-    kwargs = {"variant": variant, "user_input": user_input, "loss": loss}
+    kwargs = {
+        "variant": variant,
+        "user_input": user_input,
+        "leak": leak,
+        "loss": loss,
+        "mean_over": "valid",
+    }
     _, gradients, _, _ = reference.step(w, session, user, STEP, **kwargs)
     for name, weight in w.items():
         slopes = np.zeros_like(weight)
@@ -134,7 +154,7 @@ def test_a_lane_without_a_loss_changes_no_gradient():
     rng = np.random.default_rng(1)
     w = small_weights(rng)
     session, user = np.tanh(rng.normal(size=(6, 3))), np.tanh(rng.normal(size=(6, 2)))
-    kwargs = {"variant": "hrnn_all", "user_input": "full", "loss": "top1"}
+    kwargs = {"variant": "hrnn_all", "user_input": "full", "loss": "top1", "mean_over": "valid"}
     value, d, session_after, user_after = reference.step(w, session, user, STEP, **kwargs)
     fewer = tuple(column[:4] for column in STEP)
     value_fewer, d_fewer, *_ = reference.step(w, session[:4], user[:4], fewer, **kwargs)

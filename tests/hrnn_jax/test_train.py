@@ -29,21 +29,22 @@ def assert_parity(model_config, config, steps):
 
 
 @pytest.mark.parametrize(
-    ("variant", "user_input", "loss"),
+    ("variant", "form", "settings"),
     [
-        *((*form, "top1") for form in [*networks.FORMS, ("rnn_concat", "full")]),
-        ("hrnn_all", "full", "bpr"),
-        ("hrnn_all", "full", "cross_entropy"),
+        *((*form, {}) for form in [*networks.FORMS, ("rnn_concat", {})]),
+        ("hrnn_all", {}, {"loss": "bpr"}),
+        ("hrnn_all", {}, {"loss": "cross_entropy"}),
+        ("hrnn_all", {}, {"mean_over": "valid"}),
     ],
 )
-def test_training_equals_the_reference(variant, user_input, loss):
+def test_training_equals_the_reference(variant, form, settings):
     steps = networks.epoch_steps(variant)
     inputs = [list(items[valid]) for items, valid in zip(steps.input, steps.valid, strict=True)]
     assert any(len(set(items)) < len(items) for items in inputs)  # an item twice in a batch
     assert not steps.valid.all()  # and lanes that ran out of users
     assert_parity(
-        networks.model_config(variant, user_input=user_input),
-        networks.training_config(loss=loss, momentum=0.3),
+        networks.model_config(variant, **form),
+        networks.training_config(momentum=0.3, **settings),
         steps,
     )
 
@@ -62,17 +63,17 @@ def test_training_with_the_last_item_fed_equals_the_reference(momentum):
 # What the gradient reaches.
 
 
-@pytest.mark.parametrize(("variant", "user_input"), networks.FORMS)
-def test_every_weight_learns_from_one_step_windows(variant, user_input):
+@pytest.mark.parametrize(("variant", "form"), networks.FORMS)
+def test_every_weight_learns_from_one_step_windows(variant, form):
     """Eq. 3 and 4 are part of the step that opens a session, so its loss has their gradient."""
-    config = networks.model_config(variant, user_input=user_input)
+    config = networks.model_config(variant, **form)
     state, _, _ = networks.train(
         config, networks.training_config(momentum=0.3), networks.epoch_steps(variant)
     )
     before = weights.named(weights.drawn(config))
     for name, value in weights.named(state.params).items():
         moved = value != before[name]
-        if name == "user_to_session_w" and user_input == "gates":
+        if name == "user_to_session_w" and config.user_input == "gates":
             moved = moved[:, moved.shape[1] // 3 :]
         assert moved.mean() > 0.9, name
 
@@ -118,7 +119,7 @@ def window(n_steps):
 def test_the_gradient_of_a_window_equals_that_of_a_loop(n_steps):
     config = networks.model_config("hrnn_all")
     plain = networks.training_config(
-        loss="bpr", optimizer="sgd", learning_rate=1.0, bptt_steps=n_steps
+        loss="bpr", optimizer="sgd", learning_rate=1.0, bptt_steps=n_steps, mean_over="valid"
     )
     steps, carry = window(n_steps)
     before = networks.fresh(config, plain)
@@ -140,7 +141,9 @@ def test_the_gradient_of_a_window_equals_that_of_a_loop(n_steps):
 
 def test_full_softmax_equals_dense_cross_entropy():
     config = networks.model_config()
-    plain = networks.training_config(loss="full_softmax", optimizer="sgd", learning_rate=1.0)
+    plain = networks.training_config(
+        loss="full_softmax", optimizer="sgd", learning_rate=1.0, mean_over="valid"
+    )
     steps, carry = window(1)
     before = networks.fresh(config, plain)
     state, _, [found] = networks.train(config, plain, steps, before, carry)
@@ -166,7 +169,9 @@ def test_full_softmax_equals_dense_cross_entropy():
 def test_the_gradient_of_embeddings_equals_the_dense_one(embedding, loss):
     """The gradient of a tied row is the sum of those as an input and as an output row."""
     config = networks.model_config(embedding=embedding)
-    plain = networks.training_config(loss=loss, optimizer="sgd", learning_rate=1.0)
+    plain = networks.training_config(
+        loss=loss, optimizer="sgd", learning_rate=1.0, mean_over="valid"
+    )
     steps, carry = window(1)
     before = networks.fresh(config, plain)
     state, _, [found] = networks.train(config, plain, steps, before, carry)
@@ -304,7 +309,9 @@ def test_padding_does_not_change_training(loss):
 def test_a_lane_without_a_target_is_no_negative(loss):
     """Its target and input have exactly no gradient, and the others' does not change."""
     config = networks.model_config()
-    plain = networks.training_config(loss=loss, optimizer="sgd", learning_rate=1.0)
+    plain = networks.training_config(
+        loss=loss, optimizer="sgd", learning_rate=1.0, mean_over="valid"
+    )
     flags = [np.array([flag]) for flag in ([False] * 3, [True] * 3, [True, True, False])]
     opening = np.zeros((1, 0), np.int32)
 

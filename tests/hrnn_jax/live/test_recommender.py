@@ -22,8 +22,10 @@ FORMS = [
     ("hrnn_init", {}, False),
     ("hrnn_init", {}, True),
     ("hrnn_init", {"layers": 2}, False),
+    ("hrnn_init", {"layers": 2, "leak": "carried"}, True),
     ("hrnn_all", {}, False),
     ("hrnn_all", {"user_input": "gates"}, False),
+    ("hrnn_all", {"leak": "carried"}, False),
 ]
 EXTENSIONS = [
     ("rnn", {"neighbours": 4, "past": 2, "embedding": "tied"}, False),
