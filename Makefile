@@ -20,16 +20,21 @@ FLAGFILE ?= video.flags
 RUNS = out/runs/$(basename $(notdir $(FLAGFILE)))
 TRAIN = .venv/bin/python -m experiments.run --flagfile=$(FLAGFILE) --resume
 
-# What to reproduce: seeds, sizes, own logs in place of the simulated ones, further logs
-# (EXTRA="name=path.parquet:recipe ..."), runs side by side, and the share of VIDEOXXL's users.
+# What to reproduce: seeds of small networks and, of the large ones that are repeated, on the paper's
+# two data sets; sizes; of all rows, which (ROWS=ppop,rnn_large); own logs in place of the simulated
+# ones, further logs (EXTRA="name=path.parquet:recipe ..."), runs side by side, and the share of
+# VIDEOXXL's users.
 SEEDS ?= 10
+LARGE_SEEDS ?= 3
 SIZES ?= small,large
+ROWS ?=
 XING_EVENTS ?=
 VIDEO_EVENTS ?=
 EXTRA ?=
 JOBS ?=
 SCALE ?= 0.15
-REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) --sizes=$(SIZES) \
+REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) \
+	--large_seeds=$(LARGE_SEEDS) --sizes=$(SIZES) $(if $(ROWS),--rows="$(ROWS)") \
 	--xing_events="$(XING_EVENTS)" --video_events="$(VIDEO_EVENTS)" --extra="$(EXTRA)" \
 	$(if $(JOBS),--jobs=$(JOBS)) --scale=$(SCALE)
 
@@ -38,7 +43,6 @@ REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) --sizes
 LOGS ?= journey
 TRIALS ?= 20
 EPOCHS ?= 10
-ROWS ?=
 comparison: SEEDS = 5
 # Logs of make benchmark-peers, in the same form; video is the simulated log.
 benchmark-peers: LOGS = journey video

@@ -25,6 +25,7 @@ from hrnn_jax import atomic
 from .common import cli
 from .jobs import grid as jobs_grid
 from .jobs import pool
+from .jobs.paper_rows import chosen_rows
 from .jobs.runner import Runner, is_complete, make_runner, print_summary
 from .leaderboard import collect, grid, report
 from .leaderboard.collect import Finished
@@ -38,7 +39,6 @@ flags.DEFINE_spaceseplist(
     "The logs, separated by spaces: name=path:recipe, where the recipe is 'video' or 'xing' (the "
     "paper's) or a flag file, or the word journey.",
 )
-flags.DEFINE_list("rows", list(grid.ROWS), "The rows, separated by commas.")
 flags.DEFINE_spaceseplist(
     "trials",
     [str(TRIALS)],
@@ -60,7 +60,7 @@ def main() -> None:
         print(report.write(pathlib.Path(FLAGS["from"].value)))
         return
     columns = grid.logs(FLAGS.logs)
-    rows = grid.check_rows(FLAGS.rows)
+    rows = chosen_rows(FLAGS.rows, grid.ROWS)
     budgets = {
         "trials": grid.budgets("trials", FLAGS.trials, columns, TRIALS),
         "epochs": grid.budgets("epochs", FLAGS.epochs, columns, EPOCHS),
@@ -115,7 +115,7 @@ def command() -> str:
         "LOGS": " ".join(re.sub(r"(?<=[=:])[^:]*/", "", text) for text in FLAGS.logs),
         "TRIALS": " ".join(FLAGS.trials),
         "EPOCHS": " ".join(FLAGS.epochs),
-        "ROWS": "" if FLAGS["rows"].using_default_value else ",".join(FLAGS.rows),
+        "ROWS": ",".join(FLAGS.rows or ()),
     }
     given = [f'{name}="{text}"' for name, text in words.items() if text]
     return " ".join(["make comparison", *given, f"SEEDS={FLAGS.n_seeds}"])

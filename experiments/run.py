@@ -83,11 +83,13 @@ def main() -> None:
         "users": meta["table1"]["users"],
         "split": meta["recipe"]["split"],
         "seeds": seeds if is_network else [0],
-        "epochs": FLAGS.epochs if is_network else 0,
+        "epochs": 0,
         "cutoffs": list(config.cutoffs),
         "ties": config.ties,
         "candidates": config.candidates,
     }
+    if is_network:
+        about |= run_seeds.ending(run_folder.read_history(folder), seeds)
     metrics = run_folder.read_finished(folder, about)
     if metrics:
         print(f"{folder} is complete")
@@ -95,6 +97,7 @@ def main() -> None:
         atomic.write(folder / "flags", FLAGS.flags_into_string())
         if is_network:
             results = list(run_seeds.train_and_rank(folder, log, parents))
+            about |= run_seeds.ending(run_folder.read_history(folder), seeds)
         else:
             results = [run_seeds.rank_baseline(log)]
         metrics = run_folder.write_results(folder, log, about, results)

@@ -6,27 +6,42 @@ import dataclasses
 import itertools
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from absl import flags
 
 from hrnn_jax import checkpoint, errors, metrics, train
+from hrnn_jax.config import NETWORKS, setting
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 
-from . import continue_run, epochs, model_flags, run_folder
+from . import config_flags, continue_run, epochs, model_flags, run_folder
 from .run_folder import SeedResult
 
+
+@dataclasses.dataclass(frozen=True)
+class TrainingFlags:
+    """The flags of a run's training, but for those of the configs.
+
+    Attributes:
+        curve: Rank the cases after every epoch as well: history.jsonl then has Recall and MRR by
+            epoch.
+        stop_above_loss: Stop training after an epoch whose mean loss is above this one; seeds side
+            by side stop together, once the losses of all are. The loss of constant scores is 1 with
+            TOP1: a network above it is worse than none. The run still ranks, and its metrics.json
+            names the epoch and the loss.
+    """
+
+    curve: bool = setting(False)
+    stop_above_loss: float | None = setting(None, models=NETWORKS)
+
+
 FLAGS = flags.FLAGS
-flags.DEFINE_bool(
-    "curve",
-    False,
-    "Rank the cases after every epoch as well: history.jsonl then has Recall and MRR by epoch.",
-)
+config_flags.define_command(TrainingFlags)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +123,9 @@ def _train(run: NetworkRun, seeds: Sequence[int], begin: int) -> train.TrainStat
     # Entries of later epochs are there after a crash between history and checkpoint.
     history[:] = [e for e in history if e["seed"] not in seeds or e["epoch"] <= begin]
     for epoch in range(begin, FLAGS.epochs):
+        if len(_above_loss(history, seeds, epoch)) == len(seeds):
+            print(f"the loss is above --stop_above_loss={FLAGS.stop_above_loss:g}: training stops")
+            break
         title = model_flags.epoch_title(seeds, epoch)
         done = epochs.train_epoch(run.network, state, seeds, epoch, title=title)
         state = done.state
@@ -132,6 +150,38 @@ def _train(run: NetworkRun, seeds: Sequence[int], begin: int) -> train.TrainStat
             flush=True,
         )
     return state
+
+
+def ending(history: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return what metrics.json says of the end of training.
+
+    Args:
+        history: the content of history.jsonl.
+        seeds: those of the run.
+
+    Returns:
+        "epochs": the most that a seed is trained; "stopped": by --stop_above_loss, a dictionary
+        with seed, epoch and loss for each seed, or None where there is none.
+    """
+    last = {
+        seed: max((e["epoch"] for e in history if e["seed"] == seed), default=0) for seed in seeds
+    }
+    stopped = [
+        {name: entry[name] for name in ("seed", "epoch", "loss")}
+        for seed in seeds
+        for entry in _above_loss(history, [seed], last[seed])
+    ]
+    full = len(stopped) < len(seeds)
+    return {"epochs": FLAGS.epochs if full else max(last.values()), "stopped": stopped or None}
+
+
+def _above_loss(
+    history: Sequence[Mapping[str, Any]], seeds: Sequence[int], epoch: int
+) -> list[Mapping[str, Any]]:
+    """Return the entries of an epoch whose loss is above --stop_above_loss."""
+    limit = FLAGS.stop_above_loss
+    entries = [entry for entry in history if entry["seed"] in seeds and entry["epoch"] == epoch]
+    return [entry for entry in entries if limit is not None and entry["loss"] > limit]
 
 
 def _curve_metrics(

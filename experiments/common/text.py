@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +30,16 @@ def short(value: Any) -> str:
         return text if text.isdecimal() else f"{float(text):.3g}"
     except ValueError:
         return text
+
+
+def stopped_text(metrics: Mapping[str, Any]) -> str:
+    """Say where --stop_above_loss stopped the seeds of a run, "" if nowhere.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    stopped = metrics.get("stopped") or ()
+    return "; ".join(f"loss {of['loss']:.4f} in epoch {of['epoch']}" for of in stopped)
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

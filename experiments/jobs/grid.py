@@ -13,7 +13,8 @@ from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, s
 
 from ..common import cli
 from ..common.cli import module
-from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
+from ..common.model_names import SIZES
+from .paper_rows import ROWS, Row
 
 CUTOFFS = (1, 5, 10, 20)
 CUTOFF = 5  # the one of the tables, figures and tests of significance
@@ -22,6 +23,8 @@ RECIPES: Mapping[str, tuple[str, ...]] = {  # Section 4.1, for an extra log with
     "xing": ("--dataset=events", "--drop_repeats", "--min_support=20", "--max_user_sessions=200"),
 }
 XXL = "videoxxl"  # the column of Table 5, which stands in no other table
+XXL_ROWS = ("rnn_small", "rnn_concat_small", "hrnn_all_small", "hrnn_init_small")
+REPEATED_ON = ("xing", "video")  # where some large networks have several seeds
 # The flags that decide the result of a method without training, in addition to those of its data.
 COUNTING_FLAGS = {
     "model",
@@ -37,20 +40,6 @@ class Column:
 
     key: str
     flags: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A model with its settings, which is a row of the tables."""
-
-    key: str
-    size: str | None  # one of SIZES; None for a method without training
-    flags: tuple[str, ...]
-
-    @property
-    def model(self) -> str:
-        """The model's key, without the size."""
-        return self.key if self.size is None else self.key.removesuffix("_" + self.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,20 +131,31 @@ def xxl_column(scale: float) -> Column:
 
 
 def rows(sizes: Sequence[str]) -> list[Row]:
-    """Return the rows of Table 3 with networks of some sizes, then the methods beyond the paper."""
-    counting = {key: Row(key, None, (f"--model={key}",)) for key in (*PAPER_BASELINES, *BEYOND)}
-    return [
-        *(counting[key] for key in PAPER_BASELINES),
-        *(network_row(model, size) for size in SIZES if size in sizes for model in PAPER_NETWORKS),
-        *(counting[key] for key in BEYOND),
-    ]
+    """Return the rows of Table 3 with networks of some sizes, in its order."""
+    return [row for row in ROWS.values() if row.size is None or row.size in sizes]
 
 
-def network_row(model: str, size: str) -> Row:
-    """Return the row of a network with the values of Table 2."""
-    table2_row = "rnn" if model == "rnn_concat" else model  # RNN and RNN Concat have the same
-    flags = (f"--flagfile={table2_row}_{size}.flags", f"--model={model}")
-    return Row(f"{model}_{size}", size, flags)
+def xxl_rows() -> list[Row]:
+    """Return the rows of Table 5: the small networks, as the paper's equations have them."""
+    return [ROWS[key] for key in XXL_ROWS]
+
+
+def n_seeds(column: Column, row: Row, seeds: int, large_seeds: int) -> int:
+    """Return how many seeds a row has on a column's data.
+
+    Args:
+        column: the data.
+        row: the model.
+        seeds: of small networks; methods without training, and Table 5, have one.
+        large_seeds: of the large networks that are repeated, on the paper's two data sets, and at
+            most `seeds`; other large networks have one.
+    """
+    if not row.size or column.key == XXL:
+        return 1
+    if row.size == "small":
+        return seeds
+    repeated = row.key in ROWS and ROWS[row.key].repeated and column.key in REPEATED_ON
+    return min(seeds, large_seeds) if repeated else 1
 
 
 def place_run(
@@ -190,20 +190,25 @@ def place_run(
 
 
 def ordered_runs(
-    root: pathlib.Path, cells: Sequence[tuple[Column, Row]], seeds: int, prepared: Mapping[str, str]
+    root: pathlib.Path,
+    cells: Sequence[tuple[Column, Row]],
+    seeds: int,
+    prepared: Mapping[str, str],
+    large_seeds: int = 1,
 ) -> list[Run]:
     """Return all runs, quick ones first: counting, small networks seed by seed, large networks.
 
     Args:
         root: The folder of all runs.
         cells: The pairs of data and model to run.
-        seeds: How many seeds of each; methods without training, and Table 5, have one.
+        seeds: see `n_seeds`.
         prepared: The name of the prepared folder, by column.
+        large_seeds: see `n_seeds`.
     """
     runs = [
         place_run(root, column, row, seed, prepared[column.key])
         for column, row in cells
-        for seed in range(seeds if row.size and column.key != XXL else 1)
+        for seed in range(n_seeds(column, row, seeds, large_seeds))
     ]
     sizes = (None, *SIZES)
     return sorted(runs, key=lambda r: (sizes.index(r.row.size), r.column.key == XXL, r.seed))

@@ -20,7 +20,7 @@ from hrnn_jax.config import setting
 
 from ..common import config_flags, run_folder
 from ..common.cli import module
-from ..common.text import duration
+from ..common.text import duration, stopped_text
 from ..jobs.file_lock import FileLock
 from . import pool, side_by_side
 from .grid import CUTOFF, CUTOFFS, Column, Run
@@ -34,12 +34,14 @@ class JobFlags:
 
     Attributes:
         n_seeds: How many seeds, 0, 1, ..., each network is trained with.
+        rows: The rows, separated by commas; all by default. An unknown one is answered by the list.
         run: Whether to run what is missing; --norun reports on what is done so far.
         root: The folder of all that the command writes.
         prepared_root: The folder that keeps prepared logs.
     """
 
     n_seeds: int = setting(1, least=1)
+    rows: tuple[str, ...] | None = setting(None)
     run: bool = setting(True)
     root: str = setting("out")
     prepared_root: str = setting("out/prepared")
@@ -146,8 +148,10 @@ class Runner:
         def job(run: Run) -> pool.Job:
             def result() -> str:
                 durations.learn(run)
-                recall = (run_folder.read_metrics(run.folder) or {})["mean"][f"recall@{CUTOFF}"]
-                return f"Recall@{CUTOFF} {recall:.4f}"
+                metrics = run_folder.read_metrics(run.folder) or {}
+                result = f"Recall@{CUTOFF} {metrics['mean'][f'recall@{CUTOFF}']:.4f}"
+                stopped = stopped_text(metrics)
+                return f"{result}, stopped: {stopped}" if stopped else result
 
             return pool.Job(
                 run.name,

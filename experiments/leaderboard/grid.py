@@ -11,7 +11,9 @@ from hrnn_jax.errors import InputError
 
 from ..common import cli, model_names
 from ..common.model_names import PAPER_NETWORKS
-from ..jobs.grid import Column, Row, Run, log_column, network_row, place_run
+from ..jobs.grid import Column, Run, log_column, place_run
+from ..jobs.paper_rows import ROWS as PAPER_ROWS
+from ..jobs.paper_rows import Row
 
 PLUS = "hrnn_plus"
 UNTUNED = ("ppop", "markov", "sr")  # these have no hyper-parameters
@@ -81,17 +83,6 @@ def logs(texts: Sequence[str]) -> list[Column]:
     return columns
 
 
-def check_rows(keys: Sequence[str]) -> list[str]:
-    """Return the rows of --rows in the order of the tables.
-
-    Raises:
-        InputError: one is not in `ROWS`, or there is none.
-    """
-    if unknown := sorted(set(keys) - set(ROWS)) or ([] if keys else [""]):
-        raise InputError(f"--rows: {unknown[0]!r} is none; give some of {', '.join(ROWS)}")
-    return [key for key in ROWS if key in keys]
-
-
 def budgets(
     flag: str, texts: Sequence[str], columns: Sequence[Column], default: int
 ) -> dict[str, int]:
@@ -128,7 +119,7 @@ def row_flags(key: str) -> tuple[str, ...]:
     """Return a row's flags before tuning."""
     if key == PLUS:
         return (f"--flagfile={PLUS}.flags",)
-    return (f"--model={key}",) if key in BASELINES else network_row(key, "small").flags
+    return (f"--model={key}",) if key in BASELINES else PAPER_ROWS[f"{key}_small"].flags
 
 
 def tuned_rows(

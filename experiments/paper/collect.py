@@ -2,12 +2,13 @@
 
 data.csv          column, key, value: Tables 1 and 4, and a description of the data
 hyper.csv         column, row, key, value: the settings of the runs                       Table 2
-runs.csv          a line per finished run: cases, epochs, speed, commit, machine, time
+runs.csv          a line per finished run: cases, epochs, where --stop_above_loss stopped it, speed,
+                  commit, machine, time
 failed.csv        column, row, seed, reason
 scores.csv        column, row, seed, metric, cutoff, value                            Tables 3, 5
 history.csv       column, row, seed, group, sessions, recall, mrr                    Figures 3, 4
 position.csv      column, row, seed, group, cases, recall, mrr                       Figures 5, 6
-significance.csv  column, size, metric, a, b, cases, statistic, p                         Table 3
+significance.csv  column, metric, a, b, cases, statistic, p                         Table 3
 
 A column is a data set, a row is a model with its settings; `queries` has what is computed.
 """
@@ -23,11 +24,13 @@ from typing import Any
 import polars as pl
 
 from hrnn_jax import atomic
+from hrnn_jax.config import ModelConfig, settings
 from hrnn_jax.preprocess import statistics
 
 from ..common import run_folder
-from ..common.model_names import SIZES
-from ..jobs.grid import Run, rows
+from ..common.text import stopped_text
+from ..jobs.grid import Run
+from ..jobs.paper_rows import ROWS, compared_pairs
 from . import queries
 
 PAPER_TOLERANCE = 0.02  # a log with Table 1's counts up to this share is the paper's own
@@ -54,7 +57,7 @@ def write(
         failed: the reasons of the runs that failed.
         command: the command that reproduces all of it.
     """
-    runs = in_table_order(runs, [row.key for row in rows(SIZES)])
+    runs = in_table_order(runs, [*ROWS])
     reasons = [(run.column.key, run.row.key, run.seed, reason) for run, reason in failed.items()]
     write_frames(
         folder,
@@ -115,7 +118,7 @@ def measured_cells(
 
 
 def significance_frame(cases: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return the tests of Table 3's marks: size, metric, a, b, cases, statistic, p.
+    """Return the tests of `compared_pairs`: metric, a, b, cases, statistic, p.
 
     Args:
         cases: `queries.by_case` of each row.
@@ -124,11 +127,12 @@ def significance_frame(cases: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         ValueError: two rows were tested on different cases.
     """
     lines = [
-        (size, *line)
-        for size, a, b in queries.compared_rows(list(cases))
+        line
+        for a, b in compared_pairs()
+        if a in cases and b in cases
         for line in queries.signed_rank_tests(cases, a, b)
     ]
-    return frame(("size", "metric", "a", "b", "cases", "statistic", "p"), lines)
+    return frame(("metric", "a", "b", "cases", "statistic", "p"), lines)
 
 
 def data_frame(data: Descriptions, command: str) -> pl.DataFrame:
@@ -163,16 +167,19 @@ def is_paper_data(meta: Mapping[str, Any]) -> bool:
 
 def hyper_frame(runs: Sequence[Run]) -> pl.DataFrame:
     """Return column, row, key, value: the settings that the runs recorded (Table 2)."""
-    settings: dict[tuple[str, str, str], str] = {}
+    values: dict[tuple[str, str, str], str] = {}
     for run in runs:
         recipe = json.loads((run.folder / "recipe.json").read_text())
         used = recipe.get("model", {}) | recipe.get("training", {})
         if run.row.size:
             used["epochs"] = finished(run)["epochs"]
-        unused = UNUSED_SETTINGS | ({"user_input"} if run.row.model != "hrnn_all" else set())
+        unused = set(UNUSED_SETTINGS)
+        if run.row.size:
+            of_networks = settings(ModelConfig).items()
+            unused |= {key for key, of_key in of_networks if used["name"] not in of_key.models}
         for key in used.keys() - unused:
-            settings[run.column.key, run.row.key, key] = str(used[key])
-    lines = [(*key, value) for key, value in sorted(settings.items())]
+            values[run.column.key, run.row.key, key] = str(used[key])
+    lines = [(*key, value) for key, value in sorted(values.items())]
     return frame(("column", "row", "key", "value"), lines)
 
 
@@ -190,6 +197,7 @@ def run_frame(runs: Sequence[Run]) -> pl.DataFrame:
                 "seed": run.seed,
                 "cases": of_seed["cases"],
                 "epochs": metrics["epochs"],
+                "stopped": stopped_text(metrics),
                 **speeds,
                 **{name: metrics["made"][name] for name in ("commit", "machine", "finished")},
             }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..common.model_names import PAPER_NETWORKS, SIZES
 from ..common.text import Spread
+from ..jobs.paper_rows import NETWORKS, figure_rows
 from ..rendering.markdown import Cell, Figure, Table
 from ..rendering.plots import Panel, draw
 from .numbers import HEADLINES, METRICS
-from .results import GROUPS, NETWORK_ROWS, ROW_SECTIONS, Column, Results
+from .results import GROUPS, Column, Results
 
 # By kind of figure: what the groups are, and the paper's figure by data set.
 FIGURES = {
@@ -26,6 +27,12 @@ MEANS = {
         "cases",
     ),
 }
+
+
+FORMS_NOTE = (
+    "Small HRNNs by the equations, large ones by the code of 2017; HRNN All by Eq. 5. A network "
+    "that did not train has no point."
+)
 
 
 def figure(results: Results, column: Column, kind: str) -> Figure | None:
@@ -61,22 +68,26 @@ def figure(results: Results, column: Column, kind: str) -> Figure | None:
         notes=(
             f"{means.format(counts)} Points: median over the seeds. Bars: from the "
             "smallest seed to the largest. The vertical axes need not start at 0.",
+            FORMS_NOTE,
         ),
     )
 
 
 def figure_table(results: Results, column: Column, kind: str) -> Table:
     """Lay out the numbers of a figure: medians over the seeds, and their range."""
+    sections = {
+        size: {row: NETWORKS[row].name for row in figure_rows(size).values()} for size in SIZES
+    }
     heads = {
         f"{name}, {label}": {
             row: _median(spread)
-            for row in NETWORK_ROWS
+            for rows in sections.values()
+            for row in rows
             if (spread := results.spreads[kind].get((column.key, row, metric, group)))
         }
         for metric, name in HEADLINES.items()
         for group, label in GROUPS[kind].items()
     }
-    sections = {size: ROW_SECTIONS[size] for size in SIZES}
     caption = f"The numbers of this figure, {column.label}"
     return Table(caption=caption, corner="Model", groups={column.label: heads}, sections=sections)
 
@@ -85,10 +96,11 @@ def _panel(results: Results, column: Column, kind: str, size: str, metric: str) 
     """Return the points of the networks of one size next to each other in each group."""
     labels = [*GROUPS[kind].values()]
     curves: dict[str, list[tuple[float, Spread]]] = {}
+    rows = figure_rows(size)
     for n, network in enumerate(PAPER_NETWORKS):
         shift = 0.12 * (n - (len(PAPER_NETWORKS) - 1) / 2)
         for place, group in enumerate(GROUPS[kind]):
-            key = (column.key, f"{network}_{size}", metric, group)
+            key = (column.key, rows[network], metric, group)
             if spread := results.spreads[kind].get(key):
                 curves.setdefault(network, []).append((place + shift, spread))
     axes = {

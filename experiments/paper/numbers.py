@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..jobs.paper_rows import ROWS
+
 METRICS = {"recall": "Recall@5", "mrr": "MRR@5", "precision": "Precision@5"}
 HEADLINES = {metric: METRICS[metric] for metric in ("recall", "mrr")}  # Precision@5 is Recall@5 / 5
 ALPHA = 0.01  # of the Wilcoxon signed-rank test under Table 3
@@ -76,8 +78,11 @@ SCORES = {
 
 
 def paper_score(shape: str, row: str, metric: str) -> float | None:
-    """Return the paper's number for a row on one of its data sets, or None if it prints none."""
-    return SCORES.get(shape, {}).get(row, {}).get(metric)
+    """Return the paper's number for a row on one of its data sets, or None if it prints none.
+
+    The forms of an HRNN, see `paper_rows`, have one number.
+    """
+    return SCORES.get(shape, {}).get(ROWS[row].printed, {}).get(metric)
 
 
 def paper_gain(shape: str, row: str, over: str, metric: str) -> float | None:

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 
@@ -14,7 +13,6 @@ from hrnn_jax.metrics import per_case
 from hrnn_jax.preprocess.statistics import SHORT_HISTORY
 from hrnn_jax.significance import signed_rank
 
-from ..common.model_names import PAPER_BASELINES, PAPER_NETWORKS, SIZES
 from ..jobs.grid import CUTOFF, CUTOFFS
 
 LONG_SESSION = 5  # events; Section 4.3.2 looks at sessions of as many or more
@@ -101,16 +99,6 @@ def by_position(ranks: pl.DataFrame) -> pl.DataFrame:
 def by_case(ranks: pl.DataFrame) -> pl.DataFrame:
     """Return each test case's means over the seeds: session, position, recall, mrr."""
     return with_metrics(ranks).group_by(CASE).agg(pl.col(MEANS).mean()).sort(CASE)
-
-
-def compared_rows(rows: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (size, a, b), the pairs of rows that Table 3's marks are about, where both ran."""
-    for size in SIZES:
-        networks = [f"{model}_{size}" for model in PAPER_NETWORKS]
-        rnn, concat, all_, init = networks
-        pairs = [(concat, rnn), (all_, rnn), (init, rnn), (all_, concat), (init, concat)]
-        pairs += [(init, all_), *itertools.product(networks, PAPER_BASELINES)]
-        yield from ((size, a, b) for a, b in pairs if a in rows and b in rows)
 
 
 def signed_rank_tests(

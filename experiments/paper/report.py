@@ -10,9 +10,10 @@ import polars as pl
 
 from hrnn_jax.preprocess import statistics
 
-from ..common.model_names import BEYOND, PAPER_BASELINES, SIZES
+from ..common.model_names import BEYOND, PAPER_BASELINES
 from ..common.text import duration
 from ..jobs.grid import XXL
+from ..jobs.paper_rows import NETWORKS, ROWS, reference
 from ..rendering.markdown import (
     DASH,
     Block,
@@ -144,8 +145,11 @@ def _summary(results: Results, column: Column) -> str:
         texts = [f"{ROW_NAMES[row]}, {means[row]:.4f}" for row in dict.fromkeys(best)]
         if texts:
             sentences.append(f"Best {name}: {'; of the networks '.join(texts)}")
-    for size in SIZES:
-        pair = (f"hrnn_init_{size}", f"rnn_{size}")
+    for row in NETWORKS.values():
+        base = reference(row, "rnn")
+        if row.model != "hrnn_init" or base is None:
+            continue
+        pair = (row.key, base)
         gains = []
         for metric, name in HEADLINES.items():
             if (ours := results.gain(column.key, *pair, metric)) is not None:
@@ -153,7 +157,7 @@ def _summary(results: Results, column: Column) -> str:
                 paper = "" if theirs is None else f" (paper {theirs:+.1%})"
                 gains.append(f"{name} {ours:+.1%}{paper}")
         if gains:
-            sentences.append(f"HRNN Init over RNN, {size}: {', '.join(gains)}")
+            sentences.append(f"HRNN Init over RNN, {row.section}: {', '.join(gains)}")
     return f"{'. '.join(sentences)}." if sentences else ""
 
 
@@ -169,7 +173,8 @@ def _quality(results: Results, columns: Sequence[Column]) -> list[Block]:
     columns = [column for column in columns if _rows(results, column)]
     if not columns:
         return []
-    rows = {row for row in ROW_NAMES if row not in BEYOND}  # the paper's rows, also without a run
+    # The paper's rows, also without a run.
+    rows = {key for key, row in ROWS.items() if key == row.printed and key not in BEYOND}
     rows |= {row for column in columns for row in _rows(results, column)}
     caption = "Table 3: Recall, MRR and Precision for N = 5"
     if any(column.paper_data for column in columns):
@@ -276,5 +281,6 @@ def commands(columns: Iterable[Column]) -> list[str]:
 
 
 def _rows(results: Results, column: Column) -> list[str]:
-    """Return the rows with a finished run on this data set."""
-    return list(results.means(column.key, ROW_NAMES, "recall"))
+    """Return the rows with a finished run on this data set, trained or not."""
+    means = results.means(column.key, ROW_NAMES, "recall")
+    return [row for row in ROW_NAMES if row in means or (column.key, row) in results.stopped]

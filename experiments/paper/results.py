@@ -12,22 +12,13 @@ import polars as pl
 
 from hrnn_jax.errors import InputError
 
-from ..common.model_names import BEYOND, PAPER_BASELINES, PAPER_NETWORKS, SIZES
 from ..common.text import Spread
+from ..jobs.paper_rows import NETWORKS, ROWS, sections
 from .numbers import ALPHA, SCORES
 
-# The rows in the order of Table 3, then those that are not in the paper.
-ROW_SECTIONS = {
-    "baselines": PAPER_BASELINES,
-    **{size: {f"{model}_{size}": name for model, name in PAPER_NETWORKS.items()} for size in SIZES},
-    "beyond the paper": BEYOND,
-}
-NETWORK_ROWS = tuple(row for size in SIZES for row in ROW_SECTIONS[size])
-ROW_NAMES = {
-    row: f"{name} ({section})" if section in SIZES else name
-    for section, rows in ROW_SECTIONS.items()
-    for row, name in rows.items()
-}
+ROW_SECTIONS = sections()
+NETWORK_ROWS = tuple(NETWORKS)
+ROW_NAMES = {key: row.full_name for key, row in ROWS.items()}
 GROUPS = {
     "history": {"short": "short (≤ 6)", "long": "long (> 6)"},
     "position": {"1-2": "2nd", "3-4": "3rd-4th", "5+": "5th on"},
@@ -48,7 +39,7 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
         _RUN,
         {"cases": WHOLE}
         | dict.fromkeys(_TIMES, NUMBER)
-        | dict.fromkeys(("commit", "machine", "finished"), TEXT),
+        | dict.fromkeys(("stopped", "commit", "machine", "finished"), TEXT),
     ),
     "failed": (_RUN, {"reason": TEXT}),
     "scores": (_RUN | {"metric": TEXT, "cutoff": WHOLE}, {"value": NUMBER}),
@@ -58,6 +49,7 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
     "chosen": (_ROW | {"key": TEXT}, {"trials": WHOLE, "value": NUMBER, "setting": TEXT}),
     "curves": (_RUN | {"epoch": WHOLE, "metric": TEXT}, {"value": NUMBER}),
 }
+ADDED = ("stopped",)  # columns that older files do not have
 PAPER_FILES = ("hyper", "runs", "failed", "scores", "history", "position", "significance")
 COMPARISON_FILES = ("runs", "scores", "significance", "chosen", "curves")
 
@@ -95,6 +87,9 @@ class Results:
     # By file, then by (column, row, metric, and the cutoff or the group).
     spreads: Mapping[str, Mapping[tuple[Any, ...], Spread]]
     p_values: Mapping[tuple[str, str, frozenset[str]], float]  # by (column, metric, {a, b})
+    # By (column, row): where the loss of rows that did not train stood. Nothing else here has them
+    # but the frames hyper, runs and failed.
+    stopped: Mapping[tuple[str, str], str]
 
     def score(self, column: str, row: str, metric: str, cutoff: int = 5) -> Spread | None:
         """Return a metric over the seeds of a row, or None without a finished run."""
@@ -149,7 +144,11 @@ def read_results(
     of_rows = {} if rows is None else dict.fromkeys(("row", "a", "b"), rows)
     known = {"column": columns, **of_rows}
     frames = {name: read_frame(folder / f"{name}.csv", known) for name in files}
-    if frames["scores"].is_empty():
+    stopped = stopped_rows(frames["runs"])
+    for name in ("scores", *GROUPS.keys() & frames.keys()):
+        frames[name] = trained(frames[name], stopped, "row")
+    frames["significance"] = trained(frames["significance"], stopped, "a", "b")
+    if frames["scores"].is_empty() and not stopped:
         raise InputError(f"{folder / 'scores.csv'} holds no scores: no run has ended")
     groups = {
         kind: frames[kind].unpivot([*_MEANS], index=[*_RUN, "group"], variable_name="metric")
@@ -165,7 +164,34 @@ def read_results(
             **{k: spreads(of, ("column", "row", "metric", "group")) for k, of in groups.items()},
         },
         p_values={(column, metric, frozenset((a, b))): p for column, metric, a, b, p in tests},
+        stopped=stopped,
     )
+
+
+def stopped_rows(runs: pl.DataFrame) -> dict[tuple[str, str], str]:
+    """Return the rows that did not train, by (column, row): the loss and the epoch of each seed.
+
+    Args:
+        runs: the content of runs.csv.
+    """
+    stopped = runs.filter(pl.col("stopped") != "").sort("seed")
+    texts: dict[tuple[str, str], list[str]] = {}
+    for column, row, seed, text in stopped.select("column", "row", "seed", "stopped").iter_rows():
+        texts.setdefault((column, row), []).append(f"seed {seed}: {text}")
+    return {
+        key: of_seeds[0].partition(": ")[2] if len(of_seeds) == 1 else "; ".join(of_seeds)
+        for key, of_seeds in texts.items()
+    }
+
+
+def trained(
+    frame: pl.DataFrame, stopped: Mapping[tuple[str, str], str], *names: str
+) -> pl.DataFrame:
+    """Return the lines that are about rows that trained; `names` are the columns with a row."""
+    for name in names:
+        keys = pl.DataFrame([*stopped], schema={"column": TEXT, name: TEXT}, orient="row")
+        frame = frame.join(keys, on=["column", name], how="anti", maintain_order="left")
+    return frame
 
 
 def read_frame(path: pathlib.Path, known: Mapping[str, Iterable[str]]) -> pl.DataFrame:
@@ -184,7 +210,10 @@ def read_frame(path: pathlib.Path, known: Mapping[str, Iterable[str]]) -> pl.Dat
     schema = key | others
     schema |= {name: pl.Enum(list(values)) for name, values in known.items() if name in schema}
     try:
-        frame = pl.read_csv(path, infer_schema=False).select(*schema).cast(pl.Schema(schema))
+        frame = pl.read_csv(path, infer_schema=False)
+        added = [name for name in ADDED if name in schema and name not in frame.columns]
+        frame = frame.with_columns(pl.lit(None, TEXT).alias(name) for name in added)
+        frame = frame.select(*schema).cast(pl.Schema(schema))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     keys = frame.select(*key)

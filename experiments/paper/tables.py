@@ -10,11 +10,12 @@ import polars as pl
 
 from hrnn_jax.preprocess import statistics
 
-from ..common.model_names import NAMES, PAPER_BASELINES, SIZES
+from ..common.model_names import NAMES, PAPER_NETWORKS
 from ..common.text import Spread, duration, short
+from ..jobs.paper_rows import NETWORKS, ROWS, reference
 from ..rendering.markdown import DASH, Cell, Table
 from .numbers import HEADLINES, METRICS, SCORES, TABLE2, paper_gain, paper_score
-from .results import NETWORK_ROWS, ROW_NAMES, ROW_SECTIONS, Column, Results
+from .results import ROW_NAMES, ROW_SECTIONS, Column, Results
 
 TABLE_4 = ("short", "long")  # the keys of statistics.ROWS in Table 4; Table 1 has the others
 SETTINGS = {
@@ -35,11 +36,8 @@ FURTHER = (
     ("coverage", 5, "Coverage", 4),
     ("popularity", 5, "Popularity", 1),
 )
-GAINS = {
-    f"{NAMES[model]} over {NAMES[base]}": (model, base)
-    for base in ("rnn", "rnn_concat", "ppop")
-    for model in ("hrnn_all", "hrnn_init")
-}
+OVER = ("rnn", "rnn_concat", "ppop")  # what the table of gains compares an HRNN with
+NOT_TRAINED = "did not train"
 # By column of a frame: the head in the table, and how a value is shown.
 Formats = Mapping[str, tuple[str, Callable[[Any], str]]]
 COSTS: Formats = {
@@ -82,9 +80,9 @@ def settings_table(results: Results) -> Table:
     shown = {key for keys in SETTINGS.values() for key in keys}
     heads: dict[str, dict[str, Cell]] = {head: {} for head in (*SETTINGS, "Other settings")}
     for row, of_row in settings.items():
-        cell = partial(_setting, results, of_row, TABLE2.get(row, {}))
+        cell = partial(_setting, results, of_row, TABLE2.get(ROWS[row].printed, {}))
         for head, keys in SETTINGS.items():
-            used = [key for key in keys if row.startswith("hrnn") or key not in HRNN_SETTINGS]
+            used = [key for key in keys if ROWS[row].is_hrnn or key not in HRNN_SETTINGS]
             heads[head][row] = cell(used)
         others = {k: cell([k]) for values in of_row.values() for k in values if k not in shown}
         texts = [f"{key} {of.text} {of.note}".rstrip() for key, of in others.items()]
@@ -158,28 +156,32 @@ def score_table(
 
 def _score(results: Results, column: str, row: str, rows: Collection[str], metric: str) -> Cell:
     """Return a mean with Table 3's marks of significance."""
-    model, _, size = row.rpartition("_")
-    network, hierarchical = row in NETWORK_ROWS, row.startswith("hrnn")
+    if (column, row) in results.stopped:
+        return Cell(NOT_TRAINED)
 
-    def differ(a: str, b: str) -> bool | None:
-        return results.differ(column, f"{a}_{size}", f"{b}_{size}", metric)
+    def differs(model: str) -> bool | None:
+        base = reference(NETWORKS[row], model) if row in NETWORKS else None
+        return results.differ(column, row, base, metric) if base and base != row else None
 
+    hierarchical = ROWS[row].is_hrnn
     return mean_cell(
         results.score(column, row, metric),
         bold=results.is_best(column, row, rows, metric),
-        italic=network and model != "rnn" and differ(model, "rnn") is True,
-        underlined=hierarchical and differ(model, "rnn_concat") is True,
-        mark="†" if hierarchical and differ("hrnn_all", "hrnn_init") is False else "",
+        italic=differs("rnn") is True,
+        underlined=hierarchical and differs("rnn_concat") is True,
+        mark="†" if ROWS[row].model == "hrnn_all" and differs("hrnn_init") is False else "",
     )
 
 
 def gain_table(results: Results, columns: Sequence[Column], caption: str) -> Table:
     """Lay out the HRNNs' relative gains next to the paper's; without rows where there are none."""
     sections: dict[str, dict[tuple[str, str], str]] = {}
-    for size in SIZES:
-        for name, (model, base) in GAINS.items():
-            pair = (f"{model}_{size}", base if base in PAPER_BASELINES else f"{base}_{size}")
-            sections.setdefault(size, {})[pair] = name
+    for over in OVER:
+        for row in NETWORKS.values():
+            base = reference(row, over) if over in PAPER_NETWORKS else over
+            if row.is_hrnn and base:
+                of_section = sections.setdefault(row.section, {})
+                of_section[row.key, base] = f"{row.name} over {NAMES[over]}"
     groups = {}
     for column in columns:
         kinds = {"here": partial(results.gain, column.key)}
@@ -202,7 +204,10 @@ def further_table(results: Results, column: Column, rows: Collection[str]) -> Ta
     """Lay out the other list lengths and metrics of one data set."""
     heads = {
         f"{head}@{cutoff}": {
-            row: mean_cell(results.score(column.key, row, metric, cutoff), places) for row in rows
+            row: Cell(NOT_TRAINED)
+            if (column.key, row) in results.stopped
+            else mean_cell(results.score(column.key, row, metric, cutoff), places)
+            for row in rows
         }
         for metric, cutoff, head, places in FURTHER
     }

@@ -16,9 +16,8 @@ from absl.testing import flagsaver
 
 from experiments import check, reproduce
 from experiments.common import cli
-from experiments.common.model_names import PAPER_NETWORKS
 from experiments.common.text import Spread
-from experiments.jobs import grid
+from experiments.jobs import grid, paper_rows
 from experiments.jobs.runner import Runner
 from experiments.jobs.time_left import Durations, seconds_left
 from tests.helpers import reproduction
@@ -119,6 +118,10 @@ def test_a_reproduction_from_first_to_last(reproduced):
     assert made() == first
     assert "10 of 10 runs were done before" in out
 
+    reproduced("--rows=item_knn")  # these alone; the others keep their runs
+    assert made() == first
+    assert set(read("runs")["row"]) == {"item_knn"}
+
     reproduced("--norun", "--n_seeds=3")  # a report on the complete runs, no more
     assert made() == first
     assert read("runs").filter(column="one", row="rnn_small")["seed"].to_list() == [0, 1]
@@ -207,19 +210,50 @@ def test_the_grid_is_that_of_the_papers_tables():
     columns = grid.columns(xing_events=None, video_events=None, extra=[])
     assert [column.key for column in columns] == ["xing", "video", "journey"]
     keys = [row.key for row in grid.rows(["small", "large"])]
-    assert keys == [
-        *("item_knn", "ppop", "rnn_small", "rnn_concat_small", "hrnn_all_small"),
-        *("hrnn_init_small", "rnn_large", "rnn_concat_large", "hrnn_all_large"),
-        *("hrnn_init_large", "markov", "sr", "vsknn", "vsknn_br"),
+    small = [
+        *("rnn_small", "rnn_concat_small", "hrnn_all_small", "hrnn_all_gates_small"),
+        *("hrnn_init_small", "hrnn_all_2017_small", "hrnn_all_gates_2017_small"),
+        "hrnn_init_2017_small",
     ]
-    assert "rnn_large" not in [row.key for row in grid.rows(["small"])]
+    large = [key.replace("small", "large") for key in small]
+    beyond = ["markov", "sr", "vsknn", "vsknn_br"]
+    assert keys == ["item_knn", "ppop", *small, *large, *beyond]
+    assert [row.key for row in grid.rows(["small"])] == ["item_knn", "ppop", *small, *beyond]
     cells = [(column, row) for column in columns for row in grid.rows(["small", "large"])]
-    cells += [(grid.xxl_column(0.1), grid.network_row(model, "small")) for model in PAPER_NETWORKS]
+    cells += [(grid.xxl_column(0.1), row) for row in grid.xxl_rows()]
     prepared = dict.fromkeys(["xing", "video", "journey", "videoxxl"], "log")
-    runs = grid.ordered_runs(pathlib.Path("root"), cells, 10, prepared)
-    assert len(runs) == len({run.folder for run in runs}) == 3 * (6 + 8 * 10) + 4
+    runs = grid.ordered_runs(pathlib.Path("root"), cells, 10, prepared, 3)
+    # Two large rows have two seeds more, on two columns.
+    assert len(runs) == len({run.folder for run in runs}) == 3 * (6 + 8 * 10 + 8) + 2 * 2 * 2 + 4
     sizes = [run.row.size for run in runs]
     assert sizes == sorted(sizes, key=[None, "small", "large"].index)
+    assert len(grid.ordered_runs(pathlib.Path("root"), cells, 1, prepared, 3)) == 3 * 22 + 4
+
+
+def test_each_row_of_a_network_trains_what_its_section_says():
+    """The settings of its command: of form, size and user input."""
+    for row in paper_rows.NETWORKS.values():
+        flags = dict(cli.split(flag) for flag in cli.expand(row.flags))
+        assert flags["model"] == row.model
+        assert flags["hidden_units"] == {"small": "100", "large": "500"}[row.size]
+        leak = flags.get("leak", "equation") if row.is_hrnn else None
+        assert (leak == "carried") == ("2017" in row.key) == row.section.startswith("code of 2017")
+        stops = row.is_hrnn and row.section == "equations, large"
+        assert flags.get("stop_above_loss") == ("1" if stops else None)
+
+
+def test_a_row_is_compared_with_those_of_its_size_and_form():
+    pairs = list(paper_rows.compared_pairs())
+    assert len(pairs) == len(set(pairs))
+    of = {
+        key: {b for a, b in pairs if a == key} - {"ppop", "item_knn"} for key in paper_rows.NETWORKS
+    }
+    assert of["rnn_small"] == set()
+    assert of["rnn_concat_large"] == {"rnn_large", "rnn_concat_small"}
+    assert of["hrnn_all_gates_2017_large"] == {
+        *("rnn_large", "rnn_concat_large", "hrnn_init_2017_large", "hrnn_all_gates_2017_small")
+    }
+    assert of["hrnn_init_small"] == {"rnn_small", "rnn_concat_small"}
 
 
 def test_a_run_folder_is_named_by_all_that_decides_the_weights():
@@ -272,6 +306,8 @@ def test_given_logs_replace_simulated_ones(tmp_path, monkeypatch):
         (["--sizes=medium"], "--sizes=medium"),
         (["--sizes="], "--sizes="),
         (["--n_seeds=0"], "n_seeds"),
+        (["--rows=rnn_small,rnn_medium"], "--rows: 'rnn_medium' is none; give some of item_knn,"),
+        (["--rows=rnn_large", "--sizes=small"], "'rnn_large' is none"),
         (["--xing_events=gone.csv"], "gone.csv"),
     ],
 )

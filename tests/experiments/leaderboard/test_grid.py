@@ -8,6 +8,7 @@ from absl.testing import flagsaver
 import experiments.run  # noqa: F401 (defines the flags of a run)
 from experiments.common import cli, model_flags
 from experiments.jobs import grid as jobs_grid
+from experiments.jobs.paper_rows import chosen_rows
 from experiments.leaderboard import grid
 from experiments.leaderboard.studies import make_studies
 from experiments.tuning import search_spaces
@@ -45,7 +46,7 @@ def test_a_wrong_budget_is_refused(texts, words):
 @pytest.mark.parametrize("rows", [["sr", "best"], []])
 def test_a_wrong_row_is_refused(rows):
     with pytest.raises(errors.InputError, match=r"--rows: .* without neighbours"):
-        grid.check_rows(rows)
+        chosen_rows(rows, grid.ROWS)
 
 
 @pytest.mark.parametrize(

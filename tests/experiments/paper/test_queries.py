@@ -140,19 +140,27 @@ def cases(hits):
 
 def test_significance_tests_are_those_of_the_marks():
     rows = ["item_knn", "rnn_small", "rnn_concat_small", "hrnn_init_small", "hrnn_init_large"]
+    rows += ["hrnn_all_gates_2017_small", "hrnn_init_2017_small"]
     result = collect.significance_frame(
         {row: cases([0.0, 1.0, 0.5, n / 8]) for n, row in enumerate(rows)}
     )
     pairs = set(result.select("a", "b").unique().rows())
-    assert pairs == {
-        ("rnn_concat_small", "rnn_small"),
-        ("hrnn_init_small", "rnn_small"),
-        ("hrnn_init_small", "rnn_concat_small"),
-        ("rnn_small", "item_knn"),
-        ("rnn_concat_small", "item_knn"),
-        ("hrnn_init_small", "item_knn"),
-        ("hrnn_init_large", "item_knn"),  # there is no other large network
-    }
+    assert (
+        pairs
+        == {
+            ("rnn_concat_small", "rnn_small"),
+            ("hrnn_init_small", "rnn_small"),
+            ("hrnn_init_small", "rnn_concat_small"),
+            ("rnn_small", "item_knn"),
+            ("rnn_concat_small", "item_knn"),
+            ("hrnn_init_small", "item_knn"),
+            ("hrnn_init_large", "item_knn"),  # there is no other large network
+            ("hrnn_init_large", "hrnn_init_small"),
+            *((key, "item_knn") for key in rows[5:]),
+            *((key, base) for key in rows[5:] for base in ("rnn_small", "rnn_concat_small")),
+            ("hrnn_all_gates_2017_small", "hrnn_init_2017_small"),
+        }
+    )
     assert len(result) == 2 * len(pairs)
     assert set(result["cases"]) == {4}
 
