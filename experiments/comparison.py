@@ -20,16 +20,14 @@ import re
 
 from absl import flags
 
-from hrnn_jax import atomic
-
 from .common import cli
 from .jobs import grid as jobs_grid
-from .jobs import pool
 from .jobs.paper_rows import chosen_rows
-from .jobs.runner import Runner, is_complete, make_runner, print_summary
+from .jobs.runner import is_complete, make_runner, print_summary
 from .leaderboard import collect, grid, report
 from .leaderboard.collect import Finished
-from .leaderboard.studies import Study, make_studies
+from .leaderboard.studies import make_studies
+from .tuning import study_job
 
 FLAGS = flags.FLAGS
 TRIALS, EPOCHS = 20, 10
@@ -73,11 +71,11 @@ def main() -> None:
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         studies = make_studies(root, columns, rows, prepared, **budgets)
         if FLAGS.run:
-            failed |= {f"tuning {name}": why for name, why in _tune(runner, studies).items()}
+            jobs = study_job.missing_jobs(studies, runner.prepared_root)
+            found = runner.run_jobs(jobs, "studies", done_before=len(studies) - len(jobs))
+            failed |= {f"tuning {name}": why for name, why in found.items()}
             studies = [study for study in studies if study.is_done()]
-        best = {(study.column.key, study.row): study.best_flags for study in studies}
-        best = {key: path for key, path in best.items() if path.exists()}
-        cells = grid.tuned_rows(columns, rows, best)
+        cells = grid.tuned_rows(columns, rows, studies)
         runs = jobs_grid.ordered_runs(root, cells, FLAGS.n_seeds, prepared)
         curves = grid.learning_curves(root, cells, prepared, budgets["epochs"])
         for what, wanted in (("runs", runs), ("learning curves", curves)):
@@ -91,22 +89,6 @@ def main() -> None:
             collect.write(root / "results", finished, data, budgets, command())
             report.write(root / "results")
     print_summary(done, runs, f"the comparison is {root / 'results' / 'comparison.md'}", failed)
-
-
-def _tune(runner: Runner, studies: list[Study]) -> dict[str, str]:
-    """Run the studies that are not yet done; return the reasons of failures by name."""
-    missing = [study for study in studies if not study.is_done()]
-
-    def job(study: Study) -> pool.Job:
-        def result() -> str:
-            atomic.write(study.mark, study.fingerprint())
-            return study.best_value()
-
-        argv = study.argv(runner.prepared_root)
-        return pool.Job(study.name, argv, study.folder, study.progress, result)
-
-    jobs = [job(study) for study in missing]
-    return runner.run_jobs(jobs, "studies", done_before=len(studies) - len(missing))
 
 
 def command() -> str:

@@ -19,7 +19,7 @@ import polars as pl
 
 from hrnn_jax.config import BASELINES
 
-from ..common import cli, run_folder
+from ..common import run_folder
 from ..jobs.grid import CUTOFF, Run
 from ..paper import queries
 from ..paper.collect import (
@@ -32,8 +32,8 @@ from ..paper.collect import (
     with_names,
     write_frames,
 )
+from ..tuning.study_job import StudyJob, chosen_frame
 from .grid import PLUS, ROWS
-from .studies import Study
 
 BUDGETS = ("trials", "epochs")  # keys of data.csv
 CURVES = (f"recall@{CUTOFF}", f"mrr@{CUTOFF}")
@@ -44,7 +44,7 @@ TESTS = ("metric", "a", "b", "cases", "statistic", "p")
 class Finished:
     """What is finished of a comparison."""
 
-    studies: Sequence[Study]
+    studies: Sequence[StudyJob]
     runs: Sequence[Run]
     curves: Sequence[Run]
 
@@ -115,29 +115,6 @@ def tests_against_plus(
             )
         cases = {PLUS: queries.by_case(ours), row: queries.by_case(theirs)}
         yield from queries.signed_rank_tests(cases, PLUS, row)
-
-
-def chosen_frame(studies: Sequence[Study]) -> pl.DataFrame:
-    """Return column, row, trials, value, key, setting: the best trial of each study.
-
-    trials: the number that ended. value: the best one's metric on the validation split.
-    """
-    lines = []
-    for study in studies:
-        trials = study.ended_trials()
-        if trials is None or not study.best_flags.exists():
-            continue
-        value = trials.filter(state="complete")["value"].max()
-        given = cli.expand([f"--flagfile={study.best_flags}"])
-        settings = {flag.lstrip("-").partition("=")[0]: flag.partition("=")[2] for flag in given}
-        first = trials.columns.index("value") + 1
-        searched = trials.columns[first : trials.columns.index("epochs")]
-        trained = ["epochs"] if study.row not in BASELINES else []
-        lines += [
-            (study.column.key, study.row, len(trials), value, key, settings[key])
-            for key in (*searched, *trained)
-        ]
-    return frame(("column", "row", "trials", "value", "key", "setting"), lines)
 
 
 def curve_frame(runs: Sequence[Run]) -> pl.DataFrame:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from hrnn_jax.config import BASELINES
 from hrnn_jax.errors import InputError
 
-from ..common import cli, model_names
+from ..common import model_names
 from ..common.model_names import PAPER_NETWORKS
 from ..jobs.grid import Column, Run, log_column, place_run
 from ..jobs.paper_rows import ROWS as PAPER_ROWS
 from ..jobs.paper_rows import Row
+from ..tuning.study_job import StudyJob
 
 PLUS = "hrnn_plus"
 UNTUNED = ("ppop", "markov", "sr")  # these have no hyper-parameters
@@ -123,29 +124,29 @@ def row_flags(key: str) -> tuple[str, ...]:
 
 
 def tuned_rows(
-    columns: Sequence[Column],
-    keys: Sequence[str],
-    best_flags: Mapping[tuple[str, str], pathlib.Path],
+    columns: Sequence[Column], keys: Sequence[str], studies: Sequence[StudyJob]
 ) -> list[tuple[Column, Row]]:
     """Return the rows of each log with their tuned flags.
 
     Args:
         columns: the logs.
         keys: the rows that are wanted.
-        best_flags: the flag file of the best trial by log and row; a row whose search has none is
-        left out.
+        studies: the searches; the rows of one that has no best trial are left out.
     """
+    tuned = {
+        (study.column.key, study.row): study.tuned_flags()
+        for study in studies
+        if study.best_flags.exists()
+    }
     cells = []
     for column in columns:
-        # The flag file of a study names the place of the log at that time.
-        moved = [flag for flag in cli.expand(column.flags) if flag.startswith("--events=")]
         for key in keys:
-            tuned = best_flags.get((column.key, PLUS if key in ABLATION else key))
-            if tuned is None and key not in UNTUNED:
+            flags = tuned.get((column.key, PLUS if key in ABLATION else key))
+            if flags is None and key not in UNTUNED:
                 continue
-            flags = (f"--flagfile={tuned}",) if tuned else row_flags(key)
             size = None if key in BASELINES else "small"
-            cells.append((column, Row(key, size, (*flags, *ABLATION.get(key, ()), *moved))))
+            flags = (*(flags or row_flags(key)), *ABLATION.get(key, ()))
+            cells.append((column, Row(key, size, flags)))
     return cells
 
 

@@ -74,8 +74,7 @@ def planned(root, keys, best=BEST, log="log.csv"):
     for study in studies:
         study.folder.mkdir(parents=True, exist_ok=True)
         study.best_flags.write_text(f"{best}--model=hrnn_init\n--events=where/it/was.csv\n")
-    best_flags = {("one", study.row): study.best_flags for study in studies}
-    cells = grid.tuned_rows(log_columns, keys, best_flags)
+    cells = grid.tuned_rows(log_columns, keys, studies)
     runs = {run.row.key: run for run in jobs_grid.ordered_runs(root, cells, 1, prepared)}
     return runs, studies, grid.learning_curves(root, cells, prepared, budget["epochs"])
 
@@ -121,7 +120,7 @@ def test_a_run_is_repeated_after_a_better_trial_but_not_after_its_log_moved(tmp_
 def test_a_study_is_done_only_with_its_own_budget(tmp_path):
     _, [study], _ = planned(tmp_path, ["hrnn_plus"])
     assert not study.is_done()
-    study.mark.write_text(study.fingerprint())
+    study.finish()
     assert study.is_done()
     for name, other in (("trials", 5), ("epochs", 8), ("prepared", "another")):
         changed = dataclasses.replace(study, **{name: other})
