@@ -1,6 +1,5 @@
-"""Simulated logs: Table 1 after the paper's filter, and the behaviour of each shape."""
+"""Simulated logs: Table 1, PPOP and Item-KNN after the paper's filter; how items are drawn."""
 
-import collections
 import dataclasses
 import hashlib
 
@@ -8,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hrnn_jax.baselines.counting import item_knn, ppop
 from hrnn_jax.preprocess import datasets, prepared, simulate, statistics
 
 
@@ -15,26 +15,51 @@ def numbers(cell: str) -> list[float]:
     return [float(part) for part in cell.replace(",", "").split("/")]
 
 
+# Recall@5 and MRR@5 of Table 3.
+BASELINES = {
+    ("xing", ppop): (0.1326, 0.0939),
+    ("xing", item_knn): (0.0697, 0.0406),
+    ("video", ppop): (0.3887, 0.3031),
+    ("video", item_knn): (0.4192, 0.2916),
+}
+
+
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    """Table 1 of the whole shapes, by the package's own preparation."""
+def folders(tmp_path_factory):
+    """The whole shapes, by the package's own preparation."""
     root = tmp_path_factory.mktemp("simulated")
     result = {}
     for shape in ("video", "xing"):
         source = datasets.source("simulated", root, simulation=datasets.Simulation(shape))
         recipe = datasets.recipe("simulated", simulate_shape=shape)
-        result[shape] = prepared.load_meta(prepared.prepare(source, recipe, root))["table1"]
+        result[shape] = prepared.prepare(source, recipe, root)
     return result
 
 
 @pytest.mark.parametrize("shape", ["video", "xing"])
-def test_every_row_of_table_1_is_within_a_tenth_of_the_papers(tables, shape):
-    ours = tables[shape]
-    for row in ours:
-        mine = list(ours[row].values()) if isinstance(ours[row], dict) else [ours[row]]
-        np.testing.assert_allclose(
-            mine, numbers(statistics.PAPER[shape][row]), rtol=0.1, err_msg=row
-        )
+def test_every_row_of_table_1_is_near_the_papers(folders, shape):
+    """Counts and means within 5%, medians within 1, standard deviations within 15%."""
+    ours = prepared.load_meta(folders[shape])["table1"]
+    for row, value in ours.items():
+        paper = numbers(statistics.PAPER[shape][row])
+        if isinstance(value, dict):
+            assert abs(value["median"] - paper[0]) <= 1, row
+            assert value["mean"] == pytest.approx(paper[1], rel=0.05), row
+            assert value["std"] == pytest.approx(paper[2], rel=0.15), row
+        else:
+            # XING's catalogue changes, this one does not: see simulate.py.
+            rel = 0.15 if (shape, row) == ("xing", "test_events") else 0.05
+            assert value == pytest.approx(paper[0], rel=rel), row
+
+
+@pytest.mark.parametrize(("shape", "baseline"), BASELINES)
+def test_ppop_and_item_knn_find_as_much_as_in_table_3(folders, shape, baseline):
+    rank = baseline(prepared.load(folders[shape])).rank
+    recall, mrr = BASELINES[shape, baseline]
+    assert (rank <= 5).mean() == pytest.approx(recall, rel=0.05)
+    # XING has repeats of another type inside sessions, this log has not: see simulate.py.
+    rel = 0.25 if (shape, baseline) == ("xing", ppop) else 0.15
+    assert np.where(rank <= 5, 1 / rank, 0).mean() == pytest.approx(mrr, rel=rel)
 
 
 def test_videoxxl_scaled_down_has_the_papers_totals_in_proportion(tmp_path):
@@ -59,9 +84,9 @@ def test_the_seed_decides_the_file_byte_for_byte(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "digest"),
     [
-        ("video", "14ffabd95ac1558e5c71a0a2fb14d21c5c9688ae1f2498d6f3e5c272aa9d63f7"),
-        ("xing", "268a6c44495d0a070896f18b42c24ed2149a2ff3e8204c133dd6583f328016f3"),
-        ("videoxxl", "71e40e6158bb2ebf655cd1b2c1dc5644ea14e1887638bf560af2fd6ec9dc1d5c"),
+        ("video", "fb99df7925b0119807e42d97479fa8c48b1ce7b1888deda58636e19fc4c644c9"),
+        ("xing", "6993bf8c58cbe62919a25cbb21d8335ab6c7c250a8a69ba0f6c273278da27074"),
+        ("videoxxl", "a933fca2b33884f32331801d1e7970a2b4358ad3b1e1e8ec08bc20d90ce9bad8"),
     ],
 )
 def test_the_events_of_a_seed_stay_the_same_in_later_versions(shape, digest):
@@ -107,8 +132,8 @@ def test_a_law_draws_its_distribution():
 
 @pytest.fixture(scope="module")
 def video():
-    """Eight thousand users of VIDEO shape without revisits, before their ids are hidden."""
-    shape = dataclasses.replace(simulate.VIDEO, users=8000, revisit=0.0, open_revisit=0.0)
+    """Eight thousand users of VIDEO shape who hardly repeat, before their ids are hidden."""
+    shape = dataclasses.replace(simulate.VIDEO, users=8000, repeat=1e-9)
     rng = np.random.default_rng(5)
     count = 1 + shape.sessions.draw(rng, shape.users)
     length = 1 + shape.events.draw(rng, count.sum())
@@ -128,76 +153,61 @@ def test_a_pause_of_more_than_half_an_hour_opens_each_session_and_no_other_does(
     np.testing.assert_array_equal((gap > simulate.IDLE)[same_user[1:]], opens[1:][same_user[1:]])
 
 
-def test_a_session_holds_one_series_besides_hits_and_series_are_of_all_topics(video):
+def test_a_session_that_only_follows_walks_one_series_from_its_first_item(video):
     shape, rng, count, length = video
-    item = simulate._items(rng, shape, count, length) - shape.hits.size
-    session = np.repeat(np.arange(len(length)), length)[item >= 0]
-    series = item[item >= 0] // shape.items
-    assert (series[1:] == series[:-1])[session[1:] == session[:-1]].all()
-    assert len(np.unique(series % shape.topics)) == shape.topics
-
-
-def test_a_series_is_viewed_in_its_order_a_few_items_at_a_time(video):
-    shape, rng, count, length = video
-    item = simulate._items(rng, shape, count, length) - shape.hits.size
-    session = np.repeat(np.arange(len(length)), length)[item >= 0]
-    item = item[item >= 0]
-    steps = (np.diff(item) % shape.items)[np.diff(session) == 0]
-    assert abs((steps == 1).mean() - shape.pace) < 0.01
-    assert (steps <= 5).mean() > 0.95
-
-
-def test_topics_of_earlier_sessions_predict_the_second_event_after_a_hit(video):
-    """Counting which items follow an opening hit, by the topic watched before, beats counting."""
-    shape, rng, count, length = video
-    item = simulate._items(rng, shape, count, length)
-    topic = (item - shape.hits.size) // shape.items % shape.topics
-    topic[item < shape.hits.size] = -1
-    cases = []  # the topic last watched, the second event
+    item = simulate._items(rng, dataclasses.replace(shape, follow=1.0), count, length)
     first = np.cumsum(length) - length
-    user = np.repeat(np.arange(len(count)), count)
-    for s in np.flatnonzero((length > 1) & (np.diff(user, prepend=-1) == 0)):
-        past = topic[first[s - 1] : first[s]]
-        if item[first[s]] < shape.hits.size and past.max() >= 0:
-            cases.append((past.max(), item[first[s] + 1]))
-    half = len(cases) // 2  # of other users
-
-    def recall(by_topic):
-        counts = collections.defaultdict(collections.Counter)
-        for past, target in cases[:half]:
-            counts[past * by_topic][target] += 1
-        best = {past: {i for i, _ in seen.most_common(5)} for past, seen in counts.items()}
-        return np.mean([target in best.get(past * by_topic, ()) for past, target in cases[half:]])
-
-    assert recall(by_topic=1) > 1.5 * recall(by_topic=0), (recall(1), recall(0))
+    session = np.repeat(np.arange(len(length)), length)
+    series, place = np.divmod(item, shape.items)
+    np.testing.assert_array_equal(series, series[first][session])
+    assert (place[first] == 0).all()
+    steps = (np.diff(place) % shape.items)[np.diff(session) == 0]
+    assert abs((steps == 1).mean() - shape.pace) < 0.01
 
 
-def test_a_user_who_only_revisits_the_session_before_keeps_the_first_item():
-    """Each revisit is of a revisit, back to the first session, whose first item has no other."""
-    shape = dataclasses.replace(simulate.XING, revisit=1.0, open_revisit=1.0, recency=1.0)
+def test_events_that_neither_repeat_nor_follow_begin_series_by_their_law(video):
+    shape, rng, count, length = video
+    item = simulate._items(rng, dataclasses.replace(shape, follow=0.0), count, length)
+    law = shape.series
+    edges = (np.arange(12) + law.shift) ** (1 - law.exponent)
+    whole = edges[0] - (law.size + law.shift) ** (1 - law.exponent)
+    assert (item % shape.items == 0).all()
+    share = np.bincount(item // shape.items)[:11] / len(item)
+    np.testing.assert_allclose(share, -np.diff(edges) / whole, atol=0.005)
+
+
+def test_a_user_who_only_repeats_keeps_the_first_item():
+    shape = dataclasses.replace(simulate.XING, repeat=1.0)
     count = np.array([4, 1, 3])
     length = np.array([2, 1, 3, 1, 2, 1, 2, 2])
     item = simulate._items(np.random.default_rng(7), shape, count, length)
-    user = np.repeat(np.arange(3), [7, 2, 5])
-    later = np.array([0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1], bool)
-    np.testing.assert_array_equal(item[later], item[[0, 7, 9]][user[later]])
-    assert item[~later].min() >= shape.hits.size  # nothing to revisit: they go on in the series
+    np.testing.assert_array_equal(item, np.repeat(item[[0, 7, 9]], [7, 2, 5]))
 
 
-def test_users_return_to_the_same_items_more_on_xing_than_on_video():
-    def returns(shape):
-        """The share of events whose item an earlier session of the user held; hits set aside."""
-        user, item, time = simulate.simulate_log(shape, seed=6, scale=0.05)
-        order = np.lexsort((time, user))
-        log = pl.DataFrame({"user": user[order], "item": item[order], "time": time[order]})
-        opens = pl.col("time").diff().over("user").fill_null(simulate.DAY) > simulate.IDLE
-        log = log.with_columns(session=opens.cum_sum().over("user"))
-        log = log.filter(pl.len().over("item") < len(log) / 200)
-        log = log.filter(pl.col("session").max().over("user") >= 10)
-        return log.select(
-            (pl.col("session") > pl.col("session").min().over("user", "item")).mean()
-        ).item()
+def test_an_item_returns_in_proportion_to_its_events():
+    """Of four events a, a, b, x with x in {a, b}, two in three have x = a."""
+    series = simulate.Law(10**9, 1e9, 1.01)  # no series is begun twice
+    shape = dataclasses.replace(simulate.VIDEO, series=series, follow=0.0, repeat=0.5)
+    users = 100_000
+    length = np.tile([3, 1], users)  # across sessions too
+    item = simulate._items(np.random.default_rng(8), shape, np.full(users, 2), length)
+    a, a2, b, x = item.reshape(users, 4).T
+    x = x - a
+    b = b - a
+    cases = (a2 == a) & (b != 0) & ((x == 0) | (x == b))
+    assert cases.sum() > 5000
+    assert abs((x[cases] == 0).mean() - 2 / 3) < 0.03
 
-    video, xing = returns("video"), returns("xing")
-    assert xing > 1.3 * video, (xing, video)
-    assert xing > 0.15
+
+def test_users_differ_in_how_often_they_repeat_around_the_shapes_mean():
+    """The mean is `repeat`, m; two events of a user both repeat in m / (2 - m) of the users."""
+    series = simulate.Law(10**9, 1e9, 1.01)
+    mean = 0.4
+    shape = dataclasses.replace(simulate.VIDEO, series=series, follow=0.0, repeat=mean)
+    users = 100_000
+    length = np.full(users, 3)
+    item = simulate._items(np.random.default_rng(9), shape, np.ones(users, int), length)
+    first, second, third = item.reshape(users, 3).T
+    repeats = [second == first, (third == first) | (third == second)]
+    np.testing.assert_allclose(np.mean(repeats, axis=1), mean, atol=0.01)
+    assert abs((repeats[0] & repeats[1]).mean() - mean / (2 - mean)) < 0.01
