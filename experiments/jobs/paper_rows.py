@@ -17,15 +17,15 @@ from hrnn_jax.errors import InputError
 from ..common.model_names import BEYOND, NAMES, PAPER_BASELINES, SIZES
 
 EQUATIONS, CODE_2017 = "equations", "code of 2017"  # the forms
-_GATES = ("--user_input=gates",)
+_LEAKS = {EQUATIONS: "equation", CODE_2017: "carried"}
 # Where the loss passes that of constant scores, a network is worse than none: TOP1's is 1.
 _STOP = ("--stop_above_loss=1",)
 # Model, its name in tables, the suffix of its key, and its flags.
 _NETWORKS = (
     ("rnn", NAMES["rnn"], "", ()),
     ("rnn_concat", NAMES["rnn_concat"], "", ()),
-    ("hrnn_all", f"{NAMES['hrnn_all']}, Eq. 5", "", ()),
-    ("hrnn_all", f"{NAMES['hrnn_all']}, gates", "_gates", _GATES),
+    ("hrnn_all", f"{NAMES['hrnn_all']}, Eq. 5", "", ("--user_input=full",)),
+    ("hrnn_all", f"{NAMES['hrnn_all']}, gates", "_gates", ("--user_input=gates",)),
     ("hrnn_init", NAMES["hrnn_init"], "", ()),
 )
 _REPEATED = ("rnn_large", "hrnn_init_2017_large")
@@ -77,15 +77,13 @@ def _network_rows() -> Iterator[PaperRow]:
                     continue
                 key = f"{model}{suffix}{of_form}_{size}"
                 file = "rnn" if model == "rnn_concat" else model  # Table 2 has one line for both
-                leak: tuple[str, ...] = ()
-                if form == CODE_2017:
-                    leak = ("--leak=carried",)
-                elif is_hrnn and size == "large":
-                    leak = ("--leak=equation", *_STOP)
+                of_form_flags: tuple[str, ...] = (f"--leak={_LEAKS[form]}",) if is_hrnn else ()
+                if is_hrnn and size == "large":
+                    of_form_flags = (*of_form_flags, *_STOP)
                 yield PaperRow(
                     key,
                     size,
-                    (f"--flagfile={file}_{size}.flags", f"--model={model}", *flags, *leak),
+                    (f"--flagfile={file}_{size}.flags", f"--model={model}", *flags, *of_form_flags),
                     model=model,
                     name=name,
                     section=f"{form}, {size}",
@@ -153,14 +151,18 @@ def compared_pairs() -> Iterator[tuple[str, str]]:
 def figure_rows(size: str) -> dict[str, str]:
     """Return the rows of Figures 3 to 6 by model.
 
-    Small HRNNs by the equations, large ones by the code of 2017; HRNN All by Eq. 5.
+    Small HRNNs by the equations; large ones by the code of 2017, HRNN All with its gates.
     """
-    form = {"small": EQUATIONS, "large": CODE_2017}[size]
-    rows = [row for row in NETWORKS.values() if row.size == size and row.form in (form, None)]
-    found: dict[str, str] = {}
-    for row in rows:
-        found.setdefault(row.model, row.key)
-    return found
+    keys = {
+        "small": ("rnn_small", "rnn_concat_small", "hrnn_all_small", "hrnn_init_small"),
+        "large": (
+            "rnn_large",
+            "rnn_concat_large",
+            "hrnn_all_gates_2017_large",
+            "hrnn_init_2017_large",
+        ),
+    }
+    return {ROWS[key].model: key for key in keys[size]}
 
 
 def chosen_rows(keys: Sequence[str] | None, known: Sequence[str]) -> list[str]:

@@ -30,8 +30,8 @@ MEANS = {
 
 
 FORMS_NOTE = (
-    "Small HRNNs by the equations, large ones by the code of 2017; HRNN All by Eq. 5. A network "
-    "that did not train has no point."
+    "Small HRNNs by the equations, large ones by the code of 2017, HRNN All with its gates. A "
+    "network that did not train has no point."
 )
 
 

@@ -238,7 +238,7 @@ def test_each_row_of_a_network_trains_what_its_section_says():
         assert flags["hidden_units"] == {"small": "100", "large": "500"}[row.size]
         leak = flags.get("leak", "equation") if row.is_hrnn else None
         assert (leak == "carried") == ("2017" in row.key) == row.section.startswith("code of 2017")
-        stops = row.is_hrnn and row.section == "equations, large"
+        stops = row.is_hrnn and row.size == "large"
         assert flags.get("stop_above_loss") == ("1" if stops else None)
 
 
