@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -22,7 +23,8 @@ from .common import cli, config_flags
 from .common.model_names import SIZES
 from .jobs import grid, runner
 from .jobs.paper_rows import chosen_rows
-from .paper import collect, report
+from .paper import collect, report, searches
+from .tuning import study_job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,8 @@ class ReproduceFlags:
         target: What to make: 'table3' (Tables 1 to 4, Figures 3 to 6) or 'all' (Table 5 as well).
         sizes: Sizes of the networks: small, large or both.
         large_seeds: How many seeds RNN large, and HRNN Init large by the code of 2017, are trained
-            with on the paper's two data sets, at most --n_seeds; other large networks have one.
+            with on the paper's two data sets, and tuned rows on the others, at most --n_seeds;
+            other large networks have one.
         xing_events: The RecSys Challenge 2016's interactions.csv; without it a simulated log stands
             in.
         video_events: A log like the paper's VIDEO; without it a simulated log stands in.
@@ -69,7 +72,7 @@ def main() -> None:
     )
     rows = grid.rows(FLAGS.sizes)
     chosen = chosen_rows(FLAGS.rows, [row.key for row in rows])
-    cells = [(column, row) for column in columns for row in rows]
+    cells = grid.cells(columns, rows)
     if FLAGS.target == "all":
         xxl = grid.xxl_column(FLAGS.scale)
         columns.append(xxl)
@@ -82,14 +85,26 @@ def main() -> None:
         data, unprepared = jobs.prepare(columns)
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         ready = [(column, row) for column, row in cells if column.key in data]
+        studies = searches.make_studies(jobs.root, ready, prepared)
+        if FLAGS.run and studies:
+            unprepared |= _tune(jobs, studies)
+            studies = [study for study in studies if study.is_done()]
+        ready = searches.with_best_settings(ready, studies)
         runs = grid.ordered_runs(jobs.root, ready, FLAGS.n_seeds, prepared, FLAGS.large_seeds)
         failed = jobs.run_missing(runs, data, "runs") if FLAGS.run else {}
         done = [run for run in runs if runner.is_complete(run)]
         if done:
-            collect.write(results, done, data, failed=failed, command=command())
+            collect.write(results, done, data, studies=studies, failed=failed, command=command())
             report.write(results, jobs.root)
     reasons = unprepared | {run.name: reason for run, reason in failed.items()}
     runner.print_summary(done, runs, f"the report is {jobs.root / 'report.html'}", reasons)
+
+
+def _tune(jobs: runner.Runner, studies: Sequence[study_job.StudyJob]) -> dict[str, str]:
+    """Run the studies that are not yet done; return the errors of those that failed, by name."""
+    missing = study_job.missing_jobs(studies, jobs.prepared_root)
+    failed = jobs.run_jobs(missing, "studies", done_before=len(studies) - len(missing))
+    return {f"tuning {name}": why for name, why in failed.items()}
 
 
 def command() -> str:

@@ -24,7 +24,7 @@ RECIPES: Mapping[str, tuple[str, ...]] = {  # Section 4.1, for an extra log with
 }
 XXL = "videoxxl"  # the column of Table 5, which stands in no other table
 XXL_ROWS = ("rnn_small", "rnn_concat_small", "hrnn_all_small", "hrnn_init_small")
-REPEATED_ON = ("xing", "video")  # where some large networks have several seeds
+PAPER_COLUMNS = ("xing", "video")  # the paper's two data sets, or simulated ones in their place
 # The flags that decide the result of a method without training, in addition to those of its data.
 COUNTING_FLAGS = {
     "model",
@@ -140,6 +140,24 @@ def xxl_rows() -> list[Row]:
     return [ROWS[key] for key in XXL_ROWS]
 
 
+def cells(columns: Sequence[Column], rows: Sequence[Row]) -> list[tuple[Column, Row]]:
+    """Return the pairs of data and model of Table 3, of some columns and rows.
+
+    Tuned rows are only on the logs that are not the paper's: its Table 2 was tuned on XING.
+    """
+    return [
+        (column, row)
+        for column in columns
+        for row in rows
+        if column.key not in PAPER_COLUMNS or not is_tuned(row)
+    ]
+
+
+def is_tuned(row: Row) -> bool:
+    """Say whether a row's settings are searched on its data, before it is run."""
+    return row.key in ROWS and ROWS[row.key].tuned
+
+
 def n_seeds(column: Column, row: Row, seeds: int, large_seeds: int) -> int:
     """Return how many seeds a row has on a column's data.
 
@@ -147,15 +165,15 @@ def n_seeds(column: Column, row: Row, seeds: int, large_seeds: int) -> int:
         column: the data.
         row: the model.
         seeds: of small networks; methods without training, and Table 5, have one.
-        large_seeds: of the large networks that are repeated, on the paper's two data sets, and at
-            most `seeds`; other large networks have one.
+        large_seeds: of tuned rows, and of the large networks that are repeated on the paper's two
+            data sets, at most `seeds`; other large networks have one.
     """
     if not row.size or column.key == XXL:
         return 1
     if row.size == "small":
         return seeds
-    repeated = row.key in ROWS and ROWS[row.key].repeated and column.key in REPEATED_ON
-    return min(seeds, large_seeds) if repeated else 1
+    repeated = row.key in ROWS and ROWS[row.key].repeated and column.key in PAPER_COLUMNS
+    return min(seeds, large_seeds) if repeated or is_tuned(row) else 1
 
 
 def place_run(

@@ -3,7 +3,9 @@
 The rows of networks differ in size, in the leak of GRU_ses (the form) and, for HRNN All, in where
 the user state enters. "equations" is Eq. 1 and 4, and the authors' code since December 2018;
 "code of 2017" is their code of June 2017, see `ModelConfig`. RNN and RNN Concat start no session
-from a user's state: they are the same in both forms and stand once, under "equations".
+from a user's state: they are the same in both forms and stand once, under "equations". "tuned" rows
+start from the code of 2017; their settings are searched on the column's own log, see
+`paper.searches`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ _NETWORKS = (
     ("hrnn_all", f"{NAMES['hrnn_all']}, gates", "_gates", ("--user_input=gates",)),
     ("hrnn_init", NAMES["hrnn_init"], "", ()),
 )
+_TUNED = {"rnn": (), "hrnn_init": (f"--leak={_LEAKS[CODE_2017]}",)}  # flags by model
 _REPEATED = ("rnn_large", "hrnn_init_2017_large")
 
 
@@ -48,6 +51,7 @@ class PaperRow(Row):
     name: str  # within its section
     section: str  # the heading above it
     form: str | None = None  # of an HRNN
+    tuned: bool = False  # its flags are those before a search, which replaces some of them
     repeated: bool = False  # of a large network: has several seeds on the paper's two data sets
 
     @property
@@ -55,7 +59,7 @@ class PaperRow(Row):
         """The name where no section is above it."""
         if self.size is None:
             return self.name
-        return f"{self.name} ({self.section if self.form else self.size})"
+        return f"{self.name} ({self.section if self.form or self.tuned else self.size})"
 
     @property
     def printed(self) -> str:
@@ -92,6 +96,20 @@ def _network_rows() -> Iterator[PaperRow]:
                 )
 
 
+def _tuned_rows() -> Iterator[PaperRow]:
+    for model, flags in _TUNED.items():
+        yield PaperRow(
+            f"{model}_tuned_large",
+            "large",
+            (f"--flagfile={model}_large.flags", f"--model={model}", *flags),
+            model=model,
+            name=NAMES[model],
+            section="tuned, large",
+            form=CODE_2017 if model in HRNNS else None,
+            tuned=True,
+        )
+
+
 def _counting_rows(section: str, keys: Sequence[str]) -> Iterator[PaperRow]:
     for key in keys:
         yield PaperRow(key, None, (f"--model={key}",), model=key, name=NAMES[key], section=section)
@@ -103,6 +121,7 @@ ROWS = {
     for row in (
         *_counting_rows("baselines", [*PAPER_BASELINES]),
         *_network_rows(),
+        *_tuned_rows(),
         *_counting_rows("beyond the paper", [*BEYOND]),
     )
 }

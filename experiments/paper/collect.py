@@ -5,6 +5,7 @@ hyper.csv         column, row, key, value: the settings of the runs             
 runs.csv          a line per finished run: cases, epochs, where --stop_above_loss stopped it, speed,
                   commit, machine, time
 failed.csv        column, row, seed, reason
+chosen.csv        column, row, trials, value, key, setting: the best trial of each search
 scores.csv        column, row, seed, metric, cutoff, value                            Tables 3, 5
 history.csv       column, row, seed, group, sessions, recall, mrr                    Figures 3, 4
 position.csv      column, row, seed, group, cases, recall, mrr                       Figures 5, 6
@@ -31,6 +32,7 @@ from ..common import run_folder
 from ..common.text import stopped_text
 from ..jobs.grid import Run
 from ..jobs.paper_rows import ROWS, compared_pairs
+from ..tuning.study_job import StudyJob, chosen_frame
 from . import queries
 
 PAPER_TOLERANCE = 0.02  # a log with Table 1's counts up to this share is the paper's own
@@ -45,6 +47,7 @@ def write(
     runs: Sequence[Run],
     data: Descriptions,
     *,
+    studies: Sequence[StudyJob],
     failed: Mapping[Run, str],
     command: str,
 ) -> None:
@@ -54,10 +57,13 @@ def write(
         folder: where they go.
         runs: the finished ones.
         data: what each column's data are.
+        studies: the searches of the tuned rows.
         failed: the reasons of the runs that failed.
         command: the command that reproduces all of it.
     """
     runs = in_table_order(runs, [*ROWS])
+    # The tuned rows are not trained for the best trial's epochs, see `searches`.
+    chosen = chosen_frame(studies).filter(pl.col("key") != "epochs")
     reasons = [(run.column.key, run.row.key, run.seed, reason) for run, reason in failed.items()]
     write_frames(
         folder,
@@ -66,6 +72,7 @@ def write(
             "hyper": hyper_frame(runs),
             "runs": run_frame(runs),
             "failed": frame(("column", "row", "seed", "reason"), reasons),
+            "chosen": chosen,
             **_measurements(runs, data),
         },
     )

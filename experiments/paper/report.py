@@ -25,7 +25,7 @@ from ..rendering.markdown import (
     warning,
     write_report,
 )
-from . import tables
+from . import searches, tables
 from .figures import figure, figure_table
 from .numbers import ALPHA, HEADLINES, SCORES, paper_gain
 from .results import NETWORK_ROWS, ROW_NAMES, Column, Results, read_results
@@ -181,7 +181,8 @@ def _quality(results: Results, columns: Sequence[Column]) -> list[Block]:
         caption += ", the paper's beside ours where the data are the paper's"
     table = tables.score_table(results, columns, rows, caption)
     similar = [note for column in columns for note in _similar_baselines(results, column)]
-    blocks = [annotated(table, results, columns, [*MARKS, *similar])]
+    notes = [*MARKS, *similar, *_searches(results, columns)]
+    blocks = [annotated(table, results, columns, notes)]
     blocks += _gains(results, columns, "Relative gains of the HRNNs in Table 3")
     for column in columns:
         table = tables.further_table(results, column, _rows(results, column))
@@ -207,6 +208,19 @@ def _similar_baselines(results: Results, column: Column) -> list[str]:
     text = "every network tested differs significantly from the baselines"
     text = f"no significant difference of {similar}" if similar else text
     return [f"{column.label}: {text}."] if tests else []
+
+
+def _searches(results: Results, columns: Sequence[Column]) -> list[str]:
+    """Say how the tuned rows were tuned, and what their best trials measured."""
+    labels = {column.key: column.label for column in columns}
+    chosen = results.frames["chosen"].filter(pl.col("column").is_in(labels))
+    best = chosen.select("column", "row", "trials", "value").unique(maintain_order=True)
+    found = [
+        f"{ROW_NAMES[row]} on {labels[column]}: Recall@5 {value:.4f} on the validation split, the "
+        f"best of {trials} trials."
+        for column, row, trials, value in best.iter_rows()
+    ]
+    return [searches.NOTE, *found] if found else []
 
 
 def _figures(results: Results, columns: Sequence[Column], kind: str) -> list[Block]:

@@ -50,7 +50,9 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
     "curves": (_RUN | {"epoch": WHOLE, "metric": TEXT}, {"value": NUMBER}),
 }
 ADDED = ("stopped",)  # columns that older files do not have
-PAPER_FILES = ("hyper", "runs", "failed", "scores", "history", "position", "significance")
+PAPER_FILES = (
+    *("hyper", "runs", "failed", "chosen", "scores", "history", "position", "significance"),
+)
 COMPARISON_FILES = ("runs", "scores", "significance", "chosen", "curves")
 
 

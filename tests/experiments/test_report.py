@@ -26,6 +26,7 @@ HEADS = {
     "runs": "column,row,seed,cases,epochs,train_seconds,train_events_per_second,"
     "eval_cases_per_second,commit,machine,finished",
     "failed": "column,row,seed,reason",
+    "chosen": "column,row,trials,value,key,setting",
     "scores": "column,row,seed,metric,cutoff,value",
     "history": "column,row,seed,group,sessions,recall,mrr",
     "position": "column,row,seed,group,cases,recall,mrr",

@@ -20,6 +20,8 @@ from experiments.common.text import Spread
 from experiments.jobs import grid, paper_rows
 from experiments.jobs.runner import Runner
 from experiments.jobs.time_left import Durations, seconds_left
+from experiments.paper import searches
+from experiments.tuning import search_spaces
 from tests.helpers import reproduction
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -47,6 +49,8 @@ def reproduced(monkeypatch, capfd, tmp_path, log_file):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(grid, "columns", grid.columns)  # taken back after the test
     monkeypatch.setattr(grid, "rows", grid.rows)
+    for name in ("TRIALS", "EPOCHS"):
+        monkeypatch.setattr(searches, name, getattr(searches, name))
 
     def call(*argv, **shrunk):
         reproduction.shrink(shrunk.pop("log", log_file), **shrunk)
@@ -139,6 +143,50 @@ def test_a_reproduction_from_first_to_last(reproduced):
     assert set(rates.rows()) == {("rnn_small", "0.05"), ("hrnn_init_small", "0.1")}
 
 
+def test_a_tuned_row_is_searched_once_and_run_with_the_best_trials_settings(reproduced):
+    shrunk = {"tuned": True, "columns": ("one",)}
+    code, out, err = reproduced(rnn_flags=["--split=test"], **shrunk)
+    assert code == 1
+    assert "0 of 0 runs are done" in out
+    assert "failed: tuning one rnn_tuned_large: --split=test: trials are measured" in err
+
+    code, out, err = reproduced("--n_seeds=1", **shrunk)
+    assert code == 0, (out, err)
+    study = pathlib.Path("out/reproduce/tune/one/rnn_tuned_large")
+    trials = pl.read_csv(study / "trials.csv")
+    assert trials["epochs"].to_list() == [1, 1]
+    best = trials.sort("value", descending=True, maintain_order=True).row(0, named=True)
+    assert f"[1/1] one rnn_tuned_large: best {best['value']:.4f}" in out
+    assert json.loads((study / "recipe.json").read_text())["user_share"] == 0.25
+    chosen = {key: float(value) for key, value in read("chosen").select("key", "setting").rows()}
+    assert chosen == {name: best[name] for name in search_spaces.BY_MODEL["rnn"]}
+    first = made()
+    [folder] = map(pathlib.Path, first)
+    recipe = json.loads((folder / "recipe.json").read_text())
+    ran = recipe["model"] | recipe["training"]
+    assert {name: ran[name] for name in chosen} == chosen
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["epochs"] == 2  # the row's, not the trial's
+    assert metrics["split"] == "test"
+    assert metrics["users"] == 40
+    report = pathlib.Path("out/reproduce/report.md").read_text()
+    assert "tuned, large" in report
+    assert f"Recall@5 {best['value']:.4f} on the validation split, the best of 2 trials" in report
+
+    code, out, _ = reproduced("--n_seeds=1", **shrunk)
+    assert code == 0
+    assert "1 of 1 studies were done before" in out
+    assert made() == first
+
+    # A better trial is another row of flags, and so another run.
+    better = (study / "best.flags").read_text() + "--learning_rate=0.0123\n"
+    (study / "best.flags").write_text(better)
+    code, out, _ = reproduced("--n_seeds=1", **shrunk)
+    assert code == 0
+    assert len(made()) == 2
+    assert read("hyper").filter(key="learning_rate")["value"].to_list() == ["0.0123"]
+
+
 def test_a_log_that_cannot_be_read_is_reported(reproduced, tmp_path):
     (tmp_path / "empty.csv").write_text("user_id,item_id,ts\n")
     code, _, err = reproduced(log="empty.csv")
@@ -216,18 +264,22 @@ def test_the_grid_is_that_of_the_papers_tables():
         "hrnn_init_2017_small",
     ]
     large = [key.replace("small", "large") for key in small]
+    large += ["rnn_tuned_large", "hrnn_init_tuned_large"]
     beyond = ["markov", "sr", "vsknn", "vsknn_br"]
     assert keys == ["item_knn", "ppop", *small, *large, *beyond]
     assert [row.key for row in grid.rows(["small"])] == ["item_knn", "ppop", *small, *beyond]
-    cells = [(column, row) for column in columns for row in grid.rows(["small", "large"])]
+    cells = grid.cells(columns, grid.rows(["small", "large"]))
     cells += [(grid.xxl_column(0.1), row) for row in grid.xxl_rows()]
     prepared = dict.fromkeys(["xing", "video", "journey", "videoxxl"], "log")
     runs = grid.ordered_runs(pathlib.Path("root"), cells, 10, prepared, 3)
-    # Two large rows have two seeds more, on two columns.
-    assert len(runs) == len({run.folder for run in runs}) == 3 * (6 + 8 * 10 + 8) + 2 * 2 * 2 + 4
+    # Two large rows have two seeds more, on two columns; two tuned ones have three on the third.
+    n_table3 = 3 * (6 + 8 * 10 + 8) + 2 * 2 * 2 + 2 * 3
+    assert len(runs) == len({run.folder for run in runs}) == n_table3 + 4
+    tuned = {(run.column.key, run.row.key) for run in runs if "tuned" in run.row.key}
+    assert tuned == {("journey", "rnn_tuned_large"), ("journey", "hrnn_init_tuned_large")}
     sizes = [run.row.size for run in runs]
     assert sizes == sorted(sizes, key=[None, "small", "large"].index)
-    assert len(grid.ordered_runs(pathlib.Path("root"), cells, 1, prepared, 3)) == 3 * 22 + 4
+    assert len(grid.ordered_runs(pathlib.Path("root"), cells, 1, prepared, 3)) == 3 * 22 + 2 + 4
 
 
 def test_each_row_of_a_network_trains_what_its_section_says():
@@ -237,8 +289,10 @@ def test_each_row_of_a_network_trains_what_its_section_says():
         assert flags["model"] == row.model
         assert flags["hidden_units"] == {"small": "100", "large": "500"}[row.size]
         leak = flags.get("leak", "equation") if row.is_hrnn else None
-        assert (leak == "carried") == ("2017" in row.key) == row.section.startswith("code of 2017")
-        stops = row.is_hrnn and row.size == "large"
+        assert (leak == "carried") == (row.form == paper_rows.CODE_2017)
+        assert ("2017" in row.key) == row.section.startswith("code of 2017")
+        assert ("tuned" in row.key) == (row.section == "tuned, large") == row.tuned
+        stops = row.is_hrnn and row.size == "large" and not row.tuned
         assert flags.get("stop_above_loss") == ("1" if stops else None)
 
 
@@ -253,6 +307,8 @@ def test_a_row_is_compared_with_those_of_its_size_and_form():
     assert of["hrnn_all_gates_2017_large"] == {
         *("rnn_large", "rnn_concat_large", "hrnn_init_2017_large", "hrnn_all_gates_2017_small")
     }
+    assert of["rnn_tuned_large"] == set()
+    assert of["hrnn_init_tuned_large"] == {"rnn_tuned_large", "rnn_concat_large"}
     assert of["hrnn_init_small"] == {"rnn_small", "rnn_concat_small"}
 
 

@@ -8,13 +8,17 @@ import sys
 from experiments import reproduce
 from experiments.common import cli
 from experiments.jobs import grid
+from experiments.paper import searches
 
 DATA = ("--dataset=events", "--min_support=1")
 SMALL = ("--hidden_units=4", "--batch_size=10", "--dropout_session=0.1")
 
 
-def shrink(log, *, epochs=2, rnn_flags=(), columns=("one", "two")):
-    """Put columns on a small log, and a row of each kind, instead of the paper's."""
+def shrink(log, *, epochs=2, rnn_flags=(), columns=("one", "two"), tuned=False):
+    """Put columns on a small log, and a row of each kind, instead of the paper's.
+
+    tuned: instead of these rows, one whose settings are searched in two trials of one epoch.
+    """
     found = [grid.Column(key, (*DATA, f"--events={log}")) for key in columns]
     network = (*SMALL, f"--epochs={epochs}")
     rows = [
@@ -22,6 +26,9 @@ def shrink(log, *, epochs=2, rnn_flags=(), columns=("one", "two")):
         grid.Row("rnn_small", "small", ("--model=rnn", *network, *rnn_flags)),
         grid.Row("hrnn_init_small", "small", ("--model=hrnn_init", *network)),
     ]
+    if tuned:
+        rows = [grid.Row("rnn_tuned_large", "large", ("--model=rnn", *network, *rnn_flags))]
+        searches.TRIALS, searches.EPOCHS = 2, 1
     grid.columns = lambda **_: found
     grid.rows = lambda sizes: rows
 
