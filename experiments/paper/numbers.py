@@ -80,8 +80,10 @@ SCORES = {
 def paper_score(shape: str, row: str, metric: str) -> float | None:
     """Return the paper's number for a row on one of its data sets, or None if it prints none.
 
-    The forms of an HRNN, see `paper_rows`, have one number.
+    The forms of an HRNN, see `paper_rows`, have one number, and a tuned row none.
     """
+    if ROWS[row].tuned:
+        return None
     return SCORES.get(shape, {}).get(ROWS[row].printed, {}).get(metric)
 
 

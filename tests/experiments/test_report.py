@@ -289,6 +289,44 @@ def test_table_5_has_the_scale_and_only_the_gains_of_the_paper(written):
     assert "VIDEOXXL (SIMULATED): Recall@5" not in before
 
 
+# --- tuned rows
+
+
+TUNED = {
+    "data": [*data(), *data("journey", kind="real", shape="")],
+    "scores": [
+        *scores("hrnn_init_2017_large", [0.2]),
+        *scores("rnn_large", [0.25]),
+        *scores("rnn_tuned_large", [0.4], column="journey"),
+        *scores("hrnn_init_tuned_large", [0.5], column="journey"),
+    ],
+    "chosen": [
+        ("journey", "hrnn_init_tuned_large", 12, 0.4321, "momentum", 0.3),
+        ("journey", "hrnn_init_tuned_large", 12, 0.4321, "batch_size", 50),
+    ],
+}
+
+
+def test_tuned_rows_stand_in_their_section_with_their_search(written):
+    text, _ = written(**TUNED)
+    assert "HRNN Init (tuned, large) on journey (real data): Recall@5 0.4321" in text
+    assert text.count("the best of 12 trials") == 1
+    assert "random search on the validation split" in text
+    table = text.split("**Table 3")[1].split("\n**")[0]
+    section = table[table.index("tuned, large:") :].splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in section[1:3]] == ["RNN", "HRNN Init"]
+    assert "HRNN Init over RNN, tuned, large: Recall@5 +25.0%" in text
+    assert "random search" not in written(out="none", **{**TUNED, "chosen": []})[0]
+
+
+def test_the_papers_numbers_and_gains_are_not_of_tuned_rows(written):
+    """The log has the paper's shape, and XING's Table 3 has HRNN Init large 0.1473."""
+    own = data(kind="real", own="yes")
+    found = scores("hrnn_init_tuned_large", [0.5])
+    assert "0.1473" not in written(data=own, scores=found)[0].split("tuned, large")[1]
+    assert paper_gain("xing", "hrnn_init_tuned_large", "rnn_large", "recall") is None
+
+
 # --- settings
 
 
