@@ -149,9 +149,13 @@ def reference(row: PaperRow, model: str) -> str | None:
 
 
 def small_counterpart(row: PaperRow) -> str | None:
-    """Return the small network of a large one's model and form."""
-    key = row.key.removesuffix("large") + "small"
-    return key if row.size == "large" and key in NETWORKS else None
+    """Return the small network of a large one's model and form; None of other rows."""
+    like = [
+        key
+        for key, other in NETWORKS.items()
+        if other.size == "small" and (other.name, other.form) == (row.name, row.form)
+    ]
+    return like[0] if row.size == "large" and like else None
 
 
 def compared_pairs() -> Iterator[tuple[str, str]]:

@@ -2,8 +2,8 @@
 
 data.csv          column, key, value: Tables 1 and 4, and a description of the data
 hyper.csv         column, row, key, value: the settings of the runs                       Table 2
-runs.csv          a line per finished run: cases, epochs, where --stop_above_loss stopped it, speed,
-                  commit, machine, time
+runs.csv          a line per finished run: cases, epochs, speed, commit, machine, time, and
+                  where --stop_above_loss stopped it
 failed.csv        column, row, seed, reason
 chosen.csv        column, row, trials, value, key, setting: the best trial of each search
 scores.csv        column, row, seed, metric, cutoff, value                            Tables 3, 5
@@ -204,9 +204,9 @@ def run_frame(runs: Sequence[Run]) -> pl.DataFrame:
                 "seed": run.seed,
                 "cases": of_seed["cases"],
                 "epochs": metrics["epochs"],
-                "stopped": stopped_text(metrics),
                 **speeds,
                 **{name: metrics["made"][name] for name in ("commit", "machine", "finished")},
+                "stopped": stopped_text(metrics),
             }
         )
     return pl.DataFrame(lines, infer_schema_length=None)

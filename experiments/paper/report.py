@@ -25,45 +25,13 @@ from ..rendering.markdown import (
     warning,
     write_report,
 )
-from . import searches, tables
+from . import explanations, searches, tables
 from .figures import figure, figure_table
 from .numbers import ALPHA, HEADLINES, SCORES, paper_gain
 from .results import NETWORK_ROWS, ROW_NAMES, Column, Results, read_results
+from .size_table import size_table
 
 TITLE = "Personalizing session-based recommendations with hierarchical RNNs: the paper and hrnn_jax"
-INTRODUCTION = (
-    "The tables and figures of Quadrana, Karatzoglou, Hidasi and Cremonesi (RecSys 2017), made by "
-    "hrnn_jax. A model reads a session's events one after the other and ranks the items for the "
-    "next one; the test cases are the events of each user's last session. Every number is read "
-    "from the CSV files of the runs."
-)
-SIMULATED = (
-    "SIMULATED events replace data that are not public: {}. Their numbers show that the program "
-    "works, not how good a model is; they cannot be compared with the paper's."
-)
-MARKS = (
-    "Mean ± sample standard deviation over n seeds; –: no run has ended. Bold: the best mean of "
-    "its column, as printed.",
-    "Italic: a network that differs significantly from RNN of its size. Underlined: an HRNN that "
-    "differs significantly from RNN Concat of its size. †: HRNN All and HRNN Init of this size "
-    "do not differ significantly.",
-    f"Significant: p < {ALPHA} in a two-sided Wilcoxon signed-rank test, paired over the test "
-    "cases on each case's mean over seeds; Precision@5 is Recall@5 / 5 in each case and has its p. "
-    "All p-values: significance.csv. The paper names the test and p < 0.01, not what is paired.",
-)
-GAIN_NOTE = (
-    "Relative gain: the mean of one model divided by that of the other, minus 1; the paper's from "
-    "its printed numbers. Precision@5 has the gain of Recall@5."
-)
-FURTHER_NOTE = (
-    "MRR@1 is Recall@1 and Precision@N is Recall@N / N. Coverage: the share of the items that are "
-    "recommended at least once. Popularity: the mean number of training events of the recommended "
-    "items."
-)
-COST_NOTE = (
-    "Means over the runs. The paper, on one K80 GPU: from about 5 minutes (RNN small, XING) to "
-    "about 30 minutes (HRNN All large, VIDEO)."
-)
 
 
 def write(results_folder: pathlib.Path, out: pathlib.Path) -> None:
@@ -102,7 +70,7 @@ def compose(results: Results) -> list[Block]:
         ),
         *_section("Large-scale data", _large_scale(results), "run at the scale of VIDEOXXL"),
         heading("Cost of the runs"),
-        annotated(costs, results, everything, [COST_NOTE]),
+        annotated(costs, results, everything, [explanations.COST_NOTE]),
         *failures,
         heading("How to reproduce"),
         paragraph("Table 3, and all of this report:"),
@@ -125,14 +93,14 @@ def _nothing(what: str) -> str:
 
 def _head(results: Results) -> list[Block]:
     simulated = ", ".join(column.name for column in results.columns.values() if column.simulated)
-    warnings = [warning(SIMULATED.format(simulated))] if simulated else []
+    warnings = [warning(explanations.SIMULATED.format(simulated))] if simulated else []
     runs, n_failed = results.frames["runs"], len(results.frames["failed"])
     last = runs["finished"].max()
     ended = f", the last of them at {last}" if last else ""
     counts = f"{len(runs)} runs ended{ended}; {n_failed or 'none'} failed."
     summaries = {column.label: _summary(results, column) for column in results.columns.values()}
     summary = bullets({label: text for label, text in summaries.items() if text})
-    return [*warnings, paragraph(INTRODUCTION), paragraph(counts), summary]
+    return [*warnings, paragraph(explanations.INTRODUCTION), paragraph(counts), summary]
 
 
 def _summary(results: Results, column: Column) -> str:
@@ -181,18 +149,45 @@ def _quality(results: Results, columns: Sequence[Column]) -> list[Block]:
         caption += ", the paper's beside ours where the data are the paper's"
     table = tables.score_table(results, columns, rows, caption)
     similar = [note for column in columns for note in _similar_baselines(results, column)]
-    notes = [*MARKS, *similar, *_searches(results, columns)]
-    blocks = [annotated(table, results, columns, notes)]
+    stopped, found = _not_trained(results, columns), _searches(results, columns)
+    notes = [explanations.FORMS, *stopped, *explanations.MARKS, *similar, *found]
+    blocks = [*_leak(results, columns), annotated(table, results, columns, notes)]
+    for column in columns:
+        table = size_table(results, column)
+        if [*table.rows()]:
+            blocks.append(annotated(table, results, [column], rows=NETWORK_ROWS))
     blocks += _gains(results, columns, "Relative gains of the HRNNs in Table 3")
     for column in columns:
         table = tables.further_table(results, column, _rows(results, column))
-        blocks.append(annotated(table, results, [column], [FURTHER_NOTE]))
+        blocks.append(annotated(table, results, [column], [explanations.FURTHER_NOTE]))
     return blocks
+
+
+def _leak(results: Results, columns: Sequence[Column]) -> list[Block]:
+    """Say what is behind the two forms of the HRNNs, where one of them was run."""
+    if not any(ROWS[row].is_hrnn for column in columns for row in _rows(results, column)):
+        return []
+    return [
+        paragraph(explanations.LEAK),
+        paragraph("To see both, on all data sets:"),
+        code([explanations.LEAK_COMMAND]),
+    ]
+
+
+def _not_trained(results: Results, columns: Sequence[Column]) -> list[str]:
+    """Name the rows that did not train, and the loss and epoch at which they were stopped."""
+    found = [
+        f"{column.label}: {ROW_NAMES[row]}, {text}"
+        for column in columns
+        for (key, row), text in results.stopped.items()
+        if key == column.key
+    ]
+    return [f"{explanations.STOPPED} {'; '.join(found)}."] if found else []
 
 
 def _gains(results: Results, columns: Sequence[Column], caption: str) -> list[Block]:
     table = tables.gain_table(results, columns, caption)
-    return [annotated(table, results, columns, [GAIN_NOTE])] if [*table.rows()] else []
+    return [annotated(table, results, columns, [explanations.GAIN_NOTE])] if [*table.rows()] else []
 
 
 def _similar_baselines(results: Results, column: Column) -> list[str]:
@@ -245,7 +240,11 @@ def _large_scale(results: Results) -> list[Block]:
     rows = {*SCORES["videoxxl"], *_rows(results, column)}
     caption = f"Table 5: {column.label}, small networks"
     table = tables.score_table(results, [column], rows, caption)
-    notes = [f"Scale: {size}.", *(MARKS if tested else MARKS[:1])]
+    notes = [
+        f"Scale: {size}.",
+        *_not_trained(results, [column]),
+        *(explanations.MARKS if tested else explanations.MARKS[:1]),
+    ]
     return [
         annotated(table, results, [column], notes),
         *_gains(results, [column], "Relative gains of the HRNNs in Table 5"),

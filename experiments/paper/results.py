@@ -19,6 +19,7 @@ from .numbers import ALPHA, SCORES
 ROW_SECTIONS = sections()
 NETWORK_ROWS = tuple(NETWORKS)
 ROW_NAMES = {key: row.full_name for key, row in ROWS.items()}
+NOT_TRAINED = "did not train"  # stands for the numbers of a row that was stopped by its loss
 GROUPS = {
     "history": {"short": "short (≤ 6)", "long": "long (> 6)"},
     "position": {"1-2": "2nd", "3-4": "3rd-4th", "5+": "5th on"},
@@ -39,7 +40,7 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
         _RUN,
         {"cases": WHOLE}
         | dict.fromkeys(_TIMES, NUMBER)
-        | dict.fromkeys(("stopped", "commit", "machine", "finished"), TEXT),
+        | dict.fromkeys(("commit", "machine", "finished", "stopped"), TEXT),
     ),
     "failed": (_RUN, {"reason": TEXT}),
     "scores": (_RUN | {"metric": TEXT, "cutoff": WHOLE}, {"value": NUMBER}),

@@ -15,7 +15,7 @@ from ..common.text import Spread, duration, short
 from ..jobs.paper_rows import NETWORKS, ROWS, reference
 from ..rendering.markdown import DASH, Cell, Table
 from .numbers import HEADLINES, METRICS, SCORES, TABLE2, paper_gain, paper_score
-from .results import ROW_NAMES, ROW_SECTIONS, Column, Results
+from .results import NOT_TRAINED, ROW_NAMES, ROW_SECTIONS, Column, Results
 
 TABLE_4 = ("short", "long")  # the keys of statistics.ROWS in Table 4; Table 1 has the others
 SETTINGS = {
@@ -37,7 +37,6 @@ FURTHER = (
     ("popularity", 5, "Popularity", 1),
 )
 OVER = ("rnn", "rnn_concat", "ppop")  # what the table of gains compares an HRNN with
-NOT_TRAINED = "did not train"
 # By column of a frame: the head in the table, and how a value is shown.
 Formats = Mapping[str, tuple[str, Callable[[Any], str]]]
 COSTS: Formats = {

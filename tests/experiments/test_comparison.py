@@ -104,7 +104,7 @@ def test_the_ablation_shows_differences_and_marks(written):
 
 def test_cost_is_relative_to_hrnn_init(written):
     def run(row, rate, seed=0):
-        return ("one", row, seed, 9, 1.0, rate, 9.0, "c0ffee", "a machine", "now")
+        return ("one", row, seed, 9, 1.0, rate, 9.0, "c0ffee", "a machine", "now", "")
 
     text = written(
         scores=[x for row in ("sr", "hrnn_init", "hrnn_plus") for x in scores(row, [0.1], [0.1])],

@@ -17,6 +17,7 @@ from experiments.paper import report, tables
 from experiments.paper.figures import figure, figure_table
 from experiments.paper.numbers import SCORES, paper_gain
 from experiments.paper.results import ROW_NAMES, ROW_SECTIONS, read_results
+from experiments.paper.size_table import compare_sizes, size_table
 from experiments.rendering.markdown import Cell
 from hrnn_jax import errors
 
@@ -24,7 +25,7 @@ HEADS = {
     "data": "column,key,value",
     "hyper": "column,row,key,value",
     "runs": "column,row,seed,cases,epochs,train_seconds,train_events_per_second,"
-    "eval_cases_per_second,commit,machine,finished",
+    "eval_cases_per_second,commit,machine,finished,stopped",
     "failed": "column,row,seed,reason",
     "chosen": "column,row,trials,value,key,setting",
     "scores": "column,row,seed,metric,cutoff,value",
@@ -208,6 +209,108 @@ def test_networks_that_do_not_differ_from_a_baseline_are_named(written):
         scores=ALL_SMALL, significance=compared("rnn_small", "ppop", recall=0, mrr=1e-9)
     )
     assert "every network tested differs significantly from the baselines" in text
+
+
+# --- rows that did not train
+
+
+def run_line(row, seed=0, stopped="", column="xing"):
+    rest = (9, 10, 1.0, 1.0, 1.0, "abc1234", "one core", "2026-01-01", stopped)
+    return (column, row, seed, *rest)
+
+
+def test_a_row_that_did_not_train_has_no_number_no_mark_and_no_gain(read, written):
+    rows = ("rnn_large", "rnn_concat_large", "hrnn_init_large", "hrnn_init_2017_large")
+    lines = {
+        # The best of all, as a number would say.
+        "scores": [
+            line for n, row in enumerate(rows) for line in scores(row, [[0.2, 0.9][n == 2]])
+        ],
+        "runs": [
+            run_line(row, stopped="loss 1.0530 in epoch 1" * (n == 2)) for n, row in enumerate(rows)
+        ],
+        "significance": [
+            line
+            for base in rows[:2]
+            for line in compared("hrnn_init_large", base, recall=1e-9, mrr=1e-9)
+        ],
+        "history": [("xing", row, 0, "short", 5, 0.1, 0.1) for row in rows],
+    }
+    found = read(**lines)
+    cells = table3(found)
+    assert {tuple(cells["hrnn_init_large"][:3])} == {(Cell("did not train"),) * 3}
+    assert cells["rnn_large"][0].bold
+    assert cells["hrnn_init_2017_large"][0].text == "0.2000"
+    assert found.gain("xing", "hrnn_init_large", "rnn_large", "recall") is None
+    assert ("xing", "hrnn_init_large", "recall", "short") not in found.spreads["history"]
+    text, _ = written(**lines)
+    assert "HRNN Init (equations, large), loss 1.0530 in epoch 1." in text
+    assert "0.9000" not in text
+
+
+def test_seeds_that_did_not_train_are_named(written):
+    runs = [run_line("hrnn_init_small", n, "loss 1.1000 in epoch 2" * (n != 1)) for n in range(3)]
+    text, _ = written(scores=ALL_SMALL, runs=runs)
+    named = "seed 0: loss 1.1000 in epoch 2; seed 2: loss 1.1000 in epoch 2"
+    assert f"HRNN Init (equations, small), {named}." in text
+
+
+def test_runs_of_an_older_version_name_no_stop(read, tmp_path):
+    read(scores=ALL_SMALL, runs=[run_line("rnn_small")])
+    path = tmp_path / "csv" / "runs.csv"
+    lines = list(csv.reader(path.read_text().splitlines()))
+    place = lines[0].index("stopped")
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(line[:place] + line[place + 1 :] for line in lines)
+    assert read_results(tmp_path / "csv").stopped == {}
+
+
+# --- small and large networks
+
+
+@pytest.mark.parametrize(
+    ("large", "p", "verdict"),
+    [
+        ([0.4], 1e-9, "larger"),
+        ([0.1], 1e-9, "smaller"),
+        ([0.4], 0.02, "no significant difference"),
+        ([0.29], 1e-9, "no significant difference"),  # as one of the small network's seeds
+        ([0.4], None, None),  # not tested
+    ],
+)
+def test_the_verdict_on_a_large_network(read, large, p, verdict):
+    lines = [*scores("rnn_small", [0.2, 0.3]), *scores("rnn_large", large)]
+    tests = compared("rnn_large", "rnn_small", recall=p, mrr=p) if p else []
+    found = read(scores=lines, significance=tests)
+    assert compare_sizes(found, "xing", "rnn_large", "recall") == verdict
+    [(title, name, cells)] = size_table(found, found.columns["xing"]).rows()
+    assert (title, name) == ("equations, large", "RNN")
+    small, big, difference, paper, answer = cells[:5]
+    assert (small.text, small.note) == ("0.2500", "(2 seeds)")
+    assert (big.text, big.note) == (f"{large[0]:.4f}", "(1 seed)")
+    assert difference.text == f"{large[0] / 0.25 - 1:+.1%}"
+    assert paper.text == "+1.9%"  # 0.1317 / 0.1292
+    assert answer.text == (verdict or "–")
+
+
+def test_a_large_network_that_did_not_train_is_named_in_the_answer(read):
+    lines = [*scores("hrnn_init_small", [0.2]), *scores("hrnn_init_large", [0.1])]
+    lines += [*scores("hrnn_init_2017_small", [0.2]), *scores("hrnn_init_2017_large", [0.3])]
+    found = read(
+        scores=lines,
+        runs=[run_line("hrnn_init_large", stopped="loss 1.1000 in epoch 1")],
+        significance=compared("hrnn_init_2017_large", "hrnn_init_2017_small", recall=0, mrr=0.5),
+    )
+    table = size_table(found, found.columns["xing"])
+    assert table.notes[0] == (
+        "Recall@5 of the large network: did not train: HRNN Init (equations); "
+        "larger: HRNN Init (code of 2017)."
+    )
+    [(_, _, equations), (_, _, code)] = table.rows()
+    assert [cell.text for cell in equations[:5]] == [
+        *("0.2000", "did not train", "–", "+10.2%", "did not train")
+    ]
+    assert code[9].text == "no significant difference"
 
 
 # --- the paper's numbers
@@ -408,8 +511,8 @@ def test_figures_are_xml_in_the_readers_colours(read):
 FULL = {
     "scores": [*ALL_SMALL, *scores("vsknn_br", [0.4])],
     "runs": [
-        ("xing", "rnn_small", 0, 1000, 10, 100.0, 50.0, 100.0, "abc1234", "one core", "2026-01-01"),
-        ("xing", "vsknn_br", 0, 1000, "", "", "", 100.0, "def5678", "one core", "2026-01-02"),
+        ("xing", "rnn_small", 0, 1000, 10, 100.0, 50.0, 100.0, "abc1234", "one core", "2026", ""),
+        ("xing", "vsknn_br", 0, 1000, "", "", "", 100.0, "def5678", "one core", "2027", ""),
     ],
     "failed": [("xing", "hrnn_all_large", 7, "loss <nan> | at step 3\nof *epoch* 2")],
     "history": [("xing", "rnn_small", 0, "short", 5, 0.1, 0.1)],

@@ -14,9 +14,8 @@ import polars as pl
 import pytest
 from absl.testing import flagsaver
 
-from experiments import check, reproduce
+from experiments import reproduce
 from experiments.common import cli
-from experiments.common.text import Spread
 from experiments.jobs import grid, paper_rows
 from experiments.jobs.runner import Runner
 from experiments.jobs.time_left import Durations, seconds_left
@@ -288,6 +287,7 @@ def test_each_row_of_a_network_trains_what_its_section_says():
         flags = dict(cli.split(flag) for flag in cli.expand(row.flags))
         assert flags["model"] == row.model
         assert flags["hidden_units"] == {"small": "100", "large": "500"}[row.size]
+        assert (flags.get("user_input") == "gates") == ("gates" in row.key)
         leak = flags.get("leak", "equation") if row.is_hrnn else None
         assert (leak == "carried") == (row.form == paper_rows.CODE_2017)
         assert ("2017" in row.key) == row.section.startswith("code of 2017")
@@ -307,8 +307,10 @@ def test_a_row_is_compared_with_those_of_its_size_and_form():
     assert of["hrnn_all_gates_2017_large"] == {
         *("rnn_large", "rnn_concat_large", "hrnn_init_2017_large", "hrnn_all_gates_2017_small")
     }
-    assert of["rnn_tuned_large"] == set()
-    assert of["hrnn_init_tuned_large"] == {"rnn_tuned_large", "rnn_concat_large"}
+    assert of["rnn_tuned_large"] == {"rnn_small"}
+    assert of["hrnn_init_tuned_large"] == {
+        *("rnn_tuned_large", "rnn_concat_large", "hrnn_init_2017_small")
+    }
     assert of["hrnn_init_small"] == {"rnn_small", "rnn_concat_small"}
 
 
@@ -399,53 +401,3 @@ def test_the_time_left_by_hand():
     assert seconds_left([(20, 0)], 2) == 20  # one run is not cut in two
     assert seconds_left([(20, 15)], 2) == 5
     assert seconds_left([(20, 200)], 2) == 1  # late, but not yet done
-
-
-def results_folder(path, values, title="journey"):
-    """Write what `check` reads: values by (row, metric), one per seed."""
-    path.mkdir()
-    rows = [
-        ("mine", row, seed, metric, 5, value)
-        for (row, metric), of_seeds in values.items()
-        for seed, value in enumerate(of_seeds)
-    ]
-    names = ["column", "row", "seed", "metric", "cutoff", "value"]
-    pl.DataFrame(rows, schema=names, orient="row").write_csv(path / "scores.csv")
-    pl.DataFrame({"column": ["mine"], "key": ["title"], "value": [title]}).write_csv(
-        path / "data.csv"
-    )
-    return path
-
-
-def test_tolerances_by_hand():
-    # Sample std of 0.1, 0.2, 0.3 is 0.1; against 6 seeds: 4 * 0.1 * sqrt(1/3 + 1/6) + 0.002.
-    three = Spread((0.1, 0.2, 0.3))
-    assert check.tolerance(three, 6, True) == pytest.approx(0.4 * np.sqrt(0.5) + 0.002)
-    assert check.tolerance(Spread((0.5,)), 6, True) == pytest.approx(0.03)
-    assert check.tolerance(Spread((0.5,)), 1, False) == 0.0005
-
-
-@pytest.mark.parametrize(
-    ("fresh", "title", "code"),
-    [
-        ([0.21], "journey", 0),
-        ([0.9], "journey", 1),
-        ([0.21], "another log", 2),  # nothing in common: nothing was checked
-    ],
-)
-def test_check_fails_on_a_number_out_of_tolerance(tmp_path, monkeypatch, capfd, fresh, title, code):
-    key = ("rnn_small", "recall")
-    shipped = results_folder(tmp_path / "shipped", {key: [0.1, 0.2, 0.3]})
-    found = results_folder(tmp_path / "fresh", {key: fresh}, title)
-    monkeypatch.setattr(sys, "argv", ["check", f"--shipped={shipped}", f"--fresh={found}"])
-    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
-        cli.run(check.main)
-    assert (stop.value.code or 0) == code
-    out, err = capfd.readouterr()
-    assert ("OUT OF TOLERANCE" in out) == (code == 1)
-    assert ("nothing to check" in err) == (code == 2)
-
-
-def test_check_names_what_it_cannot_read(tmp_path):
-    with pytest.raises(ValueError, match=r"scores\.csv"):
-        list(check.compare(tmp_path, tmp_path))
