@@ -10,6 +10,7 @@ single shipped seed, whose spread is not known, by 5% and 0.005; but never by mo
 shipped mean, so that a network that learns nothing fails: that is 4 standard errors of two fresh
 seeds against ten where a seed's standard deviation is 5% of the mean. A baseline's may differ by
 0.0005. A row that did not train agrees with one that did not train either, and with nothing else.
+A tuned row is compared where both searches chose the same settings.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from absl import flags
@@ -50,6 +52,7 @@ class Table3(NamedTuple):
     titles: Mapping[str, str]  # of the data, by column
     values: Mapping[Place, Mapping[str, Spread]]  # over the seeds, by metric
     stopped: Mapping[Place, str]  # where the training of rows that did not train was stopped
+    chosen: Mapping[Place, Mapping[str, str]] = MappingProxyType({})  # settings of tuned rows
 
     @property
     def places(self) -> set[Place]:
@@ -90,7 +93,12 @@ def compare(shipped: Table3, fresh: Table3) -> Iterator[Cell]:
 
 
 def comparable(shipped: Table3, fresh: Table3) -> set[Place]:
-    """Return the cells that both folders have, of columns with the same data."""
+    """Return the cells that both have, of the same data and, where tuned, the same settings."""
+    both = _of_same_data(shipped, fresh)
+    return {place for place in both if shipped.chosen.get(place) == fresh.chosen.get(place)}
+
+
+def _of_same_data(shipped: Table3, fresh: Table3) -> set[Place]:
     both = shipped.places & fresh.places
     return {place for place in both if shipped.titles[place[0]] == fresh.titles[place[0]]}
 
@@ -104,6 +112,8 @@ def not_compared(shipped: Table3, fresh: Table3) -> Iterator[str]:
     ]
     if differ:
         yield f"not compared, other data: {'; '.join(differ)}"
+    if retuned := sorted(_of_same_data(shipped, fresh) - comparable(shipped, fresh)):
+        yield f"not compared, another trial was the best: {_by_row(retuned)}"
     for kind, ours, others in (("shipped", shipped, fresh), ("fresh", fresh, shipped)):
         same = {c for c, title in ours.titles.items() if others.titles.get(c, title) == title}
         if only := sorted(place for place in ours.places - others.places if place[0] in same):
@@ -134,8 +144,8 @@ def read(folder: pathlib.Path) -> Table3:
     Raises:
         InputError: a file is missing or wrong.
     """
-    names = ("scores", "data", "runs")
-    scores, data, runs = (read_frame(folder / f"{name}.csv", {}) for name in names)
+    names = ("scores", "data", "runs", "chosen")
+    scores, data, runs, best = (read_frame(folder / f"{name}.csv", {}) for name in names)
     data, runs = (frame.filter(frame["column"] != XXL) for frame in (data, runs))
     stopped = stopped_rows(runs)
     titles = dict(data.filter(key="title").select("column", "value").iter_rows())
@@ -145,7 +155,10 @@ def read(folder: pathlib.Path) -> Table3:
     for (column, row, metric), spread in spreads(scores, ("column", "row", "metric")).items():
         if metric in METRICS and column in titles:
             values.setdefault((column, row), {})[metric] = spread
-    return Table3(titles, values, stopped)
+    chosen: dict[Place, dict[str, str]] = {}
+    for column, row, key, setting in best.select("column", "row", "key", "setting").iter_rows():
+        chosen.setdefault((column, row), {})[key] = setting
+    return Table3(titles, values, stopped, chosen)
 
 
 def _training(table: Table3, place: Place) -> str:

@@ -22,8 +22,11 @@ def table(values, *, titles=(("mine", "journey"),), stopped=()):
     return check.Table3(dict(titles), found, dict(stopped))
 
 
-def write(folder, *, scores=(), stopped=(), title="journey"):
-    """Write what `check` reads: scores as (row, seed, recall), stopped as (row, text)."""
+def write(folder, *, scores=(), stopped=(), title="journey", rates=()):
+    """Write what `check` reads: scores as (row, seed, recall), stopped as (row, text).
+
+    rates: the learning rates that searches chose, as (row, rate).
+    """
     folder.mkdir()
     lines = [("mine", row, seed, "recall", 5, value) for row, seed, value in scores]
     names = ["column", "row", "seed", "metric", "cutoff", "value"]
@@ -31,6 +34,9 @@ def write(folder, *, scores=(), stopped=(), title="journey"):
     pl.DataFrame({"column": ["mine"], "key": ["title"], "value": [title]}).write_csv(
         folder / "data.csv"
     )
+    best = [("mine", row, 12, 0.5, "learning_rate", rate) for row, rate in rates]
+    names = ["column", "row", "trials", "value", "key", "setting"]
+    pl.DataFrame(best, schema=names, orient="row").write_csv(folder / "chosen.csv")
     runs = {
         "column": ["mine"] * len(stopped),
         "row": [row for row, _ in stopped],
@@ -51,6 +57,19 @@ def test_tolerances_by_hand():
     assert check.tolerance(Spread((0.5,)), 6, True) == pytest.approx(0.03)
     assert check.tolerance(Spread((0.014,)), 6, True) == pytest.approx(0.15 * 0.014)
     assert check.tolerance(Spread((0.5,)), 1, False) == 0.0005
+
+
+def test_a_tuned_row_is_compared_only_with_one_of_the_same_settings(tmp_path):
+    scores = [("rnn_small", 0, 0.5), ("rnn_tuned_large", 0, 0.5)]
+    shipped = check.read(write(tmp_path / "a", scores=scores, rates=[("rnn_tuned_large", 0.1)]))
+    other = check.read(write(tmp_path / "b", scores=scores, rates=[("rnn_tuned_large", 0.2)]))
+    same = {("mine", "rnn_small"), ("mine", "rnn_tuned_large")}
+    assert check.comparable(shipped, shipped) == same
+    assert check.comparable(shipped, other) == {("mine", "rnn_small")}
+    assert list(check.not_compared(shipped, shipped)) == []
+    assert list(check.not_compared(shipped, other)) == [
+        "not compared, another trial was the best: rnn_tuned_large (mine)"
+    ]
 
 
 def test_a_network_that_learns_nothing_fails_in_every_cell():
