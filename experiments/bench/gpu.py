@@ -45,7 +45,6 @@ PLUS = BenchmarkModel(
         extra_negatives=512,
         log_q=True,
         negative_hours=24,
-        mean_over="batch",
         optimizer="adam",
         learning_rate=0.001,
     ),

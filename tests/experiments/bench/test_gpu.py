@@ -91,7 +91,7 @@ def test_the_peak_is_noted_where_a_device_knows_it():
 
 
 def test_plus_is_its_flag_file_with_drawn_negatives():
-    """Bug: leave out `mean_over`, which the flag file sets."""
+    """Bug: leave out `negative_hours`, which the flag file sets."""
     drawn = ["--loss=cross_entropy", "--extra_negatives=512", "--log_q"]
     with flagsaver.flagsaver():
         flags.FLAGS(["run", *cli.expand(["--flagfile=hrnn_plus.flags", *drawn], whole=False)])
