@@ -40,7 +40,8 @@ def _machine() -> str:
         for line in (info.read_text().splitlines() if info.exists() else ())
         if line.startswith("model name")
     ]
-    return f"{names[0] if names else platform.machine()}, {cores()} cores"
+    name, n = names[0] if names else platform.machine(), cores()
+    return f"{name}, {n} core{'s' if n > 1 else ''}"
 
 
 def cores() -> int:

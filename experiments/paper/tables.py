@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import polars as pl
 
+from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.preprocess import statistics
 
 from ..common.model_names import NAMES, PAPER_NETWORKS
@@ -26,6 +28,11 @@ SETTINGS = {
     "Loss": ("loss",),
     "Optimizer": ("optimizer",),
     "Epochs": ("epochs",),
+}
+DEFAULTS = {  # of a network, as hyper.csv has values
+    field.name: str(field.default)
+    for config in (ModelConfig, TrainConfig)
+    for field in dataclasses.fields(config)
 }
 HRNN_SETTINGS = ("dropout_user", "dropout_init")  # of the user-level GRU
 # (metric, cutoff, head, decimal places) of the table of other list lengths and metrics.
@@ -83,7 +90,12 @@ def settings_table(results: Results) -> Table:
         for head, keys in SETTINGS.items():
             used = [key for key in keys if ROWS[row].is_hrnn or key not in HRNN_SETTINGS]
             heads[head][row] = cell(used)
-        others = {k: cell([k]) for values in of_row.values() for k in values if k not in shown}
+        others = {
+            key: cell([key])
+            for values in of_row.values()
+            for key, value in values.items()
+            if key not in shown and value != DEFAULTS.get(key)
+        }
         texts = [f"{key} {of.text} {of.note}".rstrip() for key, of in others.items()]
         heads["Other settings"][row] = Cell(", ".join(texts) or DASH)
     return Table(
@@ -93,6 +105,8 @@ def settings_table(results: Results) -> Table:
         sections={"": ROW_NAMES},
         notes=(
             "Dropout of an HRNN: user-level GRU / session-level GRU / initialisation.",
+            "Other settings: those of a network that are not the defaults of experiments.run; "
+            "hyper.csv has all.",
             "‡: not the paper's value, which is given in brackets. Where a setting differs between "
             "data sets, each value names its own.",
         ),
