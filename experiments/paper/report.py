@@ -176,13 +176,14 @@ def _leak(results: Results, columns: Sequence[Column]) -> list[Block]:
 
 def _not_trained(results: Results, columns: Sequence[Column]) -> list[str]:
     """Name the rows that did not train, and the loss and epoch at which they were stopped."""
-    found = [
-        f"{column.label}: {ROW_NAMES[row]}, {text}"
-        for column in columns
-        for (key, row), text in results.stopped.items()
-        if key == column.key
-    ]
-    return [f"{explanations.STOPPED} {'; '.join(found)}."] if found else []
+    found = []
+    for column in columns:
+        of_column = (
+            (row, text) for (key, row), text in results.stopped.items() if key == column.key
+        )
+        if texts := "; ".join(f"{ROW_NAMES[row]}, {text}" for row, text in of_column):
+            found.append(f"{column.label}: {texts}.")
+    return [" ".join([explanations.STOPPED, *found])] if found else []
 
 
 def _gains(results: Results, columns: Sequence[Column], caption: str) -> list[Block]:

@@ -8,6 +8,7 @@ from .numbers import ALPHA, HEADLINES, paper_gain
 from .results import NOT_TRAINED, Column, Results
 
 LARGER, SMALLER, SAME = "larger", "smaller", "no significant difference"
+VERDICTS = (LARGER, SMALLER, SAME, NOT_TRAINED)
 NOTE = (
     "larger, smaller: the mean of the large network is outside the range of the small one's seeds, "
     f"and p < {ALPHA} in the test of Table 3; otherwise {SAME}. With one seed of a network its "
@@ -36,9 +37,9 @@ def size_table(results: Results, column: Column) -> Table:
                 form = "tuned" if ROWS[row].tuned else ROWS[row].form
                 of_form = f" ({form})" if form else ""
                 found.setdefault(verdict, []).append(f"{ROWS[row].name}{of_form}")
+        texts = (f"{v.capitalize()}: {'; '.join(found[v])}." for v in VERDICTS if v in found)
         if found:
-            texts = (f"{verdict}: {', '.join(names)}" for verdict, names in found.items())
-            answers.append(f"{name} of the large network: {'; '.join(texts)}.")
+            answers.append(f"{name} of the large network. {' '.join(texts)}")
     sections: dict[str, dict[str, str]] = {}
     for row in NETWORKS.values():
         if row.size == "large":

@@ -303,8 +303,8 @@ def test_a_large_network_that_did_not_train_is_named_in_the_answer(read):
     )
     table = size_table(found, found.columns["xing"])
     assert table.notes[0] == (
-        "Recall@5 of the large network: did not train: HRNN Init (equations); "
-        "larger: HRNN Init (code of 2017)."
+        "Recall@5 of the large network. Larger: HRNN Init (code of 2017). "
+        "Did not train: HRNN Init (equations)."
     )
     [(_, _, equations), (_, _, code)] = table.rows()
     assert [cell.text for cell in equations[:5]] == [
