@@ -28,7 +28,7 @@ from ..rendering.markdown import (
 from . import explanations, searches, tables
 from .figures import figure, figure_table
 from .numbers import ALPHA, HEADLINES, SCORES, paper_gain
-from .results import NETWORK_ROWS, ROW_NAMES, Column, Results, read_results
+from .results import NETWORK_ROWS, NOT_TRAINED, ROW_NAMES, Column, Results, read_results
 from .size_table import size_table
 
 TITLE = "Personalizing session-based recommendations with hierarchical RNNs: the paper and hrnn_jax"
@@ -116,6 +116,9 @@ def _summary(results: Results, column: Column) -> str:
     for row in NETWORKS.values():
         base = reference(row, "rnn")
         if row.model != "hrnn_init" or base is None:
+            continue
+        if (column.key, row.key) in results.stopped:
+            sentences.append(f"{row.full_name} {NOT_TRAINED}")
             continue
         pair = (row.key, base)
         gains = []
