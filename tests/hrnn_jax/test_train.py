@@ -36,6 +36,7 @@ def assert_parity(model_config, config, steps):
         ("hrnn_all", {}, {"loss": "cross_entropy"}),
         ("hrnn_all", {}, {"mean_over": "valid"}),
     ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value.values()) or "default",
 )
 def test_training_equals_the_reference(variant, form, settings):
     steps = networks.epoch_steps(variant)
