@@ -14,7 +14,7 @@ from ..common.model_names import PAPER_NETWORKS
 from ..jobs.grid import Column, Run, log_column, place_run
 from ..jobs.paper_rows import ROWS as PAPER_ROWS
 from ..jobs.paper_rows import Row
-from ..tuning.study_job import StudyJob
+from ..tuning.study_job import StudyJob, tuned_flags
 
 PLUS = "hrnn_plus"
 UNTUNED = ("ppop", "markov", "sr")  # these have no hyper-parameters
@@ -133,11 +133,7 @@ def tuned_rows(
         keys: the rows that are wanted.
         studies: the searches; the rows of one that has no best trial are left out.
     """
-    tuned = {
-        (study.column.key, study.row): study.tuned_flags()
-        for study in studies
-        if study.best_flags.exists()
-    }
+    tuned = tuned_flags(studies)
     cells = []
     for column in columns:
         for key in keys:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from ..common import cli
 from ..jobs.grid import Column, is_tuned
 from ..jobs.paper_rows import Row
-from ..tuning.study_job import StudyJob
+from ..tuning.study_job import StudyJob, tuned_flags
 
 TRIALS, EPOCHS, USER_SHARE = 12, 3, 0.25
 NOTE = (
@@ -57,11 +57,7 @@ def with_best_settings(cells: Cells, studies: Sequence[StudyJob]) -> list[tuple[
         cells: All pairs of data and model.
         studies: The searches; a tuned row whose search has no best trial is left out.
     """
-    tuned = {
-        (study.column.key, study.row): study.tuned_flags()
-        for study in studies
-        if study.best_flags.exists()
-    }
+    tuned = tuned_flags(studies)
     found: list[tuple[Column, Row]] = []
     for column, row in cells:
         if is_tuned(row):

@@ -133,6 +133,15 @@ def missing_jobs(studies: Sequence[StudyJob], prepared_dir: str) -> list[pool.Jo
     return [job(study) for study in studies if not study.is_done()]
 
 
+def tuned_flags(studies: Sequence[StudyJob]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return `StudyJob.tuned_flags` by column and row, of the studies that have a best trial."""
+    return {
+        (study.column.key, study.row): study.tuned_flags()
+        for study in studies
+        if study.best_flags.exists()
+    }
+
+
 def chosen_frame(studies: Sequence[StudyJob]) -> pl.DataFrame:
     """Return column, row, trials, value, key, setting: the best trial of each study.
 
