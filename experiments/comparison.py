@@ -71,9 +71,7 @@ def main() -> None:
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
         studies = make_studies(root, columns, rows, prepared, **budgets)
         if FLAGS.run:
-            jobs = study_job.missing_jobs(studies, runner.prepared_root)
-            found = runner.run_jobs(jobs, "studies", done_before=len(studies) - len(jobs))
-            failed |= {f"tuning {name}": why for name, why in found.items()}
+            failed |= study_job.run_missing(studies, runner)
             studies = [study for study in studies if study.is_done()]
         cells = grid.tuned_rows(columns, rows, studies)
         runs = jobs_grid.ordered_runs(root, cells, FLAGS.n_seeds, prepared)

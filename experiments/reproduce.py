@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -87,7 +86,7 @@ def main() -> None:
         ready = [(column, row) for column, row in cells if column.key in data]
         studies = searches.make_studies(jobs.root, ready, prepared)
         if FLAGS.run and studies:
-            unprepared |= _tune(jobs, studies)
+            unprepared |= study_job.run_missing(studies, jobs)
             studies = [study for study in studies if study.is_done()]
         ready = searches.with_best_settings(ready, studies)
         runs = grid.ordered_runs(jobs.root, ready, FLAGS.n_seeds, prepared, FLAGS.large_seeds)
@@ -98,13 +97,6 @@ def main() -> None:
             report.write(results, jobs.root)
     reasons = unprepared | {run.name: reason for run, reason in failed.items()}
     runner.print_summary(done, runs, f"the report is {jobs.root / 'report.html'}", reasons)
-
-
-def _tune(jobs: runner.Runner, studies: Sequence[study_job.StudyJob]) -> dict[str, str]:
-    """Run the studies that are not yet done; return the errors of those that failed, by name."""
-    missing = study_job.missing_jobs(studies, jobs.prepared_root)
-    failed = jobs.run_jobs(missing, "studies", done_before=len(studies) - len(missing))
-    return {f"tuning {name}": why for name, why in failed.items()}
 
 
 def command() -> str:

@@ -19,6 +19,7 @@ from ..common import cli
 from ..common.cli import module
 from ..jobs import pool
 from ..jobs.grid import Column
+from ..jobs.runner import Runner
 
 ENDED = ("complete", "pruned", "diverged")  # states of trials that count
 SEARCH_SPACES = pathlib.Path(__file__).with_name("search_spaces.py")
@@ -114,12 +115,15 @@ class StudyJob:
         return [f"--trials={self.trials}", *training]
 
 
-def missing_jobs(studies: Sequence[StudyJob], prepared_dir: str) -> list[pool.Job]:
-    """Return the jobs of the studies that are not yet done.
+def run_missing(studies: Sequence[StudyJob], runner: Runner) -> dict[str, str]:
+    """Run the studies that are not yet done.
 
     Args:
         studies: All studies.
-        prepared_dir: The folder that keeps prepared logs.
+        runner: Of the evaluation that they belong to.
+
+    Returns:
+        The errors of those that failed, by name.
     """
 
     def job(study: StudyJob) -> pool.Job:
@@ -127,10 +131,12 @@ def missing_jobs(studies: Sequence[StudyJob], prepared_dir: str) -> list[pool.Jo
             study.finish()
             return study.best_value()
 
-        argv = study.argv(prepared_dir)
+        argv = study.argv(runner.prepared_root)
         return pool.Job(study.name, argv, study.folder, study.progress, result)
 
-    return [job(study) for study in studies if not study.is_done()]
+    missing = [job(study) for study in studies if not study.is_done()]
+    failed = runner.run_jobs(missing, "studies", done_before=len(studies) - len(missing))
+    return {f"tuning {name}": why for name, why in failed.items()}
 
 
 def tuned_flags(studies: Sequence[StudyJob]) -> dict[tuple[str, str], tuple[str, ...]]:
