@@ -9,7 +9,8 @@
 # make serve RUN=out/run            set up, then serve recommendations from a run folder, and a page
 # make check-gpu                    on a machine with a GPU: set up, reproduce recorded steps on it, and measure
 # make test                         set up, then all tests
-# make check                        what CI adds: ruff, the type checker, the import rules
+# make check                        what CI adds: ruff, the type checker, the import rules, the docs' links
+# make docs                         build the documentation's site and serve it on this machine; SERVE=0 only builds
 
 # Large pages, on Linux: rows of large tables are found faster, by a few percent of a step.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -61,7 +62,7 @@ DEVICE ?= cuda
 CHECK_PYTHON ?= $(if $(filter cpu,$(DEVICE)),.venv,.venv-gpu)/bin/python
 
 .PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table benchmark-peers check-gpu \
-	driver test check clean
+	driver test check docs clean
 
 run: .venv/installed
 	$(TRAIN) --output_dir=$(RUNS)/hrnn_init --model=hrnn_init
@@ -105,11 +106,23 @@ driver: # before gigabytes are installed for it
 test: .venv/installed
 	.venv/bin/python -m pytest
 
-check: .venv/installed
+check: .venv/installed .venv/docs-installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/python -m tests.imports
+	$(SITE) build
+
+# Any warning is an error. Without a terminal, in CI for example, the site is only built.
+SITE = NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet
+SERVE ?= $(if $(MAKE_TERMOUT),1,0)
+docs: .venv/installed .venv/docs-installed
+	$(SITE) build
+	@echo "built: out/site/index.html"
+ifneq ($(SERVE),0)
+	@echo "serving it at http://127.0.0.1:8001 until ctrl-C"
+	$(SITE) serve --dev-addr=127.0.0.1:8001
+endif
 
 .venv/installed: EXTRAS = bench,journey,report,serve,test,tune
 .venv-gpu/installed: EXTRAS = gpu,test
@@ -120,6 +133,10 @@ check: .venv/installed
 	@echo 'installing into $(@D)$(SIZE)'
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	touch $@
+
+.venv/docs-installed: .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 clean:
