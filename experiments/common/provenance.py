@@ -8,24 +8,45 @@ import pathlib
 import platform
 import subprocess
 
+import hrnn_jax
+
+CHECKED_OUT = "experiments"  # the name of this tree in a checkout; it is installed under another
+BUILT_FROM = "commit.txt"  # in the tree of a package: setup.py writes it
+
 
 def made() -> dict[str, str]:
-    """Return the code's commit, the machine, and the time (UTC)."""
+    """Return the version and the commit of the code, the machine, and the time (UTC)."""
     return {
-        "commit": _commit(),
+        "version": hrnn_jax.__version__,
+        "commit": commit(),
         "machine": _machine(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def _commit() -> str:
-    """Return the short commit of this code, with + where it was changed since."""
-    folder = str(pathlib.Path(__file__).parent)
-    git = ("git", "-C", folder, "describe", "--always", "--exclude=*", "--dirty=+")
+def commit() -> str:
+    """Return the short commit of this code; unknown where nothing tells it.
+
+    In a checkout it is git's, with + where the code was changed since. An installed package has
+    the one that it was built from: the repository around an environment is somebody else's.
+    """
+    tree = pathlib.Path(__file__).resolve().parents[1]
+    if tree.name == CHECKED_OUT and (found := _of_repository(tree.parent)):
+        return found
+    built = tree / BUILT_FROM
+    return (built.read_text().strip() if built.is_file() else "") or "unknown"
+
+
+def _of_repository(root: pathlib.Path) -> str:
+    """Return the commit of the repository whose root this is, "" where it is none."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env["GIT_CEILING_DIRECTORIES"] = str(root.parent)  # git looks no further up
+    git = ("git", "-C", str(root), "describe", "--always", "--exclude=*", "--dirty=+")
     try:
-        return subprocess.check_output(git, stderr=subprocess.DEVNULL, text=True).strip()
+        done = subprocess.run(git, env=env, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"  # an installed package, not a clone
+        return ""
+    return done.stdout.strip()
 
 
 def _machine() -> str:
