@@ -22,13 +22,14 @@ RUNS = out/runs/$(basename $(notdir $(FLAGFILE)))
 TRAIN = .venv/bin/python -m experiments.run --flagfile=$(FLAGFILE) --resume
 
 # What to reproduce: seeds of small networks and, of the large ones that are repeated, on the paper's
-# two data sets; sizes; of all rows, which (ROWS=ppop,rnn_large); own logs in place of the simulated
-# ones, further logs (EXTRA="name=path.parquet:recipe ..."), runs side by side, and the share of
+# two data sets; sizes; of all rows, which (ROWS=ppop,rnn_large), and of all data sets
+# (COLUMNS=journey); own logs in place of the simulated ones, further logs (EXTRA="name=path.parquet:recipe ..."), runs side by side, and the share of
 # VIDEOXXL's users.
 SEEDS ?= 10
 LARGE_SEEDS ?= 3
 SIZES ?= small,large
 ROWS ?=
+COLUMNS ?=
 XING_EVENTS ?=
 VIDEO_EVENTS ?=
 EXTRA ?=
@@ -36,8 +37,8 @@ JOBS ?=
 SCALE ?= 0.15
 REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) \
 	--large_seeds=$(LARGE_SEEDS) --sizes=$(SIZES) $(if $(ROWS),--rows="$(ROWS)") \
-	--xing_events="$(XING_EVENTS)" --video_events="$(VIDEO_EVENTS)" --extra="$(EXTRA)" \
-	$(if $(JOBS),--jobs=$(JOBS)) --scale=$(SCALE)
+	$(if $(COLUMNS),--columns="$(COLUMNS)") --xing_events="$(XING_EVENTS)" \
+	--video_events="$(VIDEO_EVENTS)" --extra="$(EXTRA)" $(if $(JOBS),--jobs=$(JOBS)) --scale=$(SCALE)
 
 # What to compare on (LOGS="name=path.parquet:recipe journey"), the budgets (TRIALS="20 journey=8"),
 # and, of all rows, which (ROWS="sr,hrnn_plus"); SEEDS and JOBS as above, but 5 seeds.

@@ -1,6 +1,9 @@
 """Print Tables 1 and 4 of a prepared log, next to the paper's column where it has one.
 
 python -m experiments.describe --dataset=journey
+
+The last lines name the prepared folder and the SHA-256 of its events. Two who see the same one have
+the same events, whatever the ids are called; of a public log it is in docs/how-to/public_logs.md.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from absl import flags
 
 from hrnn_jax import atomic
 from hrnn_jax.preprocess import prepared
+from hrnn_jax.preprocess.datasets import PUBLIC_LOGS
+from hrnn_jax.preprocess.event_hash import event_hash
 from hrnn_jax.preprocess.statistics import PAPER, ROWS, cells
 
 from .common import cli, data_flags
@@ -27,10 +32,17 @@ def main() -> None:
     folder = data_flags.prepare()
     meta = prepared.load_meta(folder)
     print_tables(meta)
+    sha256 = event_hash(prepared.load(folder))
     if FLAGS.json:
-        described = {**meta, "title": data_flags.title(), "prepared": str(folder)}
+        title = PUBLIC_LOGS.get(sha256, data_flags.title())
+        described = {**meta, "title": title, "prepared": str(folder), "events_sha256": sha256}
         atomic.write(pathlib.Path(FLAGS.json), json.dumps(described, indent=2) + "\n")
-    for note in (*meta["notes"], f"prepared in {folder}"):
+    known = f" ({PUBLIC_LOGS[sha256]})" if sha256 in PUBLIC_LOGS else ""
+    for note in (
+        *meta["notes"],
+        f"prepared in {folder}",
+        f"prepared events SHA-256 {sha256}{known}",
+    ):
         print(note)
 
 

@@ -101,6 +101,21 @@ def columns(
     return result
 
 
+def chosen_columns(keys: Sequence[str] | None, columns: Sequence[Column]) -> list[Column]:
+    """Return the columns of --columns in their order; None stands for all.
+
+    Raises:
+        InputError: One is not among the columns, or there is none.
+    """
+    known = [column.key for column in columns]
+    keys = known if keys is None else keys
+    if unknown := sorted(set(keys) - set(known)) or ([] if keys else [""]):
+        raise errors.InputError(
+            f"--columns: {unknown[0]!r} is none; give some of {', '.join(known)}"
+        )
+    return [column for column in columns if column.key in keys]
+
+
 def log_column(text: str, flag: str) -> Column:
     """Return the column of a log given as name=path:recipe.
 

@@ -42,6 +42,15 @@ COLUMNS = {
 NAMES = ("events", "journey", "simulated", "video", "xing")
 SHAPES = tuple(simulate.SHAPES)
 JOURNEY_SEED = 0  # of the order inside baskets
+# The public logs of shipped tables, by the SHA-256 of their prepared events (see event_hash.py).
+# docs/how-to/public_logs.md says where each is published, and how it is prepared.
+PUBLIC_LOGS = {
+    "c36f80db94083cbef28e290a36382b1f64f7ae19af3ed967d83a316f7b8fe2ab": "EB-NeRD demo",
+    "9b41b0dfcb94207a8dba734848518bc1eb3741dbef8fd6838e18d7c6f7b9326e": "Foursquare NYC",
+    "6ca2a5ec0bba0b54443303253dca8d8ffe09836ba47e6afc68e452d3b878def2": "Deskdrop",
+    "46812ec572dbb1601a307285eb52df591533ed49f46a54191a7bd0e7d84651d5": "The Complete Journey",
+    "b2c7a24d506a370fd10b7ab18d17131f7866e4dcd4947c94b848295e27c5fe39": "30Music, a 10% sample",
+}
 
 logger = logging.getLogger(__name__)
 

@@ -1,11 +1,15 @@
-"""describe.py: all rows of Tables 1 and 4 next to the paper's, and one line for a wrong log."""
+"""describe.py: Tables 1 and 4 next to the paper's, the events' hash, one line for a wrong log."""
 
+import json
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from experiments import describe
+from hrnn_jax.preprocess import prepared
+from hrnn_jax.preprocess.event_hash import event_hash
 from hrnn_jax.preprocess.statistics import PAPER, ROWS, table1, table4
 from tests.hrnn_jax.preprocess.test_statistics import LOG
 
@@ -31,10 +35,16 @@ def test_the_command_prints_tables_and_refuses_in_one_line(tmp_path):
         command = [sys.executable, "-m", "experiments.describe", f"--prepared_dir={tmp_path}"]
         return subprocess.run([*command, *given], capture_output=True, text=True, check=False)
 
-    good = run("--dataset=simulated", "--simulate_shape=xing", "--simulate_scale=0.01")
+    described = tmp_path / "described.json"
+    simulated = ("--dataset=simulated", "--simulate_shape=xing", "--simulate_scale=0.01")
+    good = run(*simulated, f"--json={described}")
     assert good.returncode == 0, good.stderr
     assert "xing (simulated)" in good.stdout
     assert "11,479" in good.stdout
+    about = json.loads(described.read_text())
+    sha256 = event_hash(prepared.load(pathlib.Path(about["prepared"])))
+    assert about["events_sha256"] == sha256
+    assert good.stdout.splitlines()[-1] == f"prepared events SHA-256 {sha256}"
     bad = run("--dataset=events", "--events=nowhere.csv")
     assert bad.returncode == 2
     assert len(bad.stderr.splitlines()) == 1
