@@ -3,14 +3,13 @@
 make check-table3 SEEDS=2 SIZES=small
 make check-table3 SEEDS=1 ROWS=rnn_large
 
-A cell is a model's mean of Recall, MRR or Precision @5 over its seeds, on the same data. A
-network's may differ by 4 standard errors of the difference between the two means (from the shipped
-seeds' spread) and 0.002, as other machines round differently and training amplifies that; with a
-single shipped seed, whose spread is not known, by 5% and 0.005; but never by more than 15% of the
-shipped mean, so that a network that learns nothing fails: that is 4 standard errors of two fresh
-seeds against ten where a seed's standard deviation is 5% of the mean. A baseline's may differ by
-0.0005. A row that did not train agrees with one that did not train either, and with nothing else.
-A tuned row is compared where both searches chose the same settings.
+A cell is a model's mean of Recall, MRR or Precision @5 over the seeds that both have, on the same
+data. A network's may differ by 4 standard errors of the difference between two means of so many
+seeds (from the spread of all shipped seeds) and 0.002, as other machines round differently and
+training amplifies that; with a single shipped seed, whose spread is not known, by 5% and 0.005; but
+never by more than 15% of the shipped mean, so that a network that learns nothing fails. A
+baseline's may differ by 0.0005. A row that did not train agrees with one that did not train either,
+and with nothing else. A tuned row is compared where both searches chose the same settings.
 """
 
 from __future__ import annotations
@@ -19,9 +18,11 @@ import math
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from statistics import fmean
 from types import MappingProxyType
 from typing import NamedTuple
 
+import polars as pl
 from absl import flags
 
 from hrnn_jax.errors import InputError
@@ -31,7 +32,7 @@ from .common.text import Spread, print_table
 from .jobs.grid import CUTOFF, XXL
 from .jobs.paper_rows import NETWORKS
 from .paper.numbers import METRICS
-from .paper.results import NOT_TRAINED, read_frame, spreads, stopped_rows, trained
+from .paper.results import NOT_TRAINED, read_frame, stopped_rows, trained
 
 FLAGS = flags.FLAGS
 SHIPPED = pathlib.Path(__file__).parent / "results"
@@ -50,7 +51,7 @@ class Table3(NamedTuple):
     """What a folder has of Table 3."""
 
     titles: Mapping[str, str]  # of the data, by column
-    values: Mapping[Place, Mapping[str, Spread]]  # over the seeds, by metric
+    values: Mapping[Place, Mapping[str, Mapping[int, float]]]  # by metric, by seed
     stopped: Mapping[Place, str]  # where the training of rows that did not train was stopped
     chosen: Mapping[Place, Mapping[str, str]] = MappingProxyType({})  # settings of tuned rows
 
@@ -83,13 +84,15 @@ def compare(shipped: Table3, fresh: Table3) -> Iterator[Cell]:
             )
             continue
         for metric, ours in shipped.values[place].items():
-            found, allowed = fresh.values[place].get(metric), ""
-            holds = found is not None
-            if found is not None:
-                limit = tolerance(ours, found.n, row in NETWORKS)
-                allowed, holds = f"{limit:.4f}", abs(found.mean - ours.mean) <= limit
-            text = f"{found.mean:.4f}" if found else "none"
-            yield Cell(name, f"{metric}@{CUTOFF}", f"{ours.mean:.4f}", text, allowed, holds)
+            others = fresh.values[place].get(metric, {})
+            seeds = sorted(ours.keys() & others.keys())
+            texts, holds = ("none", "none", ""), False
+            if seeds:
+                mean, found = (fmean(of[seed] for seed in seeds) for of in (ours, others))
+                limit = tolerance(mean, Spread(tuple(ours.values())), len(seeds), row in NETWORKS)
+                texts = (f"{mean:.4f}", f"{found:.4f}", f"{limit:.4f}")
+                holds = abs(found - mean) <= limit
+            yield Cell(name, f"{metric}@{CUTOFF}", *texts, holds)
 
 
 def comparable(shipped: Table3, fresh: Table3) -> set[Place]:
@@ -120,22 +123,22 @@ def not_compared(shipped: Table3, fresh: Table3) -> Iterator[str]:
             yield f"not compared, only {kind}: {_by_row(only)}"
 
 
-def tolerance(shipped: Spread, n_fresh: int, network: bool) -> float:
+def tolerance(mean: float, shipped: Spread, n_seeds: int, network: bool) -> float:
     """Return the largest allowed difference between two means.
 
     Args:
-        shipped: the values of the shipped seeds.
-        n_fresh: the number of fresh seeds.
+        mean: the shipped mean over the seeds that both have.
+        shipped: the values of all shipped seeds.
+        n_seeds: the number of seeds that both have.
         network: whether the model is a network; a baseline has no seed.
     """
     if not network:
         return BASELINE_TOLERANCE
     if shipped.std is None:
-        allowed = ONE_SEED_SHARE * shipped.mean + ONE_SEED_ROUNDING
+        allowed = ONE_SEED_SHARE * mean + ONE_SEED_ROUNDING
     else:
-        error = shipped.std * math.sqrt(1 / shipped.n + 1 / n_fresh)
-        allowed = STANDARD_ERRORS * error + ROUNDING
-    return min(allowed, LARGEST_SHARE * shipped.mean)
+        allowed = STANDARD_ERRORS * shipped.std * math.sqrt(2 / n_seeds) + ROUNDING
+    return min(allowed, LARGEST_SHARE * mean)
 
 
 def read(folder: pathlib.Path) -> Table3:
@@ -151,10 +154,12 @@ def read(folder: pathlib.Path) -> Table3:
     titles = dict(data.filter(key="title").select("column", "value").iter_rows())
     stopped = {place: text for place, text in stopped.items() if place[0] in titles}
     scores = trained(scores.filter(cutoff=CUTOFF), stopped, "row")
-    values: dict[Place, dict[str, Spread]] = {}
-    for (column, row, metric), spread in spreads(scores, ("column", "row", "metric")).items():
-        if metric in METRICS and column in titles:
-            values.setdefault((column, row), {})[metric] = spread
+    values: dict[Place, dict[str, dict[int, float]]] = {}
+    kept = scores.filter(pl.col("metric").is_in(METRICS), pl.col("value").is_not_nan())
+    names = ("column", "row", "metric", "seed", "value")
+    for column, row, metric, seed, value in kept.select(names).iter_rows():
+        if column in titles:
+            values.setdefault((column, row), {}).setdefault(metric, {})[seed] = value
     chosen: dict[Place, dict[str, str]] = {}
     for column, row, key, setting in best.select("column", "row", "key", "setting").iter_rows():
         chosen.setdefault((column, row), {})[key] = setting
@@ -166,7 +171,7 @@ def _training(table: Table3, place: Place) -> str:
     if place in table.stopped:
         return f"{NOT_TRAINED}: {table.stopped[place]}"
     recall = table.values[place].get("recall")
-    return "trained" + (f": recall@{CUTOFF} {recall.mean:.4f}" if recall else "")
+    return "trained" + (f": recall@{CUTOFF} {fmean(recall.values()):.4f}" if recall else "")
 
 
 def _by_row(places: Iterable[Place]) -> str:
