@@ -6,20 +6,20 @@
 # make comparison                   tune, run and compare all models on journey; LOGS="..." on other logs
 # make comparison-table             the shipped report again, from its CSV files; FROM="..." from yours
 # make benchmark-peers              the same work in RecBole and RecTools, which it installs; LOGS="..."
-# make serve RUN=out/run            set up, then serve recommendations from a run folder, and a page
+# make serve                        set up, then serve the newest run, with a page; RUN=FOLDER another
 # make check-gpu                    on a machine with a GPU: set up, reproduce recorded steps on it, and measure
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules, the docs' links
 # make docs                         build the documentation's site and serve it on this machine; SERVE=0 only builds
+# make clean                        remove all that is made here; asks first where runs would be lost
 
 # Large pages, on Linux: rows of large tables are found faster, by a few percent of a step.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 PYTHON ?= python3
 FLAGFILE ?= video.flags
-# Runs of each flag file go to a folder of their own, and are finished rather than repeated.
-RUNS = out/runs/$(basename $(notdir $(FLAGFILE)))
-TRAIN = .venv/bin/python -m experiments.run --flagfile=$(FLAGFILE) --resume
+# Each run goes to a folder of its own in out/runs, and is finished rather than repeated.
+TRAIN = .venv/bin/python -m experiments.run --flagfile=$(FLAGFILE) --resume --output_dir=
 
 # What to reproduce: seeds of small networks and, of the large ones that are repeated, on the paper's
 # two data sets; sizes; of all rows, which (ROWS=ppop,rnn_large), and of all data sets
@@ -52,9 +52,9 @@ benchmark-peers: LOGS = journey video
 # to out/comparison/results.
 FROM ?= experiments/results/comparison
 
-# What to serve, by default what make run trained, and flags of experiments.serve (or, for
-# make check-gpu, of experiments.check_gpu).
-RUN ?= $(RUNS)/hrnn_init
+# The run folder to serve, by default the newest run of a network, and flags of experiments.serve
+# (or, for make check-gpu, of experiments.check_gpu).
+RUN ?=
 FLAGS ?=
 
 # What check-gpu runs on; cpu tries the check out, in small sizes. The Python that has JAX for it is
@@ -62,40 +62,47 @@ FLAGS ?=
 DEVICE ?= cuda
 CHECK_PYTHON ?= $(if $(filter cpu,$(DEVICE)),.venv,.venv-gpu)/bin/python
 
+# A plain installation is enough for make run. Other targets add the extras of setup.cfg that they need.
+EVALUATION = .venv/with-journey,report,tune
+ALL = .venv/with-bench,journey,report,serve,test,tune
+
 .PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table benchmark-peers check-gpu \
 	driver test check docs clean
 
-run: .venv/installed
-	$(TRAIN) --output_dir=$(RUNS)/hrnn_init --model=hrnn_init
-	$(TRAIN) --output_dir=$(RUNS)/rnn --flagfile=rnn_small.flags
-	$(TRAIN) --output_dir=$(RUNS)/ppop --model=ppop
-	$(TRAIN) --output_dir=$(RUNS)/item_knn --model=item_knn
-	@.venv/bin/python -m experiments.compare $(RUNS)/hrnn_init $(RUNS)/rnn $(RUNS)/ppop $(RUNS)/item_knn
+# HRNN Init is trained last: it is then the newest run, which make serve takes.
+run: .venv/installed $(if $(findstring journey,$(FLAGFILE)),.venv/with-journey)
+	@echo 'Item-KNN and PPOP count, RNN and HRNN Init train:'
+	$(TRAIN) --model=item_knn
+	$(TRAIN) --model=ppop
+	$(TRAIN) --flagfile=rnn_small.flags
+	$(TRAIN) --model=hrnn_init
+	@.venv/bin/python -m experiments.compare
 
-serve: .venv/installed
-	.venv/bin/python -m experiments.serve --run=$(RUN) $(FLAGS)
+serve: .venv/with-serve
+	.venv/bin/python -m experiments.serve $(if $(RUN),--run=$(RUN)) $(FLAGS)
 
-reproduce: .venv/installed
+reproduce: $(EVALUATION)
 	$(REPRODUCE) --target=all
 
-reproduce-table3: .venv/installed
+reproduce-table3: $(EVALUATION)
 	$(REPRODUCE) --target=table3
 
 check-table3: reproduce-table3
 	.venv/bin/python -m experiments.check
 
-comparison: .venv/installed
+comparison: $(EVALUATION)
 	.venv/bin/python -m experiments.comparison --logs="$(LOGS)" --trials="$(TRIALS)" \
 		--epochs="$(EPOCHS)" --n_seeds=$(SEEDS) $(if $(ROWS),--rows="$(ROWS)") $(if $(JOBS),--jobs=$(JOBS))
 
-comparison-table: .venv/installed
+comparison-table: .venv/with-report
 	.venv/bin/python -m experiments.comparison --from=$(FROM)
 
-benchmark-peers: .venv/installed
+benchmark-peers: .venv/with-bench,journey
 	.venv/bin/python -m experiments.benchmark --only=peers --logs="$(LOGS)"
 
 check-gpu: BEGAN := $(shell date +%s)
-check-gpu: $(patsubst %/bin/python,%/installed,$(filter .venv/% .venv-gpu/%,$(CHECK_PYTHON)))
+check-gpu: $(if $(filter .venv/%,$(CHECK_PYTHON)),.venv/with-test)
+check-gpu: $(if $(filter .venv-gpu/%,$(CHECK_PYTHON)),.venv-gpu/installed)
 	$(CHECK_PYTHON) -m experiments.check_gpu --device=$(DEVICE) --began=$(BEGAN) \
 		$(if $(filter cpu,$(DEVICE)),--trial) $(FLAGS)
 
@@ -104,10 +111,10 @@ driver: # before gigabytes are installed for it
 		echo "no GPU found: NVIDIA's driver (libcuda.so.1) is missing; make check-gpu DEVICE=cpu tries the check without it"; \
 		exit 2; }
 
-test: .venv/installed
+test: $(ALL)
 	.venv/bin/python -m pytest
 
-check: .venv/installed .venv/docs-installed
+check: $(ALL) .venv/with-docs
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
@@ -117,7 +124,7 @@ check: .venv/installed .venv/docs-installed
 # Any warning is an error. Without a terminal, in CI for example, the site is only built.
 SITE = NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet
 SERVE ?= $(if $(MAKE_TERMOUT),1,0)
-docs: .venv/installed .venv/docs-installed
+docs: .venv/with-docs
 	$(SITE) build
 	@echo "built: out/site/index.html"
 ifneq ($(SERVE),0)
@@ -125,20 +132,34 @@ ifneq ($(SERVE),0)
 	$(SITE) serve --dev-addr=127.0.0.1:8001
 endif
 
-.venv/installed: EXTRAS = bench,journey,report,serve,test,tune
-.venv-gpu/installed: EXTRAS = gpu,test
-.venv-gpu/installed: SIZE = , 5 GB: minutes
+# pip shows its progress on a terminal, and nothing in a pipe.
+PIP = if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
+	$(@D)/bin/python -m pip install $$quiet --disable-pip-version-check --editable
+
+.venv/installed: WHAT = .
+.venv/installed: SIZE = 0.9 GB: one to three minutes
+.venv-gpu/installed: WHAT = .[gpu,test]
+.venv-gpu/installed: SIZE = 5 GB: minutes
 .venv-gpu/installed: | driver
 .venv/installed .venv-gpu/installed: setup.cfg pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	@echo 'installing into $(@D)$(SIZE)'
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@echo 'installing into $(@D), $(SIZE)'
+	@$(PYTHON) -m venv $(@D)
+	@$(PIP) '$(WHAT)'
+	@touch $@
 
-.venv/docs-installed: .venv/installed
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	touch $@
+.venv/with-%: .venv/installed
+	@echo 'installing into $(@D) the extras $*'
+	@$(PIP) '.[$*]'
+	@touch $@
 
 clean:
+	@if [ -z '$(FORCE)' ] && runs=$$(find out -name recipe.json 2>/dev/null | wc -l) && [ $$runs -gt 0 ]; then \
+		if [ ! -t 0 ]; then \
+			echo "out/ holds $$runs runs and studies: make clean FORCE=1 removes them" >&2; exit 2; \
+		fi; \
+		printf 'out/ holds %s runs and studies. Remove them, .venv and all else that was made here? [y/N] ' $$runs; \
+		read answer; \
+		case $$answer in y|Y|yes) ;; *) echo 'nothing was removed'; exit 0;; esac; \
+	fi; \
 	rm -rf .venv .venv-gpu out build *.egg-info

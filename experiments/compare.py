@@ -1,6 +1,7 @@
 """Print finished runs side by side.
 
-python -m experiments.compare out/runs/video/*
+python -m experiments.compare               # the newest run, and others on its log
+python -m experiments.compare RUN_FOLDER RUN_FOLDER
 """
 
 from __future__ import annotations
@@ -11,22 +12,26 @@ import sys
 from hrnn_jax.errors import InputError
 
 from .common import run_folder
+from .common.cli import command
+from .folders.newest import newest_run, runs_beside
 
 
 def main(folders: list[str]) -> None:
     """Print the metrics of the runs in some folders."""
     runs = []
+    if not folders:
+        newest = newest_run("finished run", "the run folders to compare")
+        folders = [str(folder) for folder in runs_beside(newest)]
+        print(f"the runs in {newest.parent}, newest first")
     for folder in folders:
         metrics = run_folder.read_metrics(pathlib.Path(folder))
         if metrics is None:
             raise InputError(f"{folder} holds no metrics.json: no run has ended there")
         runs.append(metrics)
-    if not runs:
-        raise InputError("name the run folders to compare, as in out/runs/video/*")
     tested = {(run["title"], int(run["mean"]["cases"]), run["split"]) for run in runs}
-    if len(tested) > 1:
+    if len(tested) > 1 and len({*map(_prepared, folders)}) > 1:
         raise InputError(f"these runs are not of the same test cases: {sorted(tested)}")
-    [(title, cases, _)] = tested
+    title, cases, _ = min(tested)
     print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
     run_folder.print_metrics(runs)
     print(
@@ -37,8 +42,13 @@ def main(folders: list[str]) -> None:
     if runs[0]["data"] == "simulated":
         print(
             "These events are simulated. For real data: make run FLAGFILE=journey.flags, or with\n"
-            "your own log: python -m experiments.run --flagfile=video.flags --events=my_log.csv"
+            f"your own log:\n{command('run')} --flagfile=video.flags --events=my_log.csv"
         )
+
+
+def _prepared(folder: str) -> str:
+    """Return the name of the prepared log of a run, which ends in its fingerprint."""
+    return run_folder.read_recipe(pathlib.Path(folder))["data"]
 
 
 if __name__ == "__main__":

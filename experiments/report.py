@@ -1,6 +1,7 @@
 """Write report.md and report.html, the paper's tables and figures from a folder of CSV files.
 
 python -m experiments.report RESULTS_FOLDER [OUT_FOLDER]
+python -m experiments.report     # of what make reproduce-table3 has measured here
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from hrnn_jax.errors import InputError
 
 from .paper.report import write
 
+REPRODUCTION = "out/reproduce"  # where make reproduce-table3 writes
+
 
 def main(arguments: list[str]) -> None:
-    """Write the report of the folders that are named."""
-    if not 1 <= len(arguments) <= 2:
+    """Write the report of a results folder, into it or into the folder that is named second."""
+    if len(arguments) > 2:
         raise InputError("name the results folder, and if elsewhere, where the report goes")
+    if not arguments:
+        arguments = [f"{REPRODUCTION}/results", REPRODUCTION]
+        print(f"the results in {arguments[0]}")
     results_folder, out = pathlib.Path(arguments[0]), pathlib.Path(arguments[-1])
     write(results_folder, out)
     print(f"{out / 'report.md'} and {out / 'report.html'}")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
 from hrnn_jax import atomic, errors
 from hrnn_jax.config import NETWORKS, RECIPE_FORMAT, setting
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 
 from .common import (
@@ -26,6 +27,8 @@ from .common import (
     run_folder,
     run_seeds,
 )
+from .folders import run_lock
+from .folders.default_folder import default_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +36,9 @@ class RunFlags:
     """The flags of this command alone.
 
     Attributes:
-        output_dir: The run folder; out/runs/<data set>/<model> if none is given.
+        output_dir: The run folder. By default out/runs/<log>-<fingerprint>/<model>, with the
+            fingerprint of the prepared log; a model with other settings than in the comparison adds
+            theirs.
         resume: Go on with an interrupted run in --output_dir, or report a finished one.
     """
 
@@ -50,14 +55,12 @@ def main() -> None:
     compile_cache.keep()
     model_flags.check()  # before any work
     seeds = model_flags.seeds()
-    is_network = FLAGS.model in NETWORKS
     print(f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}", flush=True)
     parents = continue_run.parents(seeds) if FLAGS.continue_from else {}
     known_items: Sequence[Any] = next((parent.items for parent in parents.values()), ())
     prepared_folder = data_flags.prepare(known_items)
-    meta = prepared.load_meta(prepared_folder)
     log = prepared.load(prepared_folder)
-    folder = pathlib.Path(FLAGS.output_dir or f"out/runs/{meta['name']}/{FLAGS.model}")
+    folder = pathlib.Path(FLAGS.output_dir or default_folder(prepared_folder))
     recipe = {
         "format": RECIPE_FORMAT,
         "data": prepared_folder.name,
@@ -72,38 +75,55 @@ def main() -> None:
         recipe["continued_from"] = {"run": FLAGS.continue_from, "weights": lineages}
         n_new = log.n_items - len(known_items)
         print(f"{len(known_items):,} items of {FLAGS.continue_from}, {n_new:,} new ones")
-    run_folder.open_folder(folder, recipe, resume=FLAGS.resume)
+    with run_lock.locked(folder):
+        run_folder.open_folder(folder, recipe, resume=FLAGS.resume)
+        metrics = _finish(folder, prepared_folder, log, parents)
+    cases = int(metrics["mean"]["cases"])
+    print(f"\n{metrics['title']}: {cases:,} test cases, results in {folder}\n")
+    run_folder.print_metrics([metrics])
+
+
+def _finish(
+    folder: pathlib.Path,
+    prepared_folder: pathlib.Path,
+    log: EventLog,
+    parents: continue_run.Parents,
+) -> dict[str, Any]:
+    """Train and rank what is missing in an open run folder; return the content of metrics.json."""
+    is_network = FLAGS.model in NETWORKS
     if is_network:  # also for a run that ended before these files existed
         run_folder.write_data(folder, prepared_folder)
+    about = _about(prepared.load_meta(prepared_folder))
+    if is_network:
+        about |= run_seeds.ending(run_folder.read_history(folder), about["seeds"])
+    metrics = run_folder.read_finished(folder, about)
+    if metrics:
+        print(f"{folder} is complete")
+        return metrics
+    atomic.write(folder / "flags", FLAGS.flags_into_string())
+    if is_network:
+        results = list(run_seeds.train_and_rank(folder, log, parents))
+        about |= run_seeds.ending(run_folder.read_history(folder), about["seeds"])
+    else:
+        results = [run_seeds.rank_baseline(log)]
+    return run_folder.write_results(folder, log, about, results)
+
+
+def _about(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what metrics.json says of the run before it is trained."""
     config = model_flags.evaluation_config()
-    about = {
+    return {
         "name": model_flags.NAMES[FLAGS.model],
         "data": meta["data"],
         "title": data_flags.title(),
         "users": meta["table1"]["users"],
         "split": meta["recipe"]["split"],
-        "seeds": seeds if is_network else [0],
+        "seeds": model_flags.seeds() if FLAGS.model in NETWORKS else [0],
         "epochs": 0,
         "cutoffs": list(config.cutoffs),
         "ties": config.ties,
         "candidates": config.candidates,
     }
-    if is_network:
-        about |= run_seeds.ending(run_folder.read_history(folder), seeds)
-    metrics = run_folder.read_finished(folder, about)
-    if metrics:
-        print(f"{folder} is complete")
-    else:
-        atomic.write(folder / "flags", FLAGS.flags_into_string())
-        if is_network:
-            results = list(run_seeds.train_and_rank(folder, log, parents))
-            about |= run_seeds.ending(run_folder.read_history(folder), seeds)
-        else:
-            results = [run_seeds.rank_baseline(log)]
-        metrics = run_folder.write_results(folder, log, about, results)
-    cases = int(metrics["mean"]["cases"])
-    print(f"\n{metrics['title']}: {cases:,} test cases, results in {folder}\n")
-    run_folder.print_metrics([metrics])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from absl import flags
 from hrnn_jax import errors
 
 from .common import cli, data_flags, model_flags
-from .common.cli import module
+from .common.cli import command
 from .common.text import short
 
 try:
@@ -29,7 +29,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "optuna":
         raise
-    cli.fail(errors.InputError("experiments.tune needs Optuna: pip install 'hrnn_jax[tune]'"))
+    cli.fail(errors.InputError(f"experiments.tune needs Optuna: {cli.installs('tune')}"))
 
 # For --help.
 __doc__ = f"{__doc__}\nWhat is searched, by --space or else --model:\n\n{search_spaces.table()}\n"
@@ -71,7 +71,7 @@ def _report(study: Study) -> None:
         return
     drawn = " ".join(f"--{name}={short(value)}" for name, value in best.params.items())
     print(f"best is trial {best.number}, {FLAGS.objective} {best.value:.4f}: {drawn}")
-    print(f"python -m {module('run')} --flagfile={study.folder}/best.flags")
+    print(f"{command('run')} --flagfile={study.folder}/best.flags")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import logging
 import os
 import pathlib
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -26,6 +28,28 @@ SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
 def module(name: str) -> str:
     """Return the full name of a module, as `python -m` wants it: of "run", experiments.run."""
     return f"{PACKAGE}.{name}"
+
+
+def command(name: str) -> str:
+    """Return how a command is typed here: `.venv/bin/python -m experiments.run`, `hrnn-jax run`."""
+    if PACKAGE == "experiments":
+        return f"{_typed(pathlib.Path(sys.executable))} -m {module(name)}"
+    return f"{_typed(pathlib.Path(sys.executable).with_name('hrnn-jax'))} {name}"
+
+
+def installs(extra: str) -> str:
+    """Return the command that installs one of setup.cfg's extras."""
+    python = _typed(pathlib.Path(sys.executable))
+    what = f"--editable '.[{extra}]'" if PACKAGE == "experiments" else f"'hrnn_jax[{extra}]'"
+    return f"{python} -m pip install {what}"
+
+
+def _typed(program: pathlib.Path) -> str:
+    """Return a program as it is typed in the working directory."""
+    if program.is_relative_to(pathlib.Path.cwd()):
+        return shlex.quote(str(program.relative_to(pathlib.Path.cwd())))
+    on_path = shutil.which(program.name) == str(program)
+    return program.name if on_path else shlex.quote(str(program))
 
 
 def run(

@@ -6,17 +6,29 @@ import pathlib
 
 from absl import flags
 
-from hrnn_jax import errors
+from ..folders.newest import newest_run
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("run", None, "The folder of the run whose network is used: its --output_dir.")
+flags.DEFINE_string(
+    "run", None, "The folder of the run whose network is used; by default the newest in out/runs."
+)
 flags.DEFINE_integer(
     "seed", None, "Which of the run's seeds; the lowest by default.", lower_bound=0
 )
 
 
 def folder() -> pathlib.Path:
-    """Return --run. Raises InputError where it is not given."""
-    if not FLAGS.run:
-        raise errors.InputError("--run is missing: give the --output_dir of an experiments.run")
-    return pathlib.Path(FLAGS.run)
+    """Return --run, or else the newest run with weights in out/runs.
+
+    Raises InputError where there is none.
+    """
+    if FLAGS.run:
+        return pathlib.Path(FLAGS.run)
+    run = newest_run("finished run of a network", "--run", has_weights)
+    print(f"{run}: the newest run of a network (--run names another)", flush=True)
+    return run
+
+
+def has_weights(folder: pathlib.Path) -> bool:
+    """Say whether a run folder has a network's weights."""
+    return (folder / "checkpoint").is_dir()

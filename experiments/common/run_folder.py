@@ -24,7 +24,7 @@ RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.j
 DATA = prepared.KEPT_META
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (
-    *("flags", "recipe.json", prepared.ITEMS, DATA, "checkpoint", "history.jsonl"),
+    *("lock", "flags", "recipe.json", prepared.ITEMS, DATA, "checkpoint", "history.jsonl"),
     *(RANKS, RECOMMENDED, METRICS, *STATES),
 )
 IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper

@@ -21,7 +21,7 @@ from hrnn_jax.config import setting
 from ..common import config_flags, run_folder
 from ..common.cli import module
 from ..common.text import duration, stopped_text
-from ..jobs.file_lock import FileLock
+from ..folders.file_lock import FileLock
 from . import pool, side_by_side
 from .grid import CUTOFF, CUTOFFS, Column, Run
 from .time_left import Durations

@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from hrnn_jax import atomic, errors
 
 from ..common import run_folder
-from ..jobs.file_lock import FileLock
+from ..folders.file_lock import FileLock
 from . import search_spaces
 
 PROCESSES = "processes"

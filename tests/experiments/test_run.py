@@ -523,6 +523,35 @@ def test_compare_prints_runs_side_by_side_and_refuses_other_data(command, capfd)
         compare.main(["nothing"])
 
 
+def test_without_folders_each_run_has_its_own_and_compare_takes_the_newest_log(command, capfd):
+    """The same flags on another log, and other settings on the same log, go elsewhere."""
+    assert_refused(run_compare(capfd), "no finished run in out/runs", "video.flags")
+    other = logs.write(pathlib.Path("other.csv"))
+    assert command("--model=ppop", events=other)[0] == 0
+    assert command("--model=item_knn")[0] == 0
+    assert command("--model=item_knn", "--neighbours=7")[0] == 0
+    assert_refused(command("--model=item_knn"), "add --resume")
+    found = sorted(path.parent for path in pathlib.Path("out/runs").rglob("metrics.json"))
+    assert [path.name.partition("-")[0] for path in found] == ["item_knn", "item_knn", "ppop"]
+    assert [path.parent.name.partition("-")[0] for path in found] == ["log", "log", "other"]
+    code, out, _ = run_compare(capfd)
+    assert code == 0
+    assert f"the runs in {found[0].parent}, newest first" in out
+    assert out.count("Item-KNN  ") == 2
+    assert "PPOP" not in out
+    assert command("--model=ppop", "--resume", events=other)[0] == 0
+    assert f"the runs in {found[2].parent}" in run_compare(capfd)[1]
+
+
+def run_compare(capfd, *argv):
+    """Run experiments.compare in this process; returns (exit code, output, errors)."""
+    try:
+        compare.main([*argv])
+    except errors.InputError as error:
+        return 2, capfd.readouterr().out, f"error: {error}\n"
+    return 0, *capfd.readouterr()
+
+
 def test_flag_files_are_found_by_bare_name_and_nest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flat = cli.expand(["--flagfile=video.flags", "--epochs=3"])

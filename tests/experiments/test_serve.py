@@ -363,7 +363,7 @@ def test_the_history_of_a_log_is_read_as_the_run_read_it(tmp_path):
 
 
 def test_make_serve_takes_a_run_folder():
-    options = ["--no-print-directory", "-n", "-o", ".venv/installed"]
+    options = ["--no-print-directory", "-n", "-o", ".venv/with-serve"]
     command = ["make", *options, "serve", "RUN=out/run", "FLAGS=--port=0"]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert printed == ".venv/bin/python -m experiments.serve --run=out/run --port=0\n"

@@ -1,0 +1,79 @@
+"""The run folder of a run whose command names none.
+
+out/runs/<log>-<fingerprint>/<model>, where the fingerprint is that of the prepared log. The model's
+plain name is for the settings of its row in the comparison: Table 2's small network, or the shipped
+flag file. Other settings add a fingerprint of theirs, so that no two runs want one folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import re
+from typing import Any
+
+from absl import flags
+
+from hrnn_jax.config import settings
+from hrnn_jax.preprocess.read_log import COMPRESSED
+
+from ..common import cli, config_flags, model_flags
+from ..jobs.paper_rows import ROWS
+
+FLAGS = flags.FLAGS
+ROOT = pathlib.Path("out/runs")
+_LOG_DIGITS, _SETTINGS_DIGITS = 8, 6
+_TRAINED = (config for config in model_flags.CONFIGS if config.__name__ != "EvaluationConfig")
+_DECIDING = tuple(dict.fromkeys(name for config in _TRAINED for name in settings(config)))
+
+
+def default_folder(prepared_folder: pathlib.Path) -> pathlib.Path:
+    """Return the run folder that the flags lead to.
+
+    Args:
+        prepared_folder: The log, whose name ends in its fingerprint.
+    """
+    name, _, fingerprint = prepared_folder.name.rpartition("-")
+    if FLAGS.events:
+        name = _log_name(pathlib.Path(FLAGS.events))
+    changed = _changed()
+    model = f"{FLAGS.model}-{_fingerprint(changed)}" if changed else FLAGS.model
+    return ROOT / f"{name}-{fingerprint[:_LOG_DIGITS]}" / model
+
+
+def _log_name(path: pathlib.Path) -> str:
+    """Return a log's name without suffixes, in characters that need no quotes."""
+    inner = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return re.sub(r"[^\w.-]+", "_", inner.stem)
+
+
+def _changed() -> dict[str, Any]:
+    """Return the flags that decide the weights and differ from those of the model's row."""
+    usual = _usual(FLAGS.model)
+    changed = {}
+    for name in _DECIDING:
+        if config_flags.is_used(name, FLAGS.model):
+            flag = FLAGS[name]
+            default = flag.parser.parse(usual[name] or "true") if name in usual else flag.default
+            if flag.value != default:
+                changed[name] = flag.value
+    if FLAGS.schedule != "constant":
+        changed["epochs"] = FLAGS.epochs
+    if FLAGS.continue_from:
+        changed["continue_from"] = FLAGS.continue_from
+    return changed
+
+
+def _usual(model: str) -> dict[str, str]:
+    """Return the flags of a model's row, by name."""
+    row = ROWS.get(f"{model}_small") or ROWS.get(model)
+    given = row.flags if row else (f"--flagfile={model}.flags",)
+    # A user may have other files of these names here.
+    shipped = [flag.replace("--flagfile=", f"--flagfile={cli.SHIPPED}/") for flag in given]
+    return dict(map(cli.split, cli.expand(shipped)))
+
+
+def _fingerprint(changed: dict[str, Any]) -> str:
+    text = json.dumps(changed, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_SETTINGS_DIGITS]

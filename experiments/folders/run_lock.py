@@ -1,0 +1,72 @@
+"""One process at a time writes into a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import socket
+from collections.abc import Generator
+
+from hrnn_jax import errors
+
+from .file_lock import FileLock
+
+FILE = "lock"
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Generator[None]:
+    """Keep other runs out of a run folder while the block runs; the folder is made.
+
+    The operating system releases the lock when its holder ends, by kill -9 too, so no run waits
+    for a dead one. On a network drive it also holds between machines, where the drive has locks; a
+    line says where it has none. A run of several processes takes it in one of them. The file stays:
+    removed, it could be locked twice. It holds the process id and the machine of its last holder.
+
+    Raises:
+        InputError: Another process holds the lock, or the folder cannot be written.
+    """
+    path = folder / FILE
+    fresh = not path.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+    except OSError as error:
+        raise errors.InputError(
+            f"cannot write `output_dir`={folder}: {error.strerror}; choose another folder"
+        ) from error
+    try:
+        _acquire(lock, folder)
+        try:
+            yield
+        finally:
+            if fresh and not (folder / "recipe.json").exists():
+                path.unlink()  # it has not become a run's folder
+    finally:
+        lock.close()
+
+
+def _acquire(lock: FileLock, folder: pathlib.Path) -> None:
+    try:
+        if not lock.acquire(wait=False):
+            raise errors.InputError(
+                f"another process{_holder(folder)} trains in {folder}: wait for it, or choose "
+                "another `output_dir`"
+            )
+    except OSError as error:
+        print(
+            f"{folder}: this drive has no locks ({error.strerror}): nothing keeps a second "
+            "process from writing there",
+            flush=True,
+        )
+        return
+    (folder / FILE).write_text(f"{os.getpid()} {socket.gethostname()}\n")
+
+
+def _holder(folder: pathlib.Path) -> str:
+    """Name the process that holds the lock, and its machine where that is another."""
+    pid, _, host = (folder / FILE).read_text().strip().partition(" ")
+    if not pid:  # it has just begun
+        return ""
+    return f" (pid {pid})" if host == socket.gethostname() else f" (pid {pid} on {host})"
