@@ -34,8 +34,12 @@ def main() -> None:
     print_tables(meta)
     sha256 = event_hash(prepared.load(folder))
     if FLAGS.json:
-        title = PUBLIC_LOGS.get(sha256, data_flags.title())
-        described = {**meta, "title": title, "prepared": str(folder), "events_sha256": sha256}
+        described = {
+            **meta,
+            "title": data_flags.title(),
+            "prepared": str(folder),
+            "events_sha256": sha256,
+        }
         atomic.write(pathlib.Path(FLAGS.json), json.dumps(described, indent=2) + "\n")
     known = f" ({PUBLIC_LOGS[sha256]})" if sha256 in PUBLIC_LOGS else ""
     for note in (

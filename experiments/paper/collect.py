@@ -153,6 +153,7 @@ def data_frame(data: Descriptions, command: str) -> pl.DataFrame:
             "shape": meta["shape"] or "",
             "paper": "yes" if is_paper_data(meta) else "no",
             "command": command,
+            "events_sha256": meta.get("events_sha256", ""),
             **statistics.cells(dict(meta)),
         }.items()
     ]

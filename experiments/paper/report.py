@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 import polars as pl
 
 from hrnn_jax.preprocess import statistics
+from hrnn_jax.preprocess.datasets import PUBLIC_LOGS
 
 from ..common.model_names import BEYOND, PAPER_BASELINES
 from ..common.text import duration
@@ -287,9 +288,14 @@ def _source(results: Results, column: Column, rows: Collection[str]) -> str:
         for name in ("machine", "commit")
     )
     return (
-        f"{column.label}: {column.title}. {machines}; {len(runs)} runs, "
+        f"{column.label}: {log_name(column)}. {machines}; {len(runs)} runs, "
         f"{duration(seconds)} of training and evaluation in all; commit {commits}."
     )
+
+
+def log_name(column: Column) -> str:
+    """Return the name of a column's log, if it is a public one, and its title otherwise."""
+    return PUBLIC_LOGS.get(column.cells.get("events_sha256", ""), column.title)
 
 
 def commands(columns: Iterable[Column]) -> list[str]:
