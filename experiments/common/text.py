@@ -7,9 +7,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+GAP = 3  # between the columns of a table
 
 
 def duration(seconds: float) -> str:
@@ -45,16 +48,53 @@ def stopped_text(metrics: Mapping[str, Any]) -> str:
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: plain text in a pipe, with a bold head on a terminal.
 
+    On a terminal that is too narrow for all columns, the first is repeated before groups of others
+    that fit, and wraps between words where it takes more than half of the width.
+
     Args:
         heads: of the columns. The first column is aligned to the left, the others to the right.
         rows: a text for each column.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for n, head in enumerate(heads):
-        table.add_column(head, justify="right" if n else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console(width=1000).print(table)  # no wider than its cells; none is cut off in a pipe
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=100_000)  # no wider than its cells
+    widths = [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
+    first, groups = column_groups(widths, console.width)
+    for number, group in enumerate(groups):
+        if number:
+            console.print()
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        table.add_column(heads[0], width=first)
+        for n in group:
+            table.add_column(heads[n], justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*(Text(row[n]) for n in (0, *group)))
+        console.print(table)
+
+
+def column_groups(widths: Sequence[int], available: int) -> tuple[int, list[list[int]]]:
+    """Divide the columns of a table into groups that fit next to its first one.
+
+    Args:
+        widths: of all columns.
+        available: the width of the terminal.
+
+    Returns:
+        The width of the first column, and the numbers of the columns of each group; one that is
+        wider than the terminal is a group of its own.
+    """
+    first, *others = widths
+    if first + sum(GAP + width for width in others) > available:
+        first = min(first, available // 2)
+    groups: list[list[int]] = [[]]
+    used = first
+    for number, width in enumerate(others, start=1):
+        if groups[-1] and used + GAP + width > available:
+            groups.append([])
+            used = first
+        groups[-1].append(number)
+        used += GAP + width
+    return first, groups
 
 
 @dataclasses.dataclass(frozen=True)
