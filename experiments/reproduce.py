@@ -49,7 +49,7 @@ class ReproduceFlags:
     large_seeds: int = setting(3, least=1)
     xing_events: str | None = setting(None)
     video_events: str | None = setting(None)
-    scale: float = setting(0.15)
+    scale: float = setting(0.15, above=0)
     columns: tuple[str, ...] | None = setting(None)
 
 

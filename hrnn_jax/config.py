@@ -60,6 +60,8 @@ class Setting:
             return "give a finite number"
         if self.least <= value <= self.most and value > self.above:
             return None
+        if self.above > -math.inf and self.most == math.inf:
+            return f"give a number above {self.above:g}"
         if self.above > -math.inf:
             return f"give a number above {self.above:g}, at most {self.most:g}"
         if self.most < math.inf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import logging
 import os
@@ -124,8 +125,12 @@ def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[s
         if first := defaults():
             positional = flags.FLAGS([argv[0], *first, *given])
         return positional
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, flags.FLAGS, n=1)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists all"
+        fail(errors.InputError(f"--{error.flagname} is no flag of this command: {hint}"))
     except (flags.Error, errors.InputError) as error:
-        fail(error)
+        fail(errors.InputError(str(error).removeprefix("flag ")))  # as absl begins them
 
 
 def _list_in_help() -> None:

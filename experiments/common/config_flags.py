@@ -8,7 +8,6 @@ may serve several models.
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -17,23 +16,38 @@ from typing import Any, TypeVar
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import meanings, settings, unmet_need
+from hrnn_jax.config import Setting, meanings, settings, unmet_need
 
 from . import cli
 
 FLAGS = flags.FLAGS
 Config = TypeVar("Config")
-_DEFINERS = {
-    bool: flags.DEFINE_bool,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    str: flags.DEFINE_string,
-}
+_NUMBERS = {int: flags.IntegerParser, float: flags.FloatParser}
 _used_by: dict[str, set[str]] = {}  # flag -> models
 
 
+class _Number(flags.ArgumentParser):
+    """Reads a finite number within the bounds of a setting."""
+
+    def __init__(self, kind: type, setting: Setting) -> None:
+        self._text, self._setting = _NUMBERS[kind](), setting
+        self.syntactic_help = self._text.syntactic_help
+
+    def parse(self, argument: Any) -> Any:
+        try:
+            number = self._text.parse(argument)
+        except ValueError as error:
+            raise ValueError(f"give {self.syntactic_help}") from error
+        if problem := self._setting.problem(number):
+            raise ValueError(problem)
+        return number
+
+    def flag_type(self) -> str:
+        return self._text.flag_type()
+
+
 def define_command(table: type) -> None:
-    """Define a flag for each setting of a dataclass that is no config: absl checks the bounds."""
+    """Define a flag for each setting of a dataclass that is no config: its bounds hold at once."""
     define(table, has_bounds=True)
 
 
@@ -61,12 +75,13 @@ def define(*configs: type, optional: bool = False, has_bounds: bool = False) -> 
         kind, setting = _type(config, name), settings(config)[name]
         if setting.choices:
             flags.DEFINE_enum(name, default, setting.choices, text)
-        elif kind in (int, float):
-            bounds = {"lower_bound": setting.least, "upper_bound": setting.most}
-            given = {key: b for key, b in bounds.items() if has_bounds and math.isfinite(b)}
-            _DEFINERS[kind](name, default, text, **given)
-        elif kind in _DEFINERS:
-            _DEFINERS[kind](name, default, text)
+        elif kind in _NUMBERS:  # a config checks its bounds itself, where a model uses it
+            number = _Number(kind, setting if has_bounds else Setting())
+            flags.DEFINE(number, name, default, text, serializer=flags.ArgumentSerializer())
+        elif kind is bool:
+            flags.DEFINE_bool(name, default, text)
+        elif kind is str:
+            flags.DEFINE_string(name, default, text)
         else:  # tuples of text or numbers
             flags.DEFINE_list(name, default and [*map(str, default)], text)
 

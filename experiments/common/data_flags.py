@@ -58,7 +58,7 @@ class DataFlags:
     type_column: str | None = setting(None)
     simulate_shape: str | None = setting(None, choices=datasets.SHAPES)
     simulate_seed: int = setting(0, least=0)
-    simulate_scale: float = setting(1.0)
+    simulate_scale: float = setting(1.0, above=0)
     prepared_dir: str = setting("out/prepared")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import NETWORKS, setting, settings
+from hrnn_jax.config import NETWORKS, setting
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 
@@ -72,8 +72,6 @@ def check() -> search_spaces.Space:
             "stay unseen; drop it"
         )
     trials.objective_cutoff(FLAGS.objective)
-    if problem := settings(TuneFlags)["user_share"].problem(FLAGS.user_share):
-        raise errors.InputError(f"`user_share`={FLAGS.user_share}: {problem}")
     model_flags.check()
     if FLAGS.model in NETWORKS and FLAGS.epochs == 0:
         raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
