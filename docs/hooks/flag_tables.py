@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -42,9 +43,19 @@ def section(command: str) -> str:
     rows = ["| flag | default | |", "|---|---|---|"]
     for flag in flags_of(command):
         default = (flag["default"] or "").strip("'")
-        text = flag["help"].replace("|", "\\|").replace("<", "&lt;")
+        text = re.sub(r"^<[^>]*>: ", "", flag["help"])  # the choices, which follow
+        text = text.replace("|", "\\|").replace("<", "&lt;")
         if flag["choices"]:
             text += " One of " + ", ".join(f"`{choice}`" for choice in flag["choices"]) + "."
         shown = f"`{default}`" if default else ""
         rows.append(f"| `--{flag['name']}` | {shown} | {text} |")
     return "\n".join(rows)
+
+
+def files() -> str:
+    """Return every shipped flag file."""
+    folder = ROOT / "experiments/flags"
+    parts = ["## The files"]
+    for path in sorted(folder.glob("*.flags")):
+        parts.append(f"### {path.name}\n\n```\n{path.read_text().strip()}\n```")
+    return "\n\n".join(parts)

@@ -20,7 +20,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results"
 # Page of the site -> file of the project, where it is not in docs/.
 PAGES = {"changelog.md": ROOT / "CHANGELOG.md", "contributing.md": ROOT / "CONTRIBUTING.md"}
+
+
+def _file(path: str, language: str) -> str:
+    """Return a file of docs/ as a block of code."""
+    return f"```{language}\n{(ROOT / 'docs' / path).read_text()}```"
+
+
 GENERATORS: dict[str, Callable[..., str]] = {
+    "file": _file,
+    "flag_files": flag_tables.files,
     "flags": flag_tables.section,
     "http_api": http_api.page,
     "public_names": public_names.section,

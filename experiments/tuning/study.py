@@ -39,7 +39,7 @@ FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "runn
 SAMPLERS = ("random", "tpe")
 PRUNERS = ("median", "none")
 FACTS = ("best_epoch", "seconds", "events_per_second")  # of a trial, in trials.csv
-FIRST_PRUNED = 2  # epoch; values after the first are near chance, see BUILD.md
+FIRST_PRUNED = 2  # epoch; values after the first are near chance, see docs/concepts/tuning.md
 TPE_STARTUP = 5  # trials, at least
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # tune prints a line for each trial itself
