@@ -37,6 +37,8 @@ GENERATORS: dict[str, Callable[..., str]] = {
 _MARK = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 # A link from a page of docs/ to a file outside it, as it works in a checkout.
 _OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:experiments/results/|CHANGELOG|CONTRIBUTING)[^)]*)\)")
+# The reverse: a link from a page that lies elsewhere to one of docs/.
+_INTO_DOCS = re.compile(r"\]\((?:\.\./)+docs/([^)]*)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -53,6 +55,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in what is generated, and let links to the added pages lead to them."""
     up = "../" * page.file.src_uri.count("/")
     markdown = _OUTSIDE.sub(lambda link: f"]({up}{_place(link[1])})", markdown)
+    markdown = _INTO_DOCS.sub(rf"]({up}\1)", markdown)
     return _MARK.sub(lambda mark: GENERATORS[mark[1]](*mark[2].split()), markdown)
 
 

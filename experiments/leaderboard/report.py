@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
-from ..paper.report import annotated, commands
-from ..paper.results import COMPARISON_FILES, Results, read_results
+from hrnn_jax.preprocess import datasets
+
+from ..paper.report import annotated, commands, log_name
+from ..paper.results import COMPARISON_FILES, Column, Results, read_results
 from ..rendering.markdown import (
     Block,
     bullets,
@@ -25,6 +28,10 @@ INTRODUCTION = (
     "seeds and tested on the last sessions, which were used for no choice. All numbers are read "
     "from the CSV files in this folder."
 )
+
+
+# From the folder of this project's results, and from that of make comparison.
+PUBLIC_LOGS_PAGE = "../../../docs/how-to/public_logs.md"
 
 
 def write(folder: pathlib.Path) -> pathlib.Path:
@@ -47,7 +54,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
 def compose(results: Results) -> list[Block]:
     """Return the report's content."""
     columns = [*results.columns.values()]
-    blocks: list[Block] = [paragraph(INTRODUCTION)]
+    blocks: list[Block] = [paragraph(INTRODUCTION), *_public_logs(columns)]
     if simulated := [column.name for column in columns if column.simulated]:
         text = f"SIMULATED events: {', '.join(simulated)}. They do not show how good a model is."
         blocks.append(warning(text))
@@ -71,3 +78,15 @@ def compose(results: Results) -> list[Block]:
         paragraph("All of it; then its report again, from the CSV files alone:"),
         code([*commands(columns), "make comparison-table FROM=out/comparison/results"]),
     ]
+
+
+def _public_logs(columns: Sequence[Column]) -> list[Block]:
+    """Name the public logs, with a link to where they are published."""
+    names = {column.name: log_name(column) for column in columns}
+    known = [
+        f"{name} is {log}" for name, log in names.items() if log in datasets.PUBLIC_LOGS.values()
+    ]
+    if not known:
+        return []
+    text = paragraph(f"The logs: {', '.join(known)}.")
+    return [f"{text} [Where they are published, and how to prepare them]({PUBLIC_LOGS_PAGE})."]
