@@ -120,7 +120,8 @@ def main() -> None:
     """Measure what --only names, or write the report."""
     path = pathlib.Path(FLAGS.record_file)
     if FLAGS.record:
-        from .bench import report  # draws with matplotlib, which only an extra installs
+        with cli.extra("bench"):  # it draws
+            from .bench import report
 
         print(report.write(path, pathlib.Path(FLAGS.record_dir), order=[*TASKS]))
         return

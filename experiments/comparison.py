@@ -24,10 +24,13 @@ from .common import cli
 from .jobs import grid as jobs_grid
 from .jobs.paper_rows import chosen_rows
 from .jobs.runner import is_complete, make_runner, print_summary
-from .leaderboard import collect, grid, report
+from .leaderboard import collect, grid
 from .leaderboard.collect import Finished
 from .leaderboard.studies import make_studies
 from .tuning import study_job
+
+with cli.extra("report"):
+    from .leaderboard import report
 
 FLAGS = flags.FLAGS
 TRIALS, EPOCHS = 20, 10

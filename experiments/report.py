@@ -11,7 +11,10 @@ import sys
 
 from hrnn_jax.errors import InputError
 
-from .paper.report import write
+from .common import cli
+
+with cli.extra("report"):
+    from .paper.report import write
 
 REPRODUCTION = "out/reproduce"  # where make reproduce-table3 writes
 

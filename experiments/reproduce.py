@@ -22,8 +22,11 @@ from .common import cli, config_flags
 from .common.model_names import SIZES
 from .jobs import grid, runner
 from .jobs.paper_rows import chosen_rows
-from .paper import collect, report, searches
+from .paper import collect, searches
 from .tuning import study_job
+
+with cli.extra("report"):
+    from .paper import report
 
 
 @dataclasses.dataclass(frozen=True)

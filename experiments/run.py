@@ -77,6 +77,12 @@ def main() -> None:
         print(f"{len(known_items):,} items of {FLAGS.continue_from}, {n_new:,} new ones")
     with run_lock.locked(folder):
         run_folder.open_folder(folder, recipe, resume=FLAGS.resume)
+        test = int(log.test.sum())
+        print(
+            f"{len(log) - test:,} training and {test:,} test events, {log.n_items:,} items; "
+            f"in {folder}",
+            flush=True,
+        )
         metrics = _finish(folder, prepared_folder, log, parents)
     cases = int(metrics["mean"]["cases"])
     print(f"\n{metrics['title']}: {cases:,} test cases, results in {folder}\n")

@@ -16,7 +16,6 @@ import socket
 import sys
 import time
 
-import uvicorn
 from absl import flags
 
 from hrnn_jax.checkpoint import load_run
@@ -25,10 +24,14 @@ from hrnn_jax.errors import InputError
 from hrnn_jax.live.recommender import STATES, Recommender
 
 from .common import cli, compile_cache, config_flags, run_flags, run_folder
-from .serving import import_history
-from .serving.app import Settings, build
-from .serving.batcher import Batcher
-from .serving.prometheus import ServiceMetrics
+
+with cli.extra("serve"):
+    import uvicorn
+
+    from .serving import import_history
+    from .serving.app import Settings, build
+    from .serving.batcher import Batcher
+    from .serving.prometheus import ServiceMetrics
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

@@ -23,13 +23,9 @@ from .common import cli, data_flags, model_flags
 from .common.cli import command
 from .common.text import short
 
-try:
+with cli.extra("tune"):
     from .tuning import processes, search_spaces, trials, tune_flags
     from .tuning.study import Study
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "optuna":
-        raise
-    cli.fail(errors.InputError(f"experiments.tune needs Optuna: {cli.installs('tune')}"))
 
 # For --help.
 __doc__ = f"{__doc__}\nWhat is searched, by --space or else --model:\n\n{search_spaces.table()}\n"

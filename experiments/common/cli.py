@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import logging
@@ -11,7 +12,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NoReturn
 
 from absl import app, flags
@@ -43,6 +44,21 @@ def installs(extra: str) -> str:
     python = _typed(pathlib.Path(sys.executable))
     what = f"--editable '.[{extra}]'" if PACKAGE == "experiments" else f"'hrnn_jax[{extra}]'"
     return f"{python} -m pip install {what}"
+
+
+@contextlib.contextmanager
+def extra(name: str) -> Generator[None]:
+    """Answer an import of a package that is not installed by the command that installs it.
+
+    name: the extra of setup.cfg that has what the block imports.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in (PACKAGE.partition(".")[0], "hrnn_jax"):
+            raise
+        fail(errors.InputError(f"the package {package} is missing: {installs(name)}"))
 
 
 def _typed(program: pathlib.Path) -> str:
@@ -142,8 +158,12 @@ def _list_in_help() -> None:
 
 
 def fail(error: Exception, code: int = 2) -> NoReturn:
-    """Print the error as one line and exit; arguments that are flags here are named as flags."""
+    """Print the error as one line and exit, in the words of the command line.
+
+    Arguments that are flags here are named as flags, and an extra is installed as it is here.
+    """
     text = re.sub(r"`(\w+)`", lambda m: f"--{m[1]}" if m[1] in flags.FLAGS else m[1], str(error))
+    text = re.sub(r"pip install 'hrnn_jax\[(\w+)\]'", lambda m: installs(m[1]), text)
     print("error:", " ".join(text.split()), file=sys.stderr)
     sys.exit(code)
 

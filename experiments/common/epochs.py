@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -59,9 +59,18 @@ def _print_first_chunk() -> None:
 
 
 def train_epoch(
-    network: Network, state: train.TrainState, seeds: Sequence[int], epoch: int, *, title: str
+    network: Network,
+    state: train.TrainState,
+    seeds: Sequence[int],
+    epoch: int,
+    *,
+    title: str,
+    on_events: Callable[[int, int], None] = lambda n, of: None,
 ) -> EpochResult:
-    """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar."""
+    """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar.
+
+    on_events: called with the events of each chunk of steps, and those of the epoch.
+    """
     started = time.perf_counter()
     setup = network.setup
     schedules = [
@@ -74,6 +83,7 @@ def train_epoch(
         def on_chunk(n: int, loss: float) -> None:
             _print_first_chunk()
             advance(n, loss=f"{loss:.4f}")
+            on_events(n, events)
 
         state, losses = run_epoch(
             state, schedules, setup, seeds=seeds, epoch=epoch, on_chunk=on_chunk

@@ -1,12 +1,18 @@
-"""A progress bar on a terminal; nothing in a pipe, where the commands print lines of their own."""
+"""A progress bar on a terminal, and the time that is left.
+
+In a pipe there is no bar: the commands print lines of their own.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Generator
 
 from rich import console, progress, text
+
+from .text import duration
 
 
 class _Rate(progress.ProgressColumn):
@@ -42,3 +48,34 @@ def bar(title: str, total: int, unit: str) -> Generator[Callable[..., None]]:
             shown.update(task, advance=n, values=listed)
 
         yield advance
+
+
+class Pace:
+    """The rate of training after what was compiled for it, and the time left by that rate."""
+
+    SAID_AFTER = 3.0  # seconds in which the rate is measured
+
+    def __init__(self, n_epochs: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Begin to train some epochs of equal size."""
+        self._n_epochs, self._clock = n_epochs, clock
+        self._begin: float | None = None  # when the first chunk of steps was done
+        self._counted = self._first = self._of_epoch = 0  # events
+        self._is_said = False
+
+    def count(self, n: int, of_epoch: int) -> None:
+        """Count the events of a chunk of steps, and say once how long all epochs will take."""
+        self._counted += n
+        self._of_epoch = of_epoch
+        if self._begin is None:
+            self._begin, self._first = self._clock(), n
+        elif not self._is_said and self._clock() - self._begin >= self.SAID_AFTER:
+            self._is_said = True
+            print(f"training will take about {duration(self.seconds_left())} more", flush=True)
+
+    def seconds_left(self) -> float:
+        """Return the seconds that the rest of the epochs takes; 0 before a rate is known."""
+        measured = self._counted - self._first
+        if self._begin is None or not measured:
+            return 0.0
+        seconds = self._clock() - self._begin
+        return (self._n_epochs * self._of_epoch - self._counted) * seconds / measured

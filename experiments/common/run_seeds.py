@@ -19,8 +19,9 @@ from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 
-from . import config_flags, continue_run, epochs, model_flags, run_folder
+from . import config_flags, continue_run, epochs, model_flags, progress, run_folder
 from .run_folder import SeedResult
+from .text import duration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +123,15 @@ def _train(run: NetworkRun, seeds: Sequence[int], begin: int) -> train.TrainStat
     state = epochs.stack([_initial_state(run, seed, begin) for seed in seeds])
     # Entries of later epochs are there after a crash between history and checkpoint.
     history[:] = [e for e in history if e["seed"] not in seeds or e["epoch"] <= begin]
+    pace = progress.Pace(FLAGS.epochs - begin)
     for epoch in range(begin, FLAGS.epochs):
         if len(_above_loss(history, seeds, epoch)) == len(seeds):
             print(f"the loss is above --stop_above_loss={FLAGS.stop_above_loss:g}: training stops")
             break
         title = model_flags.epoch_title(seeds, epoch)
-        done = epochs.train_epoch(run.network, state, seeds, epoch, title=title)
+        done = epochs.train_epoch(
+            run.network, state, seeds, epoch, title=title, on_events=pace.count
+        )
         state = done.state
         measured = _curve_metrics(run, seeds, state) if FLAGS.curve else [{}] * len(seeds)
         for seed, loss, values in zip(seeds, done.losses, measured, strict=True):
@@ -143,10 +147,10 @@ def _train(run: NetworkRun, seeds: Sequence[int], begin: int) -> train.TrainStat
         run_folder.write_history(run.folder, history)
         for seed, seed_state in zip(seeds, epochs.unstack(state, len(seeds)), strict=True):
             checkpoint.save(checkpoint.folder(run.folder, seed), seed_state, epochs=epoch + 1)
-        left = (FLAGS.epochs - epoch - 1) * done.seconds
+        left = pace.seconds_left() if epoch + 1 < FLAGS.epochs else 0
         print(
             f"{title}  loss {done.losses.mean():.4f}  {done.events / done.seconds:,.0f} events/s  "
-            f"{done.seconds:.1f} s" + (f", {left:.0f} s left" if left else ""),
+            f"{done.seconds:.1f} s" + (f", {duration(left)} left" if left else ""),
             flush=True,
         )
     return state

@@ -343,4 +343,4 @@ def test_only_tune_needs_optuna():
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"error: experiments.tune needs Optuna: {cli.installs('tune')}\n"
+    assert done.stderr == f"error: the package optuna is missing: {cli.installs('tune')}\n"

@@ -34,3 +34,17 @@ def test_an_argument_of_the_library_is_shown_as_its_flag(capsys):
         cli.fail(errors.InputError("`layers`=0: give 1 or more; `no_flag`=2"))
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: --layers=0: give 1 or more; no_flag=2\n"
+
+
+def test_a_missing_package_is_answered_by_the_command_that_installs_it(capfd):
+    with pytest.raises(SystemExit) as stop, cli.extra("serve"):
+        raise ModuleNotFoundError(name="uvicorn.config")
+    assert stop.value.code == 2
+    assert capfd.readouterr().err == (
+        f"error: the package uvicorn is missing: {cli.installs('serve')}\n"
+    )
+    with pytest.raises(SystemExit):  # the library knows no more than the extra's name
+        cli.fail(errors.InputError("run: pip install 'hrnn_jax[journey]'"))
+    assert capfd.readouterr().err == f"error: run: {cli.installs('journey')}\n"
+    with pytest.raises(ModuleNotFoundError), cli.extra("serve"):
+        raise ModuleNotFoundError(name="experiments.serving.gone")  # a fault of ours

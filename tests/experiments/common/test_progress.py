@@ -1,0 +1,20 @@
+"""The time that is left of a training."""
+
+from experiments.common.progress import Pace
+
+
+def test_the_time_left_is_by_the_rate_after_the_first_steps_and_said_once(capfd):
+    """Bug: measure from the start, with what is compiled."""
+    now = [0.0]
+    pace = Pace(n_epochs=4, clock=lambda: now[0])
+    assert pace.seconds_left() == 0
+    now[0] = 100.0  # compiled
+    pace.count(10, 50)
+    for _ in range(4):
+        now[0] += 2.0
+        pace.count(10, 50)  # 5 events a second
+    assert pace.seconds_left() == (200 - 50) / 5
+    now[0] += 4.0
+    pace.count(20, 50)
+    assert pace.seconds_left() == (200 - 70) / 5
+    assert capfd.readouterr().out == "training will take about 34 s more\n"
