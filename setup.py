@@ -10,7 +10,7 @@ from setuptools.command.sdist import sdist
 ROOT = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.common import provenance  # noqa: E402  found by the line above
+from hrnn_jax import provenance  # noqa: E402  found by the line above
 
 
 def write_commit(tree: pathlib.Path) -> None:
@@ -26,7 +26,7 @@ class BuildPy(build_py):
         """Copy, and note the commit."""
         super().run()
         if not self.editable_mode:
-            write_commit(pathlib.Path(self.build_lib, "hrnn_jax_experiments"))
+            write_commit(pathlib.Path(self.build_lib, "hrnn_jax"))
 
 
 class Sdist(sdist):
@@ -35,7 +35,7 @@ class Sdist(sdist):
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
         """Copy the files, and note the commit."""
         super().make_release_tree(base_dir, files)
-        write_commit(pathlib.Path(base_dir, provenance.CHECKED_OUT))
+        write_commit(pathlib.Path(base_dir, "hrnn_jax"))
 
 
 setup(cmdclass={"build_py": BuildPy, "sdist": Sdist})

@@ -13,7 +13,8 @@ from typing import Any
 from absl import flags
 
 from hrnn_jax import atomic, errors
-from hrnn_jax.config import NETWORKS, RECIPE_FORMAT, setting
+from hrnn_jax.config import RECIPE_FORMAT, setting
+from hrnn_jax.estimators import run_files
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 
@@ -96,7 +97,7 @@ def _finish(
     parents: continue_run.Parents,
 ) -> dict[str, Any]:
     """Train and rank what is missing in an open run folder; return the content of metrics.json."""
-    is_network = FLAGS.model in NETWORKS
+    is_network = model_flags.is_network()
     if is_network:  # also for a run that ended before these files existed
         run_folder.write_data(folder, prepared_folder)
     about = _about(prepared.load_meta(prepared_folder))
@@ -117,19 +118,9 @@ def _finish(
 
 def _about(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return what metrics.json says of the run before it is trained."""
+    seeds = model_flags.seeds() if model_flags.is_network() else [0]
     config = model_flags.evaluation_config()
-    return {
-        "name": model_flags.NAMES[FLAGS.model],
-        "data": meta["data"],
-        "title": data_flags.title(),
-        "users": meta["table1"]["users"],
-        "split": meta["recipe"]["split"],
-        "seeds": model_flags.seeds() if FLAGS.model in NETWORKS else [0],
-        "epochs": 0,
-        "cutoffs": list(config.cutoffs),
-        "ties": config.ties,
-        "candidates": config.candidates,
-    }
+    return run_files.about(FLAGS.model, meta, data_flags.title(), config, seeds)
 
 
 if __name__ == "__main__":

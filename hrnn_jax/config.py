@@ -286,6 +286,12 @@ class TrainConfig(_Checked):
                 "`extra_negatives`, or `loss`=full_softmax"
             )
 
+    def for_epochs(self, epochs: int) -> TrainConfig:
+        """Return the config with `schedule_epochs` filled in: by default all epochs of the run."""
+        if self.schedule == "constant" or self.schedule_epochs:
+            return self
+        return dataclasses.replace(self, schedule_epochs=epochs)
+
     def for_catalogue(self, n_items: int) -> TrainConfig:
         """Return the config with the loss that `softmax` stands for on so many items."""
         if self.loss != "softmax":

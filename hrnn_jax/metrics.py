@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+
+from hrnn_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,32 @@ def summarise(
         for cutoff in cutoffs
         for name, values in per_case(kept, cutoff).items()
     }
+
+
+def figures(ranking: Ranking, cutoffs: Sequence[int], support: np.ndarray) -> dict[str, Any]:
+    """Return all that is reported of a ranking.
+
+    Args:
+        ranking: of N test cases.
+        cutoffs: the C lengths of the lists that `ranking` counts.
+        support: [V], the events of each item in the training set.
+
+    Returns:
+        The metrics of `summarise`, coverage and popularity at each cutoff, and "cases": N. The
+        popularity is None where nothing is recommended.
+
+    Raises:
+        InputError: there is no test case.
+    """
+    if not len(ranking.rank):
+        raise InputError("no test case is left: no test session has two items that were trained on")
+    result: dict[str, Any] = {**summarise(ranking.rank, cutoffs)}
+    for cutoff, shown in zip(cutoffs, ranking.shown, strict=True):
+        result[f"coverage@{cutoff}"] = coverage(shown)
+        result[f"popularity@{cutoff}"] = (
+            popularity(shown, support) if shown.any() else None  # JSON has no NaN
+        )
+    return result | {"cases": len(ranking.rank)}
 
 
 def coverage(shown: np.ndarray) -> float:

@@ -16,6 +16,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 TREES = ("hrnn_jax", "experiments")
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER_IN_THE_LIBRARY = {"absl", "pandas", "matplotlib", "rich", "fastapi", "optuna", "psutil"}
+WITH_FRAMES = ("hrnn_jax.preprocess", "hrnn_jax.estimators")  # rooms that may use polars
+NEITHER = {"hrnn_jax", "hrnn_jax.config", "hrnn_jax.ids_and_times", "hrnn_jax.presets"}
+# What an extra brings, and the one file that names it.
+OF_EXTRAS = {
+    "tensorboardX": "hrnn_jax.estimators.tensorboard",
+    "wandb": "hrnn_jax.estimators.weights_and_biases",
+}
 SCRIPTS = (
     "experiments.bench.peers.scripts"  # they run in the virtual environments of other libraries
 )
@@ -70,9 +77,10 @@ def wall_faults(imports: Imports) -> Iterator[str]:
         if top(name) == "hrnn_jax":
             forbidden |= NEVER_IN_THE_LIBRARY | {"experiments"}
             in_preprocess = name.startswith("hrnn_jax.preprocess")
-            forbidden |= JAX if in_preprocess else {"polars"}
-            if name in ("hrnn_jax", "hrnn_jax.config", "hrnn_jax.ids_and_times"):
+            if in_preprocess or name in NEITHER:
                 forbidden |= JAX
+            if name in NEITHER or not name.startswith(WITH_FRAMES):
+                forbidden |= {"polars"}
         elif name.startswith(SCRIPTS):
             forbidden |= {"hrnn_jax", "experiments", "absl", "polars"} | JAX
         elif name != "experiments.rendering.plots":
@@ -81,6 +89,8 @@ def wall_faults(imports: Imports) -> Iterator[str]:
             forbidden |= PEERS
         for other in sorted(imported):
             if top(other) in forbidden:
+                yield f"{name} imports {other}"
+            if OF_EXTRAS.get(top(other), name) != name:
                 yield f"{name} imports {other}"
             if other in commands and not re.fullmatch(r"experiments\.\w+", name):
                 yield f"{name}, a room's file, imports the command {other}"
@@ -114,7 +124,7 @@ def circle_faults(imports: Imports) -> Iterator[str]:
 def wording_faults(paths: dict[str, pathlib.Path]) -> Iterator[str]:
     """Yield the library's files that name a flag: its callers have arguments."""
     for name, path in paths.items():
-        if top(name) != "hrnn_jax":
+        if top(name) != "hrnn_jax" or name == "hrnn_jax.provenance":  # its flags are git's
             continue
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             if flag := re.search(r"(?<![\w-])--[a-z]\w+", line):

@@ -90,7 +90,7 @@ def test_a_wheel_installs_no_top_level_package_called_experiments(tmp_path):
         names = file.namelist()
         entry_points = [name for name in names if name.endswith("entry_points.txt")]
         assert b"hrnn-jax = hrnn_jax_experiments.__main__:main" in file.read(entry_points[0])
-        assert file.read("hrnn_jax_experiments/commit.txt").decode() == head
+        assert file.read("hrnn_jax/commit.txt").decode() == head
         file.extractall(tmp_path / "site")
     info = f"hrnn_jax-{hrnn_jax.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"hrnn_jax", "hrnn_jax_experiments", info}

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hrnn_jax import provenance
 from hrnn_jax.preprocess import datasets, prepared
 
-from ..common import provenance
 from ..common.epochs import FIRST_CHUNK
 from .benchmark_model import INIT_SMALL, random_log
 from .process import Cost, measure, of_module

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import jax
 
-from ..common import provenance
+from hrnn_jax import provenance
+
 from .record import Row
 
 _T = TypeVar("_T")

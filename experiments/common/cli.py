@@ -20,6 +20,7 @@ from absl import logging as absl_logging
 
 from hrnn_jax import errors
 from hrnn_jax.config import REMOVED
+from hrnn_jax.presets import PRESETS
 
 assert __package__ is not None
 PACKAGE = __package__.rpartition(".")[0]  # experiments in a checkout, another name when installed
@@ -181,7 +182,7 @@ def expand(
     for argument in rest:
         flag, equals, name = argument.partition("=")
         if flag not in ("--flagfile", "-flagfile"):
-            result.append(argument)
+            result += [*_preset(argument, argv, whole=whole), argument]
             continue
         name = name if equals else next(rest, "")
         path = _find(name, within)
@@ -199,6 +200,17 @@ def expand(
             whole=whole,
         )
     return result
+
+
+def _preset(argument: str, argv: Sequence[str], *, whole: bool) -> list[str]:
+    """Return the flags that --model stands for, but for those that stand next to it in `argv`."""
+    name, model = split(argument)
+    if name != "model" or model not in PRESETS:
+        return []
+    _, values = PRESETS[model]
+    own = {split(other)[0] for other in argv if other.startswith("-")}
+    kept = {flag: value for flag, value in values.items() if flag not in own}
+    return [f"--{flag}={value}" for flag, value in kept.items() if whole or flag in flags.FLAGS]
 
 
 def split(argument: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import Setting, meanings, settings, unmet_need
+from hrnn_jax.presets import network_of
 
 from . import cli
 
@@ -88,7 +89,7 @@ def define(*configs: type, optional: bool = False, has_bounds: bool = False) -> 
 
 def is_used(name: str, model: str) -> bool:
     """Say whether a model uses a flag; a flag of no config is used by all."""
-    return name not in _used_by or model in _used_by[name]
+    return name not in _used_by or network_of(model) in _used_by[name]
 
 
 def refuse_unused(model: str) -> None:
@@ -106,7 +107,7 @@ def make(config: type[Config], model: str, values: Mapping[str, Any]) -> Config:
 
     What has no effect beside the other flags is refused where it was typed, and else left out.
     """
-    known = settings(config)
+    known, model = settings(config), network_of(model)
     given = {
         name: value(name)
         for name, setting in known.items()

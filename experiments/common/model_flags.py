@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from absl import flags
 
-from hrnn_jax import errors, train
-from hrnn_jax.baselines import counting, session_knn
+from hrnn_jax import errors
+from hrnn_jax.baselines import by_name
 from hrnn_jax.config import (
     NETWORKS,
     EvaluationConfig,
@@ -20,9 +19,11 @@ from hrnn_jax.config import (
     TrainConfig,
     setting,
 )
+from hrnn_jax.estimators import run_files
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
+from hrnn_jax.network import make_network as make_network_of
+from hrnn_jax.presets import network_of
 
 from . import config_flags, epochs
 from .model_names import NAMES
@@ -35,7 +36,9 @@ class ModelFlags:
     """Which model, and how many networks.
 
     Attributes:
-        model: Which model to run: those of Section 4.2, markov, sr, vsknn or vsknn_br.
+        model: Which model to run: those of Section 4.2, markov, sr, vsknn, vsknn_br, or hrnn_plus,
+            which is hrnn_init with the settings of hrnn_plus.flags; they go before those of other
+            flag files, and behind typed ones.
         epochs: Passes over the training events.
         seeds: Seeds to train, whole numbers; each is a run of its own.
         seeds_at_once: Seeds trained side by side in one program.
@@ -58,53 +61,50 @@ def check() -> None:
     config_flags.refuse_unused(FLAGS.model)
     seeds()
     evaluation_config()
-    if FLAGS.model in NETWORKS:
+    if is_network():
         model_config(n_items=1)
         train_config()
 
 
+def network() -> str:
+    """Return the network, or the method without training, that --model stands for."""
+    return network_of(FLAGS.model)
+
+
+def is_network() -> bool:
+    """Say whether --model is trained."""
+    return network() in NETWORKS
+
+
 def model_config(n_items: int) -> ModelConfig:
     """Return the network that the flags describe. Raises InputError."""
-    return config_flags.make(ModelConfig, FLAGS.model, {"n_items": n_items, "variant": FLAGS.model})
+    return config_flags.make(ModelConfig, network(), {"n_items": n_items, "variant": network()})
 
 
 def train_config() -> TrainConfig:
     """Return how the flags say to train. Raises InputError where they contradict each other."""
-    values = {}
-    if FLAGS.schedule != "constant" and not FLAGS.schedule_epochs:
-        values["schedule_epochs"] = FLAGS.epochs
-    return config_flags.make(TrainConfig, FLAGS.model, values)
+    return config_flags.make(TrainConfig, network(), {}).for_epochs(FLAGS.epochs)
 
 
 def evaluation_config() -> EvaluationConfig:
     """Return how the flags say to rank. Raises InputError."""
-    return config_flags.make(EvaluationConfig, FLAGS.model, {"cutoffs": tuple(cutoffs())})
+    return config_flags.make(EvaluationConfig, network(), {"cutoffs": tuple(cutoffs())})
 
 
-def item_knn_config() -> ItemKnnConfig:
-    """Return the Item-KNN that the flags describe. Raises InputError."""
-    return config_flags.make(ItemKnnConfig, FLAGS.model, {})
-
-
-def session_knn_config() -> SessionKnnConfig:
-    """Return the session-kNN that the flags describe; V-SKNN does not know the user."""
-    personal = {} if FLAGS.model == "vsknn_br" else {"boost": 0.0, "remind_weight": 0.0}
-    return config_flags.make(SessionKnnConfig, FLAGS.model, personal)
+def baseline_config() -> by_name.Settings:
+    """Return the settings of the method without training, None if it has none."""
+    name = network()
+    if name not in by_name.CONFIGS:
+        return None
+    return config_flags.make(by_name.CONFIGS[name], name, by_name.FIXED.get(name, {}))
 
 
 def recipe(n_items: int) -> dict[str, Any]:
     """Return what recipe.json says of the model and its training."""
-    name = {"name": FLAGS.model}
-    if FLAGS.model in NETWORKS:
-        return {
-            "model": name | dataclasses.asdict(model_config(n_items)),
-            "training": dataclasses.asdict(train_config()),
-        }
-    if FLAGS.model == "item_knn":
-        return {"model": name | dataclasses.asdict(item_knn_config())}
-    if FLAGS.model in ("vsknn", "vsknn_br"):
-        return {"model": name | dataclasses.asdict(session_knn_config())}
-    return {"model": name}
+    if is_network():
+        return run_files.recipe(network(), model_config(n_items), train_config())
+    settings = baseline_config()
+    return run_files.recipe(network(), *([] if settings is None else [settings]))
 
 
 def seeds() -> list[int]:
@@ -134,29 +134,12 @@ def whole_numbers(flag: str, *, at_least: int) -> list[int]:
 
 def make_network(log: EventLog) -> epochs.Network:
     """Make the network that the flags describe. Raises InputError."""
-    config, events = model_config(log.n_items), log.train
-    table = None
-    if config.neighbours:
-        counted = item_neighbours.count(events, config.neighbours, config.neighbours_weight)
-        table = jax.device_put(counted)
-    setup = train.make_setup(events, config, train_config())
-    return epochs.Network(log, events, setup, table, evaluation_config())
+    return make_network_of(log, model_config(log.n_items), train_config(), evaluation_config())
 
 
 def rank_baseline(log: EventLog) -> Ranking:
     """Rank the test cases of a log by --model, a method without training."""
-    config = evaluation_config()
-    match FLAGS.model:
-        case "ppop":
-            return counting.ppop(log, config)
-        case "item_knn":
-            return counting.item_knn(log, item_knn_config(), config)
-        case "markov":
-            return counting.markov(log, config)
-        case "sr":
-            return counting.sequential_rules(log, config)
-        case _:
-            return session_knn.vsknn(log, session_knn_config(), config)
+    return by_name.rank(network(), log, baseline_config(), evaluation_config())
 
 
 def seed_groups(seeds: Sequence[int]) -> list[Sequence[int]]:

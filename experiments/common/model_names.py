@@ -1,26 +1,14 @@
-"""What the models are called, and which of them stand in the paper's tables.
+"""Which models stand in the paper's tables, by the names that `hrnn_jax.presets` gives them.
 
-The models themselves are listed in `hrnn_jax.config`. Nothing here defines a flag, so that reports
-can use it.
+Nothing here defines a flag, so that reports can use it.
 """
 
 from __future__ import annotations
 
-from hrnn_jax.config import BASELINES, NETWORKS
+from hrnn_jax.config import BASELINES
+from hrnn_jax.presets import NAMES
 
-NAMES = {
-    "rnn": "RNN",
-    "rnn_concat": "RNN Concat",
-    "hrnn_init": "HRNN Init",
-    "hrnn_all": "HRNN All",
-    "ppop": "PPOP",
-    "item_knn": "Item-KNN",
-    "markov": "Markov",
-    "sr": "SR",
-    "vsknn": "V-SKNN",
-    "vsknn_br": "V-SKNN_BR",
-}
-assert list(NAMES) == [*NETWORKS, *BASELINES]
+__all__ = ["BEYOND", "NAMES", "PAPER_BASELINES", "PAPER_NETWORKS", "SIZES"]
 # The rows of Table 3, in its order.
 PAPER_BASELINES = {key: NAMES[key] for key in ("item_knn", "ppop")}
 PAPER_NETWORKS = {key: NAMES[key] for key in ("rnn", "rnn_concat", "hrnn_all", "hrnn_init")}

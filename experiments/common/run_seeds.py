@@ -101,20 +101,10 @@ def rank_baseline(log: EventLog) -> SeedResult:
 
 def _figures(seed: int, ranking: Ranking, log: EventLog, seconds: float) -> dict[str, Any]:
     """Summarise one seed's ranking, and print a line."""
-    cases = len(ranking.rank)
-    if cases == 0:
-        raise errors.InputError(
-            "no test case is left: no test session has two items that were trained on"
-        )
-    print(f"seed {seed} ranked {cases:,} test cases, {cases / seconds:,.0f} a second")
-    cutoffs, support = model_flags.cutoffs(), log.support  # counted once, in a large log
-    result: dict[str, Any] = {"seed": seed, **metrics.summarise(ranking.rank, cutoffs)}
-    for cutoff, shown in zip(cutoffs, ranking.shown, strict=True):
-        result[f"coverage@{cutoff}"] = metrics.coverage(shown)
-        result[f"popularity@{cutoff}"] = (
-            metrics.popularity(shown, support) if shown.any() else None  # JSON has no NaN
-        )
-    return result | {"cases": cases, "eval_cases_per_second": cases / seconds}
+    figures = metrics.figures(ranking, model_flags.cutoffs(), log.support)
+    rate = figures["cases"] / seconds
+    print(f"seed {seed} ranked {figures['cases']:,} test cases, {rate:,.0f} a second")
+    return {"seed": seed, **figures, "eval_cases_per_second": rate}
 
 
 def _train(run: NetworkRun, seeds: Sequence[int], begin: int) -> train.TrainState:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, settings
+from hrnn_jax.presets import network_of
 
 from ..common import cli
 from ..common.cli import module
@@ -211,6 +212,8 @@ def place_run(
     for flag in expanded:
         key, _, value = flag.lstrip("-").partition("=")
         deciding[key] = value  # the last one of a name counts
+    if "model" in deciding:  # a preset's settings stand there too: its runs are the network's
+        deciding["model"] = network_of(deciding["model"])
     for name in ("events", "prepared_dir"):  # they may move: `prepared` identifies the content
         deciding.pop(name, None)
     if row.size is None:

@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 
-from ..common import provenance
+from hrnn_jax import provenance
+
 from ..common.cli import module
 
 

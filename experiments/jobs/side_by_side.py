@@ -6,9 +6,10 @@ import dataclasses
 
 from absl import flags
 
+from hrnn_jax import provenance
 from hrnn_jax.config import setting
 
-from ..common import config_flags, provenance
+from ..common import config_flags
 
 
 @dataclasses.dataclass(frozen=True)

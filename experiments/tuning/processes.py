@@ -12,9 +12,7 @@ from absl import flags
 from optuna.trial import FrozenTrial, TrialState
 from rich.progress import TaskID
 
-from hrnn_jax.config import NETWORKS
-
-from ..common import cli
+from ..common import cli, model_flags
 from ..common.cli import module
 from ..common.text import duration
 from ..jobs import pool
@@ -101,7 +99,7 @@ class _TrialRows(Rows):
         """Say how far a trial is."""
         trial = self._trials[number]
         if trial.last_step is None:
-            return f"epoch 1/{FLAGS.epochs}" if FLAGS.model in NETWORKS else "counting"
+            return f"epoch 1/{FLAGS.epochs}" if model_flags.is_network() else "counting"
         value = trial.intermediate_values[trial.last_step]
         rate = trial.user_attrs["events_per_second"]
         epoch = min(trial.last_step + 1, FLAGS.epochs)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from hrnn_jax import atomic
+from hrnn_jax.presets import network_of
 
 from ..common import cli
 from ..common.cli import module
@@ -79,6 +80,11 @@ class StudyJob:
         decided by `experiments.tune`.
         """
         given = [flag for flag in cli.expand(self.flags) if not flag.startswith("--events=")]
+        # A preset's settings stand there too: its search is the network's.
+        given = [
+            f"--model={network_of(cli.split(flag)[1])}" if flag.startswith("--model=") else flag
+            for flag in given
+        ]
         text = json.dumps([self.prepared, given, self._budget(), SEARCH_SPACES.read_text()])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -11,7 +11,6 @@ from optuna import TrialPruned
 from optuna.trial import Trial, TrialState
 
 from hrnn_jax import errors, metrics
-from hrnn_jax.config import NETWORKS
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 
@@ -95,7 +94,7 @@ def _run(study: Study, trial: Trial, log: EventLog) -> None:
     started = time.perf_counter()
     value, facts = None, {}
     try:
-        is_network = FLAGS.model in NETWORKS
+        is_network = model_flags.is_network()
         value = _train(trial, log) if is_network else measure(model_flags.rank_baseline(log))
     except TrialPruned:
         pass

@@ -10,9 +10,10 @@ import numpy as np
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import NETWORKS, setting
+from hrnn_jax.config import setting
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
+from hrnn_jax.presets import PRESETS
 
 from ..common import cli, config_flags, model_flags
 from ..jobs import side_by_side
@@ -59,13 +60,18 @@ FLAGS = flags.FLAGS
 config_flags.define_command(TuneFlags)
 
 
+def space_name() -> str | None:
+    """Return --space, by default that of a preset; None for the model's own."""
+    return FLAGS.space or (FLAGS.model if FLAGS.model in PRESETS else None)
+
+
 def check() -> search_spaces.Space:
     """Return what is searched; from here on the validation split is the one that is measured.
 
     Raises:
         InputError: The flags do not fit together, or not with a value that may be drawn.
     """
-    space = search_spaces.search_space(FLAGS.model, FLAGS.fix, FLAGS.space)
+    space = search_spaces.search_space(model_flags.network(), FLAGS.fix, space_name())
     if FLAGS.split == "test":
         raise errors.InputError(
             "--split=test: trials are measured on the validation split, so that the test sessions "
@@ -73,7 +79,7 @@ def check() -> search_spaces.Space:
         )
     trials.objective_cutoff(FLAGS.objective)
     model_flags.check()
-    if FLAGS.model in NETWORKS and FLAGS.epochs == 0:
+    if model_flags.is_network() and FLAGS.epochs == 0:
         raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
     cli.typed.update(space)  # a drawn value that has no effect is refused, not left out
     for name, values in space.items():
@@ -102,16 +108,16 @@ def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Stu
     data_name = prepared.load_meta(prepared_folder)["name"]
     recipe = {
         "data": prepared_folder.name,
-        "model": FLAGS.model,
+        "model": model_flags.network(),
         "objective": FLAGS.objective,
         "searched": {name: search_spaces.describe(values) for name, values in space.items()},
-        "patience": FLAGS.patience if FLAGS.model in NETWORKS else None,
+        "patience": FLAGS.patience if model_flags.is_network() else None,
         # Left out by default, so that studies without it go on.
         **({"user_share": FLAGS.user_share} if FLAGS.user_share < 1 else {}),
         "settings": best_flags.shared_settings(space),
     }
     return Study(
-        pathlib.Path(FLAGS.study_dir or f"out/tune/{data_name}/{FLAGS.space or FLAGS.model}"),
+        pathlib.Path(FLAGS.study_dir or f"out/tune/{data_name}/{space_name() or FLAGS.model}"),
         recipe,
         Search(space, FLAGS.sampler, FLAGS.pruner, FLAGS.startup_trials),
         lambda best: best_flags.flag_file(best, space),
@@ -157,6 +163,6 @@ def processes(study: Study) -> int:
 
     By default networks on a GPU have one: the first process takes most of its memory.
     """
-    on_device = FLAGS.model in NETWORKS and FLAGS.jobs is None and jax.default_backend() != "cpu"
+    on_device = model_flags.is_network() and FLAGS.jobs is None and jax.default_backend() != "cpu"
     wanted = 1 if on_device else side_by_side.number()
     return min(wanted, FLAGS.trials - study.counts().done)

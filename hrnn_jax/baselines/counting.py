@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.baselines.sparse_ranking import Scorer
 from hrnn_jax.config import EvaluationConfig, ItemKnnConfig
 from hrnn_jax.event_log import EventLog, ranges
 from hrnn_jax.metrics import Ranking
@@ -36,6 +37,11 @@ def ppop(
         config: cutoffs, ties and the number of candidates.
         candidates: the items to rank, by default those of `config`.
     """
+    return sparse_ranking.rank_cases(log, ppop_scorer(log), config, candidates=candidates)
+
+
+def ppop_scorer(log: EventLog) -> Scorer:
+    """Return what scores the test cases of a log, see `ppop`."""
     support = log.support
     first_events = np.flatnonzero(log.opens_user)
     cases = log.cases
@@ -51,7 +57,7 @@ def ppop(
         scores.sum_duplicates()
         return _supported(scores, support)
 
-    return sparse_ranking.rank_cases(log, score, cases - begin, config, candidates=candidates)
+    return score, cases - begin
 
 
 def item_knn(
@@ -71,7 +77,12 @@ def item_knn(
         config: cutoffs, ties and the number of candidates.
         candidates: the items to rank, by default those of `config`.
     """
-    return _by_last_item(log, cosines(log.train, knn.neighbours), config, candidates)
+    return sparse_ranking.rank_cases(log, item_knn_scorer(log, knn), config, candidates=candidates)
+
+
+def item_knn_scorer(log: EventLog, knn: ItemKnnConfig) -> Scorer:
+    """Return what scores the test cases of a log, see `item_knn`."""
+    return _last_item_scorer(log, cosines(log.train, knn.neighbours))
 
 
 def markov(
@@ -114,8 +125,13 @@ def sequential_rules(
         candidates: the items to rank, by default those of `config`.
         max_steps: the largest distance that counts, 1 to 16.
     """
-    scores = _supported(rules(log.train, max_steps=max_steps), log.support)
-    return _by_last_item(log, scores, config, candidates)
+    scorer = rules_scorer(log, max_steps=max_steps)
+    return sparse_ranking.rank_cases(log, scorer, config, candidates=candidates)
+
+
+def rules_scorer(log: EventLog, *, max_steps: int = 10) -> Scorer:
+    """Return what scores the test cases of a log, see `sequential_rules`."""
+    return _last_item_scorer(log, _supported(rules(log.train, max_steps=max_steps), log.support))
 
 
 def _supported(scores: sparse.csr_array, support: np.ndarray) -> sparse.csr_array:
@@ -124,18 +140,10 @@ def _supported(scores: sparse.csr_array, support: np.ndarray) -> sparse.csr_arra
     return scores
 
 
-def _by_last_item(
-    log: EventLog,
-    scores: sparse.csr_array,  # [V, V]
-    config: EvaluationConfig,
-    candidates: np.ndarray | None,
-) -> Ranking:
-    """Rank by the row of the item before the target in the session."""
+def _last_item_scorer(log: EventLog, scores: sparse.csr_array) -> Scorer:
+    """Score each case by the row, of scores [V, V], of the item before the target."""
     last = log.item[log.cases - 1]
-    costs = np.diff(scores.indptr)[last]
-    return sparse_ranking.rank_cases(
-        log, lambda chunk: scores[last[chunk]], costs, config, candidates=candidates
-    )
+    return (lambda chunk: scores[last[chunk]]), np.diff(scores.indptr)[last]
 
 
 def cosines(log: EventLog, neighbours: int) -> sparse.csr_array:

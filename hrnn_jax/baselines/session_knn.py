@@ -33,7 +33,6 @@ step is above 16 or the boost no short binary fraction, a score with its reminde
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
@@ -82,13 +81,10 @@ def vsknn(
         config: cutoffs, ties and the number of candidates.
         candidates: the items to rank, by default those of `config`.
     """
-    score, costs = scorer(log, knn)
-    return sparse_ranking.rank_cases(log, score, costs, config, candidates=candidates)
+    return sparse_ranking.rank_cases(log, scorer(log, knn), config, candidates=candidates)
 
 
-def scorer(
-    log: EventLog, config: SessionKnnConfig
-) -> tuple[Callable[[slice], sparse.csr_array], np.ndarray]:
+def scorer(log: EventLog, config: SessionKnnConfig) -> sparse_ranking.Scorer:
     """Return the function that scores test cases, and what each costs.
 
     Args:

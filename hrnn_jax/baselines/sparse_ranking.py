@@ -17,13 +17,15 @@ from hrnn_jax.config import EvaluationConfig, Ties
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking, count_recommended
 
+# Takes a slice of N cases and returns their scores, CSR [n, V], with entries above 0 and no item
+# twice in a row. And the costs [N]: the entries of each row, or of all that is made for it.
+Scorer = tuple[Callable[[slice], sparse.csr_array], np.ndarray]
 CHUNK_ENTRIES = 4_000_000  # 100 to 400 MB at the widest
 
 
 def rank_cases(
     log: EventLog,
-    score: Callable[[slice], sparse.csr_array],
-    costs: np.ndarray,
+    scorer: Scorer,
     config: EvaluationConfig,
     *,
     candidates: np.ndarray | None = None,
@@ -32,14 +34,12 @@ def rank_cases(
 
     Args:
         log: with N test cases and V items.
-        score: takes a slice of `log.cases` and returns these n cases' scores as CSR [n, V]; the
-            entries are above 0, and no item occurs twice in a row.
-        costs: [N], the entries of each case's row, or of all that `score` makes for it.
+        scorer: of `log.cases`.
         config: cutoffs, ties and the number of candidates.
         candidates: the items that compete with the target and are recommended, by default those
             of `config`.
     """
-    cutoffs = config.cutoffs
+    cutoffs, (score, costs) = config.cutoffs, scorer
     if candidates is None:
         candidates = log.most_supported(config.candidates)
     competes = np.isin(np.arange(log.n_items), candidates)

@@ -19,10 +19,11 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import compare, run
-from experiments.common import cli, model_flags
+from experiments.common import cli
 from experiments.common import run_folder as common_run_folder
 from hrnn_jax import checkpoint, errors, evaluation, metrics
-from hrnn_jax.config import NETWORKS
+from hrnn_jax.config import BASELINES, NETWORKS
+from hrnn_jax.estimators import run_files
 from hrnn_jax.preprocess import prepared
 from tests.helpers import logs, runs
 
@@ -82,7 +83,7 @@ def test_a_batch_larger_than_the_users_is_as_large_as_the_users(command):
         assert pl.read_parquet(f"large/{name}").equals(pl.read_parquet(f"equal/{name}"))
 
 
-@pytest.mark.parametrize("name", model_flags.MODELS)
+@pytest.mark.parametrize("name", [*NETWORKS, *BASELINES])
 def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     neural = name in NETWORKS
     given = ["--seeds=3,1"] if neural else []
@@ -308,7 +309,7 @@ def test_a_run_that_stops_as_it_writes_has_not_ended(command, monkeypatch):
 
     command("--output_dir=run")
     with monkeypatch.context() as patch:
-        patch.setattr(common_run_folder, "write_recommended", stop)
+        patch.setattr(run_files, "write_recommended", stop)
         assert_refused(command("--output_dir=run", "--resume", "--cutoffs=3"), "no space")
     code, out, _ = command("--output_dir=run", "--resume")
     assert code == 0

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from experiments.common import provenance
 from experiments.jobs import pool
+from hrnn_jax import provenance
 
 ROOT = pathlib.Path(__file__).parents[3]
 

@@ -11,8 +11,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments.common import provenance
 from experiments.tuning import processes, study, tune_flags
+from hrnn_jax import provenance
 from tests.experiments.test_run import assert_refused
 from tests.helpers.studies import trial_table
 

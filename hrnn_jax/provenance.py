@@ -10,8 +10,7 @@ import subprocess
 
 import hrnn_jax
 
-CHECKED_OUT = "experiments"  # the name of this tree in a checkout; it is installed under another
-BUILT_FROM = "commit.txt"  # in the tree of a package: setup.py writes it
+BUILT_FROM = "commit.txt"  # next to this file in a built package: setup.py writes it
 
 
 def made() -> dict[str, str]:
@@ -30,23 +29,27 @@ def commit() -> str:
     In a checkout it is git's, with + where the code was changed since. An installed package has
     the one that it was built from: the repository around an environment is somebody else's.
     """
-    tree = pathlib.Path(__file__).resolve().parents[1]
-    if tree.name == CHECKED_OUT and (found := _of_repository(tree.parent)):
-        return found
-    built = tree / BUILT_FROM
-    return (built.read_text().strip() if built.is_file() else "") or "unknown"
+    here = pathlib.Path(__file__).resolve()
+    built = here.with_name(BUILT_FROM)
+    if built.is_file():
+        return built.read_text().strip() or "unknown"
+    return _of_repository(here.parents[1], here) or "unknown"
 
 
-def _of_repository(root: pathlib.Path) -> str:
-    """Return the commit of the repository whose root this is, "" where it is none."""
+def _of_repository(root: pathlib.Path, file: pathlib.Path) -> str:
+    """Return the commit of the repository at a root; "" where it is none, or lacks the file."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env["GIT_CEILING_DIRECTORIES"] = str(root.parent)  # git looks no further up
-    git = ("git", "-C", str(root), "describe", "--always", "--exclude=*", "--dirty=+")
+    has_file = ("ls-files", "--error-unmatch", str(file))
+    describe = ("describe", "--always", "--exclude=*", "--dirty=+")
+    said = ""
     try:
-        done = subprocess.run(git, env=env, capture_output=True, text=True, check=True)
+        for command in (has_file, describe):
+            git = ("git", "-C", str(root), *command)
+            said = subprocess.run(git, env=env, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return done.stdout.strip()
+    return said.strip()
 
 
 def _machine() -> str:

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from experiments.common import provenance
+from hrnn_jax import provenance
 
-ROOT = pathlib.Path(__file__).parents[3]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def git(folder, *argv):
@@ -30,17 +30,17 @@ def repository(tmp_path):
     return folder
 
 
-def install(folder, name):
-    """Copy the module as a tree of this name has it; returns the tree."""
-    tree = folder / name
-    (tree / "common").mkdir(parents=True)
-    shutil.copy(provenance.__file__, tree / "common")
+def install(folder):
+    """Copy the module as the package has it; returns the package's folder."""
+    tree = folder / "hrnn_jax"
+    tree.mkdir(parents=True)
+    shutil.copy(provenance.__file__, tree)
     return tree
 
 
 def commit_of(tree):
     """Ask the copy, in a process of its own that has the library; nothing may be printed to it."""
-    code = "import common.provenance as p; print(p.commit())"
+    code = "import provenance as p; print(p.commit())"
     path = f"import sys; sys.path[:0] = [{str(tree)!r}, {str(ROOT)!r}]; {code}"
     done = subprocess.run([sys.executable, "-c", path], capture_output=True, text=True)
     assert done.stderr == ""
@@ -51,18 +51,18 @@ def commit_of(tree):
 def test_an_installed_package_does_not_take_the_commit_of_the_repository_around_it(
     repository, place
 ):
-    tree = install(repository / place, "hrnn_jax_experiments")
+    tree = install(repository / place)
     assert commit_of(tree) == "unknown"
     (tree / provenance.BUILT_FROM).write_text("abc1234\n")
     assert commit_of(tree) == "abc1234"
 
 
 def test_sources_inside_another_repository_do_not_take_its_commit(repository):
-    assert commit_of(install(repository / "third_party", "experiments")) == "unknown"
+    assert commit_of(install(repository / "third_party")) == "unknown"
 
 
 def test_a_checkout_has_its_commit_and_a_mark_where_it_was_changed(repository):
-    tree = install(repository, "experiments")
+    tree = install(repository)
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "--message=y")
     assert commit_of(tree) == git(repository, "rev-parse", "--short", "HEAD")
@@ -71,9 +71,9 @@ def test_a_checkout_has_its_commit_and_a_mark_where_it_was_changed(repository):
 
 
 def test_outside_a_repository_git_says_nothing(tmp_path):
-    assert commit_of(install(tmp_path, "experiments")) == "unknown"
+    assert commit_of(install(tmp_path)) == "unknown"
 
 
 def test_the_variables_of_another_repository_do_not_mislead(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_DIR", str(repository / ".git"))  # as inside a git hook
-    assert commit_of(install(tmp_path / "elsewhere", "experiments")) == "unknown"
+    assert commit_of(install(tmp_path / "elsewhere")) == "unknown"

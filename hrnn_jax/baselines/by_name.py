@@ -1,0 +1,53 @@
+"""The baselines by the names that commands, run folders and estimators give them."""
+
+from __future__ import annotations
+
+from hrnn_jax.baselines import counting, session_knn, sparse_ranking
+from hrnn_jax.baselines.sparse_ranking import Scorer
+from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.metrics import Ranking
+
+Settings = ItemKnnConfig | SessionKnnConfig | None  # None of a method without any
+CONFIGS: dict[str, type[ItemKnnConfig] | type[SessionKnnConfig]] = {
+    "item_knn": ItemKnnConfig,
+    "vsknn": SessionKnnConfig,
+    "vsknn_br": SessionKnnConfig,
+}
+# Settings that a baseline has whatever its caller says: V-SKNN does not know the user.
+FIXED = {"vsknn": {"boost": 0.0, "remind_weight": 0.0}}
+
+
+def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
+    """Return what scores the test cases of a log.
+
+    Args:
+        name: one of `config.BASELINES`.
+        log: the training events are counted, the test cases scored.
+        settings: of the class in `CONFIGS`; None if there is none.
+    """
+    match name, settings:
+        case "item_knn", ItemKnnConfig():
+            return counting.item_knn_scorer(log, settings)
+        case "vsknn" | "vsknn_br", SessionKnnConfig():
+            return session_knn.scorer(log, settings)
+        case "ppop", None:
+            return counting.ppop_scorer(log)
+        case "markov", None:
+            return counting.rules_scorer(log, max_steps=1)
+        case "sr", None:
+            return counting.rules_scorer(log)
+        case _:
+            raise ValueError(f"no baseline {name!r} with {settings}")
+
+
+def rank(name: str, log: EventLog, settings: Settings, config: EvaluationConfig) -> Ranking:
+    """Rank the test cases of a log, see `scorer`.
+
+    Args:
+        name: of the baseline.
+        log: a prepared log.
+        settings: of the baseline.
+        config: cutoffs, ties and the number of candidates.
+    """
+    return sparse_ranking.rank_cases(log, scorer(name, log, settings), config)

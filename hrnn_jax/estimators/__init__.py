@@ -1,0 +1,1 @@
+"""Models as objects: data frames in, data frames out, the same methods for every model."""

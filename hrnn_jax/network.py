@@ -1,0 +1,158 @@
+"""A network on a log: made, trained for an epoch, one or several seeds side by side, and ranked."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hrnn_jax import evaluation, train
+from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
+from hrnn_jax.epoch import epoch_schedule, run_epoch
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.extras import item_neighbours
+from hrnn_jax.metrics import Ranking
+from hrnn_jax.model import Params
+
+Tree = TypeVar("Tree")
+OnChunk = Callable[[int, float], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network on a log."""
+
+    log: EventLog  # its test cases are ranked
+    train_log: EventLog  # its training events
+    setup: train.TrainSetup
+    table: item_neighbours.Table | None  # of a network with `neighbours`
+    evaluation_config: EvaluationConfig
+
+    def init_state(self, seed: int) -> train.TrainState:
+        """Draw the weights of one seed, and start its optimizer."""
+        return train.init_state(seed, self.setup.model_config, self.setup.config)
+
+
+class EpochResult(NamedTuple):
+    """The state after an epoch of one or several seeds, and its figures."""
+
+    state: train.TrainState
+    losses: np.ndarray  # [S], each seed's mean
+    events: int  # trained on, by all seeds together
+    seconds: float
+
+
+@contextlib.contextmanager
+def _unwatched(events: int) -> Generator[OnChunk]:
+    yield lambda events, loss: None
+
+
+def make_network(
+    log: EventLog,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    evaluation_config: EvaluationConfig,
+) -> Network:
+    """Combine a log with the settings of a network, and count its neighbours.
+
+    Args:
+        log: the training events are trained on, the test cases ranked.
+        model_config: of the network.
+        train_config: how it is trained.
+        evaluation_config: how it ranks.
+    """
+    events, table = log.train, None
+    if model_config.neighbours:
+        counted = item_neighbours.count(
+            events, model_config.neighbours, model_config.neighbours_weight
+        )
+        table = jax.device_put(counted)
+    setup = train.make_setup(events, model_config, train_config)
+    return Network(log, events, setup, table, evaluation_config)
+
+
+def train_epoch(
+    network: Network,
+    state: train.TrainState,
+    seeds: Sequence[int],
+    epoch: int,
+    *,
+    watch: Callable[[int], contextlib.AbstractContextManager[OnChunk]] = _unwatched,
+) -> EpochResult:
+    """Train the seeds of a stacked state for one epoch.
+
+    Args:
+        network: that is trained.
+        state: of the seeds, see `stack`. It is donated.
+        seeds: S of them.
+        epoch: counted from 0.
+        watch: called with the events of the epoch; training runs inside the block of what it
+            returns, which yields the `on_chunk` of `run_epoch`.
+
+    Raises:
+        DivergedError: a loss is not finite.
+    """
+    started = time.perf_counter()
+    setup = network.setup
+    schedules = [
+        epoch_schedule(network.train_log, setup.model_config, setup.config, seed=seed, epoch=epoch)
+        for seed in seeds
+    ]
+    events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
+    with watch(events) as on_chunk:
+        state, losses = run_epoch(
+            state, schedules, setup, seeds=seeds, epoch=epoch, on_chunk=on_chunk
+        )
+    return EpochResult(state, losses, events, time.perf_counter() - started)
+
+
+def rank(
+    network: Network, params: Params, *, on_cases: Callable[[int], None] = lambda n_cases: None
+) -> Ranking:
+    """Rank the test cases of the network's log with its weights.
+
+    Args:
+        network: that was trained.
+        params: of one seed.
+        on_cases: see `evaluation.rank`.
+    """
+    # Evaluation drops no units: without them, all trials of a study share what is compiled for it.
+    config = network.setup.model_config
+    dropouts = [name for name in vars(config) if name.startswith("dropout_")]
+    return evaluation.rank(
+        params,
+        network.log,
+        model_config=dataclasses.replace(config, **dict.fromkeys(dropouts, 0.0)),
+        table=network.table,
+        config=network.evaluation_config,
+        on_cases=on_cases,
+    )
+
+
+def stack(states: list[train.TrainState]) -> train.TrainState:
+    """Put the states of seeds that train side by side on one axis; a single one stays as it is.
+
+    Takes them out of the list, array by array, so that none is held twice.
+    """
+    if len(states) == 1:
+        return states.pop()
+    structure = jax.tree.structure(states[0])
+    columns = [list(column) for column in zip(*map(jax.tree.leaves, states), strict=True)]
+    states.clear()
+    leaves: list[jax.Array] = []
+    for column in columns:
+        leaves.append(jax.block_until_ready(jnp.stack(column)))
+        column.clear()
+    return jax.tree.unflatten(structure, leaves)
+
+
+def unstack(stacked: Tree, n_seeds: int) -> Iterator[Tree]:
+    """Undo `stack`, also of a part of the state, one seed at a time."""
+    for i in range(n_seeds):
+        yield stacked if n_seeds == 1 else jax.tree.map(lambda a, i=i: a[i], stacked)

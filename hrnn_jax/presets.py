@@ -1,0 +1,54 @@
+"""What the models are called, and hrnn_plus: HRNN Init with extensions that go well together.
+
+Nothing here imports jax or polars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hrnn_jax.config import BASELINES, NETWORKS
+
+# hrnn_plus: a softmax over the items on offer at the time, a learned bonus for items of the user's
+# past, a counted one for what others had next to the last items, and the idle time as an input. Not
+# in the paper. The settings of `ModelConfig` and `TrainConfig` that it has.
+HRNN_PLUS: Mapping[str, Any] = {
+    "hidden_units": 100,
+    "batch_size": 50,
+    "past": 64,
+    "neighbours": 100,
+    "neighbours_weight": 0.4,
+    "idle_gap": True,
+    "dropout_user": 0.0,
+    "dropout_session": 0.3,
+    "dropout_init": 0.0,
+    "loss": "softmax",
+    "extra_negatives": 2048,
+    "negative_hours": 24.0,
+    "optimizer": "adam",
+    "learning_rate": 0.001,
+    "momentum": 0.0,
+}
+# Models that are a network with settings: by name the network, and its settings.
+PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"hrnn_plus": ("hrnn_init", HRNN_PLUS)}
+
+NAMES = {
+    "rnn": "RNN",
+    "rnn_concat": "RNN Concat",
+    "hrnn_init": "HRNN Init",
+    "hrnn_all": "HRNN All",
+    "ppop": "PPOP",
+    "item_knn": "Item-KNN",
+    "markov": "Markov",
+    "sr": "SR",
+    "vsknn": "V-SKNN",
+    "vsknn_br": "V-SKNN_BR",
+    "hrnn_plus": "hrnn_plus",
+}
+assert list(NAMES) == [*NETWORKS, *BASELINES, *PRESETS]
+
+
+def network_of(model: str) -> str:
+    """Return the network that a preset is of, and any other model itself."""
+    return PRESETS[model][0] if model in PRESETS else model

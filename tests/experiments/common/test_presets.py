@@ -1,0 +1,72 @@
+"""A model that is a network with settings: its flags, and how they go together with others."""
+
+import pathlib
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import run, tune
+from experiments.common import cli, model_flags
+from experiments.tuning import tune_flags
+from hrnn_jax.presets import HRNN_PLUS
+
+assert run.FLAGS is tune.FLAGS  # both commands define their flags
+
+
+@pytest.fixture(autouse=True)
+def _flags(monkeypatch, tmp_path):
+    """Give each test the flags at their defaults."""
+    monkeypatch.chdir(tmp_path)
+    with flagsaver.flagsaver():
+        yield
+
+
+def configs(*argv):
+    """Parse a command; returns the configs of its network."""
+    cli.parse(["run", *argv], whole=True, defaults=list)
+    model_flags.check()
+    return model_flags.model_config(n_items=9), model_flags.train_config()
+
+
+def test_the_flag_file_is_the_model():
+    """Bug: another value in one of them."""
+    by_file, by_name = configs("--flagfile=hrnn_plus.flags"), configs("--model=hrnn_plus")
+    assert by_file == by_name
+    assert flags.FLAGS.model == "hrnn_plus"
+    path = cli.SHIPPED / "hrnn_plus.flags"
+    lines = [line for line in path.read_text().splitlines() if line.startswith("--")]
+    assert {cli.split(line)[0] for line in lines} == {*HRNN_PLUS, "model", "epochs"}
+
+
+def test_its_settings_go_before_those_of_other_flag_files():
+    """Bug: expand --model before the flag files."""
+    assert configs("--flagfile=journey.flags", "--model=hrnn_plus") == configs(
+        "--flagfile=journey.flags", "--flagfile=hrnn_plus.flags"
+    )
+
+
+@pytest.mark.parametrize("typed", ["--past=8", "--neighbours=7"])
+@pytest.mark.parametrize("before", [True, False])
+def test_typed_flags_go_before_its_settings(typed, before):
+    """Bug: leave nothing out in `_preset`."""
+    argv = [typed, "--model=hrnn_plus"] if before else ["--model=hrnn_plus", typed]
+    name, value = cli.split(typed)
+    assert getattr(configs(*argv)[0], name) == int(value)
+
+
+def test_the_flags_that_a_run_writes_replay_it():
+    """They are in the order of their names: `batch_size` stands before `model`."""
+    first = configs("--model=hrnn_plus", "--batch_size=7", "--past=8")
+    pathlib.Path("flags").write_text(flags.FLAGS.flags_into_string())
+    assert configs("--flagfile=flags") == first
+
+
+def test_a_flag_that_the_network_does_not_use_is_refused():
+    with pytest.raises(ValueError, match="--user_input is not used by --model=hrnn_plus"):
+        configs("--model=hrnn_plus", "--user_input=gates")
+
+
+def test_tune_searches_its_own_space():
+    cli.parse(["tune", "--model=hrnn_plus"], whole=True, defaults=list)
+    assert {"negative_hours", "neighbours_weight"} <= tune_flags.check().keys()
