@@ -142,7 +142,7 @@ PIP = if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
 .venv-gpu/installed: WHAT = .[gpu,test]
 .venv-gpu/installed: SIZE = 5 GB: minutes
 .venv-gpu/installed: | driver
-.venv/installed .venv-gpu/installed: setup.cfg pyproject.toml
+.venv/installed .venv-gpu/installed: setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@echo 'installing into $(@D), $(SIZE)'
 	@$(PYTHON) -m venv $(@D)

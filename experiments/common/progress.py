@@ -54,6 +54,7 @@ class Pace:
     """The rate of training after what was compiled for it, and the time left by that rate."""
 
     SAID_AFTER = 3.0  # seconds in which the rate is measured
+    WORTH_SAYING = 10.0  # seconds left
 
     def __init__(self, n_epochs: int, clock: Callable[[], float] = time.perf_counter) -> None:
         """Begin to train some epochs of equal size."""
@@ -70,7 +71,8 @@ class Pace:
             self._begin, self._first = self._clock(), n
         elif not self._is_said and self._clock() - self._begin >= self.SAID_AFTER:
             self._is_said = True
-            print(f"training will take about {duration(self.seconds_left())} more", flush=True)
+            if (left := self.seconds_left()) >= self.WORTH_SAYING:
+                print(f"training will take about {duration(left)} more", flush=True)
 
     def seconds_left(self) -> float:
         """Return the seconds that the rest of the epochs takes; 0 before a rate is known."""
