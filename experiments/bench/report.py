@@ -15,7 +15,7 @@ from .record import HEAD, Row, Sweep, read
 
 TITLE = "What hrnn_jax costs"
 NOTES = "benchmark_notes.md"  # written by hand; it ends the report as it is
-COMMAND = "python -m experiments.benchmark"
+COMMAND = ".venv/bin/python -m experiments.benchmark"
 
 
 def write(record_file: pathlib.Path, folder: pathlib.Path, *, order: Sequence[str]) -> pathlib.Path:

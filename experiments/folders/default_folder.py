@@ -1,8 +1,9 @@
-"""The run folder of a run whose command names none.
+"""The folder of a run or a study whose command names none.
 
-out/runs/<log>-<fingerprint>/<model>, where the fingerprint is that of the prepared log. The model's
-plain name is for the settings of its row in the comparison: Table 2's small network, or the shipped
-flag file. Other settings add a fingerprint of theirs, so that no two runs want one folder.
+A run is in out/runs/<log>-<fingerprint>/<model>, with the fingerprint of the prepared log. The
+model's plain name is for the settings of its row in the comparison: Table 2's small network, or the
+shipped flag file. Other settings add a fingerprint of theirs, so that no two runs want one folder.
+A study is in out/tune/<log>-<fingerprint>/<space>-<fingerprint of what it searches>.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
@@ -22,7 +24,7 @@ from ..common import cli, config_flags, model_flags
 from ..jobs.paper_rows import ROWS
 
 FLAGS = flags.FLAGS
-ROOT = pathlib.Path("out/runs")
+RUNS, STUDIES = pathlib.Path("out/runs"), pathlib.Path("out/tune")
 _LOG_DIGITS, _SETTINGS_DIGITS = 8, 6
 _TRAINED = (config for config in model_flags.CONFIGS if config.__name__ != "EvaluationConfig")
 _DECIDING = tuple(dict.fromkeys(name for config in _TRAINED for name in settings(config)))
@@ -34,18 +36,33 @@ def default_folder(prepared_folder: pathlib.Path) -> pathlib.Path:
     Args:
         prepared_folder: The log, whose name ends in its fingerprint.
     """
-    name, _, fingerprint = prepared_folder.name.rpartition("-")
-    if FLAGS.events:
-        name = _log_name(pathlib.Path(FLAGS.events))
     changed = _changed()
     model = f"{FLAGS.model}-{_fingerprint(changed)}" if changed else FLAGS.model
-    return ROOT / f"{name}-{fingerprint[:_LOG_DIGITS]}" / model
+    return RUNS / _log_name(prepared_folder) / model
 
 
-def _log_name(path: pathlib.Path) -> str:
-    """Return a log's name without suffixes, in characters that need no quotes."""
-    inner = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return re.sub(r"[^\w.-]+", "_", inner.stem)
+def default_study(
+    prepared_folder: pathlib.Path, space: str, recipe: Mapping[str, Any]
+) -> pathlib.Path:
+    """Return the folder of a study.
+
+    Args:
+        prepared_folder: The log, prepared for the validation split.
+        space: The name of what is searched.
+        recipe: What the study measures and searches; the log is left out.
+    """
+    own = {key: value for key, value in recipe.items() if key != "data"}
+    return STUDIES / _log_name(prepared_folder) / f"{space}-{_fingerprint(own)}"
+
+
+def _log_name(prepared_folder: pathlib.Path) -> str:
+    """Return the name of a log, in characters that need no quotes, with its fingerprint."""
+    name, _, fingerprint = prepared_folder.name.rpartition("-")
+    if FLAGS.events:
+        path = pathlib.Path(FLAGS.events)
+        inner = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+        name = re.sub(r"[^\w.-]+", "_", inner.stem)
+    return f"{name}-{fingerprint[:_LOG_DIGITS]}"
 
 
 def _changed() -> dict[str, Any]:
@@ -53,7 +70,7 @@ def _changed() -> dict[str, Any]:
     usual = _usual(FLAGS.model)
     changed = {}
     for name in _DECIDING:
-        if config_flags.is_used(name, FLAGS.model):
+        if config_flags.is_used(name, model_flags.network()):
             flag = FLAGS[name]
             default = flag.parser.parse(usual[name] or "true") if name in usual else flag.default
             if flag.value != default:
@@ -74,6 +91,6 @@ def _usual(model: str) -> dict[str, str]:
     return dict(map(cli.split, cli.expand(shipped)))
 
 
-def _fingerprint(changed: dict[str, Any]) -> str:
-    text = json.dumps(changed, sort_keys=True)
+def _fingerprint(decides: Mapping[str, Any]) -> str:
+    text = json.dumps(decides, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_SETTINGS_DIGITS]

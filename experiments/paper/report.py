@@ -79,7 +79,7 @@ def compose(results: Results) -> list[Block]:
         paragraph("The runs of one data set:"),
         code(commands(everything)),
         paragraph("This report again, from the CSV files alone:"),
-        code(["python -m experiments.report RESULTS_FOLDER OUT_FOLDER"]),
+        code([".venv/bin/python -m experiments.report RESULTS_FOLDER OUT_FOLDER"]),
     ]
 
 

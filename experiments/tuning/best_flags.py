@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from hrnn_jax.config import DataConfig, settings
 
 from ..common import config_flags, data_flags, model_flags
-from ..common.cli import module
+from ..common.cli import command
 
 FLAGS = flags.FLAGS
 # Settings that decide what a trial measures. The objective has a cutoff of its own.
@@ -40,12 +40,12 @@ def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
         best: The trial.
         searched: The flags whose values were drawn.
     """
-    command = shlex.join(["python", "-m", module("tune"), *sys.argv[1:]])
+    typed = f"{command('tune')} {shlex.join(sys.argv[1:])}"
     drawn = {name: best.params[name] for name in searched}
     lines = [
         f"# {model_flags.NAMES[FLAGS.model]} on {data_flags.title()}: {FLAGS.objective} "
         f"{best.value:.4f} on the validation split (trial {best.number}).",
-        f"# {' '.join(command.split())}",
+        f"# {' '.join(typed.split())}",
     ]
     written_below = {*drawn, "split", "model", "epochs", "schedule_epochs"}
     tables = (data_flags.DataFlags, DataConfig, model_flags.ModelFlags, *model_flags.CONFIGS)

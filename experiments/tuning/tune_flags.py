@@ -16,6 +16,7 @@ from hrnn_jax.preprocess import prepared
 from hrnn_jax.presets import PRESETS
 
 from ..common import cli, config_flags, model_flags
+from ..folders.default_folder import default_study
 from ..jobs import side_by_side
 from . import best_flags, search_spaces, trials
 from .study import PRUNERS, SAMPLERS, Search, Study
@@ -26,7 +27,7 @@ class TuneFlags:
     """The flags of this command alone.
 
     Attributes:
-        study_dir: The study's folder; out/tune/<data set>/<space> if none is given.
+        study_dir: The study's folder; one of this log and search in out/tune if none is given.
         space: What is searched: a row of the table above; by default the one named like --model.
         trials: Trials of the whole study, by all its processes; pruned and diverged ones count.
         objective: The metric to maximise on the validation split, with the length N of the list:
@@ -105,7 +106,6 @@ def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Stu
     Raises:
         InputError: See `Study`.
     """
-    data_name = prepared.load_meta(prepared_folder)["name"]
     recipe = {
         "data": prepared_folder.name,
         "model": model_flags.network(),
@@ -116,8 +116,9 @@ def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Stu
         **({"user_share": FLAGS.user_share} if FLAGS.user_share < 1 else {}),
         "settings": best_flags.shared_settings(space),
     }
+    default = default_study(prepared_folder, space_name() or FLAGS.model, recipe)
     return Study(
-        pathlib.Path(FLAGS.study_dir or f"out/tune/{data_name}/{space_name() or FLAGS.model}"),
+        pathlib.Path(FLAGS.study_dir or default),
         recipe,
         Search(space, FLAGS.sampler, FLAGS.pruner, FLAGS.startup_trials),
         lambda best: best_flags.flag_file(best, space),

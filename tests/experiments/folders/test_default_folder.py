@@ -11,7 +11,7 @@ from absl.testing import flagsaver
 
 from experiments import run  # noqa: F401  (its flags)
 from experiments.common import cli, model_flags
-from experiments.folders.default_folder import default_folder
+from experiments.folders.default_folder import default_folder, default_study
 from experiments.folders.newest import newest_run, runs_beside
 from hrnn_jax import errors
 
@@ -85,6 +85,19 @@ def test_what_does_not_decide_the_weights_does_not_change_the_folder():
 def test_an_own_log_gives_its_name(events, name):
     given = ("--flagfile=video.flags", f"--events={events}")
     assert folder(*given) == pathlib.Path("out/runs", name, "hrnn_init")
+
+
+def test_a_study_has_a_folder_of_its_log_and_its_search():
+    """Bug: name it by the data set and the model alone."""
+    recipe = {"data": PREPARED.name, "objective": "recall@5", "searched": {"momentum": "0 to 1"}}
+    found = []
+    with flagsaver.flagsaver(events="my_log.csv"):
+        for changed in ({}, {"objective": "mrr@20"}, {"searched": {}}, {"data": "elsewhere"}):
+            found.append(default_study(PREPARED, "hrnn_plus", recipe | changed))
+    assert found[0].parent == pathlib.Path("out/tune/my_log-01234567")
+    assert re.fullmatch("hrnn_plus-[0-9a-f]{6}", found[0].name)
+    assert len({*found[:3]}) == 3
+    assert found[3] == found[0]  # the log is in the folder above
 
 
 def test_flag_files_in_the_working_directory_do_not_change_the_plain_name(tmp_path, monkeypatch):
