@@ -70,7 +70,7 @@ def _changed() -> dict[str, Any]:
     usual = _usual(FLAGS.model)
     changed = {}
     for name in _DECIDING:
-        if config_flags.is_used(name, model_flags.network()):
+        if config_flags.is_used(name, FLAGS.model):
             flag = FLAGS[name]
             default = flag.parser.parse(usual[name] or "true") if name in usual else flag.default
             if flag.value != default:
