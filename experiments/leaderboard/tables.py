@@ -134,7 +134,7 @@ def ablation_table(results: Results) -> Table:
     changes = {row: name for row, name in rows_with_runs(results).items() if row not in NAMES}
 
     def cell(column: Column, row: str, metric: str) -> Cell:
-        means = _paired_means(results, column, row, metric)
+        means = paired_means(results, column.key, row, metric)
         if means is None:
             return Cell()
         ours, theirs = means
@@ -203,20 +203,26 @@ def learning_figure(results: Results, column: Column) -> Figure | None:
 def _mark(results: Results, column: Column, row: str, metric: str) -> str:
     """Return the mark of a row that differs significantly from hrnn_plus."""
     p = results.p_value(column.key, PLUS, row, metric)
-    means = _paired_means(results, column, row, metric)
+    means = paired_means(results, column.key, row, metric)
     if row == PLUS or p is None or p >= ALPHA or means is None or means[0] == means[1]:
         return ""
     return WORSE if means[1] < means[0] else BETTER
 
 
-def _paired_means(
-    results: Results, column: Column, row: str, metric: str
+def paired_means(
+    results: Results, column: str, row: str, metric: str
 ) -> tuple[float, float] | None:
     """Return hrnn_plus' mean and a row's over the seeds that both have; None where one has none.
 
     Seeds are 0, 1, ... A baseline is the same for every seed.
+
+    Args:
+        results: the comparison.
+        column: the key of the log.
+        row: the other row.
+        metric: as in scores.csv, at cutoff 5.
     """
-    ours, theirs = (results.score(column.key, r, metric) for r in (PLUS, row))
+    ours, theirs = (results.score(column, r, metric) for r in (PLUS, row))
     if ours is None or theirs is None:
         return None
     n = ours.n if row in BASELINES else min(ours.n, theirs.n)

@@ -1,0 +1,60 @@
+"""The claims of docs/how-to/speed.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .claims import Claim, benchmark, measured
+
+PAGE = "docs/how-to/speed.md"
+
+
+def claims() -> Iterator[Claim]:
+    """Yield the claims of the page, in its order."""
+    for text, holds in (*_runs(), *_peers(), *_service()):
+        yield Claim(PAGE, text, holds)
+
+
+def _runs() -> Iterator[tuple[str, bool]]:
+    seconds = {
+        part: [benchmark(f"users/{shape}_{part}") for shape in ("xing", "video")]
+        for part in ("training", "evaluation", "whole")
+    }
+    a, b = seconds["training"]
+    yield f"| training, 10 epochs | {a:.0f} s | {b:.0f} s |", True
+    a, b = seconds["evaluation"]
+    yield (
+        f"| ranking all test cases among all items | {a:.1f} s (52,516 cases) | {b:.1f} s (70,052 "
+        "cases) |",
+        True,
+    )
+    a, b = seconds["whole"]
+    yield f"| the whole command, from a prepared log | {a:.0f} s | {b:.0f} s |", True
+
+
+def _peers() -> Iterator[tuple[str, bool]]:
+    def rate(model: str, what: str = "training") -> str:
+        return f"{round(benchmark(f'peers/video/{model}/{what}'), -2):,.0f}"
+
+    yield (
+        f"RNN small trains {rate('rnn_softmax')} events/s where RecBole's GRU4Rec trains "
+        f"{rate('recbole_gru4rec')}, and hrnn_plus {rate('hrnn_plus')} where RecTools' SASRec "
+        f"trains {rate('rectools_sasrec')}; hrnn_plus ranks {rate('hrnn_plus', 'ranking')} "
+        f"cases/s, RecTools' SASRec {rate('rectools_sasrec', 'ranking')}.",
+        True,
+    )
+
+
+def _service() -> Iterator[tuple[str, bool]]:
+    half, most, start = (benchmark(f"serving/{name}") for name in ("p50", "p99", "start"))
+    memory = benchmark("serving/growth")
+    yield (
+        f"half are answered within {1e3 * half:.1f} ms, 99 % within {1e3 * most:.0f} ms",
+        True,
+    )
+    waits = sorted(measured("serving/p99"))
+    yield (
+        f"({1e3 * waits[3]:.0f} and {1e3 * waits[4]:.0f} ms in the two of five minutes in which",
+        len(waits) == 5,
+    )
+    yield f"{round(memory / 1e6, -1):.0f} MB of memory, ready {start:.1f} s after the start", True

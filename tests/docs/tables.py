@@ -1,0 +1,105 @@
+"""Tables in Markdown pages that are made from the shipped CSV files.
+
+python -m tests.docs.tables            # rewrites all of them
+
+A table stands below a comment that says what it shows, as in
+
+    <!-- table
+    file: comparison/scores.csv
+    metrics: recall, mrr
+    columns: ebnerd = EB-NeRD demo, journey = The Complete Journey
+    rows: hrnn_plus, ppop
+    -->
+
+and a blank line.
+
+The file is a scores.csv in experiments/results; a cell has the means over seeds of the metrics at
+cutoff 5, with `spread: yes` also the sample standard deviation. `= name` renames a column or row.
+The best mean of a column is bold.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import statistics
+from collections.abc import Mapping
+
+import polars as pl
+
+from experiments.leaderboard.grid import NAMES
+from experiments.paper.results import ROW_NAMES
+
+ROOT = pathlib.Path(__file__).parents[2]
+RESULTS = ROOT / "experiments/results"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+HEADS = {"recall": "Recall@5", "mrr": "MRR@5"}
+PLACES = 3
+TABLE = re.compile(r"(<!-- table\n(.*?)\n-->\n\n)((?:\|[^\n]*\n)*)", re.DOTALL)
+
+
+def fill(page: str) -> str:
+    """Return a page with its tables made anew."""
+    return TABLE.sub(lambda found: found[1] + _table(found[2]), page)
+
+
+def _table(about: str) -> str:
+    given = dict(re.split(r":\s*", line, maxsplit=1) for line in about.splitlines())
+    metrics = [metric.strip() for metric in given["metrics"].split(",")]
+    columns, rows = _named(given["columns"], {}), _named(given["rows"], {**ROW_NAMES, **NAMES})
+    values = _values(given["file"])
+    spread = given.get("spread") == "yes"
+    heads = [f"{' / '.join(HEADS[metric] for metric in metrics)}", *columns.values()]
+    lines = [heads, ["---", *["---:"] * len(columns)]]
+    for row, name in rows.items():
+        cells = [
+            " / ".join(_cell(values, column, row, metric, [*rows], spread) for metric in metrics)
+            for column in columns
+        ]
+        lines.append([name, *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(
+    values: Mapping[tuple[str, str, str], list[float]],
+    column: str,
+    row: str,
+    metric: str,
+    rows: list[str],
+    spread: bool,
+) -> str:
+    """Return a mean, bold where it is the best of the rows as printed, and its spread."""
+    seeds = values.get((column, row, metric))
+    if seeds is None:
+        return "–"
+
+    def printed(key: str) -> str:
+        return f"{statistics.fmean(values.get((column, key, metric), [0.0])):.{PLACES}f}"
+
+    text = printed(row)
+    text = f"**{text}**" if text == max(map(printed, rows)) else text
+    several = spread and len(seeds) > 1
+    return text + (f" ± {statistics.stdev(seeds):.{PLACES}f}" if several else "")
+
+
+def _values(file: str) -> dict[tuple[str, str, str], list[float]]:
+    """Return the values of all seeds at cutoff 5, by column, row and metric."""
+    frame = pl.read_csv(RESULTS / file).filter(cutoff=5).sort("seed")
+    grouped = frame.group_by("column", "row", "metric", maintain_order=True).agg("value")
+    return {(column, row, metric): values for column, row, metric, values in grouped.iter_rows()}
+
+
+def _named(text: str, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of keys in a list like `a = name, b`; without one, that in `names`."""
+    parts = (part.partition("=") for part in text.split(","))
+    return {
+        key.strip(): name.strip() or names.get(key.strip(), key.strip()) for key, _, name in parts
+    }
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        text = page.read_text()
+        if (filled := fill(text)) != text:
+            page.write_text(filled)
+            print(f"{page.relative_to(ROOT)}: tables made anew")

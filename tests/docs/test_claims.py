@@ -1,0 +1,63 @@
+"""What the pages say about results is what the shipped files hold, table by table and sentence by
+sentence; a number with decimals that is in neither is refused."""
+
+import re
+
+import pytest
+
+from tests.docs import speed, tables, which_model
+from tests.docs.claims import ROOT
+
+CLAIMS = [*which_model.claims(), *speed.claims()]
+COVERED = sorted({claim.page for claim in CLAIMS})  # each number of these pages is in a claim
+NUMBER = re.compile(r"(?<![\w.=])[+-]?\d+\.\d+")
+# What is no prose: comments, made tables, code in fences, in blocks and in lines, link targets.
+NO_PROSE = re.compile(
+    r"<!--.*?-->(?:\n\n(?:\|[^\n]*\n)*)?|```.*?```|^ {4}[^\n]*$|`[^`\n]*`|\]\([^)]*\)",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tables_of_a_page_are_those_of_the_files(page):
+    text = page.read_text()
+    assert tables.fill(text) == text, "python -m tests.docs.tables makes them anew"
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim.page}: {claim.text[:40]}")
+def test_a_claim_stands_on_its_page_and_is_true(claim):
+    assert one_line(claim.text) in one_line((ROOT / claim.page).read_text())
+    assert claim.holds
+
+
+@pytest.mark.parametrize("page", COVERED)
+def test_every_number_with_decimals_is_part_of_a_claim(page):
+    text = one_line(NO_PROSE.sub(" ", (ROOT / page).read_text()))
+    for claim in CLAIMS:
+        if claim.page == page:
+            text = text.replace(one_line(NO_PROSE.sub(" ", claim.text)), " ")
+    assert NUMBER.findall(text) == []
+
+
+def test_a_number_outside_tables_and_code_is_found():
+    text = "Above 0.5.\n\n    run --a=0.1\n\n<!-- table\n-->\n\n| 0.2 |\n\nBelow `0.3` -0.25.\n"
+    assert NUMBER.findall(NO_PROSE.sub(" ", text)) == ["0.5", "-0.25"]
+
+
+def test_a_table_is_made_of_the_means_over_seeds(tmp_path, monkeypatch):
+    (tmp_path / "scores.csv").write_text(
+        "column,row,seed,metric,cutoff,value\n"
+        "a,x,0,recall,5,0.5\na,x,1,recall,5,0.7\na,x,0,recall,10,0.9\na,ppop,0,recall,5,0.25\n"
+    )
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    mark = (
+        "<!-- table\nfile: scores.csv\nmetrics: recall\ncolumns: a = Log A, b\nrows: ppop, x = X\n"
+        "spread: yes\n-->\n\n"
+    )
+    made = "| Recall@5 | Log A | b |\n| --- | ---: | ---: |\n| PPOP | 0.250 | – |\n"
+    made += "| X | **0.600** ± 0.141 | – |\n"
+    assert tables.fill(f"before\n{mark}| old |\nafter\n") == f"before\n{mark}{made}after\n"
