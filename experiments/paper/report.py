@@ -14,7 +14,7 @@ from hrnn_jax.preprocess.datasets import PUBLIC_LOGS
 from ..common.model_names import BEYOND, PAPER_BASELINES
 from ..common.text import duration
 from ..jobs.grid import XXL
-from ..jobs.paper_rows import NETWORKS, ROWS, reference
+from ..jobs.paper_rows import CODE_2017, EQUATIONS, NETWORKS, ROWS, reference
 from ..rendering.markdown import (
     DASH,
     Block,
@@ -171,8 +171,15 @@ def _leak(results: Results, columns: Sequence[Column]) -> list[Block]:
     """Say what is behind the two forms of the HRNNs, where one of them was run."""
     if not any(ROWS[row].is_hrnn for column in columns for row in _rows(results, column)):
         return []
+    found = []
+    for form in (EQUATIONS, CODE_2017):
+        large = [row for row in NETWORKS.values() if row.form == form and row.size == "large"]
+        cells = [(c.key, row.key) for c in columns for row in large if row.key in _rows(results, c)]
+        stopped = [cell for cell in cells if cell in results.stopped]
+        found += [f"{len(stopped)} of {len(cells)} by the {form}"] if cells else []
+    text = f" {explanations.LEAK_FOUND.format(', '.join(found))}" if found else ""
     return [
-        paragraph(explanations.LEAK),
+        paragraph(explanations.LEAK + text),
         paragraph("To see both, on all data sets:"),
         code([explanations.LEAK_COMMAND]),
     ]
