@@ -138,7 +138,7 @@ PIP = if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
 	$(@D)/bin/python -m pip install $$quiet --disable-pip-version-check --editable
 
 .venv/installed: WHAT = .
-.venv/installed: SIZE = 0.9 GB: one to three minutes
+.venv/installed: SIZE = 0.2 GB to download, 0.9 GB on disk: one to three minutes
 .venv-gpu/installed: WHAT = .[gpu,test]
 .venv-gpu/installed: SIZE = 5 GB: minutes
 .venv-gpu/installed: | driver

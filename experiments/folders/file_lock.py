@@ -35,6 +35,16 @@ class FileLock:
         if self._depth == 0:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
+    @property
+    def note(self) -> str:
+        """What the last holder has written into the file."""
+        return os.pread(self._file, 1024, 0).decode()
+
+    @note.setter
+    def note(self, text: str) -> None:
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, text.encode(), 0)
+
     def close(self) -> None:
         """Release the lock, however often it was acquired, and close the file."""
         os.close(self._file)

@@ -51,7 +51,7 @@ def _acquire(lock: FileLock, folder: pathlib.Path) -> None:
     try:
         if not lock.acquire(wait=False):
             raise errors.InputError(
-                f"another process{_holder(folder)} trains in {folder}: wait for it, or choose "
+                f"another process{_named(lock.note)} trains in {folder}: wait for it, or choose "
                 "another `output_dir`"
             )
     except OSError as error:
@@ -61,12 +61,12 @@ def _acquire(lock: FileLock, folder: pathlib.Path) -> None:
             flush=True,
         )
         return
-    (folder / FILE).write_text(f"{os.getpid()} {socket.gethostname()}\n")
+    lock.note = f"{os.getpid()} {socket.gethostname()}\n"
 
 
-def _holder(folder: pathlib.Path) -> str:
+def _named(note: str) -> str:
     """Name the process that holds the lock, and its machine where that is another."""
-    pid, _, host = (folder / FILE).read_text().strip().partition(" ")
+    pid, _, host = note.strip().partition(" ")
     if not pid:  # it has just begun
         return ""
     return f" (pid {pid})" if host == socket.gethostname() else f" (pid {pid} on {host})"

@@ -1,0 +1,74 @@
+"""What make installs for which target, and that make clean does not lose runs unasked."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Call make in a folder that has no more than what a fresh clone tells make."""
+    for name in ("Makefile", "setup.cfg", "setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+        os.utime(tmp_path / name, (1e9, 1e9))
+
+    def call(*argv):
+        return subprocess.run(
+            ["make", "--no-print-directory", *argv],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    return call
+
+
+def installs(make, *argv):
+    """Return what make would install."""
+    lines = make("-n", *argv).stdout.splitlines()
+    return [line.rpartition("--editable")[2].strip() for line in lines if "--editable" in line]
+
+
+def stamp(folder, name, time):
+    """Note an installation as done."""
+    path = folder / ".venv" / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    os.utime(path, (time, time))
+
+
+def test_each_target_installs_what_it_lacks_in_any_order(make, tmp_path):
+    every = "'.[bench,journey,report,serve,test,tune]'"
+    assert installs(make, "run") == ["'.'"]
+    assert installs(make, "run", "FLAGFILE=journey.flags") == ["'.'", "'.[journey]'"]
+    assert installs(make, "test") == ["'.'", every]
+    stamp(tmp_path, "installed", 2e9)
+    assert installs(make, "run") == []
+    assert installs(make, "test") == [every]
+    assert installs(make, "serve") == ["'.[serve]'"]
+    stamp(tmp_path, "with-serve", 2e9 + 1)
+    assert installs(make, "serve") == []
+    os.utime(tmp_path / "setup.cfg", (2e9 + 2, 2e9 + 2))  # edited
+    assert installs(make, "run") == ["'.'"]
+    assert installs(make, "serve") == ["'.'", "'.[serve]'"]
+
+
+def test_clean_keeps_runs_until_it_is_told_to_remove_them(make, tmp_path):
+    (tmp_path / ".venv").mkdir()
+    assert make("clean").returncode == 0
+    assert not (tmp_path / ".venv").exists()
+    run = tmp_path / "out" / "runs" / "log-1" / "rnn"
+    run.mkdir(parents=True)
+    (run / "recipe.json").write_text("{}")
+    refused = make("clean")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("out/ holds 1 runs and studies: make clean FORCE=1 removes")
+    assert run.exists()
+    assert make("clean", "FORCE=1").returncode == 0
+    assert not (tmp_path / "out").exists()
