@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 
@@ -22,6 +23,7 @@ from .claims import (
     benchmark,
     change,
     comparison,
+    measured,
     none_significant,
     was_run,
 )
@@ -114,11 +116,65 @@ def _benchmark() -> Iterator[Claim]:
         "time that polars takes to read and sort the file, with a peak of "
         f"{benchmark('preprocessing/memory') / 1e9:.1f} GB",
     )
+    yield from _benchmark_notes(rows)
     yield Claim(
         "docs/concepts/training.md",
         f"whose tables and AdaGrad state take {memory.floor[0] / 1e9:.2f} GB, peaks at "
         f"{benchmark('memory_run') / 1e9:.2f} GB.",
     )
+
+
+def _benchmark_notes(rows: Mapping[str, record.Row | record.Sweep]) -> Iterator[Claim]:
+    def claim(text: str, holds: bool = True) -> Claim:
+        return Claim("experiments/results/benchmark_notes.md", text, holds)
+
+    def curve(sweep: str, panel: str, name: str) -> dict[float, float]:
+        found = rows[sweep]
+        assert isinstance(found, record.Sweep)
+        return {x: statistics.median(values) for x, values in found.panels[panel][name]}
+
+    ranking, schedule = rows["evaluation/ranking"], rows["schedule"]
+    assert isinstance(ranking, record.Row)
+    assert isinstance(schedule, record.Row)
+    assert ranking.ratio is not None
+    assert schedule.ratio is not None
+    yield claim(f"**Ranking** is at {ranking.ratio.median:.2f} times its floor with one thread")
+    yield claim(
+        f"**The schedule** costs {schedule.ratio.median:.0f} times as much as copying its arrays: "
+        f"{benchmark('schedule'):.1f} s for an epoch of two minutes."
+    )
+    step = curve("scaling_items", "microseconds a step", "a training step")
+    yield claim(
+        f"Between 1,000 and 380,000 items this costs about {step[380_000] - step[1_000]:.0f} us, "
+        "most of it before 60,000 items: from there on no row is in the cache anyway. 1,000,000 "
+        f"items cost {100 * (step[1_000_000] / step[60_000] - 1):.0f} % more than 60,000.",
+        step[60_000] - step[1_000] > step[380_000] - step[60_000],
+    )
+    case = curve("scaling_items", "microseconds a test case", "evaluation, histories included")
+    yield claim(f"({case[380_000]:,.0f} us at 380,000, {case[1_000_000]:,.0f} us at 1,000,000)")
+    lane = curve("scaling_batch", "microseconds a lane", "a training step")
+    falling = [lane[width] for width in (25, 50, 100, 200, 400)]
+    yield claim(
+        "up to 400 lanes, a lane costs less the more lanes there are. At 800 a lane costs more",
+        falling == sorted(falling, reverse=True) and lane[800] > lane[400],
+    )
+    whole, products = (
+        curve("scaling_units", "microseconds a step", name)
+        for name in ("a training step", "its matrix products")
+    )
+    a, b, c = (f"{whole[units] / products[units]:.1f}" for units in (50, 200, 500))
+    yield claim(
+        f"The step is {a} times as long as they are at 50 units and {b} times at 200; at 500 it "
+        f"is {c} times"
+    )
+    seconds = curve("scaling_events", "seconds", "schedule")
+    yield claim(
+        f"The schedule takes {seconds[10_000_000] / seconds[3_300_000]:.0f} times as long at 10 "
+        "million events as at 3.3 million"
+    )
+    waits = ", ".join(f"{1e3 * wait:.1f}" for wait in measured("serving/p99")[:4])
+    last = f"{1e3 * measured('serving/p99')[4]:.1f}"
+    yield claim(f"The 99th percentiles of the five windows were {waits} and {last} ms")
 
 
 def _report() -> Iterator[Claim]:
