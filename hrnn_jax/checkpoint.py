@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hrnn_jax.config import NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
+from hrnn_jax.config import LOSSES, NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.model import Params
@@ -205,7 +205,10 @@ def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapp
             "drop_repeats": data["recipe"]["drop_repeats"],
         }
         ancestors = recipe.get("continued_from", {}).get("weights", {})
-        return settings, TrainConfig(**recipe["training"]), ancestors
+        training: dict[str, Any] = dict(recipe["training"])
+        if training["loss"] not in LOSSES:  # one that is registered only where it was trained
+            training["loss"] = TrainConfig.loss
+        return settings, TrainConfig(**training), ancestors
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{run / RECIPE} or {DATA} next to it is damaged ({error!r}): train the run again"

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from hrnn_jax import errors
@@ -23,7 +23,9 @@ UnknownItems = Literal["skip", "error"]
 HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
 BASELINES = ("ppop", "item_knn", "markov", "sr", "vsknn", "vsknn_br")
-SAMPLED_LOSSES = ("top1", "bpr", "top1_max", "bpr_max", "cross_entropy")
+SAMPLED_LOSSES = ["top1", "bpr", "top1_max", "bpr_max", "cross_entropy"]  # and those added later
+_WITH_EXTRA_NEGATIVES = [*SAMPLED_LOSSES, "softmax"]
+LOSSES = [*SAMPLED_LOSSES, "full_softmax", "softmax"]
 FULL_SOFTMAX_ITEMS = 20_000  # the largest catalogue that `loss`=softmax scores as a whole
 
 _MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
@@ -46,9 +48,9 @@ class Setting:
     least: float = -math.inf
     above: float = -math.inf
     most: float = math.inf
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
     models: tuple[str, ...] = (*NETWORKS, *BASELINES)
-    needs: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    needs: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     def problem(self, value: Any) -> str | None:
         """Say what to give instead of a value that is out of bounds; None for a good one."""
@@ -101,6 +103,12 @@ def unmet_need(setting: Setting, values: Mapping[str, Any]) -> str | None:
         if not enabling and not values[other]:
             return f"`{other}`"
     return None
+
+
+def add_loss(name: str) -> None:
+    """Let configs made from now on accept a loss by its name; `losses.register` calls it."""
+    for names in (SAMPLED_LOSSES, _WITH_EXTRA_NEGATIVES, LOSSES):
+        names.append(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,9 +254,7 @@ class TrainConfig(_Checked):
             left in an epoch's last steps weigh more each.
     """
 
-    loss: str = setting(
-        "top1", choices=(*SAMPLED_LOSSES, "full_softmax", "softmax"), models=NETWORKS
-    )
+    loss: str = setting("top1", choices=LOSSES, models=NETWORKS)
     activation: str | None = setting(
         None,
         choices=("elu", "linear", "relu", "tanh"),
@@ -257,7 +263,7 @@ class TrainConfig(_Checked):
     )
     regularisation: float = setting(0.0, least=0, models=NETWORKS, needs={"loss": ("bpr_max",)})
     extra_negatives: int = setting(
-        0, least=0, models=NETWORKS, needs={"loss": (*SAMPLED_LOSSES, "softmax")}
+        0, least=0, models=NETWORKS, needs={"loss": _WITH_EXTRA_NEGATIVES}
     )
     negative_alpha: float = setting(0.75, least=0, models=NETWORKS, needs={"extra_negatives": ()})
     mask_false_negatives: bool = setting(False, models=NETWORKS, needs={"loss": SAMPLED_LOSSES})
@@ -371,7 +377,7 @@ class SessionKnnConfig(_Checked):
     remind_sessions: int = 6
 
 
-def _either(values: tuple[Any, ...]) -> str:
+def _either(values: Sequence[Any]) -> str:
     *others, last = map(str, values)
     return f"{', '.join(others)} or {last}" if others else last
 

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hrnn_jax.config import TrainConfig
+from hrnn_jax.config import LOSSES, TrainConfig, add_loss
+from hrnn_jax.errors import InputError
 from hrnn_jax.extras import negatives, user_past
 from hrnn_jax.model import Items, gather_rows
 from hrnn_jax.user_batches import NO_ITEM, Array, Steps
@@ -155,6 +156,31 @@ SAMPLED: dict[str, tuple[Callable[..., jax.Array], str]] = {
     "bpr_max": (bpr_max, "elu"),
     "cross_entropy": (cross_entropy, "linear"),
 }
+
+
+def register(
+    name: str, loss: Callable[[jax.Array, jax.Array], jax.Array], *, activation: str = "linear"
+) -> None:
+    """Add a loss, which `TrainConfig` then accepts by its name.
+
+    Register it before the commands are imported, as their flags are made from the configs.
+
+    Args:
+        name: that of no other loss.
+        loss: takes scores and what counts among them, [N, C] each, and returns the loss of each
+            lane, [N]; see `top1`. It is compiled by jax, and its gradient taken.
+        activation: of the output before the loss, one of `ACTIVATIONS`, where the config names no
+            other.
+
+    Raises:
+        InputError: there is a loss of this name, or no such activation.
+    """
+    if name in LOSSES:
+        raise InputError(f"`name`={name}: there is a loss of this name, choose another")
+    if activation not in ACTIVATIONS:
+        raise InputError(f"`activation`={activation}: give one of {', '.join(ACTIVATIONS)}")
+    SAMPLED[name] = loss, activation
+    add_loss(name)
 
 
 def _counting(r: jax.Array, among: jax.Array) -> jax.Array:

@@ -5,6 +5,8 @@ video      one's own log, prepared as the paper prepared VIDEO; simulated where 
 journey    84.51's "The Complete Journey": a year of grocery baskets, from PyPI
 events     any log
 simulated  a log of the XING, VIDEO or VIDEOXXL shape
+
+`register` adds others.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import importlib.util
 import logging
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
@@ -39,7 +41,8 @@ COLUMNS = {
     "xing": Columns(time_column="created_at", type_column="interaction_type"),
     "journey": Columns(session_column="session_id"),
 }
-NAMES = ("events", "journey", "simulated", "video", "xing")
+RECIPES = {"xing": XING, "journey": JOURNEY}  # VIDEO of others
+NAMES = ["events", "journey", "simulated", "video", "xing"]  # and those registered later
 SHAPES = tuple(simulate.SHAPES)
 JOURNEY_SEED = 0  # of the order inside baskets
 # The public logs of shipped tables, by the SHA-256 of their prepared events (see event_hash.py).
@@ -53,6 +56,7 @@ PUBLIC_LOGS = {
 }
 
 logger = logging.getLogger(__name__)
+_registered: dict[str, Callable[[], pl.DataFrame]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +68,38 @@ class Simulation:
     simulate_scale: float = 1.0  # of the paper's number of users
 
 
+def register(
+    name: str,
+    events: Callable[[], pl.DataFrame],
+    *,
+    recipe: DataConfig = VIDEO,
+    columns: Columns = Columns(),
+) -> None:
+    """Add a data set, which `dataset` then names.
+
+    Register it before the commands are imported, as their flags are made of the names.
+
+    Args:
+        name: that of no other data set.
+        events: returns the log, one row for each event. Each command that needs the log calls it.
+        recipe: how the log is prepared.
+        columns: the frame's columns of users, items, times, and of sessions and types if it has
+            them.
+
+    Raises:
+        InputError: there is a data set of this name.
+    """
+    if name in NAMES:
+        raise InputError(f"`name`={name}: there is a data set of this name, choose another")
+    NAMES.append(name)
+    _registered[name], RECIPES[name], COLUMNS[name] = events, recipe, columns
+
+
 def recipe(dataset: str, *, simulate_shape: str | None = None) -> DataConfig:
     """Return the recipe of a data set, one of `NAMES`; of "simulated", by its shape."""
     if dataset == "simulated" and simulate_shape == "xing":
         return dataclasses.replace(XING, drop_types=())  # a simulated log has no types
-    return {"xing": XING, "journey": JOURNEY}.get(dataset, VIDEO)
+    return RECIPES.get(dataset, VIDEO)
 
 
 def source(
@@ -92,7 +123,7 @@ def source(
         InputError: the data set needs what is not given, or has no use for what is.
     """
     shape, scale = simulation.simulate_shape, simulation.simulate_scale
-    if events is not None and dataset in ("simulated", "journey"):
+    if events is not None and dataset in ("simulated", "journey", *_registered):
         raise InputError(f"`dataset`={dataset} brings its own log; drop `events`={events}")
     if shape is not None and dataset != "simulated":
         raise InputError(f"`dataset`={dataset} has no shape; drop `simulate_shape`={shape}")
@@ -115,9 +146,20 @@ def source(
         raise InputError("`dataset`=events needs a log; give its path with `events`")
     if dataset == "journey":
         return _journey(prepared_dir, named)
+    if dataset in _registered:
+        return _written(dataset, prepared_dir, named)
     if not 0 < scale < math.inf:
         raise InputError(f"`simulate_scale`={scale}: give a number above 0")
     return _simulated(dataset, prepared_dir, named, simulation)
+
+
+def _written(dataset: str, prepared_dir: pathlib.Path, columns: Columns) -> Source:
+    """Write the log that a registered data set's function returns."""
+    path = prepared_dir / "raw" / f"{dataset}.parquet"
+    events = _registered[dataset]()
+    with atomic.writing(path, elsewhere=prepared.ELSEWHERE) as partial:
+        events.write_parquet(partial)
+    return Source(dataset, path, columns)
 
 
 def _simulated(

@@ -1,0 +1,21 @@
+"""Examples register names; other tests must not see them."""
+
+import pytest
+
+from hrnn_jax import config, losses
+from hrnn_jax.preprocess import datasets
+
+LISTS = config.SAMPLED_LOSSES, config._WITH_EXTRA_NEGATIVES, config.LOSSES, datasets.NAMES
+DICTS = losses.SAMPLED, datasets.RECIPES, datasets.COLUMNS, datasets._registered
+
+
+@pytest.fixture(autouse=True)
+def _registries():
+    """Take back what a test registers."""
+    lists, dicts = [list(names) for names in LISTS], [dict(entries) for entries in DICTS]
+    yield
+    for names, before in zip(LISTS, lists, strict=True):
+        names[:] = before
+    for entries, before in zip(DICTS, dicts, strict=True):
+        entries.clear()
+        entries.update(before)
