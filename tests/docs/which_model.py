@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from experiments.leaderboard.grid import NAMES, PLUS
 from hrnn_jax.config import BASELINES
 
@@ -57,6 +59,9 @@ def _general() -> Iterator[tuple[str, bool]]:
     }
     low, high, few, many = (f(counts[k]) for k in ("events", "items") for f in (min, max))
     yield f"with {low:,} to {high:,} events and {few:,} to {many:,} items", len(columns) == 4
+    runs = comparison().frames["runs"].filter(pl.col("row").is_in([*BASELINES]))
+    seconds = (runs["cases"] / runs["eval_cases_per_second"]).to_list()
+    yield "on these logs none needed a minute.", max(seconds) < 60
     budgets = {log: (columns[log].cells["trials"], columns[log].cells["epochs"]) for log in LOGS}
     yield (
         "20 trials of at most 10 epochs on a log (Journey: 8 of 4)",
