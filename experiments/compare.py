@@ -12,7 +12,7 @@ import sys
 from hrnn_jax.errors import InputError
 
 from .common import run_folder
-from .common.cli import command
+from .common.cli import PACKAGE, command
 from .folders.newest import newest_run, runs_beside
 
 
@@ -40,8 +40,10 @@ def main(folders: list[str]) -> None:
         "Precision@N: Recall@N / N, as one item is right."
     )
     if runs[0]["data"] == "simulated":
+        in_checkout = PACKAGE == "experiments"
+        real = "make run FLAGFILE=" if in_checkout else f"{command('run')} --flagfile="
         print(
-            "These events are simulated. For real data: make run FLAGFILE=journey.flags, or with\n"
+            f"These events are simulated. For real data: {real}journey.flags, or with\n"
             f"your own log:\n{command('run')} --flagfile=video.flags --events=my_log.csv"
         )
 

@@ -25,6 +25,10 @@ def main(arguments: list[str]) -> None:
         raise InputError("name the results folder, and if elsewhere, where the report goes")
     if not arguments:
         arguments = [f"{REPRODUCTION}/results", REPRODUCTION]
+        if not pathlib.Path(arguments[0]).exists():
+            raise InputError(
+                f"no {arguments[0]}: make reproduce-table3 writes it; or name a results folder"
+            )
         print(f"the results in {arguments[0]}")
     results_folder, out = pathlib.Path(arguments[0]), pathlib.Path(arguments[-1])
     write(results_folder, out)

@@ -6,7 +6,7 @@ import pathlib
 
 from absl import flags
 
-from ..folders.newest import newest_run
+from ..folders.newest import newest_network
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -24,11 +24,6 @@ def folder() -> pathlib.Path:
     """
     if FLAGS.run:
         return pathlib.Path(FLAGS.run)
-    run = newest_run("finished run of a network", "--run", has_weights)
+    run = newest_network()
     print(f"{run}: the newest run of a network (--run names another)", flush=True)
     return run
-
-
-def has_weights(folder: pathlib.Path) -> bool:
-    """Say whether a run folder has a network's weights."""
-    return (folder / "checkpoint").is_dir()

@@ -35,6 +35,13 @@ def newest_run(
     )
 
 
+def newest_network() -> pathlib.Path:
+    """Return the newest finished run that has a network's weights. Raises InputError."""
+    return newest_run(
+        "finished run of a network", "--run", lambda folder: (folder / "checkpoint").is_dir()
+    )
+
+
 def runs_beside(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the finished runs on the prepared log of a run, itself among them, newest first."""
     data = read_recipe(folder)["data"]

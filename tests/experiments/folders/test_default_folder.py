@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 from experiments import run  # noqa: F401  (its flags)
 from experiments.common import cli, model_flags
 from experiments.folders.default_folder import default_folder, default_study
-from experiments.folders.newest import newest_run, runs_beside
+from experiments.folders.newest import newest_network, newest_run, runs_beside
 from hrnn_jax import errors
 
 PREPARED = pathlib.Path("out/prepared/video-0123456789ab")
@@ -126,6 +126,19 @@ def test_the_newest_finished_run_is_found_with_those_on_its_log(tmp_path, monkey
     assert [path.name for path in runs_beside(here / "video-1/rnn")] == ["ppop", "rnn"]
     os.utime(here / "shop-2/rnn/recipe.json")  # as --resume does
     assert newest_run("run", "--x") == here / "shop-2/rnn"
+
+
+def test_the_newest_network_has_weights(tmp_path, monkeypatch):
+    """Bug: take a run that only counted."""
+    monkeypatch.chdir(tmp_path)
+    here = pathlib.Path("out/runs/video-1")
+    make_run(here / "ppop", age=1)
+    with pytest.raises(errors.InputError, match=r"no finished run of a network .* give --run"):
+        newest_network()
+    for name, age in (("rnn", 30), ("hrnn_init", 20)):
+        make_run(here / name, age=age)
+        (here / name / "checkpoint").mkdir()
+    assert newest_network() == here / "hrnn_init"
 
 
 @pytest.mark.parametrize(
