@@ -61,7 +61,7 @@ def compose(results: Results) -> list[Block]:
     rows = tables.rows_with_runs(results)
     blocks += [
         heading("Recommendation quality"),
-        annotated(tables.score_table(results), results, columns, rows=rows),
+        annotated(tables.score_table(results), results, columns, _notes(columns), rows),
         bullets({column.label: tables.verdict(results, column) for column in columns}),
         heading("Chosen settings"),
         tables.settings_table(results),
@@ -90,3 +90,8 @@ def _public_logs(columns: Sequence[Column]) -> list[Block]:
         return []
     text = paragraph(f"The logs: {', '.join(known)}.")
     return [f"{text} [Where they are published, and how to prepare them]({PUBLIC_LOGS_PAGE})."]
+
+
+def _notes(columns: Sequence[Column]) -> list[str]:
+    """Return what data.csv says, under the key `note`, of all runs on a log."""
+    return [*dict.fromkeys(note for column in columns if (note := column.cells.get("note")))]

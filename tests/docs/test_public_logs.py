@@ -121,3 +121,5 @@ def test_the_shipped_comparison_names_its_logs_and_links_to_the_page():
         name = PUBLIC_LOGS[column.cells["events_sha256"]]
         assert f"{column.name} is {name}" in text
         assert f"- {column.label}: {name}. " in text
+        note = column.cells["note"]  # stands once, below the table of scores
+        assert text.replace("\\", "").count(note) == 1
