@@ -69,7 +69,7 @@ ALL = .venv/with-bench,journey,report,serve,test,tune
 .PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table benchmark-peers check-gpu \
 	driver test check docs clean
 
-TIME = : a minute on two fast and idle cores, ten on slow or busy ones
+TIME = : one to two minutes on two fast and idle cores, ten on slow or busy ones
 # HRNN Init is trained last: it is then the newest run, which make serve takes.
 run: .venv/installed $(if $(findstring journey,$(FLAGFILE)),.venv/with-journey)
 	@echo 'Item-KNN and PPOP count, RNN and HRNN Init train$(if $(filter video.flags,$(FLAGFILE)),$(TIME))'

@@ -61,7 +61,8 @@ def _acquire(lock: FileLock, folder: pathlib.Path) -> None:
             flush=True,
         )
         return
-    lock.note = f"{os.getpid()} {socket.gethostname()}\n"
+    with contextlib.suppress(OSError):  # on a full disk: the run's first file says so
+        lock.note = f"{os.getpid()} {socket.gethostname()}\n"
 
 
 def _named(note: str) -> str:
