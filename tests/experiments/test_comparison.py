@@ -11,7 +11,7 @@ import sys
 import polars as pl
 import pytest
 
-from experiments.leaderboard import collect, grid
+from experiments.leaderboard import collect
 from experiments.leaderboard import report as leaderboard_report
 from experiments.paper.results import COMPARISON_FILES, FILES
 from experiments.tuning import search_spaces
@@ -272,24 +272,6 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
 
 
 SHIPPED = ROOT / "experiments/results/comparison"
-LOGS_IN_README = ("ebnerd", "foursquare", "deskdrop", "journey")
-
-
-def test_readme_shows_the_shipped_scores():
-    """Bug: new CSV files without an update of README's table."""
-    section = (ROOT / "README.md").read_text().split("## Beyond the paper")[1].split("\n## ")[0]
-    shown = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:2] == "| "]
-    found = pl.read_csv(SHIPPED / "scores.csv").filter(cutoff=5)
-    by = found.group_by("column", "row", "metric").agg(pl.col("value").mean())
-    means = {(column, row, metric): value for column, row, metric, value in by.iter_rows()}
-    names = {name: key for key, name in grid.NAMES.items()}
-    assert {name for name, *_ in shown[1:]} == set(names)
-    for name, *cells in shown[1:]:
-        expected = [
-            " / ".join(f"{means[log, names[name], metric]:.3f}" for metric in ("recall", "mrr"))
-            for log in LOGS_IN_README
-        ]
-        assert [cell.replace("*", "") for cell in cells] == expected
 
 
 def test_the_shipped_report_is_made_from_the_shipped_files(tmp_path):
