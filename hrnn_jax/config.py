@@ -23,6 +23,7 @@ UnknownItems = Literal["skip", "error"]
 HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
 BASELINES = ("ppop", "item_knn", "markov", "sr", "vsknn", "vsknn_br")
+MODELS = [*NETWORKS, *BASELINES]  # and those that `baselines.by_name.register` adds
 SAMPLED_LOSSES = ["top1", "bpr", "top1_max", "bpr_max", "cross_entropy"]  # and those added later
 _WITH_EXTRA_NEGATIVES = [*SAMPLED_LOSSES, "softmax"]
 LOSSES = [*SAMPLED_LOSSES, "full_softmax", "softmax"]
@@ -49,7 +50,7 @@ class Setting:
     above: float = -math.inf
     most: float = math.inf
     choices: Sequence[str] = ()
-    models: tuple[str, ...] = (*NETWORKS, *BASELINES)
+    models: Sequence[str] = dataclasses.field(default_factory=lambda: MODELS)
     needs: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     def problem(self, value: Any) -> str | None:

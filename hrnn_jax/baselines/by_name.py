@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hrnn_jax.baselines import counting, session_knn, sparse_ranking
 from hrnn_jax.baselines.sparse_ranking import Scorer
-from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig
+from hrnn_jax.config import MODELS, EvaluationConfig, ItemKnnConfig, SessionKnnConfig
+from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
+from hrnn_jax.presets import NAMES
 
 Settings = ItemKnnConfig | SessionKnnConfig | None  # None of a method without any
 CONFIGS: dict[str, type[ItemKnnConfig] | type[SessionKnnConfig]] = {
@@ -16,13 +20,35 @@ CONFIGS: dict[str, type[ItemKnnConfig] | type[SessionKnnConfig]] = {
 }
 # Settings that a baseline has whatever its caller says: V-SKNN does not know the user.
 FIXED = {"vsknn": {"boost": 0.0, "remind_weight": 0.0}}
+_registered: dict[str, Callable[[EventLog], Scorer]] = {}
+
+
+def register(name: str, scorer: Callable[[EventLog], Scorer], *, title: str) -> None:
+    """Add a model that scores test cases, which `model` then names.
+
+    Register it before the commands are imported, as their flags are made of the names.
+
+    Args:
+        name: that of no other model.
+        scorer: takes a log, whose training events it may count or train on, and returns what scores
+            the test cases, see `sparse_ranking.Scorer`. The score of a case may depend on the
+            user's events before its target.
+        title: what tables call the model.
+
+    Raises:
+        InputError: there is a model of this name.
+    """
+    if name in NAMES:
+        raise InputError(f"`name`={name}: there is a model of this name, choose another")
+    _registered[name], NAMES[name] = scorer, title
+    MODELS.append(name)
 
 
 def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
     """Return what scores the test cases of a log.
 
     Args:
-        name: one of `config.BASELINES`.
+        name: one of `config.BASELINES`, or registered.
         log: the training events are counted, the test cases scored.
         settings: of the class in `CONFIGS`; None if there is none.
     """
@@ -37,6 +63,8 @@ def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
             return counting.rules_scorer(log, max_steps=1)
         case "sr", None:
             return counting.rules_scorer(log)
+        case _ if name in _registered and settings is None:
+            return _registered[name](log)
         case _:
             raise ValueError(f"no baseline {name!r} with {settings}")
 

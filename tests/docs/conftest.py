@@ -2,11 +2,25 @@
 
 import pytest
 
-from hrnn_jax import config, losses
+from hrnn_jax import config, losses, presets
+from hrnn_jax.baselines import by_name
 from hrnn_jax.preprocess import datasets
 
-LISTS = config.SAMPLED_LOSSES, config._WITH_EXTRA_NEGATIVES, config.LOSSES, datasets.NAMES
-DICTS = losses.SAMPLED, datasets.RECIPES, datasets.COLUMNS, datasets._registered
+LISTS = (
+    config.SAMPLED_LOSSES,
+    config._WITH_EXTRA_NEGATIVES,
+    config.LOSSES,
+    config.MODELS,
+    datasets.NAMES,
+)
+DICTS = (
+    losses.SAMPLED,
+    datasets.RECIPES,
+    datasets.COLUMNS,
+    datasets._registered,
+    by_name._registered,
+    presets.NAMES,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,50 @@
+"""The example of an own model: its scores and ranks, and a run of it by its name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hrnn_jax.baselines import by_name
+from hrnn_jax.config import EvaluationConfig
+from hrnn_jax.errors import InputError
+from tests.docs import examples
+from tests.helpers import logs
+
+
+def test_scores_are_the_sums_of_one_over_age():
+    log = logs.random(0)
+    score, costs = examples.load("own_model").recency(log)
+    rows = score(slice(None)).toarray()
+    for row, cost, case in zip(rows, costs, log.cases, strict=True):
+        expected = np.zeros(log.n_items)
+        before = np.flatnonzero(log.user[:case] == log.user[case])
+        for event in before:
+            expected[log.item[event]] += 1 / (case - event)
+        np.testing.assert_allclose(row, expected)
+        assert cost == len(before)
+
+
+def test_the_library_ranks_by_the_scores():
+    log = logs.random(0)
+    example = examples.load("own_model")
+    ranking = by_name.rank("recency", log, None, EvaluationConfig(ties="for"))
+    rows = example.recency(log)[0](slice(None)).toarray()
+    own = rows[np.arange(len(rows)), log.item[log.cases]]
+    np.testing.assert_array_equal(ranking.rank, 1 + (rows > own[:, None]).sum(axis=1))
+
+
+def test_the_command_ranks_with_the_model(tmp_path):
+    logs.write(tmp_path / "log.csv")
+    data = "--dataset=events", "--events=log.csv", "--min_support=1"
+    output = "--cutoffs=1,5", "--output_dir=run"
+    said = examples.run("own_model", "--model=recency", *data, *output, folder=tmp_path)
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["name"] == "Recency"
+    assert metrics["mean"]["cases"] == 30 * 3
+    assert f"{metrics['mean']['recall@5']:.4f}" in said
+
+
+def test_a_taken_name_is_refused():
+    with pytest.raises(InputError, match="`name`=hrnn_plus: there is a model of this name"):
+        by_name.register("hrnn_plus", lambda log: None, title="mine")
