@@ -1,6 +1,7 @@
 """Serve recommendations from a run folder: JSON over HTTP, and a page to look at them.
 
-python -m experiments.serve --run=out/runs/video/hrnn_init
+python -m experiments.serve                     # the newest run of a network
+python -m experiments.serve --run=RUN_FOLDER
 """
 
 from __future__ import annotations
