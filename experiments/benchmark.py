@@ -12,66 +12,23 @@ several calls; a repeated measurement replaces the earlier one.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import setting
 
-from .bench import commands, evaluation, gpu, record, scaling, service, steps, timing
-from .bench.benchmark_model import (
-    ALL_SMALL,
-    CONCAT_SMALL,
-    INIT_LARGE,
-    INIT_SMALL,
-    N_ITEMS,
-    RNN_SAMPLED,
-    RNN_SMALL,
-)
+from .bench import record
 from .bench.peers import compare
 from .common import cli, config_flags, data_flags  # noqa: F401  --prepared_dir
 
-MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
-    "": (INIT_SMALL, "training step, HRNN Init small", 1.6),
-    "_large": (INIT_LARGE, INIT_LARGE.name, 1.4),
-    "_all": (ALL_SMALL, ALL_SMALL.name, 1.6),
-    "_rnn": (RNN_SMALL, RNN_SMALL.name, 1.6),
-    "_rnn_concat": (CONCAT_SMALL, CONCAT_SMALL.name, 1.6),
-    "_sampled": (RNN_SAMPLED, RNN_SAMPLED.name, 2.0),
-    "_plus": (gpu.PLUS.replace(n_items=N_ITEMS), gpu.PLUS.name, 2.5),
-}
-Task = Callable[[timing.Settings], Mapping[str, record.Row | record.Sweep]]
-TASKS: dict[str, Task] = {
-    **{
-        f"step{suffix}": functools.partial(steps.step, model=model, title=title, limit=limit)
-        for suffix, (model, title, limit) in MODELS.items()
-    },
-    **{
-        f"anatomy{suffix}": functools.partial(steps.shares, model=model)
-        for suffix, (model, _, _) in MODELS.items()
-    },
-    "dropout": steps.dropout,
-    "catalogue": steps.catalogue,
-    "memory": steps.memory,
-    "memory_run": commands.whole_run,
-    "evaluation": evaluation.evaluate,
-    "preprocessing": commands.preprocessing,
-    "schedule": evaluation.schedule,
-    "start": commands.start,
-    "seeds": commands.seeds,
-    "seeds_at_once": steps.seeds_at_once,
-    "users": commands.users,
-    "serving": service.serving,
-    "gpu": gpu.measure_all,
-    "scaling_items": scaling.items,
-    "scaling_batch": scaling.batch,
-    "scaling_units": scaling.units,
-    "scaling_events": scaling.events,
-}
+if TYPE_CHECKING:  # the flags are checked before jax is loaded
+    from .bench.tasks import Task
+
 LONG_REPEATS = 3  # of a command that takes minutes
 
 
@@ -105,8 +62,9 @@ FLAGS = flags.FLAGS
 config_flags.define_command(BenchmarkFlags)
 flags.DEFINE_list(
     "only",
-    [*TASKS],
-    f"What to measure, of {', '.join(TASKS)}, all by default, and {compare.NAME}: other libraries.",
+    None,
+    f"What to measure: all by default, but for {compare.NAME}, other libraries. An unknown name is "
+    "answered by the list.",
 )
 flags.DEFINE_spaceseplist(
     "logs",
@@ -118,6 +76,9 @@ flags.DEFINE_spaceseplist(
 
 def main() -> None:
     """Measure what --only names, or write the report."""
+    from .bench import timing
+    from .bench.tasks import TASKS
+
     path = pathlib.Path(FLAGS.record_file)
     if FLAGS.record:
         with cli.extra("bench"):  # it draws
@@ -161,13 +122,16 @@ def chosen_tasks() -> dict[str, Task]:
     Raises:
         InputError: One is unknown, or a log is wrong.
     """
+    from .bench.tasks import TASKS
+
+    only: list[str] = [*TASKS] if FLAGS.only is None else FLAGS.only
     known: dict[str, Mapping[str, Task]] = {name: {name: task} for name, task in TASKS.items()}
-    if compare.NAME in FLAGS.only:
+    if compare.NAME in only:
         known[compare.NAME] = compare.tasks(FLAGS.logs, pathlib.Path(FLAGS.peers_dir))
-    if unknown := [name for name in FLAGS.only if name not in known]:
+    if unknown := [name for name in only if name not in known]:
         names = ", ".join([*TASKS, compare.NAME])
         raise errors.InputError(f"`only`={unknown[0]}: give some of {names}")
-    return {name: task for chosen in FLAGS.only for name, task in known[chosen].items()}
+    return {name: task for chosen in only for name, task in known[chosen].items()}
 
 
 if __name__ == "__main__":

@@ -19,13 +19,12 @@ import subprocess
 import sys
 import time
 
-import jax
 from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import setting
 
-from .bench import gpu, record, timing
+from .bench import record
 from .common import cli, config_flags
 from .common.text import duration
 
@@ -62,6 +61,10 @@ config_flags.define_command(CheckGpuFlags)
 
 def main() -> None:
     """Check and measure, and print a summary."""
+    import jax  # here and below: the flags are checked before jax is loaded
+
+    from .bench import gpu
+
     spent = time.time() - FLAGS.began if FLAGS.began else 0
     until = time.monotonic() + 60 * FLAGS.minutes - spent
     device = find_device(FLAGS.device)
@@ -88,6 +91,8 @@ def find_device(platform: str) -> str:
     Raises:
         InputError: There is none.
     """
+    import jax
+
     os.environ["JAX_PLATFORMS"] = platform
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the parts have processes of their own
     jax.config.update("jax_platforms", platform)
@@ -124,6 +129,8 @@ def measure(path: pathlib.Path, until: float) -> tuple[list[record.Row], list[st
     Returns:
         The rows, and a line on each part that is not complete.
     """
+    from .bench import gpu, timing
+
     sizes = TRIAL if FLAGS.trial else FULL
     settings = timing.Settings(**sizes, prepared=SCRATCH, scratch=SCRATCH)
     rows: list[record.Row] = []

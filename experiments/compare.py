@@ -7,11 +7,10 @@ python -m experiments.compare RUN_FOLDER RUN_FOLDER
 from __future__ import annotations
 
 import pathlib
-import sys
 
 from hrnn_jax.errors import InputError
 
-from .common import run_folder
+from .common import cli, run_folder
 from .common.cli import PACKAGE, command
 from .folders.newest import newest_run, runs_beside
 
@@ -54,8 +53,4 @@ def _prepared(folder: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    cli.run(main, folders=True)

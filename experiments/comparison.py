@@ -24,13 +24,9 @@ from .common import cli
 from .jobs import grid as jobs_grid
 from .jobs.paper_rows import chosen_rows
 from .jobs.runner import is_complete, make_runner, print_summary
-from .leaderboard import collect, grid
-from .leaderboard.collect import Finished
+from .leaderboard import grid
 from .leaderboard.studies import make_studies
 from .tuning import study_job
-
-with cli.extra("report"):
-    from .leaderboard import report
 
 FLAGS = flags.FLAGS
 TRIALS, EPOCHS = 20, 10
@@ -57,6 +53,8 @@ FLAGS.set_default("n_seeds", 5)
 
 def main() -> None:
     """Run the comparison that the flags describe, or write its report again."""
+    with cli.extra("report"):  # here: flags are checked before matplotlib is loaded
+        from .leaderboard import collect, report
     if FLAGS["from"].value:
         print(report.write(pathlib.Path(FLAGS["from"].value)))
         return
@@ -86,7 +84,7 @@ def main() -> None:
         done = [run for run in runs if is_complete(run)]
         if done:
             done_curves = [run for run in curves if is_complete(run)]
-            finished = Finished(studies, done, done_curves)
+            finished = collect.Finished(studies, done, done_curves)
             collect.write(root / "results", finished, data, budgets, command())
             report.write(root / "results")
     print_summary(done, runs, f"the comparison is {root / 'results' / 'comparison.md'}", failed)

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from absl import flags
 
-from hrnn_jax.checkpoint import load_run
-from hrnn_jax.live import export
-
 from .common import cli, run_flags
 
 FLAGS = flags.FLAGS
@@ -18,7 +15,12 @@ flags.DEFINE_string("weights", "weights.npz", "The file to write.")
 
 def main() -> None:
     """Export the weights of --run."""
-    about, params = load_run(run_flags.folder(), seed=FLAGS.seed)
+    folder = run_flags.folder()
+
+    from hrnn_jax.checkpoint import load_run  # here: the flags are checked before jax is loaded
+    from hrnn_jax.live import export
+
+    about, params = load_run(folder, seed=FLAGS.seed)
     export.write(FLAGS.weights, about, params)
     print(
         f"{FLAGS.weights}: seed {about.seed} after {about.epochs} epochs, "

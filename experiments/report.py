@@ -7,14 +7,10 @@ python -m experiments.report     # of what make reproduce-table3 has measured he
 from __future__ import annotations
 
 import pathlib
-import sys
 
 from hrnn_jax.errors import InputError
 
 from .common import cli
-
-with cli.extra("report"):
-    from .paper.report import write
 
 REPRODUCTION = "out/reproduce"  # where make reproduce-table3 writes
 
@@ -30,14 +26,12 @@ def main(arguments: list[str]) -> None:
                 f"no {arguments[0]}: make reproduce-table3 writes it; or name a results folder"
             )
         print(f"the results in {arguments[0]}")
+    with cli.extra("report"):  # here: flags are checked before matplotlib is loaded
+        from .paper.report import write
     results_folder, out = pathlib.Path(arguments[0]), pathlib.Path(arguments[-1])
     write(results_folder, out)
     print(f"{out / 'report.md'} and {out / 'report.html'}")
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (InputError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+    cli.run(main, folders=True)

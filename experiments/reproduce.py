@@ -22,11 +22,8 @@ from .common import cli, config_flags
 from .common.model_names import SIZES
 from .jobs import grid, runner
 from .jobs.paper_rows import chosen_rows
-from .paper import collect, searches
+from .paper import searches
 from .tuning import study_job
-
-with cli.extra("report"):
-    from .paper import report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +82,8 @@ def main() -> None:
         cells += [(xxl, row) for row in grid.xxl_rows()]
     cells = [(column, row) for column, row in cells if row.key in chosen]
     columns = [column for column in columns if any(column is of_cell for of_cell, _ in cells)]
+    with cli.extra("report"):  # here: flags are checked before matplotlib is loaded
+        from .paper import collect, report
     jobs = runner.make_runner()
     results = jobs.root / "results"
     with jobs.lock("reproduction"):

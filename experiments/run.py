@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from hrnn_jax import atomic, errors
-from hrnn_jax.config import RECIPE_FORMAT, setting
+from hrnn_jax.config import NETWORKS, RECIPE_FORMAT, setting
 from hrnn_jax.estimators import run_files
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
@@ -26,7 +26,6 @@ from .common import (
     data_flags,
     model_flags,
     run_folder,
-    run_seeds,
 )
 from .folders import run_lock
 from .folders.default_folder import default_folder
@@ -47,14 +46,32 @@ class RunFlags:
     resume: bool = setting(False)
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingFlags:
+    """The flags of a run's training, but for those of the configs.
+
+    Attributes:
+        curve: Rank the cases after every epoch as well: history.jsonl then has Recall and MRR by
+            epoch.
+        stop_above_loss: Stop training after an epoch whose mean loss is above this one; seeds side
+            by side stop together, once the losses of all are. The loss of constant scores is 1 with
+            TOP1: a network above it is worse than none. The run still ranks, and its metrics.json
+            names the epoch and the loss.
+    """
+
+    curve: bool = setting(False)
+    stop_above_loss: float | None = setting(None, models=NETWORKS)
+
+
 FLAGS = flags.FLAGS
-config_flags.define_command(RunFlags)
+config_flags.define_command(RunFlags, "output")
+config_flags.define_command(TrainingFlags, "training")
 
 
 def main() -> None:
     """Make, resume or report one run folder."""
-    compile_cache.keep()
     model_flags.check()  # before any work
+    data_flags.recipe()
     seeds = model_flags.seeds()
     print(f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}", flush=True)
     parents = continue_run.parents(seeds) if FLAGS.continue_from else {}
@@ -97,6 +114,9 @@ def _finish(
     parents: continue_run.Parents,
 ) -> dict[str, Any]:
     """Train and rank what is missing in an open run folder; return the content of metrics.json."""
+    from .common import run_seeds  # here: flags and log are checked before jax is loaded
+
+    compile_cache.keep()
     is_network = model_flags.is_network()
     if is_network:  # also for a run that ended before these files existed
         run_folder.write_data(folder, prepared_folder)

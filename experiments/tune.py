@@ -9,8 +9,9 @@ that of its best epoch, and the number of epochs until then is written to best.f
 
 Trials run side by side, one per core, on a GPU one at a time; see --jobs. On machines that share
 the study's folder, start the command on each. The same command continues a study after ctrl-C or a
-crash. The best trial so far is in <study_dir>/best.flags, for
-python -m experiments.run --flagfile=<study_dir>/best.flags, and every trial in trials.csv.
+crash. Every trial is in <study_dir>/trials.csv, and the best so far in best.flags, to run with
+
+python -m experiments.run --flagfile=<study_dir>/best.flags
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .common.cli import command
 from .common.text import short
 
 with cli.extra("tune"):
-    from .tuning import processes, search_spaces, trials, tune_flags
+    from .tuning import search_spaces, tune_flags
     from .tuning.study import Study
 
 # For --help.
@@ -46,6 +47,9 @@ def main() -> None:
             f"{FLAGS.objective} on {len(log.cases):,} validation cases{users}, in {study.folder}",
             flush=True,
         )
+        # Here: flags and log are checked before jax is loaded.
+        from .tuning import processes, trials
+
         side_by_side = tune_flags.processes(study)
         if side_by_side > 1:
             processes.run_all(study, side_by_side)

@@ -53,6 +53,16 @@ class Setting:
     models: Sequence[str] = dataclasses.field(default_factory=lambda: MODELS)
     needs: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def bounds(self) -> str:
+        """The numbers that it takes, as in: a number from 0 to 1. Empty where it takes all."""
+        if self.above > -math.inf:
+            most = f", at most {self.most:g}" if self.most < math.inf else ""
+            return f"a number above {self.above:g}{most}"
+        if self.most < math.inf:
+            return f"a number from {self.least:g} to {self.most:g}"
+        return f"{self.least:g} or more" if self.least > -math.inf else ""
+
     def problem(self, value: Any) -> str | None:
         """Say what to give instead of a value that is out of bounds; None for a good one."""
         if self.choices and value not in (*self.choices, None):
@@ -61,15 +71,8 @@ class Setting:
             return None
         if not math.isfinite(value):
             return "give a finite number"
-        if self.least <= value <= self.most and value > self.above:
-            return None
-        if self.above > -math.inf and self.most == math.inf:
-            return f"give a number above {self.above:g}"
-        if self.above > -math.inf:
-            return f"give a number above {self.above:g}, at most {self.most:g}"
-        if self.most < math.inf:
-            return f"give a number from {self.least:g} to {self.most:g}"
-        return f"give {self.least:g} or more"
+        within = self.least <= value <= self.most and value > self.above
+        return None if within else f"give {self.bounds}"
 
 
 def setting(default: Any, **details: Any) -> Any:

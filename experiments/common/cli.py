@@ -22,9 +22,12 @@ from hrnn_jax import errors
 from hrnn_jax.config import REMOVED
 from hrnn_jax.presets import PRESETS
 
+from ..rendering import help_page
+
 assert __package__ is not None
 PACKAGE = __package__.rpartition(".")[0]  # experiments in a checkout, another name when installed
 typed: set[str] = set()  # flags of the command line itself, not of a flag file
+HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
 
 
@@ -71,14 +74,16 @@ def _typed(program: pathlib.Path) -> str:
 
 
 def run(
-    main: Callable[[], None],
+    main: Callable[..., None],
     *,
+    folders: bool = False,
     whole: bool = True,
     hint: str = "",
     defaults: Callable[[], Sequence[str]] = list,
 ) -> None:
     """Parse the flags and run `main`.
 
+    folders: `main` takes a list, the arguments that are no flags; other commands refuse those.
     whole: the command knows every flag of a run, so that an unknown one in a flag file is an
     error; other commands take what they know. hint: what ctrl-C says on how to go on. defaults: of
     flags that were parsed, returns others that hold where these are silent. Exit code 2 for the
@@ -90,11 +95,11 @@ def run(
         for name in ("absl", "asyncio"):  # orbax again: what fails in its threads is raised as well
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            if len(positional) > 1:
+            if len(positional) > 1 and not folders:
                 raise errors.InputError(
                     f"unexpected argument {positional[1]!r}: flags begin with --, see --help"
                 )
-            main()
+            main(*([positional[1:]] if folders else []))
         except (errors.InputError, OSError) as error:
             failed.append(error)
             fail(error)
@@ -126,14 +131,22 @@ def run(
     logger.handlers = [said]
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl would print it once more
-    _list_in_help()
     failed: list[Exception] = []
     before, sys.unraisablehook = sys.unraisablehook, unraisable  # to the end of the process
-    app.run(guarded, flags_parser=functools.partial(parse, whole=whole, defaults=defaults))
+    about = sys.modules[main.__module__].__doc__ or ""
+    app.run(guarded, flags_parser=functools.partial(parse, about, whole=whole, defaults=defaults))
 
 
-def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[str]]) -> list[str]:
-    """Parse flags, with flag files expanded by us: absl looks in the working directory only."""
+def parse(
+    about: str, argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[str]]
+) -> list[str]:
+    """Parse flags, with flag files expanded by us: absl looks in the working directory only.
+
+    about: what --help says first.
+    """
+    if asked := HELP & {*argv[1:]}:
+        _print_help(about, argv[0], whole="--helpfull" in asked)
+        sys.exit()
     try:
         given = expand(argv[1:], whole=whole)
         typed.clear()
@@ -150,12 +163,15 @@ def parse(argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[s
         fail(errors.InputError(str(error).removeprefix("flag ")))  # as absl begins them
 
 
-def _list_in_help() -> None:
-    """Let --help list all flags of this package, not only those of the command's own file."""
+def _print_help(about: str, program: str, *, whole: bool) -> None:
+    """Print the page of --help: the flags of this package and, in the `whole` one, absl's."""
+    own: list[flags.Flag] = []
+    others: list[flags.Flag] = []
     for name, defined in flags.FLAGS.flags_by_module_dict().items():
-        if name.startswith(module("")):
-            for flag in defined:
-                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+        (own if name == program or name.startswith(module("")) else others).extend(defined)
+    about = re.sub(r"python -m experiments\.(\w+)", lambda m: command(m[1]), about)
+    shipped = sorted(path.name for path in SHIPPED.glob("*.flags"))
+    print(help_page.page(about, own, others if whole else (), shipped), end="")
 
 
 def fail(error: Exception, code: int = 2) -> NoReturn:

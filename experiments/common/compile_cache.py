@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pathlib
 import platform
 import warnings
 
-import jax
 from absl import flags
 
+from hrnn_jax.config import setting
+
+from . import config_flags
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheFlags:
+    """Where compiled programs are kept.
+
+    Attributes:
+        compilation_cache: The folder that keeps compiled programs, so that the next start loads
+            them; none if empty. JAX_COMPILATION_CACHE_DIR in the environment goes before it.
+    """
+
+    compilation_cache: str = setting("out/compiled")
+
+
 FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    "compilation_cache",
-    "out/compiled",
-    "The folder that keeps compiled programs, so that the next start loads them; none if empty. "
-    "JAX_COMPILATION_CACHE_DIR in the environment goes before it.",
-)
+config_flags.define_command(CacheFlags, "output")
 WORTH_SECONDS = 0.1  # programs that compile faster are not kept
 
 
 def keep() -> None:
     """Keep compiled programs from here on, and use those that are kept already."""
+    import jax  # here: the flags of a command are checked before jax is loaded
+
     # pyright does not know this attribute: jax adds it at run time.
     kept_already = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if FLAGS.compilation_cache and kept_already is None:

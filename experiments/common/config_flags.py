@@ -19,6 +19,7 @@ from hrnn_jax import errors
 from hrnn_jax.config import Setting, meanings, settings, unmet_need
 from hrnn_jax.presets import network_of
 
+from ..rendering import help_page
 from . import cli
 
 FLAGS = flags.FLAGS
@@ -47,16 +48,22 @@ class _Number(flags.ArgumentParser):
         return self._text.flag_type()
 
 
-def define_command(table: type) -> None:
-    """Define a flag for each setting of a dataclass that is no config: its bounds hold at once."""
-    define(table, has_bounds=True)
+def define_command(table: type, group: str = "command") -> None:
+    """Define a flag for each setting of a dataclass that is no config: its bounds hold at once.
+
+    group: where --help lists them, see `help_page.TITLES`.
+    """
+    define({table: group}, has_bounds=True)
 
 
-def define(*configs: type, optional: bool = False, has_bounds: bool = False) -> None:
+def define(
+    configs: Mapping[type, str], *, optional: bool = False, has_bounds: bool = False
+) -> None:
     """Define a flag for each setting of some config classes.
 
     A setting that several classes have is one flag without a default, as each has its own.
-    optional: no flag has a default, as something else than the class decides.
+    configs: the classes, and where --help lists their flags, see `help_page.TITLES`. optional: no
+    flag has a default, as something else than the class decides.
     """
     owners: dict[str, list[type]] = {}
     for config in configs:
@@ -74,6 +81,7 @@ def define(*configs: type, optional: bool = False, has_bounds: bool = False) -> 
         config, text = of_name[0], " ".join(texts)
         default = None if is_open else _default(config, name)
         kind, setting = _type(config, name), settings(config)[name]
+        help_page.describe(name, configs[config], setting, _used_by[name])
         if setting.choices:
             flags.DEFINE_enum(name, default, setting.choices, text)
         elif kind in _NUMBERS:  # a config checks its bounds itself, where a model uses it

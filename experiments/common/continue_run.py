@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import jax
 from absl import flags
 
-from hrnn_jax import checkpoint, errors, train
-from hrnn_jax.config import NETWORKS, upgrade_recipe
+from hrnn_jax import errors
+from hrnn_jax.config import NETWORKS, setting, upgrade_recipe
 
-from . import cli, model_flags, run_folder
+from . import cli, config_flags, model_flags, run_folder
+
+if TYPE_CHECKING:  # the flags of a command are checked before jax is loaded
+    from hrnn_jax import checkpoint, train
+
+
+@dataclasses.dataclass(frozen=True)
+class ContinueFlags:
+    """Which run goes on.
+
+    Attributes:
+        continue_from: A run folder to go on from with a new log: its items keep their weights, new
+            ones are added, and its flags hold where none are given.
+    """
+
+    continue_from: str | None = setting(None)
+
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    "continue_from",
-    None,
-    "A run folder to go on from with a new log: its items keep their weights, new ones are added, "
-    "and its flags hold where none are given.",
-)
+config_flags.define_command(ContinueFlags, "training")
 OWN = ("continue_from", "events", "output_dir", "resume", "curve")  # flags that are not taken over
 # Settings that shape the weights, or the states of live users.
 SAME = (
@@ -34,7 +45,7 @@ SAME = (
     "past",
     "optimizer",
 )
-Parents = Mapping[int, checkpoint.TrainedRun]  # by seed, those of the run that is continued
+Parents: TypeAlias = "Mapping[int, checkpoint.TrainedRun]"  # of the run that is continued, by seed
 
 
 def defaults() -> list[str]:
@@ -67,6 +78,8 @@ def parents(seeds: Sequence[int]) -> Parents:
     Raises InputError where it is none, its weights are not those that the flags describe, or it
     has not trained one of `seeds`.
     """
+    from hrnn_jax import checkpoint
+
     folder = pathlib.Path(FLAGS.continue_from)
     try:
         _check_recipe(upgrade_recipe(run_folder.read_recipe(folder)))
@@ -89,6 +102,10 @@ def parents(seeds: Sequence[int]) -> Parents:
 
 def extended_state(parent: checkpoint.TrainedRun, setup: train.TrainSetup) -> train.TrainState:
     """Return the state that training goes on from: the parent's, with rows for the new items."""
+    import jax
+
+    from hrnn_jax import checkpoint, train
+
     like = jax.eval_shape(lambda: train.init_state(0, parent.config, setup.config))
     folder = checkpoint.folder(parent.folder, parent.seed)
     old = checkpoint.restore(folder, like, epochs=parent.epochs)

@@ -63,8 +63,8 @@ class DataFlags:
 
 
 FLAGS = flags.FLAGS
-config_flags.define_command(DataFlags)
-config_flags.define(DataConfig, optional=True)
+config_flags.define_command(DataFlags, "data")
+config_flags.define({DataConfig: "data"}, optional=True)
 
 
 def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
@@ -72,22 +72,12 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
 
     continued_items: see `prepared.prepare`.
     """
-    root = pathlib.Path(FLAGS.prepared_dir)
+    root, own_recipe = pathlib.Path(FLAGS.prepared_dir), recipe()
     columns = {
         field.name: column
         for field in dataclasses.fields(read_log.Columns)
         if (column := FLAGS[field.name].value)
     }
-    given = {
-        name: value
-        for name in settings(DataConfig)
-        if (value := config_flags.value(name)) is not None
-    }
-    if given.get("max_user_sessions") == 0:  # 0 lifts the limit of a data set's own recipe
-        given["max_user_sessions"] = None
-    recipe = dataclasses.replace(
-        datasets.recipe(FLAGS.dataset, simulate_shape=FLAGS.simulate_shape), **given
-    )
     try:
         source = datasets.source(
             FLAGS.dataset,
@@ -102,7 +92,20 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
         if FLAGS.dataset == "xing" and not FLAGS.events:
             raise InputError(f"{error}: --flagfile=xing_simulated.flags does that") from error
         raise
-    return prepared.prepare(source, recipe, root, continued_items=continued_items)
+    return prepared.prepare(source, own_recipe, root, continued_items=continued_items)
+
+
+def recipe() -> DataConfig:
+    """Return how the flags say to prepare the log. Raises InputError where a value is bad."""
+    given = {
+        name: value
+        for name in settings(DataConfig)
+        if (value := config_flags.value(name)) is not None
+    }
+    if given.get("max_user_sessions") == 0:  # 0 lifts the limit of a data set's own recipe
+        given["max_user_sessions"] = None
+    own = datasets.recipe(FLAGS.dataset, simulate_shape=FLAGS.simulate_shape)
+    return dataclasses.replace(own, **given)
 
 
 def title() -> str:

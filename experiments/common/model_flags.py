@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -22,38 +22,56 @@ from hrnn_jax.config import (
 from hrnn_jax.estimators import run_files
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
-from hrnn_jax.network import make_network as make_network_of
 from hrnn_jax.presets import network_of
 
-from . import config_flags, epochs
+from . import config_flags
 from .model_names import NAMES
+
+if TYPE_CHECKING:
+    from . import epochs
 
 MODELS = tuple(NAMES)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFlags:
-    """Which model, and how many networks.
+    """Which model.
 
     Attributes:
         model: Which model to run: those of Section 4.2, markov, sr, vsknn, vsknn_br, or hrnn_plus,
             which is hrnn_init with the settings of hrnn_plus.flags; they go before those of other
             flag files, and behind typed ones.
+    """
+
+    model: str = setting("hrnn_init", choices=MODELS)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochFlags:
+    """How long a network is trained, and how many are.
+
+    Attributes:
         epochs: Passes over the training events.
         seeds: Seeds to train, whole numbers; each is a run of its own.
         seeds_at_once: Seeds trained side by side in one program.
     """
 
-    model: str = setting("hrnn_init", choices=MODELS)
     epochs: int = setting(10, least=0, models=NETWORKS)
     seeds: tuple[int, ...] = setting((0,), models=NETWORKS)
     seeds_at_once: int = setting(1, least=1, models=NETWORKS)
 
 
 FLAGS = flags.FLAGS
-CONFIGS = (ModelConfig, TrainConfig, EvaluationConfig, ItemKnnConfig, SessionKnnConfig)
-config_flags.define_command(ModelFlags)
-config_flags.define(*CONFIGS)
+CONFIGS = {  # and where --help lists their flags
+    ModelConfig: "model",
+    TrainConfig: "training",
+    EvaluationConfig: "evaluation",
+    ItemKnnConfig: "model",
+    SessionKnnConfig: "model",
+}
+config_flags.define_command(ModelFlags, "model")
+config_flags.define_command(EpochFlags, "training")
+config_flags.define(CONFIGS)
 
 
 def check() -> None:
@@ -134,7 +152,9 @@ def whole_numbers(flag: str, *, at_least: int) -> list[int]:
 
 def make_network(log: EventLog) -> epochs.Network:
     """Make the network that the flags describe. Raises InputError."""
-    return make_network_of(log, model_config(log.n_items), train_config(), evaluation_config())
+    from hrnn_jax.network import make_network  # here: flags are checked before jax is loaded
+
+    return make_network(log, model_config(log.n_items), train_config(), evaluation_config())
 
 
 def rank_baseline(log: EventLog) -> Ranking:

@@ -13,36 +13,16 @@ import jax
 from absl import flags
 
 from hrnn_jax import checkpoint, errors, metrics, train
-from hrnn_jax.config import NETWORKS, setting
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 
-from . import config_flags, continue_run, epochs, model_flags, progress, run_folder
+from . import continue_run, epochs, model_flags, progress, run_folder
 from .run_folder import SeedResult
 from .text import duration
 
-
-@dataclasses.dataclass(frozen=True)
-class TrainingFlags:
-    """The flags of a run's training, but for those of the configs.
-
-    Attributes:
-        curve: Rank the cases after every epoch as well: history.jsonl then has Recall and MRR by
-            epoch.
-        stop_above_loss: Stop training after an epoch whose mean loss is above this one; seeds side
-            by side stop together, once the losses of all are. The loss of constant scores is 1 with
-            TOP1: a network above it is worse than none. The run still ranks, and its metrics.json
-            names the epoch and the loss.
-    """
-
-    curve: bool = setting(False)
-    stop_above_loss: float | None = setting(None, models=NETWORKS)
-
-
 FLAGS = flags.FLAGS
-config_flags.define_command(TrainingFlags)
 
 
 @dataclasses.dataclass(frozen=True)

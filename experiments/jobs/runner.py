@@ -48,7 +48,7 @@ class JobFlags:
 
 
 FLAGS = flags.FLAGS
-config_flags.define_command(JobFlags)
+config_flags.define_command(JobFlags, "runs")
 
 
 def make_runner() -> Runner:

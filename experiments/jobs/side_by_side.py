@@ -25,7 +25,7 @@ class SideBySideFlags:
 
 
 FLAGS = flags.FLAGS
-config_flags.define_command(SideBySideFlags)
+config_flags.define_command(SideBySideFlags, "runs")
 
 
 def number() -> int:

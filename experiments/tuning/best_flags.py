@@ -48,7 +48,8 @@ def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
         f"# {' '.join(typed.split())}",
     ]
     written_below = {*drawn, "split", "model", "epochs", "schedule_epochs"}
-    tables = (data_flags.DataFlags, DataConfig, model_flags.ModelFlags, *model_flags.CONFIGS)
+    of_model = (model_flags.ModelFlags, model_flags.EpochFlags, *model_flags.CONFIGS)
+    tables = (data_flags.DataFlags, DataConfig, *of_model)
     for name in dict.fromkeys(itertools.chain(*map(settings, tables))):
         if not FLAGS[name].using_default_value and name not in written_below:
             lines.append(FLAGS[name].serialize())

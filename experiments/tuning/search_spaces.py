@@ -110,6 +110,6 @@ def table() -> str:
     """Describe all search spaces; models with the same space stand together."""
     by_rows: dict[str, list[str]] = {}
     for name, space in BY_NAME.items():
-        rows = "\n".join(f"  {flag:<16} {describe(values)}" for flag, values in space.items())
+        rows = "\n".join(f"  {flag:<17} {describe(values)}" for flag, values in space.items())
         by_rows.setdefault(rows, []).append(name)
     return "\n".join(f"{', '.join(names)}\n{rows}" for rows, names in by_rows.items())

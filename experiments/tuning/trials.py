@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 from absl import flags
@@ -17,35 +16,15 @@ from hrnn_jax.metrics import Ranking
 from ..common import compile_cache, epochs, model_flags
 from ..common.text import short
 from .study import Study
+from .tune_flags import objective_cutoff, set_flag
 
 FLAGS = flags.FLAGS
-
-
-def objective_cutoff(objective: str) -> int:
-    """Return N of an objective such as recall@N.
-
-    Raises:
-        InputError: It is not a metric at a positive N.
-    """
-    text = objective.partition("@")[2]
-    cutoff = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= cutoff < 2**31 or objective not in metrics.summarise(np.ones(1), [cutoff]):
-        known = ", ".join(metrics.summarise(np.ones(1), [5]))
-        raise errors.InputError(
-            f"`objective`={objective}: give one of {known}, or another N from 1"
-        )
-    return cutoff
 
 
 def measure(ranking: Ranking) -> float:
     """Return the --objective of a ranking."""
     cutoff = objective_cutoff(FLAGS.objective)
     return metrics.summarise(ranking.rank, [cutoff])[FLAGS.objective]
-
-
-def set_flag(name: str, value: Any) -> None:
-    """Set the flag of a searched setting, through its text as it will stand in best.flags."""
-    FLAGS[name].parse(str(value))
 
 
 def run_all(study: Study, log: EventLog) -> None:

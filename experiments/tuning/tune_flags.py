@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
-from hrnn_jax import errors
+from hrnn_jax import errors, metrics
 from hrnn_jax.config import setting
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
@@ -18,7 +18,7 @@ from hrnn_jax.presets import PRESETS
 from ..common import cli, config_flags, model_flags
 from ..folders.default_folder import default_study
 from ..jobs import side_by_side
-from . import best_flags, search_spaces, trials
+from . import best_flags, search_spaces
 from .study import PRUNERS, SAMPLERS, Search, Study
 
 
@@ -78,14 +78,14 @@ def check() -> search_spaces.Space:
             "--split=test: trials are measured on the validation split, so that the test sessions "
             "stay unseen; drop it"
         )
-    trials.objective_cutoff(FLAGS.objective)
+    objective_cutoff(FLAGS.objective)
     model_flags.check()
     if model_flags.is_network() and FLAGS.epochs == 0:
         raise errors.InputError("--epochs=0 trains nothing to tune: give 1 or more")
     cli.typed.update(space)  # a drawn value that has no effect is refused, not left out
     for name, values in space.items():
         for value in search_spaces.bounds(values):
-            trials.set_flag(name, value)
+            set_flag(name, value)
             try:
                 model_flags.check()
             except errors.InputError as error:
@@ -94,6 +94,27 @@ def check() -> search_spaces.Space:
                 ) from error
     FLAGS.split = "validation"
     return space
+
+
+def objective_cutoff(objective: str) -> int:
+    """Return N of an objective such as recall@N.
+
+    Raises:
+        InputError: It is not a metric at a positive N.
+    """
+    text = objective.partition("@")[2]
+    cutoff = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= cutoff < 2**31 or objective not in metrics.summarise(np.ones(1), [cutoff]):
+        known = ", ".join(metrics.summarise(np.ones(1), [5]))
+        raise errors.InputError(
+            f"`objective`={objective}: give one of {known}, or another N from 1"
+        )
+    return cutoff
+
+
+def set_flag(name: str, value: Any) -> None:
+    """Set the flag of a searched setting, through its text as it will stand in best.flags."""
+    FLAGS[name].parse(str(value))
 
 
 def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Study:
@@ -164,6 +185,8 @@ def processes(study: Study) -> int:
 
     By default networks on a GPU have one: the first process takes most of its memory.
     """
+    import jax  # here: the flags are checked before jax is loaded
+
     on_device = model_flags.is_network() and FLAGS.jobs is None and jax.default_backend() != "cpu"
     wanted = 1 if on_device else side_by_side.number()
     return min(wanted, FLAGS.trials - study.counts().done)

@@ -544,7 +544,7 @@ def test_without_folders_each_run_has_its_own_and_compare_takes_the_newest_log(c
     assert f"the runs in {found[2].parent}" in run_compare(capfd)[1]
 
 
-def run_compare(capfd, *argv):
+def run_compare(capfd, *argv) -> tuple[int, str, str]:
     """Run experiments.compare in this process; returns (exit code, output, errors)."""
     try:
         compare.main([*argv])

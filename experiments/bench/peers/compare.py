@@ -7,15 +7,18 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hrnn_jax import errors
 
 from ...jobs.grid import Column, log_column
 from ..process import measure, of_module
 from ..record import Row
-from ..timing import Settings
 from .contenders import CONTENDERS, LIBRARIES, Library, Ours, Peer
 from .install import install
+
+if TYPE_CHECKING:  # the flags of the benchmark are checked before jax is loaded
+    from ..timing import Settings
 
 NAME = "peers"  # of the task; its rows are peers/LOG/CONTENDER/MEASURE
 SECONDS = 5  # of training that are timed at least

@@ -1,0 +1,102 @@
+"""Start the service of a run folder, by the flags of experiments.serve."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import ipaddress
+import json
+import pathlib
+import socket
+import time
+
+import uvicorn
+from absl import flags
+
+from hrnn_jax.checkpoint import load_run
+from hrnn_jax.config import RecommenderConfig
+from hrnn_jax.live.recommender import STATES, Recommender
+
+from ..common import run_folder
+from . import import_history
+from .app import Settings, build
+from .batcher import Batcher
+from .prometheus import ServiceMetrics
+
+FLAGS = flags.FLAGS
+_SHUTDOWN_SECONDS = 30  # for requests that are not yet answered when the service has to stop
+
+
+def serve(
+    run: pathlib.Path,
+    listener: socket.socket,
+    config: RecommenderConfig,
+    *,
+    token: bytes | None,
+    begun: float,
+) -> None:
+    """Serve until a signal comes.
+
+    Args:
+        run: The run folder.
+        listener: Where requests come in.
+        config: How states and events are stored.
+        token: What requests need, if anything.
+        begun: The Unix time at which the process began, for systems that do not tell it.
+    """
+    with contextlib.ExitStack() as stack:
+        recommender = stack.enter_context(_recommender(run, config))
+        recommender.warm_up()
+        metrics = ServiceMetrics()
+        begun = metrics.registry.get_sample_value("process_start_time_seconds") or begun
+        batcher = stack.enter_context(contextlib.closing(Batcher(recommender, metrics)))
+        app = build(batcher, metrics, _settings(run, token))
+        host, port = listener.getsockname()[:2]
+        if not token and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            print(
+                "anyone who reaches this machine may read and write: see --token_file", flush=True
+            )
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        server = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+        gc.collect()
+        gc.freeze()  # collections that pass over the loaded network would delay requests
+        seconds = time.time() - begun
+        print(f"ready in {seconds:.1f} s at {url}, its API at {url}/docs", flush=True)
+        uvicorn.Server(server).run([listener])
+
+
+def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
+    """Load the network and the states; import the history if there is no state file yet."""
+    path = pathlib.Path(FLAGS.states or run / STATES)
+    network = load_run(run, seed=FLAGS.seed)
+    if not path.exists():
+        history = import_history.find(run) if FLAGS.history is None else FLAGS.history
+        if history:
+            events = import_history.read(pathlib.Path(history), _data(run))
+            print(import_history.write_states(path, network, events, config), flush=True)
+    return Recommender(*network, path, rebuild=FLAGS.rebuild_states, config=config)
+
+
+def _settings(run: pathlib.Path, token: bytes | None) -> Settings:
+    data = _data(run)
+    metrics = run_folder.read_metrics(run)  # None while the run trains
+    return Settings(
+        model=metrics["name"] if metrics else run_folder.read_recipe(run)["model"]["name"],
+        data=metrics["title"] if metrics else data["source"]["path"],
+        simulated=data["data"] == "simulated",
+        given_sessions=data["columns"]["session"] is not None,
+        token=token,
+        max_body_bytes=1024 * FLAGS.max_body_kib,
+        max_k=FLAGS.max_k,
+        keep_sessions_seconds=3600 * FLAGS.keep_sessions_hours,
+    )
+
+
+def _data(run: pathlib.Path) -> dict:
+    return json.loads((run / run_folder.DATA).read_text())
