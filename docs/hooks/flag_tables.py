@@ -17,7 +17,7 @@ from absl import flags
 importlib.import_module("experiments." + sys.argv[1])
 print(json.dumps([
     {"name": flag.name, "default": flag.default_as_str, "help": flag.help, "module": module,
-     "choices": getattr(flag, "enum_values", None)}
+     "choices": getattr(flag.parser, "enum_values", None)}
     for module, defined in flags.FLAGS.flags_by_module_dict().items()
     if module.startswith("experiments.") or module == sys.argv[0]
     for flag in defined

@@ -14,21 +14,15 @@ from typing import Any
 import flag_tables
 import http_api
 import public_names
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 
+log = get_plugin_logger("site")
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results"
 # Page of the site -> file of the project, where it is not in docs/.
 PAGES = {"changelog.md": ROOT / "CHANGELOG.md", "contributing.md": ROOT / "CONTRIBUTING.md"}
-
-
-def _file(path: str, language: str) -> str:
-    """Return a file of docs/ as a block of code."""
-    return f"```{language}\n{(ROOT / 'docs' / path).read_text()}```"
-
-
 GENERATORS: dict[str, Callable[..., str]] = {
-    "file": _file,
     "flag_files": flag_tables.files,
     "flags": flag_tables.section,
     "http_api": http_api.page,
@@ -37,6 +31,8 @@ GENERATORS: dict[str, Callable[..., str]] = {
 _MARK = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 # A link from a page of docs/ to a file outside it, as it works in a checkout.
 _OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:experiments/results/|CHANGELOG|CONTRIBUTING)[^)]*)\)")
+# What a browser would fetch from elsewhere to show a page.
+_FETCHED = re.compile(r"""<(?:script|img|iframe)[^>]*src="?https?:|<link[^>]*href="?https?:""")
 # The reverse: a link from a page that lies elsewhere to one of docs/.
 _INTO_DOCS = re.compile(r"\]\((?:\.\./)+docs/([^)]*)\)")
 
@@ -57,6 +53,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = _OUTSIDE.sub(lambda link: f"]({up}{_place(link[1])})", markdown)
     markdown = _INTO_DOCS.sub(rf"]({up}\1)", markdown)
     return _MARK.sub(lambda mark: GENERATORS[mark[1]](*mark[2].split()), markdown)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Warn of a page that cannot be read offline."""
+    if fetched := _FETCHED.search(output):
+        log.warning("%s fetches from elsewhere: %s", page.file.src_uri, fetched[0])
+    return output
 
 
 def _place(path: str) -> str:
