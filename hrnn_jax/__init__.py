@@ -30,18 +30,31 @@ _PLACES = {
     **dict.fromkeys(("epoch_schedule", "run_epoch"), "epoch"),
     **dict.fromkeys(("init_state", "make_setup"), "train"),
     **dict.fromkeys(("Event", "Request"), "live.events"),
+    **dict.fromkeys(("HRNN", "HRNNPlus", "RNN", "RNNConcat"), "estimators.networks"),
+    **dict.fromkeys(
+        ("ItemKNN", "Markov", "PPOP", "SR", "VSKNN", "VSKNNBR"), "estimators.counting_models"
+    ),
+    **dict.fromkeys(("Log", "Part", "read"), "estimators.logs"),
+    **dict.fromkeys(("evaluate", "ranks"), "estimators.evaluate"),
+    "Epoch": "estimators.trained_epoch",
     "EventLog": "event_log",
+    "load": "estimators.loading",
     "load_run": "checkpoint",
     "rank": "evaluation",
 }
-__all__ = sorted([*_PLACES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+# Public modules -> their places.
+_MODULES = {"callbacks": "estimators.callbacks", "datasets": "estimators.datasets"}
+__all__ = sorted([*_PLACES, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
-    if name not in _PLACES:
+    if name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    elif name in _PLACES:
+        value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
     globals()[name] = value
     return value
 

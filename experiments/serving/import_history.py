@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,17 +14,9 @@ from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.errors import InputError
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
 from hrnn_jax.model import Params
-from hrnn_jax.preprocess import frames, prepared, read_log, sessions
+from hrnn_jax.preprocess import frames, read_log, sessions
 
-from ..common import progress, run_folder
-
-
-def find(run: pathlib.Path) -> pathlib.Path | None:
-    """Return the prepared folder that a run was trained on; None if it does not exist any more."""
-    with contextlib.suppress(OSError):
-        given = re.search("^--prepared_dir=(.*)$", (run / "flags").read_text(), re.MULTILINE)
-        folder = pathlib.Path(given[1] if given else "", run_folder.read_recipe(run)["data"])
-        return folder if folder.is_dir() else None
+from ..common import progress
 
 
 def read(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
@@ -42,7 +33,7 @@ def read(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
     Raises:
         InputError: the log or folder is missing, damaged, or has other columns.
     """
-    events = _read_prepared(path) if path.is_dir() else _read_log(path, about)
+    events = frames.prepared_events(path) if path.is_dir() else _read_log(path, about)
     if about["columns"]["session"] is None:
         return events.drop(frames.SESSION, strict=False)
     return events
@@ -81,31 +72,10 @@ def write_states(
     return f"imported the history of {users:,} users: events {outcomes}"
 
 
-def _read_prepared(folder: pathlib.Path) -> pl.DataFrame:
-    prepared.load(folder)  # checks the folder
-    events = pl.read_parquet(folder / prepared.EVENTS)
-    for column, name, file in (
-        (read_log.USER, frames.USER, prepared.USERS),
-        (read_log.ITEM, frames.ITEM, prepared.ITEMS),
-    ):
-        raw_ids = pl.read_parquet(folder / file)[read_log.RAW_ID]
-        events = events.with_columns(raw_ids.gather(events[column]).alias(name))
-    return events.select(
-        frames.USER,
-        frames.ITEM,
-        pl.col(read_log.TIME).alias(frames.TIME),
-        pl.col(read_log.SESSION).alias(frames.SESSION),
-    )
-
-
 def _read_log(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
     columns = read_log.Columns.of(about["columns"])
     log = read_log.read(read_log.Source(about["name"], path, columns))
-    events = log.frame
     if dropped := about["recipe"]["drop_types"]:
-        events = events.lazy().pipe(sessions.drop_types, types=tuple(dropped)).collect()
-    names = {read_log.USER: frames.USER, read_log.ITEM: frames.ITEM}
-    if columns.session_column:
-        names[read_log.SESSION] = frames.SESSION
-    raw = {name: log.raw_ids[column].gather(events[column]) for column, name in names.items()}
-    return pl.DataFrame(raw | {frames.TIME: events[read_log.TIME]})
+        kept = log.frame.lazy().pipe(sessions.drop_types, types=tuple(dropped)).collect()
+        log = dataclasses.replace(log, frame=kept)
+    return frames.raw_events(log)

@@ -15,6 +15,7 @@ from absl import flags
 
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import RecommenderConfig
+from hrnn_jax.estimators import run_files
 from hrnn_jax.live.recommender import STATES, Recommender
 
 from ..common import run_folder
@@ -76,7 +77,7 @@ def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
     path = pathlib.Path(FLAGS.states or run / STATES)
     network = load_run(run, seed=FLAGS.seed)
     if not path.exists():
-        history = import_history.find(run) if FLAGS.history is None else FLAGS.history
+        history = run_files.prepared_folder(run) if FLAGS.history is None else FLAGS.history
         if history:
             events = import_history.read(pathlib.Path(history), _data(run))
             print(import_history.write_states(path, network, events, config), flush=True)

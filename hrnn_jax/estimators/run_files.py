@@ -6,9 +6,11 @@ checkpoints are in `hrnn_jax.checkpoint`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -87,6 +89,25 @@ def _read(path: pathlib.Path, parse: Callable[[str], Any], advice: str) -> Any:
         raise InputError(f"{path} is damaged: {advice}") from error
 
 
+def prepared_folder(run: pathlib.Path) -> pathlib.Path | None:
+    """Return the prepared folder that a run was trained on; None if it does not exist any more.
+
+    A saved model has its own copy; the flags of a command say where its prepared folders are.
+    """
+    with contextlib.suppress(OSError):
+        name = read_recipe(run)["data"]
+        if (run / name).is_dir():
+            return run / name
+        given = re.search("^-+prepared_dir=(.*)$", (run / "flags").read_text(), re.MULTILINE)
+        folder = pathlib.Path(given[1] if given else "", name)
+        return folder if folder.is_dir() else None
+
+
+def write_recipe(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Write recipe.json."""
+    atomic.write(folder / RECIPE, json.dumps(content, indent=2) + "\n")
+
+
 def write_data(folder: pathlib.Path, prepared_folder: pathlib.Path) -> None:
     """Keep what the items are and where they are from: the run is then used without its log."""
     prepared.load_items(prepared_folder)  # no damage is passed on
@@ -152,24 +173,32 @@ def write_results(
 def write_ranks(folder: pathlib.Path, log: EventLog, rankings: Mapping[int, Ranking]) -> None:
     """Write ranks.parquet, one row per seed and test case, on which every table is a query.
 
-    seed; user, session and item (the target's) as in the prepared set; position: of the target in
-    its session, from 0, so at least 1; history: the user's sessions before this one; rank: from 1.
+    seed; the columns of `case_columns`; rank: from 1.
+    """
+    columns = case_columns(log)
+    _write_by_seed(
+        folder / RANKS,
+        {seed: {**columns, "rank": ranking.rank} for seed, ranking in rankings.items()},
+    )
+
+
+def case_columns(log: EventLog) -> dict[str, np.ndarray]:
+    """Return columns that say what the N test cases are, [N] each.
+
+    user, session and item (the target's) as in the prepared set; position: of the target in its
+    session, from 0, so at least 1; history: the user's sessions before this one.
     """
     cases = log.cases
     first = np.maximum.accumulate(np.where(log.follows, 0, np.arange(len(log))))
     opens = np.flatnonzero(log.opens_user)
     first_session = log.session[opens][np.searchsorted(opens, cases, side="right") - 1]
-    columns = {
+    return {
         "user": log.user[cases],
         "session": log.session[cases],
         "position": (cases - first[cases]).astype(np.int32),
         "history": (log.session[cases] - first_session).astype(np.int32),
         "item": log.item[cases],
     }
-    _write_by_seed(
-        folder / RANKS,
-        {seed: {**columns, "rank": ranking.rank} for seed, ranking in rankings.items()},
-    )
 
 
 def write_recommended(

@@ -1,4 +1,4 @@
-"""Data frames that live recommendation reads and writes: past events, states and stored events."""
+"""Data frames: of events, from any library, and those that live recommendation reads and writes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,76 @@ import polars as pl
 
 from hrnn_jax import atomic
 from hrnn_jax.errors import InputError, reason
+from hrnn_jax.preprocess import prepared, read_log
+from hrnn_jax.preprocess.sessions import TEST
 
 Frame = pl.DataFrame
 Row = tuple[Any, ...]
 # Columns that are packed bytes in memory and lists of numbers in files, and the type of these.
 PACKED = {"carry": (np.float32, pl.List(pl.Float32)), "past": (np.int32, pl.List(pl.Int32))}
 USER, ITEM, TIME, SESSION = "user_id", "item_id", "ts", "session_id"
+
+
+def as_polars(frame: Any) -> Frame:
+    """Return a frame of polars, pandas or arrow as one of polars.
+
+    Raises:
+        InputError: the value is no frame, or holds what polars cannot.
+    """
+    try:
+        if isinstance(frame, pl.LazyFrame):
+            return frame.collect()
+        if type(frame).__module__.startswith("pandas."):
+            return pl.from_pandas(frame)
+        if isinstance(frame, pl.DataFrame) or hasattr(frame, "__arrow_c_stream__"):
+            return pl.DataFrame(frame)
+    except (pl.exceptions.PolarsError, ImportError, TypeError, ValueError) as error:
+        raise InputError(f"the frame cannot be read: {reason(error)}") from error
+    raise InputError(f"{type(frame).__name__}: give a frame of polars, pandas or arrow, or a path")
+
+
+def prepared_events(folder: pathlib.Path, *, test: bool | None = None) -> Frame:
+    """Return the events of a prepared folder.
+
+    Args:
+        folder: the prepared folder.
+        test: whether to return the test events alone, or without them; all by default.
+
+    Returns:
+        Columns user_id, item_id (raw ids), ts (Unix seconds) and session_id (numbers), by user, and
+        a user's by time.
+
+    Raises:
+        InputError: the folder is missing or damaged.
+    """
+    prepared.load(folder)  # checks it
+    events = pl.read_parquet(folder / prepared.EVENTS)
+    if test is not None:
+        events = events.filter(pl.col(TEST) == test)
+    for column, name, file in (
+        (read_log.USER, USER, prepared.USERS),
+        (read_log.ITEM, ITEM, prepared.ITEMS),
+    ):
+        raw_ids = pl.read_parquet(folder / file)[read_log.RAW_ID]
+        events = events.with_columns(raw_ids.gather(events[column]).alias(name))
+    return events.select(
+        USER, ITEM, pl.col(read_log.TIME).alias(TIME), pl.col(read_log.SESSION).alias(SESSION)
+    )
+
+
+def raw_events(log: read_log.Events) -> Frame:
+    """Return the events of a log that was read, with raw ids.
+
+    Returns:
+        Columns user_id, item_id, ts (UTC) and, where the log has sessions, session_id.
+    """
+    names = {read_log.USER: USER, read_log.ITEM: ITEM, read_log.SESSION: SESSION}
+    raw = {
+        name: log.raw_ids[column].gather(log.frame[column])
+        for column, name in names.items()
+        if column in log.raw_ids
+    }
+    return pl.DataFrame(raw | {TIME: log.frame[read_log.TIME]})
 
 
 def histories(events: Frame, *, users: int) -> Iterator[list[Row]]:

@@ -1,0 +1,289 @@
+"""What all models have in common: settings, fitted state, ranks, and lists as frames."""
+
+from __future__ import annotations
+
+import abc
+import difflib
+import inspect
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import polars as pl
+
+from hrnn_jax.config import EvaluationConfig, settings, unmet_need
+from hrnn_jax.errors import InputError
+from hrnn_jax.estimators import saving
+from hrnn_jax.estimators.logs import Log, Part
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.ids_and_times import Id, id_text
+from hrnn_jax.metrics import Ranking
+from hrnn_jax.presets import NAMES
+
+Self = TypeVar("Self", bound="Model")
+USER, ITEM, SCORE, RANK = "user", "item", "score", "rank"
+
+
+class Model(abc.ABC):
+    """A recommendation model: fitted on the training part of a log, asked for lists and ranks.
+
+    Its settings are the fields of the library's configs that it uses, with the same defaults;
+    `get_params` returns all of them, and `type(model)(**model.get_params())` makes the same model.
+    """
+
+    configs: ClassVar[tuple[Any, ...]] = ()  # the configs whose fields are its settings
+    models: ClassVar[tuple[str, ...]] = ()  # the keys of `presets.NAMES` that it can be
+    preset: ClassVar[Mapping[str, Any]] = {}  # defaults of its own
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls) -> None:
+        """Collect the settings and their defaults, and show them in the signature."""
+        found: dict[str, Any] = {}
+        for config in cls.configs:
+            for name, one in settings(config).items():
+                if {*one.models} & {*cls.models}:
+                    found[name] = config.__dataclass_fields__[name].default
+        cls.defaults = {**found, **cls.preset}
+        own = inspect.signature(cls.__init__).parameters.values()
+        kept = [one for one in own if one.name != "self" and one.kind != one.VAR_KEYWORD]
+        shown = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
+            for name, value in cls.defaults.items()
+        ]
+        cls.__signature__ = inspect.Signature([*kept, *shown])
+
+    def __init__(self, **settings: Any):
+        """Make a model that is not fitted.
+
+        Args:
+            **settings: See the class; others are refused.
+
+        Raises:
+            InputError: A value is out of bounds, or has no effect next to the others.
+        """
+        if unknown := sorted(settings.keys() - self.defaults.keys()):
+            near = difflib.get_close_matches(unknown[0], self.defaults, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(self.defaults)}"
+            raise TypeError(f"{type(self).__name__} has no setting {unknown[0]!r}: {hint}")
+        self._settings = {**self.defaults, **settings}
+        for config in self.configs:
+            self._leave_out(config, settings)
+        self._train: Part | None = None
+        self._check_settings()
+
+    def _leave_out(self, config: Any, given: Mapping[str, Any]) -> None:
+        """Reset settings of the preset that have no effect next to the given ones."""
+        fields = {name: field.default for name, field in config.__dataclass_fields__.items()}
+        for name, one in settings(config).items():
+            has_no_effect = unmet_need(one, {**fields, **self._settings})
+            if name in self.preset and name not in given and has_no_effect:
+                self._settings[name] = fields[name]
+
+    @property
+    def key(self) -> str:
+        """The key of the model in `presets.NAMES`."""
+        return self.models[0]
+
+    @property
+    def name(self) -> str:
+        """What tables call the model."""
+        return NAMES[self.key]
+
+    @property
+    def train_(self) -> Part:
+        """The training part that the model is fitted on."""
+        if self._train is None:
+            raise InputError(f"{self.name} is not fitted: call `fit` with a training part")
+        return self._train
+
+    @property
+    def items_(self) -> list[int] | list[str]:
+        """The raw ids of the V items that the model knows, by their numbers."""
+        return self.train_.items
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return all settings, those at their defaults included.
+
+        Args:
+            deep: Ignored; scikit-learn asks so.
+        """
+        return dict(self._settings)
+
+    def set_params(self: Self, **settings: Any) -> Self:
+        """Change settings of a model that is not fitted yet; returns the model.
+
+        Args:
+            **settings: Those to change.
+
+        Raises:
+            InputError: The model is fitted, or see `__init__`.
+        """
+        if self._train is not None:
+            raise InputError(f"{self.name} is fitted: make a new model with other settings")
+        changed = type(self)(**{**self._given(), **settings})
+        vars(self).update(vars(changed))
+        return self
+
+    def _given(self) -> dict[str, Any]:
+        """Return the settings that differ from their defaults."""
+        params, defaults = self.get_params(), self._shown_defaults()
+        return {name: value for name, value in params.items() if value != defaults[name]}
+
+    def _shown_defaults(self) -> dict[str, Any]:
+        parameters = inspect.signature(type(self)).parameters
+        return {name: parameters[name].default for name in self.get_params()}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting."""
+        try:
+            return self.__dict__["_settings"][name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
+
+    def __repr__(self) -> str:
+        """Show the settings that differ from their defaults."""
+        listed = ", ".join(f"{name}={value!r}" for name, value in self._given().items())
+        return f"{type(self).__name__}({listed})"
+
+    @abc.abstractmethod
+    def _check_settings(self) -> None:
+        """Raise InputError where the settings do not go together."""
+
+    @abc.abstractmethod
+    def recipe_configs(self) -> list[Any]:
+        """Return the configs that recipe.json holds."""
+
+    @abc.abstractmethod
+    def ranking(self, config: EvaluationConfig) -> Ranking:
+        """Rank the test cases of the log that the model is fitted on.
+
+        Args:
+            config: Cutoffs, ties and the number of candidates.
+
+        Returns:
+            The rank of each case, and how often each item is recommended.
+        """
+
+    @abc.abstractmethod
+    def _lists(
+        self, users: np.ndarray, k: int, *, exclude_seen: bool
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the numbers of the best items and their scores, for users [n], -1 if unknown."""
+
+    def recommend(
+        self, users: Iterable[Id] | pl.DataFrame, k: int = 10, *, exclude_seen: bool = False
+    ) -> pl.DataFrame:
+        """Recommend items to users, as what comes next after their last training event.
+
+        Args:
+            users: Raw ids, or a frame with the column user_id.
+            k: The length of the lists, at least 1. They are shorter where fewer items are left, or
+                where a counting model has a score for fewer.
+            exclude_seen: Leave out the items of the user's training events.
+
+        Returns:
+            Columns user, item (raw ids), score and rank (from 1), a row per recommended item: users
+            in the order given, the highest score first, and of equal scores the item that comes
+            first in `items_`. Scores compare within a user. A user without a training event gets
+            what a network recommends before any event; a counting model has no row for them.
+
+        Raises:
+            InputError: The model is not fitted, or an id or `k` is invalid.
+        """
+        if type(k) is not int or k < 1:
+            raise InputError(f"k={k!r}: give a whole number of 1 or more")
+        if isinstance(users, pl.DataFrame):
+            if "user_id" not in users.columns:
+                raise InputError("`users` has no column 'user_id'")
+            users = users["user_id"].unique(maintain_order=True)
+        if isinstance(users, str):
+            raise InputError(f"`users`={users!r}: give a list of ids")
+        wanted = list(users)
+        number = {str(user): index for index, user in enumerate(self.train_.users)}
+        indices = np.array([number.get(id_text("user", user), -1) for user in wanted], np.int64)
+        lists = self._lists(indices, k, exclude_seen=exclude_seen)
+        lengths = [len(items) for items, _ in lists]
+        return pl.DataFrame(
+            {
+                USER: pl.Series(wanted).gather(np.repeat(np.arange(len(wanted)), lengths)),
+                ITEM: pl.Series(self.items_).gather(_joined([items for items, _ in lists])),
+                SCORE: _joined([scores for _, scores in lists]).astype(np.float64),
+                RANK: pl.Series(
+                    [n + 1 for length in lengths for n in range(length)], dtype=pl.Int32
+                ),
+            }
+        )
+
+    def save(self, folder: str | pathlib.Path) -> pathlib.Path:
+        """Write a run folder, which `hrnn_jax.load` and the commands read.
+
+        It holds the weights of a network, the prepared log, and the ranks and metrics of the test
+        part: `experiments.compare` takes it, and of a network `experiments.serve` and
+        `experiments.export` too. Everything is written, or nothing.
+
+        Args:
+            folder: A folder that does not exist yet, or is empty.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: The model is not fitted, or the folder is not empty or cannot be written.
+        """
+        return saving.save(self, pathlib.Path(folder))
+
+    def continued_from(self) -> dict[str, Any]:
+        """Return what recipe.json says of the weights that the model's continue, if it does."""
+        return {}
+
+    @abc.abstractmethod
+    def write_weights(self, folder: pathlib.Path) -> dict[str, Any]:
+        """Write what only this kind of model keeps into a run folder.
+
+        Args:
+            folder: Of the run.
+
+        Returns:
+            What metrics.json says of the training: "seed", "epochs", "train_seconds",
+            "train_events_per_second".
+        """
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
+
+
+def check_train(train: Any) -> Part:
+    """Return a training part. Raises InputError where the value is something else."""
+    if isinstance(train, Log):
+        raise InputError("split the log first: train, test = log.split('last_session')")
+    if not isinstance(train, Part):
+        raise InputError(
+            f"{type(train).__name__}: give the training part of a log: "
+            "train, test = hrnn_jax.read(frame).split('last_session')"
+        )
+    if train.is_test:
+        raise InputError("this is the test part: fit on the training part")
+    return train
+
+
+def check_test(model: Model, test: Any) -> EventLog:
+    """Return the events whose test cases a model ranks.
+
+    Raises:
+        InputError: The value is no test part, or not of the log that the model is fitted on.
+    """
+    if not isinstance(test, Part) or not test.is_test:
+        raise InputError("give the test part of the log that the model is fitted on")
+    train = model.train_
+    known = train.meta["known_items"]  # of the model that was trained further
+    same = test.continuing(train.items[:known]) if known else test
+    if same.folder.name != train.folder.name:
+        raise InputError(
+            f"this is the test part of {test.title} ({test.folder.name}), but {model.name} is "
+            f"fitted on {train.title} ({train.folder.name}): evaluate on the part that was split "
+            "off with the training part"
+        )
+    return same.events

@@ -1,0 +1,188 @@
+"""The models that count: the paper's PPOP and Item-KNN, Markov, SR, and session-kNN."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hrnn_jax.baselines import by_name
+from hrnn_jax.baselines.sparse_ranking import largest, row_chunks
+from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig
+from hrnn_jax.errors import InputError
+from hrnn_jax.estimators.base import Model, check_train
+from hrnn_jax.estimators.logs import Part
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.metrics import Ranking
+
+Self = TypeVar("Self", bound="CountingModel")
+
+
+class CountingModel(Model):
+    """A model without training: fitting it only remembers the training events, ranking counts."""
+
+    def _check_settings(self) -> None:
+        self._config()
+
+    def _config(self) -> by_name.Settings:
+        """Return the model's own config, None if it has none."""
+        if self.key not in by_name.CONFIGS:
+            return None
+        config: Any = by_name.CONFIGS[self.key]
+        return config(**self._settings, **by_name.FIXED.get(self.key, {}))
+
+    def recipe_configs(self) -> list[Any]:
+        """Return the model's own config, if it has one."""
+        config = self._config()
+        return [] if config is None else [config]
+
+    def fit(self: Self, train: Part) -> Self:
+        """Remember the training events.
+
+        Args:
+            train: The training part of a log.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: The model is fitted already, or this is no training part.
+        """
+        if self._train is not None:
+            raise InputError(
+                f"{self.name} is fitted already: make a new model, or count other events with "
+                "`partial_fit`"
+            )
+        self._train = check_train(train)
+        return self
+
+    def partial_fit(self: Self, train: Part) -> Self:
+        """Count the events of another log, which has those of before, instead.
+
+        Args:
+            train: The training part of that log.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: This is no training part.
+        """
+        self._train = check_train(train)
+        return self
+
+    def ranking(self, config: EvaluationConfig) -> Ranking:
+        """Rank the test cases of the log that the model is fitted on.
+
+        Args:
+            config: Cutoffs, ties and the number of candidates.
+        """
+        return by_name.rank(self.key, self.train_.events, self._config(), config)
+
+    def write_weights(self, folder: pathlib.Path) -> dict[str, Any]:
+        """Write nothing: counting is done when the model ranks.
+
+        Args:
+            folder: Of the run.
+        """
+        return {"seed": 0, "epochs": 0, "train_seconds": None, "train_events_per_second": None}
+
+    def live(self, *_: Any, **__: Any) -> Any:
+        """Raise InputError: a counting model keeps no state of a user.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(
+            f"{self.name} counts, it has no state of a live user: take a network, as in "
+            "hrnn_jax.HRNNPlus"
+        )
+
+    def _lists(
+        self, users: np.ndarray, k: int, *, exclude_seen: bool
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        known = np.unique(users[users >= 0])
+        train = self.train_.events.train
+        asked = _with_cases(train, known)
+        score, costs = by_name.scorer(self.key, asked, self._config())
+        lists: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for chunk in row_chunks(costs) if len(known) else ():
+            scores = score(chunk)
+            if exclude_seen:
+                row = np.repeat(np.arange(len(known))[chunk], np.diff(scores.indptr))
+                seen = np.unique(_pairs(train.user, train.item, train.n_items))
+                scores.data[np.isin(_pairs(known[row], scores.indices, train.n_items), seen)] = 0
+            scores.eliminate_zeros()
+            best = largest(scores, k)
+            for n, user in enumerate(known[chunk]):
+                kept = slice(best.indptr[n], best.indptr[n + 1])
+                lists[int(user)] = best.indices[kept], best.data[kept]
+        nothing = np.zeros(0, np.int64), np.zeros(0)
+        return [lists.get(int(user), nothing) for user in users]
+
+
+class PPOP(CountingModel):
+    """Personal Pop (Section 4.2): the items that the user had most often, see `counting.ppop`."""
+
+    models = ("ppop",)
+
+
+class ItemKNN(CountingModel):
+    """Item-KNN (Section 4.2): items like the last one, see `counting.item_knn`.
+
+    Settings: the fields of `ItemKnnConfig`.
+    """
+
+    configs, models = (ItemKnnConfig,), ("item_knn",)
+
+
+class Markov(CountingModel):
+    """A Markov chain of first order: what came right after the last item."""
+
+    models = ("markov",)
+
+
+class SR(CountingModel):
+    """Sequential rules: what came soon after the last item, see `counting.sequential_rules`."""
+
+    models = ("sr",)
+
+
+class VSKNN(CountingModel):
+    """V-SKNN: the items of sessions like the current one, see `session_knn`.
+
+    Settings: `neighbours` and `sample_size` of `SessionKnnConfig`.
+    """
+
+    configs, models = (SessionKnnConfig,), ("vsknn",)
+
+
+class VSKNNBR(CountingModel):
+    """V-SKNN_BR: V-SKNN that prefers the user's own sessions and reminds of their items.
+
+    Settings: the fields of `SessionKnnConfig`.
+    """
+
+    configs, models = (SessionKnnConfig,), ("vsknn_br",)
+
+
+def _with_cases(train: EventLog, users: np.ndarray) -> EventLog:
+    """Add a test event of item 0 to the last session of each user: a case after all they did.
+
+    Args:
+        train: Training events alone.
+        users: The numbers of users in it, rising.
+    """
+    ends = np.append(np.flatnonzero(train.opens_user)[1:], len(train))
+    at = ends[np.searchsorted(train.user[ends - 1], users)]
+    added = {"user": users, "item": 0, "session": train.session[at - 1], "time": train.time[at - 1]}
+    columns = {
+        name: np.insert(getattr(train, name), at, np.asarray(value, getattr(train, name).dtype))
+        for name, value in added.items()
+    }
+    return EventLog(**columns, test=np.insert(train.test, at, values=True), n_items=train.n_items)
+
+
+def _pairs(user: np.ndarray, item: np.ndarray, n_items: int) -> np.ndarray:
+    return user.astype(np.int64) * n_items + item

@@ -1,0 +1,86 @@
+"""Measure a fitted model on the test part of its log: the ranks of `experiments.run`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from hrnn_jax import metrics as of_ranks
+from hrnn_jax.config import EvaluationConfig, Ties
+from hrnn_jax.errors import InputError
+from hrnn_jax.estimators.base import Model, check_test
+from hrnn_jax.estimators.logs import Part
+from hrnn_jax.estimators.run_files import case_columns
+
+METRICS = ("recall", "mrr", "precision", "ndcg", "coverage", "popularity")
+
+
+def evaluate(
+    model: Model,
+    test: Part,
+    metrics: Sequence[str] = ("recall@5", "mrr@5"),
+    *,
+    ties: Ties = "against",
+    candidates: int | None = None,
+) -> dict[str, float]:
+    """Measure a model on every event of the test sessions but their first (Section 4.3).
+
+    Args:
+        model: Fitted on the training part.
+        test: The test part of the same split.
+        metrics: Names with the length N of the list, as in "recall@20": recall, mrr, precision,
+            ndcg, coverage (the share of items that are recommended at all) and popularity (the mean
+            training events of recommended items).
+        ties: Whether items that score as the target count as above it ("against" the model) or
+            below it ("for" it).
+        candidates: Rank the target among this many most supported items; among all by default.
+
+    Returns:
+        The value of each metric.
+
+    Raises:
+        InputError: A metric is unknown, or the part is not of the log that the model is fitted on.
+    """
+    cutoffs = tuple(dict.fromkeys(_cutoff(name) for name in metrics))
+    events = check_test(model, test)
+    ranking = model.ranking(EvaluationConfig(cutoffs, ties, candidates))
+    found = of_ranks.figures(ranking, cutoffs, events.support)
+    return {name: float("nan") if found[name] is None else found[name] for name in metrics}
+
+
+def ranks(
+    model: Model, test: Part, *, ties: Ties = "against", candidates: int | None = None
+) -> pl.DataFrame:
+    """Return the rank of the target of every test case, as a run's ranks.parquet has it.
+
+    Args:
+        model: Fitted on the training part.
+        test: The test part of the same split.
+        ties: As of `evaluate`.
+        candidates: As of `evaluate`.
+
+    Returns:
+        Columns user and item (raw ids, of the target), session (its number), position (of the
+        target in its session, from 0, so at least 1), history (the user's sessions before this one)
+        and rank (from 1), a row per case.
+
+    Raises:
+        InputError: The part is not of the log that the model is fitted on.
+    """
+    events = check_test(model, test)
+    ranking = model.ranking(EvaluationConfig(ties=ties, candidates=candidates))
+    columns = case_columns(events)
+    named = {"user": model.train_.users, "item": model.train_.items}
+    raw = {name: pl.Series(ids).gather(columns[name]) for name, ids in named.items()}
+    return pl.DataFrame({**columns, **raw, "rank": np.asarray(ranking.rank)})
+
+
+def _cutoff(metric: str) -> int:
+    """Return N of a metric as recall@N. Raises InputError where it is unknown."""
+    match = re.fullmatch(rf"({'|'.join(METRICS)})@([1-9]\d{{0,8}})", metric)
+    if match is None:
+        raise InputError(f"`metrics`: {metric!r} is none of {', '.join(f'{m}@5' for m in METRICS)}")
+    return int(match[2])

@@ -1,0 +1,77 @@
+"""Read a fitted model from a run folder."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from hrnn_jax import errors
+from hrnn_jax.config import NETWORKS, upgrade_recipe
+from hrnn_jax.estimators import counting_models, networks, run_files
+from hrnn_jax.estimators.base import Model
+from hrnn_jax.estimators.logs import Part
+from hrnn_jax.presets import NAMES
+
+_COUNTING: tuple[type[counting_models.CountingModel], ...] = (
+    counting_models.PPOP,
+    counting_models.ItemKNN,
+    counting_models.Markov,
+    counting_models.SR,
+    counting_models.VSKNN,
+    counting_models.VSKNNBR,
+)
+
+
+def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:
+    """Read a model from a run folder, whether `save` or `experiments.run` wrote it.
+
+    Args:
+        folder: The run folder.
+        seed: One of the run's seeds; by default the first that has a checkpoint.
+
+    Returns:
+        The fitted model: an `HRNN`, `HRNNPlus`, `RNN`, `RNNConcat`, or one of the counting models.
+        It trains further with `partial_fit`.
+
+    Raises:
+        InputError: The folder is no run, is damaged, or its prepared log does not exist any more.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        recipe = upgrade_recipe(run_files.read_recipe(folder))
+        name, data = recipe["model"]["name"], recipe["data"]
+    except OSError as error:
+        raise errors.InputError(
+            f"{folder} is no run folder: it has no {run_files.RECIPE}"
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise errors.InputError(f"{folder / run_files.RECIPE} is no run's") from error
+    found = run_files.prepared_folder(folder)
+    if found is None:
+        raise errors.InputError(
+            f"{folder}: its prepared log {data} does not exist any more: prepare it again, or use "
+            "`hrnn_jax.load_recommender`, which needs no log"
+        )
+    part = Part(found, is_test=False)
+    model = _make(name, folder, recipe)
+    if isinstance(model, networks.NetworkModel):
+        model.restore(part, folder, seed)
+        return model
+    return model.fit(part)
+
+
+def _make(name: str, folder: pathlib.Path, recipe: dict[str, Any]) -> Any:
+    """Make the model of a recipe, not fitted."""
+    given = {**recipe["model"], **recipe.get("training", {})}
+    metrics_ = run_files.read_metrics(folder) or {}
+    cls: type[Model]
+    values: dict[str, Any] = {}
+    if name not in NETWORKS:
+        [cls] = [one for one in _COUNTING if one.models == (name,)]
+    elif metrics_.get("name") == NAMES["hrnn_plus"]:
+        cls = networks.HRNNPlus
+    elif name in networks.HRNN.models:
+        cls, values = networks.HRNN, {"variant": name.removeprefix("hrnn_")}
+    else:
+        cls = networks.RNN if name == "rnn" else networks.RNNConcat
+    return cls(**values, **{key: given[key] for key in cls.defaults if key in given})

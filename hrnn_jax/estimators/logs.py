@@ -1,0 +1,236 @@
+"""An event log as estimators take it: read from a file or a frame, split into train and test."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from hrnn_jax import atomic
+from hrnn_jax.config import DataConfig
+from hrnn_jax.errors import InputError
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.preprocess import frames, prepared, read_log
+from hrnn_jax.preprocess.read_log import Columns, Source
+
+PREPARED_DIR = "out/prepared"  # where commands prepare logs too
+# How to hold out events: by name the value of `DataConfig.split`.
+SPLITS = {"last_session": "test", "validation": "validation"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The training or the test events of a split log.
+
+    Both parts belong to one prepared folder: items and users are numbered by the training events,
+    and the test sessions are ranked after the training sessions of the same users.
+
+    Attributes:
+        folder: The prepared folder, see `preprocess.prepared`.
+        is_test: Whether these are the test events.
+        log: The log that was split; None for that of a loaded model.
+        by: What is held out, a key of `SPLITS`.
+    """
+
+    folder: pathlib.Path
+    is_test: bool
+    log: Log | None = None
+    by: str = "last_session"
+
+    @functools.cached_property
+    def events(self) -> EventLog:
+        """All events of the prepared folder, those of the other part included."""
+        return prepared.load(self.folder)
+
+    @functools.cached_property
+    def meta(self) -> dict[str, Any]:
+        """The content of its meta.json: recipe, counts, statistics."""
+        return prepared.load_meta(self.folder)
+
+    @functools.cached_property
+    def items(self) -> list[int] | list[str]:
+        """The raw ids of the V items, in the order of their numbers."""
+        return prepared.load_items(self.folder)
+
+    @functools.cached_property
+    def users(self) -> list[int] | list[str]:
+        """The raw ids of the U users, in the order of their numbers."""
+        return pl.read_parquet(self.folder / prepared.USERS)[read_log.RAW_ID].to_list()
+
+    @property
+    def title(self) -> str:
+        """What results on it are called."""
+        return self.log.title if self.log else str(self.meta["source"]["path"])
+
+    def frame(self) -> pl.DataFrame:
+        """Return the events of this part.
+
+        Returns:
+            Columns user_id, item_id (raw ids), ts (Unix seconds) and session_id (numbers, rising
+            within a user), by user, and a user's by time.
+        """
+        return frames.prepared_events(self.folder, test=self.is_test)
+
+    def continuing(self, items: Sequence[int] | Sequence[str]) -> Part:
+        """Return this part of the log with the items of a model first, which keep their numbers."""
+        if self.log is None:
+            return self
+        return self.log.part(self.by, is_test=self.is_test, continued_items=items)
+
+    def __len__(self) -> int:
+        """Return the number of its events."""
+        return int((self.events.test == self.is_test).sum())
+
+    def __repr__(self) -> str:
+        """Describe it in a line."""
+        part, users = self.events.where(self.events.test == self.is_test), self.events.opens_user
+        sessions = int((~part.follows).sum())
+        return (
+            f"<{'test' if self.is_test else 'training'} part of {self.title}: {users.sum():,} "
+            f"users, {self.events.n_items:,} items, {sessions:,} sessions, {len(part):,} events>"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """An event log and the recipe by which it is cut into sessions and filtered.
+
+    Attributes:
+        source: Where it is, and how to read it.
+        recipe: How it is cut, filtered and split (Section 4.1).
+        prepared_dir: The folder that keeps prepared logs, to use again.
+        title: What results on it are called.
+    """
+
+    source: Source
+    recipe: DataConfig
+    prepared_dir: pathlib.Path
+    title: str
+
+    @property
+    def name(self) -> str:
+        """The name of its data set."""
+        return self.source.name
+
+    def frame(self) -> pl.DataFrame:
+        """Read the events before they are cut and filtered.
+
+        Returns:
+            Columns user_id, item_id (raw ids), ts (UTC) and, where the log has one, session_id.
+        """
+        events = read_log.read(self.source)
+        return frames.raw_events(events)
+
+    def split(self, by: str = "last_session") -> tuple[Part, Part]:
+        """Hold out a session of each user.
+
+        Args:
+            by: What is held out. "last_session": each user's last session. "validation": with the
+                last sessions set aside, the session before it, to tune on.
+
+        Returns:
+            The training part and the test part.
+
+        Raises:
+            InputError: The log cannot be read, or its filters leave no user; the message has the
+                counts after each of them.
+        """
+        if by not in SPLITS:
+            raise InputError(f"`by`={by}: give {' or '.join(SPLITS)}")
+        train = self.part(by, is_test=False)
+        return train, dataclasses.replace(train, is_test=True)
+
+    def part(
+        self,
+        by: str,
+        *,
+        is_test: bool,
+        continued_items: Sequence[int] | Sequence[str] = (),
+    ) -> Part:
+        """Prepare one part of the log, see `split`.
+
+        Args:
+            by: What is held out.
+            is_test: Whether the part is the test part.
+            continued_items: See `prepared.prepare`.
+        """
+        recipe = dataclasses.replace(self.recipe, split=SPLITS[by])
+        try:
+            folder = prepared.prepare(
+                self.source, recipe, self.prepared_dir, continued_items=continued_items
+            )
+        except InputError as error:  # here the argument is `user`, not `user_column`
+            raise InputError(re.sub(r"`(\w+)_column`", r"`\1`", str(error))) from error
+        return Part(folder, is_test, self, by)
+
+    def __repr__(self) -> str:
+        """Describe it in a line."""
+        return f"<log {self.title}>"
+
+
+def read(
+    events: Any,
+    *,
+    user: str = "user_id",
+    item: str = "item_id",
+    time: str = "ts",
+    session: str | None = None,
+    **settings: Any,
+) -> Log:
+    """Read an event log: a row per event, from a file or a data frame.
+
+    Args:
+        events: The path of a .csv, .tsv, .jsonl or .parquet file, optionally followed by .gz (or
+            .zst, of text); or a frame of polars, pandas or arrow, a copy of which is kept below
+            `prepared_dir`.
+        user: The column of user ids, integers or strings.
+        item: The column of item ids, integers or strings.
+        time: The column of times: Unix seconds, Unix milliseconds, ISO 8601 or a type of dates.
+        session: The column of session ids. Without one, sessions are cut at idle gaps.
+        **settings: Fields of `DataConfig`, as in `min_support=5`; `type`, the column of event types
+            for `drop_types` and `drop_repeats`; and `prepared_dir`, the folder that keeps prepared
+            logs ("out/prepared" by default, as for commands).
+
+    Returns:
+        The log; it is read when it is split.
+
+    Raises:
+        InputError: A setting is out of bounds, or the frame is of an unknown kind.
+    """
+    prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
+    columns = Columns(user, item, time, session, settings.pop("type", None))
+    recipe = with_settings(DataConfig(), settings)
+    if isinstance(events, str | pathlib.Path):
+        path, title = pathlib.Path(events), str(events)
+        if not path.exists():
+            raise InputError(f"{path}: no such file; give another one with `events`")
+    else:
+        path, title = _kept(frames.as_polars(events), prepared_dir), "a data frame"
+    return Log(Source("events", path, columns), recipe, prepared_dir, title)
+
+
+def with_settings(recipe: DataConfig, settings: Mapping[str, Any]) -> DataConfig:
+    """Return a recipe with some of its fields replaced. Raises TypeError for unknown ones."""
+    known = [field.name for field in dataclasses.fields(DataConfig) if field.name != "split"]
+    if unknown := sorted(settings.keys() - {*known}):
+        raise TypeError(f"{unknown[0]!r} is no setting of a log, which are: {', '.join(known)}")
+    return dataclasses.replace(recipe, **settings)
+
+
+def _kept(frame: pl.DataFrame, prepared_dir: pathlib.Path) -> pathlib.Path:
+    """Write a frame below the prepared logs, under a name made of its content."""
+    content = io.BytesIO()
+    frame.write_parquet(content)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()[:12]
+    path = prepared_dir / "raw" / f"frame-{digest}.parquet"
+    if not path.exists():
+        with atomic.writing(path, elsewhere=prepared.ELSEWHERE) as partial:
+            partial.write_bytes(content.getvalue())
+    return path

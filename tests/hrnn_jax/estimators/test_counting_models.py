@@ -1,0 +1,145 @@
+"""The counting models as objects: their lists against counts in plain Python."""
+
+import collections
+
+import numpy as np
+import polars as pl
+import pytest
+
+import hrnn_jax
+from hrnn_jax import errors
+from hrnn_jax.estimators import counting_models
+
+MODELS = (
+    hrnn_jax.PPOP,
+    hrnn_jax.ItemKNN,
+    hrnn_jax.Markov,
+    hrnn_jax.SR,
+    hrnn_jax.VSKNN,
+    hrnn_jax.VSKNNBR,
+)
+
+
+def lists(frame):
+    """Return the items of each user, and check that they are in order."""
+    found = {}
+    for (user,), of_user in frame.group_by("user", maintain_order=True):
+        assert of_user["rank"].to_list() == list(range(1, len(of_user) + 1))
+        assert of_user["score"].is_sorted(descending=True)
+        found[user] = of_user["item"].to_list()
+    return found
+
+
+def by_score(scores, support, items):
+    """Order items by score, then by support, then by their place in the catalogue."""
+    return sorted(scores, key=lambda item: (-scores[item], -support[item], items.index(item)))
+
+
+def test_ppop_recommends_what_the_user_had_most_often(parts):
+    """Bug: count the test events too, or those of all users."""
+    train, _ = parts
+    events = train.frame()
+    support = collections.Counter(events["item_id"])
+    model = hrnn_jax.PPOP().fit(train)
+    found = lists(model.recommend(["u3", "u1"], k=100))
+    assert list(found) == ["u3", "u1"]
+    for user, recommended in found.items():
+        mine = collections.Counter(events.filter(user_id=user)["item_id"])
+        assert recommended == by_score(mine, support, train.items)
+
+
+def test_markov_recommends_what_came_after_the_last_item(parts):
+    """Bug: a case before the last event of the user."""
+    train, _ = parts
+    events = train.frame()
+    support = collections.Counter(events["item_id"])
+    after = collections.defaultdict(collections.Counter)
+    for _, session in events.group_by("session_id", maintain_order=True):
+        for before, then in zip(session["item_id"], session["item_id"][1:], strict=False):
+            after[before][then] += 1
+    found = lists(hrnn_jax.Markov().fit(train).recommend(events, k=3))
+    assert len(found) == 30
+    for user, recommended in found.items():
+        last = events.filter(user_id=user)["item_id"][-1]
+        assert recommended == by_score(after[last], support, train.items)[:3]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_seen_items_are_left_out(model, parts):
+    """Bug: leave them out of the first k of the list only."""
+    train, _ = parts
+    fitted = model().fit(train)
+    users = ["u1", "nobody", "u2", "u1"]
+    whole = fitted.recommend(users, k=20)
+    assert set(whole["user"]) == {"u1", "u2"}  # counting knows nothing of the other
+    new = fitted.recommend(users, k=20, exclude_seen=True)
+    seen = train.frame().select(user="user_id", item="item_id").unique()
+    assert new.drop("rank").equals(
+        whole.drop("rank").join(seen, on=["user", "item"], how="anti", maintain_order="left")
+    )
+    assert model is hrnn_jax.PPOP or len(new)
+
+
+@pytest.mark.parametrize("chunk", [1, 4_000_000])
+def test_the_lists_do_not_depend_on_how_many_users_are_scored_together(parts, monkeypatch, chunk):
+    train, _ = parts
+    model = hrnn_jax.VSKNNBR(neighbours=7).fit(train)
+    whole = model.recommend(train.users, k=4, exclude_seen=True)
+    monkeypatch.setattr("hrnn_jax.baselines.sparse_ranking.CHUNK_ENTRIES", chunk)
+    assert model.recommend(train.users, k=4, exclude_seen=True).equals(whole)
+
+
+def test_a_case_is_added_after_all_events_of_a_user():
+    from tests.helpers import logs
+
+    log = logs.of([[[1, 2], [3]], [[4]], [[0, 5], [6]]], n_items=7)
+    added = counting_models._with_cases(log, np.array([0, 2]))
+    assert added.user.tolist() == [0, 0, 0, 0, 1, 2, 2, 2, 2]
+    assert added.item.tolist() == [1, 2, 3, 0, 4, 0, 5, 6, 0]
+    assert added.cases.tolist() == [3, 8]
+    assert added.session[3] == added.session[2]
+
+
+def test_a_counting_model_is_no_live_recommender(parts):
+    with pytest.raises(errors.InputError, match="SR counts, it has no state"):
+        hrnn_jax.SR().fit(parts[0]).live()
+
+
+def test_settings_are_those_of_the_config():
+    assert hrnn_jax.VSKNN().get_params() == {"neighbours": 100, "sample_size": 1000}
+    assert set(hrnn_jax.VSKNNBR().get_params()) > {"boost", "remind_weight"}
+    assert hrnn_jax.PPOP().get_params() == {}
+    with pytest.raises(TypeError, match="did you mean neighbours"):
+        hrnn_jax.ItemKNN(neighbors=3)
+    with pytest.raises(errors.InputError, match="`neighbours`=0: give 1 or more"):
+        hrnn_jax.ItemKNN(neighbours=0)
+
+
+def test_a_model_is_fitted_once(parts):
+    model = hrnn_jax.PPOP()
+    with pytest.raises(errors.InputError, match="not fitted"):
+        model.recommend(["u1"])
+    model.fit(parts[0])
+    with pytest.raises(errors.InputError, match="fitted already"):
+        model.fit(parts[0])
+
+
+@pytest.mark.parametrize(
+    ("users", "k", "words"),
+    [
+        ("u1", 3, "give a list"),
+        (["u1"], 0, "whole number of 1 or more"),
+        (["u1"], 2.0, "whole number"),
+        ([1.5], 3, "ids must be integers or strings"),
+        (pl.DataFrame({"user": ["u1"]}), 3, "no column 'user_id'"),
+    ],
+)
+def test_a_bad_request_is_refused(parts, users, k, words):
+    with pytest.raises(errors.InputError, match=words):
+        hrnn_jax.PPOP().fit(parts[0]).recommend(users, k)
+
+
+def test_no_user_gets_an_empty_frame(parts):
+    empty = hrnn_jax.PPOP().fit(parts[0]).recommend([])
+    assert empty.columns == ["user", "item", "score", "rank"]
+    assert len(empty) == 0

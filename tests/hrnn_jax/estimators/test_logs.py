@@ -1,0 +1,108 @@
+"""Logs from files and frames of any library, and their parts."""
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+import pytest
+
+import hrnn_jax
+from hrnn_jax import datasets, errors
+from hrnn_jax.config import DataConfig
+from hrnn_jax.preprocess import datasets as recipes
+from tests.helpers import logs
+
+
+@pytest.fixture
+def frame(tmp_path):
+    return pl.read_csv(logs.write(tmp_path / "log.csv"))
+
+
+def columns(part):
+    """Return the events of a part's log as one array."""
+    log = part.events
+    return np.stack([log.user, log.session, log.item, log.time, log.test])
+
+
+@pytest.mark.parametrize("kind", ["polars", "lazy", "arrow", "pandas"])
+def test_a_frame_of_any_library_is_the_file(frame, parts, tmp_path, kind):
+    if kind == "pandas":
+        pytest.importorskip("pandas")
+    given = {
+        "polars": lambda: frame,
+        "lazy": frame.lazy,
+        "arrow": frame.to_arrow,
+        "pandas": frame.to_pandas,
+    }[kind]()
+    train, test = hrnn_jax.read(given, min_support=1, prepared_dir=tmp_path / "new").split()
+    np.testing.assert_array_equal(columns(train), columns(parts[0]))
+    assert train.items == parts[0].items
+    assert len(train) + len(test) == len(frame)
+
+
+def test_the_parts_are_all_events_and_disjoint(frame, parts):
+    both = pl.concat([part.frame() for part in parts])
+    key = ["user_id", "item_id", "ts"]
+    assert both.select(key).sort(key).equals(frame.select(key).sort(key))
+    train, test = (part.frame()["session_id"].unique() for part in parts)
+    assert not set(train) & set(test)
+    assert repr(parts[1]).startswith("<test part of ")
+    assert "30 users, 20 items, 30 sessions, 120 events" in repr(parts[1])
+
+
+def test_the_validation_split_has_no_test_session(log, parts):
+    train, validation = log.split("validation")
+    last = parts[1].frame()["session_id"]
+    assert len(validation) == len(parts[1]) == len(train) / 4
+    assert validation.frame()["ts"].max() < parts[1].frame()["ts"].min()
+    assert len(last) == 120
+
+
+def test_the_same_log_is_prepared_once(log, parts):
+    again, _ = log.split("last_session")
+    assert again.folder == parts[0].folder
+
+
+def test_columns_may_have_any_name_and_an_error_names_the_argument(frame, tmp_path):
+    renamed = frame.rename({"user_id": "who", "item_id": "what", "ts": "when"})
+    settings = {"min_support": 1, "prepared_dir": tmp_path / "new"}
+    train, _ = hrnn_jax.read(renamed, user="who", item="what", time="when", **settings).split()
+    assert len(train) == 600
+    with pytest.raises(errors.InputError, match="name the item column with `item`"):
+        hrnn_jax.read(renamed, user="who", time="when", **settings).split()
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [("nothing.csv", "no such file"), ([1, 2], "give a frame"), (3, "int: give a frame")],
+)
+def test_what_is_no_log_is_refused(events, words, tmp_path):
+    with pytest.raises(errors.InputError, match=words):
+        hrnn_jax.read(events, prepared_dir=tmp_path)
+
+
+def test_settings_that_cannot_be_are_refused(frame, log):
+    with pytest.raises(errors.InputError, match="`min_support`=0"):
+        hrnn_jax.read(frame, min_support=0)
+    with pytest.raises(TypeError, match="'suport' is no setting of a log"):
+        hrnn_jax.read(frame, suport=3)
+    with pytest.raises(errors.InputError, match="give last_session or validation"):
+        log.split("random")
+
+
+def test_the_named_logs_are_simulated_by_name(tmp_path):
+    assert {"journey", "xing", "simulated_video", "simulated_xing"} <= {*datasets.names()}
+    log = datasets.load("simulated_xing", scale=0.003, seed=4, prepared_dir=tmp_path)
+    assert log.recipe == dataclasses.replace(recipes.XING, drop_types=())
+    assert "XING at scale 0.003" in log.title
+    lower = datasets.load("simulated_video", scale=0.003, prepared_dir=tmp_path, min_support=2)
+    assert lower.recipe == DataConfig(min_support=2)
+    assert lower.frame()["user_id"].n_unique() > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("movielens", "give one of journey"), ("xing", "interactions.csv")]
+)
+def test_a_log_that_is_not_there_is_refused(name, words, tmp_path):
+    with pytest.raises(errors.InputError, match=words):
+        datasets.load(name, prepared_dir=tmp_path)

@@ -1,0 +1,180 @@
+"""Networks as objects: settings, epochs, lists and what may not be done twice."""
+
+import inspect
+
+import numpy as np
+import polars as pl
+import pytest
+
+import hrnn_jax
+from hrnn_jax import errors
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.live.events import Request
+from hrnn_jax.presets import HRNN_PLUS
+from tests.hrnn_jax.estimators.conftest import small
+
+
+def test_partial_fit_goes_on_as_if_fit_had_not_ended(parts, network):
+    """Bug: count epochs from 0 again, or draw the weights anew."""
+    train, test = parts
+    halves = small().fit(train, epochs=1, callbacks=[]).partial_fit(epochs=1, callbacks=[])
+    assert halves.epochs_ == 2
+    assert halves.history_["loss"].to_list() == network.history_["loss"].to_list()
+    assert hrnn_jax.ranks(halves, test).equals(hrnn_jax.ranks(network, test))
+
+
+def test_partial_fit_of_a_new_model_fits_it(parts):
+    assert small().partial_fit(parts[0], epochs=1, callbacks=[]).epochs_ == 1
+    with pytest.raises(errors.InputError, match="give the training part"):
+        small().partial_fit()
+
+
+def test_on_a_new_log_items_keep_their_weights_and_new_ones_are_added(parts, network, tmp_path):
+    """Bug: prepare the new log without the items of the model."""
+    train, test = parts
+    model = small().fit(train, epochs=2, callbacks=[])
+    more = train.frame().with_columns(
+        item_id=pl.when(pl.col("item_id") == "i3").then(pl.lit("a new one")).otherwise("item_id")
+    )
+    new, newer_test = hrnn_jax.read(more, min_support=1, prepared_dir=tmp_path).split()
+    before = np.asarray(model.params_.items.item_bias)
+    model.partial_fit(new, epochs=0)
+    assert model.items_ == [*train.items, "a new one"]
+    assert np.asarray(model.params_.items.item_bias)[:-1].tolist() == before.tolist()
+    assert model.epochs_ == 0
+    model.partial_fit(epochs=1, callbacks=[])
+    assert hrnn_jax.evaluate(model, newer_test)["recall@5"] > 0
+    with pytest.raises(errors.InputError, match="fitted on a data frame"):
+        hrnn_jax.evaluate(model, test)
+
+
+def test_the_lists_are_those_of_the_live_recommender(parts, network):
+    """Bug: replay the test events too, or number the users otherwise."""
+    train, _ = parts
+    users = [*train.users, "nobody"]
+    found = network.recommend(users, k=5, exclude_seen=True)
+    with network.live() as live:
+        live.bootstrap(train.frame())
+        wanted = live.recommend_many([Request(user, k=5, exclude_seen=True) for user in users])
+    rows = [
+        (u, item, rank)
+        for u, of in zip(users, wanted, strict=True)
+        for rank, (item, _) in enumerate(of, 1)
+    ]
+    assert found.select("user", "item", "rank").rows() == rows
+    scores = [score for of in wanted for _, score in of]
+    np.testing.assert_allclose(found["score"], scores, rtol=0, atol=1e-6)
+
+
+def test_a_part_that_does_not_fit_is_refused(log, parts, network):
+    train, test = parts
+    validation, _ = log.split("validation")
+    for part, words in (
+        (test, "this is the test part"),
+        (log, "split the log first"),
+        (train.frame(), "give the training part"),
+    ):
+        with pytest.raises(errors.InputError, match=words):
+            small().fit(part)
+    with pytest.raises(errors.InputError, match="evaluate on the part"):
+        hrnn_jax.evaluate(hrnn_jax.PPOP().fit(validation), test)
+    with pytest.raises(errors.InputError, match="give the test part"):
+        hrnn_jax.evaluate(network, train)
+    with pytest.raises(errors.InputError, match="fitted already"):
+        network.fit(train)
+    with pytest.raises(errors.InputError, match="make a new model"):
+        network.set_params(hidden_units=9)
+
+
+@pytest.mark.parametrize("name", ["recall", "recall@0", "hits@5", "recall@x"])
+def test_an_unknown_metric_is_refused(parts, network, name):
+    with pytest.raises(errors.InputError, match=f"'{name}' is none of recall@5"):
+        hrnn_jax.evaluate(network, parts[1], [name])
+
+
+def test_metrics_are_those_of_the_ranks(parts, network):
+    ranks = hrnn_jax.ranks(network, parts[1])["rank"].to_numpy()
+    found = hrnn_jax.evaluate(network, parts[1], ["mrr@3", "recall@1", "coverage@20"])
+    assert found["recall@1"] == np.mean(ranks == 1)
+    assert found["mrr@3"] == pytest.approx(np.mean(np.where(ranks <= 3, 1 / ranks, 0)))
+    assert found["coverage@20"] == 1
+
+
+def test_validation_is_measured_after_each_epoch_and_changes_nothing(parts, network):
+    train, test = parts
+    seen = []
+    model = small().fit(train, epochs=2, callbacks=[seen.append], validation=test)
+    assert [epoch.number for epoch in seen] == [1, 2]
+    assert seen[1].metrics["mrr@5"] == hrnn_jax.evaluate(network, test)["mrr@5"]
+    assert [epoch.loss for epoch in seen] == network.history_["loss"].to_list()
+    assert hrnn_jax.ranks(model, test).equals(hrnn_jax.ranks(network, test))
+
+
+def test_a_callback_ends_the_training(parts):
+    model = small().fit(parts[0], epochs=5, callbacks=[lambda epoch: epoch.number == 2])
+    assert model.epochs_ == 2
+
+
+def test_an_interrupted_training_leaves_the_model_not_fitted(parts):
+    """Bug: keep a state whose memory the next epoch was given."""
+
+    def interrupt(epoch):
+        raise KeyboardInterrupt
+
+    model = small()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(parts[0], epochs=2, callbacks=[interrupt])
+    assert model.fit(parts[0], epochs=1, callbacks=[]).epochs_ == 1
+
+
+def test_settings_are_those_of_the_configs():
+    """Bug: another default than the config's."""
+    assert hrnn_jax.HRNN()._model_config(7) == ModelConfig(n_items=7)
+    assert hrnn_jax.HRNN()._train_config() == TrainConfig()
+    assert hrnn_jax.HRNN("all")._model_config(7).variant == "hrnn_all"
+    assert hrnn_jax.RNN().get_params().keys().isdisjoint({"dropout_user", "leak", "variant"})
+    plus = hrnn_jax.HRNNPlus().get_params()
+    assert {name: plus[name] for name in HRNN_PLUS} == HRNN_PLUS
+    assert inspect.signature(hrnn_jax.HRNNPlus).parameters["past"].default == 64
+    assert "epochs" not in inspect.signature(hrnn_jax.HRNN).parameters
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        hrnn_jax.HRNN("all", hidden_units=7, leak="carried"),
+        hrnn_jax.HRNNPlus(neighbours=0, loss="full_softmax"),
+        hrnn_jax.RNNConcat(schedule="cosine"),
+    ],
+)
+def test_its_parameters_make_the_same_model(model):
+    same = type(model)(**model.get_params())
+    assert same.get_params() == model.get_params()
+    assert repr(same) == repr(model)
+    assert type(model)().set_params(**model.get_params()).get_params() == model.get_params()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"hidden_units": 0}, "`hidden_units`=0: give 1 or more"),
+        ({"variant": "both"}, "give init or all"),
+        ({"user_input": "gates"}, "not used by HRNN Init"),
+        ({"neighbours": 3}, "no effect without `past`"),
+        ({"learning_rate": float("nan")}, "finite"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, words):
+    with pytest.raises(errors.InputError, match=words):
+        hrnn_jax.HRNN(**settings)
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(TypeError, match="did you mean hidden_units"):
+        hrnn_jax.HRNN(hiden_units=3)
+
+
+def test_a_setting_is_an_attribute():
+    assert hrnn_jax.HRNN(hidden_units=7).hidden_units == 7
+    with pytest.raises(AttributeError, match="no attribute 'width'"):
+        _ = hrnn_jax.HRNN().width
