@@ -22,7 +22,9 @@ _CONFIGS = (
     "DataConfig EvaluationConfig ItemKnnConfig ModelConfig RecommenderConfig SessionKnnConfig "
     "TrainConfig"
 )
+_MODULES = ("callbacks", "datasets")  # the public names that are modules
 _PLACES = {
+    **dict.fromkeys(_MODULES, "estimators"),
     **dict.fromkeys(_CONFIGS.split(), "config"),
     **dict.fromkeys(("DivergedError", "InputError", "StorageError"), "errors"),
     **dict.fromkeys(("Recommender", "load_recommender"), "live.recommender"),
@@ -42,19 +44,18 @@ _PLACES = {
     "load_run": "checkpoint",
     "rank": "evaluation",
 }
-# Public modules -> their places.
-_MODULES = {"callbacks": "estimators.callbacks", "datasets": "estimators.datasets"}
-__all__ = sorted([*_PLACES, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted([*_PLACES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
-    if name in _MODULES:
-        value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    elif name in _PLACES:
-        value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
-    else:
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place = importlib.import_module(f"{__name__}.{_PLACES[name]}")
+    if name in _MODULES:
+        value = importlib.import_module(f"{place.__name__}.{name}")
+    else:
+        value = getattr(place, name)
     globals()[name] = value
     return value
 

