@@ -24,7 +24,7 @@ RESULTS = ROOT / "experiments/results"
 PAGES = {"changelog.md": ROOT / "CHANGELOG.md", "contributing.md": ROOT / "CONTRIBUTING.md"}
 GENERATORS: dict[str, Callable[..., str]] = {
     "flag_files": flag_tables.files,
-    "flags": flag_tables.section,
+    "commands": flag_tables.commands,
     "http_api": http_api.page,
     "public_names": public_names.section,
 }

@@ -49,6 +49,11 @@ class About:
 _about: dict[str, About] = {}  # by flag; those that are missing are of their command alone
 
 
+def about(name: str) -> About:
+    """Return what the page says of a flag next to what absl knows."""
+    return _about.get(name, About())
+
+
 def describe(name: str, group: str, setting: Setting, models: Iterable[str]) -> None:
     """Note what the page says of a flag.
 
@@ -76,11 +81,11 @@ def page(
     parts = [_filled(text, width)]
     by_group: dict[str, list[flags.Flag]] = {title: [] for title in TITLES}
     for flag in own:
-        by_group[_about.get(flag.name, About()).group].append(flag)
+        by_group[about(flag.name).group].append(flag)
     for group, of_group in by_group.items():
         if of_group:
             parts.append("\n".join([TITLES[group], *(_entry(flag, width) for flag in of_group)]))
-    if any("networks" in " ".join(_about.get(flag.name, About()).notes) for flag in own):
+    if any("networks" in " ".join(about(flag.name).notes) for flag in own):
         parts.append(_filled(f"Networks: the models {', '.join(NETWORKS)}.", width))
     if own:
         meaning = FLAG_FILE.format(", ".join(shipped))
@@ -104,7 +109,7 @@ def _entry(flag: flags.Flag, width: int) -> str:
         given = f"--{flag.name}=NAME"
         meaning += f" One of {', '.join(choices)}."
     notes = [f"default {_default_text(flag)}"] if flag.default not in (None, "", []) else []
-    notes += _about.get(flag.name, About()).notes
+    notes += about(flag.name).notes
     return "\n".join(_lines(given, notes, meaning, width))
 
 
