@@ -25,9 +25,8 @@ class Job:
     folder: pathlib.Path  # where it writes
     progress: Callable[[], str] = str  # returns how far it is, while it runs
     result: Callable[[], str] = str  # returns its result in a few words, after it succeeded
-    expected: Callable[[], float | None] = lambda: (
-        None
-    )  # returns the seconds it will take, if known
+    # Returns the seconds that it will still take, if known, from those since its start.
+    left: Callable[[float], float | None] = lambda taken: None
 
     @property
     def log(self) -> pathlib.Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -24,7 +25,7 @@ from ..common.text import duration, stopped_text
 from ..folders.file_lock import FileLock
 from . import pool, side_by_side
 from .grid import CUTOFF, CUTOFFS, Column, Run
-from .time_left import Durations
+from .time_left import Durations, LogSize, shipped_speeds
 from .view import View
 
 
@@ -142,8 +143,8 @@ class Runner:
             The errors of the runs that failed.
         """
         missing = {run.name: run for run in runs if not is_complete(run)}
-        events = {key: meta["table1"]["train_events"] for key, meta in data.items()}
-        durations = Durations(runs, events)
+        logs = {key: LogSize.of(meta) for key, meta in data.items()}
+        durations = Durations(runs, logs, shipped_speeds())
 
         def job(run: Run) -> pool.Job:
             def result() -> str:
@@ -159,7 +160,7 @@ class Runner:
                 run.folder,
                 progress=lambda: _progress(run),
                 result=result,
-                expected=lambda: durations.expected(run),
+                left=functools.partial(durations.left, run),
             )
 
         jobs = [job(run) for run in missing.values()]

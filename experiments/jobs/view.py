@@ -89,8 +89,7 @@ class View(Rows):
         now = time.monotonic()
         started = dict(self._started)  # a copy, as jobs start in other threads
         seconds = seconds_left(
-            [(job.expected(), now - (at or now)) for job, at in started.items()],
-            self._side_by_side,
+            [job.left(now - (at or now)) for job, at in started.items()], self._side_by_side
         )
         left = "" if seconds is None else f", about {duration(seconds)} left"
         return f"{self._total - len(started)} of {self._total}{left}"

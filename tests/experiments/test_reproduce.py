@@ -18,7 +18,6 @@ from experiments import reproduce
 from experiments.common import cli
 from experiments.jobs import grid, paper_rows
 from experiments.jobs.runner import Runner
-from experiments.jobs.time_left import Durations, seconds_left
 from experiments.paper import searches
 from experiments.tuning import search_spaces
 from tests.helpers import reproduction
@@ -380,26 +379,3 @@ def test_wrong_flags_are_refused_before_a_folder_is_made(monkeypatch, capfd, tmp
     assert stop.value.code == 2
     assert words in err
     assert not list(tmp_path.iterdir())
-
-
-def test_the_time_left_by_hand():
-    column, other = grid.Column("a", ()), grid.Column("b", ())
-    row = grid.Row("rnn_small", "small", ())
-    same_size = grid.Row("hrnn_init_small", "small", ())
-    large = grid.Row("rnn_large", "large", ())
-
-    def run(column, row, seed=0):
-        return grid.Run(column, row, seed, 10, pathlib.Path())
-
-    durations = Durations([], {"a": 100, "b": 300})
-    assert durations.expected(run(column, row)) is None  # nothing is known yet
-    durations._seconds = {("a", row): [10.0, 20.0, 90.0]}
-    assert durations.expected(run(column, row)) == 20
-    assert durations.expected(run(other, row)) == 60  # three times the events
-    assert durations.expected(run(other, same_size)) == 60
-    assert durations.expected(run(column, large)) is None
-    assert seconds_left([(None, 0), (20, 0)], 2) is None
-    assert seconds_left([(20, 0)] * 4, 2) == 40
-    assert seconds_left([(20, 0)], 2) == 20  # one run is not cut in two
-    assert seconds_left([(20, 15)], 2) == 5
-    assert seconds_left([(20, 200)], 2) == 1  # late, but not yet done
