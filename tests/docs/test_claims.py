@@ -11,9 +11,11 @@ from tests.docs.claims import ROOT
 CLAIMS = [*which_model.claims(), *speed.claims(), *other_pages.claims()]
 COVERED = [path for path in tables.PAGES if path.name != "README.md"]
 NUMBER = re.compile(r"(?<![\w.=])[+-]?(?:\d+\.\d+|\d+(?= ?%))")
-# What is no prose: comments, made tables, code in fences, in blocks and in lines, link targets.
+# What is no prose: comments, made tables, code in fences, in blocks and in lines, link targets; and
+# numbers that name a section or a version.
 NO_PROSE = re.compile(
-    r"<!--.*?-->(?:\n\n(?:\|[^\n]*\n)*)?|```.*?```|^ {4}[^\n]*$|`[^`\n]*`|\]\([^)]*\)",
+    r"<!--.*?-->(?:\n\n(?:\|[^\n]*\n)*)?|```.*?```|^ {4}[^\n]*$|`[^`\n]*`|\]\([^)]*\)"
+    r"|Section [\d.]+\d|Python [\d.]+\d",
     re.DOTALL | re.MULTILINE,
 )
 

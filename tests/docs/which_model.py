@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from experiments.leaderboard.grid import NAMES, PLUS
+from experiments.paper.results import NETWORK_ROWS, read_results
 from hrnn_jax.config import BASELINES
 
 from .claims import (
@@ -17,6 +18,7 @@ from .claims import (
     NEWS,
     PAPERS,
     READING,
+    RESULTS,
     Claim,
     ablation,
     all_significant,
@@ -47,7 +49,7 @@ PARTS = (
 
 def claims() -> Iterator[Claim]:
     """Yield the claims of the page, in its order."""
-    for text, holds in (*_general(), *_by_kind(), *_parts(), *_settings()):
+    for text, holds in (*_general(), *_by_kind(), *_parts(), *_published(), *_settings()):
         yield Claim(PAGE, text, holds)
 
 
@@ -186,6 +188,45 @@ def _parts() -> Iterator[tuple[str, bool]]:
         all_significant(row, NEWS, metrics=METRICS)
         and none_significant(row, CHECK_INS, BASKETS)
         and chosen(READING, "negative_hours") == 0,
+    )
+
+
+def _published() -> Iterator[tuple[str, bool]]:
+    results = read_results(RESULTS / "public_logs")
+    counting = ("ppop", "item_knn", "sr")
+    small = [row for row in NETWORK_ROWS if row.endswith("_small")]
+    yield (
+        "Methods that count are ahead on both logs.",
+        all(
+            max(results.means(log, counting, "recall").values())
+            > max(results.means(log, small, "recall").values())
+            for log in (NEWS, CHECK_INS)
+        ),
+    )
+    large = {
+        row: results.score(CHECK_INS, row, "recall")
+        for row in (
+            "rnn_concat_large",
+            "hrnn_init_2017_large",
+            "hrnn_all_gates_2017_large",
+            "rnn_large",
+        )
+    }
+    a, b, c, d = (f"{of.mean:.3f}" for of in large.values() if of)
+    yield (
+        f"with one seed each, RNN Concat reaches {a}, HRNN Init {b}, HRNN All with the authors' "
+        f"gates {c} and RNN {d};",
+        all(of and of.n == 1 for of in large.values()),
+    )
+    stopped = {row: text for (log, row), text in results.stopped.items() if log == CHECK_INS}
+    losses = sorted(f"{float(text.split()[1]):.3f}" for text in stopped.values())
+    yield (
+        "By the equations neither HRNN Init nor HRNN All trains there with these settings, nor "
+        f"HRNN All by Eq. 5 in either form: the loss of the first epoch is {losses[0]} to "
+        f"{losses[-1]}, above that of constant scores.",
+        {*stopped}
+        == {"hrnn_init_large", "hrnn_all_large", "hrnn_all_gates_large", "hrnn_all_2017_large"}
+        and all(text.endswith("in epoch 1") for text in stopped.values()),
     )
 
 
