@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from tests.docs import other_pages, speed, tables, which_model
+from tests.docs import other_pages, readme, speed, tables, which_model
 from tests.docs.claims import ROOT
 
-CLAIMS = [*which_model.claims(), *speed.claims(), *other_pages.claims()]
-COVERED = [path for path in tables.PAGES if path.name != "README.md"]
+PAGES = (readme, which_model, speed, other_pages)
+CLAIMS = [claim for page in PAGES for claim in page.claims()]
 NUMBER = re.compile(r"(?<![\w.=])[+-]?(?:\d+\.\d+|\d+(?= ?%))")
 # What is no prose: comments, made tables, code in fences, in blocks and in lines, link targets; and
 # numbers that name a section or a version.
@@ -40,7 +40,7 @@ def test_a_claim_stands_on_its_page_and_is_true(claim):
     assert claim.holds
 
 
-@pytest.mark.parametrize("path", COVERED, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_number_with_decimals_is_part_of_a_claim(path):
     page = str(path.relative_to(ROOT))
     text = prose(path.read_text())

@@ -1,0 +1,72 @@
+"""The claims of README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from experiments.leaderboard.grid import NAMES, PLUS
+from experiments.paper.results import NETWORK_ROWS
+from hrnn_jax.config import BASELINES
+
+from .claims import (
+    LOGS,
+    METRICS,
+    PAPERS,
+    RESULTS,
+    Claim,
+    best,
+    comparison,
+    mean,
+    n_seeds,
+    significant,
+)
+
+OTHERS = [row for row in NAMES if row != PLUS]
+
+
+def claims() -> Iterator[Claim]:
+    """Yield the claims of the page, in its order."""
+    for text, holds in (*_comparison(), *_paper()):
+        yield Claim("README.md", text, holds)
+
+
+def _comparison() -> Iterator[tuple[str, bool]]:
+    yield (
+        "the networks with five seeds",
+        {n_seeds(log, row) for log in LOGS for row in (*PAPERS, PLUS)} == {5},
+    )
+    yield (
+        "**On real logs counting beats the published networks.**",
+        all(best(log, [*BASELINES], m) > best(log, PAPERS, m) for log in LOGS for m in METRICS),
+    )
+    similar = [
+        (log, row, metric)
+        for log in LOGS
+        for row in OTHERS
+        for metric in METRICS
+        if not significant(log, row, metric)
+    ]
+    yield (
+        "hrnn_plus is ahead of both in each column, significantly but for one difference.",
+        len(similar) == 1
+        and all(mean(log, PLUS, m) > best(log, OTHERS, m) for log in LOGS for m in METRICS),
+    )
+    runs = comparison().frames["runs"].filter(pl.col("row").is_in(["ppop", "sr"]))
+    seconds = (runs["cases"] / runs["eval_cases_per_second"]).to_list()
+    yield "they need seconds, and may be enough", max(seconds) < 10
+
+
+def _paper() -> Iterator[tuple[str, bool]]:
+    seeds = pl.read_csv(RESULTS / "runs.csv")["seed"].unique().to_list()
+    yield "so far there is one seed of each row that has a number", seeds == [0]
+    scores = pl.read_csv(RESULTS / "scores.csv").filter(pl.col("metric").is_in(METRICS), cutoff=5)
+    means = scores.group_by("column", "metric", "row").agg(pl.col("value").mean())
+    network = pl.col("row").is_in(NETWORK_ROWS)
+    best_of = means.group_by("column", "metric").agg(
+        networks=pl.col("value").filter(network).max(),
+        counting=pl.col("value").filter(~network).max(),
+    )
+    ahead = best_of["counting"] > best_of["networks"]
+    yield "A method that counts is ahead of all networks in each column.", ahead.all()
