@@ -5,12 +5,15 @@ import pathlib
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 
 from experiments import describe
 from hrnn_jax.preprocess import prepared
+from hrnn_jax.preprocess.datasets import PUBLIC_LOGS
 from hrnn_jax.preprocess.event_hash import event_hash
 from hrnn_jax.preprocess.statistics import PAPER, ROWS, table1, table4
+from tests.helpers import logs
 from tests.hrnn_jax.preprocess.test_statistics import LOG
 
 
@@ -50,3 +53,18 @@ def test_the_command_prints_tables_and_refuses_in_one_line(tmp_path):
     assert len(bad.stderr.splitlines()) == 1
     assert "nowhere.csv" in bad.stderr
     assert "--events" in bad.stderr
+
+
+def test_a_known_log_is_named_whatever_its_ids_are_called(call, tmp_path, monkeypatch):
+    log = logs.write(tmp_path / "log.csv")
+    about = ("--dataset=events", "--min_support=1")
+    _, out, _ = call(describe.main, *about, f"--events={log}")
+    last = out.splitlines()[-1]
+    monkeypatch.setitem(PUBLIC_LOGS, last.split()[-1], "Made log")
+    number = {"user_id": "^u", "item_id": "^i"}  # 9 is after 10 as text, and before it as a number
+    renamed = pl.read_csv(log).with_columns(
+        -pl.col(name).str.replace(letter, "").cast(pl.Int64) for name, letter in number.items()
+    )
+    renamed.write_parquet(tmp_path / "renamed.parquet")
+    _, out, _ = call(describe.main, *about, f"--events={tmp_path / 'renamed.parquet'}")
+    assert out.splitlines()[-1] == f"{last} (Made log)"
