@@ -1,4 +1,4 @@
-"""Print finished runs side by side.
+"""Print finished runs side by side; a row has the flags that differ from the first run's.
 
 python -m experiments.compare               # the newest run, and others on its log
 python -m experiments.compare RUN_FOLDER RUN_FOLDER
@@ -13,6 +13,7 @@ from hrnn_jax.errors import InputError
 from .common import cli, run_folder
 from .common.cli import PACKAGE, command
 from .folders.newest import newest_run, runs_beside
+from .folders.row_names import row_names
 
 
 def main(folders: list[str]) -> None:
@@ -32,7 +33,9 @@ def main(folders: list[str]) -> None:
         raise InputError(f"these runs are not of the same test cases: {sorted(tested)}")
     title, cases, _ = min(tested)
     print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
-    run_folder.print_metrics(runs)
+    names = row_names([*map(pathlib.Path, folders)], runs)
+    run_folder.print_metrics([{**run, "name": name} for run, name in zip(runs, names, strict=True)])
+    print("\n" + "\n".join(f"{n}: {folder}" for n, folder in enumerate(folders, start=1)))
     print(
         "\nRecall@N: the share of test cases whose item is among the N recommended.\n"
         "MRR@N: the mean of 1 / rank, 0 for ranks beyond N.\n"

@@ -134,11 +134,17 @@ def run(
     failed: list[Exception] = []
     before, sys.unraisablehook = sys.unraisablehook, unraisable  # to the end of the process
     about = sys.modules[main.__module__].__doc__ or ""
-    app.run(guarded, flags_parser=functools.partial(parse, about, whole=whole, defaults=defaults))
+    app.run(
+        guarded, flags_parser=functools.partial(parse, whole=whole, defaults=defaults, about=about)
+    )
 
 
 def parse(
-    about: str, argv: Sequence[str], *, whole: bool, defaults: Callable[[], Sequence[str]]
+    argv: Sequence[str],
+    *,
+    whole: bool,
+    defaults: Callable[[], Sequence[str]],
+    about: str = "",
 ) -> list[str]:
     """Parse flags, with flag files expanded by us: absl looks in the working directory only.
 

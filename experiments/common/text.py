@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,8 +69,14 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for n in group:
             table.add_column(heads[n], justify="right", no_wrap=True)
         for row in rows:
-            table.add_row(*(Text(row[n]) for n in (0, *group)))
+            table.add_row(Text(_wrapped(row[0], first)), *(Text(row[n]) for n in group))
         console.print(table)
+
+
+def _wrapped(text: str, width: int) -> str:
+    if cell_len(text) <= width:
+        return text
+    return textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def column_groups(widths: Sequence[int], available: int) -> tuple[int, list[list[int]]]:

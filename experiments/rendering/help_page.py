@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from absl import flags
 
 from hrnn_jax.config import NETWORKS, Setting
+from hrnn_jax.presets import PRESETS
 
 TITLES = {  # in the order of the page
     "command": "This command",
@@ -86,7 +87,7 @@ def page(
         if of_group:
             parts.append("\n".join([TITLES[group], *(_entry(flag, width) for flag in of_group)]))
     if any("networks" in " ".join(about(flag.name).notes) for flag in own):
-        parts.append(_filled(f"Networks: the models {', '.join(NETWORKS)}.", width))
+        parts.append(_filled(f"Networks: the models {', '.join((*NETWORKS, *PRESETS))}.", width))
     if own:
         meaning = FLAG_FILE.format(", ".join(shipped))
         parts.append("\n".join(["Flag files", *_lines("--flagfile=FILE", [], meaning, width)]))

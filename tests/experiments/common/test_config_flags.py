@@ -48,6 +48,6 @@ def test_no_float_flag_takes_a_number_that_is_not_finite(text):
 )
 def test_a_wrong_flag_is_refused_in_one_line(capsys, argument, line):
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
-        cli.parse("", ["run", argument], whole=True, defaults=list)
+        cli.parse(["run", argument], whole=True, defaults=list)
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {line}\n"
