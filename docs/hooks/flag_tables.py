@@ -48,13 +48,9 @@ def _description(command: str) -> list[Any]:
 def commands() -> str:
     """Return a section for each command: what it does, and its flags in groups."""
     parts = []
-    for command, text in COMMANDS.items():
+    for command in COMMANDS:
         docstring, flags = _descriptions()[command]
-        parts += [
-            f"## {command}",
-            f"{text[0].upper()}{text[1:]}.",
-            f"```text\n{docstring.strip()}\n```",
-        ]
+        parts += [f"## {command}", f"```text\n{docstring.strip()}\n```"]
         for group, title in TITLES.items():
             if rows := [_row(flag) for flag in flags if flag["group"] == group]:
                 parts += [f"### {command}: {title.lower()}", "\n".join([*_HEAD, *rows])]
