@@ -111,9 +111,7 @@ def _parse_commands(module: str, all_argv: list[list[str]]) -> None:
 
     def keep_parser(_: Any, **settings: Any) -> None:
         known = {name: settings[name] for name in ("whole", "defaults") if name in settings}
-        parsers.append(
-            lambda argv: cli.parse("", argv, **{"whole": True, "defaults": list} | known)
-        )
+        parsers.append(lambda argv: cli.parse(argv, **{"whole": True, "defaults": list} | known))
 
     cli.run = keep_parser
     command(module, [])
