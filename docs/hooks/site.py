@@ -13,6 +13,7 @@ from typing import Any
 
 import flag_tables
 import http_api
+import notebook
 import public_names
 from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
@@ -26,6 +27,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "flag_files": flag_tables.files,
     "commands": flag_tables.commands,
     "http_api": http_api.page,
+    "notebook": notebook.section,
     "public_names": public_names.section,
 }
 _MARK = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
