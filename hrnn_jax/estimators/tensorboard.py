@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 from typing import Any
 
 from hrnn_jax.errors import InputError
@@ -26,21 +27,33 @@ class TensorBoard:
             InputError: tensorboardX is not installed.
         """
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import event_file_writer
+            from tensorboardX.proto import event_pb2, summary_pb2
         except ImportError as error:
             raise InputError(
                 "TensorBoard's files need tensorboardX; run: pip install 'hrnn_jax[tensorboard]'"
             ) from error
-        self._make, self._writer = SummaryWriter, None
+        # Not its SummaryWriter, which writes some time later, and changes names with an @.
+        self._make: Any = event_file_writer.EventsWriter
+        self._event: Any = event_pb2.Event
+        self._summary: Any = summary_pb2.Summary
+        self._writer: Any = None
         self.folder = pathlib.Path(folder)
 
     def __call__(self, epoch: Epoch) -> None:
         """Write the epoch's values; they are on disk when this returns."""
-        writer: Any = self._writer or self._make(str(self.folder), write_to_disk=True)
-        self._writer = writer
-        for name, value in epoch.values.items():
-            writer.add_scalar(name, value, epoch.number)
-        writer.flush()
+        if self._writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._writer = self._make(str(self.folder / "events"))
+        values = [
+            self._summary.Value(tag=name, simple_value=value)
+            for name, value in epoch.values.items()
+        ]
+        summary = self._summary(value=values)
+        self._writer.write_event(
+            self._event(wall_time=time.time(), step=epoch.number, summary=summary)
+        )
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the file; the next epoch would begin another one."""

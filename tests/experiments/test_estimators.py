@@ -1,0 +1,115 @@
+"""The library's models give what `experiments.run` gives, and the commands take what they save."""
+
+import json
+import pathlib
+
+import polars as pl
+import pytest
+
+import hrnn_jax
+from experiments import compare, export, run
+from hrnn_jax.estimators import run_files
+from tests.helpers import runs
+
+# The settings of `runs.train`.
+SMALL = {"hidden_units": 8, "batch_size": 10}
+
+
+@pytest.fixture(scope="module")
+def parts(trained_run):
+    """Split the log of the trained run, in its prepared folder."""
+    root = trained_run.parent
+    log = hrnn_jax.read(root / "log.csv", min_support=1, prepared_dir=root / "prepared")
+    return log.split("last_session")
+
+
+def assert_same_ranks(model, test, folder, seed=0):
+    """Compare case by case."""
+    theirs = pl.read_parquet(folder / "ranks.parquet").filter(seed=seed)
+    ours = hrnn_jax.ranks(model, test)
+    names = ["session", "position", "history", "rank"]
+    assert ours.select(names).equals(theirs.select(names))
+    named = [ids[number] for ids, number in ((model.items_, n) for n in theirs["item"].to_list())]
+    assert ours["item"].to_list() == named
+
+
+def test_a_network_has_the_ranks_of_the_command(parts, trained_run):
+    """Bug: another seed, another order of users, another mean."""
+    train, test = parts
+    assert (trained_run / "recipe.json").exists()
+    model = hrnn_jax.HRNN(**SMALL).fit(train, epochs=2, callbacks=[])
+    assert_same_ranks(model, test, trained_run)
+    losses = [entry["loss"] for entry in run_files.read_history(trained_run)]
+    assert model.history_["loss"].to_list() == losses
+    recipe = json.loads((trained_run / "recipe.json").read_text())
+    wanted = {"format": recipe["format"], "data": train.folder.name}
+    assert wanted | run_files.recipe(model.key, *model.recipe_configs()) == recipe
+
+
+COUNTING = {
+    "ppop": hrnn_jax.PPOP(),
+    "item_knn": hrnn_jax.ItemKNN(neighbours=5),
+    "markov": hrnn_jax.Markov(),
+    "sr": hrnn_jax.SR(),
+    "vsknn": hrnn_jax.VSKNN(),
+    "vsknn_br": hrnn_jax.VSKNNBR(boost=0.25),
+}
+
+
+def command(parts, folder, *argv):
+    """Run experiments.run on the log of the parts."""
+    source = parts[0].log.source.path
+    given = (f"--events={source}", f"--prepared_dir={parts[0].folder.parent}", "--min_support=1")
+    code = runs.call(
+        run.main,
+        "--dataset=events",
+        *given,
+        f"--output_dir={folder}",
+        "--compilation_cache=",
+        *argv,
+    )
+    assert code == 0
+
+
+@pytest.mark.parametrize("key", COUNTING)
+def test_a_counting_model_has_the_ranks_of_the_command(parts, key, tmp_path):
+    model = COUNTING[key]
+    settings = (f"--{name}={value}" for name, value in model._given().items())
+    command(parts, tmp_path / "run", f"--model={key}", *settings)
+    assert_same_ranks(model.fit(parts[0]), parts[1], tmp_path / "run")
+
+
+def test_hrnn_plus_has_the_ranks_of_the_command_and_its_name(parts, tmp_path):
+    """Bug: another value of a preset's setting in one of the two."""
+    settings = {"hidden_units": 8, "past": 5, "neighbours": 4}
+    given = (f"--{name}={value}" for name, value in settings.items())
+    command(parts, tmp_path / "run", "--model=hrnn_plus", "--epochs=1", *given)
+    model = hrnn_jax.HRNNPlus(**settings).fit(parts[0], epochs=1, callbacks=[])
+    assert_same_ranks(model, parts[1], tmp_path / "run")
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["name"] == "hrnn_plus"
+    read = hrnn_jax.load(tmp_path / "run")
+    assert repr(read) == repr(model)
+
+
+def test_a_run_of_the_command_is_read(parts, trained_run):
+    model = hrnn_jax.load(trained_run)
+    assert_same_ranks(model, parts[1], trained_run)
+    assert model.epochs_ == 2
+    model.partial_fit(epochs=1, callbacks=[])
+
+
+def test_the_commands_take_what_is_saved(parts, trained_run, tmp_path, capsys):
+    """Bug: leave out a file that one of them reads."""
+    network = hrnn_jax.load(trained_run).save(tmp_path / "network")
+    counting = hrnn_jax.ItemKNN().fit(parts[0]).save(tmp_path / "counting")
+    compare.main([str(trained_run), str(network), str(counting)])
+    out = capsys.readouterr().out
+    assert "Item-KNN" in out
+    assert out.count("HRNN Init") == 2
+    weights = tmp_path / "weights.npz"
+    assert runs.call(export.main, f"--run={network}", f"--weights={weights}") == 0
+    assert weights.exists()
+    assert run_files.prepared_folder(network) == network / parts[0].folder.name
+    with hrnn_jax.load_recommender(network) as live:
+        assert len(live.recommend("u1", k=3)) == 3
+    assert pathlib.Path(network, "states.sqlite").exists()

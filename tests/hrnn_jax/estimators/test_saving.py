@@ -1,0 +1,127 @@
+"""Saved models: read again as they were, whole or not at all."""
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+import hrnn_jax
+from hrnn_jax import checkpoint, errors
+from tests.hrnn_jax.estimators.conftest import small
+
+
+def test_a_saved_network_is_read_as_it_was(parts, network, saved):
+    model = hrnn_jax.load(saved)
+    assert repr(model) == repr(network)
+    assert model.epochs_ == 2
+    assert model.history_.equals(network.history_)
+    _, test = parts
+    assert hrnn_jax.ranks(model, test).equals(hrnn_jax.ranks(network, test))
+    users = ["u4", "nobody"]
+    assert model.recommend(users, k=3).equals(network.recommend(users, k=3))
+
+
+def test_a_read_network_trains_on_as_the_one_in_memory(parts, saved):
+    """Bug: start the optimizer anew."""
+    whole = small().fit(parts[0], epochs=3, callbacks=[])
+    model = hrnn_jax.load(saved).partial_fit(epochs=1, callbacks=[])
+    assert model.history_["loss"].to_list() == whole.history_["loss"].to_list()
+
+
+def test_a_folder_may_move_and_its_log_may_go(parts, network, saved, tmp_path):
+    """Bug: read the prepared log where it was."""
+    moved = shutil.copytree(saved, tmp_path / "moved")
+    model = hrnn_jax.load(moved)
+    assert model.train_.folder.is_relative_to(moved)
+    assert hrnn_jax.evaluate(model, parts[1]) == hrnn_jax.evaluate(network, parts[1])
+
+
+def test_metrics_and_ranks_are_those_of_evaluate(parts, network, saved):
+    found = json.loads((saved / "metrics.json").read_text())
+    assert found["name"] == "HRNN Init"
+    assert found["epochs"] == 2
+    metrics = ["recall@5", "mrr@5", "coverage@5", "popularity@5"]
+    assert {name: found["mean"][name] for name in metrics} == pytest.approx(
+        hrnn_jax.evaluate(network, parts[1], metrics)
+    )
+    ranks = pl.read_parquet(saved / "ranks.parquet")["rank"]
+    assert ranks.to_list() == hrnn_jax.ranks(network, parts[1])["rank"].to_list()
+
+
+def test_weights_that_continue_others_name_them(parts, network, saved, tmp_path):
+    """So that the states of live users go on with them. Bug: forget the lineage."""
+    train, _ = parts
+    more = train.frame()
+    new, _ = hrnn_jax.read(more, min_support=2, prepared_dir=tmp_path / "prepared").split()
+    model = hrnn_jax.load(saved).partial_fit(new, epochs=1, callbacks=[])
+    folder = model.save(tmp_path / "next")
+    about, params = checkpoint.load_run(folder)
+    before, _ = checkpoint.load_run(saved)
+    assert about.lineage == (checkpoint.fingerprint(params), *before.lineage)
+    again = hrnn_jax.load(folder)
+    assert again.about_run(folder).lineage == about.lineage
+    assert again.items_ == model.items_
+
+
+@pytest.mark.parametrize(
+    "model",
+    [hrnn_jax.PPOP(), hrnn_jax.ItemKNN(neighbours=3), hrnn_jax.VSKNNBR(boost=0.25)],
+)
+def test_a_counting_model_is_read_as_it_was(parts, model, tmp_path):
+    train, test = parts
+    model.fit(train).save(tmp_path / "run")
+    again = hrnn_jax.load(tmp_path / "run")
+    assert repr(again) == repr(model)
+    assert hrnn_jax.ranks(again, test).equals(hrnn_jax.ranks(model, test))
+
+
+def test_hrnn_plus_is_read_as_hrnn_plus(parts, tmp_path):
+    model = hrnn_jax.HRNNPlus(hidden_units=8, past=5, neighbours=4, extra_negatives=7)
+    model.fit(parts[0], epochs=1, callbacks=[]).save(tmp_path / "run")
+    again = hrnn_jax.load(tmp_path / "run")
+    assert repr(again) == repr(model)
+    assert hrnn_jax.ranks(again, parts[1]).equals(hrnn_jax.ranks(model, parts[1]))
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["model"]["name"] == "hrnn_init"
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(network, saved, tmp_path):
+    before = sorted(path.name for path in saved.iterdir())
+    with pytest.raises(errors.InputError, match="is not empty"):
+        network.save(saved)
+    assert sorted(path.name for path in saved.iterdir()) == before
+    (tmp_path / "empty").mkdir()
+    assert network.save(tmp_path / "empty") == tmp_path / "empty"
+
+
+def test_nothing_is_left_of_a_model_that_cannot_be_written(network, tmp_path, monkeypatch):
+    """Bug: write into the folder itself."""
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hrnn_jax.estimators.run_files.write_ranks", full)
+    with pytest.raises(errors.InputError, match="No space left"):
+        network.save(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_read_is_refused(saved, tmp_path):
+    with pytest.raises(errors.InputError, match="is no run folder"):
+        hrnn_jax.load(tmp_path)
+    broken = shutil.copytree(saved, tmp_path / "broken")
+    name = json.loads((broken / "recipe.json").read_text())["data"]
+    shutil.rmtree(broken / name)
+    with pytest.raises(errors.InputError, match="does not exist any more"):
+        hrnn_jax.load(broken)
+
+
+def test_the_live_recommender_of_a_saved_model_is_that_of_the_model(network, saved):
+    with network.live() as ours, hrnn_jax.load_recommender(saved, states=":memory:") as theirs:
+        for live in (ours, theirs):
+            live.observe(user="u", item="i3", time=1.0)
+        assert ours.trained.lineage == theirs.trained.lineage
+        mine, other = (live.recommend("u", k=4) for live in (ours, theirs))
+        assert [item for item, _ in mine] == [item for item, _ in other]
+        np.testing.assert_allclose([s for _, s in mine], [s for _, s in other], atol=1e-6)
