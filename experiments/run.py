@@ -53,6 +53,8 @@ class TrainingFlags:
     Attributes:
         curve: Rank the cases after every epoch as well: history.jsonl then has Recall and MRR by
             epoch.
+        tensorboard: Write each epoch's loss, and with --curve its metrics, for TensorBoard: below
+            tensorboard in the run folder, by seed. Needs the extra of that name.
         stop_above_loss: Stop training after an epoch whose mean loss is above this one; seeds side
             by side stop together, once the losses of all are. The loss of constant scores is 1 with
             TOP1: a network above it is worse than none. The run still ranks, and its metrics.json
@@ -60,6 +62,7 @@ class TrainingFlags:
     """
 
     curve: bool = setting(False)
+    tensorboard: bool = setting(False, models=NETWORKS)
     stop_above_loss: float | None = setting(None, models=NETWORKS)
 
 

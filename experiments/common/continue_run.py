@@ -32,7 +32,8 @@ class ContinueFlags:
 
 FLAGS = flags.FLAGS
 config_flags.define_command(ContinueFlags, "training")
-OWN = ("continue_from", "events", "output_dir", "resume", "curve")  # flags that are not taken over
+# Flags that are not taken over.
+OWN = ("continue_from", "events", "output_dir", "resume", "curve", "tensorboard")
 # Settings that shape the weights, or the states of live users.
 SAME = (
     "name",

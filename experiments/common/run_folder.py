@@ -34,6 +34,7 @@ __all__ = [
     "RANKS",
     "RECOMMENDED",
     "STATES",
+    "TENSORBOARD",
     "SeedResult",
     "open_folder",
     "print_metrics",
@@ -45,9 +46,11 @@ __all__ = [
     "write_history",
     "write_results",
 ]
+TENSORBOARD = "tensorboard"  # a folder, of --tensorboard
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (
     *("lock", "flags", "recipe.json", prepared.ITEMS, DATA, "checkpoint", "history.jsonl"),
+    TENSORBOARD,
     *(RANKS, RECOMMENDED, METRICS, *STATES),
 )
 IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper

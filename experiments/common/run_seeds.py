@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import pathlib
@@ -13,13 +14,15 @@ import jax
 from absl import flags
 
 from hrnn_jax import checkpoint, errors, metrics, train
+from hrnn_jax.estimators.tensorboard import TensorBoard
+from hrnn_jax.estimators.trained_epoch import Epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 
 from . import continue_run, epochs, model_flags, progress, run_folder
-from .run_folder import SeedResult
+from .run_folder import TENSORBOARD, SeedResult
 from .text import duration
 
 FLAGS = flags.FLAGS
@@ -66,7 +69,12 @@ def _train_and_rank_group(
     run: NetworkRun, seeds: Sequence[int], begin: int
 ) -> Iterator[SeedResult]:
     """Train and rank seeds side by side. Ranking needs no optimizer state: it is freed here."""
-    params = _train(run, seeds, begin).params
+    with contextlib.ExitStack() as opened:
+        boards: dict[int, TensorBoard] = {}
+        for seed in seeds if FLAGS.tensorboard else ():
+            board = TensorBoard(run.folder / TENSORBOARD / f"seed_{seed}")
+            boards[seed] = opened.enter_context(contextlib.closing(board))
+        params = _train(run, seeds, begin, boards).params
     for seed, own in zip(seeds, epochs.unstack(params, len(seeds)), strict=True):
         yield _rank(run, seed, own)
 
@@ -87,7 +95,9 @@ def _figures(seed: int, ranking: Ranking, log: EventLog, seconds: float) -> dict
     return {"seed": seed, **figures, "eval_cases_per_second": rate}
 
 
-def _train(run: NetworkRun, seeds: Sequence[int], begin: int) -> train.TrainState:
+def _train(
+    run: NetworkRun, seeds: Sequence[int], begin: int, boards: Mapping[int, TensorBoard]
+) -> train.TrainState:
     """Train a group of seeds from epoch `begin` on, with a checkpoint after every epoch."""
     history = run.history
     state = epochs.stack([_initial_state(run, seed, begin) for seed in seeds])
@@ -105,14 +115,18 @@ def _train(run: NetworkRun, seeds: Sequence[int], begin: int) -> train.TrainStat
         state = done.state
         measured = _curve_metrics(run, seeds, state) if FLAGS.curve else [{}] * len(seeds)
         for seed, loss, values in zip(seeds, done.losses, measured, strict=True):
-            entry = {
-                "seed": seed,
-                "epoch": epoch + 1,
-                "loss": float(loss),
-                "events": done.events // len(seeds),
-                "seconds": done.seconds / len(seeds),  # its share, where seeds go side by side
-            }
-            history.append(entry | values)
+            of_seed = Epoch(
+                number=epoch + 1,
+                last=FLAGS.epochs,
+                loss=float(loss),
+                metrics=values,
+                events=done.events // len(seeds),
+                seconds=done.seconds / len(seeds),  # its share, where seeds go side by side
+                seed=seed,
+            )
+            history.append(of_seed.entry())
+            if boards:
+                boards[seed](of_seed)
         # Before the checkpoint: a crash between the two costs an epoch's training, not its entry.
         run_folder.write_history(run.folder, history)
         for seed, seed_state in zip(seeds, epochs.unstack(state, len(seeds)), strict=True):

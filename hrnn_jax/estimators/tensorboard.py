@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
-from typing import Any
+from typing import Any, cast
 
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.trained_epoch import Epoch
@@ -35,8 +35,8 @@ class TensorBoard:
             ) from error
         # Not its SummaryWriter, which writes some time later, and changes names with an @.
         self._make: Any = event_file_writer.EventsWriter
-        self._event: Any = event_pb2.Event
-        self._summary: Any = summary_pb2.Summary
+        events, summaries = cast(Any, event_pb2), cast(Any, summary_pb2)
+        self._event, self._summary = events.Event, summaries.Summary
         self._writer: Any = None
         self.folder = pathlib.Path(folder)
 

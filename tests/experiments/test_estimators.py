@@ -10,6 +10,7 @@ import hrnn_jax
 from experiments import compare, export, run
 from hrnn_jax.estimators import run_files
 from tests.helpers import runs
+from tests.hrnn_jax.estimators.test_callbacks import scalars
 
 # The settings of `runs.train`.
 SMALL = {"hidden_units": 8, "batch_size": 10}
@@ -113,3 +114,15 @@ def test_the_commands_take_what_is_saved(parts, trained_run, tmp_path, capsys):
     with hrnn_jax.load_recommender(network) as live:
         assert len(live.recommend("u1", k=3)) == 3
     assert pathlib.Path(network, "states.sqlite").exists()
+
+
+def test_the_command_writes_the_scalars_of_each_seed(parts, tmp_path):
+    """Read by the format itself, see test_callbacks.py."""
+    pytest.importorskip("tensorboardX")
+    given = ("--seeds=0,1", "--hidden_units=8", "--batch_size=10")
+    command(parts, tmp_path / "run", "--tensorboard", "--epochs=2", *given)
+    history = run_files.read_history(tmp_path / "run")
+    for seed in (0, 1):
+        losses = [entry["loss"] for entry in history if entry["seed"] == seed]
+        found = scalars(tmp_path / f"run/tensorboard/seed_{seed}")["loss"]
+        assert found == [(n, pytest.approx(loss)) for n, loss in enumerate(losses, 1)]

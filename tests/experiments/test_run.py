@@ -132,7 +132,7 @@ def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     assert "ndcg@5" not in out
     left = {path.name for path in pathlib.Path("run").iterdir()}
     of_networks = {"checkpoint", "history.jsonl", "items.parquet", "data.json"}
-    assert left == set(common_run_folder.FILES) - set(common_run_folder.STATES) - (
+    assert left == set(common_run_folder.FILES) - {*common_run_folder.STATES, "tensorboard"} - (
         set() if neural else of_networks
     )
     assert not list(tmp_path.rglob("*.partial"))
