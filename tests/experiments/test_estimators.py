@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 import hrnn_jax
-from experiments import compare, export, run
+from experiments import compare, run
 from hrnn_jax.estimators import run_files
+from hrnn_jax.live import export
 from tests.helpers import runs
 from tests.hrnn_jax.estimators.test_callbacks import scalars
 
@@ -108,7 +109,7 @@ def test_the_commands_take_what_is_saved(parts, trained_run, tmp_path, capsys):
     assert "Item-KNN" in out
     assert out.count("HRNN Init") == 2
     weights = tmp_path / "weights.npz"
-    assert runs.call(export.main, f"--run={network}", f"--weights={weights}") == 0
+    export.write(weights, *hrnn_jax.load_run(network))  # all that experiments.export does
     assert weights.exists()
     assert run_files.prepared_folder(network) == network / parts[0].folder.name
     with hrnn_jax.load_recommender(network) as live:
