@@ -80,7 +80,8 @@ def _type(schema: dict[str, Any]) -> str:
         return f"list of {_type(schema['items'])}"
     if choices := schema.get("enum") or ([schema["const"]] if "const" in schema else []):
         return ", ".join(f"`{choice}`" for choice in choices)
-    return {"string": "text", "boolean": "true or false"}.get(schema["type"], schema["type"])
+    kind = str(schema["type"])
+    return {"string": "text", "boolean": "true or false"}.get(kind, kind)
 
 
 def _meaning(schema: dict[str, Any]) -> str:

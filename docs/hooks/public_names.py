@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hrnn_jax
 
+_PLACES: dict[str, str] = vars(hrnn_jax)["_PLACES"]  # name -> module
 _shown: set[str] = set()
 
 
@@ -19,5 +20,4 @@ def section(*names: str) -> str:
 
 
 def _directive(name: str) -> str:
-    place = f"hrnn_jax.{hrnn_jax._PLACES[name]}"
-    return f"::: {place}.{name}"
+    return f"::: hrnn_jax.{_PLACES[name]}.{name}"
