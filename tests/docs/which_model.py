@@ -195,6 +195,14 @@ def _published() -> Iterator[tuple[str, bool]]:
     results = read_results(RESULTS / "public_logs")
     counting = ("ppop", "item_knn", "sr")
     small = [row for row in NETWORK_ROWS if row.endswith("_small")]
+    shown = ("hrnn_init", "hrnn_all", "hrnn_all_gates", "rnn", "rnn_concat")
+    found = [
+        results.score(log, f"{row}_small", "recall") for row in shown for log in (NEWS, CHECK_INS)
+    ]
+    yield (
+        "mean and sample standard deviation over three seeds",
+        {score.n if score else 0 for score in found} == {3},
+    )
     yield (
         "Methods that count are ahead on both logs.",
         all(
