@@ -50,6 +50,21 @@ def bar(title: str, total: int, unit: str) -> Generator[Callable[..., None]]:
         yield advance
 
 
+class Every:
+    """Tells whether some seconds have passed since it last said yes, or since it was made."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin to count."""
+        self._seconds, self._clock, self._since = seconds, clock, clock()
+
+    def passed(self) -> bool:
+        """Say whether they have passed, and if so begin to count again."""
+        if (now := self._clock()) - self._since < self._seconds:
+            return False
+        self._since = now
+        return True
+
+
 class Pace:
     """The rate of training after what was compiled for it, and the time left by that rate."""
 

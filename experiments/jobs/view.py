@@ -39,9 +39,14 @@ class Rows(progress.Progress):
         )
         self._all = self.add_task(title, total=total, completed=done_before, detail=summary)
 
-    def add_row(self, name: str, detail: Callable[[], str]) -> progress.TaskID:
-        """Add the row of one that runs; may be called from any thread."""
-        return self.add_task(f"  {name}", total=None, detail=detail)
+    def add_row(
+        self, name: str, detail: Callable[[], str], total: float | None = None
+    ) -> progress.TaskID:
+        """Add the row of one that runs; may be called from any thread.
+
+        total: of its bar; without one the bar moves to and fro.
+        """
+        return self.add_task(f"  {name}", total=total, detail=detail)
 
     def count(self) -> None:
         """Count one more as done."""

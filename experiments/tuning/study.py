@@ -125,6 +125,7 @@ class Study:
                     optuna.create_study(storage=storage, study_name="study", direction="maximize")
                 pruner = search.make_pruner()
                 self._study = optuna.load_study(storage=storage, study_name="study", pruner=pruner)
+                self._publish()
         except BaseException:
             if fresh:  # leave nothing in a folder that is no study's
                 (folder / "lock").unlink()
@@ -160,7 +161,19 @@ class Study:
             self._running.acquire()
             trial = self._study.ask(dict(self._search.space))
             assert trial.number == number
+            self._publish()
             return trial
+
+    def note(self, number: int, epochs: float) -> None:
+        """Note how many epochs a trial of this process has trained, for the one that shows it."""
+        self._running_file(number).write_text(f"{epochs:.3f}")
+
+    def noted(self, number: int) -> float:
+        """Return how many epochs a running trial has trained, 0 where nothing is noted."""
+        try:
+            return float(self._running_file(number).read_text() or 0)
+        except OSError:  # it has just ended
+            return 0.0
 
     def end(self, trial: Trial, value: float | None, **facts: Any) -> None:
         """Record the end of a trial.
@@ -237,7 +250,9 @@ class Study:
             }
             for trial in self.trials()
         ]
-        texts = {"trials.csv": pl.DataFrame(rows, infer_schema_length=None).write_csv()}
+        heads = ["number", "state", "value", *self._search.space, "epochs", *FACTS]
+        table = pl.DataFrame(rows, None if rows else heads, infer_schema_length=None)
+        texts = {"trials.csv": table.write_csv()}
         if best := self.best():
             texts["best.flags"] = self._best_flags(best)
         for name, text in texts.items():

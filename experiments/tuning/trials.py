@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import numpy as np
@@ -13,12 +14,13 @@ from hrnn_jax import errors, metrics
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 
-from ..common import compile_cache, epochs, model_flags
+from ..common import compile_cache, epochs, model_flags, progress
 from ..common.text import short
 from .study import Study
 from .tune_flags import objective_cutoff, set_flag
 
 FLAGS = flags.FLAGS
+NOTED_EVERY, SAID_EVERY = 1.0, 30.0  # seconds
 
 
 def measure(ranking: Ranking) -> float:
@@ -66,6 +68,29 @@ def line(study: Study, number: int, side_by_side: int) -> str:
     return "  ".join(part for part in parts if part)
 
 
+class _Progress:
+    """Notes how far a trial is, and in a pipe says it."""
+
+    def __init__(self, study: Study, number: int, n_groups: int) -> None:
+        self._study, self._number, self._n_groups = study, number, n_groups
+        self._epochs = 0.0
+        self._noted, self._said = progress.Every(NOTED_EVERY), progress.Every(SAID_EVERY)
+
+    def count(self, n: int, of_epoch: int) -> None:
+        """Count the events of a chunk of steps of one of the groups of seeds."""
+        self._epochs += n / of_epoch / self._n_groups
+        if self._noted.passed():
+            self._study.note(self._number, self._epochs)
+        if not sys.stderr.isatty() and self._said.passed():
+            print(f"trial {self._number}  {epoch_text(self._epochs)}", flush=True)
+
+
+def epoch_text(epochs_done: float) -> str:
+    """Say how many epochs of a trial are trained, with the share of the present one."""
+    epoch = min(int(epochs_done + 1e-6), FLAGS.epochs - 1)  # a sum of shares, which are rounded
+    return f"epoch {epoch + 1}/{FLAGS.epochs}, {min(epochs_done - epoch, 1):.0%}"
+
+
 def _run(study: Study, trial: Trial, log: EventLog) -> None:
     """Run a trial until it is complete, pruned or diverged."""
     for name, drawn in trial.params.items():
@@ -74,7 +99,7 @@ def _run(study: Study, trial: Trial, log: EventLog) -> None:
     value, facts = None, {}
     try:
         is_network = model_flags.is_network()
-        value = _train(trial, log) if is_network else measure(model_flags.rank_baseline(log))
+        value = _train(study, trial, log) if is_network else measure(model_flags.rank_baseline(log))
     except TrialPruned:
         pass
     except errors.DivergedError as error:
@@ -82,7 +107,7 @@ def _run(study: Study, trial: Trial, log: EventLog) -> None:
     study.end(trial, value, seconds=time.perf_counter() - started, **facts)
 
 
-def _train(trial: Trial, log: EventLog) -> float:
+def _train(study: Study, trial: Trial, log: EventLog) -> float:
     """Train all seeds, and rank the validation cases after every epoch.
 
     Returns:
@@ -95,11 +120,14 @@ def _train(trial: Trial, log: EventLog) -> float:
     groups = model_flags.seed_groups(model_flags.seeds())
     states = [epochs.stack([network.init_state(seed) for seed in group]) for group in groups]
     events, seconds, best, best_epoch = 0, 0.0, -1.0, 0
+    shown = _Progress(study, trial.number, len(groups))
     for epoch in range(FLAGS.epochs):
         values = []
         for i, group in enumerate(groups):
             title = f"trial {trial.number} {model_flags.epoch_title(group, epoch)}"
-            done = epochs.train_epoch(network, states[i], group, epoch, title=title)
+            done = epochs.train_epoch(
+                network, states[i], group, epoch, title=title, on_events=shown.count
+            )
             states[i], events, seconds = done.state, events + done.events, seconds + done.seconds
             for params in epochs.unstack(done.state.params, len(group)):
                 values.append(measure(epochs.rank(network, params, title=f"{title} validation")))

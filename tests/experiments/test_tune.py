@@ -83,7 +83,9 @@ def test_best_flags_and_trials_csv_are_written_after_every_trial(tune, monkeypat
     def count(log, **_):
         if tables:
             assert "--neighbours=" in pathlib.Path("study/best.flags").read_text()
-        tables.append(len(trial_table()) if tables else 0)
+        table = trial_table()
+        assert table["state"][-1] == "running"
+        tables.append(len(table) - 1)
         # Ever better, from beyond 5.
         return Ranking(np.full(len(log.cases), 9 - len(tables)), np.zeros((1, log.n_items)))
 
@@ -93,6 +95,15 @@ def test_best_flags_and_trials_csv_are_written_after_every_trial(tune, monkeypat
     assert trial_table()["value"].to_list() == [0, 0, 0, 1]  # ranks 8, 7, 6, 5
     best = trial_table().row(3, named=True)
     assert f"--neighbours={best['neighbours']}\n" in pathlib.Path("study/best.flags").read_text()
+
+
+def test_trials_csv_is_there_with_its_head_before_the_first_trial(tmp_path):
+    with open_study(tmp_path / "study", searched=search_spaces.BY_MODEL["item_knn"]) as opened:
+        assert (tmp_path / "study" / "trials.csv").read_text() == (
+            "number,state,value,neighbours,epochs,best_epoch,seconds,events_per_second\n"
+        )
+        opened.begin(1)
+        assert trial_table(tmp_path / "study")["state"].to_list() == ["running"]
 
 
 def test_the_test_sessions_are_never_read(tune, monkeypatch):

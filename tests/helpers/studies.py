@@ -33,7 +33,7 @@ def open_study(folder="study", *, recipe=None, searched=None, sampler="random", 
 def script(monkeypatch, values):
     """Let trial n measure values[n][e] after epoch e, without training; None diverges."""
 
-    def epoch(network, state, seeds, epoch, *, title):
+    def epoch(network, state, seeds, epoch, *, title, on_events):
         number = int(title.split()[1])
         if values[number][epoch] is None:
             raise errors.DivergedError("the loss of seed 0 is nan")

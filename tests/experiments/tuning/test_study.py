@@ -25,7 +25,7 @@ def test_processes_share_a_study(tmp_path):
     with open_study(folder) as later:
         assert later.begin(3).number == 3  # as the third was left without an end
     states = pl.read_csv(folder / "trials.csv")["state"].to_list()
-    assert states == ["complete", "complete", "running"]
+    assert states == ["complete", "complete", "cut off", "running"]
 
 
 def test_the_values_of_a_trial_depend_on_its_number_alone(tmp_path):

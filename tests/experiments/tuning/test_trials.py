@@ -1,9 +1,12 @@
 """How trials end: complete, pruned, out of patience or diverged; on made learning curves."""
 
 import pathlib
+import re
 
 import pytest
 
+from experiments.common import epochs
+from experiments.tuning import study, trials
 from tests.helpers.studies import ONE, script, trial_table
 
 
@@ -54,3 +57,30 @@ def test_a_diverged_trial_counts_and_does_not_end_the_study(tune, monkeypatch):
     assert trial_table()["state"].to_list() == ["complete", "diverged", "diverged", "complete"]
     assert trial_table()["value"].to_list() == [0.2, None, None, 0.3]
     assert "best is trial 3" in out
+
+
+def test_a_pipe_is_told_how_far_a_trial_is(tune, monkeypatch):
+    """Within the trial, not only at its end; and noted for the process that shows it."""
+    noted = []
+    monkeypatch.setattr(trials, "NOTED_EVERY", 0.0)
+    monkeypatch.setattr(trials, "SAID_EVERY", 0.0)
+    monkeypatch.setattr(study.Study, "note", lambda _, number, epochs: noted.append(epochs))
+    script(monkeypatch, [[0.5, 0.6]])
+    scripted = epochs.train_epoch
+
+    def epoch(*args, on_events, **rest):
+        on_events(30, 100)
+        on_events(70, 100)
+        return scripted(*args, on_events=on_events, **rest)
+
+    monkeypatch.setattr(epochs, "train_epoch", epoch)
+    code, out, err = tune("--trials=1", "--epochs=2", "--seeds=0,1", ONE)
+    assert code == 0, err
+    said = re.findall(r"^trial 0  (epoch .*)$", out, re.MULTILINE)
+    # Of two seeds, one after the other.
+    first, second = ["15%", "50%", "65%"], ["0%", "15%", "50%", "65%", "100%"]
+    assert said == [
+        *(f"epoch 1/2, {share}" for share in first),
+        *(f"epoch 2/2, {share}" for share in second),
+    ]
+    assert noted == pytest.approx([0.15, 0.5, 0.65, 1, 1.15, 1.5, 1.65, 2])
