@@ -12,15 +12,6 @@ from hrnn_jax.estimators.base import Model
 from hrnn_jax.estimators.logs import Part
 from hrnn_jax.presets import NAMES
 
-_COUNTING: tuple[type[counting_models.CountingModel], ...] = (
-    counting_models.PPOP,
-    counting_models.ItemKNN,
-    counting_models.Markov,
-    counting_models.SR,
-    counting_models.VSKNN,
-    counting_models.VSKNNBR,
-)
-
 
 def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:
     """Read a model from a run folder, whether `save` or `experiments.run` wrote it.
@@ -60,6 +51,17 @@ def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:
     return model.fit(part)
 
 
+def _counting(name: str, folder: pathlib.Path) -> type[Model]:
+    """Return the class of a counting model, which may be defined outside this package."""
+    for one in counting_models.CountingModel.__subclasses__():
+        if one.models == (name,):
+            return one
+    raise errors.InputError(
+        f"{folder} is a run of {name}, which is no model here: import the file that defines its "
+        f"class, a CountingModel with models = ({name!r},)"
+    )
+
+
 def _make(name: str, folder: pathlib.Path, recipe: dict[str, Any]) -> Any:
     """Make the model of a recipe, not fitted."""
     given = {**recipe["model"], **recipe.get("training", {})}
@@ -67,7 +69,7 @@ def _make(name: str, folder: pathlib.Path, recipe: dict[str, Any]) -> Any:
     cls: type[Model]
     values: dict[str, Any] = {}
     if name not in NETWORKS:
-        [cls] = [one for one in _COUNTING if one.models == (name,)]
+        cls = _counting(name, folder)
     elif metrics_.get("name") == NAMES["hrnn_plus"]:
         cls = networks.HRNNPlus
     elif name in networks.HRNN.models:

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+import hrnn_jax
 from hrnn_jax.baselines import by_name
 from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.errors import InputError
+from hrnn_jax.estimators.counting_models import CountingModel
 from tests.docs import examples
 from tests.helpers import logs
 
@@ -43,6 +45,25 @@ def test_the_command_ranks_with_the_model(tmp_path):
     assert metrics["name"] == "Recency"
     assert metrics["mean"]["cases"] == 30 * 3
     assert f"{metrics['mean']['recall@5']:.4f}" in said
+
+
+def test_a_class_of_the_model_is_saved_and_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples.load("own_model")
+    log = hrnn_jax.read(logs.write(tmp_path / "log.csv"), min_support=1)
+    train, test = log.split("last_session")
+
+    class Recency(CountingModel):
+        models = ("recency",)
+
+    model = Recency().fit(train)
+    loaded = hrnn_jax.load(model.save("saved"))
+    assert type(loaded) is Recency
+    assert hrnn_jax.evaluate(loaded, test) == hrnn_jax.evaluate(model, test)
+    assert loaded.recommend(["u0"], k=3).equals(model.recommend(["u0"], k=3))
+    Recency.models = ("another",)
+    with pytest.raises(InputError, match="a run of recency, which is no model here"):
+        hrnn_jax.load("saved")
 
 
 def test_a_taken_name_is_refused():
