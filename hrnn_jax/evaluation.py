@@ -36,6 +36,7 @@ from hrnn_jax.topk import RankedItems, RankSettings
 from hrnn_jax.user_batches import NO_EVENT, Steps
 
 _LANES_MULTIPLE = 8
+_LISTED, _LISTED_ROWS = 64, 4  # cases of a call that lists items, and of these ranked at a time
 _T = TypeVar("_T")
 
 
@@ -89,6 +90,59 @@ def rank(
         shown += count_recommended(best, place, cutoffs, log.n_items)
         on_cases(len(events))
     return Ranking(ranks, shown)
+
+
+def best(
+    params: Params,
+    log: EventLog,
+    n_first: int,
+    *,
+    model_config: ModelConfig,
+    table: item_neighbours.Table | None = None,
+    config: EvaluationConfig = EvaluationConfig(),
+) -> tuple[np.ndarray, np.ndarray]:
+    """List the items that score most right before each of `log.cases`, among all items.
+
+    All events of the users with a test event are replayed, also those of a network without users.
+
+    Args:
+        params: the weights.
+        log: the histories, and a test event for each case.
+        n_first: length of the lists, at most V.
+        model_config: of the network.
+        table: the neighbours of each item, for a network with `neighbours`.
+        config: how much is computed at a time.
+
+    Returns:
+        Items and scores, [N, n_first] each, in the order of `topk.best`.
+    """
+    tested = log.where(np.isin(log.user, log.user[log.test]))
+    cases = tested.cases
+    items = np.zeros((len(cases), n_first), np.int32)
+    scores = np.zeros((len(cases), n_first), np.float32)
+    ranked = topk.arrange(params.items, np.arange(log.n_items))
+    scoring = _Scoring(params.network, ranked, table)
+    for events, at, states in _replay(params, tested, model_config, config):
+        row = np.searchsorted(cases, events)
+        for begin in range(0, len(row), _LISTED):
+            part = slice(begin, begin + _LISTED)
+            block = at[:, part]
+            n = block.shape[1]
+            padded = jax.device_put(np.pad(block, [(0, 0), (0, _LISTED - n)]))
+            found = jax.device_get(_best_of(scoring, states, padded, n_first=n_first))
+            items[row[part]], scores[row[part]] = found[0][:n], found[1][:n]
+    return items, scores
+
+
+@functools.partial(jax.jit, static_argnames="n_first")
+def _best_of(
+    scoring: _Scoring, states: Carry, at: jax.Array, *, n_first: int
+) -> tuple[jax.Array, jax.Array]:
+    """List the best items of the states at steps and lanes [2, n]."""
+    here = jax.tree.map(lambda values: values[at[0], at[1]], states)
+    [hidden] = here.session
+    bonus = topk.bonus(scoring.network, here, hidden, scoring.ranked, scoring.table)
+    return topk.best(scoring.ranked, hidden, bonus, n_first=n_first, rows=_LISTED_ROWS)
 
 
 def _replay(

@@ -255,6 +255,31 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
 
 
+def with_cases(train: EventLog, users: np.ndarray) -> EventLog:
+    """Add a test event of item 0 to the last session of each user: a case after all they did.
+
+    Args:
+        train: Training events alone.
+        users: The numbers of users in it, rising.
+    """
+    ends = np.append(np.flatnonzero(train.opens_user)[1:], len(train))
+    at = ends[np.searchsorted(train.user[ends - 1], users)]
+    added = {"user": users, "item": 0, "session": train.session[at - 1], "time": train.time[at - 1]}
+    columns = {
+        name: np.insert(getattr(train, name), at, np.asarray(value, getattr(train, name).dtype))
+        for name, value in added.items()
+    }
+    return EventLog(**columns, test=np.insert(train.test, at, values=True), n_items=train.n_items)
+
+
+def seen_items(events: EventLog, users: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the different items of each of some users, by the user's number."""
+    mine = events.where(np.isin(events.user, users))
+    opens = np.flatnonzero(mine.opens_user)
+    parts = np.split(mine.item, opens[1:]) if len(mine) else []
+    return {int(mine.user[at]): np.unique(part) for at, part in zip(opens, parts, strict=True)}
+
+
 def check_train(train: Any) -> Part:
     """Return a training part. Raises InputError where the value is something else."""
     if isinstance(train, Log):

@@ -11,9 +11,8 @@ from hrnn_jax.baselines import by_name
 from hrnn_jax.baselines.sparse_ranking import largest, row_chunks
 from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig
 from hrnn_jax.errors import InputError
-from hrnn_jax.estimators.base import Model, check_train
+from hrnn_jax.estimators.base import Model, check_train, seen_items, with_cases
 from hrnn_jax.estimators.logs import Part
-from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 
 Self = TypeVar("Self", bound="CountingModel")
@@ -103,23 +102,23 @@ class CountingModel(Model):
         self, users: np.ndarray, k: int, *, exclude_seen: bool
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         known = np.unique(users[users >= 0])
-        train = self.train_.events.train
-        asked = _with_cases(train, known)
-        score, costs = by_name.scorer(self.key, asked, self._config())
+        events = self.train_.events.train
+        seen = seen_items(events, known) if exclude_seen else {}
+        score, costs = by_name.scorer(self.key, with_cases(events, known), self._config())
         lists: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for chunk in row_chunks(costs) if len(known) else ():
             scores = score(chunk)
-            if exclude_seen:
-                row = np.repeat(np.arange(len(known))[chunk], np.diff(scores.indptr))
-                seen = np.unique(_pairs(train.user, train.item, train.n_items))
-                scores.data[np.isin(_pairs(known[row], scores.indices, train.n_items), seen)] = 0
+            for n, user in enumerate(known[chunk].tolist()):
+                row = slice(scores.indptr[n], scores.indptr[n + 1])
+                left_out = np.isin(scores.indices[row], list(seen.get(user, ())))
+                scores.data[row][left_out] = 0
             scores.eliminate_zeros()
             best = largest(scores, k)
-            for n, user in enumerate(known[chunk]):
+            for n, user in enumerate(known[chunk].tolist()):
                 kept = slice(best.indptr[n], best.indptr[n + 1])
-                lists[int(user)] = best.indices[kept], best.data[kept]
+                lists[user] = best.indices[kept], best.data[kept]
         nothing = np.zeros(0, np.int64), np.zeros(0)
-        return [lists.get(int(user), nothing) for user in users]
+        return [lists.get(user, nothing) for user in users.tolist()]
 
 
 class PPOP(CountingModel):
@@ -165,24 +164,3 @@ class VSKNNBR(CountingModel):
     """
 
     configs, models = (SessionKnnConfig,), ("vsknn_br",)
-
-
-def _with_cases(train: EventLog, users: np.ndarray) -> EventLog:
-    """Add a test event of item 0 to the last session of each user: a case after all they did.
-
-    Args:
-        train: Training events alone.
-        users: The numbers of users in it, rising.
-    """
-    ends = np.append(np.flatnonzero(train.opens_user)[1:], len(train))
-    at = ends[np.searchsorted(train.user[ends - 1], users)]
-    added = {"user": users, "item": 0, "session": train.session[at - 1], "time": train.time[at - 1]}
-    columns = {
-        name: np.insert(getattr(train, name), at, np.asarray(value, getattr(train, name).dtype))
-        for name, value in added.items()
-    }
-    return EventLog(**columns, test=np.insert(train.test, at, values=True), n_items=train.n_items)
-
-
-def _pairs(user: np.ndarray, item: np.ndarray, n_items: int) -> np.ndarray:
-    return user.astype(np.int64) * n_items + item

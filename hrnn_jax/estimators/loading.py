@@ -10,6 +10,7 @@ from hrnn_jax.config import NETWORKS, upgrade_recipe
 from hrnn_jax.estimators import counting_models, networks, run_files
 from hrnn_jax.estimators.base import Model
 from hrnn_jax.estimators.logs import Part
+from hrnn_jax.estimators.network_model import NetworkModel
 from hrnn_jax.presets import NAMES
 
 
@@ -45,7 +46,7 @@ def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:
         )
     part = Part(found, is_test=False)
     model = _make(name, folder, recipe)
-    if isinstance(model, networks.NetworkModel):
+    if isinstance(model, NetworkModel):
         model.restore(part, folder, seed)
         return model
     return model.fit(part)

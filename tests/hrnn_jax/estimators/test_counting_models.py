@@ -8,7 +8,7 @@ import pytest
 
 import hrnn_jax
 from hrnn_jax import errors
-from hrnn_jax.estimators import counting_models
+from hrnn_jax.estimators import base
 
 MODELS = (
     hrnn_jax.PPOP,
@@ -93,7 +93,7 @@ def test_a_case_is_added_after_all_events_of_a_user():
     from tests.helpers import logs
 
     log = logs.of([[[1, 2], [3]], [[4]], [[0, 5], [6]]], n_items=7)
-    added = counting_models._with_cases(log, np.array([0, 2]))
+    added = base.with_cases(log, np.array([0, 2]))
     assert added.user.tolist() == [0, 0, 0, 0, 1, 2, 2, 2, 2]
     assert added.item.tolist() == [1, 2, 3, 0, 4, 0, 5, 6, 0]
     assert added.cases.tolist() == [3, 8]

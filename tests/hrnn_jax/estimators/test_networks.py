@@ -48,9 +48,15 @@ def test_on_a_new_log_items_keep_their_weights_and_new_ones_are_added(parts, net
         hrnn_jax.evaluate(model, test)
 
 
-def test_the_lists_are_those_of_the_live_recommender(parts, network):
-    """Bug: replay the test events too, or number the users otherwise."""
+@pytest.mark.parametrize(
+    "untrained",
+    [None, hrnn_jax.RNN(hidden_units=8), hrnn_jax.HRNNPlus(hidden_units=8, past=5, neighbours=4)],
+)
+def test_the_lists_are_those_of_the_live_recommender(parts, network, untrained):
+    """Bug: replay the test events too, or RNN's last session without its training events."""
     train, _ = parts
+    if untrained:
+        network = untrained.fit(train, epochs=0)
     users = [*train.users, "nobody"]
     found = network.recommend(users, k=5, exclude_seen=True)
     with network.live() as live:
@@ -64,6 +70,11 @@ def test_the_lists_are_those_of_the_live_recommender(parts, network):
     assert found.select("user", "item", "rank").rows() == rows
     scores = [score for of in wanted for _, score in of]
     np.testing.assert_allclose(found["score"], scores, rtol=0, atol=1e-6)
+
+
+def test_no_user_gets_an_empty_frame_and_an_unknown_one_a_list(network):
+    assert len(network.recommend([])) == 0
+    assert network.recommend(["nobody", "nobody"], k=2)["rank"].to_list() == [1, 2, 1, 2]
 
 
 def test_a_part_that_does_not_fit_is_refused(log, parts, network):

@@ -1,0 +1,364 @@
+"""What all networks have in common: epochs, checkpoints, lists, and the live recommender."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import polars as pl
+
+from hrnn_jax import checkpoint, evaluation, metrics, network, train
+from hrnn_jax.config import (
+    EvaluationConfig,
+    ModelConfig,
+    RecommenderConfig,
+    TrainConfig,
+    settings,
+)
+from hrnn_jax.errors import InputError
+from hrnn_jax.estimators import callbacks as ready
+from hrnn_jax.estimators import run_files
+from hrnn_jax.estimators.base import Model, check_test, check_train, seen_items, with_cases
+from hrnn_jax.estimators.callbacks import Callback, Epoch
+from hrnn_jax.estimators.logs import Part
+from hrnn_jax.extras import item_neighbours
+from hrnn_jax.live.batched_model import LIST_LENGTHS
+from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.state_store import IN_MEMORY
+from hrnn_jax.metrics import Ranking
+
+Self = TypeVar("Self", bound="NetworkModel")
+_LIVE = RecommenderConfig()
+
+
+@dataclasses.dataclass
+class _Trained:
+    """What training changes."""
+
+    network: network.Network
+    state: train.TrainState
+    seed: int
+    epochs: int = 0  # on this log
+    lineage: tuple[str, ...] = ()  # fingerprints of the weights that these continue
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+class NetworkModel(Model):
+    """A network: trained by epochs, which callbacks may follow; it can recommend to live users."""
+
+    configs = (ModelConfig, TrainConfig)
+    _trained: _Trained | None = None
+
+    def _check_settings(self) -> None:
+        self._model_config(n_items=1)
+        self._train_config()
+
+    def _model_config(self, n_items: int) -> ModelConfig:
+        return ModelConfig(n_items=n_items, variant=self.key, **self._of(ModelConfig))
+
+    def _train_config(self) -> TrainConfig:
+        return TrainConfig(**self._of(TrainConfig))
+
+    def _of(self, config: type) -> dict[str, Any]:
+        known = settings(config)
+        return {name: value for name, value in self._settings.items() if name in known}
+
+    @property
+    def trained_(self) -> _Trained:
+        """The network, its state and its history."""
+        if self._trained is None:
+            raise InputError(f"{self.name} is not fitted: call `fit` with a training part")
+        return self._trained
+
+    @property
+    def history_(self) -> pl.DataFrame:
+        """A row for each epoch: seed, epoch, loss, events, seconds, and metrics by name."""
+        return pl.DataFrame(self.trained_.history)
+
+    @property
+    def epochs_(self) -> int:
+        """The epochs trained on the present log."""
+        return self.trained_.epochs
+
+    @property
+    def params_(self) -> Any:
+        """The weights, see `hrnn_jax.model.Params`."""
+        return self.trained_.state.params
+
+    def fit(
+        self: Self,
+        train: Part,
+        *,
+        epochs: int = 10,
+        callbacks: Sequence[Callback] = (ready.Print(),),
+        seed: int = 0,
+        validation: Part | None = None,
+    ) -> Self:
+        """Train from drawn weights, as `experiments.run` does.
+
+        An interrupted or diverged training leaves the model as it was: not fitted.
+
+        Args:
+            train: The training part of a log.
+            epochs: Passes over the training events; 0 keeps the drawn weights.
+            callbacks: Called after each epoch with an `Epoch`, see `hrnn_jax.callbacks`. By default
+                each prints a line; [] is silent.
+            seed: Of the weights and of all random draws.
+            validation: The test part of the same split, to measure after each epoch, as in
+                {"recall@5": ...}; it changes nothing of the training.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: The model is fitted already, or a part is not one of this log.
+            DivergedError: The loss is not a number any more: lower `learning_rate`.
+        """
+        if self._train is not None:
+            raise InputError(
+                f"{self.name} is fitted already: go on with `partial_fit`, or make a new model"
+            )
+        part = check_train(train)
+        config = self._train_config().for_epochs(epochs)
+        made = self._network(part, config)
+        self._train, self._trained = part, _Trained(made, made.init_state(seed), seed)
+        return self._train_epochs(epochs, callbacks, validation)
+
+    def partial_fit(
+        self: Self,
+        train: Part | None = None,
+        *,
+        epochs: int = 1,
+        callbacks: Sequence[Callback] = (ready.Print(),),
+        validation: Part | None = None,
+    ) -> Self:
+        """Train further: on the same log, or on a new one with the items and weights of before.
+
+        On the same log, the epochs go on where `fit` ended, with the same results as if it had not
+        ended there. On a new log the items keep their weights and their numbers, new ones are
+        added, and epochs count from 1 again, as `experiments.run` goes on from another run.
+
+        Args:
+            train: The training part of the new log; by default the one of before.
+            epochs: As of `fit`.
+            callbacks: As of `fit`.
+            validation: As of `fit`.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: The model is not fitted and there is no `train`, or see `fit`.
+            DivergedError: See `fit`.
+        """
+        if self._train is None:
+            return self.fit(
+                check_train(train), epochs=epochs, callbacks=callbacks, validation=validation
+            )
+        if train is not None and check_train(train).folder.name != self._train.folder.name:
+            self._extend(check_train(train), epochs)
+        return self._train_epochs(epochs, callbacks, validation)
+
+    def _extend(self, part: Part, epochs: int) -> None:
+        """Go on to a new log: items of before keep their rows, new ones are drawn."""
+        before = self.trained_
+        part = part.continuing(self.items_)
+        made = self._network(part, self._train_config().for_epochs(epochs))
+        state = train.extend_state(before.state, made.init_state(before.seed))
+        lineage = (checkpoint.fingerprint(before.state.params), *before.lineage)
+        self._train, self._trained = part, _Trained(made, state, before.seed, lineage=lineage)
+
+    def _network(self, part: Part, config: TrainConfig) -> network.Network:
+        events = part.events
+        model_config = self._model_config(events.n_items)
+        return network.make_network(events, model_config, config, EvaluationConfig())
+
+    def _train_epochs(
+        self: Self, epochs: int, callbacks: Sequence[Callback], validation: Part | None
+    ) -> Self:
+        trained = self.trained_
+        if validation is not None:
+            check_test(self, validation)
+        begin = trained.epochs
+        try:
+            for number in range(begin + 1, begin + epochs + 1):
+                done = network.train_epoch(
+                    trained.network, trained.state, [trained.seed], number - 1
+                )
+                trained.state, trained.epochs = done.state, number
+                epoch = Epoch(
+                    number,
+                    begin + epochs,
+                    float(done.losses[0]),
+                    self._measured() if validation is not None else {},
+                    done.events,
+                    done.seconds,
+                    trained.seed,
+                )
+                trained.history.append(epoch.entry())
+                if [callback(epoch) for callback in callbacks].count(True):
+                    break
+        except BaseException:  # the weights may be half an update, and their memory given away
+            self._train = self._trained = None
+            raise
+        finally:
+            ready.close(callbacks)
+        return self
+
+    def _measured(self) -> dict[str, float]:
+        config = EvaluationConfig()
+        return metrics.summarise(self.ranking(config).rank, config.cutoffs)
+
+    def ranking(self, config: EvaluationConfig) -> Ranking:
+        """Rank the test cases of the log that the model is fitted on.
+
+        Args:
+            config: Cutoffs, ties and the number of candidates.
+        """
+        ranked = dataclasses.replace(self.trained_.network, evaluation_config=config)
+        return network.rank(ranked, self.params_)
+
+    def recipe_configs(self) -> list[Any]:
+        """Return the configs of the network and of its training."""
+        setup = self.trained_.network.setup
+        steps = setup.config.schedule_epochs
+        return [
+            setup.model_config,
+            dataclasses.replace(self._train_config(), schedule_epochs=steps),
+        ]
+
+    def continued_from(self) -> dict[str, Any]:
+        """Return what recipe.json says of the weights that these continue."""
+        trained = self.trained_
+        if not trained.lineage:
+            return {}
+        weights = {str(trained.seed): list(trained.lineage)}
+        return {"continued_from": {"run": "a fitted model", "weights": weights}}
+
+    def restore(self, part: Part, folder: pathlib.Path, seed: int | None) -> None:
+        """Take weights, optimizer state and history from a run folder.
+
+        Args:
+            part: The training part of its log.
+            folder: Of the run.
+            seed: One of its seeds; by default the first that has a checkpoint.
+
+        Raises:
+            InputError: The folder is damaged, or the run is of another model.
+        """
+        about, _ = checkpoint.load_run(folder, seed=seed)
+        made = self._network(part, self._train_config())
+        like: Any = jax.eval_shape(lambda: made.init_state(0))
+        of_seed = checkpoint.folder(folder, about.seed)
+        state = checkpoint.restore(of_seed, like, epochs=about.epochs)
+        history = [
+            entry
+            for entry in run_files.read_history(folder)
+            if entry["seed"] == about.seed and entry["epoch"] <= about.epochs
+        ]
+        self._train = part
+        self._trained = _Trained(made, state, about.seed, about.epochs, about.lineage[1:], history)
+
+    def about_run(self, folder: pathlib.Path) -> checkpoint.TrainedRun:
+        """Describe the network without its weights, as live recommendation takes it.
+
+        Args:
+            folder: Of its run; messages name it.
+        """
+        trained, part = self.trained_, self.train_
+        recipe = part.meta["recipe"]
+        return checkpoint.TrainedRun(
+            folder=folder,
+            seed=trained.seed,
+            epochs=self.epochs_,
+            config=trained.network.setup.model_config,
+            items=part.items,
+            gap_seconds=60 * recipe["session_gap_minutes"],
+            drop_repeats=recipe["drop_repeats"],
+            lineage=(checkpoint.fingerprint(trained.state.params), *trained.lineage),
+            table=trained.network.table,
+        )
+
+    def live(
+        self,
+        states: str | pathlib.Path = IN_MEMORY,
+        *,
+        config: RecommenderConfig = _LIVE,
+    ) -> Recommender:
+        """Recommend to live users: their states follow their events.
+
+        Nobody has a state at first: `live.bootstrap(train.frame())` replays histories.
+
+        Args:
+            states: The file of the states, made if it does not exist; in memory by default.
+            config: Settings of the states.
+
+        Returns:
+            The live recommender, see `hrnn_jax.Recommender`. It holds the present weights.
+
+        Raises:
+            InputError: The model is not fitted, or the states were made by other weights.
+        """
+        about = self.about_run(pathlib.Path("this model"))
+        return Recommender(about, self.params_, states, config=config)
+
+    def _lists(
+        self, users: np.ndarray, k: int, *, exclude_seen: bool
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        known, events = np.unique(users[users >= 0]), self.train_.events.train
+        seen = seen_items(events, known) if exclude_seen else {}
+        longest = k + max(map(len, seen.values()), default=0)
+        n_first = min([n for n in LIST_LENGTHS if n >= longest] + [events.n_items])
+        trained = self.trained_
+        lists: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        if len(known):
+            best = evaluation.best(
+                self.params_,
+                with_cases(events, known),
+                n_first,
+                model_config=trained.network.setup.model_config,
+                table=trained.network.table,
+            )
+            for user, items, scores in zip(known.tolist(), *best, strict=True):
+                kept = np.flatnonzero(~np.isin(items, list(seen.get(user, ()))))[:k]
+                lists[user] = items[kept], scores[kept]
+        if (users < 0).any():
+            lists[-1] = self._without_events(k)
+        return [lists[user] for user in users.tolist()]
+
+    def _without_events(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is recommended before any event of a user."""
+        index = {str(item): n for n, item in enumerate(self.items_)}
+        with self.live() as recommender:
+            found = recommender.recommend(user="nobody", k=k)
+        items = [index[str(item)] for item, _ in found]
+        return np.array(items, np.int64), np.array([score for _, score in found])
+
+    def write_weights(self, folder: pathlib.Path) -> dict[str, Any]:
+        """Write the checkpoint, the history, the items and the neighbours into a run folder.
+
+        Args:
+            folder: Of the run.
+        """
+        trained = self.trained_
+        run_files.write_data(folder, self.train_.folder)
+        run_files.write_history(folder, trained.history)
+        if trained.network.table is not None:
+            item_neighbours.save(folder / item_neighbours.FILE, trained.network.table)
+        of_seed = checkpoint.folder(folder, trained.seed)
+        checkpoint.save(of_seed, trained.state, epochs=self.epochs_)
+        sums = collections.Counter[str]()
+        for entry in trained.history:
+            sums.update({name: entry[name] for name in ("seconds", "events")})
+        rate = sums["events"] / sums["seconds"] if sums["seconds"] else None
+        return {
+            "seed": trained.seed,
+            "epochs": self.epochs_,
+            "train_seconds": sums["seconds"],
+            "train_events_per_second": rate,
+        }
