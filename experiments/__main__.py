@@ -6,6 +6,7 @@ command that the package installs.
 
 from __future__ import annotations
 
+import difflib
 import runpy
 import sys
 
@@ -25,20 +26,25 @@ COMMANDS = {
     "benchmark": "measure what training, evaluation and serving cost",
     "check_gpu": "reproduce recorded steps on a GPU, and measure it",
 }
+HELP = ("-h", "--help", "--helpfull", "help")
 
 
 def main() -> None:
     """Run the command that the first argument names; exit code 2 where it names none."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in (*COMMANDS, *HELP, ""):
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "--help lists all"
+        print(f"error: {name!r} is no command: {hint}", file=sys.stderr)
+        sys.exit(2)
     if name not in COMMANDS:
         width = max(map(len, COMMANDS))
         lines = [f"  {command:<{width}}  {text}" for command, text in COMMANDS.items()]
         usage = "\n".join(
             ["usage: hrnn-jax COMMAND [FLAGS]; COMMAND --help lists the flags", *lines]
         )
-        is_help = name in ("-h", "--help", "help")
-        print(usage, file=sys.stdout if is_help else sys.stderr)
-        sys.exit(0 if is_help else 2)
+        print(usage, file=sys.stdout if name else sys.stderr)
+        sys.exit(0 if name else 2)
     sys.argv = sys.argv[1:]
     runpy.run_module(module(name), run_name="__main__", alter_sys=True)
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments.__main__ import COMMANDS
+from experiments.__main__ import COMMANDS, main
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Calls each command in a copy of a process that has loaded what most of them need.
@@ -115,3 +115,23 @@ def test_help_has_every_flag_of_the_command_once_in_its_group(answers):
     assert "  --[no]resume  (default no)\n" in page
     assert "--verbosity" not in page
     assert "--verbosity" in answers["run", "--helpfull"][2].partition("Flags of absl")[2]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "line"),
+    [
+        (["--help"], 0, "usage: hrnn-jax COMMAND"),
+        (["-h"], 0, "usage: hrnn-jax COMMAND"),
+        ([], 2, "usage: hrnn-jax COMMAND"),
+        (["rnu"], 2, "error: 'rnu' is no command: did you mean run?\n"),
+        (["--model=rnn"], 2, "error: '--model=rnn' is no command: --help lists all\n"),
+    ],
+)
+def test_the_console_command_lists_its_commands(monkeypatch, capsys, argv, code, line):
+    monkeypatch.setattr(sys, "argv", ["hrnn-jax", *argv])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    assert stop.value.code == code
+    assert (err if code else out).startswith(line)
+    assert line.startswith("error") or all(f"  {name} " in out + err for name in COMMANDS)
