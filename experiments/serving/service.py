@@ -67,9 +67,25 @@ def serve(
         )
         gc.collect()
         gc.freeze()  # collections that pass over the loaded network would delay requests
-        seconds = time.time() - begun
-        print(f"ready in {seconds:.1f} s at {url}, its API at {url}/docs", flush=True)
-        uvicorn.Server(server).run([listener])
+        Server(server, url, begun).run([listener])
+
+
+class Server(uvicorn.Server):
+    """A server that says when it is ready: when it answers, and ends as it should on a signal."""
+
+    def __init__(self, config: uvicorn.Config, url: str, begun: float) -> None:
+        """Take where it listens and the Unix time at which the process began."""
+        super().__init__(config)
+        self._url, self._begun = url, begun
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, with uvicorn's handlers of signals in place."""
+        await super().startup(sockets)
+        if self.started:
+            seconds = time.time() - self._begun
+            print(
+                f"ready in {seconds:.1f} s at {self._url}, its API at {self._url}/docs", flush=True
+            )
 
 
 def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
