@@ -190,7 +190,7 @@ def load_run(
 
 def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapping[str, Any]]:
     """Return fields of TrainedRun, the training's settings, and each seed's earlier weights."""
-    recipe, data = _read_json(run, RECIPE), _read_json(run, DATA)
+    recipe = _read_json(run, RECIPE)
     try:
         recipe = upgrade_recipe(recipe)
         network = dict(recipe["model"])
@@ -199,6 +199,7 @@ def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapp
             raise InputError(
                 f"{run} is a run of {name}, which has no weights: give the run folder of a network"
             )
+        data = _read_json(run, DATA)  # a run of another model has none
         settings = {
             "config": ModelConfig(**network),
             "gap_seconds": 60 * data["recipe"]["session_gap_minutes"],
