@@ -216,6 +216,22 @@ def read(
     return Log(Source("events", path, columns), recipe, prepared_dir, title)
 
 
+def history_frame(train: Part, history: Any) -> pl.DataFrame | None:
+    """Return the events of a history, see `NetworkModel.live`; None for none.
+
+    Args:
+        train: The part whose events are the history where that is True.
+        history: True, None or False, a frame, or a log or a part of one.
+    """
+    if history is None or history is False:
+        return None
+    if history is True:
+        return train.frame()
+    if isinstance(history, Log | Part):
+        return history.frame()
+    return frames.as_polars(history)
+
+
 def with_settings(recipe: DataConfig, settings: Mapping[str, Any]) -> DataConfig:
     """Return a recipe with some of its fields replaced. Raises TypeError for unknown ones."""
     known = [field.name for field in dataclasses.fields(DataConfig) if field.name != "split"]

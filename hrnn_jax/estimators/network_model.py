@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from hrnn_jax import checkpoint, evaluation, metrics, network, train
+from hrnn_jax import atomic, checkpoint, evaluation, metrics, network, train
 from hrnn_jax.config import (
     EvaluationConfig,
     ModelConfig,
@@ -25,7 +25,7 @@ from hrnn_jax.estimators import callbacks as ready
 from hrnn_jax.estimators import run_files
 from hrnn_jax.estimators.base import Model, check_test, check_train, seen_items, with_cases
 from hrnn_jax.estimators.callbacks import Callback, Epoch
-from hrnn_jax.estimators.logs import Part
+from hrnn_jax.estimators.logs import Part, history_frame
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
@@ -288,24 +288,38 @@ class NetworkModel(Model):
         self,
         states: str | pathlib.Path = IN_MEMORY,
         *,
+        history: Any = True,
         config: RecommenderConfig = _LIVE,
     ) -> Recommender:
         """Recommend to live users: their states follow their events.
 
-        Nobody has a state at first: `live.bootstrap(train.frame())` replays histories.
+        At first each user has the state after the training events, and so the list that
+        `recommend` gives.
 
         Args:
-            states: The file of the states, made if it does not exist; in memory by default.
+            states: The file of the states, made if it does not exist; in memory by default. A file
+                that exists keeps its states, and no history is imported.
+            history: The events that users have a state of at first: True for those of `train_`,
+                None or False for none; or a frame, a log or a part of one.
             config: Settings of the states.
 
         Returns:
             The live recommender, see `hrnn_jax.Recommender`. It holds the present weights.
 
         Raises:
-            InputError: The model is not fitted, or the states were made by other weights.
+            InputError: The model is not fitted, the states were made by other weights, or `history`
+                is something else.
         """
         about = self.about_run(pathlib.Path("this model"))
-        return Recommender(about, self.params_, states, config=config)
+        if states == IN_MEMORY:
+            recommender = Recommender(about, self.params_, states, config=config)
+            return _with_history(recommender, self.train_, history)
+        path = pathlib.Path(states)
+        if not path.exists():
+            with atomic.writing(path) as partial:  # all of the history, or no file
+                made = Recommender(about, self.params_, partial, config=config)
+                _with_history(made, self.train_, history).close()
+        return Recommender(about, self.params_, path, config=config)
 
     def _lists(
         self, users: np.ndarray, k: int, *, exclude_seen: bool
@@ -334,7 +348,7 @@ class NetworkModel(Model):
     def _without_events(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return what is recommended before any event of a user."""
         index = {str(item): n for n, item in enumerate(self.items_)}
-        with self.live() as recommender:
+        with self.live(history=None) as recommender:
             found = recommender.recommend(user="nobody", k=k)
         items = [index[str(item)] for item, _ in found]
         return np.array(items, np.int64), np.array([score for _, score in found])
@@ -362,3 +376,16 @@ class NetworkModel(Model):
             "train_seconds": sums["seconds"],
             "train_events_per_second": rate,
         }
+
+
+def _with_history(recommender: Recommender, train: Part, history: Any) -> Recommender:
+    """Import a history, see `NetworkModel.live`; the recommender is closed where that fails."""
+    try:
+        events = history_frame(train, history)
+        if events is not None:
+            recommender.bootstrap(events)
+            recommender.counts.clear()  # they count what comes from now on
+    except BaseException:
+        recommender.close()
+        raise
+    return recommender

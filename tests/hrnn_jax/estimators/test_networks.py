@@ -60,7 +60,6 @@ def test_the_lists_are_those_of_the_live_recommender(parts, network, untrained):
     users = [*train.users, "nobody"]
     found = network.recommend(users, k=5, exclude_seen=True)
     with network.live() as live:
-        live.bootstrap(train.frame())
         wanted = live.recommend_many([Request(user, k=5, exclude_seen=True) for user in users])
     rows = [
         (u, item, rank)
@@ -70,6 +69,24 @@ def test_the_lists_are_those_of_the_live_recommender(parts, network, untrained):
     assert found.select("user", "item", "rank").rows() == rows
     scores = [score for of in wanted for _, score in of]
     np.testing.assert_allclose(found["score"], scores, rtol=0, atol=1e-6)
+
+
+def test_the_live_history_can_be_another_or_none(log, parts, network, tmp_path):
+    """Bug: import the training events next to the given ones, or again into a file with states."""
+    train, _ = parts
+    frame = train.frame()
+    some = frame.filter(pl.col("user_id") == train.users[0])
+    for history, users in ((None, 0), (False, 0), (some, 1), (some.to_arrow(), 1), (log, 30)):
+        with network.live(history=history) as live:
+            assert len(live) == users
+    path = tmp_path / "states.sqlite"
+    for _ in range(2):
+        with network.live(path) as live:
+            assert len(live) == 30
+            assert sum(n for _, n in live.users()) == len(frame)
+    with pytest.raises(errors.InputError, match="give a frame"):
+        network.live(tmp_path / "other.sqlite", history=7)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["states.sqlite"]
 
 
 def test_no_user_gets_an_empty_frame_and_an_unknown_one_a_list(network):

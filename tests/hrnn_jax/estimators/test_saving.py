@@ -119,6 +119,15 @@ def test_what_cannot_be_read_is_refused(saved, tmp_path):
         hrnn_jax.load(broken)
 
 
+def test_the_live_users_of_a_saved_model_are_those_of_its_log(parts, network, saved):
+    """Bug: start a loaded model without the histories of its log."""
+    train, _ = parts
+    wanted = network.recommend(train.users, k=4)["item"].to_list()
+    with hrnn_jax.load(saved).live() as live:
+        found = [item for user in train.users for item, _ in live.recommend(user, k=4)]
+    assert found == wanted
+
+
 def test_the_live_recommender_of_a_saved_model_is_that_of_the_model(network, saved):
     with network.live() as ours, hrnn_jax.load_recommender(saved, states=":memory:") as theirs:
         for live in (ours, theirs):
