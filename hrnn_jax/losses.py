@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from hrnn_jax import registered_code
 from hrnn_jax.config import LOSSES, TrainConfig, add_loss
 from hrnn_jax.errors import InputError
 from hrnn_jax.extras import negatives, user_past
@@ -180,6 +181,7 @@ def register(
     if activation not in ACTIVATIONS:
         raise InputError(f"`activation`={activation}: give one of {', '.join(ACTIVATIONS)}")
     SAMPLED[name] = loss, activation
+    registered_code.note("loss", name, loss)
     add_loss(name)
 
 
@@ -302,7 +304,20 @@ def _sampled_loss_of_step(
         loss = functools.partial(loss, regularisation=config.regularisation)
     # Cleared first: a score that does not count may be infinite, and its gradient then NaN.
     scores = _counting(scores, among)
-    return loss(ACTIVATIONS[config.activation or activation](scores), among)
+    values = loss(ACTIVATIONS[config.activation or activation](scores), among)
+    _check_shape(config.loss, values, len(target))
+    return values
+
+
+def _check_shape(name: str, values: Any, n_lanes: int) -> None:
+    """Raise InputError unless a loss returned a value for each lane; others would broadcast."""
+    shape = getattr(values, "shape", None)
+    if shape != (n_lanes,):
+        returned = type(values).__name__ if shape is None else f"the shape {list(shape)}"
+        raise InputError(
+            f"`loss`={name} returned {returned}, and [{n_lanes}] is expected: one value for each "
+            f"of the {n_lanes} lanes, the rows of the scores"
+        )
 
 
 def full_softmax_loss(

@@ -99,6 +99,11 @@ def _check_recipe(
     differs = sorted(k for k in flat[0].keys() | flat[1].keys() if flat[0].get(k) != flat[1].get(k))
     if differs:
         name = differs[0]
+        if name == "source" and all(name in each for each in flat):
+            raise errors.InputError(
+                f"{given} holds a {kind} of other code: the file that registers its model or loss "
+                "has changed since; choose another folder, or remove that one"
+            )
         raise errors.InputError(
             f"{given} holds a {kind} of another recipe ({name}: {flat[0].get(name)} "
             f"there, {flat[1].get(name)} here): choose another folder, or remove that one"

@@ -2,7 +2,8 @@
 
 A run is in out/runs/<log>-<fingerprint>/<model>, with the fingerprint of the prepared log. The
 model's plain name is for the settings of its row in the comparison: Table 2's small network, or the
-shipped flag file. Other settings add a fingerprint of theirs, so that no two runs want one folder.
+shipped flag file. Other settings add a fingerprint of theirs, as the code behind a registered name
+does, so that no two runs want one folder.
 A study is in out/tune/<log>-<fingerprint>/<space>-<fingerprint of what it searches>.
 """
 
@@ -17,7 +18,8 @@ from typing import Any
 
 from absl import flags
 
-from hrnn_jax.config import settings
+from hrnn_jax import registered_code
+from hrnn_jax.config import NETWORKS, settings
 from hrnn_jax.preprocess.read_log import COMPRESSED
 
 from ..common import cli, config_flags, model_flags
@@ -77,6 +79,9 @@ def _changed() -> dict[str, Any]:
                 changed[name] = flag.value
     if FLAGS.schedule != "constant":
         changed["epochs"] = FLAGS.epochs
+    network = model_flags.network()
+    if source := registered_code.of(network, FLAGS.loss if network in NETWORKS else None):
+        changed["source"] = source
     if FLAGS.continue_from:
         changed["continue_from"] = FLAGS.continue_from
     return changed
@@ -85,7 +90,8 @@ def _changed() -> dict[str, Any]:
 def _usual(model: str) -> dict[str, str]:
     """Return the flags of a model's row, by name."""
     row = ROWS.get(f"{model}_small") or ROWS.get(model)
-    given = row.flags if row else (f"--flagfile={model}.flags",)
+    own = f"{model}.flags"  # a registered model has none
+    given = row.flags if row else [f"--flagfile={own}"] if (cli.SHIPPED / own).exists() else []
     # A user may have other files of these names here.
     shipped = [flag.replace("--flagfile=", f"--flagfile={cli.SHIPPED}/") for flag in given]
     return dict(map(cli.split, cli.expand(shipped)))

@@ -63,6 +63,8 @@ def _settings(folder: pathlib.Path, run: Mapping[str, Any]) -> tuple[str, dict[s
     of_run = {name: run[name] for name in ("epochs", "seeds") if training and name in run}
     if "continued_from" in recipe:
         of_run["continue_from"] = recipe["continued_from"]["run"]
+    if "source" in recipe:
+        of_run["source"] = recipe["source"]
     found = {**recipe["model"], **training, **run}
     own = {name: found[name] for name in SETTINGS if name in found and name != "cutoffs"}
     return "network" if training else run["name"], own | of_run
@@ -78,6 +80,8 @@ def _preset(name: str, own: Mapping[str, Any]) -> str | None:
 
 
 def _flag(name: str, value: Any) -> str:
+    if name == "source":  # of a registered model or loss: no flag
+        return f"source {value}"
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
     if isinstance(value, list | tuple):

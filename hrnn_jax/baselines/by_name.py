@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hrnn_jax import registered_code
 from hrnn_jax.baselines import counting, session_knn, sparse_ranking
 from hrnn_jax.baselines.sparse_ranking import Scorer
 from hrnn_jax.config import MODELS, EvaluationConfig, ItemKnnConfig, SessionKnnConfig
@@ -41,6 +42,7 @@ def register(name: str, scorer: Callable[[EventLog], Scorer], *, title: str) -> 
     if name in NAMES:
         raise InputError(f"`name`={name}: there is a model of this name, choose another")
     _registered[name], NAMES[name] = scorer, title
+    registered_code.note("model", name, scorer)
     MODELS.append(name)
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from hrnn_jax import atomic, provenance
+from hrnn_jax import atomic, provenance, registered_code
 from hrnn_jax.config import NETWORKS, EvaluationConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
@@ -41,13 +41,20 @@ class SeedResult(NamedTuple):
 def recipe(model: str, *configs: Any) -> dict[str, Any]:
     """Return what recipe.json says of the model and its training.
 
+    With `source` where the model or its loss is registered: a digest of the code.
+
     Args:
         model: one of `config.NETWORKS` or `config.BASELINES`.
         configs: of a network its ModelConfig and TrainConfig, of a baseline its own if it has one.
     """
     parts: list[dict[str, Any]] = [dataclasses.asdict(config) for config in configs]
     training = {"training": parts[1]} if model in NETWORKS else {}
-    return {"model": {"name": model, **(parts[0] if parts else {})}, **training}
+    source = registered_code.of(model, training["training"]["loss"] if training else None)
+    return {
+        "model": {"name": model, **(parts[0] if parts else {})},
+        **training,
+        **({} if source is None else {"source": source}),
+    }
 
 
 def about(

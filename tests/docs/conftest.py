@@ -2,7 +2,7 @@
 
 import pytest
 
-from hrnn_jax import config, losses, presets
+from hrnn_jax import config, losses, presets, registered_code
 from hrnn_jax.baselines import by_name
 from hrnn_jax.preprocess import datasets
 
@@ -20,6 +20,7 @@ DICTS = (
     datasets._registered,
     by_name._registered,
     presets.NAMES,
+    registered_code.DIGESTS,
 )
 
 

@@ -11,7 +11,7 @@ A table stands below a comment that says what it shows, as in
     rows: hrnn_plus, ppop
     -->
 
-and a blank line.
+and a blank line; another one follows it, as text would else become a row.
 
 The file is a scores.csv in experiments/results; a cell has the means over seeds of the metrics at
 cutoff 5, with `spread: yes` also the sample standard deviation. `= name` renames a column or row.
@@ -35,12 +35,12 @@ RESULTS = ROOT / "experiments/results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 HEADS = {"recall": "Recall@5", "mrr": "MRR@5"}
 PLACES = 3
-TABLE = re.compile(r"(<!-- table\n(.*?)\n-->\n\n)((?:\|[^\n]*\n)*)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table\n(.*?)\n-->\n\n)(?:\|[^\n]*\n)*\n*", re.DOTALL)
 
 
 def fill(page: str) -> str:
     """Return a page with its tables made anew."""
-    return TABLE.sub(lambda found: found[1] + _table(found[2]), page)
+    return TABLE.sub(lambda found: f"{found[1]}{_table(found[2])}\n", page)
 
 
 def _table(about: str) -> str:

@@ -68,4 +68,4 @@ def test_a_table_is_made_of_the_means_over_seeds(tmp_path, monkeypatch):
     )
     made = "| Recall@5 | Log A | b |\n| --- | ---: | ---: |\n| PPOP | 0.250 | – |\n"
     made += "| X | **0.600** ± 0.141 | – |\n"
-    assert tables.fill(f"before\n{mark}| old |\nafter\n") == f"before\n{mark}{made}after\n"
+    assert tables.fill(f"before\n{mark}| old |\nafter\n") == f"before\n{mark}{made}\nafter\n"

@@ -1,12 +1,15 @@
 """The example of an own loss: its values, and a run that trains with it by its name."""
 
+import hashlib
 import json
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hrnn_jax
 from hrnn_jax import load_run, losses
 from hrnn_jax.config import TrainConfig
 from hrnn_jax.errors import InputError
@@ -38,6 +41,8 @@ def test_the_command_trains_with_the_loss_and_others_read_its_run(tmp_path):
     examples.run("own_loss", "--loss=margin", *data, *small, "--output_dir=run", folder=tmp_path)
     recipe = json.loads((tmp_path / "run/recipe.json").read_text())
     assert recipe["training"]["loss"] == "margin"
+    file = (examples.FOLDER / "own_loss.py").read_bytes()
+    assert recipe["source"] == hashlib.sha256(file).hexdigest()[:12]
     history = (tmp_path / "run/history.jsonl").read_text().splitlines()
     first, second = (json.loads(line)["loss"] for line in history)
     assert second < first
@@ -52,6 +57,25 @@ def test_a_registered_loss_is_accepted_and_has_the_settings_of_sampled_losses():
     TrainConfig(loss="margin", activation="tanh", extra_negatives=5, mask_false_negatives=True)
     with pytest.raises(InputError, match="has no effect without `loss`=bpr_max"):
         TrainConfig(loss="margin", regularisation=1.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "returned"),
+    [
+        (lambda loss, r: loss.mean(), r"the shape \[\]"),
+        (lambda loss, r: loss[:, None], r"the shape \[10, 1\]"),
+        (lambda loss, r: r, r"the shape \[10, 10\]"),
+        (lambda loss, r: (loss, r), "tuple"),
+    ],
+)
+def test_a_loss_of_another_shape_is_refused(tmp_path, shape, returned):
+    """Bug: a mean over the lanes is broadcast, and trains with the sum of all lanes."""
+    name = re.sub(r"\W", "", f"wrong_{returned}")  # what is compiled for a name is kept
+    losses.register(name, lambda r, among: shape(losses.top1(r, among), r))
+    train, _ = hrnn_jax.read(logs.write(tmp_path / "log.csv"), min_support=1).split("last_session")
+    network = hrnn_jax.RNN(loss=name, hidden_units=4, batch_size=10)
+    with pytest.raises(InputError, match=f"{name} returned {returned}, and .10. is expected"):
+        network.fit(train, epochs=1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """The example of an own model: its scores and ranks, and a run of it by its name."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -45,6 +48,34 @@ def test_the_command_ranks_with_the_model(tmp_path):
     assert metrics["name"] == "Recency"
     assert metrics["mean"]["cases"] == 30 * 3
     assert f"{metrics['mean']['recall@5']:.4f}" in said
+
+
+def test_a_run_of_edited_code_is_another_run(tmp_path):
+    """Bug: after an edit the old result is shown as that of the new code."""
+    logs.write(tmp_path / "log.csv")
+    file = tmp_path / "mine.py"
+    text = (examples.FOLDER / "own_model.py").read_text()
+    file.write_text(text)
+
+    def run(*argv):
+        data = "--dataset=events", "--events=log.csv", "--min_support=1", "--resume"
+        command = [sys.executable, "mine.py", "--model=recency", *data, *argv]
+        path = {**os.environ, "PYTHONPATH": str(examples.ROOT)}
+        return subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
+
+    def folders():
+        return sorted(path.parent for path in tmp_path.glob("out/runs/*/*/metrics.json"))
+
+    assert run().returncode == 0
+    [before] = folders()
+    assert "is complete" in run().stdout
+    file.write_text(text.replace("1 / age", "1 / age**2"))
+    assert "is complete" not in run().stdout
+    assert len(folders()) == 2
+    refused = run(f"--output_dir={before}")
+    assert refused.returncode == 2
+    assert "holds a run of other code" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_class_of_the_model_is_saved_and_loaded(tmp_path, monkeypatch):
