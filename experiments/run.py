@@ -27,7 +27,7 @@ from .common import (
     model_flags,
     run_folder,
 )
-from .folders import run_lock
+from .folders import earlier_run, run_lock
 from .folders.default_folder import default_folder
 
 
@@ -39,7 +39,8 @@ class RunFlags:
         output_dir: The run folder. By default out/runs/<log>-<fingerprint>/<model>, with the
             fingerprint of the prepared log; a model with other settings than in the comparison adds
             theirs.
-        resume: Go on with an interrupted run in --output_dir, or report a finished one.
+        resume: Go on with an interrupted run in the run folder, train more epochs or seeds there,
+            or report a finished run.
     """
 
     output_dir: str | None = setting(None)
@@ -97,7 +98,7 @@ def main() -> None:
         n_new = log.n_items - len(known_items)
         print(f"{len(known_items):,} items of {FLAGS.continue_from}, {n_new:,} new ones")
     with run_lock.locked(folder):
-        run_folder.open_folder(folder, recipe, resume=FLAGS.resume)
+        run_folder.open_folder(folder, recipe, refusal=_refusal(folder, prepared_folder))
         test = int(log.test.sum())
         print(
             f"{len(log) - test:,} training and {test:,} test events, {log.n_items:,} items; "
@@ -108,6 +109,17 @@ def main() -> None:
     cases = int(metrics["mean"]["cases"])
     print(f"\n{metrics['title']}: {cases:,} test cases, results in {folder}\n")
     run_folder.print_metrics([metrics])
+
+
+def _refusal(folder: pathlib.Path, prepared_folder: pathlib.Path) -> str | None:
+    """Say why this run does not go on in a folder that holds one of its recipe."""
+    about = _about(prepared.load_meta(prepared_folder))
+    if model_flags.is_network():
+        about |= {"epochs": FLAGS.epochs}
+        there = run_folder.read_metrics(folder)
+        if there and there.get("stopped") and FLAGS.stop_above_loss is not None:
+            about |= {"epochs": there["epochs"]}
+    return earlier_run.refusal(folder, about, resume=FLAGS.resume, is_default=not FLAGS.output_dir)
 
 
 def _finish(

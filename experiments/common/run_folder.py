@@ -60,7 +60,7 @@ def open_folder(
     folder: pathlib.Path,
     recipe: Mapping[str, Any],
     *,
-    resume: bool,
+    refusal: str | None = None,
     flag: str = "output_dir",
     kind: str = "run",
     files: Sequence[str] = FILES,
@@ -68,7 +68,7 @@ def open_folder(
     """Make a run folder for `recipe`, or go on in one; `flag`, `kind` and `files` name another's.
 
     Raises InputError if the folder cannot be written, holds something else, or holds a run of
-    another recipe, and if it holds one of this recipe that was not asked to be resumed.
+    another recipe, and with the words of `refusal`, if there are any, where it holds one of this.
     """
     given = f"--{flag}={folder}"
     path = folder / "recipe.json"
@@ -78,7 +78,9 @@ def open_folder(
             found = read_recipe(folder)
             if kind == "run":
                 found = upgrade_recipe(found)
-            _check_recipe(given, kind, found, recipe, resume=resume)
+            _check_recipe(given, kind, found, recipe)
+            if refusal:
+                raise errors.InputError(refusal)
         elif strange := sorted(
             p.name for p in folder.iterdir() if p.name.removesuffix(atomic.PARTIAL) not in files
         ):
@@ -93,7 +95,7 @@ def open_folder(
 
 
 def _check_recipe(
-    given: str, kind: str, found: Mapping[str, Any], recipe: Mapping[str, Any], *, resume: bool
+    given: str, kind: str, found: Mapping[str, Any], recipe: Mapping[str, Any]
 ) -> None:
     flat = [_flatten(r) for r in (found, json.loads(json.dumps(recipe)))]
     differs = sorted(k for k in flat[0].keys() | flat[1].keys() if flat[0].get(k) != flat[1].get(k))
@@ -107,11 +109,6 @@ def _check_recipe(
         raise errors.InputError(
             f"{given} holds a {kind} of another recipe ({name}: {flat[0].get(name)} "
             f"there, {flat[1].get(name)} here): choose another folder, or remove that one"
-        )
-    if not resume:
-        raise errors.InputError(
-            f"{given} holds this {kind} already: add --resume to go on with it, "
-            "or choose another folder"
         )
 
 

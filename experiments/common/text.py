@@ -36,6 +36,15 @@ def short(value: Any) -> str:
         return text
 
 
+def as_flag(name: str, value: Any) -> str:
+    """Write a setting as the flag that sets it."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    if isinstance(value, list | tuple):
+        return f"--{name}={','.join(map(str, value))}"
+    return f"--{name}={value}"
+
+
 def stopped_text(metrics: Mapping[str, Any]) -> str:
     """Say where --stop_above_loss stopped the seeds of a run, "" if nowhere.
 

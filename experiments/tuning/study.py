@@ -116,9 +116,7 @@ class Study:
             ) from error
         try:
             with self._lock:
-                run_folder.open_folder(
-                    folder, recipe, resume=True, flag="study_dir", kind="study", files=FILES
-                )
+                run_folder.open_folder(folder, recipe, flag="study_dir", kind="study", files=FILES)
                 (folder / "running").mkdir(exist_ok=True)
                 storage = _open_storage(folder / "journal.log", self._lock)
                 if not storage.get_all_studies():

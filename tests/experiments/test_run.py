@@ -436,6 +436,37 @@ def test_a_run_of_another_recipe_is_refused(command):
     assert_refused(command("--output_dir=mine"), "thesis.txt")
 
 
+def test_another_run_of_a_default_folder_says_what_differs_and_what_to_do(command):
+    """Bug: repeat a finished run, or name a flag that was not typed."""
+    command("--model=rnn")
+    [path] = pathlib.Path("out/runs").rglob("metrics.json")
+    before = path.read_bytes()
+    code, out, _ = command("--model=rnn")
+    assert code == 0
+    assert f"{path.parent} is complete" in out
+    anew = "another --output_dir begins anew"
+    words = {
+        ("--epochs=3",): f"was made with --epochs=2: --resume continues to 3, {anew}",
+        ("--epochs=1",): f"was made with --epochs=2: {anew}",
+        ("--seeds=7",): "was made with --seeds=0: --seeds=0,7 --resume trains those that are mis",
+        ("--seeds=0,7",): f"was made with --seeds=0: --resume adds --seeds=7, {anew}",
+        ("--cutoffs=3", "--candidates=9"): "--cutoffs=5, without --candidates: --resume ranks",
+        ("--seeds=7", "--resume"): "would have --seeds=7 alone: give --seeds=0,7, or another --out",
+    }
+    for argv, text in words.items():
+        assert_refused(command("--model=rnn", *argv), f"error: {path.parent} was made", text)
+    assert path.read_bytes() == before
+    assert command("--model=rnn", "--seeds=7,0", "--resume")[0] == 0
+    assert sorted(read(path.parent)["seeds"]) == [0, 7]
+
+
+def test_an_unfinished_run_goes_on_when_it_is_asked_to(command):
+    command("--model=rnn", "--output_dir=run")
+    pathlib.Path("run/metrics.json").unlink()
+    result = command("--model=rnn", "--output_dir=run")
+    assert_refused(result, "run holds an unfinished run of these settings: --resume goes on, ano")
+
+
 def test_an_unwritable_output_folder_is_refused(command):
     pathlib.Path("file").write_text("x")
     assert_refused(command("--output_dir=file/run"), "--output_dir=file/run")
@@ -531,16 +562,16 @@ def test_without_folders_each_run_has_its_own_and_compare_takes_the_newest_log(c
     assert command("--model=ppop", events=other)[0] == 0
     assert command("--model=item_knn")[0] == 0
     assert command("--model=item_knn", "--neighbours=7")[0] == 0
-    assert_refused(command("--model=item_knn"), "add --resume")
+    assert "is complete" in command("--model=item_knn")[1]  # reported, as it has the same folder
     found = sorted(path.parent for path in pathlib.Path("out/runs").rglob("metrics.json"))
     assert [path.name.partition("-")[0] for path in found] == ["item_knn", "item_knn", "ppop"]
     assert [path.parent.name.partition("-")[0] for path in found] == ["log", "log", "other"]
     code, out, _ = run_compare(capfd)
     assert code == 0
     assert f"the runs in {found[0].parent}, newest first" in out
-    newest = {"1 Item-KNN  ", "2 Item-KNN --neighbours=300"}
+    newest = {"1 Item-KNN  ", "2 Item-KNN --neighbours=7"}
     assert newest <= {line[: len(name)] for line in out.splitlines() for name in newest}
-    for number, folder in enumerate([found[1], found[0]], start=1):
+    for number, folder in enumerate(found[:2], start=1):
         assert f"\n{number}: {folder}\n" in out
     assert "PPOP" not in out
     assert command("--model=ppop", "--resume", events=other)[0] == 0
