@@ -1,4 +1,4 @@
-"""Print finished runs side by side; a row has the flags that differ from the first run's.
+"""Print finished runs side by side; a row has the flags that differ from the model's usual ones.
 
 python -m experiments.compare               # the newest run, and others on its log
 python -m experiments.compare RUN_FOLDER RUN_FOLDER
@@ -34,7 +34,10 @@ def main(folders: list[str]) -> None:
     title, cases, _ = min(tested)
     print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
     names = row_names([*map(pathlib.Path, folders)], runs)
-    run_folder.print_metrics([{**run, "name": name} for run, name in zip(runs, names, strict=True)])
+    run_folder.print_metrics(
+        [{**run, "name": name} for run, name in zip(runs, names, strict=True)],
+        [pathlib.Path(folder).resolve().name for folder in folders],
+    )
     print("\n" + "\n".join(f"{n}: {folder}" for n, folder in enumerate(folders, start=1)))
     print(
         "\nRecall@N: the share of test cases whose item is among the N recommended.\n"

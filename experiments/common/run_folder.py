@@ -131,8 +131,11 @@ def read_finished(folder: pathlib.Path, about: Mapping[str, Any]) -> dict[str, A
     return metrics if (folder / RECOMMENDED).exists() else None
 
 
-def print_metrics(runs: Sequence[Mapping[str, Any]]) -> None:
-    """Print the paper's metrics of runs, a row each: mean, and +- std over several seeds."""
+def print_metrics(runs: Sequence[Mapping[str, Any]], folders: Sequence[str] = ()) -> None:
+    """Print the paper's metrics of runs, a row each: mean, and +- std over several seeds.
+
+    folders: the names of their folders, a last column if they are given.
+    """
     metrics = [name for name in runs[0]["mean"] if name.partition("@")[0] in IN_TABLE]
 
     def cell(run: Mapping[str, Any], metric: str) -> str:
@@ -142,4 +145,6 @@ def print_metrics(runs: Sequence[Mapping[str, Any]]) -> None:
         return f"{mean:.4f}" + ("" if std is None else f" +- {std:.4f}")
 
     rows = [(run["name"], *(cell(run, metric) for metric in metrics)) for run in runs]
-    print_table(("", *metrics), rows)
+    if folders:
+        rows = [(*row, name) for row, name in zip(rows, folders, strict=True)]
+    print_table(("", *metrics, *(["folder"] if folders else [])), rows)

@@ -22,8 +22,8 @@ from hrnn_jax import registered_code
 from hrnn_jax.config import NETWORKS, settings
 from hrnn_jax.preprocess.read_log import COMPRESSED
 
-from ..common import cli, config_flags, model_flags
-from ..jobs.paper_rows import ROWS
+from ..common import config_flags, model_flags
+from .usual import usual_flags
 
 FLAGS = flags.FLAGS
 RUNS, STUDIES = pathlib.Path("out/runs"), pathlib.Path("out/tune")
@@ -69,7 +69,7 @@ def _log_name(prepared_folder: pathlib.Path) -> str:
 
 def _changed() -> dict[str, Any]:
     """Return the flags that decide the weights and differ from those of the model's row."""
-    usual = _usual(FLAGS.model)
+    usual = usual_flags(FLAGS.model)
     changed = {}
     for name in _DECIDING:
         if config_flags.is_used(name, FLAGS.model):
@@ -85,16 +85,6 @@ def _changed() -> dict[str, Any]:
     if FLAGS.continue_from:
         changed["continue_from"] = FLAGS.continue_from
     return changed
-
-
-def _usual(model: str) -> dict[str, str]:
-    """Return the flags of a model's row, by name."""
-    row = ROWS.get(f"{model}_small") or ROWS.get(model)
-    own = f"{model}.flags"  # a registered model has none
-    given = row.flags if row else [f"--flagfile={own}"] if (cli.SHIPPED / own).exists() else []
-    # A user may have other files of these names here.
-    shipped = [flag.replace("--flagfile=", f"--flagfile={cli.SHIPPED}/") for flag in given]
-    return dict(map(cli.split, cli.expand(shipped)))
 
 
 def _fingerprint(decides: Mapping[str, Any]) -> str:

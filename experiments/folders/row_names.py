@@ -1,9 +1,10 @@
-"""What a comparison calls its rows: the model, and what makes each run different from the first."""
+"""What a comparison calls its rows: the model, and the settings that are not its usual ones."""
 
 from __future__ import annotations
 
+import collections
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hrnn_jax.config import (
@@ -18,56 +19,61 @@ from hrnn_jax.config import (
 from hrnn_jax.presets import NAMES, PRESETS
 
 from ..common import run_folder
+from ..common.text import as_flag
+from .usual import usual_settings
 
 CONFIGS = (ModelConfig, TrainConfig, EvaluationConfig, ItemKnnConfig, SessionKnnConfig)
 SETTINGS = tuple(dict.fromkeys(name for config in CONFIGS for name in settings(config)))
 # A run that has these of a preset was made by its flag file, before the model had a name.
 MARKS = ("past", "neighbours", "idle_gap", "loss", "optimizer")
-MOST = 4  # flags in a name
 
 
 def row_names(folders: Sequence[pathlib.Path], runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name each run by its model and the flags that it has other values of.
+    """Name each run by its model and the settings that are not the model's usual ones.
 
     Args:
         folders: The run folders.
         runs: The content of their metrics.json.
 
     Returns:
-        The names, numbered from 1. A network's flags are compared with those of the first network
-        that has them, other methods' with the first run of that method; the flags of a preset such
-        as hrnn_plus, which changes many, with the preset.
+        The names, numbered from 1. Rows that would have one name also get the seeds, the epochs,
+        or else the folder that they differ in.
     """
-    by_kind: dict[str, dict[str, Any]] = {}
-    names = []
-    for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1):
-        kind, own = _settings(folder, run)
-        first = by_kind.setdefault(kind, {})
-        preset = _preset(run["name"], own)
-        usual = {**first, **(PRESETS[preset][1] if preset else {})}
-        changed = [
-            _flag(name, own[name]) for name in own if name in usual and own[name] != usual[name]
-        ]
-        if len(changed) > MOST:
-            changed[MOST:] = [f"and {len(changed) - MOST} more"]
-        for name in own:
-            first.setdefault(name, own[name])
-        names.append(" ".join([str(number), NAMES[preset] if preset else run["name"], *changed]))
-    return names
+    names = [title(*each) for each in zip(folders, runs, strict=True)]
+    told_apart: Sequence[Callable[[int], str]] = (
+        lambda n: as_flag("epochs", runs[n].get("epochs")),
+        lambda n: as_flag("seeds", runs[n].get("seeds")),
+        lambda n: f"in {folders[n].name}",
+        lambda n: f"in {folders[n]}",
+    )
+    for tell in told_apart:
+        groups = collections.defaultdict(list)
+        for number, name in enumerate(names):
+            groups[name].append(number)
+        for group in groups.values():
+            told = {number: tell(number) for number in group}
+            if len({*told.values()}) > 1:
+                for number, text in told.items():
+                    names[number] += f" {text}"
+    return [f"{number} {name}" for number, name in enumerate(names, start=1)]
 
 
-def _settings(folder: pathlib.Path, run: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return what a run's flags compare with, and its settings by the flag's name."""
+def title(folder: pathlib.Path, run: Mapping[str, Any]) -> str:
+    """Name a run by its model and the settings that are not the model's usual ones.
+
+    Args:
+        folder: The run folder.
+        run: The content of its metrics.json.
+    """
     recipe = upgrade_recipe(run_folder.read_recipe(folder))
-    training = recipe.get("training", {})
-    of_run = {name: run[name] for name in ("epochs", "seeds") if training and name in run}
-    if "continued_from" in recipe:
-        of_run["continue_from"] = recipe["continued_from"]["run"]
-    if "source" in recipe:
-        of_run["source"] = recipe["source"]
-    found = {**recipe["model"], **training, **run}
+    found = {**recipe["model"], **recipe.get("training", {}), **run}
     own = {name: found[name] for name in SETTINGS if name in found and name != "cutoffs"}
-    return "network" if training else run["name"], own | of_run
+    preset = _preset(run["name"], own)
+    usual = usual_settings(preset or recipe["model"]["name"])
+    changed = [as_flag(name, own[name]) for name in own if own[name] != usual.get(name, own[name])]
+    if "continued_from" in recipe:
+        changed.append(as_flag("continue_from", recipe["continued_from"]["run"]))
+    return " ".join([NAMES[preset] if preset else run["name"], *changed])
 
 
 def _preset(name: str, own: Mapping[str, Any]) -> str | None:
@@ -77,13 +83,3 @@ def _preset(name: str, own: Mapping[str, Any]) -> str | None:
         if name == NAMES[preset] or marked:
             return preset
     return None
-
-
-def _flag(name: str, value: Any) -> str:
-    if name == "source":  # of a registered model or loss: no flag
-        return f"source {value}"
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no{name}"
-    if isinstance(value, list | tuple):
-        return f"--{name}={','.join(map(str, value))}"
-    return f"--{name}={value}"

@@ -1,5 +1,6 @@
 """Which folder a run has whose command names none."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -13,6 +14,8 @@ from experiments import run  # noqa: F401  (its flags)
 from experiments.common import cli, model_flags
 from experiments.folders.default_folder import default_folder, default_study
 from experiments.folders.newest import newest_network, newest_run, runs_beside
+from experiments.folders.usual import usual_settings
+from experiments.jobs.paper_rows import ROWS
 from hrnn_jax import errors
 
 PREPARED = pathlib.Path("out/prepared/video-0123456789ab")
@@ -36,6 +39,19 @@ def test_the_row_of_a_model_has_its_plain_name(name):
     argv = ("--flagfile=video.flags", f"--flagfile={file}_small.flags", f"--model={name}")
     argv = argv if name != "hrnn_plus" else ("--flagfile=video.flags", f"--model={name}")
     assert folder(*argv) == pathlib.Path("out/runs/video-01234567") / name
+
+
+@pytest.mark.parametrize("name", model_flags.MODELS)
+def test_a_run_in_the_plain_folder_has_the_usual_settings(name):
+    """Bug: a default, or a line of the flag file, that is read in another type."""
+    flag_files = ROWS[f"{name}_small"].flags if f"{name}_small" in ROWS else ()
+    with flagsaver.flagsaver():
+        flags.FLAGS(["run", *cli.expand([*flag_files, f"--model={name}"])])
+        recipe = model_flags.recipe(n_items=5)
+        ranked = dataclasses.asdict(model_flags.evaluation_config())
+    found = {**recipe["model"], **recipe.get("training", {}), **ranked}
+    usual = usual_settings(name)
+    assert {key: found[key] for key in usual} == usual
 
 
 def test_other_settings_and_other_logs_have_other_folders():

@@ -47,26 +47,41 @@ def runs(tmp_path):
     return make
 
 
-def test_rows_say_what_differs_from_the_first_and_none_are_equal(runs):
-    names = row_names(
-        *runs(
-            ("HRNN Init", {}),
-            ("HRNN Init", {"loss": "bpr", "learning_rate": 0.05}),
-            ("HRNN Init", {}),
-            ("HRNN Init", {"idle_gap": True, "epochs": 3, "seeds": [0, 1]}),
-            ("RNN", {"batch_size": 100}),
-            ("Item-KNN", {"neighbours": 7}),
-            ("Item-KNN", {"ties": "for"}),
-        )
+# Where the usual settings differ from the defaults of the configs.
+RNN = {"batch_size": 100, "dropout_session": 0.2, "momentum": 0.1}
+HRNN = {"dropout_session": 0.1}
+
+
+def test_rows_say_what_is_not_usual_whatever_stands_first(runs):
+    """Bug: compare with the first row."""
+    wanted = {
+        "HRNN Init --loss=bpr --learning_rate=0.05": {**HRNN, "loss": "bpr", "learning_rate": 0.05},
+        "HRNN Init": HRNN,
+        "HRNN Init --dropout_session=0.0 --idle_gap": {"idle_gap": True, "epochs": 3},
+        "RNN": RNN,
+        "RNN --batch_size=50": {**RNN, "batch_size": 50},
+        "Item-KNN": {},
+        "Item-KNN --neighbours=7": {"neighbours": 7},
+        "Item-KNN --ties=for": {"ties": "for"},
+    }
+    model = {name: name.partition(" --")[0] for name in wanted}
+    names = row_names(*runs(*((model[name], values) for name, values in wanted.items())))
+    assert names == [f"{number} {name}" for number, name in enumerate(wanted, start=1)]
+
+
+def test_rows_of_one_name_say_epochs_seeds_or_folders(runs):
+    same = ("HRNN Init", {**HRNN, "idle_gap": True})
+    folders, metrics = runs(
+        *(("RNN", RNN), ("RNN", {**RNN, "epochs": 3}), ("RNN", {**RNN, "epochs": 3, "seeds": [7]})),
+        *(same, same, ("Item-KNN", {})),
     )
-    assert names == [
-        "1 HRNN Init",
-        "2 HRNN Init --loss=bpr --learning_rate=0.05",
-        "3 HRNN Init",
-        "4 HRNN Init --idle_gap --epochs=3 --seeds=0,1",
-        "5 RNN --batch_size=100",
+    assert row_names(folders, metrics) == [
+        "1 RNN --epochs=10",
+        "2 RNN --epochs=3 --seeds=0",
+        "3 RNN --epochs=3 --seeds=7",
+        "4 HRNN Init --idle_gap in 3",
+        "5 HRNN Init --idle_gap in 4",
         "6 Item-KNN",
-        "7 Item-KNN --neighbours=300 --ties=for",
     ]
 
 
@@ -74,10 +89,10 @@ def test_hrnn_plus_is_called_so_however_it_was_asked_for(runs):
     """By its name, or before it had one by its flag file; its flags differ from the preset's."""
     names = row_names(
         *runs(
-            ("HRNN Init", {}),
+            ("HRNN Init", HRNN),
             ("hrnn_plus", HRNN_PLUS),
             ("HRNN Init", {**HRNN_PLUS, "learning_rate": 0.002}),
-            ("HRNN Init", {"past": 64}),
+            ("HRNN Init", {**HRNN, "past": 64}),
         )
     )
     assert names == [
@@ -88,7 +103,7 @@ def test_hrnn_plus_is_called_so_however_it_was_asked_for(runs):
     ]
 
 
-def test_many_differences_are_counted(runs):
+def test_no_difference_is_left_out(runs):
     changed = {"layers": 2, "past": 3, "loss": "bpr", "momentum": 0.5, "batch_size": 7}
-    names = row_names(*runs(("RNN", {}), ("RNN", changed)))
-    assert names[1] == "2 RNN --layers=2 --past=3 --loss=bpr --momentum=0.5 and 1 more"
+    [name] = row_names(*runs(("RNN", {**RNN, **changed})))
+    assert name == "1 RNN --layers=2 --past=3 --loss=bpr --momentum=0.5 --batch_size=7"
