@@ -1,6 +1,7 @@
 """Named data sets: the counts of real logs, the challenge's format, and the flags of each."""
 
 import importlib.util
+import math
 import pathlib
 import re
 import subprocess
@@ -193,8 +194,6 @@ def test_a_simulated_log_is_made_once_per_shape_seed_and_scale(tmp_path):
         ({"dataset": "journey", "events": "log.csv"}, "drop `events`=log.csv"),
         ({"dataset": "events", "events": "no.csv"}, "give another file with `events`"),
         ({"dataset": "video", "simulate_shape": "xing"}, "drop `simulate_shape`=xing"),
-        ({"dataset": "simulated", "simulate_scale": 0}, "`simulate_scale`=0.0"),
-        ({"dataset": "simulated", "simulate_scale": "inf"}, "`simulate_scale`=inf"),
         ({"min_support": -1}, "`min_support`=-1"),
         ({"max_user_sessions": -1}, "`max_user_sessions`=-1"),
         ({"min_test_events": 0}, "`min_test_events`=0"),
@@ -211,6 +210,16 @@ def test_an_invalid_setting_is_refused_by_argument_and_in_a_command_by_flag(
     with pytest.raises(SystemExit):
         cli.fail(raised.value)
     assert re.sub(r"`(\w+)`", r"--\1", says) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", [0.0, math.inf, math.nan])
+def test_a_scale_out_of_bounds_is_refused_by_argument_and_while_flags_are_parsed(scale, tmp_path):
+    simulation = datasets.Simulation(simulate_scale=scale)
+    with pytest.raises(errors.InputError, match=f"`simulate_scale`={scale}: give a number above 0"):
+        datasets.source("simulated", tmp_path, simulation=simulation)
+    with pytest.raises(flags.IllegalFlagValueError, match=f"simulate_scale={scale}: "):
+        prepare(tmp_path, dataset="simulated", simulate_scale=scale)
+    assert not list(tmp_path.iterdir())
 
 
 def test_flags_override_the_recipe(tmp_path):
