@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from .common import cli, run_flags
+from .common import cli, interrupt, run_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("weights", "weights.npz", "The file to write.")
@@ -17,8 +17,9 @@ def main() -> None:
     """Export the weights of --run."""
     folder = run_flags.folder()
 
-    from hrnn_jax.checkpoint import load_run  # here: the flags are checked before jax is loaded
-    from hrnn_jax.live import export
+    with interrupt.held():  # here: the flags are checked before jax is loaded
+        from hrnn_jax.checkpoint import load_run
+        from hrnn_jax.live import export
 
     about, params = load_run(folder, seed=FLAGS.seed)
     export.write(FLAGS.weights, about, params)

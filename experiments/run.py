@@ -24,6 +24,7 @@ from .common import (
     config_flags,
     continue_run,
     data_flags,
+    interrupt,
     model_flags,
     run_folder,
 )
@@ -129,7 +130,8 @@ def _finish(
     parents: continue_run.Parents,
 ) -> dict[str, Any]:
     """Train and rank what is missing in an open run folder; return the content of metrics.json."""
-    from .common import run_seeds  # here: flags and log are checked before jax is loaded
+    with interrupt.held():
+        from .common import run_seeds  # here: flags and log are checked before jax is loaded
 
     compile_cache.keep()
     is_network = model_flags.is_network()

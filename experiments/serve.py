@@ -19,7 +19,7 @@ from absl import flags
 from hrnn_jax.config import RecommenderConfig, setting, settings
 from hrnn_jax.errors import InputError
 
-from .common import cli, compile_cache, config_flags, run_flags
+from .common import cli, compile_cache, config_flags, interrupt, run_flags
 
 _IMPORTED = time.time()  # for systems that do not tell when the process began
 
@@ -70,7 +70,7 @@ def main() -> None:
     )
     with _listen() as listener:
         # Here: flags are checked before jax is loaded, and requests that come until then wait.
-        with cli.extra("serve"):
+        with cli.extra("serve"), interrupt.held():
             from .serving import service
         compile_cache.keep()
         service.serve(run, listener, config, token=token, begun=_IMPORTED)

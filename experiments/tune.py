@@ -20,7 +20,7 @@ from absl import flags
 
 from hrnn_jax import errors
 
-from .common import cli, data_flags, model_flags
+from .common import cli, data_flags, interrupt, model_flags
 from .common.cli import command
 from .common.text import short
 
@@ -47,8 +47,9 @@ def main() -> None:
             f"{FLAGS.objective} on {len(log.cases):,} validation cases{users}, in {study.folder}",
             flush=True,
         )
-        # Here: flags and log are checked before jax is loaded.
-        from .tuning import processes, trials
+        with interrupt.held():
+            # Here: flags and log are checked before jax is loaded.
+            from .tuning import processes, trials
 
         side_by_side = tune_flags.processes(study)
         if side_by_side > 1:

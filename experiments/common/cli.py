@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import functools
 import logging
-import os
 import pathlib
 import re
 import shlex
@@ -23,6 +22,7 @@ from hrnn_jax.config import REMOVED
 from hrnn_jax.presets import PRESETS
 
 from ..rendering import help_page
+from . import interrupt
 
 assert __package__ is not None
 PACKAGE = __package__.rpartition(".")[0]  # experiments in a checkout, another name when installed
@@ -95,6 +95,7 @@ def run(
         for name in ("absl", "asyncio"):  # orbax again: what fails in its threads is raised as well
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
+            interrupt.raise_from_here()
             if len(positional) > 1 and not folders:
                 raise errors.InputError(
                     f"unexpected argument {positional[1]!r}: flags begin with --, see --help"
@@ -106,13 +107,7 @@ def run(
         except errors.DivergedError as error:
             fail(error, code=1)
         except KeyboardInterrupt:
-            interrupted()
-
-    def interrupted() -> NoReturn:
-        print(f"interrupted{hint}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
+            interrupt.end(hint)
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
         """End at a ctrl-C in code that lets no exception out, such as jax's hook on gc.
@@ -121,7 +116,7 @@ def run(
         were writing a checkpoint: they are not printed.
         """
         if issubclass(what.exc_type, KeyboardInterrupt):
-            interrupted()
+            interrupt.end(hint)
         if not failed and str(what.exc_value) != "Event loop is closed":
             before(what)
 

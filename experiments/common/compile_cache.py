@@ -13,7 +13,7 @@ from absl import flags
 
 from hrnn_jax.config import setting
 
-from . import config_flags
+from . import config_flags, interrupt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,8 @@ WORTH_SECONDS = 0.1  # programs that compile faster are not kept
 
 def keep() -> None:
     """Keep compiled programs from here on, and use those that are kept already."""
-    import jax  # here: the flags of a command are checked before jax is loaded
+    with interrupt.held():
+        import jax  # here: the flags of a command are checked before jax is loaded
 
     # pyright does not know this attribute: jax adds it at run time.
     kept_already = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]

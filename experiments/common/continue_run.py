@@ -12,7 +12,7 @@ from absl import flags
 from hrnn_jax import errors
 from hrnn_jax.config import NETWORKS, setting, upgrade_recipe
 
-from . import cli, config_flags, model_flags, run_folder
+from . import cli, config_flags, interrupt, model_flags, run_folder
 
 if TYPE_CHECKING:  # the flags of a command are checked before jax is loaded
     from hrnn_jax import checkpoint, train
@@ -79,7 +79,8 @@ def parents(seeds: Sequence[int]) -> Parents:
     Raises InputError where it is none, its weights are not those that the flags describe, or it
     has not trained one of `seeds`.
     """
-    from hrnn_jax import checkpoint
+    with interrupt.held():
+        from hrnn_jax import checkpoint
 
     folder = pathlib.Path(FLAGS.continue_from)
     try:

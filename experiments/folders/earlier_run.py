@@ -14,6 +14,7 @@ from ..common import run_folder
 from ..common.text import as_flag
 
 SHARED = ("epochs", "seeds", "cutoffs", "ties", "candidates")
+BEGUN = ("checkpoint", "history.jsonl", run_folder.RANKS, run_folder.METRICS)
 _ANEW = "another --output_dir begins anew"
 
 
@@ -29,11 +30,14 @@ def refusal(
         is_default: Whether the command did not name the folder.
 
     Returns:
-        What differs and what to do; None where the run goes on, or has ended and is reported.
+        What differs and what to do; None where the run goes on, has ended and is reported, or
+        was interrupted before its first epoch was trained.
     """
     there = run_folder.read_metrics(folder)
     if resume:
         return _left_out(folder, there, about["seeds"]) if there else None
+    if not any((folder / name).exists() for name in BEGUN):
+        return None
     if there is None:
         return f"{folder} holds an unfinished run of these settings: {_or('--resume goes on')}"
     differs = [name for name in SHARED if name in there and _differs(there[name], about[name])]

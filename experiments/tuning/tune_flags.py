@@ -15,7 +15,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.presets import PRESETS
 
-from ..common import cli, config_flags, model_flags
+from ..common import cli, config_flags, interrupt, model_flags
 from ..folders.default_folder import default_study
 from ..jobs import side_by_side
 from . import best_flags, search_spaces
@@ -185,7 +185,8 @@ def processes(study: Study) -> int:
 
     By default networks on a GPU have one: the first process takes most of its memory.
     """
-    import jax  # here: the flags are checked before jax is loaded
+    with interrupt.held():
+        import jax  # here: the flags are checked before jax is loaded
 
     on_device = model_flags.is_network() and FLAGS.jobs is None and jax.default_backend() != "cpu"
     wanted = 1 if on_device else side_by_side.number()

@@ -19,7 +19,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import compare, run
-from experiments.common import cli
+from experiments.common import cli, run_seeds
 from experiments.common import run_folder as common_run_folder
 from hrnn_jax import checkpoint, errors, evaluation, metrics
 from hrnn_jax.config import BASELINES, NETWORKS
@@ -183,6 +183,19 @@ def test_an_interrupt_is_heeded_wherever_it_comes():
     ended = subprocess.run(argv, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (130, "")
     assert ended.stderr == "interrupted: the same command goes on\n"
+
+
+def test_a_run_interrupted_before_it_trained_begins_again_without_resume(command, monkeypatch):
+    def interrupted(log):
+        raise errors.DivergedError("as good as ctrl-C")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_seeds, "rank_baseline", interrupted)
+        assert command("--model=ppop", "--output_dir=run")[0] == 1
+    assert pathlib.Path("run/recipe.json").exists()
+    assert_refused(command("--model=item_knn", "--output_dir=run"), "run of another recipe")
+    assert command("--model=ppop", "--output_dir=run")[0] == 0
+    assert_refused(command("--model=ppop", "--output_dir=run"), "holds this run already, complete")
 
 
 @pytest.mark.parametrize("where", ["write_history", "save"])

@@ -1,0 +1,62 @@
+"""Ctrl-C at the start of a command: one line, whatever is being imported.
+
+An exception in the middle of an import leaves a traceback, and in one of jax it can abort the
+process. So a command ends at once while its modules are imported, and jax, which is imported later,
+is imported whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from typing import Any, NoReturn
+
+
+def end(hint: str = "") -> NoReturn:
+    """End the process with one line. hint: how to go on."""
+    print(f"interrupted{hint}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)  # at once: a thread cut off in writing a checkpoint would complain
+
+
+def _end_at_once(*_: Any) -> None:
+    end()
+
+
+def end_while_importing() -> None:
+    """End at ctrl-C until `raise_from_here`, if this process is one of the commands.
+
+    For the first line of the package: other programs that import it keep their handler, and so do
+    processes that ignore ctrl-C.
+    """
+    is_command = sys.argv and os.path.basename(sys.argv[0]) in ("-m", "hrnn-jax")
+    if is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_at_once)
+
+
+def raise_from_here() -> None:
+    """Let ctrl-C raise KeyboardInterrupt again: what was begun is then closed."""
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def held() -> Generator[None]:
+    """Hold ctrl-C back while the block imports jax, and raise KeyboardInterrupt at its end."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # ignored, or another program's
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt

@@ -1,0 +1,49 @@
+"""Ctrl-C while a command starts. A fake module sends the signal when it is imported."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import logs
+
+ROOT = pathlib.Path(__file__).parents[3]
+SIGNALS_ITSELF = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('imported whole')\n"
+
+
+def start(tmp_path: pathlib.Path, fake: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Start Python with a fake module before all others."""
+    (tmp_path / "fakes").mkdir()
+    (tmp_path / "fakes" / f"{fake}.py").write_text(SIGNALS_ITSELF)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'fakes'}:{ROOT}"}
+    command = [sys.executable, *argv]
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("argv", [["-m", "experiments.run"], ["-m", "experiments", "tune"]])
+def test_ctrl_c_among_a_commands_first_imports_ends_it_in_one_line(argv, tmp_path):
+    """Bug: `experiments` installs no handler."""
+    ended = start(tmp_path, "absl", *argv)
+    assert (ended.returncode, ended.stderr, ended.stdout) == (130, "interrupted\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("run", ": add --resume to go on"), ("tune", ": the same command goes on with the study")],
+)
+def test_ctrl_c_while_jax_is_imported_ends_the_command_after_the_import(command, hint, tmp_path):
+    """Bug: `held` leaves the handler alone."""
+    log = logs.write(tmp_path / "log.csv")
+    argv = ("-m", f"experiments.{command}", "--flagfile=video.flags", f"--events={log}")
+    ended = start(tmp_path, "jax", *argv)
+    assert (ended.returncode, ended.stderr) == (130, f"interrupted{hint}\n")
+    assert ended.stdout.endswith("\nimported whole\n")
+
+
+def test_another_programs_ctrl_c_raises_as_ever(tmp_path):
+    """Bug: `experiments` installs its handler wherever it is imported."""
+    ended = start(tmp_path, "absl", "-c", "import experiments.run")
+    assert "KeyboardInterrupt" in ended.stderr
+    assert not ended.stderr.startswith("interrupted")
