@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import atomic, errors, run_lock
 from hrnn_jax.config import NETWORKS, RECIPE_FORMAT, setting
 from hrnn_jax.estimators import run_files
 from hrnn_jax.event_log import EventLog
@@ -28,7 +28,7 @@ from .common import (
     model_flags,
     run_folder,
 )
-from .folders import earlier_run, run_lock
+from .folders import earlier_run
 from .folders.default_folder import default_folder
 
 
@@ -98,7 +98,7 @@ def main() -> None:
         recipe["continued_from"] = {"run": FLAGS.continue_from, "weights": lineages}
         n_new = log.n_items - len(known_items)
         print(f"{len(known_items):,} items of {FLAGS.continue_from}, {n_new:,} new ones")
-    with run_lock.locked(folder):
+    with run_lock.locked(folder, "output_dir"):
         run_folder.open_folder(folder, recipe, refusal=_refusal(folder, prepared_folder))
         test = int(log.test.sum())
         print(

@@ -49,14 +49,16 @@ def write(
 
 
 @contextlib.contextmanager
-def writing(path: Path, *, elsewhere: str = _ELSEWHERE) -> Generator[Path]:
+def writing(path: Path, *, elsewhere: str = _ELSEWHERE, replaces: bool = False) -> Generator[Path]:
     """Write a file or folder that several processes may write at the same time.
 
-    A folder that another process has put at `path` meanwhile stays; a file is replaced.
+    A folder that another process has put at `path` meanwhile stays, unless `replaces`; a file is
+    replaced.
 
     Args:
         path: where the file or folder is to be; the folder above it is made.
         elsewhere: what the error message advises if there is no room here.
+        replaces: whether a folder at `path` is replaced.
 
     Yields:
         A free path of the same name, in a temporary folder next to `path`. The file or folder
@@ -72,11 +74,25 @@ def writing(path: Path, *, elsewhere: str = _ELSEWHERE) -> Generator[Path]:
             yield partial
             for file in partial.iterdir() if partial.is_dir() else [partial]:
                 _sync(file)
+            if replaces and path.is_dir():
+                _exchange(partial, path, Path(parent) / "replaced")
+                return
             try:
                 partial.replace(path)
             except OSError:
                 if not path.is_dir():
                     raise
+
+
+def _exchange(partial: Path, path: Path, replaced: Path) -> None:
+    """Rename a folder to the name of another one, which is moved away first."""
+    try:
+        path.rename(replaced)
+        partial.rename(path)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 from hrnn_jax import atomic, errors
 from hrnn_jax.config import upgrade_recipe
+from hrnn_jax.estimators import run_files
 from hrnn_jax.estimators.run_files import (
     DATA,
     METRICS,
     RANKS,
     RECOMMENDED,
+    TENSORBOARD,
     SeedResult,
     read_history,
     read_metrics,
@@ -22,7 +24,6 @@ from hrnn_jax.estimators.run_files import (
     write_history,
     write_results,
 )
-from hrnn_jax.preprocess import prepared
 
 from .text import print_table
 
@@ -46,13 +47,8 @@ __all__ = [
     "write_history",
     "write_results",
 ]
-TENSORBOARD = "tensorboard"  # a folder, of --tensorboard
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
-FILES = (
-    *("lock", "flags", "recipe.json", prepared.ITEMS, DATA, "checkpoint", "history.jsonl"),
-    TENSORBOARD,
-    *(RANKS, RECOMMENDED, METRICS, *STATES),
-)
+FILES = (*run_files.FILES, *STATES)
 IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper
 
 

@@ -18,11 +18,11 @@ from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import setting
+from hrnn_jax.file_lock import FileLock
 
 from ..common import config_flags, run_folder
 from ..common.cli import module
 from ..common.text import duration, stopped_text
-from ..folders.file_lock import FileLock
 from . import pool, side_by_side
 from .grid import CUTOFF, CUTOFFS, Column, Run
 from .time_left import Durations, LogSize, shipped_speeds

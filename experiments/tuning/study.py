@@ -29,9 +29,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hrnn_jax import atomic, errors
+from hrnn_jax.file_lock import FileLock
 
 from ..common import run_folder
-from ..folders.file_lock import FileLock
 from . import search_spaces
 
 PROCESSES = "processes"

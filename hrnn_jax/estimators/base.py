@@ -216,7 +216,7 @@ class Model(abc.ABC):
             }
         )
 
-    def save(self, folder: str | pathlib.Path) -> pathlib.Path:
+    def save(self, folder: str | pathlib.Path, *, overwrite: bool = False) -> pathlib.Path:
         """Write a run folder, which `hrnn_jax.load` and the commands read.
 
         It holds the weights of a network, the prepared log, and the ranks and metrics of the test
@@ -225,14 +225,16 @@ class Model(abc.ABC):
 
         Args:
             folder: A folder that does not exist yet, or is empty.
+            overwrite: Whether a run in the folder is replaced, once the new one is written.
 
         Returns:
             The folder.
 
         Raises:
-            InputError: The model is not fitted, or the folder is not empty or cannot be written.
+            InputError: The model is not fitted, or the folder cannot be written, is written by
+                another process, or is not empty: with `overwrite`, holds anything but a run.
         """
-        return saving.save(self, pathlib.Path(folder))
+        return saving.save(self, pathlib.Path(folder), overwrite=overwrite)
 
     def continued_from(self) -> dict[str, Any]:
         """Return what recipe.json says of the weights that the model's continue, if it does."""

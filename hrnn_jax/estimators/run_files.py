@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from hrnn_jax import atomic, provenance, registered_code
+from hrnn_jax import atomic, provenance, registered_code, run_lock
 from hrnn_jax.config import NETWORKS, EvaluationConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
@@ -29,6 +29,12 @@ from hrnn_jax.presets import NAMES
 RECIPE, HISTORY = "recipe.json", "history.jsonl"
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
 DATA = prepared.KEPT_META
+TENSORBOARD = "tensorboard"  # a folder, of `experiments.run`
+# What a run folder holds, next to what some models add.
+FILES = (
+    *(run_lock.FILE, "flags", RECIPE, prepared.ITEMS, DATA, "checkpoint", HISTORY, TENSORBOARD),
+    *(RANKS, RECOMMENDED, METRICS),
+)
 
 
 class SeedResult(NamedTuple):

@@ -1,6 +1,7 @@
 """Saved models: read again as they were, whole or not at all."""
 
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -8,7 +9,8 @@ import polars as pl
 import pytest
 
 import hrnn_jax
-from hrnn_jax import checkpoint, errors
+from hrnn_jax import checkpoint, errors, run_lock
+from hrnn_jax.estimators import run_files
 from tests.hrnn_jax.estimators.conftest import small
 
 
@@ -95,6 +97,60 @@ def test_a_folder_that_is_not_empty_is_left_alone(network, saved, tmp_path):
     assert sorted(path.name for path in saved.iterdir()) == before
     (tmp_path / "empty").mkdir()
     assert network.save(tmp_path / "empty") == tmp_path / "empty"
+
+
+def test_a_run_is_replaced_and_nothing_else(parts, network, tmp_path):
+    """Bug: remove whatever is there, or the old run where the new one cannot be written."""
+    folder = hrnn_jax.PPOP().fit(parts[0]).save(tmp_path / "run")
+    assert network.save(folder, overwrite=True) == folder
+    model = hrnn_jax.load(folder)
+    assert repr(model) == repr(network)
+    model.save(folder, overwrite=True)  # its log is in the folder
+    assert hrnn_jax.ranks(model, parts[1]).equals(hrnn_jax.ranks(network, parts[1]))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {path.name for path in folder.iterdir()} <= {*run_files.FILES, parts[0].folder.name}
+    (folder / "states.sqlite").touch()
+    with pytest.raises(errors.InputError, match=r"holds states\.sqlite"):
+        network.save(folder, overwrite=True)
+    for content in ("{}", "[]", "thesis"):
+        other = tmp_path / "other"
+        other.mkdir(exist_ok=True)
+        (other / "recipe.json").write_text(content)
+        with pytest.raises(errors.InputError, match="holds no run"):
+            network.save(other, overwrite=True)
+        assert (other / "recipe.json").read_text() == content
+
+
+def test_a_run_that_cannot_be_replaced_stays(network, saved, tmp_path, monkeypatch):
+    """Bug: move the old run away before the new one is on the disk."""
+    folder = shutil.copytree(saved, tmp_path / "run")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    real = pathlib.Path.rename
+
+    def fails(path, target):
+        if ".run-" in str(path) and path.name == "run":
+            raise OSError(5, "Input/output error")
+        return real(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", fails)
+    with pytest.raises(errors.InputError, match="Input/output error"):
+        network.save(folder, overwrite=True)
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_folder_in_which_another_process_writes_is_refused(network, saved, tmp_path):
+    """Bug: take no lock, or one of another file than the run's."""
+    folder = shutil.copytree(saved, tmp_path / "run")
+    with (
+        run_lock.locked(folder, "folder"),
+        pytest.raises(errors.InputError, match=r"another process .* writes in"),
+    ):
+        network.save(folder, overwrite=True)
+    with (
+        run_lock.locked(tmp_path / "new", "folder"),
+        pytest.raises(errors.InputError, match="choose another `folder`"),
+    ):
+        network.save(tmp_path / "new")
 
 
 def test_nothing_is_left_of_a_model_that_cannot_be_written(network, tmp_path, monkeypatch):

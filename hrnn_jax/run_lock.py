@@ -9,50 +9,56 @@ import socket
 from collections.abc import Generator
 
 from hrnn_jax import errors
-
-from .file_lock import FileLock
+from hrnn_jax.file_lock import FileLock
 
 FILE = "lock"
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Generator[None]:
-    """Keep other runs out of a run folder while the block runs; the folder is made.
+def locked(folder: pathlib.Path, argument: str) -> Generator[None]:
+    """Keep other writers out of a run folder while the block runs; the folder is made.
 
     The operating system releases the lock when its holder ends, by kill -9 too, so no run waits
     for a dead one. On a network drive it also holds between machines, where the drive has locks; a
     line says where it has none. A run of several processes takes it in one of them. The file stays:
     removed, it could be locked twice. It holds the process id and the machine of its last holder.
 
+    Args:
+        folder: Of the run.
+        argument: What names it, for messages.
+
     Raises:
         InputError: Another process holds the lock, or the folder cannot be written.
     """
     path = folder / FILE
-    fresh = not path.exists()
+    fresh, made = not path.exists(), not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
     except OSError as error:
         raise errors.InputError(
-            f"cannot write `output_dir`={folder}: {error.strerror}; choose another folder"
+            f"cannot write `{argument}`={folder}: {error.strerror}; choose another folder"
         ) from error
     try:
-        _acquire(lock, folder)
+        _acquire(lock, folder, argument)
         try:
             yield
         finally:
             if fresh and not (folder / "recipe.json").exists():
                 path.unlink()  # it has not become a run's folder
+                if made:
+                    with contextlib.suppress(OSError):  # it holds something else
+                        folder.rmdir()
     finally:
         lock.close()
 
 
-def _acquire(lock: FileLock, folder: pathlib.Path) -> None:
+def _acquire(lock: FileLock, folder: pathlib.Path, argument: str) -> None:
     try:
         if not lock.acquire(wait=False):
             raise errors.InputError(
-                f"another process{_named(lock.note)} trains in {folder}: wait for it, or choose "
-                "another `output_dir`"
+                f"another process{_named(lock.note)} writes in {folder}: wait for it, or choose "
+                f"another `{argument}`"
             )
     except OSError as error:
         print(
