@@ -82,6 +82,8 @@ def main() -> None:
     parents = continue_run.parents(seeds) if FLAGS.continue_from else {}
     known_items: Sequence[Any] = next((parent.items for parent in parents.values()), ())
     prepared_folder = data_flags.prepare(known_items)
+    if kept := data_flags.kept(prepared.load_meta(prepared_folder)["counts"]):
+        print(kept, flush=True)
     log = prepared.load(prepared_folder)
     folder = pathlib.Path(FLAGS.output_dir or default_folder(prepared_folder))
     recipe = {

@@ -17,7 +17,7 @@ from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import Setting, meanings, settings, unmet_need
-from hrnn_jax.presets import network_of
+from hrnn_jax.presets import PRESETS, network_of
 
 from ..rendering import help_page
 from . import cli
@@ -104,9 +104,10 @@ def refuse_unused(model: str) -> None:
     """Raise InputError if a flag was typed that the model does not use."""
     for name in cli.typed:
         if not is_used(name, model):
+            presets = [preset for preset in PRESETS if is_used(name, preset)]
             raise errors.InputError(
                 f"--{name} is not used by --model={model}: drop it; models that use it: "
-                f"{', '.join(sorted(_used_by[name]))}"
+                f"{', '.join([*sorted(_used_by[name]), *presets])}"
             )
 
 

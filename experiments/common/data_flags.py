@@ -8,8 +8,10 @@ are the fields of `hrnn_jax.config.DataConfig`: their defaults, bounds and meani
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -106,6 +108,23 @@ def recipe() -> DataConfig:
         given["max_user_sessions"] = None
     own = datasets.recipe(FLAGS.dataset, simulate_shape=FLAGS.simulate_shape)
     return dataclasses.replace(own, **given)
+
+
+def kept(counts: Sequence[Mapping[str, Any]]) -> str:
+    """Say how much of a log its preparation left, and which filters took the rest; "" if none did.
+
+    counts: those of the prepared log's meta.json, of the log and after each step.
+    """
+    took = [
+        f"--{after['stage']}" if after["stage"].partition("=")[0] in FLAGS else after["stage"]
+        for before, after in itertools.pairwise(counts)
+        if after["events"] < before["events"]
+    ]
+    if not took:
+        return ""
+    log, last = counts[0], counts[-1]
+    users, events, items = (f"{last[n]:,} of {log[n]:,} {n}" for n in ("users", "events", "items"))
+    return f"kept {users}, {events} and {items} ({', '.join(took)})"
 
 
 def title() -> str:

@@ -73,7 +73,7 @@ def search_space(model: str, fixed: Sequence[str], name: str | None = None) -> S
     """
     if model not in BY_MODEL:
         raise errors.InputError(
-            f"`model`={model} has nothing to tune: take one of {', '.join(BY_MODEL)}"
+            f"`model`={model} has nothing to tune: take one of {', '.join(BY_NAME)}"
         )
     name = name or model
     owner = BY_FLAG_FILE[name][0] if name in BY_FLAG_FILE else name

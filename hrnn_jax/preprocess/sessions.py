@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -55,10 +56,11 @@ def apply_recipe(
         events = events.lazy().pipe(step).collect()
         counts.append(_count(stage, events))
         if events.is_empty():
-            raise InputError(f"{stage} leaves no user: {_text(counts)}")
+            raise InputError(f"{stage} leaves no user{_advice(counts)}: {_text(counts)}")
     if not events[TEST].any():
         raise InputError(
-            f"the {recipe.split} split leaves no user with a session to test on: {_text(counts)}"
+            f"the {recipe.split} split leaves no user with a session to test on"
+            f"{_advice(counts)}: {_text(counts)}"
         )
     return events, counts
 
@@ -181,6 +183,17 @@ def _count(stage: str, events: pl.DataFrame) -> Count:
     sessions = events[SESSION].n_unique() if SESSION in events.columns else None
     items = int(np.count_nonzero(np.bincount(events[ITEM].to_numpy())))
     return Count(stage, events[USER].n_unique(), items, sessions, len(events))
+
+
+def _advice(counts: Sequence[Count]) -> str:
+    """Say which threshold to lower: the one that took the most events."""
+    taken = {
+        count.stage.partition("=")[0]: before.events - count.events
+        for before, count in itertools.pairwise(counts)
+        if count.stage.startswith("min_")
+    }
+    most = max(taken, key=taken.__getitem__, default="")
+    return f", lower `{most}`" if taken.get(most) else ""
 
 
 def _text(counts: Sequence[Count]) -> str:

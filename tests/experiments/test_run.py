@@ -480,6 +480,29 @@ def test_an_unfinished_run_goes_on_when_it_is_asked_to(command):
     assert_refused(result, "run holds an unfinished run of these settings: --resume goes on, ano")
 
 
+def test_a_run_says_what_its_filters_left_and_nothing_where_they_took_nothing(command):
+    assert "\nkept" not in command("--model=ppop", "--output_dir=all")[1]
+    lines = (
+        "user_id,item_id,ts\n"
+        + "".join(
+            f"{user},{item},{90_000 * day + 60 * n}\n"
+            for user in range(3)
+            for day in range(3 if user else 1)  # user 0 has too few sessions
+            for n, item in enumerate(["a", "b", "c", f"only_{user}"][: 3 + (day == 0)])
+        )
+    )
+    pathlib.Path("short.csv").write_text(lines)
+    given = ("--model=ppop", "--min_support=2", "--min_user_sessions=2", "--output_dir=some")
+    code, out, _ = command(*given, events="short.csv")
+    assert code == 0
+    assert (
+        "kept 2 of 3 users, 18 of 24 events and 3 of 6 items "
+        "(--min_support=2, --min_user_sessions=2)\n"
+    ) in out
+    result = command("--model=ppop", "--min_support=9", "--output_dir=none", events="short.csv")
+    assert_refused(result, "leaves no user, lower --min_support: log: 3 users")
+
+
 def test_an_unwritable_output_folder_is_refused(command):
     pathlib.Path("file").write_text("x")
     assert_refused(command("--output_dir=file/run"), "--output_dir=file/run")

@@ -272,7 +272,7 @@ def test_a_journal_cut_short_is_mended_and_a_damaged_one_refused(tune):
     ("argv", "words"),
     [
         (["--split=test"], ["--split=test", "validation"]),
-        (["--model=ppop"], ["ppop", "nothing to tune", "item_knn"]),
+        (["--model=ppop"], ["ppop", "nothing to tune", "item_knn", "hrnn_plus"]),
         (["--space=hrnn_plus"], ["--space=hrnn_plus", "--model=hrnn_init", "rnn"]),
         (["--space=other"], ["--space", "hrnn_plus"]),
         (
