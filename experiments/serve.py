@@ -61,8 +61,16 @@ config_flags.define({RecommenderConfig: "command"})
 
 
 def main() -> None:
-    """Serve until a signal comes."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    """Serve until a signal comes: SIGTERM, or that of ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _serve()
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+        sys.exit(0)
+
+
+def _serve() -> None:
     run = run_flags.folder()
     token = _token()
     config = RecommenderConfig(

@@ -7,6 +7,8 @@ import pathlib
 from absl import flags
 
 from ..folders.newest import newest_network
+from ..folders.row_names import title
+from .run_folder import read_metrics
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -25,5 +27,6 @@ def folder() -> pathlib.Path:
     if FLAGS.run:
         return pathlib.Path(FLAGS.run)
     run = newest_network()
-    print(f"{run}: the newest run of a network (--run names another)", flush=True)
+    name = title(run, read_metrics(run) or {})
+    print(f"{run}, {name}: the newest run of a network (--run names another)", flush=True)
     return run

@@ -63,17 +63,19 @@ def title(folder: pathlib.Path, run: Mapping[str, Any]) -> str:
 
     Args:
         folder: The run folder.
-        run: The content of its metrics.json.
+        run: The content of its metrics.json; empty while it trains.
     """
     recipe = upgrade_recipe(run_folder.read_recipe(folder))
     found = {**recipe["model"], **recipe.get("training", {}), **run}
+    model = recipe["model"]["name"]
+    called = run.get("name") or NAMES.get(model, model)
     own = {name: found[name] for name in SETTINGS if name in found and name != "cutoffs"}
-    preset = _preset(run["name"], own)
-    usual = usual_settings(preset or recipe["model"]["name"])
+    preset = _preset(called, own)
+    usual = usual_settings(preset or model)
     changed = [as_flag(name, own[name]) for name in own if own[name] != usual.get(name, own[name])]
     if "continued_from" in recipe:
         changed.append(as_flag("continue_from", recipe["continued_from"]["run"]))
-    return " ".join([NAMES[preset] if preset else run["name"], *changed])
+    return " ".join([NAMES[preset] if preset else called, *changed])
 
 
 def _preset(name: str, own: Mapping[str, Any]) -> str | None:

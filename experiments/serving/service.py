@@ -19,6 +19,7 @@ from hrnn_jax.estimators import run_files
 from hrnn_jax.live.recommender import STATES, Recommender
 
 from ..common import run_folder
+from ..folders.row_names import title
 from . import import_history
 from .app import Settings, build
 from .batcher import Batcher
@@ -65,6 +66,7 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
+        print(_about(run), flush=True)
         gc.collect()
         gc.freeze()  # collections that pass over the loaded network would delay requests
         Server(server, url, begun).run([listener])
@@ -98,6 +100,18 @@ def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
             events = import_history.read(pathlib.Path(history), _data(run))
             print(import_history.write_states(path, network, events, config), flush=True)
     return Recommender(*network, path, rebuild=FLAGS.rebuild_states, config=config)
+
+
+def _about(run: pathlib.Path) -> str:
+    """Say which run is served: its model, the settings that are not usual, its Recall."""
+    metrics = run_folder.read_metrics(run) or {}  # none while the run trains
+    text = f"serving {title(run, metrics)} of {run}"
+    by_seed = {figures["seed"]: figures for figures in metrics.get("per_seed", ())}
+    seed = min(by_seed, default=None) if FLAGS.seed is None else FLAGS.seed
+    recalls = [name for name in by_seed.get(seed, ()) if name.startswith("recall@")]
+    for name in recalls[:1]:
+        text += f", {name} {by_seed[seed][name]:.4f}"
+    return text
 
 
 def _settings(run: pathlib.Path, token: bytes | None) -> Settings:

@@ -146,6 +146,11 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
 ):
     first = start()
     assert "imported the history of 30 users" in first.said
+    recall = json.loads((trained_run / "metrics.json").read_text())["mean"]["recall@5"]
+    named = (
+        f"serving HRNN Init --hidden_units=8 --dropout_session=0.0 --batch_size=10 of {trained_run}"
+    )
+    assert f"\n{named}, recall@5 {recall:.4f}\nready in" in first.said
     earliest, latest = (first.ready_time - begun for begun in first.begun[::-1])
     assert earliest - 1.1 < first.ready_seconds < latest + 1.1  # systems give starts in seconds
     health = first.ask("GET", "/health").json()
@@ -176,8 +181,8 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
     assert "history" not in second.said
     users = second.ask("GET", "/users", params={"prefix": "u3"}).json()["users"]
     assert users == [{"user": "u3", "events": 25}]
-    assert second.end(signal.SIGINT) == 130
-    assert second.said.endswith("\ninterrupted\n")
+    assert second.end(signal.SIGINT) == 0
+    assert second.said.endswith("\nstopped\n")
 
 
 def test_acknowledged_events_survive_kill_9(start, network):
