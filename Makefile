@@ -1,3 +1,4 @@
+# make install                      set up: the plain package, into .venv
 # make run                          set up, then HRNN Init beside RNN, PPOP and Item-KNN on simulated data
 # make run FLAGFILE=journey.flags   the same on real data; or on your own log, with your own flag file
 # make reproduce-table3             set up, then Table 3 with all that comes with it: report.html
@@ -6,11 +7,13 @@
 # make comparison                   tune, run and compare all models on journey; LOGS="..." on other logs
 # make comparison-table             the shipped report again, from its CSV files; FROM="..." from yours
 # make benchmark-peers              the same work in RecBole and RecTools, which it installs; LOGS="..."
+# make tune EVENTS=my_log.csv       set up with the extra tune, then search a model's settings; FLAGS="--trials=20"
 # make serve                        set up, then serve the newest run, with a page; RUN=FOLDER another
 # make check-gpu                    on a machine with a GPU: set up, reproduce recorded steps on it, and measure
 # make test                         set up, then all tests
 # make check                        what CI adds: ruff, the type checker, the import rules, the docs' links
 # make docs                         build the documentation's site and serve it on this machine; SERVE=0 only builds
+# make help                         print these lines
 # make clean                        remove all that is made here; asks first where runs would be lost
 
 # Large pages, on Linux: rows of large tables are found faster, by a few percent of a step.
@@ -53,9 +56,10 @@ benchmark-peers: LOGS = journey video
 # to out/comparison/results.
 FROM ?= experiments/results/comparison
 
-# The run folder to serve, by default the newest run of a network, and flags of experiments.serve
-# (or, for make check-gpu, of experiments.check_gpu).
+# The run folder to serve, by default the newest run of a network; the log to tune on; and flags of
+# what serve, tune and check-gpu start.
 RUN ?=
+EVENTS ?=
 FLAGS ?=
 
 # What check-gpu runs on; cpu tries the check out, in small sizes. The Python that has JAX for it is
@@ -67,8 +71,14 @@ CHECK_PYTHON ?= $(if $(filter cpu,$(DEVICE)),.venv,.venv-gpu)/bin/python
 EVALUATION = .venv/with-journey,report,tune
 ALL = .venv/with-bench,journey,report,serve,test,tune
 
-.PHONY: run serve reproduce reproduce-table3 check-table3 comparison comparison-table benchmark-peers check-gpu \
+.PHONY: help install run tune serve reproduce reproduce-table3 check-table3 comparison comparison-table benchmark-peers check-gpu \
 	driver test check docs clean
+.DEFAULT_GOAL = run
+
+help:
+	@sed -n '/^#/!q; s/^# //p' Makefile
+
+install: .venv/installed
 
 TIME = : one to two minutes on two fast and idle cores, ten on slow or busy ones
 # HRNN Init is trained last: it is then the newest run, which make serve takes.
@@ -79,6 +89,9 @@ run: .venv/installed $(if $(findstring journey,$(FLAGFILE)),.venv/with-journey)
 	$(TRAIN) --flagfile=rnn_small.flags
 	$(TRAIN) --model=hrnn_init
 	@.venv/bin/python -m experiments.compare
+
+tune: .venv/with-tune $(if $(findstring journey,$(FLAGFILE)),.venv/with-journey)
+	.venv/bin/python -m experiments.tune --flagfile=$(FLAGFILE) $(if $(EVENTS),--events=$(EVENTS)) $(FLAGS)
 
 serve: .venv/with-serve
 	.venv/bin/python -m experiments.serve $(if $(RUN),--run=$(RUN)) $(FLAGS)

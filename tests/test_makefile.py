@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -45,7 +46,8 @@ def stamp(folder, name, time):
 
 def test_each_target_installs_what_it_lacks_in_any_order(make, tmp_path):
     every = "'.[bench,journey,report,serve,test,tune]'"
-    assert installs(make, "run") == ["'.'"]
+    assert installs(make, "run") == installs(make) == installs(make, "install") == ["'.'"]
+    assert installs(make, "tune") == ["'.'", "'.[tune]'"]
     assert installs(make, "run", "FLAGFILE=journey.flags") == ["'.'", "'.[journey]'"]
     assert installs(make, "test") == ["'.'", every]
     stamp(tmp_path, "installed", 2e9)
@@ -72,3 +74,11 @@ def test_clean_keeps_runs_until_it_is_told_to_remove_them(make, tmp_path):
     assert run.exists()
     assert make("clean", "FORCE=1").returncode == 0
     assert not (tmp_path / "out").exists()
+
+
+def test_help_prints_every_target_of_a_user(make):
+    """Bug: a target that help does not name."""
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    named = {line.split()[1] for line in make("help").stdout.splitlines()}
+    assert named == {*phony.split()} - {"driver"}
