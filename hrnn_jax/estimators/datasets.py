@@ -56,7 +56,9 @@ def load(
     prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
     shape = _SIMULATED.get(name)
     dataset = "simulated" if shape else name
-    recipe = with_settings(datasets.recipe(dataset, simulate_shape=shape), settings)
+    recipe = with_settings(
+        datasets.recipe(dataset, simulate_shape=shape), settings, ("prepared_dir",)
+    )
     source = datasets.source(
         dataset,
         prepared_dir,

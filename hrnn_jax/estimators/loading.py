@@ -32,12 +32,12 @@ def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:
     try:
         recipe = upgrade_recipe(run_files.read_recipe(folder))
         name, data = recipe["model"]["name"], recipe["data"]
-    except OSError as error:
+    except OSError:
         raise errors.InputError(
             f"{folder} is no run folder: it has no {run_files.RECIPE}"
-        ) from error
-    except (KeyError, TypeError) as error:
-        raise errors.InputError(f"{folder / run_files.RECIPE} is no run's") from error
+        ) from None
+    except (KeyError, TypeError):
+        raise errors.InputError(f"{folder / run_files.RECIPE} is no run's") from None
     found = run_files.prepared_folder(folder)
     if found is None:
         raise errors.InputError(

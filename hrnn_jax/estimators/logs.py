@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import io
@@ -22,6 +23,7 @@ from hrnn_jax.preprocess.read_log import Columns, Source
 
 PREPARED_DIR = "out/prepared"  # where commands prepare logs too
 # How to hold out events: by name the value of `DataConfig.split`.
+_ARGUMENTS = ("user", "item", "time", "session", "type", "prepared_dir")  # of `read`
 SPLITS = {"last_session": "test", "validation": "validation"}
 
 
@@ -94,8 +96,17 @@ class Part:
         sessions = int((~part.follows).sum())
         return (
             f"<{'test' if self.is_test else 'training'} part of {self.title}: {users.sum():,} "
-            f"users, {self.events.n_items:,} items, {sessions:,} sessions, {len(part):,} events>"
+            f"users, {self.events.n_items:,} items, {sessions:,} sessions, {len(part):,} events; "
+            f"{self._kept}>"
         )
+
+    @property
+    def _kept(self) -> str:
+        """How much of the log both parts hold, after the filters."""
+        first, last = self.meta["counts"][0], self.meta["counts"][-1]
+        names = ("users", "items", "events")
+        kept = ", ".join(f"{last[name]:,} of {first[name]:,} {name}" for name in names)
+        return f"with the other part {kept} of the log"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,12 +178,18 @@ class Log:
                 self.source, recipe, self.prepared_dir, continued_items=continued_items
             )
         except InputError as error:  # here the argument is `user`, not `user_column`
-            raise InputError(re.sub(r"`(\w+)_column`", r"`\1`", str(error))) from error
+            text = re.sub(r"`(\w+)_column`", r"`\1`", str(error))
+            raise InputError(text.replace("with `events`", "to `read`")) from None
         return Part(folder, is_test, self, by)
 
     def __repr__(self) -> str:
-        """Describe it in a line."""
-        return f"<log {self.title}>"
+        """Describe it in a line, with the format in which its times are read."""
+        column = self.source.columns.time_column
+        try:
+            time_format = read_log.time_format(self.source)
+        except InputError:  # splitting it says so
+            return f"<log {self.title}>"
+        return f"<log {self.title}: times of column {column!r} in {time_format}>"
 
 
 def read(
@@ -206,11 +223,11 @@ def read(
     """
     prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
     columns = Columns(user, item, time, session, settings.pop("type", None))
-    recipe = with_settings(DataConfig(), settings)
+    recipe = with_settings(DataConfig(), settings, _ARGUMENTS)
     if isinstance(events, str | pathlib.Path):
         path, title = pathlib.Path(events), str(events)
         if not path.exists():
-            raise InputError(f"{path}: no such file; give another one with `events`")
+            raise InputError(f"{path}: no such file; give `read` the path of another one")
     else:
         path, title = _kept(frames.as_polars(events), prepared_dir), "a data frame"
     return Log(Source("events", path, columns), recipe, prepared_dir, title)
@@ -232,11 +249,22 @@ def history_frame(train: Part, history: Any) -> pl.DataFrame | None:
     return frames.as_polars(history)
 
 
-def with_settings(recipe: DataConfig, settings: Mapping[str, Any]) -> DataConfig:
-    """Return a recipe with some of its fields replaced. Raises TypeError for unknown ones."""
+def with_settings(
+    recipe: DataConfig, settings: Mapping[str, Any], arguments: Sequence[str]
+) -> DataConfig:
+    """Return a recipe with some of its fields replaced. Raises TypeError for unknown ones.
+
+    Args:
+        recipe: What has the other fields.
+        settings: The fields.
+        arguments: What else the caller takes, for the message.
+    """
     known = [field.name for field in dataclasses.fields(DataConfig) if field.name != "split"]
     if unknown := sorted(settings.keys() - {*known}):
-        raise TypeError(f"{unknown[0]!r} is no setting of a log, which are: {', '.join(known)}")
+        listed = [*arguments, *known]
+        near = difflib.get_close_matches(unknown[0], listed, n=1)
+        hint = f"did you mean {near[0]}? It takes" if near else "it takes"
+        raise TypeError(f"{unknown[0]!r} is no setting of a log: {hint} {', '.join(listed)}")
     return dataclasses.replace(recipe, **settings)
 
 

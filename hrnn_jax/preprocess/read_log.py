@@ -271,6 +271,16 @@ def _count_repeats(frame: pl.DataFrame) -> int:
     return tied.select(pl.len() - pl.struct(pl.all()).hash().n_unique()).collect().item()
 
 
+def time_format(source: Source) -> str:
+    """Return the format in which the times of a log are read, as its first event has it.
+
+    Raises:
+        InputError: the file or the time cannot be read.
+    """
+    scan = _scan(source.path, source.separator)
+    return _time_format(scan, source.path, source.columns.time_column)[0]
+
+
 def _time_format(scan: pl.LazyFrame, path: pathlib.Path, column: str) -> tuple[str, pl.Expr]:
     """Return the format of the first time, and an expression that reads it (else null)."""
     with _input_errors(path):

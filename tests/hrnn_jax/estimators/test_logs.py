@@ -50,6 +50,18 @@ def test_the_parts_are_all_events_and_disjoint(frame, parts):
     assert "30 users, 20 items, 30 sessions, 120 events" in repr(parts[1])
 
 
+def test_a_log_says_how_it_is_read_and_its_parts_what_is_kept(log, frame, tmp_path):
+    """Bug: count the kept events only, or fail where the log cannot be split."""
+    assert repr(log).endswith("log.csv: times of column 'ts' in Unix seconds>")
+    some = pl.concat([frame, frame.head(1).with_columns(user_id=pl.lit("once"))])
+    train, _ = hrnn_jax.read(some, min_support=1, prepared_dir=tmp_path).split()
+    n = len(frame)
+    kept = f"with the other part 30 of 31 users, 20 of 20 items, {n} of {n + 1} events of the log"
+    assert kept in repr(train)
+    wrong = frame.with_columns(ts=pl.lit("yesterday"))
+    assert repr(hrnn_jax.read(wrong, prepared_dir=tmp_path)) == "<log a data frame>"
+
+
 def test_the_validation_split_has_no_test_session(log, parts):
     train, validation = log.split("validation")
     last = parts[1].frame()["session_id"]
@@ -74,7 +86,11 @@ def test_columns_may_have_any_name_and_an_error_names_the_argument(frame, tmp_pa
 
 @pytest.mark.parametrize(
     ("events", "words"),
-    [("nothing.csv", "no such file"), ([1, 2], "give a frame"), (3, "int: give a frame")],
+    [
+        ("nothing.csv", "no such file; give `read` the path"),
+        ([1, 2], "give a frame"),
+        (3, "int: give a frame"),
+    ],
 )
 def test_what_is_no_log_is_refused(events, words, tmp_path):
     with pytest.raises(errors.InputError, match=words):
@@ -84,8 +100,16 @@ def test_what_is_no_log_is_refused(events, words, tmp_path):
 def test_settings_that_cannot_be_are_refused(frame, log):
     with pytest.raises(errors.InputError, match="`min_support`=0"):
         hrnn_jax.read(frame, min_support=0)
-    with pytest.raises(TypeError, match="'suport' is no setting of a log"):
-        hrnn_jax.read(frame, suport=3)
+    for wrong, near in (
+        ("min_suport", "min_support"),
+        ("usr", "user"),
+        ("prepare_dir", "prepared_dir"),
+    ):
+        words = (
+            f"'{wrong}' is no setting of a log: did you mean {near}\\? It takes user, item, time"
+        )
+        with pytest.raises(TypeError, match=words):
+            hrnn_jax.read(frame, **{wrong: 3})
     with pytest.raises(errors.InputError, match="give last_session or validation"):
         log.split("random")
 
