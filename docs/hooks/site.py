@@ -1,7 +1,8 @@
 """What the site shows that is not written in docs/: results, the changelog, flags, the HTTP API.
 
 mkdocs calls the functions named on_*. A line `<!-- generated: NAME ARGUMENTS -->` of a page is
-replaced by what the function of that name in `GENERATORS` returns.
+replaced by what the function of that name in `GENERATORS` returns. What stands between the lines
+`<!-- in a checkout -->` and `<!-- end -->` is left out.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "notebook": notebook.section,
     "public_names": public_names.section,
 }
+# What a page says to those who read its file, where the site shows more.
+_IN_A_CHECKOUT = re.compile(r"<!-- in a checkout -->\n.*?<!-- end -->\n+", re.DOTALL)
 _MARK = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 # A link from a page of docs/ to a file outside it, as it works in a checkout.
 _OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:experiments/results/|CHANGELOG|CONTRIBUTING)[^)]*)\)")
@@ -51,6 +54,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in what is generated, and let links to the added pages lead to them."""
+    markdown = _IN_A_CHECKOUT.sub("", markdown)
     up = "../" * page.file.src_uri.count("/")
     markdown = _OUTSIDE.sub(lambda link: f"]({up}{_place(link[1])})", markdown)
     markdown = _INTO_DOCS.sub(rf"]({up}\1)", markdown)
