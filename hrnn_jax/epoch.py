@@ -116,6 +116,11 @@ def _program(
     return _compilers.submit(compile_it)
 
 
+def n_programs() -> int:
+    """Return how many programs this process has begun to compile."""
+    return _program.cache_info().misses
+
+
 def _programs(
     widths: Sequence[Width], arguments: tuple[Any, ...], setup: TrainSetup, *, stacked: bool
 ) -> dict[Width, concurrent.futures.Future[jax.stages.Compiled]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from hrnn_jax import evaluation, train
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
-from hrnn_jax.epoch import epoch_schedule, run_epoch
+from hrnn_jax.epoch import epoch_schedule, n_programs, run_epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
@@ -46,6 +46,7 @@ class EpochResult(NamedTuple):
     losses: np.ndarray  # [S], each seed's mean
     events: int  # trained on, by all seeds together
     seconds: float
+    rate: float | None = None  # events per second without compiling; None where it was not measured
 
 
 @contextlib.contextmanager
@@ -98,7 +99,7 @@ def train_epoch(
     Raises:
         DivergedError: a loss is not finite.
     """
-    started = time.perf_counter()
+    started, compiled = time.perf_counter(), n_programs()
     setup = network.setup
     schedules = [
         epoch_schedule(network.train_log, setup.model_config, setup.config, seed=seed, epoch=epoch)
@@ -106,10 +107,20 @@ def train_epoch(
     ]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
     with watch(events) as on_chunk:
-        state, losses = run_epoch(
-            state, schedules, setup, seeds=seeds, epoch=epoch, on_chunk=on_chunk
-        )
-    return EpochResult(state, losses, events, time.perf_counter() - started)
+        first: list[tuple[int, float]] = []  # events of the first chunk, and when it was done
+
+        def count(n: int, loss: float) -> None:
+            if not first:
+                first.append((n, time.perf_counter()))
+            on_chunk(n, loss)
+
+        state, losses = run_epoch(state, schedules, setup, seeds=seeds, epoch=epoch, on_chunk=count)
+    ended = time.perf_counter()
+    rate = events / (ended - started)
+    if n_programs() > compiled:
+        n, since = first[0]
+        rate = (events - n) / (ended - since) if n < events else None
+    return EpochResult(state, losses, events, ended - started, rate)
 
 
 def rank(

@@ -17,14 +17,15 @@ from hrnn_jax.network import train_epoch as train_one_epoch
 from . import progress
 
 __all__ = ["EpochResult", "Network", "rank", "stack", "train_epoch", "unstack"]
+COMPILING = "compiling"
 FIRST_CHUNK = "the first steps are trained"
 
 
 @functools.cache
-def _print_first_chunk() -> None:
-    """Print once that all is compiled and training; on a terminal the progress bar shows it."""
+def _print_once(text: str) -> None:
+    """Print what the start has come to; on a terminal the progress bar shows it."""
     if not sys.stderr.isatty():
-        print(FIRST_CHUNK, flush=True)
+        print(text, flush=True)
 
 
 def train_epoch(
@@ -43,10 +44,11 @@ def train_epoch(
 
     @contextlib.contextmanager
     def watch(events: int) -> Generator[Callable[[int, float], None]]:
-        with progress.bar(title, events, "events") as advance:
+        _print_once(COMPILING)
+        with progress.bar(title, events, "events", first=COMPILING) as advance:
 
             def on_chunk(n: int, loss: float) -> None:
-                _print_first_chunk()
+                _print_once(FIRST_CHUNK)
                 advance(n, loss=f"{loss:.4f}")
                 on_events(n, events)
 

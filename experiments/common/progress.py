@@ -24,8 +24,10 @@ class _Rate(progress.ProgressColumn):
 
 
 @contextlib.contextmanager
-def bar(title: str, total: int, unit: str) -> Generator[Callable[..., None]]:
+def bar(title: str, total: int, unit: str, first: str = "") -> Generator[Callable[..., None]]:
     """Show title, share done, rate and time left on standard error while the block runs.
+
+    first: shown until a unit is done.
 
     Yields:
         advance(n, **values): n more units are done; values are shown beside the bar.
@@ -41,7 +43,7 @@ def bar(title: str, total: int, unit: str) -> Generator[Callable[..., None]]:
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as shown:
-        task = shown.add_task(title, total=total, unit=unit, values="")
+        task = shown.add_task(title, total=total, unit=unit, values=first)
 
         def advance(n: int, **values: str) -> None:
             listed = " ".join(f"{name} {value}" for name, value in values.items())

@@ -133,8 +133,11 @@ def _train(
             checkpoint.save(checkpoint.folder(run.folder, seed), seed_state, epochs=epoch + 1)
         left = pace.seconds_left() if epoch + 1 < FLAGS.epochs else 0
         print(
-            f"{title}  loss {done.losses.mean():.4f}  {done.events / done.seconds:,.0f} events/s  "
-            f"{done.seconds:.1f} s" + (f", {duration(left)} left" if left else ""),
+            f"{title}  loss {done.losses.mean():.4f}  "
+            + (f"{done.rate:,.0f} events/s  " if done.rate else "")
+            + f"{done.seconds:.1f} s"
+            + ("" if done.rate else " with compiling")
+            + (f", {duration(left)} left" if left else ""),
             flush=True,
         )
     return state

@@ -32,13 +32,14 @@ class Print:
     def __call__(self, epoch: Epoch) -> None:
         """Print the line."""
         values = "  ".join(f"{name} {value:.4f}" for name, value in epoch.values.items())
-        left = (epoch.last - epoch.number) * epoch.seconds
-        rate = epoch.events / epoch.seconds if epoch.seconds else 0
-        print(
-            f"epoch {epoch.number}/{epoch.last}  {values}  {rate:,.0f} events/s  "
-            f"{epoch.seconds:.1f} s" + (f", {left:.0f} s left" if left else ""),
-            flush=True,
-        )
+        line = f"epoch {epoch.number}/{epoch.last}  {values}  "
+        if epoch.rate:
+            left = (epoch.last - epoch.number) * epoch.events / epoch.rate
+            line += f"{epoch.rate:,.0f} events/s  {epoch.seconds:.1f} s"
+            line += f", {left:.0f} s left" if left else ""
+        else:
+            line += f"{epoch.seconds:.1f} s with compiling"
+        print(line, flush=True)
 
 
 class CSV:

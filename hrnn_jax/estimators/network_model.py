@@ -199,6 +199,7 @@ class NetworkModel(Model):
                     done.events,
                     done.seconds,
                     trained.seed,
+                    done.rate,
                 )
                 trained.history.append(epoch.entry())
                 if [callback(epoch) for callback in callbacks].count(True):

@@ -19,6 +19,8 @@ class Epoch:
         events: How many events were trained on.
         seconds: How long training took, without the metrics.
         seed: Of the weights.
+        rate: Events per second, without the time in which programs were compiled; None where it is
+            not known, as in the first epoch of a small log.
     """
 
     number: int
@@ -28,6 +30,7 @@ class Epoch:
     events: int
     seconds: float
     seed: int = 0
+    rate: float | None = None
 
     @property
     def values(self) -> dict[str, float]:
