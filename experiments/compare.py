@@ -2,6 +2,7 @@
 
 python -m experiments.compare               # the newest run, and others on its log
 python -m experiments.compare RUN_FOLDER RUN_FOLDER
+python -m experiments.compare FOLDER_OF_RUNS
 """
 
 from __future__ import annotations
@@ -18,19 +19,18 @@ from .folders.row_names import row_names
 
 def main(folders: list[str]) -> None:
     """Print the metrics of the runs in some folders."""
-    runs = []
     if not folders:
         newest = newest_run("finished run", "the run folders to compare")
         folders = [str(folder) for folder in runs_beside(newest)]
         print(f"the runs in {newest.parent}, newest first")
-    for folder in folders:
-        metrics = run_folder.read_metrics(pathlib.Path(folder))
-        if metrics is None:
-            raise InputError(f"{folder} holds no metrics.json: no run has ended there")
-        runs.append(metrics)
+    folders = [str(run) for folder in folders for run in _runs_in(pathlib.Path(folder))]
+    runs = [run_folder.read_metrics(pathlib.Path(folder)) or {} for folder in folders]
     tested = {(run["title"], int(run["mean"]["cases"]), run["split"]) for run in runs}
     if len(tested) > 1 and len({*map(_prepared, folders)}) > 1:
-        raise InputError(f"these runs are not of the same test cases: {sorted(tested)}")
+        logs = "; ".join(
+            f"{n:,} of the {split} split of {title}" for title, n, split in sorted(tested)
+        )
+        raise InputError(f"these runs have different test cases: {logs}")
     title, cases, _ = min(tested)
     print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
     names = row_names([*map(pathlib.Path, folders)], runs)
@@ -51,6 +51,15 @@ def main(folders: list[str]) -> None:
             f"These events are simulated. For real data: {real}journey.flags, or with\n"
             f"your own log:\n{command('run')} --flagfile=video.flags --events=my_log.csv"
         )
+
+
+def _runs_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return a run folder, or the finished runs in a folder of run folders."""
+    if (folder / run_folder.METRICS).exists():
+        return [folder]
+    if found := sorted(path.parent for path in folder.glob(f"*/{run_folder.METRICS}")):
+        return found
+    raise InputError(f"{folder} holds no metrics.json: no run has ended there")
 
 
 def _prepared(folder: str) -> str:

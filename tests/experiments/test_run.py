@@ -585,8 +585,11 @@ def test_compare_prints_runs_side_by_side_and_refuses_other_data(command, capfd)
     out = capfd.readouterr().out
     assert f"{read('ppop')['mean']['mrr@5']:.4f}" in out
     assert "Item-KNN" in out
-    with pytest.raises(ValueError, match="same test cases"):
+    both = r"cases: \d+ of the test split of .*; \d+ of the validation split of "
+    with pytest.raises(ValueError, match=both):
         compare.main(["ppop", "other"])
+    with pytest.raises(ValueError, match=both):
+        compare.main(["."])  # a folder of run folders
     with pytest.raises(ValueError, match="nothing"):
         compare.main(["nothing"])
 

@@ -32,8 +32,9 @@ def test_a_csv_file_has_a_row_for_each_epoch(tmp_path):
 def test_a_line_has_the_loss_and_the_time_left(capsys):
     for epoch in EPOCHS:
         callbacks.Print()(dataclasses.replace(epoch, rate=(epoch.number > 1 and 5.0) or None))
-    first, *_, last = capsys.readouterr().out.splitlines()
+    first, second, last = capsys.readouterr().out.splitlines()
     assert first == "epoch 1/3  loss 0.5000  mrr@5 0.1000  2.0 s with compiling"
+    assert second == "epoch 2/3  loss 0.2500  mrr@5 0.3000  5 events/s  2.0 s, 2 s left"
     assert last.endswith("2.0 s")
 
 
