@@ -146,7 +146,7 @@ def _finish(
     if metrics:
         print(f"{folder} is complete")
         return metrics
-    atomic.write(folder / "flags", FLAGS.flags_into_string())
+    atomic.write(folder / "flags", cli.flag_file(besides=["resume"]))
     if is_network:
         results = list(run_seeds.train_and_rank(folder, log, parents))
         about |= run_seeds.ending(run_folder.read_history(folder), about["seeds"])

@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from typing import NoReturn
 
 from absl import app, flags
@@ -29,6 +29,14 @@ PACKAGE = __package__.rpartition(".")[0]  # experiments in a checkout, another n
 typed: set[str] = set()  # flags of the command line itself, not of a flag file
 HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
+# With the default that they had. Those of orbax stand in the flags of runs of earlier versions.
+_PASSED_OVER = REMOVED | dict.fromkeys(
+    (
+        "experimental_orbax_use_distributed_barrier",
+        "experimental_orbax_use_distributed_process_id",
+    ),
+    False,
+)
 
 
 def module(name: str) -> str:
@@ -175,6 +183,24 @@ def _print_help(about: str, program: str, *, whole: bool) -> None:
     print(help_page.page(about, own, others if whole else (), shipped), end="")
 
 
+def flag_file(besides: Container[str] = ()) -> str:
+    """Return the values of this package's flags as the lines of a flag file.
+
+    Flags of other packages are not known to every command, as jax is not always loaded.
+
+    Args:
+        besides: Names of flags that are left out, as they belong to one call.
+    """
+    lines = [
+        defined.serialize()
+        for name, of_module in flags.FLAGS.flags_by_module_dict().items()
+        if name == sys.argv[0] or name.startswith(module(""))
+        for defined in of_module
+        if defined.name not in besides and defined.value is not None
+    ]
+    return "".join(f"{line}\n" for line in lines if line)
+
+
 def fail(error: Exception, code: int = 2) -> NoReturn:
     """Print the error as one line and exit, in the words of the command line.
 
@@ -244,9 +270,9 @@ def _is_removed(line: str, path: pathlib.Path) -> bool:
     Raises InputError where it sets one to another value.
     """
     name, value = split(line)
-    if name not in REMOVED:
+    if name not in _PASSED_OVER:
         return False
-    if value.lower() == str(REMOVED[name]).lower():
+    if value.lower() == str(_PASSED_OVER[name]).lower():
         return True
     raise errors.InputError(
         f"{path}: {line} is not a flag of this version any more: remove it, or use the version "

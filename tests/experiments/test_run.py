@@ -438,6 +438,19 @@ def test_the_flags_file_replays_the_run(command):
     assert again["seeds"] == [5]
 
 
+def test_the_flags_file_replays_the_run_in_another_process(command):
+    """There no other package has defined its flags."""
+    command("--model=ppop", "--output_dir=run", "--resume")
+    argv = ("-m", "experiments.run", "--flagfile=run/flags", "--output_dir=again")
+    root = pathlib.Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, *argv], env={**os.environ, "PYTHONPATH": str(root)})
+    assert result.returncode == 0
+    assert read("again")["mean"]["mrr@5"] == read("run")["mean"]["mrr@5"]
+    flags_of = [pathlib.Path(folder, "flags").read_text() for folder in ("run", "again")]
+    assert flags_of[0].replace("--output_dir=run", "--output_dir=again") == flags_of[1]
+    assert "resume" not in flags_of[0]
+
+
 def test_a_run_of_another_recipe_is_refused(command):
     command("--output_dir=run")
     assert_refused(command("--output_dir=run"), "--resume", "run")
