@@ -6,10 +6,12 @@ import contextlib
 import difflib
 import functools
 import logging
+import os
 import pathlib
 import re
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Container, Generator, Sequence
 from typing import NoReturn
@@ -109,7 +111,9 @@ def run(
                     f"unexpected argument {positional[1]!r}: flags begin with --, see --help"
                 )
             main(*([positional[1:]] if folders else []))
+            _end_if_unread()
         except (errors.InputError, OSError) as error:
+            _end_if_unread("\n" if isinstance(error, BrokenPipeError) else "")
             failed.append(error)
             fail(error)
         except errors.DivergedError as error:
@@ -154,7 +158,11 @@ def parse(
     about: what --help says first.
     """
     if asked := HELP & {*argv[1:]}:
-        _print_help(about, argv[0], whole="--helpfull" in asked)
+        try:
+            _print_help(about, argv[0], whole="--helpfull" in asked)
+            _end_if_unread()
+        except BrokenPipeError:
+            _end_if_unread("\n")
         sys.exit()
     try:
         given = expand(argv[1:], whole=whole)
@@ -169,7 +177,22 @@ def parse(
         hint = f"did you mean --{near[0]}?" if near else "--help lists all"
         fail(errors.InputError(f"--{error.flagname} is no flag of this command: {hint}"))
     except (flags.Error, errors.InputError) as error:
-        fail(errors.InputError(str(error).removeprefix("flag ")))  # as absl begins them
+        text = str(error).removeprefix("flag ")  # as absl begins them
+        if found := re.match(r"--(model|loss|dataset)=\S*: value should be one of", text):
+            text += f"; a {found[1]} of your own is known only to the module that registers it"
+        fail(errors.InputError(text))
+
+
+def _end_if_unread(probe: str = "") -> None:
+    """End as a shell's programs do where no one reads standard output, as after `| head -1`.
+
+    probe: what is written to find out, where nothing may be left to flush.
+    """
+    try:
+        print(probe, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _print_help(about: str, program: str, *, whole: bool) -> None:

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import console as rich_console
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -53,6 +53,14 @@ def stopped_text(metrics: Mapping[str, Any]) -> str:
     """
     stopped = metrics.get("stopped") or ()
     return "; ".join(f"loss {of['loss']:.4f} in epoch {of['epoch']}" for of in stopped)
+
+
+class Console(rich_console.Console):
+    """Leaves it to `cli.run` how a command ends that is read no further."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise it again."""
+        raise BrokenPipeError
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

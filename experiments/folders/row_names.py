@@ -19,7 +19,7 @@ from hrnn_jax.config import (
 from hrnn_jax.presets import NAMES, PRESETS
 
 from ..common import run_folder
-from ..common.text import as_flag
+from ..common.text import as_flag, short
 from .usual import usual_settings
 
 CONFIGS = (ModelConfig, TrainConfig, EvaluationConfig, ItemKnnConfig, SessionKnnConfig)
@@ -36,10 +36,18 @@ def row_names(folders: Sequence[pathlib.Path], runs: Sequence[Mapping[str, Any]]
         runs: The content of their metrics.json.
 
     Returns:
-        The names, numbered from 1. Rows that would have one name also get the seeds, the epochs,
-        or else the folder that they differ in.
+        The names, numbered from 1. Rows that would have one name show all digits of their
+        settings, and also get the seeds, the epochs, or else the folder that they differ in.
     """
-    names = [title(*each) for each in zip(folders, runs, strict=True)]
+    both = list(zip(folders, runs, strict=True))
+    names = [title(*each) for each in both]
+    exact = [title(*each, exact=True) for each in both]
+    of_name = collections.defaultdict(set)
+    for name, whole in zip(names, exact, strict=True):
+        of_name[name].add(whole)
+    names = [
+        whole if len(of_name[name]) > 1 else name for name, whole in zip(names, exact, strict=True)
+    ]
     told_apart: Sequence[Callable[[int], str]] = (
         lambda n: as_flag("epochs", runs[n].get("epochs")),
         lambda n: as_flag("seeds", runs[n].get("seeds")),
@@ -58,12 +66,13 @@ def row_names(folders: Sequence[pathlib.Path], runs: Sequence[Mapping[str, Any]]
     return [f"{number} {name}" for number, name in enumerate(names, start=1)]
 
 
-def title(folder: pathlib.Path, run: Mapping[str, Any]) -> str:
+def title(folder: pathlib.Path, run: Mapping[str, Any], *, exact: bool = False) -> str:
     """Name a run by its model and the settings that are not the model's usual ones.
 
     Args:
         folder: The run folder.
         run: The content of its metrics.json; empty while it trains.
+        exact: Whether numbers have all their digits, not three.
     """
     recipe = upgrade_recipe(run_folder.read_recipe(folder))
     found = {**recipe["model"], **recipe.get("training", {}), **run}
@@ -72,10 +81,20 @@ def title(folder: pathlib.Path, run: Mapping[str, Any]) -> str:
     own = {name: found[name] for name in SETTINGS if name in found and name != "cutoffs"}
     preset = _preset(called, own)
     usual = usual_settings(preset or model)
-    changed = [as_flag(name, own[name]) for name in own if own[name] != usual.get(name, own[name])]
+    changed = [
+        as_flag(name, value if exact else _shown(value, usual[name]))
+        for name, value in own.items()
+        if value != usual.get(name, value)
+    ]
     if "continued_from" in recipe:
         changed.append(as_flag("continue_from", recipe["continued_from"]["run"]))
     return " ".join([NAMES[preset] if preset else called, *changed])
+
+
+def _shown(value: Any, usual: Any) -> Any:
+    """Shorten a number, but for one that would then look like the usual one."""
+    is_short = isinstance(value, float) and short(value) != short(usual)
+    return short(value) if is_short else value
 
 
 def _preset(name: str, own: Mapping[str, Any]) -> str | None:

@@ -1,6 +1,8 @@
 """Flags: how they are refused, passed over, replayed and listed."""
 
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -50,3 +52,30 @@ def test_a_missing_package_is_answered_by_the_command_that_installs_it(capfd):
     assert capfd.readouterr().err == f"error: run: {cli.installs('journey')}\n"
     with pytest.raises(ModuleNotFoundError), cli.extra("serve"):
         raise ModuleNotFoundError(name="experiments.serving.gone")  # a fault of ours
+
+
+@pytest.mark.parametrize(
+    "does", ["print('a')", "print('a' * 100_000)", "print_table(['a'], [['b']] * 9_000)"]
+)
+def test_a_command_that_is_read_no_further_ends_silently(does):
+    """Bug: `error: [Errno 32] Broken pipe`, or the interpreter's complaint at its end."""
+    program = f"""
+from experiments.common import cli
+from experiments.common.text import print_table
+def main():
+    input()
+    {does}
+cli.run(main)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.close()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert process.stderr
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

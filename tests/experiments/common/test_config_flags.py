@@ -5,6 +5,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments.common import cli, data_flags, model_flags
+from hrnn_jax.preprocess import datasets
 
 
 def float_flags():
@@ -42,6 +43,11 @@ def test_no_float_flag_takes_a_number_that_is_not_finite(text):
         (
             "--hiden_units=8",
             "--hiden_units is no flag of this command: did you mean --hidden_units?",
+        ),
+        (
+            "--dataset=mine",
+            f"--dataset=mine: value should be one of <{'|'.join(datasets.NAMES)}>; a dataset of "
+            "your own is known only to the module that registers it",
         ),
         ("--qqq", "--qqq is no flag of this command: --help lists all"),
     ],

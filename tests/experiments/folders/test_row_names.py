@@ -57,7 +57,7 @@ def test_rows_say_what_is_not_usual_whatever_stands_first(runs):
     wanted = {
         "HRNN Init --loss=bpr --learning_rate=0.05": {**HRNN, "loss": "bpr", "learning_rate": 0.05},
         "HRNN Init": HRNN,
-        "HRNN Init --dropout_session=0.0 --idle_gap": {"idle_gap": True, "epochs": 3},
+        "HRNN Init --dropout_session=0 --idle_gap": {"idle_gap": True, "epochs": 3},
         "RNN": RNN,
         "RNN --batch_size=50": {**RNN, "batch_size": 50},
         "Item-KNN": {},
@@ -82,6 +82,17 @@ def test_rows_of_one_name_say_epochs_seeds_or_folders(runs):
         "4 HRNN Init --idle_gap in 3",
         "5 HRNN Init --idle_gap in 4",
         "6 Item-KNN",
+    ]
+
+
+def test_numbers_have_three_digits_unless_rows_would_be_equal_or_look_usual(runs):
+    rates = [0.0512345678901, 0.0512345678902, 0.0345678901234, 0.0345678901234, 0.1000001]
+    assert row_names(*runs(*(("RNN", {**RNN, "learning_rate": rate}) for rate in rates))) == [
+        "1 RNN --learning_rate=0.0512345678901",
+        "2 RNN --learning_rate=0.0512345678902",
+        "3 RNN --learning_rate=0.0346 in 2",
+        "4 RNN --learning_rate=0.0346 in 3",
+        "5 RNN --learning_rate=0.1000001",  # usual is 0.1
     ]
 
 
