@@ -40,8 +40,8 @@ class ServeFlags:
             weights.
         keep_sessions_hours: Anonymous sessions are deleted after so many hours without an event.
         history: The users' history, imported at the first start: a log with the columns of the
-            run's log, or a prepared folder. By default the one that the run was trained on, if it
-            still exists; none if empty.
+            run's log, or a prepared folder. By default the prepared log of the run, which holds the
+            users and events that its filters kept; none if empty.
     """
 
     states: str | None = setting(None)

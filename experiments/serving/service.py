@@ -99,6 +99,12 @@ def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
         if history:
             events = import_history.read(pathlib.Path(history), _data(run))
             print(import_history.write_states(path, network, events, config), flush=True)
+            if FLAGS.history is None:
+                print(
+                    "these are the users and events that the recipe's filters kept: --history=LOG "
+                    "with another --states imports all users of a log",
+                    flush=True,
+                )
     return Recommender(*network, path, rebuild=FLAGS.rebuild_states, config=config)
 
 

@@ -146,6 +146,7 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
 ):
     first = start()
     assert "imported the history of 30 users" in first.said
+    assert "filters kept: --history=LOG with another --states imports all" in first.said
     recall = json.loads((trained_run / "metrics.json").read_text())["mean"]["recall@5"]
     named = (
         f"serving HRNN Init --hidden_units=8 --dropout_session=0 --batch_size=10 of {trained_run}"
