@@ -41,6 +41,7 @@ _CPU_OPTIONS = {
 _KEPT_PROGRAMS = 32  # some MB each; an epoch has up to ten
 # Programs are compiled while the ones before them run.
 _compilers = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="compile")
+_unfinished: set[concurrent.futures.Future[jax.stages.Compiled]] = set()
 
 
 def epoch_schedule(
@@ -113,12 +114,20 @@ def _program(
         function: Any = chunk_function(model_config, config, width, stacked=stacked)
         return function.lower(*jax.tree.unflatten(structure, shapes)).compile()
 
-    return _compilers.submit(compile_it)
+    program = _compilers.submit(compile_it)
+    _unfinished.add(program)
+    program.add_done_callback(_unfinished.discard)
+    return program
 
 
 def n_programs() -> int:
     """Return how many programs this process has begun to compile."""
     return _program.cache_info().misses
+
+
+def is_compiling() -> bool:
+    """Say whether a program is being compiled, or waits for that."""
+    return bool(_unfinished)
 
 
 def _programs(

@@ -14,7 +14,7 @@ import numpy as np
 
 from hrnn_jax import evaluation, train
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
-from hrnn_jax.epoch import epoch_schedule, n_programs, run_epoch
+from hrnn_jax.epoch import epoch_schedule, is_compiling, n_programs, run_epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
@@ -107,19 +107,23 @@ def train_epoch(
     ]
     events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
     with watch(events) as on_chunk:
-        first: list[tuple[int, float]] = []  # events of the first chunk, and when it was done
+        trained = before = 0  # events: so far, and until the last program was compiled
+        since, waited = started, None
 
         def count(n: int, loss: float) -> None:
-            if not first:
-                first.append((n, time.perf_counter()))
+            nonlocal trained, before, since, waited
+            trained += n
+            if waited is None:
+                waited = n_programs() > compiled
+            compiling = is_compiling()
+            if waited or compiling:
+                before, since = trained, time.perf_counter()
+            waited = compiling
             on_chunk(n, loss)
 
         state, losses = run_epoch(state, schedules, setup, seeds=seeds, epoch=epoch, on_chunk=count)
     ended = time.perf_counter()
-    rate = events / (ended - started)
-    if n_programs() > compiled:
-        n, since = first[0]
-        rate = (events - n) / (ended - since) if n < events else None
+    rate = (events - before) / (ended - since) if before < events else None
     return EpochResult(state, losses, events, ended - started, rate)
 
 

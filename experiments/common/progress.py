@@ -73,10 +73,19 @@ class Pace:
     SAID_AFTER = 3.0  # seconds in which the rate is measured
     WORTH_SAYING = 10.0  # seconds left
 
-    def __init__(self, n_epochs: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Begin to train some epochs of equal size."""
-        self._n_epochs, self._clock = n_epochs, clock
-        self._begin: float | None = None  # when the first chunk of steps was done
+    def __init__(
+        self,
+        n_epochs: int,
+        clock: Callable[[], float] = time.perf_counter,
+        compiling: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Begin to train some epochs of equal size.
+
+        compiling: says whether programs are still compiled beside the steps, which wait for them.
+        """
+        self._n_epochs, self._clock, self._compiling = n_epochs, clock, compiling
+        self._begin: float | None = None  # when the first chunk after compiling was done
+        self._waited = True
         self._counted = self._first = self._of_epoch = 0  # events
         self._is_said = False
 
@@ -84,12 +93,14 @@ class Pace:
         """Count the events of a chunk of steps, and say once how long all epochs will take."""
         self._counted += n
         self._of_epoch = of_epoch
-        if self._begin is None:
-            self._begin, self._first = self._clock(), n
+        compiling = self._compiling()
+        if self._waited or compiling:
+            self._begin, self._first = self._clock(), self._counted
         elif not self._is_said and self._clock() - self._begin >= self.SAID_AFTER:
             self._is_said = True
             if (left := self.seconds_left()) >= self.WORTH_SAYING:
                 print(f"training will take about {duration(left)} more", flush=True)
+        self._waited = compiling
 
     def seconds_left(self) -> float:
         """Return the seconds that the rest of the epochs takes; 0 before a rate is known."""

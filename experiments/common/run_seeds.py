@@ -14,6 +14,7 @@ import jax
 from absl import flags
 
 from hrnn_jax import checkpoint, errors, metrics, train
+from hrnn_jax.epoch import is_compiling
 from hrnn_jax.estimators.tensorboard import TensorBoard
 from hrnn_jax.estimators.trained_epoch import Epoch
 from hrnn_jax.event_log import EventLog
@@ -103,7 +104,7 @@ def _train(
     state = epochs.stack([_initial_state(run, seed, begin) for seed in seeds])
     # Entries of later epochs are there after a crash between history and checkpoint.
     history[:] = [e for e in history if e["seed"] not in seeds or e["epoch"] <= begin]
-    pace = progress.Pace(FLAGS.epochs - begin)
+    pace = progress.Pace(FLAGS.epochs - begin, compiling=is_compiling)
     for epoch in range(begin, FLAGS.epochs):
         if len(_above_loss(history, seeds, epoch)) == len(seeds):
             print(f"the loss is above --stop_above_loss={FLAGS.stop_above_loss:g}: training stops")
@@ -131,13 +132,17 @@ def _train(
         run_folder.write_history(run.folder, history)
         for seed, seed_state in zip(seeds, epochs.unstack(state, len(seeds)), strict=True):
             checkpoint.save(checkpoint.folder(run.folder, seed), seed_state, epochs=epoch + 1)
-        left = pace.seconds_left() if epoch + 1 < FLAGS.epochs else 0
+        left = 0.0
+        if epoch + 1 < FLAGS.epochs and FLAGS.curve:  # which takes time of its own
+            left = pace.seconds_left()
+        elif done.rate:
+            left = (FLAGS.epochs - epoch - 1) * done.events / done.rate
         print(
             f"{title}  loss {done.losses.mean():.4f}  "
             + (f"{done.rate:,.0f} events/s  " if done.rate else "")
             + f"{done.seconds:.1f} s"
             + ("" if done.rate else " with compiling")
-            + (f", {duration(left)} left" if left else ""),
+            + (f", {duration(left)} left" if round(left) else ""),
             flush=True,
         )
     return state

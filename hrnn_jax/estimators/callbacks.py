@@ -36,7 +36,7 @@ class Print:
         if epoch.rate:
             left = (epoch.last - epoch.number) * epoch.events / epoch.rate
             line += f"{epoch.rate:,.0f} events/s  {epoch.seconds:.1f} s"
-            line += f", {left:.0f} s left" if left else ""
+            line += f", {left:.0f} s left" if round(left) else ""
         else:
             line += f"{epoch.seconds:.1f} s with compiling"
         print(line, flush=True)

@@ -18,3 +18,17 @@ def test_the_time_left_is_by_the_rate_after_the_first_steps_and_said_once(capfd)
     pace.count(20, 50)
     assert pace.seconds_left() == (200 - 70) / 5
     assert capfd.readouterr().out == "training will take about 34 s more\n"
+
+
+def test_the_time_left_leaves_out_waits_for_programs_that_are_compiled_later():
+    """Bug: measure from the first chunk, though later ones wait for programs of other widths."""
+    now, compiling = [0.0], [True]
+    pace = Pace(n_epochs=2, clock=lambda: now[0], compiling=lambda: compiling[0])
+    pace.count(10, 50)
+    now[0] += 8.0
+    compiling[0] = False  # since some time in this chunk
+    pace.count(10, 50)
+    assert pace.seconds_left() == 0
+    now[0] += 0.5
+    pace.count(10, 50)  # 20 events a second
+    assert pace.seconds_left() == (100 - 30) / 20

@@ -36,6 +36,8 @@ def test_a_line_has_the_loss_and_the_time_left(capsys):
     assert first == "epoch 1/3  loss 0.5000  mrr@5 0.1000  2.0 s with compiling"
     assert second == "epoch 2/3  loss 0.2500  mrr@5 0.3000  5 events/s  2.0 s, 2 s left"
     assert last.endswith("2.0 s")
+    callbacks.Print()(dataclasses.replace(EPOCHS[1], rate=25.0))  # 0.4 s
+    assert capsys.readouterr().out.endswith("2.0 s\n")
 
 
 def test_training_ends_when_a_metric_stops_growing():
