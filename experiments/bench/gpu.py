@@ -81,8 +81,9 @@ def plus(settings: Settings, n_items: int) -> Rows:
 
     def epoch() -> float:
         nonlocal state
-        state, _, _, duration = train_epoch(network, state, [0], 0, title="training")
-        return duration
+        done = train_epoch(network, state, [0], 0, title="training")
+        state = done.state
+        return done.seconds
 
     def ranking() -> float:
         return seconds(lambda: rank(network, state.params, title="ranking"))

@@ -26,6 +26,8 @@ from ..jobs.paper_rows import ROWS
 def usual_flags(model: str) -> dict[str, str]:
     """Return the flags of a model's row, by name."""
     row = ROWS.get(f"{model}_small") or ROWS.get(model)
+    if row is None and not (cli.SHIPPED / f"{model}.flags").exists():
+        return {}  # a model that a fork registered
     given = row.flags if row else (f"--flagfile={model}.flags",)
     # A user may have other files of these names here.
     shipped = [flag.replace("--flagfile=", f"--flagfile={cli.SHIPPED}/") for flag in given]

@@ -48,7 +48,8 @@ def main() -> None:
     events, seconds, timed = 0, 0.0, 0
     while timed == 0 or seconds < FLAGS.seconds:
         timed += 1
-        state, _, of_epoch, took = epochs.train_epoch(network, state, [0], timed, title="training")
+        done = epochs.train_epoch(network, state, [0], timed, title="training")
+        state, of_epoch, took = done.state, done.events, done.seconds
         events, seconds = events + of_epoch, seconds + took
     params = jax.block_until_ready(state.params)
     del state
