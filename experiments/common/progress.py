@@ -94,7 +94,7 @@ class Pace:
         self._counted += n
         self._of_epoch = of_epoch
         compiling = self._compiling()
-        if self._waited or compiling:
+        if self._begin is None or self._waited or compiling:
             self._begin, self._first = self._clock(), self._counted
         elif not self._is_said and self._clock() - self._begin >= self.SAID_AFTER:
             self._is_said = True

@@ -77,7 +77,7 @@ def title(folder: pathlib.Path, run: Mapping[str, Any], *, exact: bool = False) 
     recipe = upgrade_recipe(run_folder.read_recipe(folder))
     found = {**recipe["model"], **recipe.get("training", {}), **run}
     model = recipe["model"]["name"]
-    called = run.get("name") or NAMES.get(model, model)
+    called = str(run.get("name") or NAMES.get(model, model))
     own = {name: found[name] for name in SETTINGS if name in found and name != "cutoffs"}
     preset = _preset(called, own)
     usual = usual_settings(preset or model)
