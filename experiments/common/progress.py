@@ -85,7 +85,7 @@ class Pace:
         """
         self._n_epochs, self._clock, self._compiling = n_epochs, clock, compiling
         self._begin: float | None = None  # when the first chunk after compiling was done
-        self._waited = True
+        self._waited = False  # for a program, before the last chunk
         self._counted = self._first = self._of_epoch = 0  # events
         self._is_said = False
 

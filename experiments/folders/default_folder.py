@@ -23,10 +23,11 @@ from hrnn_jax.config import NETWORKS, settings
 from hrnn_jax.preprocess.read_log import COMPRESSED
 
 from ..common import config_flags, model_flags
+from .newest import ROOT
 from .usual import usual_flags
 
 FLAGS = flags.FLAGS
-RUNS, STUDIES = pathlib.Path("out/runs"), pathlib.Path("out/tune")
+STUDIES = pathlib.Path("out/tune")
 _LOG_DIGITS, _SETTINGS_DIGITS = 8, 6
 _TRAINED = (config for config in model_flags.CONFIGS if config.__name__ != "EvaluationConfig")
 _DECIDING = tuple(dict.fromkeys(name for config in _TRAINED for name in settings(config)))
@@ -40,7 +41,7 @@ def default_folder(prepared_folder: pathlib.Path) -> pathlib.Path:
     """
     changed = _changed()
     model = f"{FLAGS.model}-{_fingerprint(changed)}" if changed else FLAGS.model
-    return RUNS / _log_name(prepared_folder) / model
+    return ROOT / _log_name(prepared_folder) / model
 
 
 def default_study(

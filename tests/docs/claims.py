@@ -21,6 +21,7 @@ RESULTS = ROOT / "experiments/results"
 NEWS, CHECK_INS, READING, BASKETS = "ebnerd", "foursquare", "deskdrop", "journey"
 LOGS = (NEWS, CHECK_INS, READING, BASKETS)
 METRICS = ("recall", "mrr")
+OTHERS = [row for row in NAMES if row != PLUS]
 PAPERS = [row for row in NETWORKS if row != PLUS]
 
 
@@ -71,6 +72,17 @@ def was_run(log: str, row: str) -> bool:
 def significant(log: str, row: str, metric: str = "recall") -> bool:
     """Say whether a row differs significantly from hrnn_plus."""
     return p(log, row, metric) < tables.ALPHA
+
+
+def not_significant() -> list[tuple[str, str, str]]:
+    """Return the log, row and metric of each difference from hrnn_plus that is not significant."""
+    return [
+        (log, row, metric)
+        for log in LOGS
+        for row in OTHERS
+        for metric in METRICS
+        if not significant(log, row, metric)
+    ]
 
 
 def all_significant(row: str, *logs: str, metrics: tuple[str, ...] = ("recall",)) -> bool:
