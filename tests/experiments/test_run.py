@@ -438,15 +438,19 @@ def test_the_flags_file_replays_the_run(command):
     assert again["seeds"] == [5]
 
 
-def test_the_flags_file_replays_the_run_in_another_process(command):
-    """There no other package has defined its flags."""
-    command("--model=ppop", "--output_dir=run", "--resume")
-    argv = ("-m", "experiments.run", "--flagfile=run/flags", "--output_dir=again")
-    root = pathlib.Path(__file__).parents[2]
-    result = subprocess.run([sys.executable, *argv], env={**os.environ, "PYTHONPATH": str(root)})
-    assert result.returncode == 0
-    assert read("again")["mean"]["mrr@5"] == read("run")["mean"]["mrr@5"]
-    flags_of = [pathlib.Path(folder, "flags").read_text() for folder in ("run", "again")]
+def test_the_flags_file_replays_the_run_in_another_process(tmp_path, log_file):
+    """Each run has a process of its own: this one knows other commands' and packages' flags."""
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+
+    def call(*argv):
+        command = (sys.executable, "-m", "experiments.run", *argv)
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+
+    call("--model=ppop", f"--events={log_file}", "--min_support=1", "--output_dir=run", "--resume")
+    call("--flagfile=run/flags", "--output_dir=again")
+    run, again = tmp_path / "run", tmp_path / "again"
+    assert read(again)["mean"]["mrr@5"] == read(run)["mean"]["mrr@5"]
+    flags_of = [(folder / "flags").read_text() for folder in (run, again)]
     assert flags_of[0].replace("--output_dir=run", "--output_dir=again") == flags_of[1]
     assert "resume" not in flags_of[0]
 
