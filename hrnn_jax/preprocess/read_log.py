@@ -101,12 +101,12 @@ def read(source: Source) -> Events:
     with _input_errors(path):
         scan = _scan(path, source.separator)
         schema = scan.collect_schema()
-    for name, column in named.items():
-        if column not in schema:
-            raise InputError(
-                f"{path}: no column {column!r}; name the {name} column with `{name}_column`, the "
-                f"file has: {', '.join(map(repr, schema))}"
-            )
+    if missing := {name: column for name, column in named.items() if column not in schema}:
+        raise InputError(
+            f"{path}: no column {', '.join(map(repr, missing.values()))}; name "
+            f"{', '.join(f'the {name} column with `{name}_column`' for name in missing)}; the "
+            f"file has: {', '.join(map(repr, schema))}"
+        )
     ids = {name: column for name, column in named.items() if name in (USER, ITEM, SESSION)}
     time_format, time = _time_format(scan, path, columns.time_column)
     selected = scan.select(

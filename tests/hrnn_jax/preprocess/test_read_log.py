@@ -231,6 +231,14 @@ def test_a_missing_column_is_refused_with_a_list_of_the_columns(tmp_path):
     assert "has: 'user_id', 'item_id', 'ts'" in message
 
 
+def test_all_missing_columns_are_named_at_once(tmp_path):
+    message = refusal(write(tmp_path / "log.csv"), user="who", time="when", session="visit")
+    assert "no column 'who', 'when', 'visit'; name" in message
+    assert "the user column with `user_column`, the time column with `time_column`, " in message
+    assert "the session column with `session_column`; the file has: 'user_id'" in message
+    assert "item_column" not in message
+
+
 @pytest.mark.parametrize(
     "suffix", [".csv.gz", ".csv.zst", ".jsonl.gz", ".jsonl.zst", ".parquet", ".parquet.gz"]
 )
