@@ -22,7 +22,6 @@ from .common import (
     cli,
     compile_cache,
     config_flags,
-    continue_run,
     data_flags,
     interrupt,
     model_flags,
@@ -30,6 +29,7 @@ from .common import (
 )
 from .folders import earlier_run
 from .folders.default_folder import default_folder
+from .training import continue_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Train and rank what is missing in an open run folder; return the content of metrics.json."""
     with interrupt.held():
-        from .common import run_seeds  # here: flags and log are checked before jax is loaded
+        from .training import run_seeds  # here: flags and log are checked before jax is loaded
 
     compile_cache.keep()
     is_network = model_flags.is_network()

@@ -38,7 +38,7 @@ _PLACES = {
     ),
     **dict.fromkeys(("Log", "Part", "read"), "estimators.logs"),
     **dict.fromkeys(("evaluate", "ranks"), "estimators.evaluate"),
-    "Epoch": "estimators.trained_epoch",
+    "Epoch": "estimators.callbacks.trained_epoch",
     "EventLog": "event_log",
     "load": "estimators.loading",
     "load_run": "checkpoint",

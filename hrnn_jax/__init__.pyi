@@ -13,6 +13,7 @@ from hrnn_jax.errors import InputError as InputError
 from hrnn_jax.errors import StorageError as StorageError
 from hrnn_jax.estimators import callbacks as callbacks
 from hrnn_jax.estimators import datasets as datasets
+from hrnn_jax.estimators.callbacks.trained_epoch import Epoch as Epoch
 from hrnn_jax.estimators.counting_models import PPOP as PPOP
 from hrnn_jax.estimators.counting_models import SR as SR
 from hrnn_jax.estimators.counting_models import VSKNN as VSKNN
@@ -29,7 +30,6 @@ from hrnn_jax.estimators.networks import HRNN as HRNN
 from hrnn_jax.estimators.networks import RNN as RNN
 from hrnn_jax.estimators.networks import HRNNPlus as HRNNPlus
 from hrnn_jax.estimators.networks import RNNConcat as RNNConcat
-from hrnn_jax.estimators.trained_epoch import Epoch as Epoch
 from hrnn_jax.evaluation import rank as rank
 from hrnn_jax.event_log import EventLog as EventLog
 from hrnn_jax.live.events import Event as Event

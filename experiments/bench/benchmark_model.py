@@ -19,7 +19,7 @@ from hrnn_jax.model import start_carry
 from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, init_state, make_setup
 from hrnn_jax.user_batches import Schedule, pad
 
-from ..common.epochs import stack
+from ..training.epochs import stack
 from . import floors
 from .timing import seconds
 

@@ -15,7 +15,7 @@ import polars as pl
 from hrnn_jax import provenance
 from hrnn_jax.preprocess import datasets, prepared
 
-from ..common.epochs import FIRST_CHUNK
+from ..training.epochs import FIRST_CHUNK
 from .benchmark_model import INIT_SMALL, random_log
 from .process import Cost, measure, of_module
 from .record import Row

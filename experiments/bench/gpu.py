@@ -25,7 +25,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.train import make_setup
 
-from ..common.epochs import Network, rank, train_epoch
+from ..training.epochs import Network, rank, train_epoch
 from .benchmark_model import INIT_LARGE, INIT_SMALL, BenchmarkModel, random_log, train_steps
 from .record import Row
 from .timing import Settings, operations, seconds

@@ -28,7 +28,7 @@ from . import config_flags
 from .model_names import NAMES
 
 if TYPE_CHECKING:
-    from . import epochs
+    from hrnn_jax.network import Network
 
 MODELS = tuple(NAMES)
 
@@ -150,7 +150,7 @@ def whole_numbers(flag: str, *, at_least: int) -> list[int]:
     return numbers
 
 
-def make_network(log: EventLog) -> epochs.Network:
+def make_network(log: EventLog) -> Network:
     """Make the network that the flags describe. Raises InputError."""
     from hrnn_jax.network import make_network  # here: flags are checked before jax is loaded
 

@@ -14,8 +14,9 @@ from hrnn_jax import errors, metrics
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 
-from ..common import compile_cache, epochs, model_flags, progress
+from ..common import compile_cache, model_flags, progress
 from ..common.text import short
+from ..training import epochs
 from .study import Study
 from .tune_flags import objective_cutoff, set_flag
 

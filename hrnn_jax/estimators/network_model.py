@@ -21,10 +21,10 @@ from hrnn_jax.config import (
     settings,
 )
 from hrnn_jax.errors import InputError
-from hrnn_jax.estimators import callbacks as ready
 from hrnn_jax.estimators import run_files
 from hrnn_jax.estimators.base import Model, check_test, check_train, seen_items, with_cases
-from hrnn_jax.estimators.callbacks import Callback, Epoch
+from hrnn_jax.estimators.callbacks.print_and_csv import Print
+from hrnn_jax.estimators.callbacks.trained_epoch import Callback, Epoch, close
 from hrnn_jax.estimators.logs import Part, history_frame
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.live.batched_model import LIST_LENGTHS
@@ -95,7 +95,7 @@ class NetworkModel(Model):
         train: Part,
         *,
         epochs: int = 10,
-        callbacks: Sequence[Callback] = (ready.Print(),),
+        callbacks: Sequence[Callback] = (Print(),),
         seed: int = 0,
         validation: Part | None = None,
     ) -> Self:
@@ -134,7 +134,7 @@ class NetworkModel(Model):
         train: Part | None = None,
         *,
         epochs: int = 1,
-        callbacks: Sequence[Callback] = (ready.Print(),),
+        callbacks: Sequence[Callback] = (Print(),),
         validation: Part | None = None,
     ) -> Self:
         """Train further: on the same log, or on a new one with the items and weights of before.
@@ -208,7 +208,7 @@ class NetworkModel(Model):
             self._train = self._trained = None
             raise
         finally:
-            ready.close(callbacks)
+            close(callbacks)
         return self
 
     def _measured(self) -> dict[str, float]:

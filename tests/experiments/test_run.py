@@ -19,8 +19,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import compare, run
-from experiments.common import cli, run_seeds
+from experiments.common import cli
 from experiments.common import run_folder as common_run_folder
+from experiments.training import run_seeds
 from hrnn_jax import checkpoint, errors, evaluation, metrics
 from hrnn_jax.config import BASELINES, NETWORKS
 from hrnn_jax.estimators import run_files

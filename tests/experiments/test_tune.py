@@ -16,7 +16,8 @@ from absl.testing import flagsaver
 
 from experiments import run
 from experiments import tune as command
-from experiments.common import cli, epochs, model_flags
+from experiments.common import cli, model_flags
+from experiments.training import epochs
 from experiments.tuning import search_spaces, study, trials, tune_flags
 from hrnn_jax import metrics
 from hrnn_jax.config import NETWORKS

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import polars as pl
 
-from experiments.common import epochs
+from experiments.training import epochs
 from experiments.tuning import search_spaces, study, trials
 from hrnn_jax import errors, train
 

@@ -19,7 +19,8 @@ from absl import flags
 
 from hrnn_jax.config import setting
 
-from ...common import cli, compile_cache, config_flags, epochs, model_flags
+from ...common import cli, compile_cache, config_flags, model_flags
+from ...training import epochs
 from .shared_log import read
 
 

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from experiments.bench import process
-from experiments.common.epochs import FIRST_CHUNK
+from experiments.training.epochs import FIRST_CHUNK
 from hrnn_jax import errors
 from tests.helpers import logs
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from experiments.common import epochs
+from experiments.training import epochs
 from experiments.tuning import study, trials
 from tests.helpers.studies import ONE, script, trial_table
 

@@ -15,16 +15,17 @@ from absl import flags
 
 from hrnn_jax import checkpoint, errors, metrics, train
 from hrnn_jax.epoch import is_compiling
-from hrnn_jax.estimators.tensorboard import TensorBoard
-from hrnn_jax.estimators.trained_epoch import Epoch
+from hrnn_jax.estimators.callbacks.tensorboard import TensorBoard
+from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 
-from . import continue_run, epochs, model_flags, progress, run_folder
-from .run_folder import TENSORBOARD, SeedResult
-from .text import duration
+from ..common import model_flags, progress, run_folder
+from ..common.run_folder import TENSORBOARD, SeedResult
+from ..common.text import duration
+from . import continue_run, epochs
 
 FLAGS = flags.FLAGS
 

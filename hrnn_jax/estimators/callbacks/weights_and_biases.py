@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hrnn_jax.errors import InputError
-from hrnn_jax.estimators.trained_epoch import Epoch
+from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
 
 
 class WeightsAndBiases:

@@ -12,7 +12,7 @@ from absl import flags
 from hrnn_jax import errors
 from hrnn_jax.config import NETWORKS, setting, upgrade_recipe
 
-from . import cli, config_flags, interrupt, model_flags, run_folder
+from ..common import cli, config_flags, interrupt, model_flags, run_folder
 
 if TYPE_CHECKING:  # the flags of a command are checked before jax is loaded
     from hrnn_jax import checkpoint, train

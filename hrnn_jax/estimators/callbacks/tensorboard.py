@@ -7,7 +7,7 @@ import time
 from typing import Any, cast
 
 from hrnn_jax.errors import InputError
-from hrnn_jax.estimators.trained_epoch import Epoch
+from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
 
 
 class TensorBoard:

@@ -14,7 +14,7 @@ from hrnn_jax.network import EpochResult, Network, stack, unstack
 from hrnn_jax.network import rank as rank_cases
 from hrnn_jax.network import train_epoch as train_one_epoch
 
-from . import progress
+from ..common import progress
 
 __all__ = ["EpochResult", "Network", "rank", "stack", "train_epoch", "unstack"]
 COMPILING = "compiling"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -47,3 +47,13 @@ class Epoch:
             "seconds": self.seconds,
             **self.metrics,
         }
+
+
+Callback = Callable[[Epoch], Any]
+
+
+def close(callbacks: Sequence[Callback]) -> None:
+    """Close the callbacks that can be closed."""
+    for callback in callbacks:
+        if hasattr(callback, "close"):
+            callback.close()  # pyright: ignore[reportFunctionMemberAccess]

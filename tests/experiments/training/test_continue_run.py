@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from experiments import run
-from experiments.common import continue_run
+from experiments.training import continue_run
 from hrnn_jax import checkpoint, evaluation, train
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.preprocess import prepared
@@ -163,7 +163,8 @@ def test_a_killed_one_resumes_to_the_same_bits(old):
     code = """
         import os, signal, sys
         from experiments import run
-        from experiments.common import cli, continue_run
+        from experiments.common import cli
+        from experiments.training import continue_run
         from hrnn_jax import checkpoint
         save = checkpoint.save
 
