@@ -16,6 +16,8 @@ python -m experiments.run --flagfile=<study_dir>/best.flags
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from absl import flags
 
 from hrnn_jax import errors
@@ -23,9 +25,9 @@ from hrnn_jax import errors
 from .common import cli, data_flags, interrupt, model_flags
 from .common.cli import command
 from .common.text import short
+from .tuning import search_spaces, tune_flags
 
-with cli.extra("tune"):
-    from .tuning import search_spaces, tune_flags
+if TYPE_CHECKING:
     from .tuning.study import Study
 
 # For --help.
@@ -38,10 +40,12 @@ FLAGS = flags.FLAGS
 def main() -> None:
     """Run trials until the study has --trials, and print the best."""
     space = tune_flags.check()
+    with cli.extra("tune"), interrupt.held():  # here: flags are checked before optuna is loaded
+        from .tuning.study_of_flags import open_study
     prepared_folder = data_flags.prepare()
     log = tune_flags.load_log(prepared_folder)
     users = f" of {FLAGS.user_share:.3g} of the users" if FLAGS.user_share < 1 else ""
-    with tune_flags.open_study(space, prepared_folder) as study:
+    with open_study(space, prepared_folder) as study:
         print(
             f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}, tuned for "
             f"{FLAGS.objective} on {len(log.cases):,} validation cases{users}, in {study.folder}",

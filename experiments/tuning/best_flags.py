@@ -6,15 +6,17 @@ import itertools
 import shlex
 import sys
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
-from optuna.trial import FrozenTrial
 
 from hrnn_jax.config import DataConfig, settings
 
 from ..common import config_flags, data_flags, model_flags
 from ..common.cli import command
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 FLAGS = flags.FLAGS
 # Settings that decide what a trial measures. The objective has a cutoff of its own.

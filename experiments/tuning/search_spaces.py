@@ -2,31 +2,67 @@
 
 The paper tuned "the hyper-parameters of each model (baselines included) on the validation set
 using random search" (Section 4.2) and names no ranges: these contain all of Table 2.
+
+Nothing here imports Optuna: `sampling` makes its distributions of these.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
 from hrnn_jax import errors
 
-Values = CategoricalDistribution | FloatDistribution | IntDistribution
-Space = dict[str, Values]  # by flag
 
-TENTHS = CategoricalDistribution((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Some values, each as likely."""
+
+    values: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers between two, which are whole where the two are."""
+
+    low: float
+    high: float
+    log: bool = False  # log-uniform
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the numbers are whole."""
+        return isinstance(self.low, int)
+
+
+Values = Choice | Range
+Space = dict[str, Values]  # by flag
+SAMPLERS = ("random", "tpe")
+PRUNERS = ("median", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What is searched, and how."""
+
+    space: Space
+    sampler: str  # one of SAMPLERS
+    pruner: str  # one of PRUNERS
+    startup_trials: int  # complete trials before any is pruned
+
+
+TENTHS = Choice((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
 TRAINING: Space = {
-    "learning_rate": FloatDistribution(0.01, 0.3, log=True),
+    "learning_rate": Range(0.01, 0.3, log=True),
     "momentum": TENTHS,
-    "batch_size": CategoricalDistribution((25, 50, 100, 200)),
+    "batch_size": Choice((25, 50, 100, 200)),
     "dropout_session": TENTHS,
 }
-NEIGHBOURS: Space = {"neighbours": IntDistribution(10, 1000, log=True)}
+NEIGHBOURS: Space = {"neighbours": Range(10, 1000, log=True)}
 SESSION_KNN: Space = {
     **NEIGHBOURS,
-    "sample_size": IntDistribution(500, 5000, log=True),
+    "sample_size": Range(500, 5000, log=True),
 }
 PERSONAL: Space = {"dropout_user": TENTHS, "dropout_init": TENTHS}
 BY_MODEL: dict[str, Space] = {
@@ -39,8 +75,8 @@ BY_MODEL: dict[str, Space] = {
     "vsknn": SESSION_KNN,
     "vsknn_br": {
         **SESSION_KNN,
-        "boost": FloatDistribution(0.0, 4.0),
-        "remind_weight": FloatDistribution(0.0, 4.0),
+        "boost": Range(0.0, 4.0),
+        "remind_weight": Range(0.0, 4.0),
     },
 }
 # Flag files that need a space of their own: their model, and the space.
@@ -48,12 +84,12 @@ BY_FLAG_FILE: dict[str, tuple[str, Space]] = {
     "hrnn_plus": (
         "hrnn_init",
         {
-            "learning_rate": FloatDistribution(0.0005, 0.005, log=True),
-            "batch_size": CategoricalDistribution((50, 100)),
-            "negative_hours": CategoricalDistribution((0.0, 24.0)),
-            "embedding": CategoricalDistribution(("none", "tied")),
-            "neighbours_weight": FloatDistribution(0.1, 1.0, log=True),
-            "dropout_session": CategoricalDistribution((0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
+            "learning_rate": Range(0.0005, 0.005, log=True),
+            "batch_size": Choice((50, 100)),
+            "negative_hours": Choice((0.0, 24.0)),
+            "embedding": Choice(("none", "tied")),
+            "neighbours_weight": Range(0.1, 1.0, log=True),
+            "dropout_session": Choice((0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
         },
     ),
 }
@@ -93,16 +129,16 @@ def search_space(model: str, fixed: Sequence[str], name: str | None = None) -> S
 
 def bounds(values: Values) -> tuple[Any, ...]:
     """Return the smallest and the largest value, or all values of a choice."""
-    if isinstance(values, CategoricalDistribution):
-        return values.choices
+    if isinstance(values, Choice):
+        return values.values
     return values.low, values.high
 
 
 def describe(values: Values) -> str:
     """Describe in a few words how values are drawn."""
-    if isinstance(values, CategoricalDistribution):
-        return f"one of {', '.join(map(str, values.choices))}"
-    kind = "whole numbers " if isinstance(values, IntDistribution) else ""
+    if isinstance(values, Choice):
+        return f"one of {', '.join(map(str, values.values))}"
+    kind = "whole numbers " if values.is_whole else ""
     return f"{kind}{values.low} to {values.high}{', log-uniform' if values.log else ''}"
 
 

@@ -16,7 +16,6 @@ folder can share a study, if the file system has locks.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -32,15 +31,12 @@ from hrnn_jax import atomic, errors
 from hrnn_jax.file_lock import FileLock
 
 from ..common import run_folder
-from . import search_spaces
+from . import sampling
+from .search_spaces import Search
 
 PROCESSES = "processes"
 FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running", PROCESSES)
-SAMPLERS = ("random", "tpe")
-PRUNERS = ("median", "none")
 FACTS = ("best_epoch", "seconds", "events_per_second")  # of a trial, in trials.csv
-FIRST_PRUNED = 2  # epoch; values after the first are near chance, see docs/concepts/tuning.md
-TPE_STARTUP = 5  # trials, at least
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # tune prints a line for each trial itself
 
@@ -51,33 +47,6 @@ class Counts(NamedTuple):
     done: int  # complete, pruned or diverged, but not cut off
     running: int  # in all living processes
     seconds: float  # that a trial takes, the mean
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """What is searched, and how."""
-
-    space: search_spaces.Space
-    sampler: str  # one of SAMPLERS
-    pruner: str  # one of PRUNERS
-    startup_trials: int  # complete trials before any is pruned
-
-    def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """Return the sampler that draws a trial; its seed is the trial's number."""
-        if self.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=number)
-        # constant_liar: keep away from what other processes are trying.
-        return optuna.samplers.TPESampler(
-            seed=number,
-            n_startup_trials=max(TPE_STARTUP, self.startup_trials),
-            constant_liar=True,
-        )
-
-    def make_pruner(self) -> optuna.pruners.BasePruner:
-        """Return the pruner."""
-        if self.pruner == "none":
-            return optuna.pruners.NopPruner()
-        return optuna.pruners.MedianPruner(self.startup_trials, n_warmup_steps=FIRST_PRUNED)
 
 
 class Study:
@@ -121,7 +90,7 @@ class Study:
                 storage = _open_storage(folder / "journal.log", self._lock)
                 if not storage.get_all_studies():
                     optuna.create_study(storage=storage, study_name="study", direction="maximize")
-                pruner = search.make_pruner()
+                pruner = sampling.pruner(search)
                 self._study = optuna.load_study(storage=storage, study_name="study", pruner=pruner)
                 self._publish()
         except BaseException:
@@ -154,10 +123,10 @@ class Study:
                 self._publish()
                 return None
             number = len(self.trials())
-            self._study.sampler = self._search.make_sampler(number)
+            self._study.sampler = sampling.sampler(self._search, number)
             self._running = FileLock(self._running_file(number))
             self._running.acquire()
-            trial = self._study.ask(dict(self._search.space))
+            trial = self._study.ask(sampling.distributions(self._search.space))
             assert trial.number == number
             self._publish()
             return trial

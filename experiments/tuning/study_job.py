@@ -21,9 +21,9 @@ from ..common.cli import module
 from ..jobs import pool
 from ..jobs.grid import Column
 from ..jobs.runner import Runner
+from . import search_spaces
 
 ENDED = ("complete", "pruned", "diverged")  # states of trials that count
-SEARCH_SPACES = pathlib.Path(__file__).with_name("search_spaces.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class StudyJob:
             f"--model={network_of(cli.split(flag)[1])}" if flag.startswith("--model=") else flag
             for flag in given
         ]
-        text = json.dumps([self.prepared, given, self._budget(), SEARCH_SPACES.read_text()])
+        text = json.dumps([self.prepared, given, self._budget(), search_spaces.table()])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def tuned_flags(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
@@ -16,10 +16,11 @@ from hrnn_jax.preprocess import prepared
 from hrnn_jax.presets import PRESETS
 
 from ..common import cli, config_flags, interrupt, model_flags
-from ..folders.default_folder import default_study
 from ..jobs import side_by_side
-from . import best_flags, search_spaces
-from .study import PRUNERS, SAMPLERS, Search, Study
+from . import search_spaces
+
+if TYPE_CHECKING:
+    from .study import Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +51,8 @@ class TuneFlags:
     trials: int = setting(50, least=1)
     objective: str = setting("recall@5")
     fix: tuple[str, ...] = setting(())
-    sampler: str = setting("random", choices=SAMPLERS)
-    pruner: str = setting("median", choices=PRUNERS)
+    sampler: str = setting("random", choices=search_spaces.SAMPLERS)
+    pruner: str = setting("median", choices=search_spaces.PRUNERS)
     startup_trials: int = setting(3, least=1)
     user_share: float = setting(1.0, above=0, most=1)
     patience: int | None = setting(None, least=1)
@@ -115,35 +116,6 @@ def objective_cutoff(objective: str) -> int:
 def set_flag(name: str, value: Any) -> None:
     """Set the flag of a searched setting, through its text as it will stand in best.flags."""
     FLAGS[name].parse(str(value))
-
-
-def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Study:
-    """Open the study of a prepared log, or make it.
-
-    Args:
-        space: What is searched.
-        prepared_folder: The log, prepared for the validation split.
-
-    Raises:
-        InputError: See `Study`.
-    """
-    recipe = {
-        "data": prepared_folder.name,
-        "model": model_flags.network(),
-        "objective": FLAGS.objective,
-        "searched": {name: search_spaces.describe(values) for name, values in space.items()},
-        "patience": FLAGS.patience if model_flags.is_network() else None,
-        # Left out by default, so that studies without it go on.
-        **({"user_share": FLAGS.user_share} if FLAGS.user_share < 1 else {}),
-        "settings": best_flags.shared_settings(space),
-    }
-    default = default_study(prepared_folder, space_name() or FLAGS.model, recipe)
-    return Study(
-        pathlib.Path(FLAGS.study_dir or default),
-        recipe,
-        Search(space, FLAGS.sampler, FLAGS.pruner, FLAGS.startup_trials),
-        lambda best: best_flags.flag_file(best, space),
-    )
 
 
 def load_log(prepared_folder: pathlib.Path) -> EventLog:

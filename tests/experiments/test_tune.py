@@ -13,12 +13,13 @@ import polars as pl
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from optuna.distributions import IntDistribution
 
 from experiments import run
 from experiments import tune as command
 from experiments.common import cli, model_flags
 from experiments.training import epochs
-from experiments.tuning import search_spaces, study, trials, tune_flags
+from experiments.tuning import sampling, search_spaces, study, trials, tune_flags
 from hrnn_jax import metrics
 from hrnn_jax.config import NETWORKS
 from hrnn_jax.metrics import Ranking
@@ -348,11 +349,33 @@ def test_the_objective_is_any_metric_at_any_cutoff():
         assert tune_flags.objective_cutoff(name) == 7
 
 
-def test_only_tune_needs_optuna():
-    probe = (
-        "import sys, experiments.run; assert 'optuna' not in sys.modules; "
-        "sys.modules['optuna'] = None; import experiments.tune"
-    )
+def test_help_and_wrong_flags_are_answered_without_optuna():
+    """In a plain install only a study needs it, and says so."""
+    probe = """if True:
+        import sys
+        from experiments.common import cli
+        sys.modules["optuna"] = None
+        from experiments import run, tune
+        cli.run(tune.main)
+        """
+    says = {"--help": "", "--trails=1": "did you mean --trials?", "--model=ppop": "nothing to tune"}
+    for flag, said in says.items():
+        done = subprocess.run([sys.executable, "-c", probe, flag], capture_output=True, text=True)
+        assert done.returncode == (2 if said else 0), done.stderr
+        assert said in done.stderr
+        assert ("What is searched" in done.stdout) == (not said)
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == f"error: the package optuna is missing: {cli.installs('tune')}\n"
+
+
+def test_a_study_draws_each_value_from_its_space():
+    """The distributions hold the very numbers that the help shows."""
+    for space in search_spaces.BY_NAME.values():
+        for name, drawn in sampling.distributions(space).items():
+            values = space[name]
+            if isinstance(values, search_spaces.Choice):
+                assert drawn.choices == values.values
+            else:
+                assert (drawn.low, drawn.high, drawn.log) == (values.low, values.high, values.log)
+                assert isinstance(drawn, IntDistribution) == isinstance(values.low, int)

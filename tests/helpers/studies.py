@@ -23,7 +23,7 @@ def open_study(folder="study", *, recipe=None, searched=None, sampler="random", 
     return study.Study(
         pathlib.Path(folder),
         recipe or {},
-        study.Search(
+        search_spaces.Search(
             searched or search_spaces.BY_MODEL["hrnn_init"], sampler, "none", startup_trials
         ),
         best_flags=lambda best: f"--neighbours={best.number}\n",

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import polars as pl
 
-from experiments.tuning import search_spaces, study
+from experiments.tuning import search_spaces
 from tests.helpers.studies import open_study
 
 
@@ -43,7 +43,7 @@ def test_the_values_of_a_trial_depend_on_its_number_alone(tmp_path):
 
 def test_tpe_draws_values_near_those_of_good_trials(tmp_path):
     far = {}
-    for sampler in study.SAMPLERS:
+    for sampler in search_spaces.SAMPLERS:
         distances = []
         searched = search_spaces.BY_MODEL["item_knn"]
         with open_study(
