@@ -79,18 +79,30 @@ class Pace:
         clock: Callable[[], float] = time.perf_counter,
         compiling: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Begin to train some epochs of equal size.
+        """Begin to train some epochs of equal size, counted by seed.
 
         compiling: says whether programs are still compiled beside the steps, which wait for them.
         """
         self._n_epochs, self._clock, self._compiling = n_epochs, clock, compiling
         self._begin: float | None = None  # when the first chunk after compiling was done
         self._waited = False  # for a program, before the last chunk
-        self._counted = self._first = self._of_epoch = 0  # events
+        self._counted = self._first = 0  # events
+        self._of_epoch = 0.0
         self._is_said = False
 
-    def count(self, n: int, of_epoch: int) -> None:
-        """Count the events of a chunk of steps, and say once how long all epochs will take."""
+    def measure_anew(self) -> None:
+        """Leave the time until the next chunk out of the rate."""
+        self._waited = True
+
+    def leave_out(self, n_epochs: int) -> None:
+        """Count some epochs less, as they are not trained."""
+        self._n_epochs -= n_epochs
+
+    def count(self, n: int, of_epoch: float) -> None:
+        """Count the events of a chunk of steps, and say once how long all epochs will take.
+
+        of_epoch: the events of an epoch of one seed.
+        """
         self._counted += n
         self._of_epoch = of_epoch
         compiling = self._compiling()
@@ -108,4 +120,8 @@ class Pace:
         if self._begin is None or not measured:
             return 0.0
         seconds = self._clock() - self._begin
-        return (self._n_epochs * self._of_epoch - self._counted) * seconds / measured
+        return self.events_left() * seconds / measured
+
+    def events_left(self) -> float:
+        """Return the events that are still to be trained on."""
+        return self._n_epochs * self._of_epoch - self._counted

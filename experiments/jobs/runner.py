@@ -217,4 +217,5 @@ def _progress(run: Run) -> str:
         return f"epoch 1/{run.epochs}"
     last = history[-1]
     where = "ranking" if last["epoch"] >= run.epochs else f"epoch {last['epoch'] + 1}/{run.epochs}"
-    return f"{where}  loss {last['loss']:.4f}  {last['events'] / last['seconds']:,.0f} events/s"
+    rate = last.get("events_per_second") or last["events"] / last["seconds"]
+    return f"{where}  loss {last['loss']:.4f}  {rate:,.0f} events/s"

@@ -16,7 +16,7 @@ from absl import flags
 from hrnn_jax import checkpoint, errors, metrics, train
 from hrnn_jax.epoch import is_compiling
 from hrnn_jax.estimators.callbacks.tensorboard import TensorBoard
-from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
+from hrnn_jax.estimators.callbacks.trained_epoch import Epoch, training_figures
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
@@ -38,6 +38,7 @@ class NetworkRun:
     network: epochs.Network
     parents: continue_run.Parents  # empty unless it continues another run
     history: list[dict[str, Any]]  # of all seeds
+    pace: progress.Pace  # of all seeds
 
 
 def train_and_rank(
@@ -60,7 +61,10 @@ def train_and_rank(
             f"{folder} has trained {max(trained.values())} epochs, more than "
             f"`epochs`={FLAGS.epochs}: choose another `output_dir`"
         )
-    run = NetworkRun(folder, network, parents, run_folder.read_history(folder))
+    pace = progress.Pace(
+        sum(FLAGS.epochs - epochs for epochs in trained.values()), compiling=is_compiling
+    )
+    run = NetworkRun(folder, network, parents, run_folder.read_history(folder), pace)
     by_progress = sorted(seeds, key=trained.__getitem__)
     for begin, equal in itertools.groupby(by_progress, key=trained.__getitem__):
         for group in model_flags.seed_groups(list(equal)):
@@ -105,15 +109,19 @@ def _train(
     state = epochs.stack([_initial_state(run, seed, begin) for seed in seeds])
     # Entries of later epochs are there after a crash between history and checkpoint.
     history[:] = [e for e in history if e["seed"] not in seeds or e["epoch"] <= begin]
-    pace = progress.Pace(FLAGS.epochs - begin, compiling=is_compiling)
+    pace = run.pace
+    pace.measure_anew()  # other seeds were ranked since the last step
+
+    def count(n: int, of_epoch: int) -> None:
+        pace.count(n, of_epoch / len(seeds))
+
     for epoch in range(begin, FLAGS.epochs):
         if len(_above_loss(history, seeds, epoch)) == len(seeds):
+            pace.leave_out(len(seeds) * (FLAGS.epochs - epoch))
             print(f"the loss is above --stop_above_loss={FLAGS.stop_above_loss:g}: training stops")
             break
         title = model_flags.epoch_title(seeds, epoch)
-        done = epochs.train_epoch(
-            run.network, state, seeds, epoch, title=title, on_events=pace.count
-        )
+        done = epochs.train_epoch(run.network, state, seeds, epoch, title=title, on_events=count)
         state = done.state
         measured = _curve_metrics(run, seeds, state) if FLAGS.curve else [{}] * len(seeds)
         for seed, loss, values in zip(seeds, done.losses, measured, strict=True):
@@ -125,6 +133,7 @@ def _train(
                 events=done.events // len(seeds),
                 seconds=done.seconds / len(seeds),  # its share, where seeds go side by side
                 seed=seed,
+                rate=done.rate,  # of all seeds of the group
             )
             history.append(of_seed.entry())
             if boards:
@@ -133,11 +142,9 @@ def _train(
         run_folder.write_history(run.folder, history)
         for seed, seed_state in zip(seeds, epochs.unstack(state, len(seeds)), strict=True):
             checkpoint.save(checkpoint.folder(run.folder, seed), seed_state, epochs=epoch + 1)
-        left = 0.0
-        if epoch + 1 < FLAGS.epochs and FLAGS.curve:  # which takes time of its own
-            left = pace.seconds_left()
-        elif done.rate:
-            left = (FLAGS.epochs - epoch - 1) * done.events / done.rate
+        left = pace.seconds_left()  # with --curve, which takes time of its own
+        if not FLAGS.curve:
+            left = pace.events_left() / done.rate if done.rate else 0.0
         print(
             f"{title}  loss {done.losses.mean():.4f}  "
             + (f"{done.rate:,.0f} events/s  " if done.rate else "")
@@ -206,7 +213,4 @@ def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:
     ranking = epochs.rank(run.network, params, title=f"seed {seed} evaluation")
     figures = _figures(seed, ranking, run.network.log, time.perf_counter() - started)
     own = [entry for entry in run.history if entry["seed"] == seed]
-    seconds, events = (sum(entry[name] for entry in own) for name in ("seconds", "events"))
-    figures["train_seconds"] = seconds
-    figures["train_events_per_second"] = events / seconds if seconds else None
-    return SeedResult(figures, ranking)
+    return SeedResult(figures | training_figures(own), ranking)

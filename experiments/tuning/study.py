@@ -36,7 +36,8 @@ from .search_spaces import Search
 
 PROCESSES = "processes"
 FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running", PROCESSES)
-FACTS = ("best_epoch", "seconds", "events_per_second")  # of a trial, in trials.csv
+SPEED = ("compile_seconds", "events_per_second")
+FACTS = ("best_epoch", "seconds", *SPEED)  # of a trial, in trials.csv
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # tune prints a line for each trial itself
 

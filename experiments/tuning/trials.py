@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -11,13 +12,14 @@ from optuna import TrialPruned
 from optuna.trial import Trial, TrialState
 
 from hrnn_jax import errors, metrics
+from hrnn_jax.estimators.callbacks.trained_epoch import training_figures
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 
 from ..common import compile_cache, model_flags, progress
 from ..common.text import short
 from ..training import epochs
-from .study import Study
+from .study import SPEED, Study
 from .tune_flags import objective_cutoff, set_flag
 
 FLAGS = flags.FLAGS
@@ -120,7 +122,8 @@ def _train(study: Study, trial: Trial, log: EventLog) -> float:
     network = model_flags.make_network(log)
     groups = model_flags.seed_groups(model_flags.seeds())
     states = [epochs.stack([network.init_state(seed) for seed in group]) for group in groups]
-    events, seconds, best, best_epoch = 0, 0.0, -1.0, 0
+    trained: list[dict[str, Any]] = []
+    best, best_epoch = -1.0, 0
     shown = _Progress(study, trial.number, len(groups))
     for epoch in range(FLAGS.epochs):
         values = []
@@ -129,11 +132,20 @@ def _train(study: Study, trial: Trial, log: EventLog) -> float:
             done = epochs.train_epoch(
                 network, states[i], group, epoch, title=title, on_events=shown.count
             )
-            states[i], events, seconds = done.state, events + done.events, seconds + done.seconds
+            states[i] = done.state
+            trained.append(
+                {
+                    "events": done.events,
+                    "seconds": done.seconds,
+                    "events_per_second": done.rate,
+                }
+            )
             for params in epochs.unstack(done.state.params, len(group)):
                 values.append(measure(epochs.rank(network, params, title=f"{title} validation")))
         value = float(np.mean(values))
-        trial.set_user_attr("events_per_second", events / seconds)
+        for name, figure in training_figures(trained).items():
+            if (fact := name.removeprefix("train_")) in SPEED:
+                trial.set_user_attr(fact, figure)
         trial.report(value, epoch + 1)
         if value > best:
             best, best_epoch = value, epoch + 1

@@ -248,8 +248,8 @@ class Model(abc.ABC):
             folder: Of the run.
 
         Returns:
-            What metrics.json says of the training: "seed", "epochs", "train_seconds",
-            "train_events_per_second".
+            What metrics.json says of the training: "seed", "epochs", and what
+            `training_figures` returns.
         """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import run_files
 from hrnn_jax.estimators.base import Model, check_test, check_train, seen_items, with_cases
 from hrnn_jax.estimators.callbacks.print_and_csv import Print
-from hrnn_jax.estimators.callbacks.trained_epoch import Callback, Epoch, close
+from hrnn_jax.estimators.callbacks.trained_epoch import Callback, Epoch, close, training_figures
 from hrnn_jax.estimators.logs import Part, history_frame
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.live.batched_model import LIST_LENGTHS
@@ -367,16 +366,8 @@ class NetworkModel(Model):
             item_neighbours.save(folder / item_neighbours.FILE, trained.network.table)
         of_seed = checkpoint.folder(folder, trained.seed)
         checkpoint.save(of_seed, trained.state, epochs=self.epochs_)
-        sums = collections.Counter[str]()
-        for entry in trained.history:
-            sums.update({name: entry[name] for name in ("seconds", "events")})
-        rate = sums["events"] / sums["seconds"] if sums["seconds"] else None
-        return {
-            "seed": trained.seed,
-            "epochs": self.epochs_,
-            "train_seconds": sums["seconds"],
-            "train_events_per_second": rate,
-        }
+        figures = training_figures(trained.history)
+        return {"seed": trained.seed, "epochs": self.epochs_, **figures}
 
 
 def _with_history(recommender: Recommender, train: Part, history: Any) -> Recommender:

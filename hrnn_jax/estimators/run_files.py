@@ -170,7 +170,8 @@ def write_results(
     write_ranks(folder, log, rankings)
     write_recommended(folder, about["cutoffs"], rankings)
     per_seed = [result.figures for result in results]
-    names = [name for name, value in per_seed[0].items() if name != "seed" and value is not None]
+    names = [name for name in per_seed[0] if name != "seed"]
+    names = [name for name in names if all(seed.get(name) is not None for seed in per_seed)]
     values = {name: np.array([seed[name] for seed in per_seed], np.float64) for name in names}
     metrics = {
         **about,

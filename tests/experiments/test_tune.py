@@ -102,7 +102,8 @@ def test_best_flags_and_trials_csv_are_written_after_every_trial(tune, monkeypat
 def test_trials_csv_is_there_with_its_head_before_the_first_trial(tmp_path):
     with open_study(tmp_path / "study", searched=search_spaces.BY_MODEL["item_knn"]) as opened:
         assert (tmp_path / "study" / "trials.csv").read_text() == (
-            "number,state,value,neighbours,epochs,best_epoch,seconds,events_per_second\n"
+            "number,state,value,neighbours,epochs,best_epoch,seconds,compile_seconds,"
+            "events_per_second\n"
         )
         opened.begin(1)
         assert trial_table(tmp_path / "study")["state"].to_list() == ["running"]

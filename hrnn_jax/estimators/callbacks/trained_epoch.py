@@ -45,6 +45,7 @@ class Epoch:
             "loss": self.loss,
             "events": self.events,
             "seconds": self.seconds,
+            "events_per_second": self.rate,
             **self.metrics,
         }
 
@@ -57,3 +58,28 @@ def close(callbacks: Sequence[Callback]) -> None:
     for callback in callbacks:
         if hasattr(callback, "close"):
             callback.close()  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def training_figures(history: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Sum up the times of a training.
+
+    Args:
+        history: Entries of `Epoch.entry`, or what they have of events, seconds and
+            events_per_second.
+
+    Returns:
+        "train_seconds"; "train_compile_seconds": the part of them in which training waited for
+        programs to be compiled, None where no epoch's rate is known; "train_events_per_second":
+        without that part where it is known.
+    """
+    seconds, events = (sum(entry[name] for entry in history) for name in ("seconds", "events"))
+    known = [(e["events"], rate) for e in history if (rate := e.get("events_per_second"))]
+    rate, waited = events / seconds if seconds else None, None
+    if known:
+        rate = sum(n for n, _ in known) / sum(n / rate for n, rate in known)
+        waited = max(0.0, seconds - events / rate)
+    return {
+        "train_seconds": seconds,
+        "train_compile_seconds": waited,
+        "train_events_per_second": rate,
+    }

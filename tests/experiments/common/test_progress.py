@@ -1,5 +1,7 @@
 """The time that is left of a training."""
 
+import pytest
+
 from experiments.common.progress import Pace
 
 
@@ -18,6 +20,24 @@ def test_the_time_left_is_by_the_rate_after_the_first_steps_and_said_once(capfd)
     pace.count(20, 50)
     assert pace.seconds_left() == (200 - 70) / 5
     assert capfd.readouterr().out == "training will take about 34 s more\n"
+
+
+def test_the_time_left_counts_the_epochs_of_all_seeds_and_not_the_time_between_them(capfd):
+    """Bug: say it for every group of seeds, or count what ranking took between two of them."""
+    now = [0.0]
+    pace = Pace(n_epochs=6, clock=lambda: now[0])  # 2 of each of 3 seeds
+    for _ in range(3):
+        pace.measure_anew()
+        now[0] += 1000.0
+        for _ in range(10):
+            pace.count(10, 50)  # 5 events a second
+            now[0] += 2.0
+        if pace.events_left():
+            assert pace.seconds_left() == pytest.approx(pace.events_left() / 5, rel=0.15)
+    assert pace.events_left() == 0
+    pace.leave_out(-1)
+    assert pace.events_left() == 50
+    assert capfd.readouterr().out == "training will take about 54 s more\n"
 
 
 def test_the_time_left_leaves_out_waits_for_programs_that_are_compiled_later():
