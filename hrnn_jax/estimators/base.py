@@ -6,6 +6,7 @@ import abc
 import difflib
 import inspect
 import pathlib
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -98,6 +99,13 @@ class Model(abc.ABC):
             raise InputError(f"{self.name} is not fitted: call `fit` with a training part")
         return self._train
 
+    def _check_not_fitted(
+        self, advice: str = "make a new model, or go on with `partial_fit`"
+    ) -> None:
+        """Raise InputError where the model is fitted."""
+        if self._train is not None:
+            raise InputError(f"{self.name} is fitted already: {advice}")
+
     @property
     def items_(self) -> list[int] | list[str]:
         """The raw ids of the V items that the model knows, by their numbers."""
@@ -120,8 +128,7 @@ class Model(abc.ABC):
         Raises:
             InputError: The model is fitted, or see `__init__`.
         """
-        if self._train is not None:
-            raise InputError(f"{self.name} is fitted: make a new model with other settings")
+        self._check_not_fitted("make a new model with other settings")
         changed = type(self)(**{**self._given(), **settings})
         vars(self).update(vars(changed))
         return self
@@ -189,6 +196,10 @@ class Model(abc.ABC):
             first in `items_`. Scores compare within a user. A user without a training event gets
             what a network recommends before any event; a counting model has no row for them.
 
+        Warns:
+            UserWarning: Some of the users have no training event; once, with their number and the
+                first ids.
+
         Raises:
             InputError: The model is not fitted, or an id or `k` is invalid.
         """
@@ -203,6 +214,7 @@ class Model(abc.ABC):
         wanted = list(users)
         number = {str(user): index for index, user in enumerate(self.train_.users)}
         indices = np.array([number.get(id_text("user", user), -1) for user in wanted], np.int64)
+        _warn_of_unknown([user for user, n in zip(wanted, indices, strict=True) if n < 0])
         lists = self._lists(indices, k, exclude_seen=exclude_seen)
         lengths = [len(items) for items, _ in lists]
         return pl.DataFrame(
@@ -251,6 +263,18 @@ class Model(abc.ABC):
             What metrics.json says of the training: "seed", "epochs", and what
             `training_figures` returns.
         """
+
+
+def _warn_of_unknown(users: Iterable[Id]) -> None:
+    """Warn the caller of `recommend` of users without a training event."""
+    unknown = list(dict.fromkeys(users))
+    if unknown:
+        listed = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+        warnings.warn(
+            f"users without a training event: {len(unknown):,} ({listed}); a network gives them a "
+            "newcomer's list, a counting model none",
+            stacklevel=3,
+        )
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

@@ -48,11 +48,7 @@ class CountingModel(Model):
         Raises:
             InputError: The model is fitted already, or this is no training part.
         """
-        if self._train is not None:
-            raise InputError(
-                f"{self.name} is fitted already: make a new model, or count other events with "
-                "`partial_fit`"
-            )
+        self._check_not_fitted()
         self._train = check_train(train)
         return self
 

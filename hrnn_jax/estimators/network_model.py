@@ -118,10 +118,7 @@ class NetworkModel(Model):
             InputError: The model is fitted already, or a part is not one of this log.
             DivergedError: The loss is not a number any more: lower `learning_rate`.
         """
-        if self._train is not None:
-            raise InputError(
-                f"{self.name} is fitted already: go on with `partial_fit`, or make a new model"
-            )
+        self._check_not_fitted()
         part = check_train(train)
         config = self._train_config().for_epochs(epochs)
         made = self._network(part, config)

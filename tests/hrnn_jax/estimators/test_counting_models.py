@@ -124,6 +124,14 @@ def test_a_model_is_fitted_once(parts):
         model.fit(parts[0])
 
 
+def test_users_without_an_event_are_named_once_and_have_no_row(parts):
+    model = hrnn_jax.PPOP().fit(parts[0])
+    with pytest.warns(UserWarning, match=r"event: 4 \('a', 7, 'b', \.\.\.\);") as caught:
+        found = model.recommend(["a", 7, "u1", "b", "c", "a"], k=1)
+    assert [(len(one.message.args), one.filename) for one in caught] == [(1, __file__)]
+    assert found["user"].to_list() == ["u1"]
+
+
 @pytest.mark.parametrize(
     ("users", "k", "words"),
     [

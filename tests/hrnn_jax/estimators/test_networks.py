@@ -58,7 +58,8 @@ def test_the_lists_are_those_of_the_live_recommender(parts, network, untrained):
     if untrained:
         network = untrained.fit(train, epochs=0)
     users = [*train.users, "nobody"]
-    found = network.recommend(users, k=5, exclude_seen=True)
+    with pytest.warns(UserWarning, match="'nobody'"):
+        found = network.recommend(users, k=5, exclude_seen=True)
     with network.live() as live:
         wanted = live.recommend_many([Request(user, k=5, exclude_seen=True) for user in users])
     rows = [
@@ -91,7 +92,9 @@ def test_the_live_history_can_be_another_or_none(log, parts, network, tmp_path):
 
 def test_no_user_gets_an_empty_frame_and_an_unknown_one_a_list(network):
     assert len(network.recommend([])) == 0
-    assert network.recommend(["nobody", "nobody"], k=2)["rank"].to_list() == [1, 2, 1, 2]
+    with pytest.warns(UserWarning, match=r"^users without .* event: 1 \('nobody'\);"):
+        found = network.recommend(["nobody", "u1", "nobody"], k=2)
+    assert found["rank"].to_list() == [1, 2, 1, 2, 1, 2]
 
 
 def test_a_part_that_does_not_fit_is_refused(log, parts, network):
