@@ -19,6 +19,8 @@ HIDDEN_UNITS, BATCH_SIZE, LEARNING_RATE, EPOCHS, SESSION_GAP = 32, 20, 0.1, 10, 
 def read_log(path: str) -> tuple:
     """Sort the events by user and time; half an hour without one ends a session."""
     log = np.genfromtxt(path, None, comments=None, delimiter=",", names=True, encoding="utf8")
+    if {"user_id", "item_id", "ts"} - {*log.dtype.names} or log["ts"].dtype.kind not in "if":
+        sys.exit(f"{path}: give it columns user_id, item_id and ts, in seconds; see the first line")
     log = log[np.lexsort([log["ts"], log["user_id"]])]
     user = np.unique(log["user_id"], return_inverse=True)[1]
     starts = (np.diff(user, prepend=-1) != 0) | (np.diff(log["ts"], prepend=0) > SESSION_GAP)
@@ -66,14 +68,12 @@ def make_batches(pairs: np.ndarray, rng: np.random.Generator) -> list[Batch]:
 
 
 # ---- The model (Section 3.2), with H hidden units in both GRUs ----
-def init_weights(n_items: int, rng: np.random.Generator) -> dict:
+def init_weights(n_items: int, rng: np.random.Generator, h: int = HIDDEN_UNITS) -> dict:
     """Draw weights within +-sqrt(6 / (rows + columns)). 3H columns: candidate | reset | update."""
 
-    def draw(rows: int, columns: int, gates: int = 1) -> jax.Array:
-        unit = rng.uniform(-1, 1, (rows, gates * columns))
-        return jnp.float32(unit * np.sqrt(6 / (rows + columns)))
+    def draw(n: int, m: int, gates: int = 1) -> jax.Array:
+        return jnp.float32(np.sqrt(6 / (n + m)) * rng.uniform(-1, 1, (n, m * gates)))
 
-    h = HIDDEN_UNITS
     return {
         "session_in": draw(n_items, h, gates=3),
         "session_gru": (draw(h, h), draw(h, h, gates=2), jnp.zeros(3 * h)),

@@ -99,6 +99,17 @@ def test_a_log_is_cut_into_sessions_at_pauses_of_half_an_hour(minimal, tmp_path)
     assert item.tolist() == ["y", "z", "x", "y", "x"]
 
 
+@pytest.mark.parametrize(
+    "rows", [["user,item_id,ts", "1,2,3"], ["user_id,item_id,ts", "1,2,2024-01-01", "1,3,now"]]
+)
+def test_a_log_of_other_columns_ends_in_one_line(minimal, tmp_path, rows):
+    """Bug: leave it to numpy, which has no field of that name, or subtracts no texts."""
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(rows))
+    with pytest.raises(SystemExit, match=r"log\.csv: give it columns user_id, item_id and ts, in"):
+        minimal.read_log(path)
+
+
 def test_four_of_five_made_items_follow_by_the_users_taste(minimal):
     user, session, item = minimal.make_log()
     for taste in range(3):
