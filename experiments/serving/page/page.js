@@ -101,6 +101,11 @@ async function loadHealth() {
 
 function drawUsers(users) {
   part("no-users").hidden = users.length > 0;
+  part("users-summary").hidden = users.length === 0;
+  part("users-summary").textContent =
+    users.length < N_USERS
+      ? "All users with stored events, in the alphabetical order of their ids."
+      : `The first ${N_USERS} users in the alphabetical order of their ids. Type an id above to find another.`;
   const rows = users.map(({ user, events }) => {
     const count = element("small", {}, plural(events, "event"));
     return element("li", {}, element("a", { href: address({ user }) }, user, count));

@@ -414,6 +414,7 @@ def test_an_anonymous_visitor_clicks_reloads_and_is_forgotten(page, recommender)
     assert len(recommender) == known + 1
     page.find("#forget").click()
     page.wait(lambda: page.text("#welcome-title") == "Choose a user")
+    page.wait(lambda: page.text("#users-summary").startswith("The first 24 users in the alphabet"))
     assert len(recommender) == known
 
 
