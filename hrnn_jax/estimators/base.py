@@ -212,6 +212,8 @@ class Model(abc.ABC):
         if isinstance(users, str):
             raise InputError(f"`users`={users!r}: give a list of ids")
         wanted = list(users)
+        if len({isinstance(user, str) for user in wanted}) > 1:
+            raise InputError("`users` mixes integers and strings: give ids of one kind")
         number = {str(user): index for index, user in enumerate(self.train_.users)}
         indices = np.array([number.get(id_text("user", user), -1) for user in wanted], np.int64)
         _warn_of_unknown([user for user, n in zip(wanted, indices, strict=True) if n < 0])

@@ -70,9 +70,10 @@ def test_seen_items_are_left_out(model, parts):
     train, _ = parts
     fitted = model().fit(train)
     users = ["u1", "nobody", "u2", "u1"]
-    whole = fitted.recommend(users, k=20)
+    with pytest.warns(UserWarning, match="'nobody'"):
+        whole = fitted.recommend(users, k=20)
+    new = fitted.recommend(["u1", "u2", "u1"], k=20, exclude_seen=True)
     assert set(whole["user"]) == {"u1", "u2"}  # counting knows nothing of the other
-    new = fitted.recommend(users, k=20, exclude_seen=True)
     seen = train.frame().select(user="user_id", item="item_id").unique()
     assert new.drop("rank").equals(
         whole.drop("rank").join(seen, on=["user", "item"], how="anti", maintain_order="left")
@@ -126,8 +127,8 @@ def test_a_model_is_fitted_once(parts):
 
 def test_users_without_an_event_are_named_once_and_have_no_row(parts):
     model = hrnn_jax.PPOP().fit(parts[0])
-    with pytest.warns(UserWarning, match=r"event: 4 \('a', 7, 'b', \.\.\.\);") as caught:
-        found = model.recommend(["a", 7, "u1", "b", "c", "a"], k=1)
+    with pytest.warns(UserWarning, match=r"event: 4 \('a', 'd', 'b', \.\.\.\);") as caught:
+        found = model.recommend(["a", "d", "u1", "b", "c", "a"], k=1)
     assert [(len(one.message.args), one.filename) for one in caught] == [(1, __file__)]
     assert found["user"].to_list() == ["u1"]
 
@@ -139,6 +140,7 @@ def test_users_without_an_event_are_named_once_and_have_no_row(parts):
         (["u1"], 0, "whole number of 1 or more"),
         (["u1"], 2.0, "whole number"),
         ([1.5], 3, "ids must be integers or strings"),
+        (["u1", 1], 3, "mixes integers and strings"),
         (pl.DataFrame({"user": ["u1"]}), 3, "no column 'user_id'"),
     ],
 )
