@@ -2,8 +2,9 @@
 
 python -m experiments.describe --dataset=journey
 
-The last lines name the prepared folder and the SHA-256 of its events. Two who see the same one have
-the same events, whatever the ids are called; of a public log it is in docs/how-to/public_logs.md.
+The last lines name the prepared folder and the SHA-256 of its events. Where two
+hashes are equal, so are the events, whatever the ids are called; docs/how-to/public_logs.md has
+those of public logs.
 """
 
 from __future__ import annotations

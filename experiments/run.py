@@ -59,7 +59,7 @@ class TrainingFlags:
             tensorboard in the run folder, by seed. Needs the extra of that name.
         stop_above_loss: Stop training after an epoch whose mean loss is above this one; seeds side
             by side stop together, once the losses of all are. The loss of constant scores is 1 with
-            TOP1: a network above it is worse than none. The run still ranks, and its metrics.json
+            TOP1; a network with a higher one has learned nothing. The run still ranks, and its metrics.json
             names the epoch and the loss.
     """
 

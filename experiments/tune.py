@@ -2,7 +2,7 @@
 
 python -m experiments.tune --flagfile=video.flags --trials=50
 
-Each trial draws values for the flags below, whatever they are given (but see --fix), trains on all
+Each trial draws values for the flags below, typed or not (but see --fix), trains on all
 sessions of each user but the last two, and is measured on the last but one. The last ones, the test
 sessions, are never read. All other flags mean what they mean to experiments.run. A trial's value is
 that of its best epoch, and the number of epochs until then is written to best.flags too.
