@@ -59,8 +59,8 @@ class TrainingFlags:
             tensorboard in the run folder, by seed. Needs the extra of that name.
         stop_above_loss: Stop training after an epoch whose mean loss is above this one; seeds side
             by side stop together, once the losses of all are. The loss of constant scores is 1 with
-            TOP1; a network with a higher one has learned nothing. The run still ranks, and its metrics.json
-            names the epoch and the loss.
+            TOP1; a network with a higher one has learned nothing. The run still ranks, and its
+            metrics.json names the epoch and the loss.
     """
 
     curve: bool = setting(False)

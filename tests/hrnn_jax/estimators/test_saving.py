@@ -14,6 +14,7 @@ from hrnn_jax.estimators import run_files
 from tests.hrnn_jax.estimators.conftest import small
 
 
+@pytest.mark.filterwarnings("ignore:users without a training event")
 def test_a_saved_network_is_read_as_it_was(parts, network, saved):
     model = hrnn_jax.load(saved)
     assert repr(model) == repr(network)
