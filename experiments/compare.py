@@ -13,6 +13,7 @@ from hrnn_jax.errors import InputError
 
 from .common import cli, run_folder
 from .common.cli import PACKAGE, command
+from .folders import best_runs
 from .folders.newest import newest_run, runs_beside
 from .folders.row_names import row_names
 
@@ -34,13 +35,14 @@ def main(folders: list[str]) -> None:
     title, cases, _ = min(tested)
     print(f"\n{title}: {cases:,} test cases, the next item in each user's last session\n")
     names = row_names([*map(pathlib.Path, folders)], runs)
+    marks = best_runs.marks([*map(pathlib.Path, folders)], runs)
     run_folder.print_metrics(
-        [{**run, "name": name} for run, name in zip(runs, names, strict=True)],
-        [pathlib.Path(folder).resolve().name for folder in folders],
+        [{**run, "name": name} for run, name in zip(runs, names, strict=True)], marks
     )
     print("\n" + "\n".join(f"{n}: {folder}" for n, folder in enumerate(folders, start=1)))
+    print(f"\n{best_runs.NOTE}" if marks else "")
     print(
-        "\nRecall@N: the share of test cases whose item is among the N recommended.\n"
+        "Recall@N: the share of test cases whose item is among the N recommended.\n"
         "MRR@N: the mean of 1 / rank, 0 for ranks beyond N.\n"
         "Precision@N: Recall@N / N, as one item is right."
     )

@@ -108,7 +108,8 @@ def main() -> None:
             f"in {folder}",
             flush=True,
         )
-        metrics = _finish(folder, prepared_folder, log, parents)
+        with run_folder.removed_unless_begun(folder):
+            metrics = _finish(folder, prepared_folder, log, parents)
     cases = int(metrics["mean"]["cases"])
     print(f"\n{metrics['title']}: {cases:,} test cases, results in {folder}\n")
     run_folder.print_metrics([metrics])

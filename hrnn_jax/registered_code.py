@@ -1,4 +1,4 @@
-"""The code behind registered names, as digests: a run folder says which code made it.
+"""The code behind registered names: a run folder says which code made it, and has a copy.
 
 A name of this package stands for the same code in every run of a version; a registered one stands
 for what its file holds at the time.
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 Kind = Literal["loss", "model"]
-DIGESTS: dict[tuple[Kind, str], str] = {}  # by kind and name
+SOURCES: dict[tuple[Kind, str], bytes] = {}  # by kind and name
 _DIGITS = 12
 
 
 def note(kind: Kind, name: str, function: Callable[..., Any]) -> None:
-    """Keep the digest of a registered function's source.
+    """Keep a registered function's source.
 
     Args:
         kind: what it is registered as.
@@ -27,7 +27,7 @@ def note(kind: Kind, name: str, function: Callable[..., Any]) -> None:
         function: its whole file counts, as it may call others in it; of a notebook's function its
             own text. What its file imports does not count.
     """
-    DIGESTS[kind, name] = hashlib.sha256(_source(function)).hexdigest()[:_DIGITS]
+    SOURCES[kind, name] = _source(function)
 
 
 def of(model: str, loss: str | None) -> str | None:
@@ -37,7 +37,16 @@ def of(model: str, loss: str | None) -> str | None:
         model: the name of the model.
         loss: of a network, the name of its loss.
     """
-    return DIGESTS.get(("model", model) if loss is None else ("loss", loss))
+    source = text(model, loss)
+    return None if source is None else hashlib.sha256(source).hexdigest()[:_DIGITS]
+
+
+def text(model: str, loss: str | None) -> bytes | None:
+    """Return the code that a run's registered name stands for; None without one, see `of`.
+
+    It is empty where no text of it is left.
+    """
+    return SOURCES.get(("model", model) if loss is None else ("loss", loss))
 
 
 def _source(function: Callable[..., Any]) -> bytes:

@@ -13,9 +13,7 @@ from hrnn_jax.baselines import by_name
 from hrnn_jax.config import (
     NETWORKS,
     EvaluationConfig,
-    ItemKnnConfig,
     ModelConfig,
-    SessionKnnConfig,
     TrainConfig,
     setting,
 )
@@ -24,7 +22,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.presets import network_of
 
-from . import config_flags
+from . import config_flags, run_settings
 from .model_names import NAMES
 
 if TYPE_CHECKING:
@@ -62,16 +60,9 @@ class EpochFlags:
 
 
 FLAGS = flags.FLAGS
-CONFIGS = {  # and where --help lists their flags
-    ModelConfig: "model",
-    TrainConfig: "training",
-    EvaluationConfig: "evaluation",
-    ItemKnnConfig: "model",
-    SessionKnnConfig: "model",
-}
 config_flags.define_command(ModelFlags, "model")
 config_flags.define_command(EpochFlags, "training")
-config_flags.define(CONFIGS)
+config_flags.define(run_settings.CONFIGS)
 
 
 def check() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import atomic, errors, run_lock
 from hrnn_jax.config import upgrade_recipe
 from hrnn_jax.estimators import run_files
 from hrnn_jax.estimators.run_files import (
@@ -28,6 +30,7 @@ from hrnn_jax.estimators.run_files import (
 from .text import print_table
 
 __all__ = [
+    "BEGUN",
     "DATA",
     "FILES",
     "IN_TABLE",
@@ -49,6 +52,7 @@ __all__ = [
 ]
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (*run_files.FILES, *STATES)
+BEGUN = ("checkpoint", run_files.HISTORY, RANKS, METRICS)  # one is there where a run has begun
 IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper
 
 
@@ -64,12 +68,15 @@ def open_folder(
     """Make a run folder for `recipe`, or go on in one; `flag`, `kind` and `files` name another's.
 
     Raises InputError if the folder cannot be written, holds something else, or holds a run of
-    another recipe, and with the words of `refusal`, if there are any, where it holds one of this.
+    another recipe of which something is trained, and with the words of `refusal`, if there are any,
+    where it holds one of this.
     """
     given = f"--{flag}={folder}"
     path = folder / "recipe.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if kind == "run" and _is_untrained_run(folder):
+            remove(folder)
         if path.exists():
             found = read_recipe(folder)
             if kind == "run":
@@ -83,11 +90,46 @@ def open_folder(
             raise errors.InputError(
                 f"{given} holds {strange[0]}, which is no {kind}'s: choose an empty folder"
             )
-        atomic.write(path, json.dumps(recipe, indent=2) + "\n")
+        if kind == "run":
+            run_files.write_recipe(folder, recipe)
+        else:
+            atomic.write(path, json.dumps(recipe, indent=2) + "\n")
     except OSError as error:
         raise errors.InputError(
             f"cannot write {given}: {error.strerror}; choose another folder"
         ) from error
+
+
+def has_begun(folder: pathlib.Path) -> bool:
+    """Say whether an epoch of a run is trained, or anything is ranked."""
+    return any((folder / name).exists() for name in BEGUN)
+
+
+def _is_untrained_run(folder: pathlib.Path) -> bool:
+    if has_begun(folder) or not (folder / "recipe.json").exists():
+        return False
+    return isinstance(read_recipe(folder).get("model"), Mapping)  # a study has a name there
+
+
+def remove(folder: pathlib.Path) -> None:
+    """Remove a run's files, but for its lock, which the caller holds, and the states of users."""
+    for name in run_files.FILES:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif name != run_lock.FILE:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def removed_unless_begun(folder: pathlib.Path) -> Generator[None]:
+    """Remove a run in which an error of the block leaves nothing trained."""
+    try:
+        yield
+    except Exception:
+        if not has_begun(folder):
+            remove(folder)
+        raise
 
 
 def _check_recipe(
@@ -127,20 +169,27 @@ def read_finished(folder: pathlib.Path, about: Mapping[str, Any]) -> dict[str, A
     return metrics if (folder / RECOMMENDED).exists() else None
 
 
-def print_metrics(runs: Sequence[Mapping[str, Any]], folders: Sequence[str] = ()) -> None:
+def metrics_in_table(run: Mapping[str, Any]) -> list[str]:
+    """Return the paper's metrics at each cutoff of a run, as in recall@5."""
+    return [name for name in run["mean"] if name.partition("@")[0] in IN_TABLE]
+
+
+def print_metrics(
+    runs: Sequence[Mapping[str, Any]], marks: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Print the paper's metrics of runs, a row each: mean, and +- std over several seeds.
 
-    folders: the names of their folders, a last column if they are given.
+    marks: by metric, a sign for each run that follows its mean, or "".
     """
-    metrics = [name for name in runs[0]["mean"] if name.partition("@")[0] in IN_TABLE]
+    metrics = metrics_in_table(runs[0])
 
-    def cell(run: Mapping[str, Any], metric: str) -> str:
+    def cell(number: int, metric: str) -> str:
+        run = runs[number]
         mean, std = run["mean"].get(metric), run["std"].get(metric)
+        mark = "" if not marks else marks[metric][number] or " "  # numbers stand below each other
         if mean is None:
-            return "-"
-        return f"{mean:.4f}" + ("" if std is None else f" +- {std:.4f}")
+            return f"-{mark}"
+        return f"{mean:.4f}{mark}" + ("" if std is None else f" +- {std:.4f}")
 
-    rows = [(run["name"], *(cell(run, metric) for metric in metrics)) for run in runs]
-    if folders:
-        rows = [(*row, name) for row, name in zip(rows, folders, strict=True)]
-    print_table(("", *metrics, *(["folder"] if folders else [])), rows)
+    rows = [(run["name"], *(cell(n, metric) for metric in metrics)) for n, run in enumerate(runs)]
+    print_table(("", *metrics), rows)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import statistics
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,9 +91,17 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _wrapped(text: str, width: int) -> str:
-    if cell_len(text) <= width:
-        return text
-    return textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    """Wrap between words, and inside those that are wider behind one of / , = only."""
+    lines = [""]
+    for word in text.split(" "):
+        parts = [word] if cell_len(word) <= width - 2 else re.split(r"(?<=[/,=])", word)
+        for number, part in enumerate(parts):
+            space = "" if number or not lines[-1].strip() else " "
+            if cell_len(lines[-1] + space + part) > width and lines[-1].strip():
+                lines.append(f"  {part}")
+            else:
+                lines[-1] += space + part
+    return "\n".join(lines)
 
 
 def column_groups(widths: Sequence[int], available: int) -> tuple[int, list[list[int]]]:

@@ -19,18 +19,16 @@ from typing import Any
 from absl import flags
 
 from hrnn_jax import registered_code
-from hrnn_jax.config import NETWORKS, settings
+from hrnn_jax.config import NETWORKS
 from hrnn_jax.preprocess.read_log import COMPRESSED
 
-from ..common import config_flags, model_flags
+from ..common import config_flags, model_flags, run_settings
 from .newest import ROOT
 from .usual import usual_flags
 
 FLAGS = flags.FLAGS
 STUDIES = pathlib.Path("out/tune")
 _LOG_DIGITS, _SETTINGS_DIGITS = 8, 6
-_TRAINED = (config for config in model_flags.CONFIGS if config.__name__ != "EvaluationConfig")
-_DECIDING = tuple(dict.fromkeys(name for config in _TRAINED for name in settings(config)))
 
 
 def default_folder(prepared_folder: pathlib.Path) -> pathlib.Path:
@@ -72,7 +70,7 @@ def _changed() -> dict[str, Any]:
     """Return the flags that decide the weights and differ from those of the model's row."""
     usual = usual_flags(FLAGS.model)
     changed = {}
-    for name in _DECIDING:
+    for name in run_settings.names("model", "training"):
         if config_flags.is_used(name, FLAGS.model):
             flag = FLAGS[name]
             default = flag.parser.parse(usual[name] or "true") if name in usual else flag.default

@@ -14,7 +14,6 @@ from ..common import run_folder
 from ..common.text import as_flag
 
 SHARED = ("epochs", "seeds", "cutoffs", "ties", "candidates")
-BEGUN = ("checkpoint", "history.jsonl", run_folder.RANKS, run_folder.METRICS)
 _ANEW = "another --output_dir begins anew"
 
 
@@ -36,7 +35,7 @@ def refusal(
     there = run_folder.read_metrics(folder)
     if resume:
         return _left_out(folder, there, about["seeds"]) if there else None
-    if not any((folder / name).exists() for name in BEGUN):
+    if not run_folder.has_begun(folder):
         return None
     if there is None:
         return f"{folder} holds an unfinished run of these settings: {_or('--resume goes on')}"

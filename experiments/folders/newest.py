@@ -16,7 +16,7 @@ ROOT = pathlib.Path("out/runs")
 def newest_run(
     what: str, flag: str, suits: Callable[[pathlib.Path], bool] = lambda folder: True
 ) -> pathlib.Path:
-    """Return the newest finished run in out/runs: the one that experiments.run handled last.
+    """Return the newest finished run in out/runs: the one that was trained or ranked last.
 
     Args:
         what: What is looked for, for the message.
@@ -50,6 +50,7 @@ def runs_beside(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _newest_first(metrics: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """Return run folders by the time of their recipe.json, which every call of a run rewrites."""
-    folders = [path.parent for path in metrics if (path.parent / "recipe.json").exists()]
-    return sorted(folders, key=lambda run: (run / "recipe.json").stat().st_mtime_ns, reverse=True)
+    """Return run folders by the time of their metrics.json: a run that is reported keeps it."""
+    found = [path for path in metrics if (path.parent / "recipe.json").exists()]
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [path.parent for path in found]

@@ -96,9 +96,9 @@ def by_position(ranks: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def by_case(ranks: pl.DataFrame) -> pl.DataFrame:
+def by_case(ranks: pl.DataFrame, cutoff: int = CUTOFF) -> pl.DataFrame:
     """Return each test case's means over the seeds: session, position, recall, mrr."""
-    return with_metrics(ranks).group_by(CASE).agg(pl.col(MEANS).mean()).sort(CASE)
+    return with_metrics(ranks, cutoff).group_by(CASE).agg(pl.col(MEANS).mean()).sort(CASE)
 
 
 def signed_rank_tests(

@@ -12,7 +12,7 @@ from absl import flags
 
 from hrnn_jax.config import DataConfig, settings
 
-from ..common import config_flags, data_flags, model_flags
+from ..common import config_flags, data_flags, model_flags, run_settings
 from ..common.cli import command
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FLAGS = flags.FLAGS
 # Settings that decide what a trial measures. The objective has a cutoff of its own.
-SETTINGS = {"epochs", "seeds"}.union(*map(settings, model_flags.CONFIGS)) - {"cutoffs"}
+SETTINGS = {"epochs", "seeds", *run_settings.names()} - {"cutoffs"}
 
 
 def shared_settings(searched: Collection[str]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
         f"# {' '.join(typed.split())}",
     ]
     written_below = {*drawn, "split", "model", "epochs", "schedule_epochs"}
-    of_model = (model_flags.ModelFlags, model_flags.EpochFlags, *model_flags.CONFIGS)
+    of_model = (model_flags.ModelFlags, model_flags.EpochFlags, *run_settings.CONFIGS)
     tables = (data_flags.DataFlags, DataConfig, *of_model)
     for name in dict.fromkeys(itertools.chain(*map(settings, tables))):
         if not FLAGS[name].using_default_value and name not in written_below:

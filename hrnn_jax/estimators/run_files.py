@@ -30,10 +30,11 @@ RECIPE, HISTORY = "recipe.json", "history.jsonl"
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"
 DATA = prepared.KEPT_META
 TENSORBOARD = "tensorboard"  # a folder, of `experiments.run`
-# What a run folder holds, next to what some models add.
+CODE = "registered_code.py"  # that registered the model or the loss
+# What a run folder holds. The table of neighbours is item_neighbours.FILE.
 FILES = (
     *(run_lock.FILE, "flags", RECIPE, prepared.ITEMS, DATA, "checkpoint", HISTORY, TENSORBOARD),
-    *(RANKS, RECOMMENDED, METRICS),
+    *(RANKS, RECOMMENDED, METRICS, CODE, "neighbours.npz"),
 )
 
 
@@ -117,8 +118,14 @@ def prepared_folder(run: pathlib.Path) -> pathlib.Path | None:
 
 
 def write_recipe(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Write recipe.json."""
-    atomic.write(folder / RECIPE, json.dumps(content, indent=2) + "\n")
+    """Write recipe.json, unless it says so already, and a copy of registered code."""
+    text, path = json.dumps(content, indent=2) + "\n", folder / RECIPE
+    if not path.exists() or path.read_text() != text:
+        atomic.write(path, text)
+    loss = content.get("training", {}).get("loss")
+    code = registered_code.text(content["model"]["name"], loss)
+    if code and not (folder / CODE).exists():
+        atomic.write(folder / CODE, code)
 
 
 def write_data(folder: pathlib.Path, prepared_folder: pathlib.Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from hrnn_jax import atomic, errors, metrics, run_lock
 from hrnn_jax.config import RECIPE_FORMAT, EvaluationConfig
 from hrnn_jax.estimators import run_files
-from hrnn_jax.extras import item_neighbours
 from hrnn_jax.presets import NAMES
 
 
@@ -70,7 +69,7 @@ def _check_free(folder: pathlib.Path, *, overwrite: bool) -> None:
     try:
         recipe = run_files.read_recipe(folder)
         _, data = recipe["model"], recipe["data"]  # a study has neither
-        known = {*run_files.FILES, item_neighbours.FILE, data}
+        known = {*run_files.FILES, data}
     except (OSError, errors.InputError, KeyError, TypeError):
         raise errors.InputError(
             f"{folder} holds no run, and `overwrite` replaces nothing else: choose another folder"

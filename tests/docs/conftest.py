@@ -20,7 +20,7 @@ DICTS = (
     datasets._registered,
     by_name._registered,
     presets.NAMES,
-    registered_code.DIGESTS,
+    registered_code.SOURCES,
 )
 
 

@@ -626,13 +626,49 @@ def test_without_folders_each_run_has_its_own_and_compare_takes_the_newest_log(c
     code, out, _ = run_compare(capfd)
     assert code == 0
     assert f"the runs in {found[0].parent}, newest first" in out
-    newest = {"1 Item-KNN  ", "2 Item-KNN --neighbours=7"}
+    newest = {"1 Item-KNN --neighbours=7", "2 Item-KNN  "}
     assert newest <= {line[: len(name)] for line in out.splitlines() for name in newest}
-    for number, folder in enumerate(found[:2], start=1):
+    for folder in found[:2]:
+        number = 2 if folder.name == "item_knn" else 1
         assert f"\n{number}: {folder}\n" in out
     assert "PPOP" not in out
     assert command("--model=ppop", "--resume", events=other)[0] == 0
+    assert f"the runs in {found[0].parent}" in run_compare(capfd)[1]  # it was only reported
+    assert command("--model=ppop", "--resume", "--cutoffs=3", events=other)[0] == 0
     assert f"the runs in {found[2].parent}" in run_compare(capfd)[1]
+
+
+def test_a_run_that_is_refused_before_its_first_epoch_leaves_no_folder(command, monkeypatch):
+    """Bug: leave a recipe behind, which refuses the mended code."""
+
+    def refuse(*_):
+        raise errors.InputError("the loss has another shape")
+
+    given = ("--model=rnn", "--epochs=1", "--output_dir=mine")
+    with monkeypatch.context() as patched:
+        patched.setattr(run_seeds, "train_and_rank", refuse)
+        assert_refused(command(*given), "another shape")
+    assert not pathlib.Path("mine").exists()
+    pathlib.Path("mine").mkdir()  # as a run leaves it that was killed before its first epoch
+    recipe = {"format": 3, "model": {"name": "rnn"}, "source": "other", "data": "log-1"}
+    pathlib.Path("mine/recipe.json").write_text(json.dumps(recipe))
+    pathlib.Path("mine/registered_code.py").write_text("old")
+    assert command(*given)[0] == 0
+    assert "source" not in json.loads(pathlib.Path("mine/recipe.json").read_text())
+    assert not pathlib.Path("mine/registered_code.py").exists()
+    before = sorted(pathlib.Path("mine").rglob("*"))
+    with monkeypatch.context() as patched:
+        patched.setattr(run_seeds, "train_and_rank", refuse)
+        assert_refused(command(*given[:1], "--epochs=2", "--resume", given[2]), "another shape")
+    assert sorted(pathlib.Path("mine").rglob("*")) == before
+
+
+def test_a_study_is_not_taken_for_a_run_in_which_nothing_is_trained(command):
+    pathlib.Path("study").mkdir()
+    text = json.dumps({"model": "ppop", "data": "log-1"})
+    pathlib.Path("study/recipe.json").write_text(text)
+    assert_refused(command("--model=ppop", "--output_dir=study"), "study")
+    assert pathlib.Path("study/recipe.json").read_text() == text
 
 
 def run_compare(capfd, *argv) -> tuple[int, str, str]:

@@ -120,12 +120,12 @@ def test_flag_files_in_the_working_directory_do_not_change_the_plain_name(tmp_pa
 
 
 def make_run(path, *, data="video-1", age, finished=True):
-    """Write what commands look at to find a run that was handled `age` seconds ago."""
+    """Write what commands look at to find a run that ended `age` seconds ago."""
     path.mkdir(parents=True)
     (path / "recipe.json").write_text(f'{{"data": "{data}"}}')
-    os.utime(path / "recipe.json", (1e9 - age, 1e9 - age))
     if finished:
         (path / "metrics.json").write_text("{}")
+        os.utime(path / "metrics.json", (1e9 - age, 1e9 - age))
 
 
 def test_the_newest_finished_run_is_found_with_those_on_its_log(tmp_path, monkeypatch):
@@ -140,7 +140,9 @@ def test_the_newest_finished_run_is_found_with_those_on_its_log(tmp_path, monkey
     make_run(here / "shop-2" / "rnn", age=40, data="shop-2")
     assert newest_run("run", "--x", lambda path: path.name != "other").name == "ppop"
     assert [path.name for path in runs_beside(here / "video-1/rnn")] == ["ppop", "rnn"]
-    os.utime(here / "shop-2/rnn/recipe.json")  # as --resume does
+    os.utime(here / "shop-2/rnn/recipe.json")
+    assert newest_run("run", "--x").name == "other"
+    os.utime(here / "shop-2/rnn/metrics.json")  # as more epochs do
     assert newest_run("run", "--x") == here / "shop-2/rnn"
 
 

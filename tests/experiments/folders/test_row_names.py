@@ -118,3 +118,12 @@ def test_no_difference_is_left_out(runs):
     changed = {"layers": 2, "past": 3, "loss": "bpr", "momentum": 0.5, "batch_size": 7}
     [name] = row_names(*runs(("RNN", {**RNN, **changed})))
     assert name == "1 RNN --layers=2 --past=3 --loss=bpr --momentum=0.5 --batch_size=7"
+
+
+def test_edits_of_one_registered_loss_are_told_apart_by_their_code(runs):
+    """Bug: name them by their folders, which say nothing."""
+    folders, metrics = runs(*[("RNN", RNN)] * 3)
+    for folder, source in zip(folders[:2], ("0123456789ab", "fedcba987654"), strict=True):
+        recipe = json.loads((folder / "recipe.json").read_text())
+        (folder / "recipe.json").write_text(json.dumps(recipe | {"source": source}))
+    assert row_names(folders, metrics) == ["1 RNN with code 012345", "2 RNN with code fedcba", "3 RNN"]
