@@ -24,7 +24,7 @@ from hrnn_jax.config import REMOVED
 from hrnn_jax.presets import PRESETS
 
 from ..rendering import help_page
-from . import interrupt
+from . import interrupt, plugins
 
 assert __package__ is not None
 PACKAGE = __package__.rpartition(".")[0]  # experiments in a checkout, another name when installed
@@ -168,8 +168,10 @@ def parse(
         given = expand(argv[1:], whole=whole)
         typed.clear()
         typed.update(split(argument)[0] for argument in argv[1:] if argument.startswith("-"))
+        plugins.load(given)
         positional = flags.FLAGS([argv[0], *given])
         if first := defaults():
+            plugins.load([*first, *given])
             positional = flags.FLAGS([argv[0], *first, *given])
         return positional
     except flags.UnrecognizedFlagError as error:
@@ -179,7 +181,7 @@ def parse(
     except (flags.Error, errors.InputError) as error:
         text = str(error).removeprefix("flag ")  # as absl begins them
         if found := re.match(r"--(model|loss|dataset)=\S*: value should be one of", text):
-            text += f"; a {found[1]} of your own is known only to the module that registers it"
+            text += f"; --plugin=MODULE imports the module that registers a {found[1]} of your own"
         fail(errors.InputError(text))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
@@ -25,7 +25,7 @@ from . import cli
 FLAGS = flags.FLAGS
 Config = TypeVar("Config")
 _NUMBERS = {int: flags.IntegerParser, float: flags.FloatParser}
-_used_by: dict[str, set[str]] = {}  # flag -> models
+_used_by: dict[str, list[Sequence[str]]] = {}  # flag -> models, by config
 
 
 class _Number(flags.ArgumentParser):
@@ -68,7 +68,7 @@ def define(
     owners: dict[str, list[type]] = {}
     for config in configs:
         for name, setting in settings(config).items():
-            _used_by.setdefault(name, set()).update(setting.models)
+            _used_by.setdefault(name, []).append(setting.models)
             owners.setdefault(name, []).append(config)
     for name, of_name in owners.items():
         is_open = optional or len(of_name) > 1
@@ -81,7 +81,7 @@ def define(
         config, text = of_name[0], " ".join(texts)
         default = None if is_open else _default(config, name)
         kind, setting = _type(config, name), settings(config)[name]
-        help_page.describe(name, configs[config], setting, _used_by[name])
+        help_page.describe(name, configs[config], setting, _models(name))
         if setting.choices:
             flags.DEFINE_enum(name, default, setting.choices, text)
         elif kind in _NUMBERS:  # a config checks its bounds itself, where a model uses it
@@ -97,7 +97,12 @@ def define(
 
 def is_used(name: str, model: str) -> bool:
     """Say whether a model uses a flag; a flag of no config is used by all."""
-    return name not in _used_by or network_of(model) in _used_by[name]
+    return name not in _used_by or network_of(model) in _models(name)
+
+
+def _models(name: str) -> set[str]:
+    """Return the models that use a flag, also those that were registered since it was defined."""
+    return {model for models in _used_by[name] for model in models}
 
 
 def refuse_unused(model: str) -> None:
@@ -107,7 +112,7 @@ def refuse_unused(model: str) -> None:
             presets = [preset for preset in PRESETS if is_used(name, preset)]
             raise errors.InputError(
                 f"--{name} is not used by --model={model}: drop it; models that use it: "
-                f"{', '.join([*sorted(_used_by[name]), *presets])}"
+                f"{', '.join([*sorted(_models(name)), *presets])}"
             )
 
 

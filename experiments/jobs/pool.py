@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from hrnn_jax import provenance
 
+from ..common import plugins
 from ..common.cli import module
 
 
@@ -71,7 +72,7 @@ def run(
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         on_start(job)
         started = time.monotonic()
-        command = [sys.executable, "-m", module("jobs.worker"), *job.argv]
+        command = [sys.executable, "-m", module("jobs.worker"), *job.argv, *plugins.given()]
         with job.log.open("wb") as log:
             code = subprocess.call(
                 command, stdin=lifeline, stdout=log, stderr=subprocess.STDOUT, env=env

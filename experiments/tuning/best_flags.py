@@ -12,7 +12,7 @@ from absl import flags
 
 from hrnn_jax.config import DataConfig, settings
 
-from ..common import config_flags, data_flags, model_flags, run_settings
+from ..common import config_flags, data_flags, model_flags, plugins, run_settings
 from ..common.cli import command
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
         f"{best.value:.4f} on the validation split (trial {best.number}).",
         f"# {' '.join(typed.split())}",
     ]
+    lines += plugins.given()
     written_below = {*drawn, "split", "model", "epochs", "schedule_epochs"}
     of_model = (model_flags.ModelFlags, model_flags.EpochFlags, *run_settings.CONFIGS)
     tables = (data_flags.DataFlags, DataConfig, *of_model)

@@ -46,8 +46,8 @@ def test_no_float_flag_takes_a_number_that_is_not_finite(text):
         ),
         (
             "--dataset=mine",
-            f"--dataset=mine: value should be one of <{'|'.join(datasets.NAMES)}>; a dataset of "
-            "your own is known only to the module that registers it",
+            f"--dataset=mine: value should be one of <{'|'.join(datasets.NAMES)}>; "
+            "--plugin=MODULE imports the module that registers a dataset of your own",
         ),
         ("--qqq", "--qqq is no flag of this command: --help lists all"),
     ],

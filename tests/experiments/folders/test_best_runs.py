@@ -18,12 +18,15 @@ def runs(tmp_path):
             folder = tmp_path / str(number)
             folder.mkdir()
             tables = [
-                pl.DataFrame({"seed": seed, "session": range(len(ranks)), "position": 1, "rank": ranks})
+                pl.DataFrame({"session": range(len(ranks)), "rank": ranks}).with_columns(
+                    seed=seed, position=1
+                )
                 for seed, ranks in enumerate(ranks_of_seeds)
             ]
             pl.concat(tables).write_parquet(folder / "ranks.parquet")
             summed = [of_ranks.summarise(np.array(ranks), [2, 5]) for ranks in ranks_of_seeds]
-            metrics.append({"mean": {name: np.mean([s[name] for s in summed]) for name in summed[0]}})
+            mean = {name: np.mean([seed[name] for seed in summed]) for name in summed[0]}
+            metrics.append({"mean": mean})
             folders.append(folder)
         return folders, metrics
 

@@ -126,4 +126,5 @@ def test_edits_of_one_registered_loss_are_told_apart_by_their_code(runs):
     for folder, source in zip(folders[:2], ("0123456789ab", "fedcba987654"), strict=True):
         recipe = json.loads((folder / "recipe.json").read_text())
         (folder / "recipe.json").write_text(json.dumps(recipe | {"source": source}))
-    assert row_names(folders, metrics) == ["1 RNN with code 012345", "2 RNN with code fedcba", "3 RNN"]
+    names = row_names(folders, metrics)
+    assert names == ["1 RNN with code 012345", "2 RNN with code fedcba", "3 RNN"]
