@@ -10,6 +10,7 @@ from __future__ import annotations
 import pathlib
 
 from hrnn_jax.errors import InputError
+from hrnn_jax.estimators.run_files import CODE
 
 from .common import cli, run_folder
 from .common.cli import PACKAGE, command
@@ -39,7 +40,10 @@ def main(folders: list[str]) -> None:
     run_folder.print_metrics(
         [{**run, "name": name} for run, name in zip(runs, names, strict=True)], marks
     )
-    print("\n" + "\n".join(f"{n}: {folder}" for n, folder in enumerate(folders, start=1)))
+    print()
+    for number, folder in enumerate(folders, start=1):
+        has_code = (pathlib.Path(folder) / CODE).exists()
+        print(f"{number}: {folder}" + (f", its code in {CODE}" if has_code else ""))
     print(f"\n{best_runs.NOTE}" if marks else "")
     print(
         "Recall@N: the share of test cases whose item is among the N recommended.\n"

@@ -31,10 +31,10 @@ def load(argv: Sequence[str]) -> None:
         InputError: There is no such module, or it registers a name that is taken.
     """
     text = ""
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for number, argument in enumerate(argv, start=1):
         name, equals, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "plugin":
-            text = value if equals else following  # the last one counts
+            text = value if equals else "".join(argv[number : number + 1])  # the last one counts
     names = flags.ListParser().parse(text)
     if not names:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,8 +12,10 @@ from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import NETWORKS, setting, upgrade_recipe
+from hrnn_jax.preprocess import datasets
 
-from ..common import cli, config_flags, interrupt, model_flags, run_folder
+from ..common import cli, config_flags, interrupt, model_flags, run_folder, run_settings
+from ..common.text import as_flag
 
 if TYPE_CHECKING:  # the flags of a command are checked before jax is loaded
     from hrnn_jax import checkpoint, train
@@ -23,8 +26,8 @@ class ContinueFlags:
     """Which run goes on.
 
     Attributes:
-        continue_from: A run folder to go on from with a new log: its items keep their weights, new
-            ones are added, and its flags hold where none are given.
+        continue_from: A run folder, or that of a saved model, to go on from with a new log: its
+            items keep their weights, new ones are added, and its flags hold where none are given.
     """
 
     continue_from: str | None = setting(None)
@@ -55,16 +58,40 @@ def defaults() -> list[str]:
         return []
     path = pathlib.Path(FLAGS.continue_from, "flags")
     try:
-        lines = path.read_text().splitlines()
+        is_saved = not path.exists() and (path.parent / run_folder.DATA).exists()
+        lines = _saved_flags(path.parent) if is_saved else path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise _no_run(f"{path} cannot be read") from error
     is_default = FLAGS.events is None and FLAGS["dataset"].using_default_value
-    if is_default and any(line.startswith("--events=") for line in lines):
+    if is_default and (is_saved or any(line.startswith("--events=") for line in lines)):
         raise errors.InputError(
             f"--continue_from={FLAGS.continue_from} was trained on a log: give a new one with "
             "--events"
         )
     return [line for line in lines if _is_taken(line)]
+
+
+def _saved_flags(folder: pathlib.Path) -> list[str]:
+    """Return the flags of a model that `save` of the library wrote, which keeps none of them."""
+    recipe = upgrade_recipe(run_folder.read_recipe(folder))
+    path = folder / run_folder.DATA
+    try:
+        data = json.loads(path.read_text())
+        name, columns, prepared = data["name"], data["columns"], data["recipe"]
+    except (ValueError, KeyError) as error:
+        raise errors.InputError(f"{path} is damaged: train the run again") from error
+    own = recipe["model"] | recipe.get("training", {})
+    values = {
+        "dataset": name if name in datasets.NAMES else "events",
+        **{f"{of}_column": column for of, column in columns.items()},
+        **prepared,
+        "max_user_sessions": prepared["max_user_sessions"] or 0,  # which lifts the data set's own
+        "model": own["name"],
+        **{setting: own[setting] for setting in run_settings.names() if setting in own},
+    }
+    if metrics := run_folder.read_metrics(folder):
+        values |= {"seeds": metrics["seeds"]}
+    return [as_flag(flag, value) for flag, value in values.items() if value is not None]
 
 
 def _is_taken(line: str) -> bool:

@@ -119,8 +119,7 @@ class _TrialRows(Rows):
         if trial.last_step is None:
             return where
         value = trial.intermediate_values[trial.last_step]
-        rate = trial.user_attrs["events_per_second"]
-        return f"{where}  {FLAGS.objective} {value:.4f}  {rate:,.0f} events/s"
+        return f"{where}  {FLAGS.objective} {value:.4f}  {trials.rate_text(trial)}"
 
     def _summary(self) -> str:
         done, _, seconds = self._counts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 from optuna import TrialPruned
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hrnn_jax import errors, metrics
 from hrnn_jax.estimators.callbacks.trained_epoch import training_figures
@@ -57,18 +57,25 @@ def line(study: Study, number: int, side_by_side: int) -> str:
     outcome = trial.user_attrs.get("diverged") or f"{FLAGS.objective} {trial.value:.4f}"
     if trial.state == TrialState.PRUNED and "diverged" not in trial.user_attrs:
         outcome = f"pruned, {outcome} after epoch {trial.last_step}"
-    rate = trial.user_attrs.get("events_per_second")
     left = max(0, FLAGS.trials - counts.done)
     parts = [
         f"trial {number}",
         outcome,
         " ".join(f"{name}={short(drawn)}" for name, drawn in trial.params.items()),
-        f"{rate:,.0f} events/s" if rate else "",
+        rate_text(trial),
         f"{trial.user_attrs['seconds']:.1f} s",
         f"best {best.value:.4f} (trial {best.number})" if best else "",
         f"{left} left, {left * counts.seconds / side_by_side:,.0f} s" if left else "",
     ]
     return "  ".join(part for part in parts if part)
+
+
+def rate_text(trial: FrozenTrial) -> str:
+    """Say how fast a trial trains, "" where it does not."""
+    rate = trial.user_attrs.get("events_per_second")
+    waited = trial.user_attrs.get("compile_seconds")
+    compiling = " with compiling" if waited is None else ""
+    return f"{rate:,.0f} events/s{compiling}" if rate else ""
 
 
 class _Progress:

@@ -8,6 +8,7 @@ import pytest
 
 import hrnn_jax
 from experiments import compare, run
+from experiments.training import continue_run
 from hrnn_jax.estimators import run_files
 from hrnn_jax.live import export
 from tests.helpers import runs
@@ -115,6 +116,27 @@ def test_the_commands_take_what_is_saved(parts, trained_run, tmp_path, capsys):
     with hrnn_jax.load_recommender(network) as live:
         assert len(live.recommend("u1", k=3)) == 3
     assert pathlib.Path(network, "states.sqlite").exists()
+
+
+def test_a_run_continues_a_saved_model_with_its_settings(parts, trained_run, tmp_path):
+    """Without an epoch of its own it ranks as the saved one. Bug: take flags of a run alone."""
+    saved = hrnn_jax.load(trained_run).save(tmp_path / "saved")
+    events = f"--events={parts[0].log.source.path}"
+    given = ("--epochs=0", f"--continue_from={saved}", f"--output_dir={tmp_path / 'run'}")
+    code = runs.call(
+        run.main,
+        *(events, f"--prepared_dir={tmp_path / 'prepared'}", "--compilation_cache=", *given),
+        defaults=continue_run.defaults,
+    )
+    assert code == 0
+    old, new = (run_files.read_recipe(path) for path in (saved, tmp_path / "run"))
+    assert new["model"] == old["model"]
+    assert new["training"] == old["training"]
+    ranks = [
+        pl.read_parquet(path / "ranks.parquet").filter(seed=0)
+        for path in (trained_run, tmp_path / "run")
+    ]
+    assert ranks[0].equals(ranks[1])
 
 
 def test_the_command_writes_the_scalars_of_each_seed(parts, tmp_path):

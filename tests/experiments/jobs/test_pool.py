@@ -10,6 +10,7 @@ import textwrap
 import time
 
 import pytest
+from absl.testing import flagsaver
 
 from experiments.jobs import pool
 from hrnn_jax import provenance
@@ -41,6 +42,9 @@ def test_a_job_runs_its_module_with_its_flags(module):
     assert outcome.error is None
     assert outcome.job.log.read_text() == "__main__ ['--flag=1']\n"
     assert started == [outcome.job]
+    with flagsaver.flagsaver(plugin=["my_fork.losses"]):
+        [outcome] = run([module("b", code)])
+    assert outcome.job.log.read_text() == "__main__ ['--flag=1', '--plugin=my_fork.losses']\n"
 
 
 def test_a_failed_job_has_its_last_line_as_error_and_stops_no_other(module):
