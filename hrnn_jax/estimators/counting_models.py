@@ -53,7 +53,7 @@ class CountingModel(Model):
         return self
 
     def partial_fit(self: Self, train: Part) -> Self:
-        """Count the events of another log, which has those of before, instead.
+        """Count the events of another log instead, one that has the earlier events too.
 
         Args:
             train: The training part of that log.
@@ -154,7 +154,7 @@ class VSKNN(CountingModel):
 
 
 class VSKNNBR(CountingModel):
-    """V-SKNN_BR: V-SKNN that prefers the user's own sessions and reminds of their items.
+    """V-SKNN_BR: V-SKNN that prefers the user's own sessions and adds scores to their items.
 
     Settings: the fields of `SessionKnnConfig`.
     """
