@@ -10,7 +10,7 @@ import difflib
 import runpy
 import sys
 
-from .common.cli import module
+from .common.cli import may_go_unread, module
 
 COMMANDS = {
     "run": "train and evaluate one model on one data set",
@@ -43,7 +43,8 @@ def main() -> None:
         usage = "\n".join(
             ["usage: hrnn-jax COMMAND [FLAGS]; COMMAND --help lists the flags", *lines]
         )
-        print(usage, file=sys.stdout if name else sys.stderr)
+        with may_go_unread():
+            print(usage, file=sys.stdout if name else sys.stderr)
         sys.exit(0 if name else 2)
     sys.argv = sys.argv[1:]
     runpy.run_module(module(name), run_name="__main__", alter_sys=True)

@@ -158,11 +158,8 @@ def parse(
     about: what --help says first.
     """
     if asked := HELP & {*argv[1:]}:
-        try:
+        with may_go_unread():
             _print_help(about, argv[0], whole="--helpfull" in asked)
-            _end_if_unread()
-        except BrokenPipeError:
-            _end_if_unread("\n")
         sys.exit()
     try:
         given = expand(argv[1:], whole=whole)
@@ -185,8 +182,18 @@ def parse(
         fail(errors.InputError(text))
 
 
+@contextlib.contextmanager
+def may_go_unread() -> Generator[None]:
+    """Print what the block prints, and end without a word where it is read no further."""
+    try:
+        yield
+        _end_if_unread()
+    except BrokenPipeError:
+        _end_if_unread("\n")
+
+
 def _end_if_unread(probe: str = "") -> None:
-    """End as a shell's programs do where no one reads standard output, as after `| head -1`.
+    """End as a shell's programs do where no one reads standard output, as before `| head -1`.
 
     probe: what is written to find out, where nothing may be left to flush.
     """

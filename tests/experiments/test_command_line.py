@@ -1,8 +1,10 @@
 """What every command answers before jax is loaded: its help, and flags that are wrong."""
 
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -115,6 +117,18 @@ def test_help_has_every_flag_of_the_command_once_in_its_group(answers):
     assert "  --[no]resume  (default no)\n" in page
     assert "--verbosity" not in page
     assert "--verbosity" in answers["run", "--helpfull"][2].partition("Flags of absl")[2]
+
+
+@pytest.mark.parametrize("module", ["experiments", "experiments.run"])
+def test_help_that_is_read_no_further_ends_without_a_word(module):
+    """As before `| head -1`, but for certain: nobody reads from the start. Bug: a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize(
