@@ -39,9 +39,10 @@ class ServeFlags:
         rebuild_states: Compute the states again from the stored events, if they belong to other
             weights.
         keep_sessions_hours: Anonymous sessions are deleted after so many hours without an event.
-        history: The users' history, imported at the first start: a log with the columns of the
-            run's log, or a prepared folder. By default the prepared log of the run, which holds the
-            users and events that its filters kept; none if empty.
+        history: The users' history, imported at the first start: a log, read and cut into sessions
+            as the run's was, or a prepared folder; none if empty. By default the sessions that the
+            run was trained and tested on, and those of the users whom its filters dropped, if its
+            log is at hand.
     """
 
     states: str | None = setting(None)

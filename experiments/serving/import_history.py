@@ -1,8 +1,7 @@
-"""Import of the users' history, the events of the training log, at the first start."""
+"""Import of the users' history at the first start: the sessions of the run, or those of a log."""
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,38 +10,96 @@ import polars as pl
 
 from hrnn_jax import atomic
 from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
+from hrnn_jax.estimators import run_files
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
 from hrnn_jax.model import Params
-from hrnn_jax.preprocess import frames, read_log, sessions
+from hrnn_jax.preprocess import past_sessions, prepared
 
 from ..common import progress
 
+_OTHERS = "--history=LOG with another --states imports all users of a log"
 
-def read(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
-    """Read the events of a log or a prepared folder.
+
+def of_run(run: pathlib.Path, about: Mapping[str, Any]) -> tuple[pl.DataFrame | None, list[str]]:
+    """Return the sessions that a run was trained and tested on, and those of all other users.
+
+    The others are the users whom the filters of the run's recipe dropped: their sessions are cut
+    from the run's log, if it is at hand.
 
     Args:
-        path: of the log, with the columns of the run's log, or of the prepared folder.
+        run: the run folder.
+        about: its data.json.
+
+    Returns:
+        The sessions, see `past_sessions`; None where the prepared folder does not exist any more.
+        And lines that say what was found.
+
+    Raises:
+        InputError: the prepared folder is damaged.
+    """
+    folder = run_files.prepared_folder(run)
+    if folder is None:
+        return None, [f"the run's prepared log is gone, so no history is imported: {_OTHERS}"]
+    lines = []
+    if prepared.load_sessions(folder) is None:
+        lines = [
+            f"{folder} is of an earlier version, without the ids and the ends of sessions: an "
+            "event that goes on with a user's last session may open a new one (remove the folder "
+            "and repeat the run's command with --resume to have them)"
+        ]
+    trained_on = past_sessions.of_folder(folder)
+    users = trained_on[past_sessions.USER].unique()
+    try:
+        others = _of_other_users(about, users)
+    except InputError as error:
+        return trained_on, [*lines, f"only users whom the filters kept are known ({error})"]
+    n_others = others[past_sessions.USER].n_unique()
+    if n_others:
+        path = about["source"]["path"]
+        lines.append(f"with {n_others:,} users whom the filters dropped, from {path}")
+    return past_sessions.joined([trained_on, others]), lines
+
+
+def _of_other_users(about: Mapping[str, Any], users: pl.Series) -> pl.DataFrame:
+    """Return the sessions of the log's other users; raises InputError where it is not at hand."""
+    source = prepared.source_of(about)
+    if not source.path.is_file():
+        raise InputError(f"{source.path} is not here any more: {_OTHERS}")
+    if prepared.log_digest(source.path) != about["source"]["sha256"]:
+        raise InputError(f"{source.path} has changed since: {_OTHERS}")
+    return past_sessions.of_log(source, recipe(about), without=users)
+
+
+def read(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
+    """Read the sessions of a log or a prepared folder.
+
+    Args:
+        path: of the log, which is read and cut as the run's log was, or of the prepared folder.
         about: the run's data.json.
 
     Returns:
-        The events as `Recommender.bootstrap` takes them; with session ids if those of the run came
-        from a column.
+        The sessions, see `past_sessions`.
 
     Raises:
         InputError: the log or folder is missing, damaged, or has other columns.
     """
-    events = frames.prepared_events(path) if path.is_dir() else _read_log(path, about)
-    if about["columns"]["session"] is None:
-        return events.drop(frames.SESSION, strict=False)
-    return events
+    if path.is_dir():
+        return past_sessions.of_folder(path)
+    return past_sessions.of_log(prepared.source_of(about, path), recipe(about))
+
+
+def recipe(about: Mapping[str, Any]) -> DataConfig:
+    """Return the recipe in a run's data.json."""
+    given = about["recipe"]
+    return DataConfig(**given | {"drop_types": tuple(given["drop_types"])})
 
 
 def write_states(
     path: pathlib.Path,
     network: tuple[TrainedRun, Params],
-    events: pl.DataFrame,
+    past: pl.DataFrame,
     config: RecommenderConfig,
 ) -> str:
     """Write a new state file, with the states after all events: the whole file or nothing.
@@ -50,7 +107,7 @@ def write_states(
     Args:
         path: of the state file.
         network: the trained network.
-        events: as `read` returns them.
+        past: as `read` returns them.
         config: of the recommender.
 
     Returns:
@@ -62,20 +119,11 @@ def write_states(
     with atomic.writing(path) as partial:
         with (
             Recommender(*network, partial, config=config) as recommender,
-            progress.bar("importing the history", len(events), "events") as advance,
+            progress.bar("importing the history", len(past), "events") as advance,
         ):
-            counts = recommender.bootstrap(events, on_events=advance)
+            counts = recommender.take_sessions(past, on_events=advance)
             users = len(recommender)
         if path.exists():
             raise InputError(f"{path} was made meanwhile: is another service starting?")
     outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items()))
     return f"imported the history of {users:,} users: events {outcomes}"
-
-
-def _read_log(path: pathlib.Path, about: Mapping[str, Any]) -> pl.DataFrame:
-    columns = read_log.Columns.of(about["columns"])
-    log = read_log.read(read_log.Source(about["name"], path, columns))
-    if dropped := about["recipe"]["drop_types"]:
-        kept = log.frame.lazy().pipe(sessions.drop_types, types=tuple(dropped)).collect()
-        log = dataclasses.replace(log, frame=kept)
-    return frames.raw_events(log)

@@ -10,12 +10,12 @@ import pathlib
 import socket
 import time
 
+import polars as pl
 import uvicorn
 from absl import flags
 
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import RecommenderConfig
-from hrnn_jax.estimators import run_files
 from hrnn_jax.live.recommender import STATES, Recommender
 
 from ..common import run_folder
@@ -95,17 +95,21 @@ def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
     path = pathlib.Path(FLAGS.states or run / STATES)
     network = load_run(run, seed=FLAGS.seed)
     if not path.exists():
-        history = run_files.prepared_folder(run) if FLAGS.history is None else FLAGS.history
-        if history:
-            events = import_history.read(pathlib.Path(history), _data(run))
-            print(import_history.write_states(path, network, events, config), flush=True)
-            if FLAGS.history is None:
-                print(
-                    "these are the users and events that the recipe's filters kept: --history=LOG "
-                    "with another --states imports all users of a log",
-                    flush=True,
-                )
+        past, lines = _history(run)
+        if past is not None:
+            lines = [import_history.write_states(path, network, past, config), *lines]
+        for line in lines:
+            print(line, flush=True)
     return Recommender(*network, path, rebuild=FLAGS.rebuild_states, config=config)
+
+
+def _history(run: pathlib.Path) -> tuple[pl.DataFrame | None, list[str]]:
+    """Return the past sessions that --history names, if any, and lines that say more."""
+    if FLAGS.history is None:
+        return import_history.of_run(run, _data(run))
+    if not FLAGS.history:
+        return None, []
+    return import_history.read(pathlib.Path(FLAGS.history), _data(run)), []
 
 
 def _about(run: pathlib.Path) -> str:

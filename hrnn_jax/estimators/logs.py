@@ -18,7 +18,7 @@ from hrnn_jax import atomic
 from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.preprocess import frames, prepared, read_log
+from hrnn_jax.preprocess import frames, past_sessions, prepared, read_log
 from hrnn_jax.preprocess.read_log import Columns, Source
 
 PREPARED_DIR = "out/prepared"  # where commands prepare logs too
@@ -233,20 +233,22 @@ def read(
     return Log(Source("events", path, columns), recipe, prepared_dir, title)
 
 
-def history_frame(train: Part, history: Any) -> pl.DataFrame | None:
-    """Return the events of a history, see `NetworkModel.live`; None for none.
+def past_sessions_of(train: Part, history: Any) -> pl.DataFrame | None:
+    """Return the sessions of a history, see `NetworkModel.live`, which knows what sessions it has.
 
     Args:
         train: The part whose events are the history where that is True.
-        history: True, None or False, a frame, or a log or a part of one.
+        history: True, a log or a part of one.
+
+    Returns:
+        The sessions, see `past_sessions`; None where the history is something else.
     """
-    if history is None or history is False:
-        return None
-    if history is True:
-        return train.frame()
-    if isinstance(history, Log | Part):
-        return history.frame()
-    return frames.as_polars(history)
+    part = train if history is True else history
+    if isinstance(part, Part):
+        return past_sessions.of_folder(part.folder, test=part.is_test)
+    if isinstance(part, Log):
+        return past_sessions.of_log(part.source, part.recipe)
+    return None
 
 
 def with_settings(

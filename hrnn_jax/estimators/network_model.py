@@ -24,7 +24,7 @@ from hrnn_jax.estimators import run_files
 from hrnn_jax.estimators.base import Model, check_test, check_train, seen_items, with_cases
 from hrnn_jax.estimators.callbacks.print_and_csv import Print
 from hrnn_jax.estimators.callbacks.trained_epoch import Callback, Epoch, close, training_figures
-from hrnn_jax.estimators.logs import Part, history_frame
+from hrnn_jax.estimators.logs import Part, past_sessions_of
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
@@ -370,10 +370,12 @@ class NetworkModel(Model):
 def _with_history(recommender: Recommender, train: Part, history: Any) -> Recommender:
     """Import a history, see `NetworkModel.live`; the recommender is closed where that fails."""
     try:
-        events = history_frame(train, history)
-        if events is not None:
-            recommender.bootstrap(events)
-            recommender.counts.clear()  # they count what comes from now on
+        past = past_sessions_of(train, history)
+        if past is not None:
+            recommender.take_sessions(past)
+        elif history is not None and history is not False:
+            recommender.bootstrap(history)
+        recommender.counts.clear()  # they count what comes from now on
     except BaseException:
         recommender.close()
         raise

@@ -175,7 +175,7 @@ def assign_sessions(
         if not continues:
             items.clear()
         items.add(event.item)
-        after = result.sessions[event.key] = _session_after(session, event, continues=continues)
+        after = result.sessions[event.key] = session_after(session, event, continues=continues)
         result.observed.setdefault(event.key, []).append(
             StoredEvent(after.n_events - 1, after.number, event.item, event.time, event.event_id)
         )
@@ -189,10 +189,11 @@ def _continues(session: OpenSession, event: CheckedEvent, gap_seconds: float) ->
         return True
     if event.session is not None:
         return event.session == session.id
-    return abs(event.time - session.latest_time) <= gap_seconds
+    # To the microsecond, as a log's sessions are cut: the numbers themselves are rounded to 0.2.
+    return round(abs(event.time - session.latest_time), 6) <= gap_seconds
 
 
-def _session_after(
+def session_after(
     session: OpenSession | None, event: CheckedEvent, *, continues: bool
 ) -> OpenSession:
     """Return the open session after an observed event."""

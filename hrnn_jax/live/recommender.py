@@ -15,7 +15,7 @@ import contextlib
 import pathlib
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,10 +23,12 @@ from hrnn_jax import errors, model
 from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.ids_and_times import Id, id_text
+from hrnn_jax.live import past_events
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, Query
 from hrnn_jax.live.events import (
     SESSION_PREFIX,
     USER_PREFIX,
+    AssignedEvents,
     Event,
     Outcome,
     Request,
@@ -37,6 +39,7 @@ from hrnn_jax.live.events import (
 )
 from hrnn_jax.live.replay import replay
 from hrnn_jax.live.state_store import COLUMNS, Row, StateStore, StoredEvent, StoredState
+from hrnn_jax.preprocess import past_sessions
 from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 
 STATES = "states.sqlite"  # file name in a run folder
@@ -192,18 +195,25 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 item_index=self._item_index,
                 gap_seconds=self.trained.gap_seconds,
             )
-            after = replay(self._model, assigned.observed, self._item_index, states)
-            live = {key: state.live for key, state in states.items()}
-            live |= {key: some[-1] for key, some in after.items()}
-            changed = {
-                key: StoredState(live[key], session)
-                for key, session in assigned.sessions.items()
-                if session != sessions.get(key)
-            }
-            self._store.write(changed, assigned.observed)
-            self.counts.update(assigned.outcomes)
-            self.counts["late"] += assigned.n_late
+            self._store_assigned(assigned, states)
         return assigned.outcomes
+
+    def _store_assigned(self, assigned: AssignedEvents, states: Mapping[str, StoredState]) -> None:
+        """Write events that were assigned to sessions, and the states after them.
+
+        states: those before the events, of the keys that have one.
+        """
+        after = replay(self._model, assigned.observed, self._item_index, states)
+        live = {key: state.live for key, state in states.items()}
+        live |= {key: some[-1] for key, some in after.items()}
+        changed = {
+            key: StoredState(live[key], session)
+            for key, session in assigned.sessions.items()
+            if key not in states or session != states[key].session
+        }
+        self._store.write(changed, assigned.observed)
+        self.counts.update(assigned.outcomes)
+        self.counts["late"] += assigned.n_late
 
     def recommend(
         self,
@@ -317,22 +327,53 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             return self._store.delete(self._store.idle_keys(SESSION_PREFIX, seconds))
 
     def bootstrap(
-        self, events: Frame, *, on_events: Callable[[int], None] = lambda n: None
+        self, events: Any, *, on_events: Callable[[int], None] = lambda n: None
     ) -> collections.Counter[str]:
         """Observe the users' past events, some hundred users in each transaction.
 
         Args:
-            events: columns user_id, item_id, ts and, if there is one, session_id; in any order, as
-                they are sorted by time.
+            events: a frame of polars, pandas or arrow with the columns user_id, item_id, ts and, if
+                there is one, session_id; in any order, as they are sorted by time. The events of a
+                session id follow each other, at the place of the session's first event, as in
+                training.
+            on_events: called with the number of events of each transaction.
+
+        Returns:
+            The number of events by outcome.
+
+        Raises:
+            InputError: a column is missing, or a row is invalid; nothing has changed.
+        """
+        counts: collections.Counter[str] = collections.Counter()
+        for rows in histories(events, users=WIDTHS[-1]):
+            past = [Event(item, user, time, session) for user, item, time, session in rows]
+            counts.update(self.observe_many(past))
+            on_events(len(rows))
+        return counts
+
+    def take_sessions(
+        self, past: Frame, *, on_events: Callable[[int], None] = lambda n: None
+    ) -> collections.Counter[str]:
+        """Take over the users' past sessions as they are, some hundred users in each transaction.
+
+        The state after each event is that of training and evaluation, which saw these sessions.
+
+        Args:
+            past: the sessions, see `preprocess.past_sessions`.
             on_events: called with the number of events of each transaction.
 
         Returns:
             The number of events by outcome.
         """
         counts: collections.Counter[str] = collections.Counter()
-        for rows in histories(events, users=WIDTHS[-1]):
-            past = [Event(item, user, time, session) for user, item, time, session in rows]
-            counts.update(self.observe_many(past))
+        for rows in past_sessions.by_users(past, users=WIDTHS[-1]):
+            events = past_events.of_rows(rows)
+            with self._lock:
+                states = self._store.get(dict.fromkeys(event.key for event in events))
+                before = {key: state.session for key, state in states.items()}
+                assigned = past_events.assign(events, before, item_index=self._item_index)
+                self._store_assigned(assigned, states)
+            counts.update(assigned.outcomes)
             on_events(len(rows))
         return counts
 

@@ -11,6 +11,7 @@ The rules, which numpy_scorer.py applies too:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -80,5 +81,6 @@ def _change(
     if opens_session and model.config.variant == "rnn":  # each session is one of a new user
         return model.start, model.start._replace(item=item)
     opens_session = opens_session and model.config.hierarchical
-    gap = int(idle_time.of(event.time - time, opens_session))
+    # In whole seconds, as a prepared log has them.
+    gap = int(idle_time.of(math.floor(event.time) - math.floor(time), opens_session))
     return state, state._replace(item=item, opens_session=opens_session, gap=gap)

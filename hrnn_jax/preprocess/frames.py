@@ -11,6 +11,7 @@ import polars as pl
 
 from hrnn_jax import atomic
 from hrnn_jax.errors import InputError, reason
+from hrnn_jax.ids_and_times import id_text, unix_seconds
 from hrnn_jax.preprocess import prepared, read_log
 from hrnn_jax.preprocess.sessions import TEST
 
@@ -83,21 +84,23 @@ def raw_events(log: read_log.Events) -> Frame:
     return pl.DataFrame(raw | {TIME: log.frame[read_log.TIME]})
 
 
-def histories(events: Frame, *, users: int) -> Iterator[list[Row]]:
+def histories(events: Any, *, users: int) -> Iterator[list[Row]]:
     """Yield the events of some users at a time.
 
     Args:
-        events: columns user_id, item_id, ts (Unix seconds or Datetime) and maybe session_id.
-        users: how many users at a time. Those with most events come first, so that those of a
-            part have about as many.
+        events: a frame of polars, pandas or arrow: columns user_id, item_id, ts (Unix seconds or a
+            type of dates) and maybe session_id.
+        users: see `by_users`.
 
     Yields:
-        Rows (user, item, Unix seconds, session or None), by user, a user's by time, and those of
-        the same time in their order in `events`.
+        Rows (user, item, Unix seconds, session or None), a user's by time, and those of the same
+        time in their order in `events`. The events of a session id follow each other, at the place
+        of their first one, as in training.
 
     Raises:
-        InputError: a column or a value is missing.
+        InputError: a column or a value is missing or invalid; the message names the row.
     """
+    events = as_polars(events)
     for name in (USER, ITEM, TIME):
         if name not in events.columns:
             raise InputError(
@@ -110,20 +113,64 @@ def histories(events: Frame, *, users: int) -> Iterator[list[Row]]:
         time = time.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
     elif not events.schema[TIME].is_numeric():
         raise InputError(f"{TIME} holds {events.schema[TIME]}: give Unix seconds")
-    session = pl.col(SESSION) if SESSION in events.columns else pl.lit(None).alias(SESSION)
-    ordered = (
-        events.lazy()
-        .select(USER, ITEM, time.alias(TIME), session, pl.len().over(USER).alias("events"))
-        .sort(
-            [pl.col("events"), pl.col(USER), pl.col(TIME)],
-            descending=[True, False, False],
-            maintain_order=True,
-        )
-        .with_columns((pl.col(USER).rle_id() // users).alias("part"))
-        .collect()
-    )
-    for part in ordered.partition_by("part", maintain_order=True):
-        yield part.select(USER, ITEM, TIME, SESSION).rows()
+    elif events.schema[TIME].is_decimal():
+        time = time.cast(pl.Float64)
+    session = pl.col(SESSION) if SESSION in events.columns else pl.lit(None, pl.String)
+    chosen = events.select(USER, ITEM, time.alias(TIME), session.alias(SESSION))
+    for name in (USER, ITEM, SESSION):
+        check_ids(chosen[name], name.removesuffix("_id"), "the events")
+    check_times(chosen[TIME], "the events")
+    place, id_ = pl.col("place"), pl.col(SESSION)
+    first = pl.when(id_.is_null()).then(place).otherwise(place.min().over(USER, SESSION))
+    ordered = chosen.lazy().sort(TIME, maintain_order=True).with_row_index("place")
+    ordered = ordered.sort(first, maintain_order=True).drop("place").collect()
+    return by_users(ordered, users=users)
+
+
+def by_users(events: Frame, *, users: int) -> Iterator[list[Row]]:
+    """Yield the rows of some users at a time, a user's in their order in `events`.
+
+    Args:
+        events: with the column user_id.
+        users: how many users at a time. Those with most events come first, so that those of a
+            part have about as many.
+    """
+    counted = events.lazy().with_columns(_events=pl.len().over(USER))
+    ordered = counted.sort("_events", USER, descending=[True, False], maintain_order=True)
+    parts = ordered.with_columns(_part=pl.col(USER).rle_id() // users).collect()
+    for part in parts.partition_by("_part", maintain_order=True):
+        yield part.select(events.columns).rows()
+
+
+def check_ids(ids: pl.Series, name: str, where: object) -> None:
+    """Check a column of ids, see `id_text`; missing ones are passed over.
+
+    Args:
+        ids: the column.
+        name: what the ids are of, for the message.
+        where: the file or frame of the column, for the message.
+
+    Raises:
+        InputError: names the first row, from 1, whose id is invalid.
+    """
+    if ids.dtype.is_integer() and not isinstance(ids.dtype, pl.Int128 | pl.UInt128):
+        return  # all of them are valid
+    for value in ids.drop_nulls().unique(maintain_order=True):
+        try:
+            id_text(name, value)
+        except InputError as error:
+            raise InputError(f"{where}, row {ids.to_list().index(value) + 1}: {error}") from None
+
+
+def check_times(times: pl.Series, where: object) -> None:
+    """Check a column of numbers to be Unix seconds, see `unix_seconds` and `check_ids`."""
+    no_numbers = times.filter(times.is_nan()) if times.dtype.is_float() else ()
+    for value in (*no_numbers[:1], times.min(), times.max()) if len(times) else ():
+        try:
+            unix_seconds(value)
+        except InputError as error:
+            row = 1 + (times.index_of(value) or 0)
+            raise InputError(f"{where}, row {row}: {error}") from None
 
 
 def write_tables(

@@ -7,14 +7,19 @@ events.parquet  user u32, session u32, item u32, time i64 (Unix seconds), test b
                 the others in the order of their raw ids
 items.parquet   item u32, raw_id (i64 or str), support u32 (its training events)
 users.parquet   user u32, raw_id (i64 or str)
+sessions.parquet
+                session u32, end f64 (Unix seconds of the session's last event in the log, also
+                where a filter dropped that event), and raw_id (i64 or str) where the log has a
+                session column
 meta.json       format, name, data ("real" or "simulated"), shape (a key of statistics.PAPER or
                 null), notes, source (path and sha256 of the log), columns (of the log, by name in
-                the schema), recipe (the DataConfig), counts (users, items, sessions and events
-                after each stage), known_items (how many the run that is continued has), table1
-                and table4 (see statistics.py)
+                the schema), reading (how else it was read, see `source_of`), recipe (the
+                DataConfig), counts (users, items, sessions and events after each stage),
+                known_items (how many the run that is continued has), table1 and table4 (see
+                statistics.py)
 
 The folder's name ends in a fingerprint of the log's content and of all settings that decide what
-the folder holds.
+the folder holds. Format 1 has neither sessions.parquet nor reading; such folders are still used.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +41,15 @@ from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import read_log
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, USER
-from hrnn_jax.preprocess.sessions import TEST, apply_recipe
+from hrnn_jax.preprocess.sessions import GIVEN, TEST, apply_recipe
 from hrnn_jax.preprocess.statistics import table1, table4
 
-FORMAT = 1  # count up when the same log and recipe prepare to something else
+FORMAT = 2  # count up when a folder holds something else; FORMATS can be read
+FORMATS = (1, FORMAT)
+PREPARES = 1  # count up when the same log and recipe prepare to other events: it is in the name
 EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
+SESSIONS = "sessions.parquet"
+END = "end"
 KEPT_META = "data.json"  # a run folder's copy of META, next to its ITEMS
 ELSEWHERE = "give another `prepared_dir`"
 
@@ -48,7 +57,7 @@ ELSEWHERE = "give another `prepared_dir`"
 def prepare(
     source: read_log.Source,
     recipe: DataConfig,
-    prepared_dir: pathlib.Path,
+    prepared_dir: pathlib.Path | str,
     *,
     continued_items: Sequence[int] | Sequence[str] = (),
 ) -> pathlib.Path:
@@ -68,7 +77,8 @@ def prepare(
     Raises:
         InputError: the log cannot be read, a filter leaves no user, or there is no room.
     """
-    digest = _digest(source.path)
+    prepared_dir = pathlib.Path(prepared_dir)
+    digest = log_digest(source.path)
     fingerprint = _fingerprint(source, recipe, digest, continued_items)
     folder = prepared_dir / f"{source.name}-{fingerprint[:12]}"
     if _is_complete(folder):
@@ -78,9 +88,10 @@ def prepare(
     continued_ids = pl.Series(RAW_ID, continued_items)
     continued_index = _find(raw_ids[ITEM], continued_ids)
     continued = continued_index >= 0 if continued_items else None
-    events, counts = apply_recipe(log.frame, recipe, continued=continued)
+    events, ends, counts = apply_recipe(log.frame, recipe, continued=continued)
     del log  # it takes several times the memory of the events that are left
     tables = _tables(events, raw_ids, continued_ids, continued_index)
+    tables[SESSIONS] = _sessions(ends, events[SESSION], raw_ids.get(SESSION))
     meta = {
         "format": FORMAT,
         "name": source.name,
@@ -89,6 +100,7 @@ def prepare(
         "notes": list(source.notes),
         "source": {"path": str(source.path), "sha256": digest},
         "columns": source.columns.by_name,
+        "reading": _reading(source),
         "recipe": dataclasses.asdict(recipe),
         "counts": [dataclasses.asdict(count) for count in counts],
         "known_items": len(continued_items),
@@ -105,12 +117,13 @@ def prepare(
     return folder
 
 
-def load(folder: pathlib.Path) -> EventLog:
+def load(folder: pathlib.Path | str) -> EventLog:
     """Load the events of a prepared folder.
 
     Raises:
         InputError: a file is missing or damaged; the message names it.
     """
+    folder = pathlib.Path(folder)
     path, meta = folder / EVENTS, load_meta(folder)
     try:
         table = pl.read_parquet(path, columns=[USER, SESSION, ITEM, TIME, TEST])
@@ -133,12 +146,32 @@ def load(folder: pathlib.Path) -> EventLog:
     )
 
 
-def load_items(folder: pathlib.Path) -> list[int] | list[str]:
+def load_sessions(folder: pathlib.Path | str) -> pl.DataFrame | None:
+    """Load the ends and ids of the sessions of a prepared folder; None for one of format 1.
+
+    Raises:
+        InputError: the file is missing or damaged; the message names it.
+    """
+    folder = pathlib.Path(folder)
+    path, meta = folder / SESSIONS, load_meta(folder)
+    if meta["format"] == 1:
+        return None
+    try:
+        table = pl.read_parquet(path, glob=False)
+        if table[SESSION].to_list() != list(range(len(table))) or END not in table.columns:
+            raise ValueError("it has not the sessions 0, 1, 2, ... with their ends")
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return table
+
+
+def load_items(folder: pathlib.Path | str) -> list[int] | list[str]:
     """Load the raw ids of the items of a prepared folder, or of a run folder, by index.
 
     Raises:
         InputError: the file is missing or damaged; the message names it.
     """
+    folder = pathlib.Path(folder)
     path = folder / ITEMS
     try:
         table = pl.read_parquet(path, columns=[ITEM, RAW_ID])
@@ -159,23 +192,52 @@ def load_items(folder: pathlib.Path) -> list[int] | list[str]:
     return raw_ids.to_list()
 
 
-def load_meta(folder: pathlib.Path) -> dict[str, Any]:
+def load_meta(folder: pathlib.Path | str) -> dict[str, Any]:
     """Load the meta.json of a prepared folder.
 
     Raises:
         InputError: the file is missing or damaged, or of another format.
     """
+    folder = pathlib.Path(folder)
     try:
         meta = json.loads((folder / META).read_text())
-        if meta["format"] != FORMAT:
+        if meta["format"] not in FORMATS:
             raise ValueError(f"format {meta['format']}, not {FORMAT}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder / META, error) from error
     return meta
 
 
+def source_of(meta: Mapping[str, Any], path: pathlib.Path | None = None) -> read_log.Source:
+    """Return how the log of a prepared folder was read, to read it or another one alike.
+
+    Args:
+        meta: the content of its meta.json.
+        path: of the other log.
+    """
+    # Format 1 did not say how; only this data set was read with a setting of its own.
+    reading = meta.get("reading", {"separator": "\t"} if meta["name"] == "xing" else {})
+    columns = read_log.Columns.of(meta["columns"])
+    return read_log.Source(
+        meta["name"], path or pathlib.Path(meta["source"]["path"]), columns, **reading
+    )
+
+
+def _reading(source: read_log.Source) -> dict[str, Any]:
+    """Return the fields of a source that say how it is read, other than its columns."""
+    besides = ("name", "path", "columns", "simulated", "shape", "notes")
+    return {name: value for name, value in vars(source).items() if name not in besides}
+
+
 def _is_complete(folder: pathlib.Path) -> bool:
-    return all((folder / name).exists() for name in (EVENTS, ITEMS, USERS, META))
+    if not all((folder / name).exists() for name in (EVENTS, ITEMS, USERS, META)):
+        return False
+    if (folder / SESSIONS).exists():
+        return True
+    try:
+        return load_meta(folder)["format"] == 1
+    except InputError:
+        return True  # whoever reads it says what is damaged
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> InputError:
@@ -184,7 +246,12 @@ def _damaged(path: pathlib.Path, error: Exception) -> InputError:
     )
 
 
-def _digest(path: pathlib.Path) -> str:
+def log_digest(path: pathlib.Path) -> str:
+    """Return the SHA-256 of a log as a prepared folder's meta.json has it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -203,7 +270,7 @@ def _fingerprint(
     continued_items: Sequence[int] | Sequence[str],
 ) -> str:
     decides = {
-        "format": FORMAT,
+        "format": PREPARES,
         "log": digest,
         "columns": source.columns.by_name,
         "separator": source.separator,
@@ -257,3 +324,15 @@ def _tables(
         ITEMS: pl.DataFrame({RAW_ID: item_ids, "support": support}).with_row_index(ITEM),
         USERS: pl.DataFrame({RAW_ID: raw_ids[USER].gather(user_index)}).with_row_index(USER),
     }
+
+
+def _sessions(ends: pl.DataFrame, kept: pl.Series, raw_ids: pl.Series | None) -> pl.DataFrame:
+    """Return the table of the sessions that are left, numbered anew.
+
+    ends: of all sessions, see `sessions.cut`; kept: the session of each event that is left, rising;
+    raw_ids: of the sessions given by the log.
+    """
+    left = ends[ends[SESSION].search_sorted(kept.unique(maintain_order=True))]
+    ids = {} if raw_ids is None else {RAW_ID: raw_ids.gather(left[GIVEN])}
+    end = left[TIME].dt.epoch("us") / 1e6
+    return pl.DataFrame({END: end, **ids}).with_row_index(SESSION)

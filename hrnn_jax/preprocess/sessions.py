@@ -33,7 +33,7 @@ class Count:
 
 def apply_recipe(
     events: pl.DataFrame, recipe: DataConfig, *, continued: np.ndarray | None = None
-) -> tuple[pl.DataFrame, list[Count]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Count]]:
     """Cut, filter and split a log.
 
     Args:
@@ -45,15 +45,17 @@ def apply_recipe(
     Returns:
         The events that are left, in replay order (by user, then session, then place in the
         session), with `test` added. Sessions are numbered in that order, with gaps where some were
-        dropped. And the counts of the log and after each step.
+        dropped. Then the ends of all sessions before the filters, see `cut`. And the counts of the
+        log and after each step.
 
     Raises:
         InputError: a step leaves no user; the message names the setting and all counts.
     """
     events = events.rename({SESSION: GIVEN}, strict=False)
     counts = [_count("log", events)]
+    ends = None
     for stage, step in _steps(recipe, set(events.columns), continued).items():
-        events = events.lazy().pipe(step).collect()
+        events, ends = _apply(step, events, ends)
         counts.append(_count(stage, events))
         if events.is_empty():
             raise InputError(f"{stage} leaves no user{_advice(counts)}: {_text(counts)}")
@@ -62,26 +64,44 @@ def apply_recipe(
             f"the {recipe.split} split leaves no user with a session to test on"
             f"{_advice(counts)}: {_text(counts)}"
         )
-    return events, counts
+    assert ends is not None  # one of the steps cuts sessions
+    return events, ends, counts
+
+
+def cut(events: pl.DataFrame, recipe: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cut a log into the sessions of a recipe, without filtering any.
+
+    Args:
+        events: in the schema and the order of `read_log.read`.
+        recipe: the settings, of which types, the gap and repeats matter.
+
+    Returns:
+        The events in replay order, with the numbers of their sessions. And a row for each session,
+        by number: `session`; `time` of its last event, a repeat included; and `given`, the index of
+        its id, where the log has a session column.
+    """
+    events, ends = events.rename({SESSION: GIVEN}, strict=False), None
+    for step in _cutting_steps(recipe, set(events.columns)).values():
+        events, ends = _apply(step, events, ends)
+    assert ends is not None
+    return events, ends
+
+
+def _apply(
+    step: Step, events: pl.DataFrame, ends: pl.DataFrame | None
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Return the events after a step, and the ends of sessions once they are cut."""
+    events = events.lazy().pipe(step).collect()
+    if ends is None and SESSION in events.columns:
+        is_last = (pl.col(SESSION) != pl.col(SESSION).shift(-1)).fill_null(True)
+        columns = [name for name in (SESSION, TIME, GIVEN) if name in events.columns]
+        return events.drop(GIVEN, strict=False), events.filter(is_last).select(columns)
+    return events, ends
 
 
 def _steps(recipe: DataConfig, columns: set[str], continued: np.ndarray | None) -> dict[str, Step]:
     """Return the steps in the order of the paper, each under the setting that decides it."""
-    if recipe.drop_types and TYPE not in columns:
-        raise InputError("`drop_types` needs event types; name their column with `type_column`")
-    steps: dict[str, Step] = {}
-    if recipe.drop_types:
-        stage = f"drop_types={','.join(recipe.drop_types)}"
-        steps[stage] = lambda events: drop_types(events, recipe.drop_types)
-    if GIVEN in columns:
-        steps["given sessions"] = order_sessions
-    else:
-        gap_minutes = recipe.session_gap_minutes
-        steps[f"session_gap_minutes={gap_minutes:g}"] = lambda events: cut_sessions(
-            events, gap_minutes
-        )
-    if recipe.drop_repeats:
-        steps["drop_repeats"] = _drop_repeats
+    steps = _cutting_steps(recipe, columns)
     of_new, before = ("", "") if continued is None else (" of new items", ", or before")
     steps[f"min_support={recipe.min_support}{of_new}"] = _keep(
         _or_continued(_events_with_same(ITEM) >= recipe.min_support, continued)
@@ -111,6 +131,26 @@ def _steps(recipe: DataConfig, columns: set[str], continued: np.ndarray | None) 
     return steps
 
 
+def _cutting_steps(recipe: DataConfig, columns: set[str]) -> dict[str, Step]:
+    """Return the steps that decide what is a session, and which of its events count."""
+    if recipe.drop_types and TYPE not in columns:
+        raise InputError("`drop_types` needs event types; name their column with `type_column`")
+    steps: dict[str, Step] = {}
+    if recipe.drop_types:
+        stage = f"drop_types={','.join(recipe.drop_types)}"
+        steps[stage] = lambda events: drop_types(events, recipe.drop_types)
+    if GIVEN in columns:
+        steps["given sessions"] = order_sessions
+    else:
+        gap_minutes = recipe.session_gap_minutes
+        steps[f"session_gap_minutes={gap_minutes:g}"] = lambda events: cut_sessions(
+            events, gap_minutes
+        )
+    if recipe.drop_repeats:
+        steps["drop_repeats"] = _drop_repeats
+    return steps
+
+
 def drop_types(events: pl.LazyFrame, types: Sequence[str]) -> pl.LazyFrame:
     """Drop the events of some types, and keep those without a type."""
     return events.filter(pl.col(TYPE).is_in(types).fill_null(False).not_())
@@ -131,7 +171,7 @@ def order_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
         .with_columns(pl.col("place").min().over(USER, GIVEN).alias("first"))
         .sort(first, maintain_order=True)
         .with_columns(_numbered(first != first.shift()))
-        .drop("place", "first", GIVEN)
+        .drop("place", "first")
     )
 
 

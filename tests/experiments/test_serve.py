@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import datetime
 import io
 import itertools
 import json
@@ -12,6 +11,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,16 +21,19 @@ import time
 from concurrent import futures
 
 import httpx
+import polars as pl
 import pytest
 import uvicorn
 
 from experiments.serving import import_history
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import DataConfig
+from hrnn_jax.errors import InputError
 from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
-from tests.helpers import runs
+from hrnn_jax.preprocess import datasets, prepared
+from tests.helpers import logs, runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 ITEMS = [f"i{n}" for n in range(20)]
@@ -145,8 +148,7 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
     start, trained_run, network, tmp_path
 ):
     first = start()
-    assert "imported the history of 30 users" in first.said
-    assert "filters kept: --history=LOG with another --states imports all" in first.said
+    assert "imported the history of 30 users: events 720 observed\n" in first.said
     recall = json.loads((trained_run / "metrics.json").read_text())["mean"]["recall@5"]
     named = (
         f"serving HRNN Init --hidden_units=8 --dropout_session=0 --batch_size=10 of {trained_run}"
@@ -162,10 +164,10 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
     about = json.loads((trained_run / "data.json").read_text())
     by_log = import_history.read(trained_run.parent / "log.csv", about)
     with Recommender(*network, state_store.IN_MEMORY) as plain:
-        plain.bootstrap(import_history.read(prepared_folder, about))
+        plain.take_sessions(import_history.read(prepared_folder, about))
         expected = plain.recommend("u3")
     with Recommender(*network, state_store.IN_MEMORY) as plain:
-        plain.bootstrap(by_log)  # nothing of this log was filtered out
+        plain.take_sessions(by_log)  # nothing of this log was filtered out
         assert plain.recommend("u3") == expected
     answer = first.ask("GET", "/users/u3/recommendations").json()["recommendations"]
     assert [entry["item"] for entry in answer] == [item for item, _ in expected]
@@ -350,22 +352,102 @@ def test_the_token_of_a_file_or_the_environment_is_required(child, trained_run, 
     assert given == (200, {"users": []})
 
 
-def test_the_history_of_a_log_is_read_as_the_run_read_it(tmp_path):
-    (tmp_path / "log.csv").write_text(
-        "who,what,when,visit,kind\nb,x,1600000002,7,1\na,y,1600000001,8,1\na,z,1600000000,8,4\n"
-    )
-    columns = {"user": "who", "item": "what", "time": "when", "session": "visit", "type": "kind"}
-    recipe = DataConfig(drop_types=("4",))
-    about = {"name": "x", "columns": columns, "recipe": dataclasses.asdict(recipe)}
-    by_visit = import_history.read(tmp_path / "log.csv", about)
-    assert by_visit.sort("user_id").to_dict(as_series=False) == {
-        **{"user_id": ["a", "b"], "item_id": ["y", "x"], "session_id": [8, 7]},
-        "ts": [datetime.datetime(2020, 9, 13, 12, 26, 40 + n) for n in (1, 2)],
+def about_of(path, **settings):
+    """Return the data.json of a run on a log, and the folder that it is prepared in."""
+    source = datasets.source("events", path.parent, events=path)
+    folder = prepared.prepare(source, DataConfig(**settings), path.parent / "prepared")
+    return prepared.load_meta(folder), folder
+
+
+def test_the_history_of_a_log_is_read_and_cut_as_that_of_the_run(tmp_path):
+    """Sessions of an earlier first event come first. Bug: forget the separator, or types."""
+    lines = [
+        "user_id\titem_id\tcreated_at\tvisit\tinteraction_type",
+        *("b\tx\t1600000002.5\t7\t1", "a\ty\t1600000001\t8\t1", "a\tz\t1600000000\t8\t4"),
+        *("a\tz\t1600000003\t9\t1", "a\tx\t1600000004\t8\t1", "b\tx\t1600009000\t6\t1"),
+    ]
+    (tmp_path / "other.csv").write_text("\n".join(lines))
+    columns = {"user": "user_id", "item": "item_id", "time": "created_at", "session": "visit"}
+    recipe = dataclasses.asdict(DataConfig(drop_types=("4",)))
+    about = {
+        **{"name": "xing", "reading": {"separator": "\t"}, "recipe": recipe},
+        "columns": columns | {"type": "interaction_type"},
     }
-    by_time = import_history.read(
-        tmp_path / "log.csv", about | {"columns": columns | {"session": None}}
-    )
-    assert by_time.columns == ["user_id", "item_id", "ts"]
+    past = import_history.read(tmp_path / "other.csv", about)
+    assert past.rows() == [
+        ("a", "y", 1_600_000_001, 0, 8, 1_600_000_004.0),
+        ("a", "x", 1_600_000_004, 0, 8, 1_600_000_004.0),
+        ("a", "z", 1_600_000_003, 1, 9, 1_600_000_003.0),
+        ("b", "x", 1_600_000_002, 2, 7, 1_600_000_002.5),
+        ("b", "x", 1_600_009_000, 3, 6, 1_600_009_000.0),
+    ]
+
+
+def run_on(folder, path, **settings):
+    """Make what the import reads of a run folder; returns its data.json."""
+    about, prepared_folder = about_of(path, **settings)
+    (folder / "recipe.json").write_text(json.dumps({"data": prepared_folder.name}))
+    (folder / "flags").write_text(f"--prepared_dir={prepared_folder.parent}\n")
+    return about, prepared_folder
+
+
+def test_the_default_history_has_the_users_whom_the_filters_dropped(tmp_path):
+    """User c has one session of three; the log may have changed, or be gone."""
+    path = logs.write(tmp_path / "log.csv")
+    with path.open("a") as file:
+        file.writelines(f"c,i{n},{1_600_000_000 + 60 * n}\n" for n in range(3))
+    about, folder = run_on(tmp_path, path, min_support=1)
+    past, lines = import_history.of_run(tmp_path, about)
+    assert lines == [f"with 1 users whom the filters dropped, from {path}"]
+    assert past.filter(user_id="c")["item_id"].to_list() == ["i0", "i1", "i2"]
+    kept = past.filter(pl.col("user_id") != "c")
+    assert kept.rows() == import_history.read(folder, about).rows()
+    for change, words in ((lambda: path.write_text("x"), "has changed"), (path.unlink, "not here")):
+        change()
+        past, [line] = import_history.of_run(tmp_path, about)
+        assert past.rows() == kept.rows()
+        assert re.fullmatch(
+            f"only users whom the filters kept are known .*{words}.*--history=.*", line
+        )
+    shutil.rmtree(folder)
+    past, [line] = import_history.of_run(tmp_path, about)
+    assert past is None
+    assert "no history is imported" in line
+
+
+def test_a_folder_of_the_former_format_is_replayed_with_a_line_that_says_so(tmp_path):
+    """Its sessions are those trained on; bug: refuse it, or pass over what it lacks."""
+    former = ROOT / "tests" / "data" / "run_format_1"
+    about = json.loads((former / "hrnn_init" / "data.json").read_text())
+    [folder] = (former / "prepared").iterdir()
+    (tmp_path / "recipe.json").write_text(json.dumps({"data": folder.name}))
+    shutil.copytree(folder, tmp_path / folder.name)
+    past, [line, _] = import_history.of_run(tmp_path, about)
+    assert "earlier version, without the ids and the ends of sessions" in line
+    events = pl.read_parquet(folder / "events.parquet")
+    assert past["session"].to_list() == events["session"].to_list()
+    assert past["session_id"].is_null().all()
+
+
+@pytest.mark.parametrize(
+    ("file", "bad", "words"),
+    [
+        ("users.parquet", "a\tb", "row 3: user 'a\\tb': ids must not contain control"),
+        ("items.parquet", "", "row 3: item '': ids have 1 to 256 bytes, not 0"),
+        ("events.parquet", -5, "row 3: time -5: give Unix seconds"),
+    ],
+)
+def test_a_bad_id_in_a_history_is_refused_by_file_and_row(file, bad, words, tmp_path):
+    about, folder = about_of(logs.write(tmp_path / "log.csv"), min_support=1)
+    table = pl.read_parquet(folder / file)
+    column = "time" if file == "events.parquet" else "raw_id"
+    values = table[column].to_list()
+    values[2] = bad
+    table.with_columns(pl.Series(column, values)).write_parquet(folder / file)
+    with pytest.raises(InputError) as raised:
+        import_history.read(folder, about)
+    assert f"{folder / file}, {words}" in str(raised.value)
+    assert "change it in the log" in str(raised.value)
 
 
 def test_make_serve_takes_a_run_folder():

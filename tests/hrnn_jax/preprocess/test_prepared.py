@@ -55,6 +55,41 @@ def test_the_folder_has_the_documented_format(tmp_path):
     assert items.rows() == [(0, 10, 1), (1, 20, 3), (2, 40, 1)]
     assert items.schema["item"] == items.schema["support"] == pl.UInt32
     assert pl.read_parquet(folder / "users.parquet").rows() == [(0, "a"), (1, "b")]
+    ends = pl.read_parquet(folder / "sessions.parquet")
+    assert ends.schema == pl.Schema({"session": pl.UInt32, "end": pl.Float64})
+    # The last event of the last session, of an item that is only tested, is left out of the others.
+    assert ends.rows() == [(0, 9_002), (1, 20_001), (2, 1), (3, 50_002)]
+
+
+def test_the_ids_of_sessions_are_kept_as_the_log_has_them(tmp_path):
+    """Of two sessions at once, the one that began first comes first. Bug: number them anew."""
+    rows = [
+        *[("a", n, 10 * n, 7 - n % 2) for n in range(6)],
+        *[("a", n, 90 + n, 900) for n in (1, 2)],
+    ]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "ts", "visit"], orient="row")
+    given = source(tmp_path, log, columns=read_log.Columns(session_column="visit"))
+    folder = prepared.prepare(given, RECIPE, tmp_path)
+    ends = prepared.load_sessions(str(folder))
+    assert ends.to_dict(as_series=False) == {
+        "session": [0, 1, 2],
+        "end": [40.0, 50.0, 92.0],
+        "raw_id": [7, 6, 900],
+    }
+    assert prepared.load(str(folder)).time.tolist() == [0, 20, 40, 10, 30, 50, 91, 92]
+    assert prepared.load_meta(str(folder))["columns"]["session"] == "visit"
+
+
+def test_the_log_of_a_folder_is_read_again_as_it_was(tmp_path):
+    """Also of a folder that did not say how. Bug: forget the separator."""
+    given = source(tmp_path, separator="\t", columns=read_log.Columns(type_column="ts"))
+    meta = prepared.load_meta(prepared.prepare(given, RECIPE, tmp_path))
+    assert prepared.source_of(meta) == given
+    other = prepared.source_of(meta, tmp_path / "other.csv")
+    assert other == dataclasses.replace(given, path=tmp_path / "other.csv")
+    del meta["reading"]
+    assert prepared.source_of(meta | {"name": "xing"}).separator == "\t"
+    assert prepared.source_of(meta).separator is None
 
 
 def test_the_loaded_log_equals_the_events_of_the_folder(tmp_path):
@@ -177,6 +212,9 @@ def test_a_log_that_a_former_version_prepared_is_prepared_alike(tmp_path):
     for name in ("events.parquet", "items.parquet", "users.parquet"):
         assert pl.read_parquet(folder / name).equals(pl.read_parquet(former / name))
     expected = json.loads((former / "meta.json").read_text())
+    assert expected["format"] == 1
+    assert prepared.load_sessions(former) is None
+    expected |= {"format": 2, "reading": {"separator": None}}
     expected["source"]["path"] = str(FORMER / "log.csv")
     assert json.loads((folder / "meta.json").read_text()) == expected
 
@@ -222,9 +260,10 @@ def test_any_other_setting_column_or_log_makes_another_folder(tmp_path):
 def test_an_incomplete_folder_is_prepared_again(tmp_path):
     folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
     whole = prepared.load(folder)
-    (folder / "items.parquet").unlink()
-    assert prepared.prepare(source(tmp_path), RECIPE, tmp_path) == folder
-    assert (folder / "items.parquet").exists()
+    for name in ("items.parquet", "sessions.parquet"):
+        (folder / name).unlink()
+        assert prepared.prepare(source(tmp_path), RECIPE, tmp_path) == folder
+        assert (folder / name).exists()
     assert prepared.load(folder).item.tolist() == whole.item.tolist()
 
 
@@ -264,7 +303,9 @@ def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
     assert list(root.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["events.parquet", "items.parquet", "meta.json"])
+@pytest.mark.parametrize(
+    "name", ["events.parquet", "items.parquet", "sessions.parquet", "meta.json"]
+)
 @pytest.mark.parametrize("part", [0, 0.5, None])
 def test_a_damaged_folder_is_refused_by_file(name, part, tmp_path):
     folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
@@ -272,8 +313,10 @@ def test_a_damaged_folder_is_refused_by_file(name, part, tmp_path):
     (folder / name).unlink()
     if part is not None:
         (folder / name).write_bytes(whole[: int(len(whole) * part)])
+    readers = {"items.parquet": prepared.load_items, "sessions.parquet": prepared.load_sessions}
+    read = readers.get(name, prepared.load)
     with pytest.raises(errors.InputError, match=f"{name}: is missing or damaged") as raised:
-        prepared.load_items(folder) if name == "items.parquet" else prepared.load(folder)
+        read(folder)
     assert f"delete {folder} and prepare again" in str(raised.value)
     assert "\n" not in str(raised.value)
 

@@ -38,7 +38,7 @@ def log_of(*rows: tuple, columns: str = "user item time") -> list[dict]:
 def left(log: list[dict], recipe: DataConfig, before=()) -> list[tuple[int, bool]]:
     """Return the rows that are left, and whether each is held out."""
     continued = np.isin(np.arange(5), list(before)) if before else None
-    kept, _ = sessions.apply_recipe(frame(log), recipe, continued=continued)
+    kept, *_ = sessions.apply_recipe(frame(log), recipe, continued=continued)
     return list(kept.select("row", "test").iter_rows())
 
 
