@@ -163,8 +163,12 @@ def _users(log: EventLog, *, feed_last_item: bool) -> sparse.csr_array:
     target[:] = np.take(log.item, inputs + 1)
     if feed_last_item:
         target[~has_next[inputs]] = NO_ITEM
-    for word, starts in ((item, ~follows), (target, new_user)):
-        word |= np.left_shift(np.take(starts, inputs), _SIGN_BIT, dtype=np.int32)
+    # A user starts with their first input, which comes after the first event if that is alone in
+    # its session: the state of the lane's user before would stay.
+    starts_user = np.zeros(len(inputs), bool)
+    starts_user[(np.cumsum(counts) - counts)[counts > 0]] = True
+    for word, starts in ((item, np.take(~follows, inputs)), (target, starts_user)):
+        word |= np.left_shift(starts, _SIGN_BIT, dtype=np.int32)
     columns = np.append(inputs, NO_EVENT).astype(np.int32)
     columns += 1
     bounds = np.concatenate([[0], np.cumsum(counts), [len(words)]]).astype(np.int32)

@@ -168,8 +168,8 @@ def pack(past: Past) -> jax.Array:
     """Return the past without its target as one array, the form in which live states keep it.
 
     Returns:
-        [B, R + 1, 4] int32: the events and sessions so far, then item, count, event and session
-        of each entry.
+        [B, R + 1, 4] int32: the events and sessions so far and two zeros, then item, count, event
+        and session of each entry.
     """
     none = jnp.zeros_like(past.events)
     so_far = jnp.stack([past.events, past.sessions, none, none], axis=1)

@@ -25,6 +25,9 @@ WIDTHS = (1, 8, 64, 512)  # users of a call that advances states
 SCORED_WIDTHS = (2, 8, 64)  # users of a call that scores (for a single one XLA's program is slow)
 LIST_LENGTHS = (16, 128, 1024)  # of the lists of best items, excluded ones included
 CANDIDATE_COUNTS = (64, 1024, 16384)  # items of a call that scores candidates for one user
+# Two places in the first row of a packed past: whether the last item waits to be added, which it
+# does not in states of earlier versions, and whether it is then the first one of its session.
+WAITS, OPENS = (0, 2), (0, 3)
 Ranked = tuple[np.ndarray, np.ndarray]  # items and their scores, best first
 _ROWS = 4  # users whose scores are compared at a time; they fit into the cache of a core
 
@@ -32,12 +35,12 @@ _ROWS = 4  # users whose scores are compared at a time; they fit into the cache 
 class LiveState(NamedTuple):
     """The state of a live user as the model needs it.
 
-    The last item is not part of the carry yet: it is fed when the next event comes, which tells
-    whether the item was the last of its session.
+    The last item is not part of the carry and the past yet: it is fed when the next event comes,
+    which tells whether the item was the last of its session.
     """
 
     carry: np.ndarray  # [L + 1, H] float32: the layers of GRU_ses, then GRU_usr
-    past: np.ndarray  # [R + 1, 4] int32, see user_past.pack, with the last item; [0, 4] if unused
+    past: np.ndarray  # [R + 1, 4] int32, see user_past.pack and `WAITS`; [0, 4] if unused
     item: int  # index of the last item, NO_ITEM before the first event
     opens_session: bool  # Eq. 3 and 4 come before the last item
     gap: int  # class of the idle time before the last item, see idle_time.py
@@ -109,7 +112,7 @@ class BatchedModel:
         return self._call(step, states, WIDTHS)
 
     def add_to_past(self, states: Sequence[LiveState]) -> np.ndarray:
-        """Add the last item of each state to its past.
+        """Add the last item of each state to its past, where it waits to be added.
 
         Returns:
             The pasts after it, [n, R + 1, 4]; [n, 0, 4] for a network that does not use them.
@@ -117,6 +120,18 @@ class BatchedModel:
         if not self.config.past:
             return np.stack([state.past for state in states])
         return self._call(_add_to_past, states, WIDTHS)
+
+    def with_waiting(self, past: np.ndarray, *, opens: bool) -> np.ndarray:
+        """Return a past after which an item waits to be added.
+
+        Args:
+            past: [R + 1, 4], or [0, 4].
+            opens: whether the item is the first one of its session.
+        """
+        past = past.copy()
+        if self.config.past:
+            past[WAITS], past[OPENS] = True, opens
+        return past
 
     def list_length(self, n_first: int) -> int:
         """Return the length of the compiled list that holds the first `n_first` items."""
@@ -228,7 +243,7 @@ def _step(
     before = model.Carry(
         session=tuple(users.carry[:, layer] for layer in range(config.layers)),
         user=users.carry[:, -1],
-        past=None,  # `_represent` adds it: it includes the last item already
+        past=None,  # `_represent` adds it
     )
     x = model.item_inputs(params.items, users.item)
     after, hidden = model.step(params.network, before, model.StepInputs(x, steps), config=config)
@@ -244,7 +259,7 @@ def _represent(
     params = network.params
     after, hidden = _step(params, users, config=config)
     if config.past:
-        after = dataclasses.replace(after, past=user_past.unpack(users.past))
+        after = dataclasses.replace(after, past=_past_with_last_item(users))
     return hidden, topk.bonus(params.network, after, hidden, network.ranked, network.table)
 
 
@@ -272,6 +287,10 @@ def _score(network: _Network, items: jax.Array, user: _Batch, *, config: ModelCo
 
 @jax.jit
 def _add_to_past(users: _Batch) -> jax.Array:
-    past = user_past.unpack(users.past)
-    opens = jnp.zeros(len(users.item), bool).at[users.opening].set(True, mode="drop")
-    return user_past.pack(user_past.add(past, users.item, opens | (past.events == 0)))
+    return user_past.pack(_past_with_last_item(users))
+
+
+def _past_with_last_item(users: _Batch) -> user_past.Past:
+    waits, opens = (users.past[:, row, column] > 0 for row, column in (WAITS, OPENS))
+    item = jnp.where(waits, users.item, NO_ITEM)
+    return user_past.add(user_past.unpack(users.past), item, waits & opens)

@@ -189,8 +189,8 @@ def _continues(session: OpenSession, event: CheckedEvent, gap_seconds: float) ->
         return True
     if event.session is not None:
         return event.session == session.id
-    # To the microsecond, as a log's sessions are cut: the numbers themselves are rounded to 0.2.
-    return round(abs(event.time - session.latest_time), 6) <= gap_seconds
+    # To the microsecond, as a log's sessions are cut: floats of today's times are 0.2 of one apart.
+    return round(abs(event.time - session.latest_time), 6) <= round(gap_seconds, 6)
 
 
 def session_after(

@@ -4,7 +4,8 @@ The rules, which numpy_scorer.py applies too:
 
 - An event's item is fed when the next event comes. Inside a session it is an input (Eq. 1).
 - The last item of a session is an input only if the network was trained with `feed_last_item` or
-  is RNN Concat. Otherwise a session of one event changes nothing, as in training.
+  is RNN Concat. Otherwise a session of one event changes nothing, as in training. The past gets it
+  all the same if it was a target, that is unless it was alone in its session.
 - RNN starts each session from zeros.
 - HRNN applies Eq. 3 and 4 before the first item of a session, if the state has been fed an item.
 """
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from hrnn_jax.extras import idle_time
-from hrnn_jax.live.batched_model import BatchedModel, LiveState
+from hrnn_jax.live.batched_model import OPENS, WAITS, BatchedModel, LiveState
 from hrnn_jax.live.events import StoredEvent
 from hrnn_jax.live.state_store import StoredState
 from hrnn_jax.user_batches import NO_ITEM
@@ -50,14 +51,17 @@ def replay(
             for key, event in wave.items()
         }
         carries = model.advance([old for old, _ in changes.values()])
-        pasts = model.add_to_past([new for _, new in changes.values()])
+        pasts = model.add_to_past([old for old, _ in changes.values()])
         for (key, (old, new)), carry, past in zip(changes.items(), carries, pasts, strict=True):
             # The last item of a session is not always an input, see above.
             feeds = old.item != NO_ITEM and (not new.opens_session or model.config.feed_last_item)
             fed = old.fed or feeds
+            is_alone = model.config.past and old.past[WAITS] and old.past[OPENS] and not feeds
+            before_item = old.past if is_alone else past
+            is_first = old.item == NO_ITEM or new.opens_session
             latest[key] = new._replace(
                 carry=carry.copy() if feeds else old.carry,  # a view would keep the whole batch
-                past=past.copy(),
+                past=model.with_waiting(before_item, opens=is_first),
                 opens_session=new.opens_session and fed,
                 fed=fed,
             )

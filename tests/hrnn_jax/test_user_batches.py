@@ -149,3 +149,17 @@ def test_padding_has_no_input_target_or_opening_lane():
 @pytest.mark.parametrize("users", [[], [[[1]], [[2], [3]]]])
 def test_a_log_without_pairs_has_no_steps(users):
     assert user_batches.build(logs.of(users), 4).event.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("feed_last_item", "inputs", "starts"),
+    [(False, [4, 5, 1], [1, 0, 1]), (True, [3, 4, 5, 1], [1, 0, 0, 1])],
+)
+def test_a_user_starts_with_the_first_input_also_where_the_first_session_has_one_event(
+    feed_last_item, inputs, starts
+):
+    """Bug: start the user with the first event, which is no input; the lane's user before stays."""
+    log = logs.of([[[1, 2]], [[3], [4, 5, 6]]])
+    steps = user_batches.build(log, 1, feed_last_item=feed_last_item).steps
+    assert steps.input[:, 0].tolist() == inputs
+    assert steps.user_start[:, 0].tolist() == starts

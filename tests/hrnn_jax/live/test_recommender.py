@@ -106,6 +106,14 @@ def test_sessions_cut_by_the_gap_equal_sessions_with_ids():
     live_users.assert_same_lists(live_users.all_lists(cut), live_users.all_lists(given))
 
 
+def test_a_session_gap_is_compared_to_the_microsecond():
+    """These times are 8.7 s apart in decimals, and 8.7000000477 in floats. Bug: compare floats."""
+    with live_users.recommender(gap_seconds=8.7) as live:
+        for n, seconds in enumerate([0.1, 8.8, 17.500001]):
+            live.observe(user="u", item=f"i{n}", time=live_users.NOW + seconds)
+        assert [step.session for step in live.history("u")] == [0, 0, 1]
+
+
 def test_idle_time_counts_from_the_last_event_of_a_known_item():
     def after(*events):
         recommender = live_users.recommender(network={"idle_gap": True})
@@ -139,6 +147,41 @@ def test_events_give_the_same_states_one_by_one_together_and_by_bootstrap():
     expected = live_users.all_lists(single)
     live_users.assert_same_lists(live_users.all_lists(together), expected)
     live_users.assert_same_lists(live_users.all_lists(loaded), expected)
+
+
+def past(*rows):
+    """Return the past sessions of one user, from rows of item, time, number, id and end."""
+    columns = ["item_id", "ts", "session", "session_id", "end"]
+    frame = pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
+    return frame.with_columns(user_id=pl.lit("u"))
+
+
+@pytest.mark.parametrize("session_id", [None, 1005])
+def test_a_live_event_goes_on_with_the_last_past_session_as_the_log_would(session_id):
+    """Bug: take the session's number for its id, or its last kept event for its end."""
+    now, gap = live_users.NOW, live_users.GAP
+    rows = [("i1", now - 9 * gap, 8, 5, now - 9 * gap), ("i2", now, 9, session_id, now + 0.9 * gap)]
+    with live_users.recommender() as live:
+        assert live.take_sessions(past(*rows, ("none", now, 9, session_id, now))) == {
+            "observed": 2,
+            "unknown_item": 1,
+        }
+        live.observe(user="u", item="i3", time=now + 1.8 * gap, session=session_id)
+        live.observe(user="u", item="i4", time=now + 3.9 * gap, session=9)
+        live.observe(user="u", item="i5", time=now + 3.9 * gap, session=5)
+        assert [step.session for step in live.history("u")] == [0, 1, 1, 2, 3]
+
+
+def test_sessions_of_a_user_at_once_are_replayed_one_after_the_other():
+    """As in training, by their first events. Bug: sort the events by time alone."""
+    rows = [(f"i{n}", 60 * n, "a" if n % 2 else "b") for n in range(6)]
+    frame = pl.DataFrame(rows, schema=["item_id", "ts", "session_id"], orient="row")
+    frame = frame.with_columns(user_id=pl.lit("u"), ts=pl.col("ts") + live_users.NOW)
+    with live_users.recommender() as live:
+        live.bootstrap(frame.sample(fraction=1, shuffle=True, seed=1))
+        steps = live.history("u")
+    assert [step.item for step in steps] == ["i0", "i2", "i4", "i1", "i3", "i5"]
+    assert [step.session for step in steps] == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_batch_of_users_gets_the_lists_of_each_user_alone():
