@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -54,7 +55,8 @@ def load(argv: Sequence[str]) -> None:
 
     known = {"loss": config.LOSSES, "model": presets.NAMES, "dataset": datasets.NAMES}
     for name in known.keys() & {*FLAGS}:
-        FLAGS[name].parser.enum_values = [*known[name]]
+        parser: Any = FLAGS[name].parser
+        parser.enum_values = [*known[name]]
 
 
 def given() -> list[str]:
