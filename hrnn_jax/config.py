@@ -19,6 +19,7 @@ from hrnn_jax import errors
 Ties = Literal["against", "for"]
 Split = Literal["test", "validation"]
 UnknownItems = Literal["skip", "error"]
+OnBadRow = Literal["error", "skip"]
 
 HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
@@ -162,6 +163,73 @@ class DataConfig(_Checked):
     # A session of one event holds nothing to predict, so a test session needs two.
     min_test_events: int = setting(2, least=2)
     split: Split = setting("test", choices=get_args(Split))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadConfig(_Checked):
+    """How the files of a log are read where they are not in the usual form.
+
+    Attributes:
+        separator: What separates the values of a text table: by default a comma, in .tsv a tab. One
+            character or several; also 'tab' or 'space'.
+        no_header: Whether the first line of a text table is an event; columns names its columns.
+        columns: The names of the columns of a table without a header, in their order, as in
+            user,_,item,time: user, item, time, session and type need no other flag, _ is not read.
+        quote_char: What stands around the values of a text table that hold separators: " by
+            default. Empty: quotes are characters like any other.
+        encoding: The encoding of text, as 'latin-1'. UTF-8 and UTF-16 are recognised.
+        null_values: The ids that mean that there is none, as in NA,NULL: their events are dropped.
+            By default such words are refused; empty: they are ids like any other.
+        time_format: The form of times, as in %d.%m.%Y %H:%M (strftime's); by default it is found
+            out.
+        any_year: Whether times before 1990 and after tomorrow are taken, from 1970 on.
+        explode: What separates the items in one cell, each of which is an event: 'space', a text
+            as in '|', or 'list' for lists of Parquet and JSON lines.
+        on_bad_row: Whether a row that cannot be read ends the reading (error) or is dropped and
+            counted (skip).
+        descending: Whether the log is newest first, so that events of one time are in reverse.
+    """
+
+    separator: str | None = setting(None)
+    no_header: bool = setting(False)
+    columns: tuple[str, ...] = setting((), needs={"no_header": ()})
+    quote_char: str = setting('"')
+    encoding: str | None = setting(None)
+    null_values: tuple[str, ...] | None = setting(None)
+    time_format: str | None = setting(None)
+    any_year: bool = setting(False)
+    explode: str | None = setting(None)
+    on_bad_row: OnBadRow = setting("error", choices=get_args(OnBadRow))
+    descending: bool = setting(False)
+
+    def __post_init__(self) -> None:
+        """Raise InputError where a value is invalid or has no effect beside the others."""
+        super().__post_init__()
+        if self.no_header and not self.columns:
+            raise errors.InputError("`no_header` needs `columns`, as in user,_,item,time")
+        if self.separator == "" or self.explode == "":
+            raise errors.InputError("`separator` and `explode` must not be empty")
+        if len(self.quote_char.encode()) > 1:
+            raise errors.InputError(f"`quote_char`={self.quote_char}: give one character or none")
+
+    @classmethod
+    def of(cls, changed: Mapping[str, Any]) -> ReadConfig:
+        """Make the config that differs so from the default one, as meta.json holds it."""
+        values: dict[str, Any] = {
+            name: tuple(of) if isinstance(of, list) else of for name, of in changed.items()
+        }
+        return cls(**values)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from their defaults."""
+        fields = dataclasses.fields(self)
+        values = {field.name: getattr(self, field.name) for field in fields}
+        return {
+            field.name: values[field.name]
+            for field in fields
+            if values[field.name] != field.default
+        }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ class StorageError(OSError):
     """
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return in a few words why a file could not be read or written.
 
     Args:

@@ -1,8 +1,9 @@
 """What an id and a time are, in event logs and in live events alike.
 
-An id is an integer or a string, and two ids are equal where their texts are: 42 and "42". A time
-counts from 1970-01-01 UTC, in seconds or in milliseconds; its size tells which. `preprocess` checks
-whole columns by these rules, `live` one event at a time.
+An id is an integer or a string of 1 to 256 bytes without control characters, and two ids are equal
+where their texts are: 42 and "42". A number without a fraction is its integer: 42.0 and "42.0" are
+42. A time counts from 1970-01-01 UTC, in seconds, milliseconds, microseconds or nanoseconds; its
+size tells which. `preprocess` checks whole columns by these rules, `live` one event at a time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,21 @@ from hrnn_jax import errors
 Id = int | str
 ID_TYPES = "ids must be integers or strings"
 MAX_ID_BYTES = 256
+# What programs write for a missing id: R, pandas, spreadsheets, Python, SQL and Hive.
+NO_ID = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N")
+# A float of 64 bits holds all integers below this one.
+MAX_FLOAT_ID = 2**53
 # 1e11 seconds is the year 5138, 1e11 milliseconds is March 1973: no log has both sides.
 MAX_SECONDS = 1e11
 MAX_MILLISECONDS = 1e14
+MAX_MICROSECONDS = 1e17
+EARLIEST = 631_152_000  # 1990-01-01 in Unix seconds: logs of interactions are not older
+DAY = 86_400  # seconds
+CONTROL = r"[\x00-\x1f\x7f-\x9f]"
+INTEGRAL = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
+_INTEGRAL = re.compile(INTEGRAL)
 # Control characters, and surrogates, which are halves of a character.
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_FORBIDDEN = re.compile(f"{CONTROL}|[\ud800-\udfff]")
 
 
 def id_text(name: str, value: object) -> str:
@@ -34,11 +45,13 @@ def id_text(name: str, value: object) -> str:
         InputError: the value is no integer of at most 64 bits and no string, is empty or longer
             than `MAX_ID_BYTES`, or has control characters.
     """
+    if isinstance(value, float | np.floating) and value.is_integer() and abs(value) < MAX_FLOAT_ID:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
         raise errors.InputError(f"{name} {value!r}: {ID_TYPES}")
     if not isinstance(value, str) and not -(2**63) <= value < 2**64:
         raise errors.InputError(f"{name}: integer ids have at most 64 bits")
-    text = str(value)
+    text = _INTEGRAL.sub(r"\1", str(value))
     if _FORBIDDEN.search(text):
         raise errors.InputError(f"{name} {value!r}: ids must not contain control characters")
     size = len(text.encode())
@@ -47,6 +60,19 @@ def id_text(name: str, value: object) -> str:
             f"{name} {text[:20]!r}: ids have 1 to {MAX_ID_BYTES} bytes, not {size}"
         )
     return text
+
+
+def time_bounds(now: float, *, any_year: bool) -> tuple[float, float]:
+    """Return the first time that events may have, and the first one after those.
+
+    Args:
+        now: the present time.
+        any_year: whether times before 1990 and after tomorrow are taken too, from 1970 on.
+
+    Returns:
+        Two times; all are in Unix seconds.
+    """
+    return (0, MAX_SECONDS) if any_year else (EARLIEST, now + DAY)
 
 
 def unix_seconds(time: object) -> float:

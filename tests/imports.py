@@ -144,10 +144,22 @@ def room_faults(paths: dict[str, pathlib.Path]) -> Iterator[str]:
             yield f"{room.relative_to(ROOT)} holds {count} files, more than {MOST_FILES}"
 
 
+def pattern_faults(paths: dict[str, pathlib.Path]) -> Iterator[str]:
+    """Yield the calls of polars that would take a path such as log[1].csv as a pattern."""
+    for name, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            reads = re.fullmatch(r"pl\.(read|scan)_(parquet|csv|lines)", ast.unparse(node.func))
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            if reads and given.get("glob") != "False":
+                yield f"{name}, line {node.lineno}: {reads[0]} without glob=False"
+
+
 def loading_faults() -> Iterator[str]:
     """Yield what an import loads, whatever the files say."""
-    names = [path.stem for path in (ROOT / "hrnn_jax/preprocess").glob("*.py")]
-    modules = [f"hrnn_jax.preprocess.{name}" for name in names if name != "__init__"]
+    paths = (ROOT / "hrnn_jax/preprocess").rglob("*.py")
+    modules = [module_of(path) for path in paths if path.name != "__init__.py"]
     for what, unwanted in (
         (", ".join(modules), {"jax", "pandas"}),
         ("hrnn_jax, hrnn_jax.config", {"jax", "polars", "numpy"}),
@@ -167,6 +179,7 @@ def faults() -> list[str]:
         *circle_faults(imports),
         *wording_faults(paths),
         *room_faults(paths),
+        *pattern_faults(paths),
         *loading_faults(),
     ]
 

@@ -52,7 +52,7 @@ def preprocessing(settings: Settings) -> Mapping[str, Row]:
     )
     times, peaks = [cost.seconds for cost in costs], [cost.peak_bytes for cost in costs]
     floor_times = [cost.seconds for cost in floor]
-    events = pl.scan_parquet(raw).select(pl.len()).collect().item()
+    events = pl.scan_parquet(raw, glob=False).select(pl.len()).collect().item()
     what = f"preprocessing VIDEOXXL's shape, {events:,} raw events"
     notes = ["each turn a process, its start included"]
     name = "polars reads and sorts the file"

@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from hrnn_jax.config import DataConfig, setting, settings
+from hrnn_jax.config import DataConfig, ReadConfig, setting, settings
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import datasets, prepared, read_log
 
@@ -32,13 +32,16 @@ class DataFlags:
             (real grocery baskets, from a Python package), 'events' (any log) or 'simulated' (see
             --simulate_shape). Each has its own recipe, which other flags override.
         events: The path of the log for --dataset=xing, video or events: one event per row as .csv,
-            .tsv, .jsonl or .parquet, optionally followed by .gz (or .zst, of text).
+            .tsv, .jsonl or .parquet, optionally followed by .gz (or .zst, of text). Or a folder of
+            such files, several paths separated by commas, or a pattern in quotes, as in
+            'part-*.parquet'.
         user_column: The column of the log that holds user ids, integers or strings; 'user_id' by
             default.
         item_column: The column of the log that holds item ids, integers or strings; 'item_id' by
             default.
-        time_column: The column of the log that holds times in Unix seconds, Unix milliseconds or
-            ISO 8601; 'ts' by default, 'created_at' for xing.
+        time_column: The column of the log that holds times in Unix seconds, milliseconds,
+            microseconds or nanoseconds, in ISO 8601, or in the form of --time_format; 'ts' by
+            default, 'created_at' for xing.
         session_column: The column of the log that holds session ids, which then replace
             --session_gap_minutes; none by default, except for journey.
         type_column: The column of the log that holds event types, for --drop_types and
@@ -66,7 +69,7 @@ class DataFlags:
 
 FLAGS = flags.FLAGS
 config_flags.define_command(DataFlags, "data")
-config_flags.define({DataConfig: "data"}, optional=True)
+config_flags.define({ReadConfig: "data", DataConfig: "data"}, optional=True)
 
 
 def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path:
@@ -86,6 +89,7 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
             root,
             events=pathlib.Path(FLAGS.events) if FLAGS.events else None,
             columns=columns,
+            reading=_given(ReadConfig),
             simulation=datasets.Simulation(
                 FLAGS.simulate_shape, FLAGS.simulate_seed, FLAGS.simulate_scale
             ),
@@ -99,15 +103,18 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
 
 def recipe() -> DataConfig:
     """Return how the flags say to prepare the log. Raises InputError where a value is bad."""
-    given = {
-        name: value
-        for name in settings(DataConfig)
-        if (value := config_flags.value(name)) is not None
-    }
+    given = _given(DataConfig)
     if given.get("max_user_sessions") == 0:  # 0 lifts the limit of a data set's own recipe
         given["max_user_sessions"] = None
     own = datasets.recipe(FLAGS.dataset, simulate_shape=FLAGS.simulate_shape)
     return dataclasses.replace(own, **given)
+
+
+def _given(config: type) -> dict[str, Any]:
+    """Return the values of the flags of a config that were given."""
+    return {
+        name: value for name in settings(config) if (value := config_flags.value(name)) is not None
+    }
 
 
 def kept(counts: Sequence[Mapping[str, Any]]) -> str:

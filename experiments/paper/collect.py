@@ -115,11 +115,11 @@ def measured_cells(
     for (column, row), of_cell in itertools.groupby(runs, lambda r: (r.column.key, r.row.key)):
         folders = [run.folder for run in of_cell]
         ranks, recommended = (
-            pl.concat([pl.read_parquet(folder / name) for folder in folders])
+            pl.concat([pl.read_parquet(folder / name, glob=False) for folder in folders])
             for name in (run_folder.RANKS, run_folder.RECOMMENDED)
         )
         items = pathlib.Path(data[column]["prepared"]) / "items.parquet"
-        support = pl.read_parquet(items, columns=["item", "support"])
+        support = pl.read_parquet(items, columns=["item", "support"], glob=False)
         scores = [queries.scores(ranks), queries.list_scores(recommended, support)]
         yield column, row, ranks, pl.concat(scores)
 

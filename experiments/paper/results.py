@@ -213,7 +213,7 @@ def read_frame(path: pathlib.Path, known: Mapping[str, Iterable[str]]) -> pl.Dat
     schema = key | others
     schema |= {name: pl.Enum(list(values)) for name, values in known.items() if name in schema}
     try:
-        frame = pl.read_csv(path, infer_schema=False)
+        frame = pl.read_csv(path, glob=False, infer_schema=False)
         added = [name for name in ADDED if name in schema and name not in frame.columns]
         frame = frame.with_columns(pl.lit(None, TEXT).alias(name) for name in added)
         frame = frame.select(*schema).cast(pl.Schema(schema))

@@ -16,6 +16,7 @@ from hrnn_jax.estimators import run_files
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
 from hrnn_jax.model import Params
 from hrnn_jax.preprocess import past_sessions, prepared
+from hrnn_jax.preprocess.reading import files
 
 from ..common import progress
 
@@ -65,9 +66,9 @@ def of_run(run: pathlib.Path, about: Mapping[str, Any]) -> tuple[pl.DataFrame | 
 def _of_other_users(about: Mapping[str, Any], users: pl.Series) -> pl.DataFrame:
     """Return the sessions of the log's other users; raises InputError where it is not at hand."""
     source = prepared.source_of(about)
-    if not source.path.is_file():
+    if not files.exist(source.path):
         raise InputError(f"{source.path} is not here any more: {_OTHERS}")
-    if prepared.log_digest(source.path) != about["source"]["sha256"]:
+    if files.digest(source.path) != about["source"]["sha256"]:
         raise InputError(f"{source.path} has changed since: {_OTHERS}")
     return past_sessions.of_log(source, recipe(about), without=users)
 

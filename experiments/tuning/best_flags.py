@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from hrnn_jax.config import DataConfig, settings
+from hrnn_jax.config import DataConfig, ReadConfig, settings
 
 from ..common import config_flags, data_flags, model_flags, plugins, run_settings
 from ..common.cli import command
@@ -52,7 +52,7 @@ def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
     lines += plugins.given()
     written_below = {*drawn, "split", "model", "epochs", "schedule_epochs"}
     of_model = (model_flags.ModelFlags, model_flags.EpochFlags, *run_settings.CONFIGS)
-    tables = (data_flags.DataFlags, DataConfig, *of_model)
+    tables = (data_flags.DataFlags, ReadConfig, DataConfig, *of_model)
     for name in dict.fromkeys(itertools.chain(*map(settings, tables))):
         if not FLAGS[name].using_default_value and name not in written_below:
             lines.append(FLAGS[name].serialize())

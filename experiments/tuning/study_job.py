@@ -101,7 +101,7 @@ class StudyJob:
         path = self.folder / "trials.csv"
         if not path.exists():
             return None
-        trials = pl.read_csv(path, infer_schema_length=None)
+        trials = pl.read_csv(path, glob=False, infer_schema_length=None)
         return trials.filter(pl.col("state").is_in(ENDED)).cast({"value": pl.Float64})
 
     def progress(self) -> str:

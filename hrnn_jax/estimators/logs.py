@@ -15,15 +15,17 @@ from typing import Any
 import polars as pl
 
 from hrnn_jax import atomic
-from hrnn_jax.config import DataConfig
+from hrnn_jax.config import DataConfig, ReadConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import frames, past_sessions, prepared, read_log
 from hrnn_jax.preprocess.read_log import Columns, Source
+from hrnn_jax.preprocess.reading import files
 
 PREPARED_DIR = "out/prepared"  # where commands prepare logs too
 # How to hold out events: by name the value of `DataConfig.split`.
-_ARGUMENTS = ("user", "item", "time", "session", "type", "prepared_dir")  # of `read`
+_READING = [field.name for field in dataclasses.fields(ReadConfig)]
+_ARGUMENTS = ("user", "item", "time", "session", "type", "prepared_dir", *_READING)  # of `read`
 SPLITS = {"last_session": "test", "validation": "validation"}
 
 
@@ -64,7 +66,7 @@ class Part:
     @functools.cached_property
     def users(self) -> list[int] | list[str]:
         """The raw ids of the U users, in the order of their numbers."""
-        return pl.read_parquet(self.folder / prepared.USERS)[read_log.RAW_ID].to_list()
+        return pl.read_parquet(self.folder / prepared.USERS, glob=False)[read_log.RAW_ID].to_list()
 
     @property
     def title(self) -> str:
@@ -205,15 +207,18 @@ def read(
 
     Args:
         events: The path of a .csv, .tsv, .jsonl or .parquet file, optionally followed by .gz (or
-            .zst, of text); or a frame of polars, pandas or arrow, a copy of which is kept below
+            .zst, of text), of a folder of such files, several paths separated by commas, or a
+            pattern; or a frame of polars, pandas or arrow, a copy of which is kept below
             `prepared_dir`.
         user: The column of user ids, integers or strings.
         item: The column of item ids, integers or strings.
-        time: The column of times: Unix seconds, Unix milliseconds, ISO 8601 or a type of dates.
+        time: The column of times: Unix seconds, milliseconds, microseconds or nanoseconds, ISO
+            8601, a type of dates, or the form of `time_format`.
         session: The column of session ids. Without one, sessions are cut at idle gaps.
-        **settings: Fields of `DataConfig`, as in `min_support=5`; `type`, the column of event types
-            for `drop_types` and `drop_repeats`; and `prepared_dir`, the folder that keeps prepared
-            logs ("out/prepared" by default, as for commands).
+        **settings: Fields of `DataConfig`, as in `min_support=5`, and of `ReadConfig`, as in
+            `separator=";"`; `type`, the column of event types for `drop_types` and `drop_repeats`;
+            and `prepared_dir`, the folder that keeps prepared logs ("out/prepared" by default, as
+            for commands).
 
     Returns:
         The log; it is read when it is split.
@@ -223,14 +228,17 @@ def read(
     """
     prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
     columns = Columns(user, item, time, session, settings.pop("type", None))
+    reading = ReadConfig.of({name: settings.pop(name) for name in {*_READING} & settings.keys()})
     recipe = with_settings(DataConfig(), settings, _ARGUMENTS)
     if isinstance(events, str | pathlib.Path):
         path, title = pathlib.Path(events), str(events)
-        if not path.exists():
-            raise InputError(f"{path}: no such file; give `read` the path of another one")
+        try:
+            files.find(path)
+        except InputError as error:
+            raise InputError(str(error).replace("with `events`", "to `read`")) from None
     else:
         path, title = _kept(frames.as_polars(events), prepared_dir), "a data frame"
-    return Log(Source("events", path, columns), recipe, prepared_dir, title)
+    return Log(Source("events", path, columns, reading), recipe, prepared_dir, title)
 
 
 def past_sessions_of(train: Part, history: Any) -> pl.DataFrame | None:

@@ -18,12 +18,13 @@ import logging
 import math
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from hrnn_jax import atomic
-from hrnn_jax.config import DataConfig
+from hrnn_jax.config import DataConfig, ReadConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import prepared, simulate
 from hrnn_jax.preprocess.read_log import Columns, Source
@@ -41,6 +42,7 @@ COLUMNS = {
     "xing": Columns(time_column="created_at", type_column="interaction_type"),
     "journey": Columns(session_column="session_id"),
 }
+READINGS = {"xing": ReadConfig(separator="\t")}  # its files end in .csv all the same
 RECIPES = {"xing": XING, "journey": JOURNEY}  # VIDEO of others
 NAMES = ["events", "journey", "simulated", "video", "xing"]  # and those registered later
 SHAPES = tuple(simulate.SHAPES)
@@ -108,6 +110,7 @@ def source(
     *,
     events: pathlib.Path | None = None,
     columns: Mapping[str, str] | None = None,
+    reading: Mapping[str, Any] | None = None,
     simulation: Simulation = Simulation(),
 ) -> Source:
     """Return where the log of a data set is, after making it where it is not given.
@@ -117,6 +120,7 @@ def source(
         prepared_dir: the folder that keeps made logs, in its subfolder `raw`, to use again.
         events: the file of "xing", "video" or "events".
         columns: names of columns by field of `read_log.Columns`, which override the data set's.
+        reading: settings by field of `ReadConfig`, which override the data set's.
         simulation: what to simulate for "simulated", and for "video" without a file.
 
     Raises:
@@ -128,14 +132,9 @@ def source(
     if shape is not None and dataset != "simulated":
         raise InputError(f"`dataset`={dataset} has no shape; drop `simulate_shape`={shape}")
     named = dataclasses.replace(COLUMNS.get(dataset, Columns()), **(columns or {}))
+    read = dataclasses.replace(READINGS.get(dataset, ReadConfig()), **(reading or {}))
     if events is not None:
-        return Source(
-            dataset,
-            events,
-            named,
-            separator="\t" if dataset == "xing" else None,  # its files end in .csv all the same
-            shape=dataset if dataset in SHAPES else None,
-        )
+        return Source(dataset, events, named, read, shape=dataset if dataset in SHAPES else None)
     if dataset == "xing":
         raise InputError(
             "`dataset`=xing needs the RecSys Challenge 2016's interactions.csv, which XING gave to "
@@ -145,12 +144,13 @@ def source(
     if dataset == "events":
         raise InputError("`dataset`=events needs a log; give its path with `events`")
     if dataset == "journey":
-        return _journey(prepared_dir, named)
+        return dataclasses.replace(_journey(prepared_dir, named), reading=read)
     if dataset in _registered:
-        return _written(dataset, prepared_dir, named)
+        return dataclasses.replace(_written(dataset, prepared_dir, named), reading=read)
     if not 0 < scale < math.inf:
         raise InputError(f"`simulate_scale`={scale}: give a number above 0")
-    return _simulated(dataset, prepared_dir, named, simulation)
+    made = _simulated(dataset, prepared_dir, named, simulation)
+    return dataclasses.replace(made, reading=read)
 
 
 def _written(dataset: str, prepared_dir: pathlib.Path, columns: Columns) -> Source:
@@ -199,9 +199,11 @@ def _journey(prepared_dir: pathlib.Path, columns: Columns) -> Source:
 
 def _write_journey(data: pathlib.Path, path: pathlib.Path) -> None:
     events = (
-        pl.scan_parquet(data / "transactions.parquet")
+        pl.scan_parquet(data / "transactions.parquet", glob=False)
         .join(
-            pl.scan_parquet(data / "products.parquet").select("product_id", "product_type"),
+            pl.scan_parquet(data / "products.parquet", glob=False).select(
+                "product_id", "product_type"
+            ),
             on="product_id",
             how="left",
             maintain_order="left",

@@ -13,9 +13,10 @@ sessions.parquet
                 session column
 meta.json       format, name, data ("real" or "simulated"), shape (a key of statistics.PAPER or
                 null), notes, source (path and sha256 of the log), columns (of the log, by name in
-                the schema), reading (how else it was read, see `source_of`), recipe (the
-                DataConfig), counts (users, items, sessions and events after each stage),
-                known_items (how many the run that is continued has), table1 and table4 (see
+                the schema), reading (how else it was read: the settings of the ReadConfig that are
+                not the usual ones), skipped (how many rows were dropped, and the first of them),
+                recipe (the DataConfig), counts (users, items, sessions and events after each
+                stage), known_items (how many the run that is continued has), table1 and table4 (see
                 statistics.py)
 
 The folder's name ends in a fingerprint of the log's content and of all settings that decide what
@@ -36,12 +37,13 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import atomic
-from hrnn_jax.config import DataConfig
+from hrnn_jax.config import DataConfig, ReadConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import read_log
-from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, USER
-from hrnn_jax.preprocess.sessions import GIVEN, TEST, apply_recipe
+from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, TYPE, USER
+from hrnn_jax.preprocess.reading import files
+from hrnn_jax.preprocess.sessions import GIVEN, TEST, apply_recipe, refuse_unknown_types
 from hrnn_jax.preprocess.statistics import table1, table4
 
 FORMAT = 2  # count up when a folder holds something else; FORMATS can be read
@@ -78,15 +80,23 @@ def prepare(
         InputError: the log cannot be read, a filter leaves no user, or there is no room.
     """
     prepared_dir = pathlib.Path(prepared_dir)
-    digest = log_digest(source.path)
+    digest = files.digest(source.path)
     fingerprint = _fingerprint(source, recipe, digest, continued_items)
     folder = prepared_dir / f"{source.name}-{fingerprint[:12]}"
     if _is_complete(folder):
         return folder
     log = read_log.read(source)
-    raw_ids = log.raw_ids
+    raw_ids, skipped = log.raw_ids, log.skipped
     continued_ids = pl.Series(RAW_ID, continued_items)
     continued_index = _find(raw_ids[ITEM], continued_ids)
+    if continued_items and (continued_index < 0).all():
+        raise InputError(
+            f"{source.path}: has none of the {len(continued_items):,} items of the run that is "
+            f"continued: the log's ids are as {raw_ids[ITEM][0]!r}, the run's as "
+            f"{continued_items[0]!r}; give a log with the same ids, or train a new run"
+        )
+    if TYPE in log.frame.columns and not continued_items:  # a newer log may lack a type
+        refuse_unknown_types(log.frame[TYPE], recipe.drop_types)
     continued = continued_index >= 0 if continued_items else None
     events, ends, counts = apply_recipe(log.frame, recipe, continued=continued)
     del log  # it takes several times the memory of the events that are left
@@ -100,7 +110,8 @@ def prepare(
         "notes": list(source.notes),
         "source": {"path": str(source.path), "sha256": digest},
         "columns": source.columns.by_name,
-        "reading": _reading(source),
+        "reading": source.reading.changed,
+        "skipped": dataclasses.asdict(skipped),
         "recipe": dataclasses.asdict(recipe),
         "counts": [dataclasses.asdict(count) for count in counts],
         "known_items": len(continued_items),
@@ -126,11 +137,11 @@ def load(folder: pathlib.Path | str) -> EventLog:
     folder = pathlib.Path(folder)
     path, meta = folder / EVENTS, load_meta(folder)
     try:
-        table = pl.read_parquet(path, columns=[USER, SESSION, ITEM, TIME, TEST])
+        table = pl.read_parquet(path, columns=[USER, SESSION, ITEM, TIME, TEST], glob=False)
         if len(table) != meta["table1"]["events"]:
             raise ValueError(f"{len(table)} events, not {meta['table1']['events']}")
         path = folder / ITEMS
-        n_items = pl.scan_parquet(path).select(pl.len()).collect().item()
+        n_items = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     user, session, item = (
@@ -174,7 +185,7 @@ def load_items(folder: pathlib.Path | str) -> list[int] | list[str]:
     folder = pathlib.Path(folder)
     path = folder / ITEMS
     try:
-        table = pl.read_parquet(path, columns=[ITEM, RAW_ID])
+        table = pl.read_parquet(path, columns=[ITEM, RAW_ID], glob=False)
         if table[ITEM].to_list() != list(range(len(table))):
             raise ValueError("its items are not 0, 1, 2, ...")
         raw_ids = table[RAW_ID]
@@ -218,15 +229,8 @@ def source_of(meta: Mapping[str, Any], path: pathlib.Path | None = None) -> read
     # Format 1 did not say how; only this data set was read with a setting of its own.
     reading = meta.get("reading", {"separator": "\t"} if meta["name"] == "xing" else {})
     columns = read_log.Columns.of(meta["columns"])
-    return read_log.Source(
-        meta["name"], path or pathlib.Path(meta["source"]["path"]), columns, **reading
-    )
-
-
-def _reading(source: read_log.Source) -> dict[str, Any]:
-    """Return the fields of a source that say how it is read, other than its columns."""
-    besides = ("name", "path", "columns", "simulated", "shape", "notes")
-    return {name: value for name, value in vars(source).items() if name not in besides}
+    path = path or pathlib.Path(meta["source"]["path"])
+    return read_log.Source(meta["name"], path, columns, ReadConfig.of(reading))
 
 
 def _is_complete(folder: pathlib.Path) -> bool:
@@ -246,38 +250,24 @@ def _damaged(path: pathlib.Path, error: Exception) -> InputError:
     )
 
 
-def log_digest(path: pathlib.Path) -> str:
-    """Return the SHA-256 of a log as a prepared folder's meta.json has it.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder; give one file") from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give another file with `events`"
-        ) from error
-
-
 def _fingerprint(
     source: read_log.Source,
     recipe: DataConfig,
     digest: str,
     continued_items: Sequence[int] | Sequence[str],
 ) -> str:
+    # Logs that need no setting keep the names that their folders had before there were any.
+    reading = {name: of for name, of in source.reading.changed.items() if name != "separator"}
     decides = {
         "format": PREPARES,
         "log": digest,
         "columns": source.columns.by_name,
-        "separator": source.separator,
-        "suffix": read_log.suffix(source.path),
+        "separator": source.reading.separator,
+        "suffix": files.formats(source.path),
         "simulated": source.simulated,
         "shape": source.shape,
         "recipe": dataclasses.asdict(recipe),
+        **({"reading": reading} if reading else {}),
         **({"known": list(continued_items)} if continued_items else {}),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

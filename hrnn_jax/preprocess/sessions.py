@@ -15,6 +15,7 @@ from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess.read_log import ITEM, SESSION, TIME, TYPE, USER
 
 TEST = "test"
+MOST_TYPES = 20  # that a message lists
 GIVEN = "given"  # the log's session column, until `session` numbers the sessions of all users
 
 Step = Callable[[pl.LazyFrame], pl.LazyFrame]
@@ -149,6 +150,18 @@ def _cutting_steps(recipe: DataConfig, columns: set[str]) -> dict[str, Step]:
     if recipe.drop_repeats:
         steps["drop_repeats"] = _drop_repeats
     return steps
+
+
+def refuse_unknown_types(types: pl.Series, dropped: Sequence[str]) -> None:
+    """Raise InputError where no event is of a type that is to be dropped."""
+    events_of = dict(types.drop_nulls().value_counts(sort=True).rows())
+    if unknown := [each for each in dropped if each not in events_of]:
+        shown = [f"{each!r} ({count:,} events)" for each, count in events_of.items()]
+        more = f" and {len(shown) - MOST_TYPES:,} more" if len(shown) > MOST_TYPES else ""
+        raise InputError(
+            f"`drop_types`: no event is of the type {', '.join(map(repr, unknown))}; there are "
+            f"{', '.join(shown[:MOST_TYPES])}{more}: write them so, or drop no type"
+        )
 
 
 def drop_types(events: pl.LazyFrame, types: Sequence[str]) -> pl.LazyFrame:

@@ -87,7 +87,7 @@ def test_columns_may_have_any_name_and_an_error_names_the_argument(frame, tmp_pa
 @pytest.mark.parametrize(
     ("events", "words"),
     [
-        ("nothing.csv", "no such file; give `read` the path"),
+        ("nothing.csv", "no such file; give another file to `read`"),
         ([1, 2], "give a frame"),
         (3, "int: give a frame"),
     ],

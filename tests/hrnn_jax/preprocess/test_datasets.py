@@ -225,7 +225,7 @@ def test_a_scale_out_of_bounds_is_refused_by_argument_and_while_flags_are_parsed
 def test_flags_override_the_recipe(tmp_path):
     log = pl.DataFrame(
         [
-            (u, f"i{at % 3}", 9_000 * s + at, "4")
+            (u, f"i{at % 3}", 1_500_000_000 + 9_000 * s + at, "4")
             for u in range(2)
             for s in range(3)
             for at in (0, 1, 2)
