@@ -40,7 +40,7 @@ def marks(
     @functools.cache
     def cases(number: int, cutoff: int) -> pl.DataFrame | None:
         path = folders[number] / run_folder.RANKS
-        return by_case(pl.read_parquet(path), cutoff) if path.exists() else None
+        return by_case(pl.read_parquet(path, glob=False), cutoff) if path.exists() else None
 
     def differs(one: int, other: int, metric: str) -> bool:
         name, _, cutoff = metric.partition("@")
