@@ -41,7 +41,7 @@ JOBS ?=
 SCALE ?= 0.15
 REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) \
 	--large_seeds=$(LARGE_SEEDS) --sizes=$(SIZES) $(if $(ROWS),--rows="$(ROWS)") \
-	$(if $(COLUMNS),--columns="$(COLUMNS)") --xing_events="$(XING_EVENTS)" \
+	$(if $(COLUMNS),--data_sets="$(COLUMNS)") --xing_events="$(XING_EVENTS)" \
 	--video_events="$(VIDEO_EVENTS)" --extra="$(EXTRA)" $(if $(JOBS),--jobs=$(JOBS)) --scale=$(SCALE)
 
 # What to compare on (LOGS="name=path.parquet:recipe journey"), the budgets (TRIALS="20 journey=8"),

@@ -40,8 +40,8 @@ class ReproduceFlags:
             in.
         video_events: A log like the paper's VIDEO; without it a simulated log stands in.
         scale: The users of Table 5's simulated log as a share, above 0, of VIDEOXXL's 810k.
-        columns: Of the data sets of Table 3 (xing, video, journey and the names of --extra), which;
-            separated by commas, all by default.
+        data_sets: Which data sets of Table 3 (xing, video, journey and the names of --extra),
+            separated by commas; all by default.
     """
 
     target: str = setting("all", choices=("table3", "all"))
@@ -50,7 +50,7 @@ class ReproduceFlags:
     xing_events: str | None = setting(None)
     video_events: str | None = setting(None)
     scale: float = setting(0.15, above=0)
-    columns: tuple[str, ...] | None = setting(None)
+    data_sets: tuple[str, ...] | None = setting(None)
 
 
 FLAGS = flags.FLAGS
@@ -72,7 +72,7 @@ def main() -> None:
     columns = grid.columns(
         xing_events=FLAGS.xing_events, video_events=FLAGS.video_events, extra=FLAGS.extra
     )
-    columns = grid.chosen_columns(FLAGS.columns, columns)
+    columns = grid.chosen_columns(FLAGS.data_sets, columns)
     rows = grid.rows(FLAGS.sizes)
     chosen = chosen_rows(FLAGS.rows, [row.key for row in rows])
     cells = grid.cells(columns, rows)
@@ -111,7 +111,7 @@ def command() -> str:
     words = [f"make {goal} SEEDS={FLAGS.n_seeds} SIZES={','.join(FLAGS.sizes)}"]
     words += [f"LARGE_SEEDS={FLAGS.large_seeds}"] if "large" in FLAGS.sizes else []
     words += [f"ROWS={','.join(FLAGS.rows)}"] if FLAGS.rows else []
-    words += [f"COLUMNS={','.join(FLAGS.columns)}"] if FLAGS.columns else []
+    words += [f"COLUMNS={','.join(FLAGS.data_sets)}"] if FLAGS.data_sets else []
     words += [f"XING_EVENTS={FLAGS.xing_events}"] if FLAGS.xing_events else []
     words += [f"VIDEO_EVENTS={FLAGS.video_events}"] if FLAGS.video_events else []
     words += [f'EXTRA="{" ".join(FLAGS.extra)}"'] if FLAGS.extra else []

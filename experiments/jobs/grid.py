@@ -103,7 +103,7 @@ def columns(
 
 
 def chosen_columns(keys: Sequence[str] | None, columns: Sequence[Column]) -> list[Column]:
-    """Return the columns of --columns in their order; None stands for all.
+    """Return the columns of --data_sets in their order; None stands for all.
 
     Raises:
         InputError: One is not among the columns, or there is none.
@@ -112,7 +112,7 @@ def chosen_columns(keys: Sequence[str] | None, columns: Sequence[Column]) -> lis
     keys = known if keys is None else keys
     if unknown := sorted(set(keys) - set(known)) or ([] if keys else [""]):
         raise errors.InputError(
-            f"--columns: {unknown[0]!r} is none; give some of {', '.join(known)}"
+            f"--data_sets: {unknown[0]!r} is none; give some of {', '.join(known)}"
         )
     return [column for column in columns if column.key in keys]
 

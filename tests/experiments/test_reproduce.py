@@ -120,7 +120,7 @@ def test_a_reproduction_from_first_to_last(reproduced):
     assert made() == first
     assert "10 of 10 runs were done before" in out
 
-    reproduced("--rows=item_knn", "--columns=two")  # these alone; the others keep their runs
+    reproduced("--rows=item_knn", "--data_sets=two")  # these alone; the others keep their runs
     assert made() == first
     assert read("runs").select("column", "row").rows() == [("two", "item_knn")]
     assert read("data").filter(key="command")["value"][0].endswith("ROWS=item_knn COLUMNS=two")
@@ -366,7 +366,7 @@ def test_given_logs_replace_simulated_ones(tmp_path, monkeypatch):
         (["--n_seeds=0"], "n_seeds"),
         (["--rows=rnn_small,rnn_medium"], "--rows: 'rnn_medium' is none; give some of item_knn,"),
         (["--rows=rnn_large", "--sizes=small"], "'rnn_large' is none"),
-        (["--columns=journey,vidoe"], "--columns: 'vidoe' is none; give some of xing, video"),
+        (["--data_sets=journey,vidoe"], "--data_sets: 'vidoe' is none; give some of xing, video"),
         (["--xing_events=gone.csv"], "gone.csv"),
     ],
 )
