@@ -82,7 +82,8 @@ def unix_seconds(time: object) -> float:
         InputError: the time is no number, is negative, or is so large that it must be in
             milliseconds.
     """
-    if isinstance(time, bool) or not isinstance(time, int | float | np.number):
+    is_number = isinstance(time, int | float | np.integer | np.floating)
+    if not is_number or isinstance(time, bool | np.timedelta64):
         raise errors.InputError(f"time {time!r}: give Unix seconds, or no time for now")
     if not 0 <= time < MAX_SECONDS:
         raise errors.InputError(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import polars as pl
 
+from hrnn_jax.arguments import whole_number
 from hrnn_jax.config import EvaluationConfig, settings, unmet_need
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import saving
@@ -203,8 +204,7 @@ class Model(abc.ABC):
         Raises:
             InputError: The model is not fitted, or an id or `k` is invalid.
         """
-        if type(k) is not int or k < 1:
-            raise InputError(f"k={k!r}: give a whole number of 1 or more")
+        k = whole_number("k", k)
         if isinstance(users, pl.DataFrame):
             if "user_id" not in users.columns:
                 raise InputError("`users` has no column 'user_id'")

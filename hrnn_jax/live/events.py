@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from hrnn_jax import errors
+from hrnn_jax.arguments import whole_number
 from hrnn_jax.ids_and_times import Id, id_text, unix_seconds
 
 Outcome = Literal["observed", "unknown_item", "repeat", "duplicate"]
@@ -41,7 +42,7 @@ class Request:
     user: Id | None = None
     session: Id | None = None
     k: int = 10  # items; fewer are returned where no more are left
-    exclude: Collection[Id] = ()  # items to leave out
+    exclude: Collection[Id] | None = ()  # items to leave out
     exclude_seen: bool = False  # leave out the items of the stored events too
     candidates: Collection[Id] | None = None  # score only these items
 
@@ -86,12 +87,14 @@ class AssignedEvents:
     n_late: int = 0  # observed events older than the latest one before them
 
 
-def check_event(event: Event) -> CheckedEvent:
+def check_event(event: object) -> CheckedEvent:
     """Return an event with its ids as texts and its time in Unix seconds.
 
     Raises:
         InputError: an id or the time is invalid, or there is neither user nor session.
     """
+    if not isinstance(event, Event):
+        raise errors.InputError(f"{event!r}: give an `Event`")
     return CheckedEvent(
         key=key_of(event.user, event.session),
         item=id_text("item", event.item),
@@ -116,14 +119,15 @@ def key_of(user: Id | None, session: Id | None) -> str:
     return SESSION_PREFIX + id_text("session", session)
 
 
-def key_of_request(request: Request) -> str:
+def key_of_request(request: object) -> str:
     """Return the key of a request's user or anonymous session.
 
     Raises:
         InputError: an id or `k` is invalid, or there are both a user and a session, or neither.
     """
-    if type(request.k) is not int or request.k < 1:  # a bool is an int too
-        raise errors.InputError(f"k={request.k!r}: give a whole number of 1 or more")
+    if not isinstance(request, Request):
+        raise errors.InputError(f"{request!r}: give a `Request`")
+    whole_number("k", request.k)
     if request.user is not None and request.session is not None:
         raise errors.InputError("give a user or an anonymous session, not both")
     return key_of(request.user, request.session)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hrnn_jax import errors, model
+from hrnn_jax.arguments import several_ids, whole_number
 from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.ids_and_times import Id, id_text
@@ -34,7 +35,6 @@ from hrnn_jax.live.events import (
     Request,
     assign_sessions,
     check_event,
-    key_of,
     key_of_request,
 )
 from hrnn_jax.live.replay import replay
@@ -221,7 +221,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         k: int = 10,
         *,
         session: Id | None = None,
-        exclude: Collection[Id] = (),
+        exclude: Collection[Id] | None = (),
         exclude_seen: bool = False,
         candidates: Collection[Id] | None = None,
     ) -> list[tuple[Id, float]]:
@@ -250,12 +250,12 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         with self._lock:
             states = self._store.get(dict.fromkeys(keys))
             for key, request in zip(keys, requests, strict=True):
-                excluded = self._indices(request.exclude)
+                excluded = self._indices("exclude", request.exclude)
                 if request.exclude_seen:
                     excluded |= {self._item_index[event.item] for event in self._known_events(key)}
                 candidates = None
                 if request.candidates is not None:
-                    candidates = self._indices(request.candidates)
+                    candidates = self._indices("candidates", request.candidates)
                 live = states[key].live if key in states else self._model.start
                 queries.append(Query(live, request.k, excluded, candidates))
         return [self._named(*ranked) for ranked in self._model.rank(queries)]
@@ -280,8 +280,12 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
 
         Returns:
             The events of the last sessions, oldest first.
+
+        Raises:
+            InputError: an id, `sessions` or `k` is invalid.
         """
-        key = key_of(user, session)
+        sessions = whole_number("sessions", sessions)
+        key = key_of_request(Request(user, session, k))
         events = self._known_events(key)
         if not events:
             return []
@@ -300,8 +304,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
 
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
         """Return users whose ids start with a prefix, and the number of events of each."""
+        limit = whole_number("limit", limit)
         with self._lock:
-            sessions = self._store.sessions(USER_PREFIX + prefix, limit=limit)
+            sessions = self._store.sessions(f"{USER_PREFIX}{prefix}", limit=limit)
         return [(key[1:], session.n_events) for key, session in sessions.items()]
 
     def forget(self, user: Id | None = None, session: Id | None = None) -> bool:
@@ -310,7 +315,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Returns:
             Whether anything was stored.
         """
-        key = key_of(user, session)
+        key = key_of_request(Request(user, session))
         with self._lock:
             return self._store.delete([key]) > 0
 
@@ -438,11 +443,11 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             )
             self._store.delete([key for key, some in after.items() if not some])
 
-    def _indices(self, items: Collection[Id]) -> set[int]:
-        """Return the indices of those items that are in the catalogue."""
-        if isinstance(items, str):
-            raise errors.InputError(f"items {items!r}: give a list of ids")
-        texts = [id_text("item", item) for item in items]
+    def _indices(self, name: str, items: Collection[Id] | None) -> set[int]:
+        """Return the indices of those items of an argument that are in the catalogue."""
+        if items is None:
+            return set()
+        texts = [id_text("item", item) for item in several_ids(name, items)]
         return {self._item_index[text] for text in texts if text in self._item_index}
 
     def _known_events(self, key: str) -> list[StoredEvent]:

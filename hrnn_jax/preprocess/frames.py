@@ -37,7 +37,7 @@ def as_polars(frame: Any) -> Frame:
             return pl.DataFrame(frame)
     except (pl.exceptions.PolarsError, ImportError, TypeError, ValueError) as error:
         raise InputError(f"the frame cannot be read: {reason(error)}") from error
-    raise InputError(f"{type(frame).__name__}: give a frame of polars, pandas or arrow, or a path")
+    raise InputError(f"{type(frame).__name__}: give a frame of polars, pandas or arrow")
 
 
 def prepared_events(folder: pathlib.Path, *, test: bool | None = None) -> Frame:
