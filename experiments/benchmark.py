@@ -23,8 +23,10 @@ from hrnn_jax import errors
 from hrnn_jax.config import setting
 
 from .bench import record
-from .bench.peers import compare
 from .common import cli, config_flags, data_flags  # noqa: F401  --prepared_dir
+
+with cli.extra("bench"):  # flags are made of it
+    from .bench.peers import compare
 
 if TYPE_CHECKING:  # the flags are checked before jax is loaded
     from .bench.tasks import Task

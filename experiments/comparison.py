@@ -59,6 +59,8 @@ def main() -> None:
         print(report.write(pathlib.Path(FLAGS["from"].value)))
         return
     columns = grid.logs(FLAGS.logs)
+    if FLAGS.run:
+        cli.needs("tune", "optuna")
     rows = chosen_rows(FLAGS.rows, grid.ROWS)
     budgets = {
         "trials": grid.budgets("trials", FLAGS.trials, columns, TRIALS),

@@ -92,6 +92,7 @@ def main() -> None:
         ready = [(column, row) for column, row in cells if column.key in data]
         studies = searches.make_studies(jobs.root, ready, prepared)
         if FLAGS.run and studies:
+            cli.needs("tune", "optuna")
             unprepared |= study_job.run_missing(studies, jobs)
             studies = [study for study in studies if study.is_done()]
         ready = searches.with_best_settings(ready, studies)

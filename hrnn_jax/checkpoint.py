@@ -197,7 +197,8 @@ def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapp
         name = network.pop("name")
         if name not in NETWORKS:
             raise InputError(
-                f"{run} is a run of {name}, which has no weights: give the run folder of a network"
+                f"{run} is a run of {name}, a counting model: it has neither weights nor states of "
+                "live users; give the run folder of a network"
             )
         data = _read_json(run, DATA)  # a run of another model has none
         settings = {

@@ -32,6 +32,7 @@ from hrnn_jax.model import (
     start_carry,
     step,
 )
+from hrnn_jax.precision import check_precision
 from hrnn_jax.topk import RankedItems, RankSettings
 from hrnn_jax.user_batches import NO_EVENT, Steps
 
@@ -153,6 +154,7 @@ def _replay(
     The state that predicts an event is at its step and lane in the arrays [T, B, ...] of the
     chunk's states, on the device. The next chunk's states replace them.
     """
+    check_precision()
     log_of_lanes = user_batches.layout(log, model_config.variant)
     n_lanes = _lanes(log_of_lanes.user, config.lanes)
     schedule = user_batches.build(log_of_lanes, n_lanes, feed_last_item=model_config.feed_last_item)

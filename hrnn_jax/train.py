@@ -32,6 +32,7 @@ from hrnn_jax.model import (
     init_params,
     unroll,
 )
+from hrnn_jax.precision import check_precision
 from hrnn_jax.user_batches import Array, Steps
 
 _NEGATIVES = 1  # folded into the key of an update's first step for its extra negatives
@@ -161,6 +162,7 @@ def make_optimizer(
 
 def init_state(seed: int, model_config: ModelConfig, config: TrainConfig) -> TrainState:
     """Draw the weights of one seed, and start its optimizer."""
+    check_precision()
     model_config, config = without_rates(model_config, config)
     optimizer = TrainConfig(optimizer=config.optimizer, momentum=config.momentum)
     return _init_state(seed, model_config, optimizer)

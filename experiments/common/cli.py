@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import importlib.util
 import logging
 import os
 import pathlib
@@ -75,6 +76,16 @@ def extra(name: str) -> Generator[None]:
         fail(errors.InputError(f"the package {package} is missing: {installs(name)}"))
 
 
+def needs(name: str, package: str) -> None:
+    """Answer at once that a package is missing which only other processes of this command import.
+
+    name: its extra of setup.cfg.
+    """
+    with extra(name):
+        if sys.modules.get(package, package) is None or not importlib.util.find_spec(package):
+            raise ModuleNotFoundError(name=package)
+
+
 def _typed(program: pathlib.Path) -> str:
     """Return a program as it is typed in the working directory."""
     if program.is_relative_to(pathlib.Path.cwd()):
@@ -99,6 +110,8 @@ def run(
     flags that were parsed, returns others that hold where these are silent. Exit code 2 for the
     user's errors, 1 for a diverged run, 130 for ctrl-C.
     """
+    if "JAX_ENABLE_X64" in os.environ:  # set for other programs: all is computed in 32 bits here
+        os.environ["JAX_ENABLE_X64"] = "0"
 
     def guarded(positional: Sequence[str]) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)  # orbax and jax tell too much

@@ -19,6 +19,7 @@ import numpy as np
 from hrnn_jax import model, topk
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time, item_neighbours, user_past
+from hrnn_jax.precision import check_precision
 from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances states
@@ -90,6 +91,7 @@ class BatchedModel:
             config: of the network.
             table: the nearest items of each, of a network with `neighbours`.
         """
+        check_precision()
         self.config = config
         carry = np.zeros((config.layers + 1, config.hidden_units), np.float32)
         past = np.zeros((0, 4), np.int32)

@@ -1,5 +1,6 @@
 """Flags: how they are refused, passed over, replayed and listed."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from absl import flags
 from experiments.common import cli, model_flags
 from hrnn_jax import errors
 
+ROOT = pathlib.Path(__file__).parents[3]
 OLD = pathlib.Path(__file__).parents[2] / "data" / "run_format_1"
 
 
@@ -52,6 +54,30 @@ def test_a_missing_package_is_answered_by_the_command_that_installs_it(capfd):
     assert capfd.readouterr().err == f"error: run: {cli.installs('journey')}\n"
     with pytest.raises(ModuleNotFoundError), cli.extra("serve"):
         raise ModuleNotFoundError(name="experiments.serving.gone")  # a fault of ours
+
+
+@pytest.mark.parametrize(
+    ("extra", "package", "command", "argv"),
+    [
+        ("serve", "fastapi", "serve", ["--run=.", "--port=0"]),
+        ("report", "markdown_it", "comparison", ["--from=."]),
+        ("tune", "optuna", "comparison", ["--logs=journey"]),
+        ("bench", "psutil", "benchmark", ["--only=step"]),
+    ],
+)
+def test_a_command_without_its_extra_ends_in_one_line(extra, package, command, argv, tmp_path):
+    """Before any work. Bug: import the package outside `cli.extra`, or in another process alone."""
+    code = (
+        f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv[0] = '-m'; "
+        f"runpy.run_module('experiments.{command}', run_name='__main__', alter_sys=True)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-c", code, *argv]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: the package {package} is missing: ")
+    assert done.stderr.endswith(f" -m pip install --editable '.[{extra}]'\n")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -328,3 +328,86 @@ def test_counts_hold_the_number_of_events_by_outcome():
     assert outcomes == ["observed", "observed", "unknown_item"]
     recommender.observe(user="u", item="i4", time=live_users.NOW)
     assert recommender.counts == {"observed": 3, "unknown_item": 1, "late": 1}
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda live: live.history("u", sessions=0), "sessions=0: give a whole number of 1"),
+        (lambda live: live.history("u", sessions=2.0), "sessions=2.0"),
+        (lambda live: live.history("u", k=2.0), "k=2.0: give a whole number"),
+        (lambda live: live.history("u", session="s"), "not both"),
+        (lambda live: live.forget("u", session="s"), "not both"),
+        (lambda live: live.users(limit=-1), "limit=-1"),
+        (lambda live: live.recommend("u", k=2.0), "k=2.0: give a whole number of 1 or more"),
+        (lambda live: live.recommend("u", exclude=5), "exclude=5: give a list of ids"),
+        (
+            lambda live: live.recommend("u", candidates=b"12"),
+            "candidates=b'12': give a list of ids",
+        ),
+        (lambda live: live.observe_many([5]), "5: give an `Event`"),
+        (lambda live: live.recommend_many([5]), "5: give a `Request`"),
+        (lambda live: live.bootstrap("log.csv"), "str: give a frame"),
+        *(
+            (
+                lambda live, time=time: live.observe(user="u", item="i1", time=time),
+                "give Unix seconds",
+            )
+            for time in (np.timedelta64(5, "s"), np.complex64(5), 5j, np.bool_(True), "5")
+        ),
+    ],
+)
+def test_an_invalid_argument_of_a_call_is_named_in_one_line(call, says):
+    """Bug: a traceback, or a number taken out of bytes or of a complex time."""
+    with live_users.recommender() as live:
+        live.observe_many(live_users.events(1))
+        with pytest.raises(errors.InputError) as raised:
+            call(live)
+        assert says in str(raised.value)
+        assert "\n" not in str(raised.value)
+        assert live.users() == [("u", 1)]
+
+
+def test_numbers_of_numpy_and_none_are_arguments_like_others():
+    with live_users.recommender() as live:
+        live.observe(user="u", item="i1", time=np.float64(live_users.NOW))
+        expected = live.recommend("u", k=3)
+        assert live.recommend("u", k=np.int64(3), exclude=None) == expected
+        [step] = live.history("u", sessions=np.int32(1), k=np.int64(3))
+        live_users.assert_same_lists([step.recommended], [expected])
+
+
+@pytest.mark.parametrize("kind", ["lazy", "pandas", "arrow"])
+def test_a_history_may_be_a_frame_of_any_kind(kind):
+    frame = pl.DataFrame({"user_id": ["u"], "item_id": ["i1"], "ts": [live_users.NOW]})
+    kinds = {"lazy": frame.lazy, "pandas": frame.to_pandas, "arrow": frame.to_arrow}
+    with live_users.recommender() as live:
+        assert live.bootstrap(kinds[kind]()) == {"observed": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "says"),
+    [
+        ("user_id", "", "row 3: user '': ids have 1 to 256 bytes"),
+        ("item_id", "a\nb", "row 3: item 'a\\nb': ids must not contain control"),
+        ("session_id", "x" * 257, "row 3: session 'xxx"),
+        ("ts", -1.0, "row 3: time -1.0: give Unix seconds"),
+        ("ts", float("nan"), "row 3: time nan: give Unix seconds"),
+        ("ts", None, "row 3 of the events has no ts"),
+    ],
+)
+def test_a_history_with_a_bad_row_changes_nothing_and_names_it(column, bad, says):
+    """Bug: check the events of some hundred users at a time, after others were stored."""
+    values = {"user_id": ["a", "b", "c"], "item_id": ["i1"] * 3, "session_id": ["s"] * 3}
+    values["ts"] = [float(live_users.NOW)] * 3
+    values[column][2] = bad
+    with live_users.recommender() as live:
+        with pytest.raises(errors.InputError) as raised:
+            live.bootstrap(pl.DataFrame(values))
+        assert says in str(raised.value)
+        assert len(live) == 0
+
+
+def test_jax_in_64_bits_is_refused_in_one_line():
+    with jax.enable_x64(True), pytest.raises(errors.InputError, match="set to 64 bits"):
+        live_users.recommender()
