@@ -19,8 +19,8 @@ from typing import Any
 __version__ = "0.2.0"
 # Public name -> the module that defines it; __init__.pyi says so to type checkers.
 _CONFIGS = (
-    "DataConfig EvaluationConfig ItemKnnConfig ModelConfig RecommenderConfig SessionKnnConfig "
-    "TrainConfig"
+    "DataConfig EvaluationConfig ItemKnnConfig ModelConfig ReadConfig RecommenderConfig "
+    "SessionKnnConfig TrainConfig"
 )
 _MODULES = ("callbacks", "datasets")  # the public names that are modules
 _PLACES = {

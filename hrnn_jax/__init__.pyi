@@ -3,6 +3,7 @@ from hrnn_jax.config import DataConfig as DataConfig
 from hrnn_jax.config import EvaluationConfig as EvaluationConfig
 from hrnn_jax.config import ItemKnnConfig as ItemKnnConfig
 from hrnn_jax.config import ModelConfig as ModelConfig
+from hrnn_jax.config import ReadConfig as ReadConfig
 from hrnn_jax.config import RecommenderConfig as RecommenderConfig
 from hrnn_jax.config import SessionKnnConfig as SessionKnnConfig
 from hrnn_jax.config import TrainConfig as TrainConfig

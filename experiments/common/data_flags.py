@@ -29,8 +29,9 @@ class DataFlags:
     Attributes:
         dataset: The data set: 'xing' (the RecSys Challenge 2016's interactions.csv), 'video' (your
             own log, prepared as the paper prepared VIDEO; simulated without --events), 'journey'
-            (real grocery baskets, from a Python package), 'events' (any log) or 'simulated' (see
-            --simulate_shape). Each has its own recipe, which other flags override.
+            (real grocery baskets, from a Python package), 'events' (any log), 'simulated' (see
+            --simulate_shape) or a public log, whose file --events gives. Each has its own recipe
+            and form, which other flags override.
         events: The path of the log for --dataset=xing, video or events: one event per row as .csv,
             .tsv, .jsonl or .parquet, optionally followed by .gz (or .zst, of text). Or a folder of
             such files, several paths separated by commas, or a pattern in quotes, as in

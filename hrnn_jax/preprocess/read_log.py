@@ -24,8 +24,10 @@ import polars as pl
 
 from hrnn_jax.config import ReadConfig
 from hrnn_jax.errors import InputError
+from hrnn_jax.preprocess.public_logs import DERIVED
 from hrnn_jax.preprocess.reading import files, ids, log_file
 from hrnn_jax.preprocess.reading.checks import Skipped
+from hrnn_jax.preprocess.reading.columns import Columns
 from hrnn_jax.preprocess.reading.files import COMPRESSED, SUFFIXES
 from hrnn_jax.preprocess.reading.table import IDS, ITEM, SESSION, TIME, TYPE, USER
 
@@ -51,35 +53,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
-    """The names of a log's columns. Without a session column, sessions are cut at idle gaps."""
-
-    user_column: str = "user_id"
-    item_column: str = "item_id"
-    time_column: str = "ts"
-    session_column: str | None = None
-    type_column: str | None = None
-
-    @classmethod
-    def of(cls, columns: Mapping[str, str | None]) -> Columns:
-        """Make the columns from what `by_name` returned, as a prepared folder's meta.json holds."""
-        return cls(**{f"{name}_column": column for name, column in columns.items()})  # type: ignore
-
-    @property
-    def by_name(self) -> dict[str, str | None]:
-        """The schema's name of each column -> its name in the file."""
-        return {name.removesuffix("_column"): column for name, column in vars(self).items()}
-
-
-@dataclasses.dataclass(frozen=True)
 class Source:
     """Where a log is, and how to read it."""
 
     name: str  # of the data set
-    path: (
-        pathlib.Path
-    )  # of a file or a folder of files; or several paths, or a pattern, see `files`
-    columns: Columns = Columns()
+    path: pathlib.Path  # of a file or a folder; or several paths or a pattern, see `files`
+    columns: Columns = dataclasses.field(default_factory=Columns)
     reading: ReadConfig = dataclasses.field(default_factory=ReadConfig)
     simulated: bool = False
     shape: str | None = None  # the key in statistics.PAPER of what it is, or is shaped like
@@ -119,19 +98,19 @@ def read(source: Source) -> Events:
         InputError: a file, a column or a row cannot be read; the message names it.
     """
     named = source.named
+    form = log_file.Form(named, source.reading, DERIVED.get(source.name))
     categories = {name: pl.Categories.random() for name in named if name in IDS}
     found = files.find(source.path)
     frames, skipped, forms = zip(
-        *(log_file.read_file(file, named, source.reading, categories) for file in found),
-        strict=True,
+        *(log_file.read_file(file, form, categories) for file in found), strict=True
     )
     frame, dropped = _joined(frames, categories), sum(skipped, Skipped())
     _say_dropped(source, dropped)
     if frame.is_empty():
         raise InputError(f"{source.path}: has no events; give a log with at least one row")
     days = frame.select(pl.col(TIME).min().dt.date(), last=pl.col(TIME).max().dt.date()).row(0)
-    form = " or ".join(dict.fromkeys(forms))
-    logger.info("time column %r: %s, %s .. %s UTC", named[TIME], form, *days)
+    times = " or ".join(dict.fromkeys(forms))
+    logger.info("time column %r: %s, %s .. %s UTC", named[TIME], times, *days)
     raw_ids = {}
     for name in categories:
         index, raw_ids[name] = ids.index(frame[name])
@@ -154,7 +133,8 @@ def time_format(source: Source) -> str:
     Raises:
         InputError: the file or its times cannot be read.
     """
-    return log_file.form_of(files.find(source.path)[0], source.named, source.reading)
+    form = log_file.Form(source.named, source.reading, DERIVED.get(source.name))
+    return log_file.time_form(files.find(source.path)[0], form)
 
 
 def _joined(

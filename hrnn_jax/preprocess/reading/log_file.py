@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import polars as pl
 
 from hrnn_jax.config import ReadConfig
-from hrnn_jax.errors import InputError
+from hrnn_jax.errors import InputError, reason
 
 from . import checks, fields, files, ids, tables, times
 from .faults import Reading
@@ -19,17 +20,25 @@ from .parquet import open_parquet
 from .table import IDS, ROW, TIME, TYPE, Table, input_errors
 
 Categories = Mapping[str, pl.Categories]  # by role: of the ids that are texts
+Derive = Callable[[pl.LazyFrame], pl.LazyFrame]  # adds columns that a file has in another form
+
+
+class Form(NamedTuple):
+    """How the files of a log are read."""
+
+    named: Mapping[str, str]  # the name of the column of each role
+    config: ReadConfig
+    derive: Derive | None = None
 
 
 def read_file(
-    file: LogFile, named: Mapping[str, str], config: ReadConfig, categories: Categories
+    file: LogFile, form: Form, categories: Categories
 ) -> tuple[pl.DataFrame, checks.Skipped, str]:
     """Read a file.
 
     Args:
         file: the file.
-        named: the name of the column of each role.
-        config: how to read it.
+        form: how to read it.
         categories: of the ids of each role, which all files of a log share.
 
     Returns:
@@ -40,37 +49,37 @@ def read_file(
         InputError: the file, a column or a row cannot be read; the message names it.
     """
     with input_errors(file.path):
-        table = _open(file, named, config)
+        table = _open(file, form)
         try:
-            read = _typed(table, file.path, named, config, categories)
+            read = _typed(table, file.path, form, categories)
         except pl.exceptions.PolarsError:
             if table.by_line is None:
                 raise
             read = None
         if (read is None or not _has_all_rows(*read)) and table.by_line:
-            by_line = _with_partition(table.by_line(), file)
-            read = _typed(by_line, file.path, named, config, categories)
+            by_line = _with_columns(table.by_line(), file, form.derive)
+            read = _typed(by_line, file.path, form, categories)
         assert read
         frame, skipped = checks.valid_events(*read)
     return frame, skipped, read[1].form.name
 
 
-def form_of(file: LogFile, named: Mapping[str, str], config: ReadConfig) -> str:
+def time_form(file: LogFile, form: Form) -> str:
     """Return the form in which the times of a file are read.
 
     Raises:
         InputError: the file, a column or the form of its times cannot be read.
     """
     with input_errors(file.path):
-        table = _open(file, named, config)
-        raw = fields.by_role(table, {TIME: named[TIME]}, config.explode, file.path)
-        form = times.detect(raw, TIME, named[TIME], config.time_format, file.path)
-    return form.name
+        table = _open(file, form)
+        raw = fields.by_role(table, form.named, form.config.explode, file.path)
+        found = times.detect(raw, TIME, form.named[TIME], form.config.time_format, file.path)
+    return found.name
 
 
-def _open(file: LogFile, named: Mapping[str, str], config: ReadConfig) -> Table:
+def _open(file: LogFile, form: Form) -> Table:
     """Open a file by its name, and check that it has the columns."""
-    path, kind = file.path, files.suffix(file.path)
+    (named, config, derive), path, kind = form, file.path, files.suffix(file.path)
     separator = SEPARATORS.get(kind, "")
     is_table = bool(separator or config.separator) and kind not in (*PARQUET, *JSON_LINES)
     if kind not in SUFFIXES and not is_table:
@@ -89,7 +98,7 @@ def _open(file: LogFile, named: Mapping[str, str], config: ReadConfig) -> Table:
         table = open_parquet(path)
     else:
         table = open_json_lines(path, config, named.values())
-    table = _with_partition(table, file)
+    table = _with_columns(table, file, derive)
     if lacking := fields.missing(table, named):
         advice = f"name {', '.join(f'the {of} column with `{of}_column`' for of in lacking)}"
         hint = tables.hint(table.names, config.separator or separator) if is_table else ""
@@ -100,28 +109,33 @@ def _open(file: LogFile, named: Mapping[str, str], config: ReadConfig) -> Table:
     return table
 
 
-def _with_partition(table: Table, file: LogFile) -> Table:
-    """Add the columns that the names of the file's folders give."""
-    added = [pl.lit(value, pl.String).alias(name) for name, value in file.partition]
-    if not added:
+def _with_columns(table: Table, file: LogFile, derive: Derive | None) -> Table:
+    """Add the columns that the names of the file's folders give, and those that are derived."""
+    if not file.partition and derive is None:
         return table
-    names = [*table.names, *(name for name, _ in file.partition)]
-    return dataclasses.replace(table, scan=table.scan.with_columns(added), names=names)
+    scan = table.scan.with_columns(
+        pl.lit(value, pl.String).alias(name) for name, value in file.partition
+    )
+    try:
+        scan = scan if derive is None else derive(scan)
+        names = scan.collect_schema().names()
+    except pl.exceptions.ColumnNotFoundError as error:
+        raise InputError(
+            f"{file.path}: has not the columns of this data set ({reason(error)})"
+        ) from error
+    return dataclasses.replace(table, scan=scan, names=names)
 
 
 def _typed(
-    table: Table,
-    path: pathlib.Path,
-    named: Mapping[str, str],
-    config: ReadConfig,
-    categories: Categories,
+    table: Table, path: pathlib.Path, form: Form, categories: Categories
 ) -> tuple[pl.DataFrame, Reading]:
     """Read the columns of a table in their types; null where a value cannot be read."""
+    named, config, _ = form
     raw = fields.by_role(table, named, config.explode, path)
     schema = raw.collect_schema()
-    form = times.detect(raw, TIME, named[TIME], config.time_format, path)
+    time = times.detect(raw, TIME, named[TIME], config.time_format, path)
     selected = raw.select(
-        form.parse(pl.col(TIME)).alias(TIME),
+        time.parse(pl.col(TIME)).alias(TIME),
         *(
             ids.values(schema[name], name, categories[name], f"{path}: column {column!r}")
             for name, column in named.items()
@@ -133,7 +147,7 @@ def _typed(
     # A text row with too many values is only noticed when all its columns are read.
     whole_rows = pl.QueryOptFlags(projection_pushdown=not table.is_text)
     frame = selected.collect(engine="streaming", optimizations=whole_rows)
-    return frame, Reading(path, table, raw, named, form, config)
+    return frame, Reading(path, table, raw, named, time, config)
 
 
 def _has_all_rows(frame: pl.DataFrame, reading: Reading) -> bool:

@@ -1,0 +1,27 @@
+"""The names of a log's columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The names of a log's columns. Without a session column, sessions are cut at idle gaps."""
+
+    user_column: str = "user_id"
+    item_column: str = "item_id"
+    time_column: str = "ts"
+    session_column: str | None = None
+    type_column: str | None = None
+
+    @classmethod
+    def of(cls, columns: Mapping[str, str | None]) -> Columns:
+        """Make the columns from what `by_name` returned, as a prepared folder's meta.json holds."""
+        return cls(**{f"{name}_column": column for name, column in columns.items()})  # type: ignore
+
+    @property
+    def by_name(self) -> dict[str, str | None]:
+        """The schema's name of each column -> its name in the file."""
+        return {name.removesuffix("_column"): column for name, column in vars(self).items()}
