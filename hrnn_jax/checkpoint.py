@@ -40,6 +40,7 @@ class TrainedRun:
     drop_repeats: bool  # an item counts once in a session
     lineage: tuple[str, ...]  # fingerprints of these weights and of those that they continue
     table: item_neighbours.Table | None = None  # of a network with `neighbours`
+    any_year: bool = True  # events may be before 1990 or after tomorrow, as those of its log
 
 
 @contextlib.contextmanager
@@ -205,6 +206,7 @@ def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapp
             "config": ModelConfig(**network),
             "gap_seconds": 60 * data["recipe"]["session_gap_minutes"],
             "drop_repeats": data["recipe"]["drop_repeats"],
+            "any_year": takes_any_year(data),
         }
         ancestors = recipe.get("continued_from", {}).get("weights", {})
         training: dict[str, Any] = dict(recipe["training"])
@@ -215,6 +217,14 @@ def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapp
         raise InputError(
             f"{run / RECIPE} or {DATA} next to it is damaged ({error!r}): train the run again"
         ) from error
+
+
+def takes_any_year(meta: Mapping[str, Any]) -> bool:
+    """Tell whether a prepared log may have times of any year; earlier versions checked none.
+
+    meta: the content of its meta.json.
+    """
+    return "skipped" not in meta or meta["reading"].get("any_year", False)
 
 
 def fingerprint(params: Params) -> str:

@@ -75,11 +75,16 @@ def time_bounds(now: float, *, any_year: bool) -> tuple[float, float]:
     return (0, MAX_SECONDS) if any_year else (EARLIEST, now + DAY)
 
 
-def unix_seconds(time: object) -> float:
+def unix_seconds(time: object, *, any_year: bool = True, now: float = 0) -> float:
     """Return a time in Unix seconds as a float.
 
+    Args:
+        time: the time.
+        any_year: see `time_bounds`.
+        now: the present time, which is only needed without `any_year`.
+
     Raises:
-        InputError: the time is no number, is negative, or is so large that it must be in
+        InputError: the time is no number, is out of its bounds, or is so large that it must be in
             milliseconds.
     """
     is_number = isinstance(time, int | float | np.integer | np.floating)
@@ -88,5 +93,11 @@ def unix_seconds(time: object) -> float:
     if not 0 <= time < MAX_SECONDS:
         raise errors.InputError(
             f"time {time}: give Unix seconds from 0 to {MAX_SECONDS:g}; are these milliseconds?"
+        )
+    first, end = time_bounds(now, any_year=any_year)
+    if not first <= time < end:
+        raise errors.InputError(
+            f"time {time}: is before 1990 or after tomorrow, and the log that was trained on has "
+            "no such times; give Unix seconds, or train with `any_year`"
         )
     return float(time)

@@ -46,9 +46,10 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
     async def observe(body: schemas.RequestModel, session: str | None = None) -> schemas.Outcomes:
         several = body.events if isinstance(body, schemas.Several) else [body]
         events = [Event(**{"session": session, **dict(event)}) for event in several]
+        any_year = batcher.recommender.trained.any_year
         for n, event in enumerate(events):
-            try:
-                check_event(event)  # now, so that it does not make a batch with other requests fail
+            try:  # now, so that it does not make a batch with other requests fail
+                check_event(event, any_year=any_year)
             except InputError as error:
                 raise InputError(f"event {n}: {error}") from None
         outcomes = await batcher.observe(events)

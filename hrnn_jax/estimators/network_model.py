@@ -279,6 +279,7 @@ class NetworkModel(Model):
             drop_repeats=recipe["drop_repeats"],
             lineage=(checkpoint.fingerprint(trained.state.params), *trained.lineage),
             table=trained.network.table,
+            any_year=checkpoint.takes_any_year(part.meta),
         )
 
     def live(

@@ -87,18 +87,23 @@ class AssignedEvents:
     n_late: int = 0  # observed events older than the latest one before them
 
 
-def check_event(event: object) -> CheckedEvent:
+def check_event(event: object, *, any_year: bool = True) -> CheckedEvent:
     """Return an event with its ids as texts and its time in Unix seconds.
+
+    Args:
+        event: an `Event`.
+        any_year: whether its time may be before 1990 or after tomorrow.
 
     Raises:
         InputError: an id or the time is invalid, or there is neither user nor session.
     """
     if not isinstance(event, Event):
         raise errors.InputError(f"{event!r}: give an `Event`")
+    now = clock.time()
     return CheckedEvent(
         key=key_of(event.user, event.session),
         item=id_text("item", event.item),
-        time=unix_seconds(clock.time() if event.time is None else event.time),
+        time=unix_seconds(now if event.time is None else event.time, any_year=any_year, now=now),
         session=None if event.session is None else id_text("session", event.session),
         event_id=None if event.event_id is None else id_text("event_id", event.event_id),
     )

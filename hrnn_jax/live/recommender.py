@@ -174,7 +174,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             InputError: an event is invalid; nothing has changed.
             StorageError: the events cannot be written; nothing has changed.
         """
-        checked = [check_event(event) for event in events]
+        checked = [check_event(event, any_year=self.trained.any_year) for event in events]
         if self.config.unknown_items == "error":
             for event in checked:
                 if event.item not in self._item_index:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from hrnn_jax import errors
+from hrnn_jax import checkpoint, errors
 from hrnn_jax.live.events import (
     CheckedEvent,
     Event,
@@ -156,6 +156,37 @@ def test_an_invalid_event_is_an_error_and_no_event_of_the_call_is_observed(event
         recommender.observe_many([*live_users.events(1, 2), event])
     assert "\n" not in str(raised.value)
     assert len(recommender) == 0
+
+
+def test_times_that_no_log_has_are_refused_unless_the_run_takes_any_year(monkeypatch):
+    """Tomorrow is by the clock of the service. Bug: a run of today takes an event of 1970."""
+    monkeypatch.setattr(time, "time", lambda: float(live_users.NOW))
+    recommender = live_users.recommender(any_year=False)
+    for at in (0, 631_151_999, live_users.NOW + 86_400):
+        with pytest.raises(errors.InputError, match="before 1990 or after tomorrow"):
+            recommender.observe(user="u", item="i1", time=at)
+        live_users.recommender(any_year=True).observe(user="u", item="i1", time=at)
+    for at in (631_152_000, live_users.NOW + 86_399, None):
+        recommender.observe(user="u", item="i1", time=at)
+
+
+@pytest.mark.parametrize(
+    ("meta", "expected"),
+    [
+        ({}, True),  # of earlier versions, which checked no times
+        ({"reading": {}, "skipped": {}}, False),
+        ({"reading": {"any_year": True}, "skipped": {}}, True),
+    ],
+)
+def test_a_run_keeps_whether_it_takes_any_year(meta, expected):
+    assert checkpoint.takes_any_year(meta) == expected
+
+
+def test_an_integral_float_is_the_id_of_its_integer():
+    recommender = live_users.recommender()
+    recommender.observe(user=3.0, item="i1")
+    assert recommender.history(user="3") == recommender.history(user=3)
+    assert len(recommender.history(user="3.0")) == 1
 
 
 def test_an_event_without_a_time_gets_the_current_time(monkeypatch):
