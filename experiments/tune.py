@@ -16,6 +16,7 @@ python -m experiments.run --flagfile=<study_dir>/best.flags
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -76,7 +77,8 @@ def _report(study: Study) -> None:
         return
     drawn = " ".join(f"--{name}={short(value)}" for name, value in best.params.items())
     print(f"best is trial {best.number}, {FLAGS.objective} {best.value:.4f}: {drawn}")
-    print(f"{command('run')} --flagfile={study.folder}/best.flags")
+    best = shlex.quote(f"{study.folder}/best.flags")
+    print(f"{command('run')} --flagfile={best}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Sequence
 from typing import NoReturn
 
 from absl import app, flags
@@ -30,6 +30,7 @@ from . import interrupt, plugins
 assert __package__ is not None
 PACKAGE = __package__.rpartition(".")[0]  # experiments in a checkout, another name when installed
 typed: set[str] = set()  # flags of the command line itself, not of a flag file
+_line_of: dict[str, str] = {}  # of each flag that a flag file has: the file and the line
 HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 SHIPPED = pathlib.Path(__file__).parents[1] / "flags"
 # With the default that they had. Those of orbax stand in the flags of runs of earlier versions.
@@ -185,14 +186,32 @@ def parse(
             positional = flags.FLAGS([argv[0], *first, *given])
         return positional
     except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, flags.FLAGS, n=1)
-        hint = f"did you mean --{near[0]}?" if near else "--help lists all"
-        fail(errors.InputError(f"--{error.flagname} is no flag of this command: {hint}"))
+        hint = _near(error.flagname, flags.FLAGS, "--") or "--help lists all"
+        where = _written(error.flagname, argv)
+        fail(errors.InputError(f"{where}--{error.flagname} is no flag of this command: {hint}"))
     except (flags.Error, errors.InputError) as error:
         text = str(error).removeprefix("flag ")  # as absl begins them
-        if found := re.match(r"--(model|loss|dataset)=\S*: value should be one of", text):
-            text += f"; --plugin=MODULE imports the module that registers a {found[1]} of your own"
-        fail(errors.InputError(text))
+        if found := re.match(r"--(\w+)=(.*?): value should be one of <(.*)>$", text):
+            if near := _near(found[2], found[3].split("|")):
+                text += f"; {near}"
+            if found[1] in ("model", "loss", "dataset"):
+                text += (
+                    f"; --plugin=MODULE imports the module that registers a {found[1]} of your own"
+                )
+        of_flag = re.match(r"--(\w+)", text)
+        fail(errors.InputError((_written(of_flag[1], argv) if of_flag else "") + text))
+
+
+def _near(name: str, known: Iterable[str], dashes: str = "") -> str:
+    """Ask whether the name that is most like another one was meant; "" where none is."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {dashes}{near[0]}?" if near else ""
+
+
+def _written(name: str, argv: Sequence[str]) -> str:
+    """Return the flag file and the line in which a flag stands, as the beginning of a message."""
+    is_typed = any(split(argument)[0] == name for argument in argv if argument.startswith("-"))
+    return "" if is_typed or name not in _line_of else f"{_line_of[name]}: "
 
 
 @contextlib.contextmanager
@@ -276,17 +295,14 @@ def expand(
         path = _find(name, within)
         if path in within:
             raise errors.InputError(f"flag file {path} includes itself")
-        result += expand(
-            [
-                line
-                for line in map(str.strip, path.read_text().splitlines())
-                if line and not line.startswith(("#", "//"))
-                if not _is_removed(line, path)
-                if whole or split(line)[0] in (*flags.FLAGS, "flagfile")
-            ],
-            (*within, path),
-            whole=whole,
-        )
+        lines = []
+        for number, line in enumerate(map(str.strip, path.read_text().splitlines()), start=1):
+            if not line or line.startswith(("#", "//")) or _is_removed(line, path):
+                continue
+            if whole or split(line)[0] in (*flags.FLAGS, "flagfile"):
+                lines.append(line)
+                _line_of[split(line)[0]] = f"{path}, line {number}"
+        result += expand(lines, (*within, path), whole=whole)
     return result
 
 
@@ -330,5 +346,11 @@ def _find(name: str, within: tuple[pathlib.Path, ...]) -> pathlib.Path:
     for folder in folders:
         if name and (folder / name).is_file():
             return (folder / name).resolve()
-    shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*.flags")))
-    raise errors.InputError(f"no flag file {name!r} here, and none of the shipped ones: {shipped}")
+    shipped = sorted(path.name for path in SHIPPED.glob("*.flags"))
+    near = _near(name, [*shipped, *(path.name for path in pathlib.Path().glob("*.flags"))])
+    in_file = f"{_line_of.get('flagfile', within[-1])}: " if within else ""
+    asked = f" ({near})" if near else ""
+    raise errors.InputError(
+        f"{in_file}no flag file {name!r} here{asked}, and none of the shipped ones: "
+        f"{', '.join(shipped)}"
+    )

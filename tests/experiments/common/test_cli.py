@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from absl import flags
+from absl.testing import flagsaver
 
 from experiments.common import cli, model_flags
 from hrnn_jax import errors
@@ -105,3 +106,33 @@ cli.run(main)
         assert process.stderr
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--flagfile=vidoe.flags"], "no flag file 'vidoe.flags' here (did you mean video.flags?)"),
+        (["--flagfile=own.flags"], "{path}/own.flags, line 3: --hiden_units is no flag of this"),
+        (["--flagfile=own.flags", "--hiden_units=3"], "error: --hiden_units is no flag of this"),
+        (
+            ["--flagfile=bad.flags"],
+            "{path}/bad.flags, line 1: --hidden_units=many: give an integer",
+        ),
+        (["--flagfile=outer.flags"], "{path}/outer.flags, line 2: no flag file 'xign.flags' here"),
+        (["--modle=rnn"], "--modle is no flag of this command: did you mean --model?"),
+        (["--model=rnnn"], "did you mean rnn?"),
+    ],
+)
+def test_a_near_miss_is_named_with_its_flag_file_and_line(
+    argv, says, tmp_path, monkeypatch, capsys
+):
+    from experiments import run  # noqa: F401  it defines the flags
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.flags").write_text("--min_support=1\n# units\n--hiden_units=8\n")
+    (tmp_path / "bad.flags").write_text("--hidden_units=many\n")
+    (tmp_path / "outer.flags").write_text("--min_support=1\n--flagfile=xign.flags\n")
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+        cli.parse(["run", *argv], whole=True, defaults=list)
+    assert stop.value.code == 2
+    assert says.format(path=tmp_path) in capsys.readouterr().err

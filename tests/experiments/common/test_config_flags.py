@@ -45,8 +45,8 @@ def test_no_float_flag_takes_a_number_that_is_not_finite(text):
             "--hiden_units is no flag of this command: did you mean --hidden_units?",
         ),
         (
-            "--dataset=mine",
-            f"--dataset=mine: value should be one of <{'|'.join(datasets.NAMES)}>; "
+            "--dataset=qqq",
+            f"--dataset=qqq: value should be one of <{'|'.join(datasets.NAMES)}>; "
             "--plugin=MODULE imports the module that registers a dataset of your own",
         ),
         ("--qqq", "--qqq is no flag of this command: --help lists all"),
