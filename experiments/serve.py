@@ -32,6 +32,9 @@ class ServeFlags:
         states: The file of the users' states; by default states.sqlite in --run.
         host: The address to listen at; by default only this machine reaches it.
         port: The port to listen at; 0 takes a free one.
+        allowed_hosts: Names by which the service may be called, such as the domain that a proxy
+            passes on. By default localhost, 127.0.0.1 and [::1], if the service listens to this
+            machine only, else any.
         token_file: A file with a bearer token that every request except those of the page needs.
             HRNN_JAX_TOKEN in the environment may hold it instead. By default no token is needed.
         max_body_kib: The largest body of a request, in KiB.
@@ -48,6 +51,7 @@ class ServeFlags:
     states: str | None = setting(None)
     host: str = setting("127.0.0.1")
     port: int = setting(8000, least=0, most=65535)
+    allowed_hosts: tuple[str, ...] = setting(())
     token_file: str | None = setting(None)
     max_body_kib: int = setting(1024, least=1)
     max_k: int = setting(1000, least=1)
@@ -86,7 +90,7 @@ def _serve() -> None:
 
 
 def _token() -> bytes | None:
-    token = os.environ.get("HRNN_JAX_TOKEN", "")
+    token = os.environ.get("HRNN_JAX_TOKEN")
     if FLAGS.token_file:
         try:
             token = pathlib.Path(FLAGS.token_file).read_text()
@@ -94,7 +98,9 @@ def _token() -> bytes | None:
             raise InputError(f"--token_file={FLAGS.token_file}: {error}") from error
         if not token.strip():
             raise InputError(f"--token_file={FLAGS.token_file} is empty: write a token")
-    return token.strip().encode() or None
+    elif token is not None and not token.strip():
+        raise InputError("HRNN_JAX_TOKEN is set but blank: write a token into it, or unset it")
+    return None if token is None else token.strip().encode()
 
 
 def _listen() -> socket.socket:

@@ -53,9 +53,13 @@ def _manager(folder: pathlib.Path, *, saves: bool = False) -> Generator[ocp.Chec
     )
     # Compressed, weights lose a tenth of their size, but are all held once more to be written.
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
-    with ocp.CheckpointManager(
-        folder.absolute(), item_handlers=handler, options=options
-    ) as manager:
+    try:
+        made = ocp.CheckpointManager(folder.absolute(), item_handlers=handler, options=options)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"cannot read the checkpoints in {folder} ({reason(error)}); remove the damaged one"
+        ) from error
+    with made as manager:
         yield manager
 
 
@@ -122,11 +126,12 @@ def restore(folder: pathlib.Path, like: TrainState, *, epochs: int) -> TrainStat
             # Partial, for weights that only other networks have are None in `like`.
             args = ocp.args.PyTreeRestore(like, restore_args=as_numpy, partial_restore=True)
             leaves = jax.tree.leaves(manager.restore(epochs, args=args))
-            checksums = (metadata.custom_metadata or {}).get(_CHECKSUMS)
+            saved_with = metadata.custom_metadata  # nothing in checkpoints of version 0.1.0
             for leaf, one in zip(leaves, expected, strict=True):
                 if (leaf.shape, leaf.dtype) != (one.shape, one.dtype):
                     raise ValueError("its weights have other shapes than this model's")
-            if checksums is not None and checksums != [_checksum(leaf) for leaf in leaves]:
+            checksums = [_checksum(leaf) for leaf in leaves]
+            if saved_with and saved_with.get(_CHECKSUMS) != checksums:
                 raise ValueError("its weights are not those that were saved")
         except Exception as error:  # the reader has no error of its own for a damaged file
             raise InputError(

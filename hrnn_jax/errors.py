@@ -39,5 +39,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip() or repr(error)
+    if "allow_pickle" in text:  # numpy advises to load it unsafely
+        return "it is no file of arrays"
     number = re.search(r"os error (\d+)|os_error_code='(\d+)'", text)
     return os.strerror(int(number[1] or number[2])) if number else text.splitlines()[0][:200]

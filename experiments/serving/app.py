@@ -28,7 +28,7 @@ from .batcher import Batcher
 from .error_responses import add_error_handlers
 from .middleware import ServiceMiddleware
 from .prometheus import ServiceMetrics
-from .routes import event_routes, listing_routes, recommendation_routes
+from .routes import event_routes, listing_routes, recommendation_routes, refuse_repeated
 
 PAGE = pathlib.Path(__file__).parent / "page"
 _SWAGGER = pathlib.Path(swagger_ui_bundle.swagger_ui_path)
@@ -48,6 +48,7 @@ class Settings:
     max_body_bytes: int = 2**20
     max_k: int = 1_000
     keep_sessions_seconds: float = math.inf  # anonymous sessions idle for longer are deleted
+    hosts: frozenset[str] | None = None  # names by which it may be called; None for any
 
 
 def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fastapi.FastAPI:
@@ -83,9 +84,10 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     add_error_handlers(app)
     # The middleware checks the token; this only describes it in OpenAPI.
     token = [fastapi.Depends(HTTPBearer(auto_error=False))] if settings.token else []
-    app.include_router(recommendation_routes(batcher, settings.max_k), dependencies=token)
-    app.include_router(event_routes(batcher, metrics), dependencies=token)
-    app.include_router(listing_routes(batcher, metrics), dependencies=token)
+    checks = [*token, fastapi.Depends(refuse_repeated)]
+    app.include_router(recommendation_routes(batcher, settings.max_k), dependencies=checks)
+    app.include_router(event_routes(batcher, metrics), dependencies=checks)
+    app.include_router(listing_routes(batcher, metrics), dependencies=checks)
     public = _public_routes(batcher, settings)
     app.include_router(public)
     metrics.model.info({"name": settings.model, "data": settings.data})
@@ -98,6 +100,7 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
             *(route.path for route in public.routes if isinstance(route, APIRoute)),
         ],
         max_body_bytes=settings.max_body_bytes,
+        hosts=settings.hosts,
     )
     return app
 
@@ -106,6 +109,7 @@ def _public_routes(batcher: Batcher, settings: Settings) -> fastapi.APIRouter:
     """Make the routes that need no token: the health check, the page, and the OpenAPI page."""
     router = fastapi.APIRouter()
 
+    @router.head("/health", include_in_schema=False)
     @router.get("/health")
     async def get_health() -> schemas.Health:
         """Describe the service, once the thread that recommends has answered."""
@@ -121,7 +125,7 @@ def _public_routes(batcher: Batcher, settings: Settings) -> fastapi.APIRouter:
         )
 
     def add_file(path: str, file: pathlib.Path) -> None:
-        @router.get(path, include_in_schema=False)
+        @router.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)
         async def get_file() -> FileResponse:
             return FileResponse(file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,7 +71,8 @@ def add_error_handlers(app: fastapi.FastAPI) -> None:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part not in schemas.TAGS)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if place == "body" and not kind.endswith("json"):
+        is_json = kind == "application/json" or re.fullmatch(r"application/.*\+json", kind)
+        if place == "body" and not is_json:
             return error_response(415, "send the body as JSON, with Content-Type: application/json")
         reason = first.get("ctx", {}).get("error", first["msg"])
         return error_response(422, f"{place}: {reason}")

@@ -32,6 +32,7 @@ class ServiceMiddleware:
         token: bytes | None,
         open_paths: Collection[str],
         max_body_bytes: int,
+        hosts: Collection[str] | None = None,
     ):
         """Wrap an application.
 
@@ -41,12 +42,15 @@ class ServiceMiddleware:
             token: the bearer token that requests need; None if they need none.
             open_paths: the paths that need no token.
             max_body_bytes: the largest body, with or without a Content-Length.
+            hosts: the names by which the service may be called, in lower case; None for any. A page
+                of another host could otherwise have its own name lead here, and read and delete.
         """
         self._app = app
         self._metrics = metrics
         self._token = token
         self._open_paths = frozenset(open_paths)
         self._max_body_bytes = max_body_bytes
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request; ASGI calls this."""
@@ -72,10 +76,15 @@ class ServiceMiddleware:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["path"] not in self._open_paths:
+                    headers["Cache-Control"] = "no-store"  # it may be about a person
             await send(message)
 
         app = self._app
-        if not self._is_allowed(scope):
+        if not self._is_called_by_its_name(scope):
+            reason = "the service does not answer under this host: see --allowed_hosts"
+            app = error_response(421, reason)
+        elif not self._is_allowed(scope):
             reason = "give the service's token, as in Authorization: Bearer TOKEN"
             app = error_response(401, reason, {"WWW-Authenticate": "Bearer"})
         with self._metrics.requests.time() as timer:
@@ -86,6 +95,12 @@ class ServiceMiddleware:
                 route = getattr(scope.get("route"), "path", "none")
                 timer.labels(scope["method"], route, status)
 
+    def _is_called_by_its_name(self, scope: Scope) -> bool:
+        if self._hosts is None:
+            return True
+        names = {_without_port(host) for host in Headers(scope=scope).getlist("host")}
+        return len(names) == 1 and names <= {*self._hosts}
+
     def _is_allowed(self, scope: Scope) -> bool:
         if self._token is None or scope["path"] in self._open_paths:
             return True
@@ -94,3 +109,9 @@ class ServiceMiddleware:
         # In constant time: the time must not show how much of a guess is right.
         is_token = hmac.compare_digest(token.encode("latin-1"), self._token)
         return is_token and kind.lower() == "bearer"
+
+
+def _without_port(host: str) -> str:
+    """Return the name or address in a Host header, [::1] in brackets."""
+    name, bracket, _ = host.partition("]")
+    return (name + bracket if bracket else host.partition(":")[0]).lower().removesuffix(".")

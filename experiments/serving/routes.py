@@ -21,6 +21,8 @@ from .error_responses import describe_errors
 from .prometheus import ServiceMetrics
 from .schemas import TextId
 
+LISTS = ("exclude", "candidates")  # parameters that may be given several times
+
 
 class _AnyText(PathConvertor):
     """An id in a path: it may hold a / and, so that it is refused with a reason, a line break."""
@@ -29,6 +31,13 @@ class _AnyText(PathConvertor):
 
 
 register_url_convertor("any", _AnyText())
+
+
+def refuse_repeated(request: fastapi.Request) -> None:
+    """Raise InputError for a parameter that is given twice, but for those that are lists."""
+    names = [name for name, _ in request.query_params.multi_items() if name not in LISTS]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"query.{repeated[0]}: give it once")
 
 
 def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter:
@@ -93,7 +102,9 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
 
     class RecommendationQuery(schemas.RequestModel):
-        k: int = pydantic.Field(10, ge=1, le=max_k, description="items, fewer if no more are left")
+        k: schemas.Count = pydantic.Field(
+            10, ge=1, le=max_k, description="items, fewer if no more are left"
+        )
         exclude_seen: bool = pydantic.Field(False, description="leave out the user's stored items")
         exclude: list[TextId] = pydantic.Field([], description="items to leave out")
         candidates: list[TextId] = pydantic.Field(
@@ -101,10 +112,12 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
         )
 
     class HistoryQuery(schemas.RequestModel):
-        sessions: int = pydantic.Field(
+        sessions: schemas.Count = pydantic.Field(
             10, ge=1, le=schemas.MAX_ROWS, description="number of sessions, the last ones"
         )
-        k: int = pydantic.Field(10, ge=1, le=max_k, description="items recommended at each event")
+        k: schemas.Count = pydantic.Field(
+            10, ge=1, le=max_k, description="items recommended at each event"
+        )
 
     def add_recommendations(kind: str) -> None:
         @router.get(f"/{kind}s/{{id:any}}/recommendations")

@@ -8,6 +8,7 @@ it. The description is in OpenAPI 3.0, because the bundled Swagger UI reads no n
 from __future__ import annotations
 
 import functools
+import re
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pydantic
@@ -33,6 +34,16 @@ TextId = Annotated[  # of a path or a query
     pydantic.AfterValidator(functools.partial(id_text, "id")),
     pydantic.WithJsonSchema(_TEXT),
 ]
+
+
+def _digits(value: Any) -> Any:
+    """Return a number of a query, which int() reads from 1_0 and from other scripts' digits too."""
+    if isinstance(value, str) and not re.fullmatch("-?[0-9]+", value):
+        raise ValueError("give a whole number")
+    return value
+
+
+Count = Annotated[int, pydantic.BeforeValidator(_digits)]  # of a query
 
 
 class RequestModel(pydantic.BaseModel):
@@ -96,7 +107,7 @@ class Listing(RequestModel):
     """The parameters of a list of users or items."""
 
     prefix: str = pydantic.Field("", description="the first characters of the ids")
-    limit: int = pydantic.Field(50, ge=1, le=MAX_ROWS)
+    limit: Count = pydantic.Field(50, ge=1, le=MAX_ROWS)
 
 
 class Outcomes(pydantic.BaseModel):

@@ -26,6 +26,7 @@ from .batcher import Batcher
 from .prometheus import ServiceMetrics
 
 FLAGS = flags.FLAGS
+LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})  # names of this machine for itself
 _SHUTDOWN_SECONDS = 30  # for requests that are not yet answered when the service has to stop
 
 
@@ -52,9 +53,10 @@ def serve(
         metrics = ServiceMetrics()
         begun = metrics.registry.get_sample_value("process_start_time_seconds") or begun
         batcher = stack.enter_context(contextlib.closing(Batcher(recommender, metrics)))
-        app = build(batcher, metrics, _settings(run, token))
         host, port = listener.getsockname()[:2]
-        if not token and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        app = build(batcher, metrics, _settings(run, token, is_local=is_local))
+        if not token and not is_local:
             print(
                 "anyone who reaches this machine may read and write: see --token_file", flush=True
             )
@@ -124,18 +126,22 @@ def _about(run: pathlib.Path) -> str:
     return text
 
 
-def _settings(run: pathlib.Path, token: bytes | None) -> Settings:
+def _settings(run: pathlib.Path, token: bytes | None, *, is_local: bool) -> Settings:
     data = _data(run)
     metrics = run_folder.read_metrics(run)  # None while the run trains
+    path = pathlib.Path(data["source"]["path"])
+    title = metrics["title"] if metrics else str(path)
+    hosts = frozenset(host.lower() for host in FLAGS.allowed_hosts)
     return Settings(
         model=metrics["name"] if metrics else run_folder.read_recipe(run)["model"]["name"],
-        data=metrics["title"] if metrics else data["source"]["path"],
+        data=path.name if pathlib.Path(title) == path else title,  # folders are nobody's business
         simulated=data["data"] == "simulated",
         given_sessions=data["columns"]["session"] is not None,
         token=token,
         max_body_bytes=1024 * FLAGS.max_body_kib,
         max_k=FLAGS.max_k,
         keep_sessions_seconds=3600 * FLAGS.keep_sessions_hours,
+        hosts=hosts | LOCAL if hosts or is_local else None,
     )
 
 

@@ -159,7 +159,8 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
     health = first.ask("GET", "/health").json()
     assert (health["model"], health["states"], health["items"]) == ("HRNN Init", 30, 20)
     assert not health["simulated"]
-    assert health["data"] == str(trained_run.parent / "log.csv")
+    assert health["data"] == "log.csv"  # not where it is
+    assert first.ask("GET", "/users", headers={"Host": "evil.example"}).status_code == 421
     [prepared_folder] = (trained_run.parent / "prepared").glob("events-*")
     about = json.loads((trained_run / "data.json").read_text())
     by_log = import_history.read(trained_run.parent / "log.csv", about)
@@ -224,7 +225,7 @@ def test_requests_in_flight_are_answered_before_the_end(start, network):
     service = start("--history=")
     body = json.dumps({"events": [event("w", n) for n in range(300)]}).encode()
     head = (
-        "POST /events HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     with socket.create_connection(service.address, timeout=SECONDS) as connection:
@@ -290,7 +291,7 @@ def call_serve_and_list_users(folder, environment, *argv):
 
     async def ask(app):
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for headers in ({}, {"Authorization": "Bearer secret"}):
                 answer = await client.get("/users", headers=headers)
                 answers.append((answer.status_code, answer.json()))
@@ -338,6 +339,20 @@ def test_a_bad_start_ends_in_one_line(child, trained_run, tmp_path):
             assert code == 2, said
             assert re.fullmatch(r"error: .*\n", output), output
             assert said in output
+
+
+def call_serve_with_a_blank_token(folder, *argv):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HRNN_JAX_TOKEN", " ")
+        return call_serve(folder, *argv)
+
+
+def test_a_blank_token_starts_no_open_service(child, trained_run, tmp_path):
+    code, output = child(call_serve_with_a_blank_token, tmp_path, f"--run={trained_run}")
+    assert (code, output) == (
+        2,
+        "error: HRNN_JAX_TOKEN is set but blank: write a token into it, or unset it\n",
+    )
 
 
 @pytest.mark.parametrize("source", ["file", "environment"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 import shutil
 from typing import Any
 
@@ -159,6 +160,24 @@ def test_a_damaged_file_is_an_error_or_has_no_effect(how, copied):
     assert len(messages) > 2
     assert all(str(newest) in message and "\n" not in message for message in messages)
     assert_identical(restored(folder, epochs=2), states[1])
+
+
+@pytest.mark.parametrize("metadata", [None, "", "{", "{}", "[]", '{"item_handlers": "x"}'])
+@pytest.mark.parametrize("of_item", ['{"crc32": null}', '{"crc33": [1]}', '{"crc32": [1]}'])
+def test_damaged_metadata_do_not_switch_the_checksums_off(metadata, of_item, copied):
+    """Bug: pass over checksums that are not there, while other entries are."""
+    folder, _ = copied
+    path = folder / "2" / "default" / "_METADATA"
+    held = json.loads(path.read_text())
+    assert list(held["custom_metadata"]) == ["crc32"]
+    path.write_text(json.dumps(held | {"custom_metadata": json.loads(of_item)}))
+    of_step = folder / "2" / "_CHECKPOINT_METADATA"
+    of_step.unlink()
+    if metadata is not None:
+        of_step.write_text(metadata)
+    with pytest.raises(errors.InputError, match="cannot read the checkpoint") as raised:
+        restored(folder, epochs=2)
+    assert "\n" not in str(raised.value)
 
 
 def test_the_checkpoint_before_a_damaged_one_restores(copied):

@@ -13,6 +13,7 @@ import pytest
 import schemathesis
 from schemathesis.core.result import Ok
 
+from experiments.serving import service
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.prometheus import ServiceMetrics
@@ -278,7 +279,10 @@ def test_invalid_events_get_one_line_and_change_nothing(app, body, status, said)
     assert get(app, "/health")["states"] == 0
 
 
-@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize(
+    "kind",
+    [None, "text/plain", "text/json", "application/notjson", "application/x-www-form-urlencoded"],
+)
 def test_events_that_are_not_sent_as_json_are_refused(app, kind):
     """Without this, any page in a browser could send events."""
     headers = {"Content-Type": kind} if kind else {}
@@ -295,6 +299,11 @@ def test_events_that_are_not_sent_as_json_are_refused(app, kind):
         ("GET", "/users/u/recommendations?k=51", 422, "query.k"),
         ("GET", "/users/u/recommendations?k=" + "9" * 5000, 422, "query.k"),
         ("GET", "/users/u/recommendations?k=1.5", 422, "query.k"),
+        ("GET", "/users/u/recommendations?k=1_0", 422, "query.k: give a whole number"),
+        ("GET", "/users/u/recommendations?k=%D9%A3", 422, "query.k: give a whole number"),
+        ("GET", "/users/u/recommendations?k=5&k=3", 422, "query.k: give it once"),
+        ("GET", "/users/u/history?sessions=5&k=1&sessions=5", 422, "query.sessions: give it once"),
+        ("GET", "/items?limit=1&limit=1", 422, "query.limit: give it once"),
         ("GET", "/users/u/recommendations?k=%00", 422, "query.k"),
         ("GET", "/users/u/recommendations?exclude_seen=maybe", 422, "query.exclude_seen"),
         ("GET", "/users/u/recommendations?exlude=i1", 422, "query.exlude"),
@@ -340,6 +349,42 @@ def test_large_bodies_are_refused_in_one_part_or_many(make_app):
         assert response.status_code == 413
         assert "1,000 bytes" in response.json()["detail"]
     assert get(app, "/health")["states"] == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(
+            (host, 200)
+            for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:80", "a.example.")
+        ),
+        *(
+            (host, 421)
+            for host in ("evil.example", "localhost.evil.example", "[::2]", "127.0.0.1.a", "")
+        ),
+    ],
+)
+def test_another_host_s_name_gets_no_answer(make_app, host, status):
+    """A page of evil.example could have its name lead to this machine. Bug: check a part of it."""
+    hosts = service.LOCAL | {"a.example"}
+    app = make_app(settings=dataclasses.replace(SETTINGS, hosts=hosts))
+    for method, path in (
+        ("GET", "/health"),
+        ("GET", "/"),
+        ("GET", "/users"),
+        ("DELETE", "/users/u"),
+    ):
+        response = ask(app, method, path, headers={"Host": host})
+        assert (response.status_code == 421) == (status == 421)
+        assert status == 200 or "--allowed_hosts" in response.json()["detail"]
+
+
+def test_probes_may_ask_for_the_head_alone_and_answers_about_people_are_not_stored(app):
+    for path in ("/", "/health"):
+        assert ask(app, "HEAD", path).status_code == 200
+        assert ask(app, "GET", path).headers["cache-control"] == "no-cache"
+    for path in ("/users", "/users/u/history", "/users/u/recommendations", "/users/%00/history"):
+        assert ask(app, "GET", path).headers["cache-control"] == "no-store"
 
 
 def test_every_route_except_the_public_ones_needs_the_token(make_app):

@@ -168,6 +168,10 @@ def test_a_saved_table_loads_and_a_damaged_one_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(errors.InputError, match=item_neighbours.FILE):
         item_neighbours.load(path)
+    path.write_text("no arrays")
+    with pytest.raises(errors.InputError, match="it is no file of arrays") as raised:
+        item_neighbours.load(path)
+    assert "unsafely" not in str(raised.value)  # as numpy advises
     path.unlink()
     with pytest.raises(errors.InputError, match="missing"):
         item_neighbours.load(path)

@@ -110,3 +110,12 @@ def test_the_command_exports_a_run(tmp_path):
     assert failed.stderr.startswith("error: ")
     assert "is no run folder" in failed.stderr
     assert failed.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no arrays", b"PK\x03\x04 half of a file"])
+def test_the_scorer_refuses_another_file_in_one_line(content, tmp_path):
+    """Bug: pass on numpy's advice to load the file unsafely."""
+    path = tmp_path / "w.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"w.npz is damaged, or no file of experiments.export$"):
+        numpy_scorer.Scorer(path)
