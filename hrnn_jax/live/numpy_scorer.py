@@ -20,8 +20,6 @@ How events change the state, in the words of replay.py:
 - HRNN applies Eq. 3 and 4 before the first item of a session, if the state has been fed an item.
 """
 
-import zipfile
-
 import numpy as np
 
 State = tuple[np.ndarray, np.ndarray, int, bool, bool]
@@ -45,11 +43,8 @@ class Scorer:
 
     def __init__(self, path: str):
         """Load an exported file."""
-        try:
-            with open(path, "rb") as opened, np.load(opened) as file:
-                self.weights: dict[str, np.ndarray] = dict(file)
-        except (ValueError, EOFError, zipfile.BadZipFile):
-            raise ValueError(f"{path} is damaged, or no file of experiments.export") from None
+        with open(path, "rb") as opened, np.lib.npyio.NpzFile(opened) as file:
+            self.weights: dict[str, np.ndarray] = dict(file)
         self.items = self.weights["items"].tolist()
         self.index = {item: index for index, item in enumerate(self.items)}
         self.variant = str(self.weights["variant"])

@@ -1,11 +1,11 @@
 """How events change the state of a live user: Eq. 1 inside a session, Eq. 3 and 4 between sessions.
 
-The rules, which numpy_scorer.py applies too:
+A user's past gets the last item of a session too, as a target, unless it is alone in the session
+and no input. The other rules, which numpy_scorer.py applies too:
 
 - An event's item is fed when the next event comes. Inside a session it is an input (Eq. 1).
 - The last item of a session is an input only if the network was trained with `feed_last_item` or
-  is RNN Concat. Otherwise a session of one event changes nothing, as in training. The past gets it
-  all the same if it was a target, that is unless it was alone in its session.
+  is RNN Concat. Otherwise a session of one event changes nothing, as in training.
 - RNN starts each session from zeros.
 - HRNN applies Eq. 3 and 4 before the first item of a session, if the state has been fed an item.
 """
