@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
+import zlib
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,16 @@ from .files import PARQUET, suffix
 USER, ITEM, TIME, SESSION, TYPE = "user", "item", "time", "session", "type"
 IDS = (USER, ITEM, SESSION)
 ROW = "row"
+
+
+# Of readers of damaged files.
+ERRORS = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+    EOFError,
+    zlib.error,
+)
 
 
 class BadRow(NamedTuple):
@@ -49,7 +60,7 @@ def input_errors(path: pathlib.Path) -> Generator[None]:
     """Raise the errors of readers as InputError, in one line."""
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, EOFError) as error:
+    except ERRORS as error:
         said = reason(error)
         if "utf-8" in said.lower() or "utf8" in said.lower():
             if suffix(path) in PARQUET:

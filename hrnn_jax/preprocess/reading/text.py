@@ -93,7 +93,7 @@ def _head(path: pathlib.Path, start: bytes) -> bytes:
     try:
         with gzip.open(path) if start.startswith(GZIP) else path.open("rb") as file:
             return file.read(_HEAD)
-    except (EOFError, zlib.error):  # truncated: its reader says so
+    except (EOFError, OSError, zlib.error):  # damaged: its reader says so
         return b""
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hrnn_jax import errors
 from hrnn_jax.config import DataConfig
 from hrnn_jax.preprocess import prepared
 from tests.helpers.log_files import T, source
@@ -206,3 +207,29 @@ def test_every_accepted_form_prepares_to_the_same_events(file, expected):
         path = pathlib.Path(folder) / f"log[1]{suffix}"
         path.write_bytes(content)
         assert contents(path, flags) == expected, (suffix, flags, content[:200])
+
+
+@settings(max_examples=80, deadline=None, database=None)
+@given(
+    file=st.one_of(tables(), json_lines(), parquet()),
+    part=st.floats(0, 1),
+    inserted=st.sampled_from([b"", b'"', b",", b"\n", b"\x00", b"\xff", b"[{", b"9" * 40, b"NA"]),
+    length=st.integers(0, 40),
+    more=st.sampled_from(
+        [{}, {"on_bad_row": "skip"}, {"any_year": True}, {"time_format": "%Y"}, {"explode": "list"}]
+    ),
+)
+def test_a_damaged_file_is_read_or_refused_in_one_line(file, part, inserted, length, more):
+    """Whatever bytes are lost or added: no other error, and nothing is written."""
+    suffix, content, flags = file
+    at = int(part * len(content))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / f"log{suffix}"
+        path.write_bytes(content[:at] + inserted + content[at + length :])
+        try:
+            contents(path, flags | more)
+            message = None
+        except errors.InputError as error:
+            message = str(error)
+        assert message is None or "\n" not in message
+        assert (path.parent / "prepared").exists() == (message is None)
