@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shlex
 
 from absl import flags
 
@@ -113,8 +114,8 @@ def command() -> str:
     words += [f"LARGE_SEEDS={FLAGS.large_seeds}"] if "large" in FLAGS.sizes else []
     words += [f"ROWS={','.join(FLAGS.rows)}"] if FLAGS.rows else []
     words += [f"COLUMNS={','.join(FLAGS.data_sets)}"] if FLAGS.data_sets else []
-    words += [f"XING_EVENTS={FLAGS.xing_events}"] if FLAGS.xing_events else []
-    words += [f"VIDEO_EVENTS={FLAGS.video_events}"] if FLAGS.video_events else []
+    for name, path in (("XING", FLAGS.xing_events), ("VIDEO", FLAGS.video_events)):
+        words += [f"{name}_EVENTS={shlex.quote(path)}"] if path else []
     words += [f'EXTRA="{" ".join(FLAGS.extra)}"'] if FLAGS.extra else []
     words += [f"SCALE={FLAGS.scale:g}"] if FLAGS.target == "all" else []
     return " ".join(words)

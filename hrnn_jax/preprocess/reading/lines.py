@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .table import BadRow
@@ -29,6 +29,7 @@ def mended_table(
     separator: str,
     quote: str | None,
     n_values: int,
+    *,
     has_header: bool,
 ) -> tuple[bytes, list[int], list[BadRow]]:
     """Write the rows of a table anew, so that each quote in it is a quote.
@@ -48,53 +49,48 @@ def mended_table(
     writer = csv.writer(content, delimiter=separator, lineterminator="\n")
     rows: list[int] = []
     bad: list[BadRow] = []
-    lines = [(number, line.removesuffix("\r")) for number, line in numbered]
+    filled = [(row, line.removesuffix("\r")) for row, line in numbered if line.strip()]
     place = 0
-    while place < len(lines):
-        number, line = lines[place]
-        place += 1
-        if not line.strip():
-            continue
-        row, more = (
-            _row(
-                [line for _, line in lines[place - 1 : place - 1 + MOST_LINES]],
-                separator,
-                quote,
-                n_values,
-            )
-            if quote and quote in line
-            else (line.split(separator), 0)
-        )
-        place += more
+    while place < len(filled):
+        number, line = filled[place]
+        if quote and quote in line:
+            values_, n_lines = _row(filled, place, separator, quote, n_values)
+        else:
+            values_, n_lines = line.split(separator), 1
+        place += n_lines
         if has_header:
             has_header = False
-        elif len(row) > n_values:
-            bad.append(BadRow(number, f"has {len(row)} values, and the table {n_values} columns"))
+        elif len(values_) > n_values:
+            what = f"has {len(values_)} values, and the table {n_values} columns"
+            bad.append(BadRow(number, what))
             continue
         else:
             rows.append(number)
-        writer.writerow(row)
+        writer.writerow(values_)
     return content.getvalue().encode(), rows, bad
 
 
-def _row(lines: list[str], separator: str, quote: str, n_values: int) -> tuple[list[str], int]:
-    """Return the values of the row that the first line begins, and how many more lines it has."""
-    first = lines[0]
-    found = _quoted(first, separator, quote)
+def _row(
+    lines: Sequence[tuple[int, str]], place: int, separator: str, quote: str, n_values: int
+) -> tuple[list[str], int]:
+    """Return the values of the row that begins at a place, and how many lines it has."""
+    text = lines[place][1]
+    found = _quoted(text, separator, quote)
     if found is not None and len(found) <= n_values:
-        return found, 0
-    plain = first.split(separator)
-    if len(plain) == n_values:
-        return plain, 0
-    if found is None:  # a quote is open at the end of the line
-        text = first
-        for more, line in enumerate(lines[1:], start=1):
-            text += "\n" + line
-            if quote in line and (found := _quoted(text, separator, quote)) is not None:
-                if len(found) <= n_values:
-                    return found, more
-                break
-    return plain, 0
+        return found, 1
+    plain = text.split(separator)
+    if found is not None:
+        return plain, 1
+    # A quote is open at the end of the line: is it closed further down, and not by another row?
+    are_rows = len(plain) == n_values
+    for at in range(place + 1, min(place + MOST_LINES, len(lines))):
+        line = lines[at][1]
+        text += "\n" + line
+        are_rows = are_rows and line.count(separator) == n_values - 1
+        if quote in line and (found := _quoted(text, separator, quote)) is not None:
+            is_one = len(found) <= n_values and not are_rows
+            return (found, at - place + 1) if is_one else (plain, 1)
+    return plain, 1
 
 
 def _quoted(text: str, separator: str, quote: str) -> list[str] | None:

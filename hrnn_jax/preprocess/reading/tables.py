@@ -153,7 +153,11 @@ def _by_line(path: pathlib.Path, text: Text, form: Form, duplicated: Sequence[st
         numbered = _numbered_lines(text, form).collect()
     numbers, found = (numbered[name] for name in ("row", "line"))
     content, rows, bad = lines.mended_table(
-        zip(numbers, found, strict=True), form.separator, form.quote, len(form.names), form.header
+        zip(numbers, found, strict=True),
+        form.separator,
+        form.quote,
+        len(form.names),
+        has_header=form.header,
     )
     scan = _scanned(content, form._replace(quote='"'))
     numbers = pl.Series("row", rows, pl.UInt32)

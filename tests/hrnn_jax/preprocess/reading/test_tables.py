@@ -43,6 +43,13 @@ def test_quoted_values_may_hold_separators_quotes_and_lines(tmp_path):
     assert items(write(tmp_path / "log.csv", text)) == ["x,y", 'say "so"', "z"]
 
 
+@pytest.mark.parametrize("title", ["two\nlines", "a\n\nb", "x\ny, z", "1,2,3\nq"])
+def test_a_value_of_several_lines_may_end_a_row(title, tmp_path):
+    """Its first line alone has as many values as a row. Bug: take it for a row."""
+    text = f'user_id,item_id,ts,title\n1,a,{T},"{title}"\n1,b,{T},x\n1,c,{T},"{title}"\n'
+    assert items(write(tmp_path / "log.csv", text)) == ["a", "b", "c"]
+
+
 def test_without_a_quote_character_quotes_are_part_of_ids(tmp_path):
     path = write(tmp_path / "log.csv", f'{H}1,"a",{T}\n')
     assert items(path) == ["a"]
