@@ -14,6 +14,7 @@ from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import run_files
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
+from hrnn_jax.live.state_store import refuse_strays
 from hrnn_jax.model import Params
 from hrnn_jax.preprocess import past_sessions, prepared
 from hrnn_jax.preprocess.reading import files
@@ -117,6 +118,7 @@ def write_states(
     Raises:
         InputError: the file cannot be written, or another process wrote one meanwhile.
     """
+    refuse_strays(path)
     with atomic.writing(path) as partial:
         with (
             Recommender(*network, partial, config=config) as recommender,
@@ -126,5 +128,6 @@ def write_states(
             users = len(recommender)
         if path.exists():
             raise InputError(f"{path} was made meanwhile: is another service starting?")
+        refuse_strays(path)
     outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items()))
     return f"imported the history of {users:,} users: events {outcomes}"

@@ -17,6 +17,7 @@ from absl import flags
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.live.recommender import STATES, Recommender
+from hrnn_jax.live.state_store import refuse_strays
 
 from ..common import run_folder
 from ..folders.row_names import title
@@ -95,6 +96,7 @@ class Server(uvicorn.Server):
 def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
     """Load the network and the states; import the history if there is no state file yet."""
     path = pathlib.Path(FLAGS.states or run / STATES)
+    refuse_strays(path)
     network = load_run(run, seed=FLAGS.seed)
     if not path.exists():
         past, lines = _history(run)

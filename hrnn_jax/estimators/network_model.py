@@ -28,7 +28,7 @@ from hrnn_jax.estimators.logs import Part, past_sessions_of
 from hrnn_jax.extras import item_neighbours
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
-from hrnn_jax.live.state_store import IN_MEMORY
+from hrnn_jax.live.state_store import IN_MEMORY, refuse_strays
 from hrnn_jax.metrics import Ranking
 
 Self = TypeVar("Self", bound="NetworkModel")
@@ -314,6 +314,7 @@ class NetworkModel(Model):
             return _with_history(recommender, self.train_, history)
         path = pathlib.Path(states)
         if not path.exists():
+            refuse_strays(path)
             with atomic.writing(path) as partial:  # all of the history, or no file
                 made = Recommender(about, self.params_, partial, config=config)
                 _with_history(made, self.train_, history).close()

@@ -76,9 +76,37 @@ _ERRORS = (
     (
         range(256),
         errors.StorageError,
-        "is damaged ({}): put back a copy of it, or move it away to start without states",
+        "is damaged ({}): move it away together with the files {beside} that are next to it, then "
+        "put back a copy of it, or start without states",
     ),
 )
+
+
+def _beside(path: pathlib.Path | str) -> list[pathlib.Path]:
+    """Return the files that SQLite keeps next to a state file, whether they exist or not."""
+    return [pathlib.Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+
+
+def refuse_strays(path: pathlib.Path | str) -> None:
+    """Check that a state file which is to be made finds no files of another one next to it.
+
+    SQLite takes them for its own, and reads the states of the other file out of them.
+
+    Args:
+        path: of the state file; nothing is checked where it exists.
+
+    Raises:
+        InputError: names the files.
+    """
+    file = pathlib.Path(path)
+    if path == IN_MEMORY or (file.exists() and file.stat().st_size):
+        return
+    if strays := [stray.name for stray in _beside(path) if stray.exists()]:
+        raise errors.InputError(
+            f"{path} does not exist, but {' and '.join(strays)} of a former one "
+            f"{'do' if len(strays) > 1 else 'does'}: move {'them' if len(strays) > 1 else 'it'} "
+            "away, or put the file back"
+        )
 
 
 class StoredState(NamedTuple):
@@ -124,10 +152,20 @@ class StateStore:
         self._cached_users = cached_users
         self._kept_events = kept_events
         self._cache: collections.OrderedDict[str, StoredState] = collections.OrderedDict()
+        refuse_strays(path)
         with self._one_line_errors():
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=0.5
             )
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Check the file, or make its tables."""
+        with self._one_line_errors():
             # Exclusive: another process would not see the cache of this one.
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -142,9 +180,8 @@ class StateStore:
                     self._insert("about", [("format", FORMAT)])
             about = self.about
         if about.get("format") != FORMAT:
-            self.close()
             raise errors.InputError(
-                f"{path} is in format {about.get('format')}, not {FORMAT}: give another file"
+                f"{self.path} is in format {about.get('format')}, not {FORMAT}: give another file"
             )
 
     def close(self) -> None:
@@ -323,7 +360,8 @@ class StateStore:
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
             kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
-            raise kind(f"{self.path} {text.format(error)}") from error
+            beside = ", ".join(path.name for path in _beside(self.path))
+            raise kind(f"{self.path} {text.format(error, beside=beside)}") from error
 
 
 def _json(values: Iterable[object]) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -62,6 +63,48 @@ def test_a_kill_loses_no_acknowledged_event(path):
         live_users.assert_same_lists(
             live_users.all_lists(recommender), live_users.all_lists(replayed)
         )
+
+
+def left_by_a_kill(path):
+    """Leave a state file and the -wal of a process that was killed."""
+    filled(path.with_name("live.sqlite"))
+    with live_users.recommender(path.with_name("live.sqlite")) as recommender:
+        recommender.observe_many(live_users.events(1, user="late"))
+        for file in path.parent.glob("live.sqlite*"):
+            shutil.copy(file, path.with_name(file.name.replace("live", "states")))
+    assert path.with_name("states.sqlite-wal").stat().st_size
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_states_of_a_removed_file_do_not_come_back(path, empty):
+    """Bug: let SQLite read the -wal of the removed file into the new one."""
+    left_by_a_kill(path)
+    path.write_bytes(b"") if empty else path.unlink()
+    before = path.with_name("states.sqlite-wal").read_bytes()
+    with pytest.raises(errors.InputError) as raised:
+        live_users.recommender(path)
+    assert re.search(r"but states.sqlite-wal .*of a former one do(es)?: move", str(raised.value))
+    assert path.with_name("states.sqlite-wal").read_bytes() == before
+    for stray in path.parent.glob("states.sqlite?*"):
+        stray.unlink()  # as the message advises
+    with live_users.recommender(path) as recommender:
+        assert len(recommender) == 0
+
+
+def test_a_copy_that_is_put_back_as_the_message_advises_brings_back_its_own_states_alone(path):
+    """Bug: name the state file alone; the -wal next to it has later users."""
+    copy = path.with_name("copy.sqlite")
+    with live_users.recommender(copy) as recommender:
+        recommender.observe_many(live_users.events(1, user="early"))
+    left_by_a_kill(path)
+    path.write_bytes(b"damaged!" * (path.stat().st_size // 8))
+    with pytest.raises(errors.StorageError, match="move it away together with") as raised:
+        live_users.recommender(path)
+    for name in re.findall(r"states\.sqlite-\w+", str(raised.value)):
+        path.with_name(name).unlink(missing_ok=True)
+    shutil.copy(copy, path)
+    with live_users.recommender(path) as recommender:
+        assert recommender.users() == [("early", 1)]
 
 
 def test_a_small_cache_changes_nothing(path):
