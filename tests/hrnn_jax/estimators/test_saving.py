@@ -190,7 +190,7 @@ def test_the_live_users_of_a_saved_model_are_those_of_its_log(parts, network, sa
 def test_the_live_recommender_of_a_saved_model_is_that_of_the_model(network, saved):
     with network.live() as ours, hrnn_jax.load_recommender(saved, states=":memory:") as theirs:
         for live in (ours, theirs):
-            live.observe(user="u", item="i3", time=1.0)
+            live.observe(user="u", item="i3", time=1_700_000_000)
         assert ours.trained.lineage == theirs.trained.lineage
         mine, other = (live.recommend("u", k=4) for live in (ours, theirs))
         assert [item for item, _ in mine] == [item for item, _ in other]
