@@ -12,10 +12,10 @@ PAGES = (readme, which_model, speed, other_pages)
 CLAIMS = [claim for page in PAGES for claim in page.claims()]
 NUMBER = re.compile(r"(?<![\w.=])[+-]?(?:\d+\.\d+|\d+(?= ?%))")
 # What is no prose: comments, made tables, code in fences, in blocks and in lines, link targets; and
-# numbers that name a section or a version.
+# numbers that name a section, a version or an address of a machine.
 NO_PROSE = re.compile(
     r"<!--.*?-->(?:\n\n(?:\|[^\n]*\n)*)?|```.*?```|^ {4}[^\n]*$|`[^`\n]*`|\]\([^)]*\)"
-    r"|Section [\d.]+\d|Python [\d.]+\d",
+    r"|Section [\d.]+\d|Python [\d.]+\d|\b\d+\.\d+\.\d+\.\d+\b",
     re.DOTALL | re.MULTILINE,
 )
 

@@ -256,6 +256,9 @@ def test_damage_to_the_continued_run_is_named(name, how, old):
     result = old(*NEW)
     if name == "flags" and how == "half":  # text like any other: what is left of it holds
         return
+    if name == "flags" and how == "missing":  # as the library saves a model: its recipe holds
+        assert result[0] == 0, result
+        return
     assert_refused(result, f"old/{name}")
 
 
