@@ -83,7 +83,7 @@ def needs(name: str, package: str) -> None:
     name: its extra of setup.cfg.
     """
     with extra(name):
-        if sys.modules.get(package, package) is None or not importlib.util.find_spec(package):
+        if importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(name=package)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -373,7 +374,8 @@ def test_help_and_wrong_flags_are_answered_without_optuna():
 def test_a_study_draws_each_value_from_its_space():
     """The distributions hold the very numbers that the help shows."""
     for space in search_spaces.BY_NAME.values():
-        for name, drawn in sampling.distributions(space).items():
+        distributions: dict[str, Any] = {**sampling.distributions(space)}
+        for name, drawn in distributions.items():
             values = space[name]
             if isinstance(values, search_spaces.Choice):
                 assert drawn.choices == values.values

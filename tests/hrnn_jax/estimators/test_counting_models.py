@@ -129,7 +129,7 @@ def test_users_without_an_event_are_named_once_and_have_no_row(parts):
     model = hrnn_jax.PPOP().fit(parts[0])
     with pytest.warns(UserWarning, match=r"event: 4 \('a', 'd', 'b', \.\.\.\);") as caught:
         found = model.recommend(["a", "d", "u1", "b", "c", "a"], k=1)
-    assert [(len(one.message.args), one.filename) for one in caught] == [(1, __file__)]
+    assert [one.filename for one in caught] == [__file__]
     assert found["user"].to_list() == ["u1"]
 
 

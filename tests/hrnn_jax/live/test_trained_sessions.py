@@ -65,7 +65,7 @@ class Run:
 
     @property
     def items(self) -> set[str]:
-        return set(prepared.load_items(self.folder))
+        return set(map(str, prepared.load_items(self.folder)))
 
 
 def with_fractions(log: list[dict]) -> list[dict]:
@@ -102,7 +102,7 @@ def make_run(log: list[dict], recipe: DataConfig, form: dict, root: pathlib.Path
     )
 
 
-def lists_of_evaluation(params, events, about) -> dict[tuple[str, int, int], dict]:
+def lists_of_evaluation(params, events, about) -> dict[Any, dict]:
     """Return the scores right before each event but the first of a session, as evaluation does."""
     every = dataclasses.replace(events, test=np.ones(len(events), bool))
     items, scores = evaluation.best(
