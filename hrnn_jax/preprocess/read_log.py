@@ -116,13 +116,14 @@ def read(source: Source) -> Events:
         index, raw_ids[name] = ids.index(frame[name])
         frame = frame.with_columns(index.alias(name))
     frame = _in_order(frame.reverse() if source.reading.descending else frame)
+    repeats = _count_repeats(frame)
     logger.info(
-        "%s: %d events, %d users, %d items; %d events repeat another exactly and are kept",
+        "%s: %d events, %d users, %d items%s",
         source.path,
         len(frame),
         len(raw_ids[USER]),
         len(raw_ids[ITEM]),
-        _count_repeats(frame),
+        f"; {repeats} events repeat another exactly and are kept" if repeats else "",
     )
     return Events(frame, raw_ids, dropped)
 

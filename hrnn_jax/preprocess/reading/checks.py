@@ -73,8 +73,9 @@ def _refuse_first(frame: pl.DataFrame, found: Sequence[Fault], file: Reading) ->
     """Raise InputError for the first bad row, if there is one."""
     bad = [(row, text, "mend it") for row, text in file.table.bad[:1]]
     for fault in found:
-        at, count = int(fault.mask.argmax()), int(fault.mask.sum())
-        text = fault.text(at) + (f", as in {count - 1:,} more rows" if count > 1 else "")
+        at, others = int(fault.mask.argmax()), int(fault.mask.sum()) - 1
+        rows = "row" if others == 1 else "rows"
+        text = fault.text(at) + (f", as in {others:,} more {rows}" if others else "")
         bad.append((row_number(frame, at, file.table), text, fault.advice))
     if bad:
         row, text, advice = min(bad)

@@ -218,6 +218,10 @@ def test_rows_that_repeat_exactly_are_kept_and_counted(tmp_path, caplog):
         got = read(write(tmp_path / "log.csv", pl.concat([LOG, LOG[:2], between, LOG[:1], later])))
     assert len(got.frame) == 10
     assert "3 events repeat another exactly and are kept" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        read(write(tmp_path / "once.csv", LOG))
+    assert "are kept" not in caplog.text
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id", "session"])

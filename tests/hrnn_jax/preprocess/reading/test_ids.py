@@ -136,3 +136,7 @@ def test_binary_ids_that_are_no_text_are_refused(tmp_path):
 def test_null_is_no_id_in_any_type(tmp_path):
     for users in (pl.Series([None, None]), pl.Series([1.0, float("nan")]), pl.Series(["a", None])):
         assert ": no user id" in refusal(write(tmp_path / "log.parquet", frame(users)))
+
+
+def test_another_bad_row_is_counted_in_the_singular(tmp_path):
+    assert "as in 1 more row;" in refusal(csv(tmp_path, "1", "NA", "NA"))
