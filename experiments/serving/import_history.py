@@ -45,7 +45,7 @@ def of_run(run: pathlib.Path, about: Mapping[str, Any]) -> tuple[pl.DataFrame | 
     if folder is None:
         return None, [f"the run's prepared log is gone, so no history is imported: {_OTHERS}"]
     lines = []
-    if prepared.load_sessions(folder) is None:
+    if not prepared.has_ends(folder):
         lines = [
             f"{folder} is of an earlier version, without the ids and the ends of sessions: an "
             "event that goes on with a user's last session may open a new one (remove the folder "

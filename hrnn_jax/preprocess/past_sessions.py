@@ -43,12 +43,12 @@ def of_folder(folder: pathlib.Path, *, test: bool | None = None) -> Frame:
     events = frames.prepared_events(folder, test=test).rename({SESSION: NUMBER})
     ends = prepared.load_sessions(folder)
     files = {USER: prepared.USERS, ITEM: prepared.ITEMS}
-    if ends is not None and read_log.RAW_ID in ends.columns:
-        files[SESSION] = prepared.SESSIONS
     raw_ids = {
         name: pl.read_parquet(folder / file, glob=False)[read_log.RAW_ID]
         for name, file in files.items()
     }
+    if ends is not None and read_log.RAW_ID in ends.columns:
+        files[SESSION], raw_ids[SESSION] = prepared.SESSIONS, ends[read_log.RAW_ID]
     try:
         for name, ids in raw_ids.items():
             frames.check_ids(ids, name.removesuffix("_id"), folder / files[name])

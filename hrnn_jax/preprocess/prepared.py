@@ -164,16 +164,26 @@ def load_sessions(folder: pathlib.Path | str) -> pl.DataFrame | None:
         InputError: the file is missing or damaged; the message names it.
     """
     folder = pathlib.Path(folder)
-    path, meta = folder / SESSIONS, load_meta(folder)
-    if meta["format"] == 1:
+    path = folder / SESSIONS
+    if not has_ends(folder):
         return None
     try:
         table = pl.read_parquet(path, glob=False)
-        if table[SESSION].to_list() != list(range(len(table))) or END not in table.columns:
+        numbers = pl.int_range(len(table), dtype=pl.UInt32, eager=True)  # a list takes far more
+        if not table[SESSION].equals(numbers) or END not in table.columns:
             raise ValueError("it has not the sessions 0, 1, 2, ... with their ends")
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     return table
+
+
+def has_ends(folder: pathlib.Path) -> bool:
+    """Tell whether a prepared folder knows how its sessions ended: one of format 1 does not.
+
+    Raises:
+        InputError: see `load_meta`.
+    """
+    return load_meta(folder)["format"] > 1
 
 
 def load_items(folder: pathlib.Path | str) -> list[int] | list[str]:
@@ -239,7 +249,7 @@ def _is_complete(folder: pathlib.Path) -> bool:
     if (folder / SESSIONS).exists():
         return True
     try:
-        return load_meta(folder)["format"] == 1
+        return not has_ends(folder)
     except InputError:
         return True  # whoever reads it says what is damaged
 

@@ -19,7 +19,7 @@ from hrnn_jax.ids_and_times import ID_TYPES, NO_ID, time_bounds
 from . import ids, lines, times
 from .table import ROW, TIME, Table
 
-_SAMPLE = 100  # times by which their form is guessed
+_SAMPLE = 3  # times by which their form is guessed
 _OF_JSON = r"^(true|false|\[.*|\{.*)$"  # texts of JSON values that are no ids, unless of strings
 
 
@@ -105,7 +105,7 @@ def of_times(frame: pl.DataFrame, file: Reading) -> list[Fault]:
     advice = "" if any_year else ", give `any_year` if it is right"
     if outside.any():
         places = np.flatnonzero(outside)[:_SAMPLE]
-        advice += times.suggestion([_in_file(frame, int(at), TIME, file) for at in places[:3]])
+        advice += times.suggestion([_in_file(frame, int(at), TIME, file) for at in places])
     return [
         Fault(frame[TIME].is_null().to_numpy(), unread, "write all times in one form"),
         Fault(outside, far, f"correct it{advice}"),
