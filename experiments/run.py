@@ -144,7 +144,7 @@ def _finish(
     if is_network:
         about |= run_seeds.ending(run_folder.read_history(folder), about["seeds"])
     metrics = run_folder.read_finished(folder, about)
-    if metrics:
+    if metrics and not (is_network and run_seeds.lacks_mixtures(folder)):
         print(f"{folder} is complete")
         return metrics
     atomic.write(folder / "flags", cli.flag_file(besides=["resume"]))

@@ -7,8 +7,8 @@ Public names are loaded when they are first used: importing this package loads n
 polars.
 
 Letters in shape comments: T steps, B lanes, V items, H units, S seeds, E events, U users,
-W lanes that open a session with a history, K steps per update, N test cases, L session layers,
-R items of a user's past, F features of each.
+W lanes that open a session with a history, K steps per update or neighbours of an item, N test
+cases, L session layers, R places of a user's history.
 """
 
 from __future__ import annotations

@@ -17,9 +17,11 @@ import orbax.checkpoint as ocp
 
 from hrnn_jax.config import LOSSES, NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
 from hrnn_jax.errors import InputError, reason
-from hrnn_jax.extras import item_neighbours
 from hrnn_jax.model import Params
 from hrnn_jax.preprocess import prepared
+from hrnn_jax.repeat_explore import mixture as mixtures
+from hrnn_jax.repeat_explore import neighbours
+from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.train import TrainState, init_state
 
 RECIPE, DATA = "recipe.json", prepared.KEPT_META  # of a run folder
@@ -39,7 +41,7 @@ class TrainedRun:
     gap_seconds: float  # a longer idle time opens a session
     drop_repeats: bool  # an item counts once in a session
     lineage: tuple[str, ...]  # fingerprints of these weights and of those that they continue
-    table: item_neighbours.Table | None = None  # of a network with `neighbours`
+    mixture: FittedMixture | None = None  # of a network with `places`
     any_year: bool = True  # events may be before 1990 or after tomorrow, as those of its log
 
 
@@ -181,14 +183,17 @@ def load_run(
     like: Any = jax.eval_shape(lambda: init_state(0, config, training))
     params = restore(checkpoints, like, epochs=epochs).params
     lineage = (fingerprint(params), *ancestors.get(str(seed), ()))
-    table = item_neighbours.load(run / item_neighbours.FILE) if config.neighbours else None
+    mixture = None
+    if config.places:
+        weights = mixtures.load(mixtures.file(run, seed), epochs=epochs)
+        mixture = FittedMixture(weights, neighbours.load(run / neighbours.FILE))
     trained = TrainedRun(
         folder=run,
         seed=seed,
         epochs=epochs,
         items=items,
         lineage=lineage,
-        table=table,
+        mixture=mixture,
         **settings,
     )
     return trained, params

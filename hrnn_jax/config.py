@@ -255,11 +255,11 @@ class ModelConfig(_Checked):
         dropout_init: Probability to drop a unit of a session's initial state (Eq. 4) in training.
         idle_gap: Whether the time since the user's previous event is an input too. Not in the
             paper.
-        past: How many different items of a user's past get a learned bonus on their scores, the
-            most recent ones. Not in the paper.
-        neighbours: Of a network: how many nearest items of each of the session's last items get a
-            counted bonus on their scores. Not in the paper.
-        neighbours_weight: Weight of a network's neighbours.
+        places: How many different items of a user's history are kept, the latest ones, for a
+            mixture of two probabilities: to repeat one of them, or to explore the others. Its
+            weights are learnt after the network's. 0: none. Not in the paper.
+        neighbours: Of a network's mixture: how many items are kept that others had next to each
+            item.
     """
 
     n_items: int  # V
@@ -277,9 +277,8 @@ class ModelConfig(_Checked):
     dropout_session: float = setting(0.0, least=0, most=0.99, models=NETWORKS)
     dropout_init: float = setting(0.0, least=0, most=0.99, models=HRNNS)
     idle_gap: bool = setting(False, models=NETWORKS)
-    past: int = setting(0, least=0, models=NETWORKS)
-    neighbours: int = setting(0, least=0, models=NETWORKS, needs={"past": ()})
-    neighbours_weight: float = setting(0.4, least=0, models=NETWORKS, needs={"neighbours": ()})
+    places: int = setting(0, least=0, models=NETWORKS)
+    neighbours: int = setting(100, least=1, models=NETWORKS, needs={"places": ()})
 
     @property
     def hierarchical(self) -> bool:
@@ -457,8 +456,10 @@ def _either(values: Sequence[Any]) -> str:
 # Format 1 of a run folder's recipe.json left out settings at their defaults, so the defaults of
 # then are kept here: a later change of a default must not change an old run. Format 2 has all
 # settings of its time.
-RECIPE_FORMAT = 3
+RECIPE_FORMAT = 4
 _SINCE_FORMAT_3 = {"leak": "equation"}
+_SINCE_FORMAT_4 = ("places", "neighbours")
+UNTIL_FORMAT_4 = ("neighbours_weight",)
 _FORMAT_1_MODEL = {
     "embedding": "none",
     "dropout_embedding": 0.0,
@@ -481,6 +482,7 @@ _FORMAT_1_TRAINING = {
 }
 # Settings of former versions, with the one value under which a run does not need them.
 REMOVED = {
+    "past": 0,
     "init_gate": False,
     "warmup": 0.0,
     "clip": 0.0,
@@ -502,11 +504,13 @@ def upgrade_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
         )
     if written_in == RECIPE_FORMAT or "training" not in recipe:
         return {**recipe, "format": RECIPE_FORMAT}
-    if written_in == 2:
-        model = {**_SINCE_FORMAT_3, **recipe["model"]}
-        return {**recipe, "format": RECIPE_FORMAT, "model": model}
-    model = {**_FORMAT_1_MODEL, **_SINCE_FORMAT_3, **recipe["model"]}
-    training = {**_FORMAT_1_TRAINING, **recipe["training"]}
+    model, training = dict(recipe["model"]), dict(recipe["training"])
+    if written_in == 1:
+        model = {**_FORMAT_1_MODEL, **model}
+        training = {**_FORMAT_1_TRAINING, **training}
+        model["feed_last_item"] = training.pop("feed_last_item")
+    if written_in < 3:
+        model = {**_SINCE_FORMAT_3, **model}
     for part in (model, training):
         for name in REMOVED.keys() & part.keys():
             if part[name] != REMOVED[name]:
@@ -515,5 +519,7 @@ def upgrade_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
                     "has: use the version that made it, or train a new run"
                 )
             del part[name]
-    model["feed_last_item"] = training.pop("feed_last_item")
+    model |= {name: ModelConfig.__dataclass_fields__[name].default for name in _SINCE_FORMAT_4}
+    for name in UNTIL_FORMAT_4:  # they had no effect without a past
+        model.pop(name, None)
     return {**recipe, "format": RECIPE_FORMAT, "model": model, "training": training}

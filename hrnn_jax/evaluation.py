@@ -20,12 +20,10 @@ import numpy as np
 from hrnn_jax import topk, user_batches
 from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours
 from hrnn_jax.gru import where
 from hrnn_jax.metrics import Ranking, count_recommended
 from hrnn_jax.model import (
     Carry,
-    DenseWeights,
     Params,
     StepInputs,
     item_inputs,
@@ -33,6 +31,10 @@ from hrnn_jax.model import (
     step,
 )
 from hrnn_jax.precision import check_precision
+from hrnn_jax.repeat_explore import history as histories
+from hrnn_jax.repeat_explore import mixture as mixtures
+from hrnn_jax.repeat_explore.history import History
+from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.topk import RankedItems, RankSettings
 from hrnn_jax.user_batches import NO_EVENT, Steps
 
@@ -44,9 +46,15 @@ _T = TypeVar("_T")
 class _Scoring(NamedTuple):
     """What makes scores of the states of users."""
 
-    network: DenseWeights
     ranked: RankedItems
-    table: item_neighbours.Table | None
+    mixture: FittedMixture | None
+
+
+class Seen(NamedTuple):
+    """What predicts the next event of B lanes."""
+
+    hidden: jax.Array  # [B, H] the representation that is scored
+    history: History | None  # of a network with a mixture
 
 
 def rank(
@@ -54,7 +62,7 @@ def rank(
     log: EventLog,
     *,
     model_config: ModelConfig,
-    table: item_neighbours.Table | None = None,
+    mixture: FittedMixture | None = None,
     config: EvaluationConfig = EvaluationConfig(),
     candidates: np.ndarray | None = None,
     on_cases: Callable[[int], None] = lambda n_cases: None,
@@ -67,7 +75,7 @@ def rank(
         params: the weights.
         log: the training events, which are the histories, and the test events.
         model_config: of the network.
-        table: the neighbours of each item, for a network with `neighbours`.
+        mixture: of a network with `places`.
         config: cutoffs, ties, number of candidates, and how much is computed at a time.
         candidates: the items to rank, by default those of `config`.
         on_cases: called with the number of cases that were ranked, each time some were.
@@ -81,11 +89,12 @@ def rank(
     ranks = np.zeros(len(cases), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     # In ascending order, so that of equal scores the lower item is recommended first.
-    ranked = topk.arrange(params.items, np.sort(candidates))
-    scoring = _Scoring(params.network, ranked, table)
-    for events, at, states in _replay(params, tested, model_config, config):
+    ranked = topk.arrange(params.items, np.sort(candidates), whole=mixture is not None)
+    scoring = _Scoring(ranked, mixture)
+    n_first = min(max(cutoffs), len(candidates))
+    for events, at, seen in replay(params, tested, cases, model_config, config):
         at_and_target = np.stack([*at, tested.item[events]])
-        found, best = _rank_chunk(scoring, states, at_and_target, config)
+        found, best = _rank_chunk(scoring, seen, at_and_target, n_first, config)
         ranks[np.searchsorted(cases, events)] = found
         place = np.broadcast_to(np.arange(best.shape[1]), best.shape)
         shown += count_recommended(best, place, cutoffs, log.n_items)
@@ -99,7 +108,7 @@ def best(
     n_first: int,
     *,
     model_config: ModelConfig,
-    table: item_neighbours.Table | None = None,
+    mixture: FittedMixture | None = None,
     config: EvaluationConfig = EvaluationConfig(),
 ) -> tuple[np.ndarray, np.ndarray]:
     """List the items that score most right before each of `log.cases`, among all items.
@@ -111,7 +120,7 @@ def best(
         log: the histories, and a test event for each case.
         n_first: length of the lists, at most V.
         model_config: of the network.
-        table: the neighbours of each item, for a network with `neighbours`.
+        mixture: of a network with `places`.
         config: how much is computed at a time.
 
     Returns:
@@ -122,37 +131,48 @@ def best(
     items = np.zeros((len(cases), n_first), np.int32)
     scores = np.zeros((len(cases), n_first), np.float32)
     ranked = topk.arrange(params.items, np.arange(log.n_items))
-    scoring = _Scoring(params.network, ranked, table)
-    for events, at, states in _replay(params, tested, model_config, config):
+    scoring = _Scoring(ranked, mixture)
+    for events, at, seen in replay(params, tested, cases, model_config, config):
         row = np.searchsorted(cases, events)
         for begin in range(0, len(row), _LISTED):
             part = slice(begin, begin + _LISTED)
             block = at[:, part]
             n = block.shape[1]
             padded = jax.device_put(np.pad(block, [(0, 0), (0, _LISTED - n)]))
-            found = jax.device_get(_best_of(scoring, states, padded, n_first=n_first))
+            found = jax.device_get(_best_of(scoring, seen, padded, n_first=n_first))
             items[row[part]], scores[row[part]] = found[0][:n], found[1][:n]
     return items, scores
 
 
 @functools.partial(jax.jit, static_argnames="n_first")
 def _best_of(
-    scoring: _Scoring, states: Carry, at: jax.Array, *, n_first: int
+    scoring: _Scoring, seen: Seen, at: jax.Array, *, n_first: int
 ) -> tuple[jax.Array, jax.Array]:
-    """List the best items of the states at steps and lanes [2, n]."""
-    here = jax.tree.map(lambda values: values[at[0], at[1]], states)
-    [hidden] = here.session
-    bonus = topk.bonus(scoring.network, here, hidden, scoring.ranked, scoring.table)
-    return topk.best(scoring.ranked, hidden, bonus, n_first=n_first, rows=_LISTED_ROWS)
+    """List the best items of what was seen at steps and lanes [2, n]."""
+    here: Seen = jax.tree.map(lambda values: values[at[0], at[1]], seen)
+    mixed = mixtures.mixed(scoring.mixture, here.history)
+    return topk.best(scoring.ranked, here.hidden, mixed, n_first=n_first, rows=_LISTED_ROWS)
 
 
-def _replay(
-    params: Params, log: EventLog, model_config: ModelConfig, config: EvaluationConfig
-) -> Iterator[tuple[np.ndarray, np.ndarray, Carry]]:
-    """Yield of each chunk the case events [n], their steps and lanes [2, n], and the states.
+def replay(
+    params: Params,
+    log: EventLog,
+    predicted: np.ndarray,
+    model_config: ModelConfig,
+    config: EvaluationConfig,
+) -> Iterator[tuple[np.ndarray, np.ndarray, Seen]]:
+    """Replay a log, and yield chunk by chunk what predicts some of its events.
 
-    The state that predicts an event is at its step and lane in the arrays [T, B, ...] of the
-    chunk's states, on the device. The next chunk's states replace them.
+    Args:
+        params: the weights.
+        log: the histories of users, from their first event.
+        predicted: [N] events of the log, each of which follows another one in its session.
+        model_config: of the network.
+        config: how much is computed at a time.
+
+    Yields:
+        The predicted events [n], their steps and lanes [2, n] in the arrays [T, B, ...] of the
+        last value, on the device. The next chunk's values replace these.
     """
     check_precision()
     log_of_lanes = user_batches.layout(log, model_config.variant)
@@ -161,18 +181,27 @@ def _replay(
     length = config.chunk_steps
     n_steps = -(-len(schedule.event) // length) * length
     steps = user_batches.pad(schedule.steps, n_steps, schedule.steps.opening.shape[1])
-    # The event predicted at [t, b]: a test case, unless RNN Concat enters a session there.
-    predicted = np.where(schedule.steps.valid, schedule.event + 1, NO_EVENT)
-    is_case = log.test & log.follows
+    minute = np.append(log.time // 60, 0).astype(np.int32)[schedule.event]  # NO_EVENT is the last
+    minute = np.pad(minute, [(0, n_steps - len(minute)), (0, 0)])
+    # The event predicted at [t, b]: a chosen one, unless RNN Concat enters a session there.
+    next_event = np.where(schedule.steps.valid, schedule.event + 1, NO_EVENT)
+    is_chosen = np.zeros(len(log) + 1, bool)  # the last for NO_EVENT
+    is_chosen[predicted] = True
+    history = None
+    if model_config.places:
+        history = jax.device_put(histories.start((n_lanes,), model_config.places))
     carry = jax.device_put(start_carry((n_lanes,), model_config))
-    states = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), _scored(carry))
-    for begin in range(0, len(predicted), length):
-        part = jax.device_put(steps.window(begin, begin + length))
-        carry, states = _bootstrap(params, carry, states, part, model_config=model_config)
-        events = predicted[begin : begin + length]
-        t, lane = np.nonzero((events != NO_EVENT) & is_case[events])
+    seen = Seen(carry.session[-1], history)
+    seen = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), seen)
+    for begin in range(0, n_steps, length):
+        part = jax.device_put((steps.window(begin, begin + length), minute[begin : begin + length]))
+        (carry, history), seen = _bootstrap(
+            params, (carry, history), seen, *part, model_config=model_config
+        )
+        events = next_event[begin : begin + length]
+        t, lane = np.nonzero(is_chosen[events])
         if len(t):
-            yield events[t, lane], np.stack([t, lane]).astype(np.int32), states
+            yield events[t, lane], np.stack([t, lane]).astype(np.int32), seen
 
 
 def _lanes(user: np.ndarray, most: int) -> int:
@@ -185,36 +214,37 @@ def _lanes(user: np.ndarray, most: int) -> int:
     return min(most, -(-needed // _LANES_MULTIPLE) * _LANES_MULTIPLE)
 
 
-@functools.partial(jax.jit, static_argnames="model_config", donate_argnames="states")
+@functools.partial(jax.jit, static_argnames="model_config", donate_argnames="seen")
 def _bootstrap(
-    params: Params, carry: Carry, states: Carry, steps: Steps, *, model_config: ModelConfig
-) -> tuple[Carry, Carry]:
-    """Replay a chunk of steps: return the state after it, and those after each step [T, B, ...].
+    params: Params,
+    states: tuple[Carry, History | None],
+    seen: Seen,
+    steps: Steps,
+    minute: jax.Array,
+    *,
+    model_config: ModelConfig,
+) -> tuple[tuple[Carry, History | None], Seen]:
+    """Replay a chunk of steps: return the states after it, and what is seen after each step.
 
-    The latter are written to the memory of `states`, those of another chunk: new memory, which the
-    operating system clears page by page, would take a fifth of a step with a past.
+    The latter is written to the memory of `seen`, that of another chunk: new memory, which the
+    operating system clears page by page, would take a fifth of a step with a history.
     """
 
-    def body(i: jax.Array, so_far: tuple[Carry, Carry]) -> tuple[Carry, Carry]:
-        carry, states = so_far
+    def body(
+        i: jax.Array, so_far: tuple[tuple[Carry, History | None], Seen]
+    ) -> tuple[tuple[Carry, History | None], Seen]:
+        (carry, history), seen = so_far
         now: Steps = jax.tree.map(lambda values: values[i], steps)
         x = item_inputs(params.items, now.input)  # of one step: those of a chunk are large
         # Users start from zeros; `step` would pass on what the lane's previous user left.
         session = tuple(where(now.user_start, 0.0, h) for h in carry.session)
         carry = dataclasses.replace(carry, session=session)
-        carry, _ = step(params.network, carry, StepInputs(x, now), config=model_config)
-        return carry, _put(states, _scored(carry), i)
+        carry, hidden = step(params.network, carry, StepInputs(x, now), config=model_config)
+        if history is not None:
+            history = histories.step(history, now, minute[i])
+        return (carry, history), _put(seen, Seen(hidden, history), i)
 
-    return jax.lax.fori_loop(0, len(steps.input), body, (carry, states))
-
-
-def _scored(carry: Carry) -> Carry:
-    """Return of a state what scores are made of: the representation; the past and the user's state.
-
-    The bonus of the past is computed of them for cases alone, a few of a user's many steps.
-    """
-    user = None if carry.past is None else carry.user
-    return dataclasses.replace(carry, session=carry.session[-1:], user=user)
+    return jax.lax.fori_loop(0, len(steps.input), body, (states, seen))
 
 
 def _put(arrays: _T, new: _T, i: jax.Array) -> _T:
@@ -227,7 +257,7 @@ def _put(arrays: _T, new: _T, i: jax.Array) -> _T:
 
 
 def _rank_chunk(
-    scoring: _Scoring, states: Carry, cases: np.ndarray, config: EvaluationConfig
+    scoring: _Scoring, seen: Seen, cases: np.ndarray, n_first: int, config: EvaluationConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank the cases [3, n] of a chunk in one compiled call, see `_rank_blocks`."""
     n, n_ranked = cases.shape[1], len(scoring.ranked.item)
@@ -236,13 +266,12 @@ def _rank_chunk(
     on_cpu = jax.default_backend() == "cpu"
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 128 if on_cpu else 1024))
     rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
-    n_first = min(max(config.cutoffs), n_ranked)
-    n_steps, n_lanes, _ = states.session[0].shape
+    n_steps, n_lanes, _ = seen.hidden.shape
     limit = -(-n_steps * n_lanes // size)  # blocks: the same number for every chunk
     blocks = np.pad(cases, [(0, 0), (0, limit * size - n)]).reshape(3, limit, size)
     blocks, n_blocks = jax.device_put((blocks, np.int32(-(-n // size))))
     settings = RankSettings(n_first=n_first, ties=config.ties, rows=rows)
-    found = _rank_blocks(scoring, states, blocks, n_blocks, settings=settings)
+    found = _rank_blocks(scoring, seen, blocks, n_blocks, settings=settings)
     ranks, best = jax.device_get(found)
     return ranks.reshape(-1)[:n], best.reshape(-1, n_first)[:n]
 
@@ -255,13 +284,13 @@ def _power_of_two(limit: int) -> int:
 @functools.partial(jax.jit, static_argnames="settings")
 def _rank_blocks(
     scoring: _Scoring,
-    states: Carry,
+    seen: Seen,
     cases: jax.Array,
     n_blocks: jax.Array,
     *,
     settings: RankSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Rank the first `n_blocks` blocks of cases [3, N, n]: step and lane of `states`, target.
+    """Rank the first `n_blocks` blocks of cases [3, N, n]: step and lane of `seen`, target.
 
     One call for all blocks, which share the memory of their scores: to allocate that anew takes as
     long as to compute them. Returns the ranks [N, n] and the recommended items [N, n, n_first].
@@ -269,10 +298,9 @@ def _rank_blocks(
 
     def block(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t, lane, target = jax.lax.dynamic_index_in_dim(cases, i, axis=1, keepdims=False)
-        here = jax.tree.map(lambda values: values[t, lane], states)
-        [hidden] = here.session
-        bonus = topk.bonus(scoring.network, here, hidden, scoring.ranked, scoring.table)
-        new = topk.rank(scoring.ranked, hidden, target, bonus, settings)
+        here: Seen = jax.tree.map(lambda values: values[t, lane], seen)
+        mixed = mixtures.mixed(scoring.mixture, here.history)
+        new = topk.rank(scoring.ranked, here.hidden, target, mixed, settings)
         return _put(found, new, i)
 
     _, limit, size = cases.shape

@@ -35,6 +35,21 @@ class EventLog:
         """The training events."""
         return self.where(~self.test)
 
+    def held_out(self) -> EventLog:
+        """Return the training events, of which each user's last session is held out.
+
+        A user's only session is not; nor are events of items that have no other training event.
+        """
+        train = self.train
+        if not len(train):
+            return train
+        last = np.append(train.session[1:] != train.session[:-1], True)
+        is_last = np.append(train.user[1:] != train.user[:-1], True)
+        sessions = np.bincount(train.user[last], minlength=train.user.max() + 1)
+        held = np.isin(train.session, train.session[is_last]) & (sessions[train.user] > 1)
+        split = dataclasses.replace(train, test=held)
+        return split.where(~held | (split.support > 0)[split.item])
+
     @property
     def support(self) -> np.ndarray:
         """[V] how many training events each item has."""

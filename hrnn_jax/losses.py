@@ -1,9 +1,9 @@
 """Candidates, their scores (Eq. 2) and the ranking losses: TOP1 (Section 3.1), BPR, cross-entropy.
 
-A lane's candidates are its own target, the other lanes' targets as negative samples, extra
-negatives that all lanes share, and the items of its user's past. The functions from `top1` to
-`cross_entropy` take scores of candidates and say which of them count: a lane without a target has
-no loss, no gradient, and is no other lane's negative. `full_softmax` takes all items as candidates.
+A lane's candidates are its own target, the other lanes' targets as negative samples, and extra
+negatives that all lanes share. The functions from `top1` to `cross_entropy` take scores of
+candidates and say which of them count: a lane without a target has no loss, no gradient, and is no
+other lane's negative. `full_softmax` takes all items as candidates.
 
 TOP1 and BPR: Hidasi, Karatzoglou, Baltrunas and Tikk, "Session-based Recommendations with Recurrent
 Neural Networks" (ICLR 2016). TOP1-max and BPR-max: Hidasi and Karatzoglou, "Recurrent Neural
@@ -24,9 +24,9 @@ from flax import struct
 from hrnn_jax import registered_code
 from hrnn_jax.config import LOSSES, TrainConfig, add_loss
 from hrnn_jax.errors import InputError
-from hrnn_jax.extras import negatives, user_past
+from hrnn_jax.extras import negatives
 from hrnn_jax.model import Items, gather_rows
-from hrnn_jax.user_batches import NO_ITEM, Array, Steps
+from hrnn_jax.user_batches import Array, Steps
 
 _TINY = 1e-24  # inside the logarithm of bpr_max
 
@@ -225,9 +225,6 @@ class Candidates:
 
     target: OutputRows  # [K, B]
     extra: OutputRows  # [E], the same for all steps and lanes
-    past: OutputRows | None  # [K, B, R] items of the users' pasts, rows and biases as constants
-    past_bonus: Array | None  # [K, B, R] is added to the scores of the items of the past
-    in_past: Array | None  # [K, B, B + E] bool, which of the others are also items of the past
 
 
 def sampled_loss(
@@ -252,7 +249,7 @@ def sampled_loss(
         [K, B] losses, 0 where a lane has no target.
     """
     of_step = functools.partial(_sampled_loss_of_step, config=config)
-    axes: Any = Candidates(target=0, extra=None, past=0, past_bonus=0, in_past=0)  # pyright: ignore
+    axes: Any = Candidates(target=0, extra=None)  # pyright: ignore
     return jax.vmap(of_step, in_axes=(axes, 0, 0, None))(candidates, hidden, steps, sampler)
 
 
@@ -266,7 +263,6 @@ def _sampled_loss_of_step(
 ) -> jax.Array:
     """Compute the losses of one step, [B]: `sampled_loss` without the axis of steps."""
     target, valid = steps.target, steps.valid
-    past, bonus, in_past = candidates.past, candidates.past_bonus, candidates.in_past
     n_extra = len(candidates.extra.item)
     shared = jax.tree.map(  # C = B + E candidates that all lanes share
         lambda own, extra: jnp.concatenate([own, extra]), candidates.target, candidates.extra
@@ -285,20 +281,6 @@ def _sampled_loss_of_step(
         assert sampler is not None
         expected = gather_rows(sampler.log_expected, shared.item)
         scores -= jnp.where(is_own, 0.0, expected[None])
-    if past is not None and bonus is not None and in_past is not None:
-        # Each item of the user's past is a candidate once, with its bonus. If only those that
-        # happen to be sampled were scored, the bonus would be learnt too large. Nothing is reduced
-        # over its last axis: XLA's CPU backend does that number by number.
-        is_target = past.item == target[:, None]
-        of_target = jnp.where(is_target, bonus, 0.0).sum(axis=1)[:, None]
-        scores += jnp.where(is_own, of_target, 0.0)
-        among &= is_own | ~in_past
-        past_scores = jnp.einsum("brh,bh->br", past.row, hidden) + past.bias + bonus
-        scores = jnp.concatenate([scores, past_scores], axis=1)
-        counts = valid[:, None] & (past.item != NO_ITEM) & ~is_target
-        if offer is not None:
-            counts &= negatives.on_offer(offer, steps.time, past.item)
-        among = jnp.concatenate([among, counts], axis=1)
     loss, activation = SAMPLED[config.loss]
     if config.loss == "bpr_max":
         loss = functools.partial(loss, regularisation=config.regularisation)
@@ -324,7 +306,6 @@ def full_softmax_loss(
     items: Items,
     hidden: jax.Array,
     steps: Steps,
-    past: tuple[jax.Array, jax.Array] | None,
     sampler: negatives.Sampler | None,
 ) -> jax.Array:
     """Compute `full_softmax` of K steps over all items, or all on offer at the target's time.
@@ -333,26 +314,24 @@ def full_softmax_loss(
         items: the output layer's rows and biases.
         hidden: [K, B, H] the representations that are scored.
         steps: K of them.
-        past: [K, B, R] items of the users' pasts, and what is added to their scores.
         sampler: which items are on offer when, if the config asks for it.
 
     Returns:
         [K, B] losses, 0 where a lane has no target.
     """
-    hidden, past = jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), (hidden, past))
+    hidden = hidden.reshape(-1, hidden.shape[-1])
     among = None
     if sampler is not None and sampler.offer is not None:
         among = negatives.on_offer(sampler.offer, steps.time.reshape(-1))
     target, where = steps.target.reshape(-1), steps.valid.reshape(-1)
     output = Items(item_in=None, item_out=items.item_out, item_bias=items.item_bias)
-    return full_softmax(hidden, output, past, target, where, among).reshape(steps.target.shape)
+    return full_softmax(hidden, output, target, where, among).reshape(steps.target.shape)
 
 
 @jax.custom_vjp
 def full_softmax(
     hidden: jax.Array,
     items: Items,
-    past: tuple[jax.Array, jax.Array] | None,
     target: jax.Array,
     where: jax.Array,
     among: jax.Array | None = None,
@@ -365,8 +344,6 @@ def full_softmax(
     Args:
         hidden: [N, H] the representations that are scored.
         items: the output layer's rows [V, H] and biases [V]; `item_in` is None.
-        past: [N, R] items, none twice in a row, and what is added to their scores; None for
-            nothing.
         target: [N] int32.
         where: [N] bool, whether the lane has a target.
         among: [N, V] bool, which items count; the target does in any case. None for all.
@@ -376,13 +353,12 @@ def full_softmax(
 
             log sum_j exp(r_j) - r_target
     """
-    return _full_softmax_forward(hidden, items, past, target, where, among)[0]
+    return _full_softmax_forward(hidden, items, target, where, among)[0]
 
 
 def _full_softmax_forward(
     hidden: jax.Array,
     items: Items,
-    past: tuple[jax.Array, jax.Array] | None,
     target: jax.Array,
     where: jax.Array,
     among: jax.Array | None,
@@ -393,31 +369,27 @@ def _full_softmax_forward(
         is_own = jnp.arange(len(items.item_out))[None] == target[:, None]
         bias = jnp.where(among | is_own | ~where[:, None], bias, -jnp.inf)
     scores = hidden @ items.item_out.T + bias
-    if past is not None:
-        item, bonus = past
-        bonus = jnp.where(where[:, None], bonus, 0.0)
-        scores = jax.vmap(user_past.add_at)(scores, item, bonus)
     own = jnp.take_along_axis(scores, jnp.where(where, target, 0)[:, None], axis=1)[:, 0]
     top = scores.max(axis=1)
     weight = jnp.exp(scores - top[:, None])
     total = weight.sum(axis=1)
     loss = jnp.where(where, jnp.log(total) + top - own, 0.0)
-    return loss, (hidden, items.item_out, past, target, where, weight, total)
+    return loss, (hidden, items.item_out, target, where, weight, total)
 
 
 def _full_softmax_backward(saved: tuple[Any, ...], grad: jax.Array) -> tuple[Any, ...]:
-    hidden, item_out, past, target, where, weight, total = saved
+    hidden, item_out, target, where, weight, total = saved
     # Softmax minus one-hot, times the total.
-    weight = jax.vmap(user_past.add_at)(weight, target, -total)
+    weight = jax.vmap(_add_at)(weight, target, -total)
     scale = jnp.where(where, grad / total, 0.0)
-    if past is not None:
-        item = past[0]
-        at_past = jax.vmap(lambda row, item: row.at[item].get(mode="fill", fill_value=0))
-        past = None, scale[:, None] * at_past(weight, item)
     items = Items(
         item_in=None, item_out=weight.T @ (scale[:, None] * hidden), item_bias=scale @ weight
     )
-    return scale[:, None] * (weight @ item_out), items, past, None, None, None
+    return scale[:, None] * (weight @ item_out), items, None, None, None
+
+
+def _add_at(scores: jax.Array, item: jax.Array, value: jax.Array) -> jax.Array:
+    return scores.at[item].add(value, mode="drop")
 
 
 full_softmax.defvjp(_full_softmax_forward, _full_softmax_backward)

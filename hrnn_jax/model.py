@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jax.extend import random
 
 from hrnn_jax import gru
 from hrnn_jax.config import ModelConfig
-from hrnn_jax.extras import idle_time, user_past
+from hrnn_jax.extras import idle_time
 from hrnn_jax.gru import Recurrence
 from hrnn_jax.user_batches import Array, Steps
 
@@ -60,7 +60,6 @@ class DenseWeights:
     gap_w: jax.Array | None  # [idle_time.CLASSES, 3H], of the first layer too
     session_w_in: tuple[jax.Array, ...]  # [H, 3H] per layer above the first
     user: UserNetwork | None
-    past: user_past.Weights | None
 
 
 @struct.dataclass
@@ -77,7 +76,6 @@ class Carry:
 
     session: tuple[Array, ...]  # [B, H] per layer, s_{m,n}
     user: Array  # [B, H], c_{u,m}
-    past: user_past.Past | None
 
 
 class StepInputs(NamedTuple):
@@ -157,7 +155,6 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
             gap_w=jnp.zeros((idle_time.CLASSES, 3 * units)) if config.idle_gap else None,
             session_w_in=session_w_in,
             user=user,
-            past=user_past.init_weights(units) if config.past else None,
         ),
         items=Items(item_in=item_in, item_out=item_out, item_bias=jnp.zeros(config.n_items)),
     )
@@ -218,7 +215,6 @@ def start_carry(shape: tuple[int, ...], config: ModelConfig) -> Carry:
     return Carry(
         session=tuple(zeros() for _ in range(config.layers)),
         user=zeros(),
-        past=user_past.start(shape, config.past) if config.past else None,
     )
 
 
@@ -291,26 +287,7 @@ def step(
         else:
             h = gru.cell(recurrence, x, session[layer])
         session[layer] = dropout(bits.session[layer], h, rates.session)
-    past = None if carry.past is None else user_past.step(carry.past, steps)
-    return Carry(session=tuple(session), user=user, past=past), session[-1]
-
-
-def past_bonus(
-    network: DenseWeights, carry: Carry, hidden: jax.Array
-) -> tuple[jax.Array, jax.Array] | None:
-    """Return the items of the users' pasts and what is added to their scores.
-
-    Args:
-        network: the weights.
-        carry: as `step` returns it.
-        hidden: [B, H], as `step` returns it.
-
-    Returns:
-        [B, R] items and [B, R] bonuses; None for a network without a past.
-    """
-    if network.past is None or carry.past is None:
-        return None
-    return carry.past.item, user_past.bonus(network.past, carry.past, hidden, carry.user)
+    return Carry(session=tuple(session), user=user), session[-1]
 
 
 def unroll(
@@ -320,8 +297,8 @@ def unroll(
     *,
     config: ModelConfig,
     rates: DropoutRates | None = None,
-) -> tuple[Carry, jax.Array, tuple[jax.Array, jax.Array] | None]:
-    """Scan `step` and `past_bonus` over the T steps of a training window.
+) -> tuple[Carry, jax.Array]:
+    """Scan `step` over the T steps of a training window.
 
     (Evaluation scans `step` itself, to gather the inputs of one step at a time.)
 
@@ -333,17 +310,14 @@ def unroll(
         rates: of dropout, see `step`.
 
     Returns:
-        The state after the window, the representations [T, B, H], and the items of the past and
-        their bonuses, [T, B, R] each.
+        The state after the window, and the representations [T, B, H].
     """
     constant = len(inputs.x) == 1
 
-    def body(carry: Carry, inputs: StepInputs) -> tuple[Carry, tuple[Any, ...]]:
-        carry, hidden = step(network, carry, inputs, config=config, constant=constant, rates=rates)
-        return carry, (hidden, past_bonus(network, carry, hidden))
+    def body(carry: Carry, inputs: StepInputs) -> tuple[Carry, jax.Array]:
+        return step(network, carry, inputs, config=config, constant=constant, rates=rates)
 
-    carry, (hidden, past) = jax.lax.scan(body, carry, inputs)
-    return carry, hidden, past
+    return jax.lax.scan(body, carry, inputs)
 
 
 def dropout(bits: jax.Array | None, values: jax.Array, probability: Array) -> jax.Array:

@@ -16,9 +16,10 @@ from hrnn_jax import evaluation, train
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.epoch import epoch_schedule, is_compiling, n_programs, run_epoch
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
+from hrnn_jax.repeat_explore import neighbours
+from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
 
 Tree = TypeVar("Tree")
 OnChunk = Callable[[int, float], None]
@@ -31,7 +32,7 @@ class Network:
     log: EventLog  # its test cases are ranked
     train_log: EventLog  # its training events
     setup: train.TrainSetup
-    table: item_neighbours.Table | None  # of a network with `neighbours`
+    table: neighbours.Table | None  # of a network with `places`
     evaluation_config: EvaluationConfig
 
     def init_state(self, seed: int) -> train.TrainState:
@@ -69,11 +70,8 @@ def make_network(
         evaluation_config: how it ranks.
     """
     events, table = log.train, None
-    if model_config.neighbours:
-        counted = item_neighbours.count(
-            events, model_config.neighbours, model_config.neighbours_weight
-        )
-        table = jax.device_put(counted)
+    if model_config.places:
+        table = jax.device_put(neighbours.count(events, model_config.neighbours))
     setup = train.make_setup(events, model_config, train_config)
     return Network(log, events, setup, table, evaluation_config)
 
@@ -128,13 +126,18 @@ def train_epoch(
 
 
 def rank(
-    network: Network, params: Params, *, on_cases: Callable[[int], None] = lambda n_cases: None
+    network: Network,
+    params: Params,
+    mixture: Mixture | None = None,
+    *,
+    on_cases: Callable[[int], None] = lambda n_cases: None,
 ) -> Ranking:
     """Rank the test cases of the network's log with its weights.
 
     Args:
         network: that was trained.
         params: of one seed.
+        mixture: of a network with `places`.
         on_cases: see `evaluation.rank`.
     """
     # Evaluation drops no units: without them, all trials of a study share what is compiled for it.
@@ -144,10 +147,17 @@ def rank(
         params,
         network.log,
         model_config=dataclasses.replace(config, **dict.fromkeys(dropouts, 0.0)),
-        table=network.table,
+        mixture=fitted(network, mixture),
         config=network.evaluation_config,
         on_cases=on_cases,
     )
+
+
+def fitted(network: Network, mixture: Mixture | None) -> FittedMixture | None:
+    """Return a mixture with the neighbours of a network, None without one."""
+    if mixture is None or network.table is None:
+        return None
+    return FittedMixture(jax.device_put(mixture), network.table)
 
 
 def stack(states: list[train.TrainState]) -> train.TrainState:

@@ -10,15 +10,15 @@ from typing import Any
 
 from hrnn_jax.config import BASELINES, NETWORKS
 
-# hrnn_plus: a softmax over the items on offer at the time, a learned bonus for items of the user's
-# past, a counted one for what others had next to the last items, and the idle time as an input. Not
-# in the paper. The settings of `ModelConfig` and `TrainConfig` that it has.
+# hrnn_plus: a softmax over the items on offer at the time, the idle time as an input, and a mixture
+# of two probabilities: to repeat an item of the user's past, or to explore the others, with what
+# others had next to the last items. Not in the paper. The settings
+# of `ModelConfig` and `TrainConfig` that it has.
 HRNN_PLUS: Mapping[str, Any] = {
     "hidden_units": 100,
     "batch_size": 50,
-    "past": 64,
+    "places": 64,
     "neighbours": 100,
-    "neighbours_weight": 0.4,
     "idle_gap": True,
     "dropout_user": 0.0,
     "dropout_session": 0.3,

@@ -16,30 +16,24 @@ import numpy as np
 from flax import struct
 
 from hrnn_jax.config import Ties
-from hrnn_jax.extras import item_neighbours, user_past
-from hrnn_jax.model import Carry, DenseWeights, Items, past_bonus
+from hrnn_jax.model import Items
+from hrnn_jax.repeat_explore import mixture as mixtures
+from hrnn_jax.repeat_explore.mixture import Mixture, Terms
 
+_LEAST = float(np.finfo(np.float32).min) / 2  # score of an item that competes and cannot be
 GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
 
 
 @struct.dataclass
 class RankedItems:
-    """The M items that are ranked, in the order of the columns of the scores, see `arrange`."""
+    """The M items that are scored, in the order of the columns of the scores, see `arrange`."""
 
     item: jax.Array  # [M] int32 item of each column
     item_out: jax.Array  # [M, H]
     item_bias: jax.Array  # [M]
     column: jax.Array  # [V] int32 column of each item, M for one that is not ranked
     items: Items  # the whole catalogue: a target need not be among the ranked
-
-
-@struct.dataclass
-class Bonus:
-    """What is added to the scores of some items, for each of n users."""
-
-    item: jax.Array  # [n, K], NO_ITEM for none; the bonuses of a repeated item add up
-    column: jax.Array  # [n, K] columns of the items, M or more if they are not ranked
-    value: jax.Array  # [n, K]
+    competes: jax.Array | None = None  # [M] bool, the items that are ranked; None: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +45,7 @@ class RankSettings:
     rows: int  # cases whose scores are ranked together: as many as the cache holds; divides n
 
 
-def arrange(items: Items, ranked: np.ndarray) -> RankedItems:
+def arrange(items: Items, ranked: np.ndarray, *, whole: bool = False) -> RankedItems:
     """Put the ranked items in the order of columns that makes finding the best scores fast.
 
     Column c is of group c mod G, for G groups. The best scores of all groups are then the maximum
@@ -60,13 +54,20 @@ def arrange(items: Items, ranked: np.ndarray) -> RankedItems:
 
     Args:
         items: the catalogue.
-        ranked: [M] item numbers, ascending.
+        ranked: item numbers, ascending.
+        whole: whether all items have a column, as the probabilities of a mixture are of them all;
+            else those that are ranked.
     """
+    n_items = len(items.item_bias)
+    competes = None
+    if whole and len(ranked) < n_items:
+        competes = np.isin(np.arange(n_items), ranked)
+        ranked = np.arange(n_items)
     n_groups = -(-len(ranked) // GROUP)
     order = np.argsort(np.arange(len(ranked)) % n_groups, kind="stable")
     item = np.empty(len(ranked), np.int32)
     item[order] = ranked
-    column = np.full(len(items.item_bias), len(ranked), np.int32)
+    column = np.full(n_items, len(ranked), np.int32)
     column[item] = np.arange(len(ranked))
     return RankedItems(
         item=jax.device_put(item),
@@ -74,57 +75,15 @@ def arrange(items: Items, ranked: np.ndarray) -> RankedItems:
         item_bias=items.item_bias[item],
         column=jax.device_put(column),
         items=items,
+        competes=None if competes is None else jax.device_put(competes[item]),
     )
-
-
-def bonus(
-    network: DenseWeights,
-    carry: Carry,
-    hidden: jax.Array,
-    ranked: RankedItems,
-    table: item_neighbours.Table | None,
-) -> Bonus | None:
-    """Return what is added to the scores, None for a network that adds nothing.
-
-    Args:
-        network: the weights.
-        carry: the state of n users, as `model.step` returns it; only its user's state and its past
-            are read.
-        hidden: [n, H], the representations as it returns them.
-        ranked: the items with columns.
-        table: the neighbours of each item, for a network with `neighbours`.
-    """
-    recalled = past_bonus(network, carry, hidden)
-    parts = [] if recalled is None else [recalled]
-    if table is not None and carry.past is not None:
-        recent = user_past.recent_items(carry.past, item_neighbours.LAST)
-        parts.append(item_neighbours.bonus_after(table, recent))
-    if not parts:
-        return None
-    item, value = (jnp.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
-    n_items = len(ranked.column)
-    column = ranked.column.at[item].get(mode="fill", fill_value=n_items)
-    return Bonus(item=item, column=column, value=value)
-
-
-def add_bonus(scores: jax.Array, item: jax.Array, bonus: Bonus | None) -> jax.Array:
-    """Add the bonus to the scores of single items.
-
-    Args:
-        scores: [n], of one item each.
-        item: [n].
-        bonus: of n users, or of one user whom all scores belong to.
-    """
-    if bonus is None:
-        return scores
-    return scores + jnp.where(bonus.item == item[:, None], bonus.value, 0.0).sum(axis=1)
 
 
 def rank(
     ranked: RankedItems,
     hidden: jax.Array,
     target: jax.Array,
-    bonus: Bonus | None,
+    mixed: tuple[Mixture, Terms] | None,
     settings: RankSettings,
 ) -> tuple[jax.Array, jax.Array]:
     """Rank the targets of n cases, and list the best items.
@@ -137,7 +96,8 @@ def rank(
         ranked: the items that compete.
         hidden: [n, H], the representations.
         target: [n] items, which need not be among the ranked.
-        bonus: of the n cases.
+        mixed: a mixture and its terms of the n cases; its probabilities are of all items with a
+            column.
         settings: list length, ties, and how many cases are ranked together.
 
     Returns:
@@ -147,58 +107,85 @@ def rank(
     products = hidden @ ranked.item_out.T
     items = ranked.items
     of_target = (hidden * items.item_out[target]).sum(axis=1) + items.item_bias[target]
-    of_target = add_bonus(of_target, target, bonus)
+    mixture, terms = mixed or (None, None)
 
     def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
-        product, bonus, column, own = case
-        scores = _add_to_columns(product + ranked.item_bias, bonus)
+        product, terms, column, own = case
+        scores = _scores(ranked, product, mixture, terms)
+        if ranked.competes is not None:
+            scores = jnp.maximum(scores, _LEAST)  # above the items that do not compete
+        own = _own(scores, column, own)
+        if ranked.competes is not None:
+            scores = jnp.where(ranked.competes, scores, -jnp.inf)
         n_above = _count_above(scores, column, own, ties=settings.ties)
         return 1 + n_above, ranked.item[_first_columns(scores, settings.n_first)]
 
-    cases = products, bonus, ranked.column[target], of_target
+    cases = products, terms, ranked.column[target], of_target
     return jax.lax.map(of_case, cases, batch_size=settings.rows)
 
 
 def best(
-    ranked: RankedItems, hidden: jax.Array, bonus: Bonus | None, *, n_first: int, rows: int
+    ranked: RankedItems,
+    hidden: jax.Array,
+    mixed: tuple[Mixture, Terms] | None,
+    *,
+    n_first: int,
+    rows: int,
 ) -> tuple[jax.Array, jax.Array]:
     """List the items with the best scores of n users.
 
     Args:
         ranked: the items that may be listed.
         hidden: [n, H], the representations.
-        bonus: of the n users.
+        mixed: see `rank`.
         n_first: length of the lists.
         rows: users whose scores are ranked together, as many as the cache holds.
 
     Returns:
         The items and their scores, [n, n_first] each, in the order of `rank`.
     """
+    mixture, terms = mixed or (None, None)
 
     def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
-        product, bonus = case
-        scores = _add_to_columns(product + ranked.item_bias, bonus)
+        scores = _scores(ranked, case[0], mixture, case[1])
         columns = _first_columns(scores, n_first)
         return ranked.item[columns], scores[columns]
 
-    return jax.lax.map(of_case, (hidden @ ranked.item_out.T, bonus), batch_size=rows)
+    return jax.lax.map(of_case, (hidden @ ranked.item_out.T, terms), batch_size=rows)
 
 
-def _add_to_columns(scores: jax.Array, bonus: Bonus | None) -> jax.Array:
-    """Add the bonus to the scores [M] of a case."""
-    return scores if bonus is None else user_past.add_at(scores, bonus.column, bonus.value)
-
-
-def _count_above(
-    scores: jax.Array, column: jax.Array, of_target: jax.Array, *, ties: Ties
+def all_scores(
+    ranked: RankedItems, hidden: jax.Array, mixed: tuple[Mixture, Terms] | None
 ) -> jax.Array:
-    """Count the other ranked items that score [M] above the target.
+    """Return the scores of all items with a column, of n users [n, M], see `best`."""
+    mixture, terms = mixed or (None, None)
+    products = hidden @ ranked.item_out.T
+    return jax.vmap(lambda product, terms: _scores(ranked, product, mixture, terms))(
+        products, terms
+    )
 
-    The score of a target among the ranked is taken from its column, so that no rounding makes it
-    differ from itself.
+
+def _scores(
+    ranked: RankedItems, product: jax.Array, mixture: Mixture | None, terms: Terms | None
+) -> jax.Array:
+    """Return the scores of a case, [M]: of the network, or the mixture's log probabilities."""
+    scores = product + ranked.item_bias
+    if mixture is None or terms is None:
+        return scores
+    return mixtures.log_probabilities(mixture, scores, ranked.column, terms)
+
+
+def _own(scores: jax.Array, column: jax.Array, of_target: jax.Array) -> jax.Array:
+    """Return the score of a case's target.
+
+    That of a target with a column is taken from there, so that no rounding makes it differ from
+    itself.
     """
-    is_ranked = column < len(scores)
-    own = jnp.where(is_ranked, scores[jnp.minimum(column, len(scores) - 1)], of_target)
+    return jnp.where(column < len(scores), scores[jnp.minimum(column, len(scores) - 1)], of_target)
+
+
+def _count_above(scores: jax.Array, column: jax.Array, own: jax.Array, *, ties: Ties) -> jax.Array:
+    """Count the other ranked items that score [M] above the target, which scores `own`."""
 
     def above(scores: jax.Array) -> jax.Array:
         # Written so that a score that is not a number counts against the model.
@@ -207,7 +194,9 @@ def _count_above(
     # Bytes add up faster, and not in one reduction with the rest, which XLA would not fuse.
     rows, rest = _by_group(scores)
     n_above = above(rows).sum(axis=0, dtype=jnp.uint8).sum(dtype=jnp.int32) + above(rest).sum()
-    return n_above - (is_ranked & above(own))  # the target itself is no other item
+    at_target = scores[jnp.minimum(column, len(scores) - 1)]
+    # The target itself is no other item.
+    return n_above - ((column < len(scores)) & above(at_target))
 
 
 def _first_columns(scores: jax.Array, n_first: int) -> jax.Array:
@@ -236,5 +225,8 @@ def _by_group(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _nan_first(scores: jax.Array) -> jax.Array:
-    """Replace NaN by the largest number: top_k orders NaN by its sign; no score is infinite."""
+    """Replace NaN by the largest number, as top_k orders NaN by its sign, and -inf by the least.
+
+    The padding of a group, which is -inf, is then below all.
+    """
     return jnp.nan_to_num(scores, nan=jnp.finfo(scores.dtype).max)

@@ -19,7 +19,7 @@ from flax import struct
 from hrnn_jax import lane_widths, row_optimizer, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import negatives, user_past
+from hrnn_jax.extras import negatives
 from hrnn_jax.lane_widths import Width
 from hrnn_jax.losses import Candidates, OutputRows, full_softmax_loss, sampled_loss
 from hrnn_jax.model import (
@@ -126,8 +126,8 @@ def without_rates(
 ) -> tuple[ModelConfig, TrainConfig]:
     """Replace in the configs what does not shape a compiled program of training.
 
-    These are the numbers that `Rates` holds, except whether they are 0, and the neighbours, which
-    only change scores after training.
+    These are the numbers that `Rates` holds, except whether they are 0, and what belongs to the
+    mixture, which is learnt after the network.
     """
 
     def chosen(value: float) -> float:
@@ -138,9 +138,9 @@ def without_rates(
         for name, value in vars(model_config).items()
         if name.startswith("dropout_")
     }
-    defaults = {"neighbours": 0, "neighbours_weight": type(model_config).neighbours_weight}
+    neighbours = type(model_config).neighbours
     return (
-        dataclasses.replace(model_config, **dropouts, **defaults),
+        dataclasses.replace(model_config, **dropouts, places=0, neighbours=neighbours),
         dataclasses.replace(config, learning_rate=0.5, momentum=chosen(config.momentum)),
     )
 
@@ -227,10 +227,6 @@ def update(
     out_rows = row_optimizer.WHOLE  # full_softmax reaches every output row
     if not whole:
         out_rows, place_of = row_optimizer.list_rows(scored, place_of)
-    past = in_past = None
-    if carry.past is not None and isinstance(out_rows, row_optimizer.Rows):
-        past = _output_rows(items, user_past.items_after_steps(carry.past, steps))
-        in_past = _among(past.item, scored, out_rows, place_of)
     # Gradients are taken of the rows that the update touches, not of the tables.
     values = Params(
         network=state.params.network,
@@ -249,7 +245,7 @@ def update(
         else:
             x = values.items.item_out[-len(inputs) :]
         x = x.reshape(*steps.input.shape, -1)
-        after, hidden, bonus = unroll(
+        after, hidden = unroll(
             values.network,
             carry,
             StepInputs(x, steps, keys),
@@ -257,9 +253,9 @@ def update(
             rates=rates.dropout,
         )
         if whole:
-            lane_losses = full_softmax_loss(values.items, hidden, steps, bonus, setup.sampler)
+            lane_losses = full_softmax_loss(values.items, hidden, steps, setup.sampler)
         else:
-            candidates = _candidates(values.items, steps, extra, past, in_past, bonus)
+            candidates = _candidates(values.items, steps, extra)
             lane_losses = sampled_loss(candidates, hidden, steps, setup.sampler, config=config)
         total = lane_losses.sum()
         return total / n_mean, (after, total / n_valid)
@@ -280,54 +276,16 @@ def update(
     return Running(TrainState(params=params, opt_state=opt_state), carry, place_of), loss
 
 
-def _output_rows(items: Items, item: jax.Array) -> OutputRows:
-    """Gather the rows and biases that score some items."""
-    return OutputRows(item, gather_rows(items.item_out, item), gather_rows(items.item_bias, item))
-
-
-def _among(
-    item: jax.Array, scored: jax.Array, listed: row_optimizer.Rows, place_of: jax.Array
-) -> jax.Array:
-    """Return which of N scored items are among the items [K, B, R] of each lane: [K, B, N].
-
-    By the place where each item is listed once: to compare all with all takes far longer.
-    """
-    place = place_of.at[item].get(mode="fill", fill_value=len(scored))
-    # An item that is not scored has any place.
-    place = jnp.where(gather_rows(scored, place) == item, place, len(scored))
-
-    def of_lane(place: jax.Array) -> jax.Array:
-        is_listed = jnp.zeros(len(scored), bool).at[place].set(True, mode="drop")
-        return is_listed.at[listed.place].get(mode="fill", fill_value=False)
-
-    return jax.vmap(jax.vmap(of_lane))(place)
-
-
-def _candidates(
-    gathered: Items,
-    steps: Steps,
-    extra: jax.Array,
-    past: OutputRows | None,
-    in_past: jax.Array | None,
-    bonus: tuple[jax.Array, jax.Array] | None,
-) -> Candidates:
+def _candidates(gathered: Items, steps: Steps, extra: jax.Array) -> Candidates:
     """Split the gathered output rows: the targets' first, then the extra negatives'."""
     shape, n_targets = steps.target.shape, steps.target.size
     own, more = (
         jax.tree.map(lambda rows, part=part: rows[part], (gathered.item_out, gathered.item_bias))
         for part in (slice(n_targets), slice(n_targets, n_targets + len(extra)))
     )
-    if in_past is not None:  # of each step those of its own targets and of the extra negatives
-        own_past = in_past[..., :n_targets].reshape(*shape, *shape)
-        own_past = jnp.moveaxis(jnp.diagonal(own_past, axis1=0, axis2=2), -1, 0)
-        more_past = in_past[..., n_targets : n_targets + len(extra)]
-        in_past = jnp.concatenate([own_past, more_past], axis=-1)
     return Candidates(
         target=OutputRows(steps.target, own[0].reshape(*shape, -1), own[1].reshape(shape)),
         extra=OutputRows(extra, *more),
-        past=past,
-        past_bonus=None if bonus is None else bonus[1],
-        in_past=in_past,
     )
 
 

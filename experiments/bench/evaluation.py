@@ -10,8 +10,10 @@ import numpy as np
 from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.evaluation import rank
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours
+from hrnn_jax.held_out import HeldOut
 from hrnn_jax.model import Params
+from hrnn_jax.network import fitted
+from hrnn_jax.repeat_explore.mixture import FittedMixture
 
 from . import floors
 from .benchmark_model import INIT_SMALL, BenchmarkModel, Training, random_log
@@ -29,13 +31,13 @@ def rank_seconds(
     params: Params,
     log: EventLog,
     *,
-    table: item_neighbours.Table | None = None,
+    mixture: FittedMixture | None = None,
     candidates: np.ndarray | None = None,
 ) -> float:
     """Rank all cases of a log; return the seconds."""
     config = EvaluationConfig(cutoffs=(5,))
     of_model = functools.partial(rank, params, log, model_config=model.model_config)
-    return seconds(lambda: of_model(table=table, config=config, candidates=candidates))
+    return seconds(lambda: of_model(mixture=mixture, config=config, candidates=candidates))
 
 
 def evaluate(settings: Settings) -> Mapping[str, Row]:
@@ -75,11 +77,12 @@ def _plus(settings: Settings, users: int) -> Row:
     """Measure the evaluation of hrnn_plus next to HRNN Init's."""
     log = random_log(np.random.default_rng(0), users, PLUS_ITEMS, tested=True)
     plus, init = (model.replace(n_items=log.n_items) for model in (PLUS, INIT_SMALL))
-    table = plus_network(plus, log).table
+    network = plus_network(plus, log)
+    mixture = fitted(network, HeldOut(network, None, 0).mixture(0))  # of an untrained network
     of_plus, of_init = (model.init().params for model in (plus, init))
     return settings.row(
         f"evaluation of hrnn_plus: {len(log.cases):,} cases among {log.n_items:,} items",
-        lambda: rank_seconds(plus, of_plus, log, table=table),
+        lambda: rank_seconds(plus, of_plus, log, mixture=mixture),
         lambda: rank_seconds(init, of_init, log),
         f"that of {init.name}",
         1.5,

@@ -49,8 +49,6 @@ def products(
     shapes += [(b, c, h), (b, h, h), (c, b, h), (h, b, h), (h, b, 2 * h)]
     if config.embedding != "none":  # the input of GRU_ses, and both gradients
         shapes += [(b, h, 3 * h), (b, 3 * h, h), (h, b, 3 * h)]
-    if config.past:  # scores of the items of the past, and back to the hidden state
-        shapes += [(b, h, config.past), (b, config.past, h)]
     if config.hierarchical and w:
         # GRU_usr (Eq. 3): input, gates, candidate; Eq. 4.
         shapes += [(w, h, 3 * h), (w, h, 2 * h), (w, h, h), (w, h, h)]

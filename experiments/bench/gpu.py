@@ -22,8 +22,8 @@ import numpy as np
 from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours
-from hrnn_jax.train import make_setup
+from hrnn_jax.held_out import HeldOut
+from hrnn_jax.network import make_network
 
 from ..training.epochs import Network, rank, train_epoch
 from .benchmark_model import INIT_LARGE, INIT_SMALL, BenchmarkModel, random_log, train_steps
@@ -39,7 +39,7 @@ TOP = 10  # operations of the profile
 # hrnn_plus.flags with --loss=cross_entropy --extra_negatives=512 --log_q; a test compares the two.
 PLUS = BenchmarkModel(
     "hrnn_plus, cross-entropy with 512 drawn negatives",
-    ModelConfig(n_items=1, past=64, neighbours=100, idle_gap=True, dropout_session=0.3),
+    ModelConfig(n_items=1, places=64, idle_gap=True, dropout_session=0.3),
     TrainConfig(
         loss="cross_entropy",
         extra_negatives=512,
@@ -85,8 +85,11 @@ def plus(settings: Settings, n_items: int) -> Rows:
         state = done.state
         return done.seconds
 
+    # Of an untrained network: its weights do not change the time.
+    mixture = HeldOut(network, None, 0).mixture(0)
+
     def ranking() -> float:
-        return seconds(lambda: rank(network, state.params, title="ranking"))
+        return seconds(lambda: rank(network, state.params, mixture, title="ranking"))
 
     yield "training", _rate_row(settings, what, pairs, epoch, long=True)
     cases = len(network.log.cases)
@@ -96,10 +99,7 @@ def plus(settings: Settings, n_items: int) -> Rows:
 
 def plus_network(model: BenchmarkModel, log: EventLog) -> Network:
     """Return hrnn_plus on a log, as `experiments.run` makes it."""
-    config, train_log = model.model_config, log.train
-    table = item_neighbours.count(train_log, config.neighbours, config.neighbours_weight)
-    setup = make_setup(train_log, config, model.train_config)
-    return Network(log, train_log, setup, jax.device_put(table), EvaluationConfig(cutoffs=(5,)))
+    return make_network(log, model.model_config, model.train_config, EvaluationConfig(cutoffs=(5,)))
 
 
 def profile(settings: Settings, model: BenchmarkModel) -> Rows:

@@ -21,7 +21,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from hrnn_jax import errors
-from hrnn_jax.config import REMOVED
+from hrnn_jax.config import REMOVED, UNTIL_FORMAT_4
 from hrnn_jax.presets import PRESETS
 
 from ..rendering import help_page
@@ -328,9 +328,11 @@ def split(argument: str) -> tuple[str, str]:
 def _is_removed(line: str, path: pathlib.Path) -> bool:
     """Tell whether a line of a flag file sets a removed flag to the value it had by default.
 
-    Raises InputError where it sets one to another value.
+    Raises InputError where it sets one to another value, unless no value has an effect.
     """
     name, value = split(line)
+    if name in UNTIL_FORMAT_4:
+        return True
     if name not in _PASSED_OVER:
         return False
     if value.lower() == str(_PASSED_OVER[name]).lower():

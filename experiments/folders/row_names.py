@@ -17,7 +17,7 @@ from .usual import usual_settings
 
 CODE_DIGITS = 6  # of a digest, in a name
 # A run that has these of a preset was made by its flag file, before the model had a name.
-MARKS = ("past", "neighbours", "idle_gap", "loss", "optimizer")
+MARKS = ("places", "neighbours", "idle_gap", "loss", "optimizer")
 
 
 def row_names(folders: Sequence[pathlib.Path], runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -117,7 +117,10 @@ class Outcomes(pydantic.BaseModel):
 
 
 class Recommendation(pydantic.BaseModel):
-    """An item and its score, which orders the items of one list and is no probability."""
+    """An item and its score, which orders the items of one list.
+
+    It is a log probability where the network has `places`, else no probability.
+    """
 
     item: Id
     score: float

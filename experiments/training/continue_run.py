@@ -46,7 +46,7 @@ SAME = (
     "user_input",
     "leak",
     "idle_gap",
-    "past",
+    "places",
     "optimizer",
 )
 Parents: TypeAlias = "Mapping[int, checkpoint.TrainedRun]"  # of the run that is continued, by seed

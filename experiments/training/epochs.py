@@ -13,6 +13,7 @@ from hrnn_jax.model import Params
 from hrnn_jax.network import EpochResult, Network, stack, unstack
 from hrnn_jax.network import rank as rank_cases
 from hrnn_jax.network import train_epoch as train_one_epoch
+from hrnn_jax.repeat_explore.mixture import Mixture
 
 from ..common import progress
 
@@ -57,7 +58,9 @@ def train_epoch(
     return train_one_epoch(network, state, seeds, epoch, watch=watch)
 
 
-def rank(network: Network, params: Params, *, title: str) -> Ranking:
+def rank(
+    network: Network, params: Params, mixture: Mixture | None = None, *, title: str
+) -> Ranking:
     """Rank the test cases with a network's weights, under a progress bar."""
     with progress.bar(title, len(network.log.cases), "cases") as advance:
-        return rank_cases(network, params, on_cases=advance)
+        return rank_cases(network, params, mixture, on_cases=advance)

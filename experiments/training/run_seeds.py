@@ -18,9 +18,12 @@ from hrnn_jax.epoch import is_compiling
 from hrnn_jax.estimators.callbacks.tensorboard import TensorBoard
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch, training_figures
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.extras import item_neighbours
+from hrnn_jax.held_out import HeldOut
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
+from hrnn_jax.repeat_explore import mixture as mixtures
+from hrnn_jax.repeat_explore import neighbours
+from hrnn_jax.repeat_explore.mixture import Mixture
 
 from ..common import model_flags, progress, run_folder
 from ..common.run_folder import TENSORBOARD, SeedResult
@@ -39,6 +42,7 @@ class NetworkRun:
     parents: continue_run.Parents  # empty unless it continues another run
     history: list[dict[str, Any]]  # of all seeds
     pace: progress.Pace  # of all seeds
+    held_out: dict[int, HeldOut] = dataclasses.field(default_factory=dict)  # by seed
 
 
 def train_and_rank(
@@ -53,7 +57,7 @@ def train_and_rank(
     if (lanes := network.setup.config.batch_size) < FLAGS.batch_size:
         print(f"{lanes} lanes: there are no more users for --batch_size={FLAGS.batch_size}")
     if network.table is not None:
-        item_neighbours.save(folder / item_neighbours.FILE, network.table)
+        neighbours.save(folder / neighbours.FILE, network.table)
     seeds = model_flags.seeds()
     trained = {seed: checkpoint.latest(checkpoint.folder(folder, seed)) for seed in seeds}
     if max(trained.values()) > FLAGS.epochs:
@@ -69,6 +73,20 @@ def train_and_rank(
     for begin, equal in itertools.groupby(by_progress, key=trained.__getitem__):
         for group in model_flags.seed_groups(list(equal)):
             yield from _train_and_rank_group(run, group, begin)
+
+
+def lacks_mixtures(folder: pathlib.Path) -> bool:
+    """Tell whether a file of a finished run's mixtures is missing or damaged."""
+    if not model_flags.model_config(n_items=1).places:
+        return False
+    epochs_of = {entry["seed"]: entry["epoch"] for entry in run_folder.read_history(folder)}
+    try:
+        neighbours.load(folder / neighbours.FILE)
+        for seed in model_flags.seeds():
+            mixtures.load(mixtures.file(folder, seed), epochs=epochs_of.get(seed, 0))
+    except errors.InputError:
+        return True
+    return False
 
 
 def _train_and_rank_group(
@@ -123,7 +141,9 @@ def _train(
         title = model_flags.epoch_title(seeds, epoch)
         done = epochs.train_epoch(run.network, state, seeds, epoch, title=title, on_events=count)
         state = done.state
-        measured = _curve_metrics(run, seeds, state) if FLAGS.curve else [{}] * len(seeds)
+        measured = (
+            _curve_metrics(run, seeds, state, epoch + 1) if FLAGS.curve else [{}] * len(seeds)
+        )
         for seed, loss, values in zip(seeds, done.losses, measured, strict=True):
             of_seed = Epoch(
                 number=epoch + 1,
@@ -189,10 +209,12 @@ def _above_loss(
 
 
 def _curve_metrics(
-    run: NetworkRun, seeds: Sequence[int], state: train.TrainState
+    run: NetworkRun, seeds: Sequence[int], state: train.TrainState, trained: int
 ) -> list[dict[str, float]]:
     rankings = (
-        epochs.rank(run.network, params, title=f"seed {seed} evaluation")
+        epochs.rank(
+            run.network, params, _mixture(run, seed, trained), title=f"seed {seed} evaluation"
+        )
         for seed, params in zip(seeds, epochs.unstack(state.params, len(seeds)), strict=True)
     )
     return [metrics.summarise(ranking.rank, model_flags.cutoffs()) for ranking in rankings]
@@ -208,9 +230,38 @@ def _initial_state(run: NetworkRun, seed: int, begin: int) -> train.TrainState:
     return run.network.init_state(seed)
 
 
-def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:
+def _mixture(run: NetworkRun, seed: int, trained: int) -> Mixture | None:
+    """Learn the mixture of a network with `places` after some epochs, unless the folder has it."""
+    if run.network.table is None:
+        return None
+    path = mixtures.file(run.folder, seed)
+    with contextlib.suppress(errors.InputError):
+        return mixtures.load(path, epochs=trained)
+    if seed not in run.held_out:
+        start = _initial_state(run, seed, 0) if run.parents else None
+        run.held_out[seed] = HeldOut(run.network, start, seed)
+
+    def train_epoch(*given: Any) -> epochs.EpochResult:
+        title = f"seed {seed} without the last sessions, epoch {given[-1] + 1}/{trained}"
+        return epochs.train_epoch(*given, title=title)
+
     started = time.perf_counter()
-    ranking = epochs.rank(run.network, params, title=f"seed {seed} evaluation")
+    mixture = run.held_out[seed].mixture(trained, train_epoch)
+    path.parent.mkdir(exist_ok=True)
+    mixtures.save(path, mixture, epochs=trained)
+    n_cases = len(run.held_out[seed].network.log.cases)
+    print(
+        f"seed {seed} learnt repeat and explore from {n_cases:,} held-out events in "
+        f"{duration(time.perf_counter() - started)}",
+        flush=True,
+    )
+    return mixture
+
+
+def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:
+    mixture = _mixture(run, seed, checkpoint.latest(checkpoint.folder(run.folder, seed)))
+    started = time.perf_counter()
+    ranking = epochs.rank(run.network, params, mixture, title=f"seed {seed} evaluation")
     figures = _figures(seed, ranking, run.network.log, time.perf_counter() - started)
     own = [entry for entry in run.history if entry["seed"] == seed]
     return SeedResult(figures | training_figures(own), ranking)

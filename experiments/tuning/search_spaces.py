@@ -88,7 +88,6 @@ BY_FLAG_FILE: dict[str, tuple[str, Space]] = {
             "batch_size": Choice((50, 100)),
             "negative_hours": Choice((0.0, 24.0)),
             "embedding": Choice(("none", "tied")),
-            "neighbours_weight": Range(0.1, 1.0, log=True),
             "dropout_session": Choice((0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
         },
     ),

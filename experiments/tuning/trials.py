@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from hrnn_jax import errors, metrics
 from hrnn_jax.estimators.callbacks.trained_epoch import training_figures
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.held_out import HeldOut
 from hrnn_jax.metrics import Ranking
 
 from ..common import compile_cache, model_flags, progress
@@ -129,6 +130,9 @@ def _train(study: Study, trial: Trial, log: EventLog) -> float:
     network = model_flags.make_network(log)
     groups = model_flags.seed_groups(model_flags.seeds())
     states = [epochs.stack([network.init_state(seed) for seed in group]) for group in groups]
+    held_out = {}
+    if network.table is not None:
+        held_out = {seed: HeldOut(network, None, seed) for group in groups for seed in group}
     trained: list[dict[str, Any]] = []
     best, best_epoch = -1.0, 0
     shown = _Progress(study, trial.number, len(groups))
@@ -147,8 +151,11 @@ def _train(study: Study, trial: Trial, log: EventLog) -> float:
                     "events_per_second": done.rate,
                 }
             )
-            for params in epochs.unstack(done.state.params, len(group)):
-                values.append(measure(epochs.rank(network, params, title=f"{title} validation")))
+            unstacked = epochs.unstack(done.state.params, len(group))
+            for seed, params in zip(group, unstacked, strict=True):
+                mixture = held_out[seed].mixture(epoch + 1) if held_out else None
+                ranking = epochs.rank(network, params, mixture, title=f"{title} validation")
+                values.append(measure(ranking))
         value = float(np.mean(values))
         for name, figure in training_figures(trained).items():
             if (fact := name.removeprefix("train_")) in SPEED:

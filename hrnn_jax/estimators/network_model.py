@@ -25,11 +25,14 @@ from hrnn_jax.estimators.base import Model, check_test, check_train, seen_items,
 from hrnn_jax.estimators.callbacks.print_and_csv import Print
 from hrnn_jax.estimators.callbacks.trained_epoch import Callback, Epoch, close, training_figures
 from hrnn_jax.estimators.logs import Part, past_sessions_of
-from hrnn_jax.extras import item_neighbours
+from hrnn_jax.held_out import HeldOut
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.state_store import IN_MEMORY, refuse_strays
 from hrnn_jax.metrics import Ranking
+from hrnn_jax.repeat_explore import mixture as mixtures
+from hrnn_jax.repeat_explore import neighbours
+from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
 
 Self = TypeVar("Self", bound="NetworkModel")
 _LIVE = RecommenderConfig()
@@ -44,6 +47,21 @@ class _Trained:
     seed: int
     epochs: int = 0  # on this log
     lineage: tuple[str, ...] = ()  # fingerprints of the weights that these continue
+    held_out: HeldOut | None = None  # of a network with `places`
+    mixture: Mixture | None = None
+    mixture_epochs: int = -1  # of the network that the mixture was learnt with
+
+    @property
+    def fitted(self) -> FittedMixture | None:
+        """The mixture with the neighbours of the log."""
+        return network.fitted(self.network, self.mixture)
+
+    def learn_mixture(self) -> None:
+        """Learn the mixture of a network with `places` after the present epochs."""
+        if self.held_out is not None and self.mixture_epochs != self.epochs:
+            self.mixture = self.held_out.mixture(self.epochs)
+            self.mixture_epochs = self.epochs
+
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
@@ -123,6 +141,7 @@ class NetworkModel(Model):
         config = self._train_config().for_epochs(epochs)
         made = self._network(part, config)
         self._train, self._trained = part, _Trained(made, made.init_state(seed), seed)
+        self._hold_out(None)
         return self._train_epochs(epochs, callbacks, validation)
 
     def partial_fit(
@@ -168,6 +187,13 @@ class NetworkModel(Model):
         state = train.extend_state(before.state, made.init_state(before.seed))
         lineage = (checkpoint.fingerprint(before.state.params), *before.lineage)
         self._train, self._trained = part, _Trained(made, state, before.seed, lineage=lineage)
+        self._hold_out(state)
+
+    def _hold_out(self, start: train.TrainState | None) -> None:
+        """Prepare to learn the mixture of a network with `places`."""
+        trained = self.trained_
+        if trained.network.table is not None:
+            trained.held_out = HeldOut(trained.network, start, trained.seed)
 
     def _network(self, part: Part, config: TrainConfig) -> network.Network:
         events = part.events
@@ -187,6 +213,8 @@ class NetworkModel(Model):
                     trained.network, trained.state, [trained.seed], number - 1
                 )
                 trained.state, trained.epochs = done.state, number
+                if validation is not None:
+                    trained.learn_mixture()
                 epoch = Epoch(
                     number,
                     begin + epochs,
@@ -200,6 +228,7 @@ class NetworkModel(Model):
                 trained.history.append(epoch.entry())
                 if [callback(epoch) for callback in callbacks].count(True):
                     break
+            trained.learn_mixture()
         except BaseException:  # the weights may be half an update, and their memory given away
             self._train = self._trained = None
             raise
@@ -218,7 +247,7 @@ class NetworkModel(Model):
             config: Cutoffs, ties and the number of candidates.
         """
         ranked = dataclasses.replace(self.trained_.network, evaluation_config=config)
-        return network.rank(ranked, self.params_)
+        return network.rank(ranked, self.params_, self.trained_.mixture)
 
     def recipe_configs(self) -> list[Any]:
         """Return the configs of the network and of its training."""
@@ -259,7 +288,13 @@ class NetworkModel(Model):
             if entry["seed"] == about.seed and entry["epoch"] <= about.epochs
         ]
         self._train = part
-        self._trained = _Trained(made, state, about.seed, about.epochs, about.lineage[1:], history)
+        self._trained = _Trained(
+            made, state, about.seed, about.epochs, about.lineage[1:], history=history
+        )
+        self._hold_out(None)
+        if about.mixture is not None:
+            self._trained.mixture = about.mixture.weights
+            self._trained.mixture_epochs = about.epochs
 
     def about_run(self, folder: pathlib.Path) -> checkpoint.TrainedRun:
         """Describe the network without its weights, as live recommendation takes it.
@@ -278,7 +313,7 @@ class NetworkModel(Model):
             gap_seconds=60 * recipe["session_gap_minutes"],
             drop_repeats=recipe["drop_repeats"],
             lineage=(checkpoint.fingerprint(trained.state.params), *trained.lineage),
-            table=trained.network.table,
+            mixture=trained.fitted,
             any_year=checkpoint.takes_any_year(part.meta),
         )
 
@@ -335,10 +370,11 @@ class NetworkModel(Model):
                 with_cases(events, known),
                 n_first,
                 model_config=trained.network.setup.model_config,
-                table=trained.network.table,
+                mixture=trained.fitted,
             )
             for user, items, scores in zip(known.tolist(), *best, strict=True):
-                kept = np.flatnonzero(~np.isin(items, list(seen.get(user, ()))))[:k]
+                can_be = ~np.isin(items, list(seen.get(user, ()))) & (scores > -np.inf)
+                kept = np.flatnonzero(can_be)[:k]
                 lists[user] = items[kept], scores[kept]
         if (users < 0).any():
             lists[-1] = self._without_events(k)
@@ -361,8 +397,11 @@ class NetworkModel(Model):
         trained = self.trained_
         run_files.write_data(folder, self.train_.folder)
         run_files.write_history(folder, trained.history)
-        if trained.network.table is not None:
-            item_neighbours.save(folder / item_neighbours.FILE, trained.network.table)
+        if trained.network.table is not None and trained.mixture is not None:
+            neighbours.save(folder / neighbours.FILE, trained.network.table)
+            path = mixtures.file(folder, trained.seed)
+            path.parent.mkdir(exist_ok=True)
+            mixtures.save(path, trained.mixture, epochs=self.epochs_)
         of_seed = checkpoint.folder(folder, trained.seed)
         checkpoint.save(of_seed, trained.state, epochs=self.epochs_)
         figures = training_figures(trained.history)

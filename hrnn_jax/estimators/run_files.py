@@ -31,10 +31,10 @@ RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.j
 DATA = prepared.KEPT_META
 TENSORBOARD = "tensorboard"  # a folder, of `experiments.run`
 CODE = "registered_code.py"  # that registered the model or the loss
-# What a run folder holds. The table of neighbours is item_neighbours.FILE.
+# What a run folder holds. The last two are of repeat_explore: neighbours.FILE, mixture.FOLDER.
 FILES = (
     *(run_lock.FILE, "flags", RECIPE, prepared.ITEMS, DATA, "checkpoint", HISTORY, TENSORBOARD),
-    *(RANKS, RECOMMENDED, METRICS, CODE, "neighbours.npz"),
+    *(RANKS, RECOMMENDED, METRICS, CODE, "neighbours.npz", "mixture"),
 )
 
 

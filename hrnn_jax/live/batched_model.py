@@ -7,8 +7,8 @@ wait. The computation is that of training and evaluation, `model.step`.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,18 +18,23 @@ import numpy as np
 
 from hrnn_jax import model, topk
 from hrnn_jax.config import ModelConfig
-from hrnn_jax.extras import idle_time, item_neighbours, user_past
+from hrnn_jax.extras import idle_time
 from hrnn_jax.precision import check_precision
+from hrnn_jax.repeat_explore import history as histories
+from hrnn_jax.repeat_explore import mixture as mixtures
+from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances states
 SCORED_WIDTHS = (2, 8, 64)  # users of a call that scores (for a single one XLA's program is slow)
 LIST_LENGTHS = (16, 128, 1024)  # of the lists of best items, excluded ones included
 CANDIDATE_COUNTS = (64, 1024, 16384)  # items of a call that scores candidates for one user
-# Two places in the first row of a packed past: whether the last item waits to be added, which it
-# does not in states of earlier versions, and whether it is then the first one of its session.
-WAITS, OPENS = (0, 2), (0, 3)
+# Two places in the first row of a packed past: whether the last item waits to be added, and its
+# Unix minute. `OPENS` is for the first item of a session, `INSIDE` for another.
+WAITS, MINUTE = (0, 8), (0, 9)
+INSIDE, OPENS = 1, 2
 Ranked = tuple[np.ndarray, np.ndarray]  # items and their scores, best first
+_NO_PAST = (0, 4)  # the shape that state files have of a network without places
 _ROWS = 4  # users whose scores are compared at a time; they fit into the cache of a core
 
 
@@ -41,7 +46,7 @@ class LiveState(NamedTuple):
     """
 
     carry: np.ndarray  # [L + 1, H] float32: the layers of GRU_ses, then GRU_usr
-    past: np.ndarray  # [R + 1, 4] int32, see user_past.pack and `WAITS`; [0, 4] if unused
+    past: np.ndarray  # [R + 53, 10] int32, see history.pack and `WAITS`; empty if unused
     item: int  # index of the last item, NO_ITEM before the first event
     opens_session: bool  # Eq. 3 and 4 come before the last item
     gap: int  # class of the idle time before the last item, see idle_time.py
@@ -61,7 +66,7 @@ class _Batch(NamedTuple):
     """The states of W users as arrays."""
 
     carry: Array  # [W, L + 1, H] float32
-    past: Array  # [W, R + 1, 4] int32
+    past: Array  # [W, R + 53, 10] int32
     item: Array  # [W] int32
     gap: Array  # [W] int8
     opening: Array  # [W] int32, as in user_batches.Steps
@@ -71,7 +76,7 @@ class _Network(NamedTuple):
     """The weights on the device, and the items in the order in which they are scored."""
 
     params: model.Params
-    table: item_neighbours.Table | None  # of a network with `neighbours`
+    mixture: FittedMixture | None  # of a network with `places`
     ranked: topk.RankedItems  # the whole catalogue
 
 
@@ -82,27 +87,28 @@ class BatchedModel:
         self,
         params: model.Params,
         config: ModelConfig,
-        table: item_neighbours.Table | None = None,
+        mixture: FittedMixture | None = None,
     ):
         """Order the items for scoring.
 
         Args:
             params: the weights.
             config: of the network.
-            table: the nearest items of each, of a network with `neighbours`.
+            mixture: of a network with `places`.
         """
         check_precision()
         self.config = config
         carry = np.zeros((config.layers + 1, config.hidden_units), np.float32)
-        past = np.zeros((0, 4), np.int32)
-        if config.past:
-            [past] = np.asarray(user_past.pack(user_past.start((1,), config.past)))
+        past = np.zeros(_NO_PAST, np.int32)
+        if config.places:
+            nothing = jax.tree.map(jnp.asarray, histories.start((1,), config.places))
+            [past] = np.asarray(histories.pack(nothing))
         # The state of a user without an event.
         self.start = LiveState(
             carry, past, NO_ITEM, opens_session=False, gap=idle_time.NONE, fed=False
         )
         ranked = topk.arrange(params.items, np.arange(config.n_items))
-        self._network = _Network(params, table, ranked)
+        self._network = _Network(params, jax.device_put(mixture), ranked)
 
     def advance(self, states: Sequence[LiveState]) -> np.ndarray:
         """Feed each state its last item.
@@ -117,22 +123,23 @@ class BatchedModel:
         """Add the last item of each state to its past, where it waits to be added.
 
         Returns:
-            The pasts after it, [n, R + 1, 4]; [n, 0, 4] for a network that does not use them.
+            The pasts after it, [n, R + 53, 10]; empty ones for a network that does not use them.
         """
-        if not self.config.past:
+        if not self.config.places:
             return np.stack([state.past for state in states])
         return self._call(_add_to_past, states, WIDTHS)
 
-    def with_waiting(self, past: np.ndarray, *, opens: bool) -> np.ndarray:
+    def with_waiting(self, past: np.ndarray, time: float, *, opens: bool) -> np.ndarray:
         """Return a past after which an item waits to be added.
 
         Args:
-            past: [R + 1, 4], or [0, 4].
+            past: [R + 53, 10], or empty.
+            time: of the item, in Unix seconds.
             opens: whether the item is the first one of its session.
         """
         past = past.copy()
-        if self.config.past:
-            past[WAITS], past[OPENS] = True, opens
+        if self.config.places:
+            past[WAITS], past[MINUTE] = OPENS if opens else INSIDE, math.floor(time / 60)
         return past
 
     def list_length(self, n_first: int) -> int:
@@ -168,12 +175,14 @@ class BatchedModel:
                 items = np.array(candidates, np.int32)
                 scores = self._score(query.state, items)
                 order = np.argsort(-scores, kind="stable")[: query.k]
+                order = order[scores[order] > -np.inf]
                 lists[n] = items[order], scores[order]
         for length, group in by_length.items():
             best = self.best([queries[n].state for n in group], length)
             for n, items, scores in zip(group, *best, strict=True):
                 query = queries[n]
-                kept = np.flatnonzero(~np.isin(items, list(query.excluded)))[: query.k]
+                can_be = ~np.isin(items, list(query.excluded)) & (scores > -np.inf)
+                kept = np.flatnonzero(can_be)[: query.k]
                 lists[n] = items[kept], scores[kept]
         return lists
 
@@ -181,7 +190,7 @@ class BatchedModel:
         """Compile all programs for up to `n_first` items, but that of candidates."""
         for width in WIDTHS:
             self.advance([self.start] * width)
-            self.add_to_past([self.start] * width)
+            self.add_to_past([self.start] * width, [0.0] * width)
         for width in SCORED_WIDTHS:
             for length in {self.list_length(n) for n in (*LIST_LENGTHS, n_first) if n <= n_first}:
                 self.best([self.start] * width, length)
@@ -245,7 +254,6 @@ def _step(
     before = model.Carry(
         session=tuple(users.carry[:, layer] for layer in range(config.layers)),
         user=users.carry[:, -1],
-        past=None,  # `_represent` adds it
     )
     x = model.item_inputs(params.items, users.item)
     after, hidden = model.step(params.network, before, model.StepInputs(x, steps), config=config)
@@ -256,13 +264,11 @@ def _step(
 
 def _represent(
     network: _Network, users: _Batch, *, config: ModelConfig
-) -> tuple[jax.Array, topk.Bonus | None]:
-    """Return the representation to score, [W, H], and the bonus of some items."""
-    params = network.params
-    after, hidden = _step(params, users, config=config)
-    if config.past:
-        after = dataclasses.replace(after, past=_past_with_last_item(users))
-    return hidden, topk.bonus(params.network, after, hidden, network.ranked, network.table)
+) -> tuple[jax.Array, tuple[mixtures.Mixture, mixtures.Terms] | None]:
+    """Return the representation to score, [W, H], and what a mixture adds to the scores."""
+    _, hidden = _step(network.params, users, config=config)
+    history = _history_with_last_item(users) if config.places else None
+    return hidden, mixtures.mixed(network.mixture, history)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -275,24 +281,25 @@ def _advance(params: model.Params, users: _Batch, *, config: ModelConfig) -> jax
 def _best(
     network: _Network, users: _Batch, *, config: ModelConfig, n_first: int
 ) -> tuple[jax.Array, jax.Array]:
-    hidden, bonus = _represent(network, users, config=config)
-    return topk.best(network.ranked, hidden, bonus, n_first=n_first, rows=_ROWS)
+    hidden, mixed = _represent(network, users, config=config)
+    return topk.best(network.ranked, hidden, mixed, n_first=n_first, rows=_ROWS)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _score(network: _Network, items: jax.Array, user: _Batch, *, config: ModelConfig) -> jax.Array:
-    hidden, bonus = _represent(network, user, config=config)
+    hidden, mixed = _represent(network, user, config=config)
+    if mixed is not None:  # probabilities are of the whole catalogue
+        return topk.all_scores(network.ranked, hidden, mixed)[:, network.ranked.column[items]]
     of_all = network.params.items
-    scores = of_all.item_out[items] @ hidden[0] + of_all.item_bias[items]
-    return topk.add_bonus(scores, items, bonus)[None]
+    return (of_all.item_out[items] @ hidden[0] + of_all.item_bias[items])[None]
 
 
 @jax.jit
 def _add_to_past(users: _Batch) -> jax.Array:
-    return user_past.pack(_past_with_last_item(users))
+    return histories.pack(_history_with_last_item(users))
 
 
-def _past_with_last_item(users: _Batch) -> user_past.Past:
-    waits, opens = (users.past[:, row, column] > 0 for row, column in (WAITS, OPENS))
-    item = jnp.where(waits, users.item, NO_ITEM)
-    return user_past.add(user_past.unpack(users.past), item, waits & opens)
+def _history_with_last_item(users: _Batch) -> histories.History:
+    waits, minute = (users.past[:, row, column] for row, column in (WAITS, MINUTE))
+    item = jnp.where(waits > 0, users.item, NO_ITEM)
+    return histories.add(histories.unpack(users.past), item, minute, waits == OPENS)

@@ -11,7 +11,7 @@ from hrnn_jax import atomic, errors, model
 from hrnn_jax.checkpoint import TrainedRun
 
 # Settings beyond the paper that the scorer does not support, and their values in the paper.
-_UNSUPPORTED = {"neighbours": 0, "past": 0, "idle_gap": False, "embedding": "none"}
+_UNSUPPORTED = {"places": 0, "idle_gap": False, "embedding": "none"}
 
 
 def write(path: pathlib.Path | str, about: TrainedRun, params: model.Params) -> None:

@@ -108,7 +108,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         self.trained = about
         self.config = config
         self.counts: collections.Counter[str] = collections.Counter()  # outcomes, and "late" events
-        self._model = BatchedModel(params, about.config, about.table)
+        self._model = BatchedModel(params, about.config, about.mixture)
         self._item_index = {str(item): index for index, item in enumerate(about.items)}
         self._lock = threading.RLock()
         self._store = StateStore(
@@ -456,6 +456,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             return [event for event in self._store.events(key) if event.item in self._item_index]
 
     def _named(self, items: np.ndarray, scores: np.ndarray) -> list[tuple[Id, float]]:
-        """Return raw ids and scores."""
-        ids = self.trained.items
+        """Return raw ids and scores of the items that can be next."""
+        ids, can_be = self.trained.items, scores > -np.inf
+        items, scores = items[can_be], scores[can_be]
         return [(ids[i], score) for i, score in zip(items.tolist(), scores.tolist(), strict=True)]

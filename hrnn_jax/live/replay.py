@@ -56,12 +56,12 @@ def replay(
             # The last item of a session is not always an input, see above.
             feeds = old.item != NO_ITEM and (not new.opens_session or model.config.feed_last_item)
             fed = old.fed or feeds
-            is_alone = model.config.past and old.past[WAITS] and old.past[OPENS] and not feeds
+            is_alone = model.config.places and old.past[WAITS] == OPENS and not feeds
             before_item = old.past if is_alone else past
             is_first = old.item == NO_ITEM or new.opens_session
             latest[key] = new._replace(
                 carry=carry.copy() if feeds else old.carry,  # a view would keep the whole batch
-                past=model.with_waiting(before_item, opens=is_first),
+                past=model.with_waiting(before_item, wave[key].time, opens=is_first),
                 opens_session=new.opens_session and fed,
                 fed=fed,
             )

@@ -57,18 +57,6 @@ def p(log: str, row: str, metric: str = "recall") -> float:
     return value
 
 
-def change(log: str, row: str, metric: str = "recall") -> float:
-    """Return what a change to hrnn_plus adds to its mean, over the seeds that both rows have."""
-    means = tables.paired_means(comparison(), log, row, metric)
-    assert means is not None, (log, row)
-    return means[1] - means[0]
-
-
-def was_run(log: str, row: str) -> bool:
-    """Say whether a row was run on a log."""
-    return comparison().score(log, row, "recall") is not None
-
-
 def significant(log: str, row: str, metric: str = "recall") -> bool:
     """Say whether a row differs significantly from hrnn_plus."""
     return p(log, row, metric) < tables.ALPHA
@@ -85,21 +73,6 @@ def not_significant() -> list[tuple[str, str, str]]:
     ]
 
 
-def all_significant(row: str, *logs: str, metrics: tuple[str, ...] = ("recall",)) -> bool:
-    """Say whether a row differs significantly from hrnn_plus on some logs."""
-    return all(significant(log, row, metric) for log in logs for metric in metrics)
-
-
-def none_significant(row: str, *logs: str) -> bool:
-    """Say whether a row differs significantly from hrnn_plus nowhere on some logs."""
-    return not any(significant(log, row, metric) for log in logs for metric in METRICS)
-
-
-def fall(row: str, *logs: str, metric: str = "recall") -> list[str]:
-    """Return by how much a change lowers the mean of hrnn_plus on some logs, as printed."""
-    return [f"{-change(log, row, metric):.3f}" for log in logs]
-
-
 def chosen(log: str, key: str) -> float:
     """Return a setting of the best trial of hrnn_plus."""
     frame = comparison().frames["chosen"].filter(column=log, row=PLUS, key=key)
@@ -111,13 +84,6 @@ def n_seeds(log: str, row: str) -> int:
     score = comparison().score(log, row, "recall")
     assert score is not None, (log, row)
     return score.n
-
-
-def ablation(log: str) -> list[str]:
-    """Return the rows of the ablation that were run on a log."""
-    return [
-        row for row in tables.rows_with_runs(comparison()) if row not in NAMES and was_run(log, row)
-    ]
 
 
 def measured(name: str) -> list[float]:

@@ -12,28 +12,12 @@ from experiments.bench import record
 from experiments.jobs.paper_rows import CODE_2017, EQUATIONS, ROWS
 from experiments.paper.results import read_results
 
-from .claims import (
-    BASKETS,
-    CHECK_INS,
-    METRICS,
-    NEWS,
-    READING,
-    RESULTS,
-    Claim,
-    all_significant,
-    benchmark,
-    change,
-    comparison,
-    measured,
-    none_significant,
-    was_run,
-)
+from .claims import BASKETS, CHECK_INS, RESULTS, Claim, benchmark, measured
 
 BEYOND = "docs/concepts/beyond_the_paper.md"
 # Numbers that are no results: sections of the paper, versions, constants of a method, addresses.
 NO_RESULTS = {
     "README.md": ("Apache License 2.0",),
-    BEYOND: ("x 0.5^l x log(1 + q(j | i_l) / 0.001)",),
     "docs/concepts/benchmark.md": ("RecBole 1.2.1",),
     "docs/concepts/live.md": ("version 0.1.0",),
     "docs/concepts/paper.md": ("p < 0.01; the sample", "own sessions times 1.5"),
@@ -47,7 +31,6 @@ NO_RESULTS = {
 
 def claims() -> Iterator[Claim]:
     """Yield the claims of all these pages."""
-    yield from _beyond_the_paper()
     yield from _benchmark()
     yield from _report()
     yield from _flag_files()
@@ -80,25 +63,6 @@ def _flag_files() -> Iterator[Claim]:
     )
 
 
-def _beyond_the_paper() -> Iterator[Claim]:
-    row = "cross-entropy of 1000 negatives"
-    yield Claim(
-        BEYOND,
-        f"on Deskdrop, which has {comparison().columns[READING].cells['items']} items, 1,000 drawn "
-        "items do not differ significantly from the full softmax.",
-        none_significant(row, READING),
-    )
-    row, logs = "mean over valid lanes", (NEWS, CHECK_INS, READING)
-    yield Claim(
-        BEYOND,
-        "`valid` lowers both metrics significantly on the three logs of the comparison where it "
-        "was tried",
-        all_significant(row, *logs, metrics=METRICS)
-        and max(change(log, row, metric) for log in logs for metric in METRICS) < 0
-        and not was_run(BASKETS, row),
-    )
-
-
 def _benchmark() -> Iterator[Claim]:
     rows = record.read(RESULTS / "benchmark.json")
     preprocessing, memory = rows["preprocessing/time"], rows["memory_run"]
@@ -118,20 +82,13 @@ def _benchmark() -> Iterator[Claim]:
         f"a first start on the prepared VIDEO shape takes {cold:.1f} s to the end of the first "
         f"chunk, and the next one {warm:.1f} s",
     )
-    jobs, plus = rows["seeds/jobs"], rows["evaluation/hrnn_plus"]
+    jobs = rows["seeds/jobs"]
     assert isinstance(jobs, record.Row)
-    assert isinstance(plus, record.Row)
     assert jobs.ratio is not None
-    assert plus.ratio is not None
     yield Claim(
         "docs/concepts/reproduction.md",
         "On two cores, two runs with one thread each are "
         f"{jobs.ratio.median:.2f} times as fast as one after the other",
-    )
-    yield Claim(
-        "docs/concepts/ranking.md",
-        f"a whole evaluation of hrnn_plus takes {plus.ratio.median:.2f} times as long as one of "
-        "HRNN Init among 12,000 items",
     )
     yield Claim(
         "docs/concepts/training.md",

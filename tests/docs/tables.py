@@ -15,7 +15,8 @@ and a blank line; another one follows it, as text would else become a row.
 
 The file is a scores.csv in experiments/results; a cell has the means over seeds of the metrics at
 cutoff 5, with `spread: yes` also the sample standard deviation. `= name` renames a column or row.
-The best mean of a column is bold.
+The best mean of a column is bold. With `kind: ablation` the file is the folder of a comparison, and
+a cell has what a change adds to the means of hrnn_plus, with the marks of comparison.md.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from __future__ import annotations
 import pathlib
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
 from experiments.leaderboard.grid import NAMES
-from experiments.paper.results import ROW_NAMES
+from experiments.leaderboard.tables import ablation_table
+from experiments.paper.numbers import HEADLINES
+from experiments.paper.results import COMPARISON_FILES, ROW_NAMES, read_results
+from experiments.rendering.markdown import DASH
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results"
@@ -47,39 +51,48 @@ def _table(about: str) -> str:
     given = dict(re.split(r":\s*", line, maxsplit=1) for line in about.splitlines())
     metrics = [metric.strip() for metric in given["metrics"].split(",")]
     columns, rows = _named(given["columns"], {}), _named(given["rows"], {**ROW_NAMES, **NAMES})
-    values = _values(given["file"])
-    spread = given.get("spread") == "yes"
+    if given.get("kind") == "ablation":
+        cell = _changes(given["file"])
+    else:
+        cell = _means(given["file"], [*rows], spread=given.get("spread") == "yes")
     heads = [f"{' / '.join(HEADS[metric] for metric in metrics)}", *columns.values()]
     lines = [heads, ["---", *["---:"] * len(columns)]]
     for row, name in rows.items():
-        cells = [
-            " / ".join(_cell(values, column, row, metric, [*rows], spread) for metric in metrics)
-            for column in columns
-        ]
-        lines.append([name, *cells])
+        cells = [[cell(column, row, metric) for metric in metrics] for column in columns]
+        lines.append([name, *(" / ".join(of) for of in cells)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(
-    values: Mapping[tuple[str, str, str], list[float]],
-    column: str,
-    row: str,
-    metric: str,
-    rows: list[str],
-    spread: bool,
-) -> str:
-    """Return a mean, bold where it is the best of the rows as printed, and its spread."""
-    seeds = values.get((column, row, metric))
-    if seeds is None:
-        return "–"
+def _changes(folder: str) -> Callable[[str, str, str], str]:
+    """Return the cells of a comparison's ablation, by column, row and metric."""
+    results = read_results(RESULTS / folder, COMPARISON_FILES, rows=None)
+    groups = ablation_table(results).groups
 
-    def printed(key: str) -> str:
-        return f"{statistics.fmean(values.get((column, key, metric), [0.0])):.{PLACES}f}"
+    def cell(column: str, row: str, metric: str) -> str:
+        found = groups[results.columns[column].label][HEADLINES[metric]].get(row)
+        return DASH if found is None else found.text + found.mark
 
-    text = printed(row)
-    text = f"**{text}**" if text == max(map(printed, rows)) else text
-    several = spread and len(seeds) > 1
-    return text + (f" ± {statistics.stdev(seeds):.{PLACES}f}" if several else "")
+    return cell
+
+
+def _means(file: str, rows: list[str], *, spread: bool) -> Callable[[str, str, str], str]:
+    """Return the cells of means, bold where it is the best of the rows as printed, and spreads."""
+    values = _values(file)
+
+    def cell(column: str, row: str, metric: str) -> str:
+        seeds = values.get((column, row, metric))
+        if seeds is None:
+            return DASH
+
+        def printed(key: str) -> str:
+            return f"{statistics.fmean(values.get((column, key, metric), [0.0])):.{PLACES}f}"
+
+        text = printed(row)
+        text = f"**{text}**" if text == max(map(printed, rows)) else text
+        several = spread and len(seeds) > 1
+        return text + (f" ± {statistics.stdev(seeds):.{PLACES}f}" if several else "")
+
+    return cell
 
 
 def _values(file: str) -> dict[tuple[str, str, str], list[float]]:

@@ -5,11 +5,10 @@ import re
 
 import pytest
 
-from tests.docs import other_pages, readme, speed, tables, which_model
+from tests.docs import other_pages, sentences, tables
 from tests.docs.claims import ROOT
 
-PAGES = (readme, which_model, speed, other_pages)
-CLAIMS = [claim for page in PAGES for claim in page.claims()]
+CLAIMS = [claim for page in sentences.PAGES for claim in page.claims()]
 NUMBER = re.compile(r"(?<![\w.=])[+-]?(?:\d+\.\d+|\d+(?= ?%))")
 # What is no prose: comments, made tables, code in fences, in blocks and in lines, link targets; and
 # numbers that name a section, a version or an address of a machine.
@@ -69,3 +68,13 @@ def test_a_table_is_made_of_the_means_over_seeds(tmp_path, monkeypatch):
     made = "| Recall@5 | Log A | b |\n| --- | ---: | ---: |\n| PPOP | 0.250 | – |\n"
     made += "| X | **0.600** ± 0.141 | – |\n"
     assert tables.fill(f"before\n{mark}| old |\nafter\n") == f"before\n{mark}{made}\nafter\n"
+
+
+def test_the_numbers_of_a_sentence_are_put_into_its_page():
+    page = "Before 0.1.\n\nRecall@5 falls by\n0.107 on 3 logs, to 1,250.\n"
+    text = "Recall@5 falls by 0.2 on 4 logs, to 12,500."
+    assert sentences.fill(page, text) == page.replace("0.107 on 3", "0.2 on 4").replace(
+        "1,250", "12,500"
+    )
+    assert sentences.fill(page, "Recall@5 rises by 0.2 on 4 logs, to 12,500.") is None
+    assert sentences.fill(page + page, text) is None

@@ -84,7 +84,7 @@ def test_a_counting_model_has_the_ranks_of_the_command(parts, key, tmp_path):
 
 def test_hrnn_plus_has_the_ranks_of_the_command_and_its_name(parts, tmp_path):
     """Bug: another value of a preset's setting in one of the two."""
-    settings = {"hidden_units": 8, "past": 5, "neighbours": 4}
+    settings = {"hidden_units": 8, "places": 5, "neighbours": 4}
     given = (f"--{name}={value}" for name, value in settings.items())
     command(parts, tmp_path / "run", "--model=hrnn_plus", "--epochs=1", *given)
     model = hrnn_jax.HRNNPlus(**settings).fit(parts[0], epochs=1, callbacks=[])

@@ -12,7 +12,7 @@ from tests.experiments.test_run import assert_refused, read_history
 from tests.helpers import runs
 
 OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
-RUNS = ("hrnn_init", "hrnn_plus", "vsknn_br")
+RUNS = ("hrnn_init", "vsknn_br")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_finished_run_is_complete(command, name):
     code, out, err = command(f"--flagfile={name}/flags", "--resume")
     assert (code, err) == (0, "")
     assert f"{name} is complete" in out
-    assert json.loads(pathlib.Path(name, "recipe.json").read_text())["format"] == 3
+    assert json.loads(pathlib.Path(name, "recipe.json").read_text())["format"] == 4
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -65,9 +65,10 @@ def test_a_run_of_other_settings_is_refused(command):
 
 
 def test_a_run_that_needs_a_removed_setting_is_refused(command):
+    assert_refused(command("--flagfile=hrnn_plus/flags", "--resume"), "--past=4", "remove it")
     path = pathlib.Path("hrnn_init/recipe.json")
     old = json.loads(path.read_text())
-    old["model"]["init_gate"] = True
+    old["model"]["past"] = 4
     path.write_text(json.dumps(old))
     result = command("--flagfile=hrnn_init/flags", "--resume")
-    assert_refused(result, "init_gate=True", "no longer has")
+    assert_refused(result, "past=4", "no longer has")

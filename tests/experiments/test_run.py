@@ -133,7 +133,7 @@ def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     assert "ndcg@5" not in out
     left = {path.name for path in pathlib.Path("run").iterdir()}
     of_networks = {"checkpoint", "history.jsonl", "items.parquet", "data.json"}
-    asked_for = {"tensorboard", "neighbours.npz", "registered_code.py"}
+    asked_for = {"tensorboard", "neighbours.npz", "mixture", "registered_code.py"}
     assert left == set(common_run_folder.FILES) - {*common_run_folder.STATES, *asked_for} - (
         set() if neural else of_networks
     )
@@ -337,8 +337,8 @@ RECIPES = {
             **{"layers": 1, "user_input": "full", "leak": "equation"},
             **{"feed_last_item": False, "embedding": "none"},
             **{"dropout_user": 0.0, "dropout_session": 0.0, "dropout_init": 0.0},
-            **{"dropout_embedding": 0.0, "idle_gap": False, "past": 0},
-            **{"neighbours": 0, "neighbours_weight": 0.4},
+            **{"dropout_embedding": 0.0, "idle_gap": False, "places": 0},
+            "neighbours": 100,
         },
         "training": {
             **{"loss": "top1", "optimizer": "adagrad", "learning_rate": 0.1, "momentum": 0.0},
@@ -360,15 +360,15 @@ def test_the_recipe_is_that_of_the_runs_there_are(command, name):
     command(f"--model={name}", *given, "--output_dir=run")
     recipe = json.loads(pathlib.Path("run/recipe.json").read_text())
     assert recipe.pop("data").startswith("events-")
-    assert recipe.pop("format") == 3
+    assert recipe.pop("format") == 4
     assert recipe == RECIPES[name]
 
 
 def test_a_run_of_other_settings_is_refused(command):
-    flags_ = ("--past=3", "--loss=full_softmax", "--mean_over=valid")
+    flags_ = ("--places=3", "--loss=full_softmax", "--mean_over=valid")
     command(*flags_, "--epochs=0", "--output_dir=run")
     recipe = json.loads(pathlib.Path("run/recipe.json").read_text())
-    assert (recipe["model"]["past"], recipe["model"]["embedding"]) == (3, "none")
+    assert (recipe["model"]["places"], recipe["model"]["embedding"]) == (3, "none")
     assert recipe["training"]["mean_over"] == "valid"
     assert_refused(command("--epochs=0", "--output_dir=run", "--resume"), "model.")
 
@@ -376,7 +376,7 @@ def test_a_run_of_other_settings_is_refused(command):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--neighbours=3"], ["--neighbours=3", "without --past"]),
+        (["--neighbours=3"], ["--neighbours=3", "without --places"]),
         (["--log_q"], ["--log_q", "--loss=cross_entropy"]),
         (["--regularisation=0.5"], ["--regularisation", "--loss=bpr_max"]),
         (["--extra_negatives=9", "--loss=full_softmax"], ["--extra_negatives", "bpr_max"]),
@@ -388,7 +388,7 @@ def test_a_run_of_other_settings_is_refused(command):
         (["--negative_alpha=0.1"], ["--negative_alpha=0.1", "--extra_negatives"]),
         (["--model=rnn", "--dropout_user=0.5"], ["--dropout_user", "--model=rnn", "hrnn_all"]),
         (["--model=vsknn", "--boost=3"], ["--boost", "--model=vsknn", "vsknn_br"]),
-        (["--model=ppop", "--loss=bpr_max", "--past=5"], ["is not used by --model=ppop"]),
+        (["--model=ppop", "--loss=bpr_max", "--places=5"], ["is not used by --model=ppop"]),
         (["--model=ppop", "--nolog_q"], ["--log_q is not used by --model=ppop"]),
         (["--model=markov", "--seeds=1,2"], ["--seeds is not used by --model=markov"]),
     ],
@@ -399,19 +399,19 @@ def test_a_typed_flag_without_effect_is_refused(command, argv, words):
 
 def test_a_flag_of_a_flag_file_without_effect_is_passed_over(command):
     """One flag file may serve several models."""
-    lines = ("--dropout_user=0.5", "--boost=3", "--log_q", "--negative_alpha=0.1", "--past=2")
+    lines = ("--dropout_user=0.5", "--boost=3", "--log_q", "--negative_alpha=0.1", "--places=2")
     pathlib.Path("many.flags").write_text("\n".join(lines))
     for name in ("ppop", "vsknn", "rnn"):
         code, _, err = command("--flagfile=many.flags", f"--model={name}", f"--output_dir={name}")
         assert code == 0, err
     recipe = json.loads(pathlib.Path("rnn/recipe.json").read_text())
-    assert (recipe["model"]["past"], recipe["model"]["dropout_user"]) == (2, 0.0)
+    assert (recipe["model"]["places"], recipe["model"]["dropout_user"]) == (2, 0.0)
     assert (recipe["training"]["log_q"], recipe["training"]["negative_alpha"]) == (False, 0.75)
 
 
 SAMPLED = (
     *("--loss=cross_entropy", "--extra_negatives=5", "--log_q", "--mask_false_negatives"),
-    *("--embedding=tied", "--dropout_embedding=0.1", "--past=3", "--neighbours=4"),
+    *("--embedding=tied", "--dropout_embedding=0.1", "--places=3", "--neighbours=4"),
     *("--schedule=cosine", "--optimizer=adam"),
     *("--negative_hours=5", "--idle_gap"),
 )
@@ -428,6 +428,52 @@ def test_all_that_the_paper_has_not_goes_together_and_on(command):
     assert read("parts")["per_seed"][0]["recall@5"] == whole["per_seed"][0]["recall@5"]
     ranks = [pl.read_parquet(f"{folder}/ranks.parquet") for folder in ("parts", "whole")]
     assert ranks[0].equals(ranks[1])
+
+
+PLACES = (
+    *("--places=3", "--neighbours=4", "--loss=full_softmax", "--dropout_session=0.2"),
+    *("--seeds=0,1", "--cutoffs=1,5"),
+)
+
+
+def mixtures_of(folder):
+    """Return what the files of a run's mixtures hold, by seed."""
+    files = {path.stem: path for path in pathlib.Path(folder, "mixture").iterdir()}
+    assert files.keys() == {"seed_0", "seed_1"}
+    return {seed: dict(np.load(path)) for seed, path in files.items()}
+
+
+def test_a_mixture_is_the_same_however_it_came_about(command):
+    """By a run, one that goes on with a curve, and one whose files were lost or damaged.
+
+    Bug: report a finished run without a mixture as complete, or begin its held-out network anew.
+    """
+    assert command(*PLACES, "--output_dir=whole")[0] == 0
+    whole = mixtures_of("whole")
+    assert whole["seed_0"]["epochs"] == 2
+    assert not np.array_equal(whole["seed_0"]["explore"], whole["seed_1"]["explore"])
+    parts = (*PLACES, "--resume", "--output_dir=parts")
+    command(*parts, "--epochs=1")
+    assert mixtures_of("parts")["seed_1"]["epochs"] == 1
+    command(*parts, "--curve")
+    jax.tree.map(np.testing.assert_array_equal, mixtures_of("parts"), whole)
+    ranks = pl.read_parquet("whole/ranks.parquet")
+    assert ranks.equals(pl.read_parquet("parts/ranks.parquet"))
+    for own in read("parts")["per_seed"]:
+        [last] = [e for e in read_history("parts") if (e["seed"], e["epoch"]) == (own["seed"], 2)]
+        assert last["mrr@5"] == own["mrr@5"]
+    again = (*PLACES, "--resume", "--output_dir=whole")
+    pathlib.Path("whole/mixture/seed_1.npz").unlink()
+    pathlib.Path("whole/neighbours.npz").write_bytes(b"damaged")
+    with pytest.raises(errors.InputError, match="`resume`"):
+        checkpoint.load_run(pathlib.Path("whole"), seed=1)
+    code, out, _ = command(*again)
+    assert (code, "is complete" in out, "epoch 2/2" in out) == (0, False, True)
+    assert "seed 0 without" not in out  # what is there is not learnt again
+    jax.tree.map(np.testing.assert_array_equal, mixtures_of("whole"), whole)
+    assert pl.read_parquet("whole/ranks.parquet").equals(ranks)
+    assert checkpoint.load_run(pathlib.Path("whole"), seed=1)[0].mixture is not None
+    assert "is complete" in command(*again)[1]
 
 
 def test_the_flags_file_replays_the_run(command):

@@ -42,13 +42,13 @@ def recommender(
     rebuild=False,
     network=None,
     keep=None,
-    table=None,
+    mixture=None,
     **settings,
 ):
     """Return a recommender; keep: settings of RecommenderConfig, network: of ModelConfig."""
     model_config = config(variant, **network or {})
     return Recommender(
-        about(model_config, table=table, **settings),
+        about(model_config, mixture=mixture, **settings),
         weights.drawn(model_config, seed=seed),
         path,
         rebuild=rebuild,

@@ -40,7 +40,7 @@ def test_every_setting_has_a_meaning_and_a_model_that_uses_it(cls):
         (DataConfig, {"max_user_sessions": 1}, "`max_user_sessions`=1: give 2 or more"),
         (DataConfig, {"split": "train"}, "`split`=train: give test or validation"),
         (ModelConfig, {"n_items": 9, "dropout_init": 1.0}, "`dropout_init`=1.0: .* from 0 to 0.99"),
-        (ModelConfig, {"n_items": 9, "neighbours": 3}, "`neighbours`=3 .* without `past`"),
+        (ModelConfig, {"n_items": 9, "neighbours": 3}, "`neighbours`=3 .* without `places`"),
         (
             TrainConfig,
             {"loss": "hinge"},
@@ -60,39 +60,46 @@ def recipe(name):
     return json.loads((OLD / name / "recipe.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["hrnn_init", "hrnn_plus"])
-def test_an_old_recipe_gets_all_settings(name):
+def test_an_old_recipe_gets_all_settings():
     """None is left to a default of the present version, which may change."""
-    found = config.upgrade_recipe(recipe(name))
+    found = config.upgrade_recipe(recipe("hrnn_init"))
     model, training = dict(found["model"]), found["training"]
     assert model.pop("name") == "hrnn_init"
     assert model.keys() == {field.name for field in dataclasses.fields(ModelConfig)}
     assert training.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
     ModelConfig(**model)
     TrainConfig(**training)
-    assert (found["format"], found["data"]) == (3, "events-46389046f5c4")
+    assert (found["format"], found["data"]) == (4, "events-46389046f5c4")
     assert config.upgrade_recipe(found) == found
-    del model["leak"]  # and what was written in format 2, before there was the setting
-    in_format_2 = {**found, "format": 2, "model": {"name": "hrnn_init", **model}}
-    assert config.upgrade_recipe(in_format_2) == found
+    # And what was written in formats 3 and 2, before there were some of the settings.
+    removed = {"past": 0, "neighbours": 0, "neighbours_weight": 0.4}
+    model = {"name": "hrnn_init", **model, **removed}
+    del model["places"]
+    assert config.upgrade_recipe({**found, "format": 3, "model": model}) == found
+    del model["leak"]
+    assert config.upgrade_recipe({**found, "format": 2, "model": model}) == found
 
 
 def test_an_old_recipe_keeps_its_values_and_the_defaults_of_then():
-    plain, plus = (config.upgrade_recipe(recipe(name)) for name in ("hrnn_init", "hrnn_plus"))
+    plain = config.upgrade_recipe(recipe("hrnn_init"))
     assert (plain["model"]["dropout_user"], plain["model"]["feed_last_item"]) == (0.1, False)
     assert plain["model"]["leak"] == "equation"
     assert (plain["training"]["mean_over"], plain["training"]["negative_alpha"]) == ("valid", 0.75)
-    assert (plus["model"]["past"], plus["model"]["neighbours_weight"]) == (4, 0.4)
-    assert (plus["training"]["mean_over"], plus["training"]["optimizer"]) == ("batch", "adam")
+    assert plain["model"]["places"] == 0
 
 
 def test_the_recipe_of_a_baseline_is_unchanged_but_for_its_format():
-    assert config.upgrade_recipe(recipe("vsknn_br")) == {**recipe("vsknn_br"), "format": 3}
+    assert config.upgrade_recipe(recipe("vsknn_br")) == {**recipe("vsknn_br"), "format": 4}
 
 
 @pytest.mark.parametrize(
     ("part", "name", "value"),
-    [("model", "init_gate", True), ("training", "clip", 1.0), ("training", "warmup", 0.5)],
+    [
+        ("model", "past", 64),
+        ("model", "init_gate", True),
+        ("training", "clip", 1.0),
+        ("training", "warmup", 0.5),
+    ],
 )
 def test_a_run_that_needs_a_removed_setting_is_refused(part, name, value):
     old = recipe("hrnn_init")
@@ -104,8 +111,8 @@ def test_a_run_that_needs_a_removed_setting_is_refused(part, name, value):
 
 
 def test_a_recipe_of_a_later_format_is_refused():
-    with pytest.raises(errors.InputError, match="format 4"):
-        config.upgrade_recipe({"format": 4})
+    with pytest.raises(errors.InputError, match="format 5"):
+        config.upgrade_recipe({"format": 5})
 
 
 def test_softmax_is_full_on_a_small_catalogue_and_estimated_on_a_large_one():

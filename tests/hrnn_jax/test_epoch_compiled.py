@@ -90,9 +90,9 @@ def ranking(n_items, size, n_lanes=256):
     hidden = jax.ShapeDtypeStruct((128, n_lanes, items.item_out.shape[1]), np.float32)
     cases = jax.ShapeDtypeStruct((3, 128 * n_lanes // size, size), np.int32)
     n_blocks = jax.ShapeDtypeStruct((), np.int32)
-    scoring = evaluation._Scoring(params.network, ranked, None)
-    states = model.Carry(session=(hidden,), user=None, past=None)
-    return function, (scoring, states, cases, n_blocks)
+    scoring = evaluation._Scoring(ranked, None)
+    seen = evaluation.Seen(hidden, None)
+    return function, (scoring, seen, cases, n_blocks)
 
 
 def test_ranking_holds_the_scores_of_one_block():

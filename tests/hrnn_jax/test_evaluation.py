@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, user_batches
+from hrnn_jax import evaluation, model, user_batches
 from hrnn_jax.config import NETWORKS, EvaluationConfig, ModelConfig, Ties
+from hrnn_jax.repeat_explore import history as histories
+from hrnn_jax.repeat_explore import mixture as mixtures
 from tests.helpers import logs, networks, reference, weights
+from tests.helpers import mixtures as drawn_mixtures
 
 N_ITEMS = 30
 FORMS = [("rnn_concat", {}), *networks.FORMS]
@@ -283,3 +286,82 @@ def test_a_log_without_cases_has_no_ranks():
         found = run(weights.drawn(config), config, log)
         assert found.rank.shape == (0,)
         assert not found.shown.any()
+
+
+PLACES = model_config(places=4, neighbours=6)
+
+
+def replayed_probabilities(params, mixture, log):
+    """Return {event: probabilities of all items} of each event that follows another one.
+
+    Users one after another in one lane, and the mixture in float64.
+    """
+    assert mixture is not None
+    schedule = user_batches.build(log, 1)
+    minute = (log.time // 60).astype(np.int32)[schedule.event]
+
+    @jax.jit
+    def step(states, now, minute):
+        carry, history = states
+        x = model.item_inputs(params.items, now.input)
+        carry, hidden = model.step(params.network, carry, model.StepInputs(x, now), config=PLACES)
+        history = histories.step(history, now, minute)
+        terms = mixtures.terms(mixture.weights, mixture.table, history)
+        scores = hidden @ params.items.item_out.T + params.items.item_bias[None]
+        of_user = jax.tree.map(lambda values: values[0], terms)
+        return (carry, history), (scores[0], of_user)
+
+    states = model.start_carry((1,), PLACES), histories.start((1,), PLACES.places)
+    states, found = jax.tree.map(jnp.asarray, states), {}
+    for t, [event] in enumerate(schedule.event.tolist()):
+        now = jax.tree.map(lambda values, t=t: values[t], schedule.steps)
+        states, (scores, terms) = step(states, now, minute[t])
+        found[event + 1] = drawn_mixtures.probabilities(
+            mixture.weights, scores, jax.device_get(terms)
+        )
+    return found
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["", "drops_repeats"])
+def mixed(request):
+    """Return weights of a network and a mixture, and the probabilities before each test case."""
+    params, log = weights.drawn(PLACES), some_log()
+    mixture = drawn_mixtures.fitted(log, PLACES, drops_repeats=request.param)
+    found = replayed_probabilities(params, mixture, log)
+    return params, mixture, np.stack([found[case] for case in log.cases.tolist()])
+
+
+@pytest.mark.parametrize(("n_candidates", "ties"), [(None, "against"), (9, "against"), (9, "for")])
+def test_ranks_are_of_the_probabilities_of_a_mixture(mixed, n_candidates, ties):
+    """Candidates compete for the ranks alone: the probabilities stay those of all items.
+
+    An item that cannot be next competes still, as an item of probability 0. Bug: count the items
+    that do not compete above it.
+    """
+    params, mixture, probabilities = mixed
+    candidates = np.arange(N_ITEMS) if n_candidates is None else np.arange(0, N_ITEMS, 3)[:9]
+    given = {} if n_candidates is None else {"candidates": candidates}
+    config = dataclasses.replace(CONFIG, ties=ties, score_values=70)
+    found = run(params, PLACES, config=config, cutoffs=(4,), mixture=mixture, **given)
+    target = some_log().item[some_log().cases]
+    rows = np.arange(len(target))
+    own = probabilities[rows, target][:, None]
+    above = probabilities >= own * (1 - 1e-9) if ties == "against" else probabilities > own
+    above[rows, target] = False
+    np.testing.assert_array_equal(found.rank, 1 + above[:, candidates].sum(axis=1))
+    order = np.argsort(-probabilities[:, candidates], axis=1, kind="stable")
+    shown = np.bincount(candidates[order[:, :4]].reshape(-1), minlength=N_ITEMS)
+    np.testing.assert_array_equal(found.shown[0], shown)
+    impossible = (own == 0).sum()
+    assert (impossible > 0) == bool(mixture.weights.drops_repeats)
+
+
+def test_lists_hold_the_logarithms_of_a_mixtures_probabilities(mixed):
+    params, mixture, probabilities = mixed
+    items, scores = evaluation.best(
+        params, some_log(), N_ITEMS, model_config=PLACES, mixture=mixture, config=CONFIG
+    )
+    found = np.zeros_like(probabilities)
+    np.put_along_axis(found, items, np.exp(np.float64(scores)), axis=1)
+    np.testing.assert_allclose(found, probabilities, rtol=2e-5)
+    assert (np.diff(found[np.arange(len(items))[:, None], items], axis=1) <= 0).all()

@@ -77,7 +77,6 @@ def load(name, prefix="", *, user_input="gates"):
                 init_b=get("init_b"),
                 to_session_w=to_session,
             ),
-            past=None,
         ),
         items=model.Items(get("item_in"), get("item_out"), get("item_bias")),
     )

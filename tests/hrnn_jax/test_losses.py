@@ -64,48 +64,41 @@ def test_full_softmax_equals_its_closed_form():
     expected = [-np.log(e[0, 2] / e[0].sum()), -np.log(e[1, 0] / e[1].sum()), 0]
     # With the unit matrix as output rows, the scores are the representations.
     items = model.Items(None, jnp.eye(5), jnp.zeros(5))
-    found = losses.full_softmax(R, items, None, target, where)
+    found = losses.full_softmax(R, items, target, where)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("garbage", [0.0, np.nan])
-@pytest.mark.parametrize("slots", [0, 3])
 @pytest.mark.parametrize("restricted", [False, True])
-def test_the_gradient_of_full_softmax_equals_the_derived_one(restricted, slots, garbage):
+def test_the_gradient_of_full_softmax_equals_the_derived_one(restricted, garbage):
     rng = np.random.default_rng(0)
     lanes_, units, n_items = 4, 5, 7
     where = np.array([True, False, True, True])
     target = np.where(where, rng.integers(n_items, size=lanes_), NO_ITEM)
     target[2] = 6
-    item = np.array([rng.permutation(n_items)[:slots] for _ in range(lanes_)])
-    item[:, -1:] = NO_ITEM
-    item[2, :1] = 6  # the target is an item of the past
     shapes = {"hidden": (lanes_, units), "table": (n_items, units), "bias": n_items}
     given = {name: 5 * rng.normal(size=shape) for name, shape in shapes.items()}
-    given["bonus"] = rng.normal(size=item.shape)
     weights = rng.normal(size=lanes_)
     among = jnp.array(rng.integers(2, size=(lanes_, n_items)), bool) if restricted else None
 
-    def derived(hidden, table, bias, bonus):
+    def derived(hidden, table, bias):
         total = 0.0
         for i in np.flatnonzero(where):
-            scores = (table @ hidden[i] + bias).at[item[i]].add(bonus[i], mode="drop")
+            scores = table @ hidden[i] + bias
             if restricted:
                 scores = jnp.where(among[i].at[target[i]].set(True), scores, -jnp.inf)
             total -= weights[i] * jax.nn.log_softmax(scores)[target[i]]
         return total
 
-    def total(hidden, table, bias, bonus):
-        past = (item, bonus) if slots else None
+    def total(hidden, table, bias):
         items = model.Items(None, table, bias)
-        return weights @ losses.full_softmax(hidden, items, past, target, where, among)
+        return weights @ losses.full_softmax(hidden, items, target, where, among)
 
     with jax.enable_x64(True):
         now = {name: jnp.array(value) for name, value in given.items()}
-        expected = jax.value_and_grad(derived, range(4))(*now.values())
-        for name in ("hidden", "bonus"):
-            now[name] = now[name].at[1].set(garbage)
-        found = jax.value_and_grad(total, range(4))(*now.values())
+        expected = jax.value_and_grad(derived, range(3))(*now.values())
+        now["hidden"] = now["hidden"].at[1].set(garbage)
+        found = jax.value_and_grad(total, range(3))(*now.values())
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), found, expected)
 
 
@@ -114,7 +107,7 @@ def test_full_softmax_is_finite_for_scores_too_large_for_exp():
     items, target = model.Items(None, jnp.eye(2), jnp.zeros(2)), jnp.array([0, 0])
 
     def total(hidden):
-        return losses.full_softmax(hidden, items, None, target, jnp.ones(2, bool)).sum()
+        return losses.full_softmax(hidden, items, target, jnp.ones(2, bool)).sum()
 
     found, grad = jax.value_and_grad(total)(hidden)
     assert found == 100
@@ -181,7 +174,7 @@ def test_elu_equals_the_published_form():
     )
 
 
-# The candidates of the mini-batch, extra negatives, and items of the past.
+# The candidates of the mini-batch, and extra negatives.
 
 V, H = networks.N_ITEMS, 5
 EVERY_ITEM = np.arange(V, dtype=np.int32)
@@ -206,47 +199,22 @@ def drawn(n_lanes, seed=0):
     )
 
 
-def past(items, n_lanes, seed=1):
-    """Return pasts of three items and an empty entry: their output rows, and their bonuses."""
-    rng = np.random.default_rng(seed)
-    item = np.stack([rng.permutation(V)[:4] for _ in range(n_lanes)])[None].astype(np.int32)
-    item[..., 1] = NO_ITEM
-    bonus = jnp.asarray(rng.normal(size=item.shape), jnp.float32)
-    bonus = jnp.where(item == NO_ITEM, 0, bonus)
-    return output_rows(items, item), bonus
-
-
 def output_rows(items, item):
     rows = model.gather_rows(items.item_out, item), model.gather_rows(items.item_bias, item)
     return losses.OutputRows(item, *rows)
 
 
-def in_past(past, steps, extra):
-    """Return which candidates that lanes share are items of each lane's past: [K, B, B + E]."""
-    pasts, extra = np.asarray(past.item), np.asarray(extra)
-    rows = [
-        [np.isin(np.concatenate([target, extra]), own) for own in of_step]
-        for target, of_step in zip(np.asarray(steps.target), pasts, strict=True)
-    ]
-    return np.array(rows)
-
-
-def sampled(items, extra, hidden, steps, recalled=None, sampler=None, **settings):
-    past, bonus = (None, None) if recalled is None else recalled
+def sampled(items, extra, hidden, steps, sampler=None, **settings):
     candidates = losses.Candidates(
         target=output_rows(items, steps.target),
         extra=output_rows(items, jnp.asarray(extra)),
-        past=past,
-        past_bonus=bonus,
-        in_past=None if past is None else in_past(past, steps, extra),
     )
     config = networks.training_config(**settings)
     return losses.sampled_loss(candidates, hidden, steps, sampler, config=config)
 
 
 @pytest.mark.parametrize("restricted", [False, True])
-@pytest.mark.parametrize("has_past", [False, True])
-def test_cross_entropy_with_all_items_as_negatives_equals_full_softmax(has_past, restricted):
+def test_cross_entropy_with_all_items_as_negatives_equals_full_softmax(restricted):
     """One lane, so that no item is a candidate twice; its own target is masked among the extra."""
     sampler = None
     if restricted:  # half of the items are on offer at the time 0
@@ -256,16 +224,12 @@ def test_cross_entropy_with_all_items_as_negatives_equals_full_softmax(has_past,
         )
     for seed in range(6):
         items, hidden, steps = drawn(1, seed)
-        recalled = past(items, 1, seed) if has_past else None
-        if seed == 0 and recalled is not None:  # the target is in the past
-            steps = steps._replace(target=recalled[0].item[:, :, 2])
         found = sampled(
-            *(items, EVERY_ITEM, hidden, steps, recalled, sampler),
+            *(items, EVERY_ITEM, hidden, steps, sampler),
             loss="cross_entropy",
             mask_false_negatives=True,
         )
-        past_items = None if recalled is None else (recalled[0].item, recalled[1])
-        expected = losses.full_softmax_loss(items, hidden, steps, past_items, sampler)
+        expected = losses.full_softmax_loss(items, hidden, steps, sampler)
         np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
@@ -305,23 +269,6 @@ def test_regularisation_raises_bpr_max():
     assert (penalised > plain).all()
 
 
-def test_an_item_of_the_past_is_a_candidate_once_with_its_bonus():
-    items, hidden, steps = drawn(2, seed=3)
-    rows, bonuses = past(items, 2)
-    extra = np.concatenate([rows.item[0, 0, 2:], EVERY_ITEM[:3]])  # some of them drawn as well
-    found = sampled(items, extra, hidden, steps, (rows, bonuses), loss="cross_entropy")
-    scores = np.asarray(hidden[0] @ items.item_out.T + items.item_bias[None])
-    for lane in range(2):
-        bonus_of = dict(zip(rows.item[0, lane].tolist(), bonuses[0, lane].tolist(), strict=True))
-        bonus_of.pop(NO_ITEM)
-        own, other = steps.target[0, lane], steps.target[0, 1 - lane]
-        terms = [scores[lane, own] + bonus_of.get(own, 0)]
-        terms += [scores[lane, item] + bonus for item, bonus in bonus_of.items() if item != own]
-        terms += [scores[lane, item] for item in [other, *extra.tolist()] if item not in bonus_of]
-        expected = np.log(np.exp(terms).sum()) - terms[0]
-        np.testing.assert_allclose(found[0, lane], expected, rtol=1e-5)
-
-
 def test_log_q_makes_the_candidates_estimate_the_full_softmax():
     """The mean over draws of the sum over the candidates equals the sum over all items."""
     support = np.arange(1, V + 1)
@@ -350,7 +297,7 @@ def test_log_q_makes_the_candidates_estimate_the_full_softmax():
         )
         repeated = jnp.tile(hidden, (1, batch + 1, 1))
         loss = sampled(
-            *(items, extra, repeated, steps, None, sampler),
+            *(items, extra, repeated, steps, sampler),
             loss="cross_entropy",
             log_q=True,
             mask_false_negatives=True,

@@ -189,7 +189,7 @@ def test_dropout_of_user_and_init_have_different_masks():
     steps = Steps(
         *(np.array([v]) for v in (1, 2, True, False, True, 0, 0)), opening=np.array([0], np.int32)
     )
-    carry = model.Carry(session=(jnp.full((1, 200), 0.5),), user=jnp.full((1, 200), 0.5), past=None)
+    carry = model.Carry(session=(jnp.full((1, 200), 0.5),), user=jnp.full((1, 200), 0.5))
     kept = []
     for probability in (0.0, 0.5):
         one = dataclasses.replace(config, dropout_init=probability)

@@ -18,6 +18,7 @@ import jax
 from absl import flags
 
 from hrnn_jax.config import setting
+from hrnn_jax.held_out import HeldOut
 
 from ...common import cli, compile_cache, config_flags, model_flags
 from ...training import epochs
@@ -54,9 +55,12 @@ def main() -> None:
         events, seconds = events + of_epoch, seconds + took
     params = jax.block_until_ready(state.params)
     del state
-    epochs.rank(network, params, title="warm-up")
+    mixture = None
+    if network.table is not None:  # of an untrained network: its weights do not change the time
+        mixture = HeldOut(network, None, 0).mixture(0)
+    epochs.rank(network, params, mixture, title="warm-up")
     started = time.perf_counter()
-    epochs.rank(network, params, title="ranking")
+    epochs.rank(network, params, mixture, title="ranking")
     result = {
         "events": events,
         "seconds": seconds,

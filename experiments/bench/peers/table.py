@@ -13,8 +13,9 @@ from .contenders import CONTENDERS, Ours
 COMMAND = "make benchmark-peers"
 NOTE = (
     "The models differ: events/s say what an epoch over the same events costs and nothing about "
-    "what it learns. Reading and preparing the log is not timed, nor is hrnn_plus's counting of "
-    "neighbours, once a run. RecBole makes a sample of each event, with a history of its own; "
+    "what it learns. Reading and preparing the log is not timed, nor is what hrnn_plus has for its "
+    "mixture: the counting of neighbours, and a second training without the last sessions. "
+    "RecBole makes a sample of each event, with a history of its own; "
     "RecTools trains on the last events of each user at once; here each event is one step of its "
     "user's state. Their networks have 100 units and otherwise their libraries' defaults, with one "
     "exception: RecBole turns PyTorch's anomaly detection on for all models, and here it is off."

@@ -20,9 +20,13 @@ from experiments.bench.timing import Settings
 from experiments.common import cli, model_flags
 from hrnn_jax import errors, evaluation, topk
 from hrnn_jax.config import EvaluationConfig, TrainConfig
-from hrnn_jax.extras import item_neighbours, negatives
+from hrnn_jax.extras import negatives
 from hrnn_jax.model import start_carry
+from hrnn_jax.repeat_explore import history as histories
+from hrnn_jax.repeat_explore import neighbours
+from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.train import TrainSetup, init_state, train_chunk
+from tests.helpers import mixtures
 from tests.hrnn_jax.test_epoch_compiled import abstract
 
 ROW = Row("a", [2.0])
@@ -173,26 +177,32 @@ def test_training_ten_seeds_in_4096_lanes_exports_for_gpu():
 
 
 def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
-    """With the bonuses of the user's past and of neighbours, all cases of a block at a time."""
+    """With the mixture, all cases of a block at a time."""
     model, _, state = plus_of_a_million()
     config, rows = model.model_config, 8
     lanes = TrainConfig(batch_size=EvaluationConfig.lanes)
     steps, items = abstract(config, lanes, 128, 64)[1], state.params.items
-    carry = jax.eval_shape(lambda: start_carry((lanes.batch_size,), config))
-    bootstrap = functools.partial(evaluation._bootstrap, model_config=config)
-    states = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((128, *a.shape), a.dtype), evaluation._scored(carry)
+    shape = (lanes.batch_size,)
+    states = jax.eval_shape(
+        lambda: (start_carry(shape, config), histories.start(shape, config.places))
     )
-    assert states.past is not None
-    export(bootstrap, state.params, carry, states, steps)
+    seen = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((128, *a.shape), a.dtype),
+        evaluation.Seen(states[0].session[-1], states[1]),
+    )
+    bootstrap = functools.partial(evaluation._bootstrap, model_config=config)
+    minute = jax.ShapeDtypeStruct((128, *shape), np.int32)
+    export(bootstrap, state.params, states, seen, steps, minute)
     column = jax.ShapeDtypeStruct((MILLION,), np.int32)
     ranked = topk.RankedItems(column, items.item_out, items.item_bias, column, items)
-    neighbours = (MILLION, config.neighbours)
-    table = item_neighbours.Table(
-        jax.ShapeDtypeStruct(neighbours, np.int32), jax.ShapeDtypeStruct(neighbours, np.float32)
+    near = (MILLION, config.neighbours)
+    table = neighbours.Table(
+        jax.ShapeDtypeStruct(near, np.int32),
+        jax.ShapeDtypeStruct((*near, neighbours.SHARES), np.float32),
     )
+    mixture = FittedMixture(jax.eval_shape(mixtures.drawn), table)
     cases = jax.ShapeDtypeStruct((3, 128 * lanes.batch_size // rows, rows), np.int32)
     settings = topk.RankSettings(n_first=5, ties="against", rows=rows)
     rank = functools.partial(evaluation._rank_blocks, settings=settings)
-    scoring = evaluation._Scoring(state.params.network, ranked, table)
-    export(rank, scoring, states, cases, jax.ShapeDtypeStruct((), np.int32))
+    scoring = evaluation._Scoring(ranked, mixture)
+    export(rank, scoring, seen, cases, jax.ShapeDtypeStruct((), np.int32))

@@ -19,6 +19,7 @@ OLD = pathlib.Path(__file__).parents[2] / "data" / "run_format_1"
 def test_a_removed_flag_at_its_default_is_passed_over_in_a_flag_file():
     lines = (OLD / "hrnn_init" / "flags").read_text().splitlines()
     removed = {"--noinit_gate", "--warmup=0.0", "--clip=0.0", "--weight_decay=0.0"}
+    removed |= {"--past=0", "--neighbours_weight=0.4"}
     assert removed < set(lines)
     expanded = cli.expand([f"--flagfile={OLD / 'hrnn_init' / 'flags'}"])
     orbax = {line for line in lines if line.startswith("--noexperimental_orbax")}
@@ -26,7 +27,7 @@ def test_a_removed_flag_at_its_default_is_passed_over_in_a_flag_file():
     assert set(lines) - set(expanded) == removed | orbax
 
 
-@pytest.mark.parametrize("line", ["--init_gate", "--clip=1", "--weight_decay=0.01"])
+@pytest.mark.parametrize("line", ["--init_gate", "--past=64", "--weight_decay=0.01"])
 def test_a_removed_flag_at_another_value_is_refused_with_its_file(line, tmp_path):
     path = tmp_path / "old.flags"
     path.write_text(f"--layers=2\n{line}\n")

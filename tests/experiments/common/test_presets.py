@@ -46,7 +46,7 @@ def test_its_settings_go_before_those_of_other_flag_files():
     )
 
 
-@pytest.mark.parametrize("typed", ["--past=8", "--neighbours=7"])
+@pytest.mark.parametrize("typed", ["--places=8", "--neighbours=7"])
 @pytest.mark.parametrize("before", [True, False])
 def test_typed_flags_go_before_its_settings(typed, before):
     """Bug: leave nothing out in `_preset`."""
@@ -57,7 +57,7 @@ def test_typed_flags_go_before_its_settings(typed, before):
 
 def test_the_flags_that_a_run_writes_replay_it():
     """They are in the order of their names: `batch_size` stands before `model`."""
-    first = configs("--model=hrnn_plus", "--batch_size=7", "--past=8")
+    first = configs("--model=hrnn_plus", "--batch_size=7", "--places=8")
     pathlib.Path("flags").write_text(flags.FLAGS.flags_into_string())
     assert configs("--flagfile=flags") == first
 
@@ -69,4 +69,4 @@ def test_a_flag_that_the_network_does_not_use_is_refused():
 
 def test_tune_searches_its_own_space():
     cli.parse(["tune", "--model=hrnn_plus"], whole=True, defaults=list)
-    assert {"negative_hours", "neighbours_weight"} <= tune_flags.check().keys()
+    assert {"negative_hours", "dropout_session"} <= tune_flags.check().keys()

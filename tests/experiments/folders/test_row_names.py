@@ -103,21 +103,21 @@ def test_hrnn_plus_is_called_so_however_it_was_asked_for(runs):
             ("HRNN Init", HRNN),
             ("hrnn_plus", HRNN_PLUS),
             ("HRNN Init", {**HRNN_PLUS, "learning_rate": 0.002}),
-            ("HRNN Init", {**HRNN, "past": 64}),
+            ("HRNN Init", {**HRNN, "places": 64}),
         )
     )
     assert names == [
         "1 HRNN Init",
         "2 hrnn_plus",
         "3 hrnn_plus --learning_rate=0.002",
-        "4 HRNN Init --past=64",
+        "4 HRNN Init --places=64",
     ]
 
 
 def test_no_difference_is_left_out(runs):
-    changed = {"layers": 2, "past": 3, "loss": "bpr", "momentum": 0.5, "batch_size": 7}
+    changed = {"layers": 2, "places": 3, "loss": "bpr", "momentum": 0.5, "batch_size": 7}
     [name] = row_names(*runs(("RNN", {**RNN, **changed})))
-    assert name == "1 RNN --layers=2 --past=3 --loss=bpr --momentum=0.5 --batch_size=7"
+    assert name == "1 RNN --layers=2 --places=3 --loss=bpr --momentum=0.5 --batch_size=7"
 
 
 def test_edits_of_one_registered_loss_are_told_apart_by_their_code(runs):

@@ -14,7 +14,7 @@ from experiments.leaderboard.studies import make_studies
 from experiments.tuning import search_spaces
 from hrnn_jax import errors
 
-BEST = "--batch_size=25\n--learning_rate=0.002\n--past=64\n--epochs=3\n"
+BEST = "--batch_size=25\n--learning_rate=0.002\n--places=64\n--epochs=3\n"
 
 
 def columns(*keys, log="log.csv"):
@@ -45,7 +45,7 @@ def test_a_wrong_budget_is_refused(texts, words):
 
 @pytest.mark.parametrize("rows", [["sr", "best"], []])
 def test_a_wrong_row_is_refused(rows):
-    with pytest.raises(errors.InputError, match=r"--rows: .* without neighbours"):
+    with pytest.raises(errors.InputError, match=r"--rows: .* without repeat and explore"):
         chosen_rows(rows, grid.ROWS)
 
 
@@ -128,7 +128,7 @@ def test_a_study_is_done_only_with_its_own_budget(tmp_path):
 
 
 def test_a_curve_has_the_whole_length_on_the_validation_split(tmp_path):
-    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_plus", "without neighbours"])
+    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_plus", "without repeat and explore"])
     assert curve.epochs == 7 > runs["hrnn_plus"].epochs == 3
     given = expanded(curve)
     assert given["split"] == "validation"

@@ -202,7 +202,7 @@ def test_a_killed_one_resumes_to_the_same_bits(old):
         (["--optimizer=sgd"], ["--optimizer=sgd", "has adagrad"]),
         (["--momentum=0"], ["--momentum=0.0", "has 0.1"]),
         (["--idle_gap"], ["--idle_gap=True", "has False"]),
-        (["--past=3", "--loss=full_softmax"], ["--past=3", "has 0"]),
+        (["--places=3"], ["--places=3", "has 0"]),
         (["--seeds=1,2"], ["--seeds", "seed 2", "only 0, 1"]),
         (["--output_dir=old"], ["--output_dir=old", "another folder"]),
         (["--output_dir=./new/../old"], ["is continued"]),

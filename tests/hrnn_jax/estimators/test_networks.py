@@ -23,6 +23,25 @@ def test_partial_fit_goes_on_as_if_fit_had_not_ended(parts, network):
     assert hrnn_jax.ranks(halves, test).equals(hrnn_jax.ranks(network, test))
 
 
+def test_a_mixture_is_that_of_the_epochs_there_are(parts, tmp_path):
+    """However they came about. Bug: rank with that of an earlier epoch, or train on its network."""
+    train, test = parts
+
+    def model():
+        return hrnn_jax.HRNNPlus(hidden_units=8, places=5, neighbours=4)
+
+    whole, seen = model().fit(train, epochs=2, callbacks=[]), []
+    ranks = hrnn_jax.ranks(whole, test)
+    first = model().fit(train, epochs=1, callbacks=[])
+    assert not hrnn_jax.ranks(first, test).equals(ranks)
+    read = hrnn_jax.load(first.save(tmp_path / "run"))
+    watched = model().fit(train, epochs=2, callbacks=[seen.append], validation=test)
+    for same in (first.partial_fit(epochs=1), read.partial_fit(epochs=1), watched):
+        assert same.epochs_ == 2
+        assert hrnn_jax.ranks(same, test).equals(ranks)
+    assert seen[1].metrics["mrr@5"] == hrnn_jax.evaluate(whole, test)["mrr@5"]
+
+
 def test_partial_fit_of_a_new_model_fits_it(parts):
     assert small().partial_fit(parts[0], epochs=1, callbacks=[]).epochs_ == 1
     with pytest.raises(errors.InputError, match="give the training part"):
@@ -50,7 +69,7 @@ def test_on_a_new_log_items_keep_their_weights_and_new_ones_are_added(parts, net
 
 @pytest.mark.parametrize(
     "untrained",
-    [None, hrnn_jax.RNN(hidden_units=8), hrnn_jax.HRNNPlus(hidden_units=8, past=5, neighbours=4)],
+    [None, hrnn_jax.RNN(hidden_units=8), hrnn_jax.HRNNPlus(hidden_units=8, places=5, neighbours=4)],
 )
 def test_the_lists_are_those_of_the_live_recommender(parts, network, untrained):
     """Bug: replay the test events too, or RNN's last session without its training events."""
@@ -166,7 +185,7 @@ def test_settings_are_those_of_the_configs():
     assert hrnn_jax.RNN().get_params().keys().isdisjoint({"dropout_user", "leak", "variant"})
     plus = hrnn_jax.HRNNPlus().get_params()
     assert {name: plus[name] for name in HRNN_PLUS} == HRNN_PLUS
-    assert inspect.signature(hrnn_jax.HRNNPlus).parameters["past"].default == 64
+    assert inspect.signature(hrnn_jax.HRNNPlus).parameters["places"].default == 64
     assert "epochs" not in inspect.signature(hrnn_jax.HRNN).parameters
 
 
@@ -174,7 +193,7 @@ def test_settings_are_those_of_the_configs():
     "model",
     [
         hrnn_jax.HRNN("all", hidden_units=7, leak="carried"),
-        hrnn_jax.HRNNPlus(neighbours=0, loss="full_softmax"),
+        hrnn_jax.HRNNPlus(places=0, loss="full_softmax"),
         hrnn_jax.RNNConcat(schedule="cosine"),
     ],
 )
@@ -191,7 +210,7 @@ def test_its_parameters_make_the_same_model(model):
         ({"hidden_units": 0}, "`hidden_units`=0: give 1 or more"),
         ({"variant": "both"}, "give init or all"),
         ({"user_input": "gates"}, "not used by HRNN Init"),
-        ({"neighbours": 3}, "no effect without `past`"),
+        ({"neighbours": 3}, "no effect without `places`"),
         ({"learning_rate": float("nan")}, "finite"),
     ],
 )

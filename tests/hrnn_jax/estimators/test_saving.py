@@ -85,7 +85,7 @@ def test_a_counting_model_is_read_as_it_was(parts, model, tmp_path):
 
 
 def test_hrnn_plus_is_read_as_hrnn_plus(parts, tmp_path):
-    model = hrnn_jax.HRNNPlus(hidden_units=8, past=5, neighbours=4, extra_negatives=7)
+    model = hrnn_jax.HRNNPlus(hidden_units=8, places=5, neighbours=4, extra_negatives=7)
     model.fit(parts[0], epochs=1, callbacks=[]).save(tmp_path / "run")
     again = hrnn_jax.load(tmp_path / "run")
     assert repr(again) == repr(model)

@@ -107,7 +107,7 @@ def test_items_that_are_not_on_offer_do_not_learn(loss):
     users = [[half.tolist(), half[::-1].tolist()] for half in (first, second)]
     log = logs.of(users, n_items=n)
     log = dataclasses.replace(log, test=np.zeros(len(log), bool))
-    model_config = networks.model_config(past=3)
+    model_config = networks.model_config()
     more = {} if loss == "full_softmax" else {"extra_negatives": 5, "negative_alpha": 0.0}
     how = networks.training_config(
         loss=loss,

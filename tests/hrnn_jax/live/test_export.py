@@ -54,10 +54,9 @@ def test_the_rules_of_the_state_are_worded_alike():
 @pytest.mark.parametrize(
     "network",
     [
-        {"past": 3},
+        {"places": 3},
         {"idle_gap": True},
         {"embedding": "tied"},
-        {"neighbours": 2, "past": 3},
     ],
 )
 def test_an_unsupported_setting_is_an_error_and_nothing_is_written(tmp_path, network):

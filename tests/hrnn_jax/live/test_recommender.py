@@ -11,10 +11,9 @@ import polars as pl
 import pytest
 
 from hrnn_jax import errors, evaluation
-from hrnn_jax.extras import item_neighbours
-from hrnn_jax.live import batched_model
+from hrnn_jax.live import batched_model, state_store
 from hrnn_jax.live.events import Event, Request
-from tests.helpers import live_users, logs, weights
+from tests.helpers import live_users, logs, mixtures, weights
 
 FORMS = [
     ("rnn", {}, False),
@@ -28,14 +27,12 @@ FORMS = [
     ("hrnn_all", {"leak": "carried"}, False),
 ]
 EXTENSIONS = [
-    ("rnn", {"neighbours": 4, "past": 2, "embedding": "tied"}, False),
-    ("hrnn_init", {"neighbours": 5, "past": 3}, True),
+    ("rnn", {"places": 2, "neighbours": 4, "embedding": "tied"}, False),
+    ("hrnn_init", {"places": 3, "neighbours": 5}, True),
     ("hrnn_all", {"embedding": "separate"}, False),
-    ("rnn", {"past": 3}, False),
-    ("rnn_concat", {"past": 4}, False),
-    ("hrnn_init", {"past": 5}, False),
-    ("hrnn_init", {"past": 30}, True),
-    ("hrnn_init", {"past": 5, "idle_gap": True}, True),
+    ("rnn_concat", {"places": 4}, False),
+    ("hrnn_init", {"places": 5, "idle_gap": True}, False),
+    ("hrnn_all", {"places": 30}, True),
     ("hrnn_all", {"idle_gap": True, "embedding": "tied"}, False),
     ("rnn", {"idle_gap": True}, False),
     ("rnn_concat", {"idle_gap": True}, False),
@@ -61,17 +58,15 @@ def test_live_ranks_equal_the_ranks_of_evaluation(variant, network, feed_last_it
     idle = np.random.default_rng(3).lognormal(6, 4, len(log)).astype(np.int64)
     log = dataclasses.replace(log, time=live_users.NOW + np.cumsum(np.minimum(idle, 10**6)))
     config = live_users.config(variant, feed_last_item=feed_last_item, **network)
-    table = None
-    if config.neighbours:
-        table = jax.device_put(item_neighbours.count(log.train, config.neighbours, 2.0))
+    mixture = mixtures.fitted(log, config)
     expected = evaluation.rank(
         weights.drawn(config),
         log,
         model_config=config,
-        table=table,
+        mixture=mixture,
     ).rank
     recommender = live_users.recommender(
-        variant=variant, network={**network, "feed_last_item": feed_last_item}, table=table
+        variant=variant, network={**network, "feed_last_item": feed_last_item}, mixture=mixture
     )
     is_case = np.zeros(len(log), bool)
     is_case[log.cases] = True
@@ -93,6 +88,71 @@ def test_live_ranks_equal_the_ranks_of_evaluation(variant, network, feed_last_it
             ]
         )
     assert [result[case] for case in log.cases.tolist()] == expected.tolist()
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Return how to make recommenders of a network with a mixture, with drawn weights of it."""
+    network = {"places": 4, "neighbours": 6}
+    log = logs.random(3, users=20, sessions=5, n_items=live_users.N_ITEMS)
+    config = live_users.config(**network)
+    fitted = {drops: mixtures.fitted(log, config, drops_repeats=drops) for drops in (False, True)}
+
+    def make(path=state_store.IN_MEMORY, *, drops_repeats=False, **settings):
+        settings |= {"mixture": fitted[drops_repeats], "drop_repeats": drops_repeats}
+        return live_users.recommender(path, network=network, **settings)
+
+    return make
+
+
+def test_candidates_and_excluded_items_leave_the_probabilities_as_they_are(mixed):
+    """Bug: probabilities among the candidates alone."""
+    recommender = mixed()
+    recommender.observe_many(live_users.events(1, 2, 3, 1, 4, 5, 6))
+    ranked = recommender.recommend(user="u", k=live_users.N_ITEMS)
+    np.testing.assert_allclose(np.exp([score for _, score in ranked]).sum(), 1, rtol=1e-5)
+    chosen = {f"i{n}" for n in (1, 4, 6, 9, 20, 33)}
+    found = recommender.recommend(user="u", k=9, candidates=chosen)
+    live_users.assert_same_lists([found], [[row for row in ranked if row[0] in chosen]])
+    found = recommender.recommend(user="u", k=9, exclude=chosen)
+    live_users.assert_same_lists([found], [[row for row in ranked if row[0] not in chosen][:9]])
+
+
+def test_an_item_that_cannot_be_next_is_in_no_list(mixed):
+    """Those of the open session, where repeats are dropped; in the next one they can be."""
+    recommender, n = mixed(drops_repeats=True), live_users.N_ITEMS
+    recommender.observe_many(live_users.events(1, 2, 3))
+    own = {"i1", "i2", "i3"}
+    [step] = recommender.history(user="u", k=n, sessions=1)[-1:]
+    for found in (
+        recommender.recommend(user="u", k=n),
+        recommender.recommend(user="u", k=n, candidates=[f"i{item}" for item in range(n)]),
+        step.recommended,
+    ):
+        assert {item for item, _ in found} == {f"i{item}" for item in range(n)} - own
+        assert np.isfinite([score for _, score in found]).all()
+    assert recommender.recommend(user="u", k=3, candidates=own) == []
+    recommender.observe_many(live_users.events(7, time=live_users.NOW + 10 * live_users.GAP))
+    assert own < {item for item, _ in recommender.recommend(user="u", k=n)}
+
+
+def test_states_with_places_are_kept_in_a_file_and_computed_again(mixed, tmp_path):
+    path, events = tmp_path / "states.sqlite", live_users.random_events(2, users=4, count=60)
+    with mixed(path) as first:
+        for event in events:
+            first.observe(item=event.item, user=event.user, time=event.time)
+        expected = live_users.all_lists(first, users=5)
+    with mixed(path) as again:
+        live_users.assert_same_lists(live_users.all_lists(again, users=5), expected)
+        again.export_states(tmp_path / "exported")
+    together = mixed()
+    together.observe_many(events)
+    live_users.assert_same_lists(live_users.all_lists(together, users=5), expected)
+    with mixed(path, lineage=("others",), rebuild=True) as rebuilt:
+        live_users.assert_same_lists(live_users.all_lists(rebuilt, users=5), expected)
+    imported = mixed()
+    imported.import_states(tmp_path / "exported")
+    live_users.assert_same_lists(live_users.all_lists(imported, users=5), expected)
 
 
 def test_sessions_cut_by_the_gap_equal_sessions_with_ids():

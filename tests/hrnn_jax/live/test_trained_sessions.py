@@ -11,7 +11,6 @@ import tempfile
 from typing import Any
 
 import hypothesis
-import jax
 import numpy as np
 import polars as pl
 import pytest
@@ -19,11 +18,10 @@ from hypothesis import strategies as st
 
 from hrnn_jax import evaluation
 from hrnn_jax.config import DataConfig, EvaluationConfig, ModelConfig
-from hrnn_jax.extras import item_neighbours
 from hrnn_jax.live import batched_model
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.preprocess import past_sessions, prepared, read_log
-from tests.helpers import live_users, weights
+from tests.helpers import live_users, mixtures, weights
 from tests.hrnn_jax.preprocess import oracle
 from tests.hrnn_jax.preprocess.test_sessions import logs, recipes
 
@@ -35,7 +33,7 @@ FORMS: list[dict[str, Any]] = [
     {"variant": "rnn"},
     {"variant": "rnn_concat", "idle_gap": True},
     {"variant": "hrnn_all", "feed_last_item": True, "leak": "carried"},
-    {"variant": "hrnn_init", "idle_gap": True, "past": 3, "neighbours": 2, "layers": 2},
+    {"variant": "hrnn_init", "idle_gap": True, "places": 3, "neighbours": 2, "layers": 2},
 ]
 # One shape of each program for all logs.
 SHAPES = EvaluationConfig(lanes=8, chunk_steps=64)
@@ -86,13 +84,10 @@ def make_run(log: list[dict], recipe: DataConfig, form: dict, root: pathlib.Path
     events = dataclasses.replace(prepared.load(folder), n_items=V)
     items = prepared.load_items(folder)
     items = [*items, *(f"no {n}" for n in range(V - len(items)))]
-    table = None
-    if config.neighbours:
-        table = jax.device_put(item_neighbours.count(events.train, config.neighbours, 2.0))
     about = live_users.about(
         config,
         items=items,
-        table=table,
+        mixture=mixtures.fitted(events, config),
         gap_seconds=60 * recipe.session_gap_minutes,
         drop_repeats=recipe.drop_repeats,
     )
@@ -106,7 +101,7 @@ def lists_of_evaluation(params, events, about) -> dict[Any, dict]:
     """Return the scores right before each event but the first of a session, as evaluation does."""
     every = dataclasses.replace(events, test=np.ones(len(events), bool))
     items, scores = evaluation.best(
-        params, every, V, model_config=about.config, table=about.table, config=SHAPES
+        params, every, V, model_config=about.config, mixture=about.mixture, config=SHAPES
     )
     sessions = events.session - np.maximum.accumulate(
         np.where(events.opens_user, events.session, 0)

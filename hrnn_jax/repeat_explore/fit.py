@@ -1,0 +1,353 @@
+"""Learn the mixture: the place network on training events, the few other weights on held-out ones.
+
+The place network reads nothing but what was before an event, so it learns from the events that the
+network was trained on. How much the network, the neighbours and the places weigh would be learnt
+wrong there: the network knows these events, and the neighbours were counted from them. These
+weights are learnt on each user's last training session, with a network and neighbours that have not
+seen it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy import optimize
+
+from hrnn_jax import evaluation
+from hrnn_jax.config import EvaluationConfig, ModelConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.model import Params
+from hrnn_jax.repeat_explore import history as histories
+from hrnn_jax.repeat_explore import mixture as mixtures
+from hrnn_jax.repeat_explore import neighbours
+from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
+from hrnn_jax.user_batches import NO_ITEM, layout
+
+_TRAINING_EVENTS = 20_000  # that the place network learns from, drawn
+_CASES = 4_000  # held-out ones, drawn, that the other weights are learnt from
+_SAMPLED_ITEMS = 1_000  # of the catalogue, drawn, besides the neighbours of a case
+_HIDDEN_UNITS, _EPOCHS, _BATCH, _LEARNING_RATE = 16, 10, 64, 0.01
+_DECAY = 1e-4  # of the place network's weights
+_PRIOR = 1e-3  # weight of the squared distance of the other weights from where they start
+_STEPS = 100  # of L-BFGS
+_AT_ONCE = 256  # events whose features are computed together
+_ENOUGH = 1_000  # events after another one in their session: with no repeat, few ever are one
+_SEED = 3  # that other draws with the seed do not use
+
+
+class _Seen(NamedTuple):
+    """What was known before each of N events, and the events."""
+
+    event: np.ndarray  # [N] of the log
+    target: np.ndarray  # [N] item
+    item: np.ndarray  # [N, R] of the places
+    place: np.ndarray  # [N] place of the target if it is allowed there, else -1
+    known: np.ndarray  # [N] bool, whether the target has a place
+    allowed: np.ndarray  # [N, R] bool
+    inputs: np.ndarray  # [N, R, PLACE_INPUTS] float32
+    user: np.ndarray  # [N, USER_FEATURES]
+    last: np.ndarray  # [N, LAST] items
+    hidden: np.ndarray  # [N, H]
+
+
+def fit(
+    params: Params,
+    log: EventLog,
+    table: neighbours.Table,
+    *,
+    model_config: ModelConfig,
+    seed: int,
+) -> Mixture:
+    """Learn the weights of the mixture.
+
+    Args:
+        params: of the network, trained on the training events of `log`.
+        log: the training events, and the held-out ones as its test events, see
+            `EventLog.held_out`.
+        table: counted from the training events of `log`.
+        model_config: of the network.
+        seed: of all random draws.
+    """
+    rng = np.random.default_rng((seed, _SEED))
+    # As the network sees it: RNN Concat has one session for each user.
+    drops_repeats = _drops_repeats(layout(log, model_config.variant))
+    cases = _draw(log.cases, _CASES, rng)
+    learnt_from = _draw(np.flatnonzero(~log.test & log.follows), _TRAINING_EVENTS, rng)
+    seen = _see(params, log, np.union1d(cases, learnt_from), model_config, drops_repeats)
+    held_out: Any = log.test[seen.event]
+    place = _fit_places(_take(seen, ~held_out & (seen.place >= 0)), rng)
+    tested = _take(seen, held_out)
+    explore = _fit_explore(params, log, table, _take(tested, np.logical_not(tested.known)), rng)
+    repeated = _take(tested, tested.place >= 0)
+    repeat = _fit_repeat(params, place, explore, table, repeated)
+    gate = _fit_gate(_take(tested, tested.allowed.any(axis=1)))
+    return Mixture(place, repeat, gate, explore, np.asarray(drops_repeats))
+
+
+def _drops_repeats(log: EventLog) -> bool:
+    """Return whether an item is never twice in a session, as in logs that are prepared so."""
+    pairs = log.session.astype(np.int64) * log.n_items + log.item
+    return int(log.follows.sum()) >= _ENOUGH and len(np.unique(pairs)) == len(pairs)
+
+
+def _draw(events: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    return events if len(events) <= most else np.sort(rng.choice(events, most, replace=False))
+
+
+def _take(seen: _Seen, keep: np.ndarray) -> _Seen:
+    return _Seen(*(values[keep] for values in seen))
+
+
+def _see(
+    params: Params, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
+) -> _Seen:
+    """Replay the users of some events, and collect what was known before each of these."""
+    is_chosen = np.zeros(len(log), bool)
+    is_chosen[events] = True
+    of_users = np.isin(log.user, log.user[events])
+    number = np.flatnonzero(of_users)
+    part = log.where(of_users)
+    # Dropout is for training.
+    dropouts = {name: 0.0 for name in vars(config) if name.startswith("dropout_")}
+    config = dataclasses.replace(config, **dropouts)
+    rows: list[_Seen] = []
+    chosen = np.flatnonzero(is_chosen[of_users])
+    for found, at, states in evaluation.replay(params, part, chosen, config, EvaluationConfig()):
+        for begin in range(0, len(found), _AT_ONCE):
+            here = at[:, begin : begin + _AT_ONCE]
+            n = here.shape[1]
+            padded = np.pad(here, [(0, 0), (0, _AT_ONCE - n)])
+            known = jax.device_get(_known(states, padded, drops_repeats))
+            event = number[found[begin : begin + _AT_ONCE]]
+            target = log.item[event]
+            hidden, item, allowed, inputs, user, last = (values[:n] for values in known)
+            is_target = item == target[:, None]
+            could = is_target & allowed
+            place = np.where(could.any(axis=1), could.argmax(axis=1), -1)
+            rows.append(
+                _Seen(
+                    event,
+                    target,
+                    item,
+                    place,
+                    is_target.any(axis=1),
+                    allowed,
+                    inputs,
+                    user,
+                    last,
+                    hidden,
+                )
+            )
+    return _Seen(*map(np.concatenate, zip(*rows, strict=True)))
+
+
+@jax.jit
+def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
+    here: evaluation.Seen = jax.tree.map(lambda values: values[at[0], at[1]], seen)
+    history = here.history
+    assert history is not None
+    user = histories.user_features(history)
+    return (
+        here.hidden,
+        history.item,
+        mixtures.allowed_places(history, drops_repeats),
+        mixtures.inputs(histories.place_features(history), user),
+        user,
+        histories.recent_items(history, neighbours.LAST),
+    )
+
+
+def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
+    """Train the place network on repeats: the cross-entropy of the target among the places."""
+    n_inputs = mixtures.PLACE_INPUTS
+    used = seen.allowed[..., None]
+    n_used = max(1, used.sum())
+    mean = np.where(used, seen.inputs, 0).sum(axis=(0, 1)) / n_used
+    variance = np.where(used, (seen.inputs - mean) ** 2, 0).sum(axis=(0, 1)) / n_used
+    weights = {
+        "linear": np.zeros(n_inputs, np.float32),
+        "hidden_w": rng.normal(0, n_inputs**-0.5, (n_inputs, _HIDDEN_UNITS)).astype(np.float32),
+        "hidden_b": np.zeros(_HIDDEN_UNITS, np.float32),
+        "output": np.zeros(_HIDDEN_UNITS, np.float32),
+    }
+    fixed = {"mean": mean.astype(np.float32), "scale": np.sqrt(variance + 1e-4).astype(np.float32)}
+    n_steps = len(seen.event) // _BATCH
+    optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, max(1, _EPOCHS * n_steps)))
+
+    def loss(weights: Any, batch: Any) -> jax.Array:
+        inputs, allowed, place = batch
+        logits = mixtures.place_logits(PlaceNetwork(**fixed, **weights), inputs)
+        decay = sum((values**2).sum() for values in weights.values())
+        return _cross_entropy(logits, allowed, place) + _DECAY * decay
+
+    @jax.jit
+    def update(weights: Any, state: Any, batch: Any) -> tuple[Any, Any]:
+        changes, state = optimizer.update(jax.grad(loss)(weights, batch), state)
+        return optax.apply_updates(weights, changes), state
+
+    state = optimizer.init(weights)
+    for _ in range(_EPOCHS):
+        order = rng.permutation(len(seen.event))
+        for step in range(n_steps):
+            rows = order[step * _BATCH : (step + 1) * _BATCH]
+            batch = seen.inputs[rows], seen.allowed[rows], seen.place[rows]
+            weights, state = update(weights, state, batch)
+    return PlaceNetwork(**fixed, **jax.device_get(weights))
+
+
+def _fit_explore(
+    params: Params,
+    log: EventLog,
+    table: neighbours.Table,
+    seen: _Seen,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Learn what the network and the neighbours weigh for items that are no repeats.
+
+    The softmax is over the target, the neighbours, and drawn items, which stand for the rest of the
+    catalogue, so that a case costs the same for any catalogue.
+    """
+    start = np.zeros(mixtures.EXPLORE_INPUTS, np.float32)
+    start[0] = 1
+    if not len(seen.event):
+        return start
+    n_drawn = min(_SAMPLED_ITEMS, log.n_items)
+    item, share = jax.device_get(neighbours.after(table, seen.last))
+    n, n_last = seen.last.shape
+    lags = neighbours.lag_weights(n_last)
+    parts = []
+    for row in range(n):
+        near, where = np.unique(item[row].reshape(-1), return_inverse=True)
+        by_lag = np.einsum("lkc,lg->lkgc", share[row], lags).reshape(where.size, -1)
+        summed = np.zeros((len(near), by_lag.shape[1]), np.float32)
+        np.add.at(summed, where.reshape(-1), by_lag)
+        drawn = rng.choice(log.n_items, n_drawn, replace=False)
+        rest = np.setdiff1d(drawn, near)
+        candidates = np.concatenate([near[near != NO_ITEM], rest])
+        shares = np.zeros((len(candidates), by_lag.shape[1]), np.float32)
+        shares[: (near != NO_ITEM).sum()] = summed[near != NO_ITEM]
+        # Each drawn item stands for as many of those that are no neighbours.
+        weight = np.zeros(len(candidates), np.float32)
+        weight[(near != NO_ITEM).sum() :] = np.log(log.n_items / n_drawn)
+        competes = ~np.isin(candidates, seen.item[row])
+        is_target = candidates == seen.target[row]
+        if not is_target.any():
+            candidates = np.append(candidates, seen.target[row])
+            shares = np.vstack([shares, np.zeros_like(shares[:1])])
+            weight, competes = np.append(weight, 0), np.append(competes, True)
+            is_target = candidates == seen.target[row]
+        weight[is_target] = 0
+        parts.append(
+            (candidates[competes], shares[competes], weight[competes], is_target[competes])
+        )
+    longest = max(len(part[0]) for part in parts)
+    inputs = np.zeros((n, longest, mixtures.EXPLORE_INPUTS), np.float32)
+    offset = np.full((n, longest), -np.inf, np.float32)
+    target = np.zeros(n, np.int32)
+    item_out, bias = np.asarray(params.items.item_out), np.asarray(params.items.item_bias)
+    for row, (candidates, shares, weight, is_target) in enumerate(parts):
+        size = len(candidates)
+        inputs[row, :size, 0] = item_out[candidates] @ seen.hidden[row] + bias[candidates]
+        inputs[row, :size, 1:] = shares
+        offset[row, :size] = weight
+        target[row] = is_target.argmax()
+    allowed = offset > -np.inf
+
+    def loss(weights: jax.Array, inputs: jax.Array) -> jax.Array:
+        logits = inputs @ weights + jnp.where(allowed, offset, 0)
+        return _cross_entropy(logits, allowed, target)
+
+    return _minimise(loss, start, inputs)
+
+
+def _fit_repeat(
+    params: Params,
+    place: PlaceNetwork,
+    explore: np.ndarray,
+    table: neighbours.Table,
+    seen: _Seen,
+) -> np.ndarray:
+    """Learn what the place network, the network and the neighbours weigh for repeats."""
+    start = np.array([1, 0, 0], np.float32)
+    if not len(seen.event):
+        return start
+    own = np.where(seen.item == NO_ITEM, 0, seen.item)
+    item_out, bias = np.asarray(params.items.item_out), np.asarray(params.items.item_bias)
+    score = np.stack(
+        [item_out[items] @ hidden for items, hidden in zip(own, seen.hidden, strict=True)]
+    )
+    score += bias[own]
+    item, share = jax.device_get(neighbours.after(table, seen.last))
+    weights = neighbours.lag_weights(seen.last.shape[1]) @ explore[1:].reshape(
+        neighbours.LAGS, neighbours.SHARES
+    )
+    bonus = (share * weights[None, :, None]).sum(axis=3)
+    of_place = np.stack(
+        [
+            ((near[:, :, None] == places) * value[:, :, None]).sum(axis=(0, 1))
+            for near, value, places in zip(item, bonus, seen.item, strict=True)
+        ]
+    )
+    logit = np.asarray(mixtures.place_logits(place, jnp.asarray(seen.inputs)))
+    inputs = np.stack([logit, score, explore[0] * score + of_place], axis=2).astype(np.float32)
+
+    def loss(weights: jax.Array, inputs: jax.Array) -> jax.Array:
+        return _cross_entropy(inputs @ weights, seen.allowed, seen.place)
+
+    return _minimise(loss, start, inputs)
+
+
+def _fit_gate(seen: _Seen) -> np.ndarray:
+    """Learn how likely a repeat is."""
+    start = np.zeros(histories.USER_FEATURES, np.float32)
+    if not len(seen.event):
+        return start
+    is_repeat = seen.place >= 0
+
+    def loss(weights: jax.Array, inputs: jax.Array) -> jax.Array:
+        logit = inputs @ weights
+        return jnp.logaddexp(0, jnp.where(is_repeat, -logit, logit)).mean()
+
+    return _minimise(loss, start, seen.user)
+
+
+def _cross_entropy(logits: jax.Array, allowed: Any, target: Any) -> jax.Array:
+    """Return the mean cross-entropy of targets [n] among those of [n, C] that are allowed."""
+    total = jax.nn.logsumexp(logits, axis=1, where=allowed)
+    own = jnp.take_along_axis(logits, jnp.asarray(target)[:, None], axis=1)[:, 0]
+    return (total - own).mean()
+
+
+def _minimise(
+    loss: Callable[[jax.Array, jax.Array], jax.Array], start: np.ndarray, inputs: np.ndarray
+) -> np.ndarray:
+    """Return the weights of the least loss, of a convex one, near where they start."""
+    # Weights of values of the order of 1.
+    flat = inputs.reshape(-1, inputs.shape[-1])
+    scale = np.sqrt((flat**2).mean(axis=0)) + 1e-3
+    prior = max(_PRIOR, 1 / len(inputs))
+
+    @jax.jit
+    def value_and_grad(weights: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def total(weights: jax.Array) -> jax.Array:
+            distance = ((weights - start) * scale) ** 2
+            return loss(weights, inputs) + prior * distance.sum()
+
+        return jax.value_and_grad(total)(weights)
+
+    device = jax.device_put(inputs)
+
+    def of_scaled(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        value, grad = value_and_grad(jnp.asarray(weights / scale, jnp.float32), device)
+        return float(value), np.asarray(grad, np.float64) / scale
+
+    found = optimize.minimize(
+        of_scaled, start * scale, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}
+    )
+    return (found.x / scale).astype(np.float32)

@@ -1,0 +1,399 @@
+"""The last R different items of each user's history, the places, and what is known of each.
+
+Not in the paper. It is all that a repeat is predicted from: how often, how long ago and at which
+hours the user had an item, and how often the user repeats at all. Its size does not grow with the
+user's events. The same functions serve training, evaluation and live users.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from hrnn_jax.gru import where
+from hrnn_jax.user_batches import NO_ITEM, Array, Steps
+
+PLACE_FEATURES = 16
+USER_FEATURES = 12
+WORDS = 10  # of a place in the packed form
+TRAIL = 256  # events whose order is kept
+_HALF_LIFE = 20  # events after which an event counts half in `recent`
+_HOURS, _DAYS = 8, 7  # bins of three hours, and of a day of the week
+_DAY = 1440  # minutes
+_TRAIL_ROWS = -(-2 * TRAIL // WORDS)
+_FLOOR = 0.02  # shares far below it count as none
+_RATE_DECAY = 0.9  # of `repeat_rate`, each event
+
+
+@struct.dataclass
+class History:
+    """What is kept of each lane's user, all events so far included.
+
+    The places of a user are in no order; a place that is not used yet holds NO_ITEM. Counts of a
+    place begin when the item takes it.
+    """
+
+    item: Array  # [B, R] int32
+    count: Array  # [B, R] int32 events of the item
+    event: Array  # [B, R] int32 number of the item's last event among the user's, from 1
+    session: Array  # [B, R] int32 number of that event's session among the user's, from 1
+    minute: Array  # [B, R] int32 Unix minutes of that event
+    recent: Array  # [B, R] float32 events of the item up to that one, halved every 20 events
+    hours: Array  # [B, R, 8] uint8 events of the item in each three hours of the day (UTC)
+    days: Array  # [B, R, 7] uint8 events of the item on each day of the week (UTC)
+    trail: Array  # [B, TRAIL] int32 items of the last events, event e at place e mod TRAIL
+    trail_session: Array  # [B, TRAIL] int32 numbers of their sessions, 0 for none
+    events: Array  # [B] int32 of the user
+    sessions: Array  # [B] int32 of the user
+    repeats: Array  # [B] int32 events of the user whose item had a place
+    session_events: Array  # [B] int32 of the open session
+    session_repeats: Array  # [B] int32 of the open session
+    repeat_rate: Array  # [B] float32 share of repeats among the last ten events or so
+    now: Array  # [B] int32 Unix minutes of the last event
+    gap: Array  # [B] int32 minutes between the last event and the one before
+    target: Array  # [B] int32 the next event's item, if the session has one
+    target_minute: Array  # [B] int32 its time
+
+
+def start(shape: tuple[int, ...], places: int) -> History:
+    """Return the history of users who have had nothing, as numpy arrays.
+
+    Args:
+        shape: (B,).
+        places: R.
+    """
+
+    def of_place(value: int) -> np.ndarray:
+        return np.full((*shape, places), value, np.int32)
+
+    def of_user(value: float = 0, dtype: type = np.int32) -> np.ndarray:
+        return np.full(shape, value, dtype)
+
+    return History(
+        item=of_place(NO_ITEM),
+        count=of_place(0),
+        event=of_place(0),
+        session=of_place(0),
+        minute=of_place(0),
+        recent=np.zeros((*shape, places), np.float32),
+        hours=np.zeros((*shape, places, _HOURS), np.uint8),
+        days=np.zeros((*shape, places, _DAYS), np.uint8),
+        trail=np.full((*shape, TRAIL), NO_ITEM, np.int32),
+        trail_session=np.zeros((*shape, TRAIL), np.int32),
+        events=of_user(),
+        sessions=of_user(),
+        repeats=of_user(),
+        session_events=of_user(),
+        session_repeats=of_user(),
+        repeat_rate=of_user(0.5, np.float32),
+        now=of_user(),
+        gap=of_user(),
+        target=of_user(NO_ITEM),
+        target_minute=of_user(),
+    )
+
+
+def step(history: History, steps: Steps, minute: jax.Array) -> History:
+    """Add the events of one time step.
+
+    The last item of a session is never an input, only the target of the input before it. It is
+    added when the next session starts.
+
+    Args:
+        history: of B lanes.
+        steps: one time step, [B] each.
+        minute: [B] Unix minutes of the inputs.
+    """
+    fresh = start(steps.input.shape, history.item.shape[1])
+    history = jax.tree.map(
+        lambda new, old: where(steps.user_start, new, old),
+        jax.tree.map(jnp.asarray, fresh),
+        history,
+    )
+    session_ended = steps.session_start & ~steps.user_start
+    ended = jnp.where(session_ended, history.target, NO_ITEM)
+    history = add(history, ended, history.target_minute)
+    history = add(history, steps.input, minute, steps.session_start)
+    is_input = steps.input != NO_ITEM
+    return dataclasses.replace(
+        history,
+        target=jnp.where(is_input, steps.target, history.target),
+        target_minute=jnp.where(is_input, steps.time, history.target_minute),
+    )
+
+
+def add(
+    history: History, item: jax.Array, minute: jax.Array, opens: jax.Array | bool = False
+) -> History:
+    """Add one event to each user's history: for training, evaluation and live users alike.
+
+    The event takes the place of its item. If the item has none, it takes that of the item whose
+    last event is the longest ago.
+
+    Args:
+        history: of B users.
+        item: [B], NO_ITEM for users without an event.
+        minute: [B] Unix minutes of the events.
+        opens: [B] bool, the users whose event opens a session.
+    """
+    has_event = item != NO_ITEM
+    opens = has_event & opens
+    events = history.events + has_event
+    sessions = history.sessions + opens
+    same = (history.item == item[:, None]) & has_event[:, None]
+    known = same.any(axis=1)
+    # All different, so that their minimum finds the place: unlike argmin, it compiles to vector
+    # instructions.
+    places = history.item.shape[1]
+    order = jnp.where(same, -places, places * history.event) + jnp.arange(places)[None]
+    here = (order == order.min(axis=1, keepdims=True)) & has_event[:, None]
+    age = (events[:, None] - history.event).astype(jnp.float32)
+
+    def put(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(here, new, old)
+
+    def put_bin(old: jax.Array, bin_: jax.Array) -> jax.Array:
+        before = jnp.where(same[..., None], old, 0)
+        one = (jnp.arange(old.shape[2])[None] == bin_[:, None])[:, None]
+        counted = before + (one & (before < 255)).astype(jnp.uint8)
+        return jnp.where(here[..., None], counted, old)
+
+    def count(old: jax.Array) -> jax.Array:  # events of the open session
+        return jnp.where(opens, 0, old)
+
+    next_of_trail = (jnp.arange(TRAIL)[None] == events[:, None] % TRAIL) & has_event[:, None]
+    rate = _RATE_DECAY * history.repeat_rate + (1 - _RATE_DECAY) * (0.98 * known + 0.01)
+    return dataclasses.replace(
+        history,
+        item=put(item[:, None], history.item),
+        count=put(jnp.where(same, history.count, 0) + 1, history.count),
+        event=put(events[:, None], history.event),
+        session=put(sessions[:, None], history.session),
+        minute=put(minute[:, None], history.minute),
+        recent=put(jnp.where(same, _halved(history.recent, age), 0) + 1, history.recent),
+        hours=put_bin(history.hours, minute % _DAY // (_DAY // _HOURS)),
+        days=put_bin(history.days, _weekday(minute)),
+        trail=jnp.where(next_of_trail, item[:, None], history.trail),
+        trail_session=jnp.where(next_of_trail, sessions[:, None], history.trail_session),
+        events=events,
+        sessions=sessions,
+        repeats=history.repeats + known,
+        session_events=count(history.session_events) + has_event,
+        session_repeats=count(history.session_repeats) + known,
+        repeat_rate=jnp.where(has_event, rate, history.repeat_rate),
+        now=jnp.where(has_event, minute, history.now),
+        gap=jnp.where(has_event, jnp.where(events > 1, minute - history.now, 0), history.gap),
+    )
+
+
+def place_features(history: History) -> jax.Array:
+    """Return the features of each place, [B, R, PLACE_FEATURES], 0 for an unused one.
+
+    In this order: log of the count; count per session; log(1 + age) / 3 and 1 / (1 + age), where
+    age is the number of the user's events since; whether the age is 0, and 1; log(1 + sessions
+    since); whether the session is the open one, and the one before; log of `recent`; log of the
+    days since; how many times more often than at other hours the item is had at this hour of the
+    day, and likewise on this day of the week, as logarithms; whether its last day was this one of
+    the week; and the two of `_own_rules`.
+    """
+    age = (history.events[:, None] - history.event).astype(jnp.float32)
+    ago = (history.sessions[:, None] - history.session).astype(jnp.float32)
+    count = jnp.maximum(history.count, 1).astype(jnp.float32)
+    days_ago = jnp.maximum(history.now[:, None] - history.minute, 0).astype(jnp.float32) / _DAY
+    weekday = _weekday(history.now)
+    on_day = jnp.take_along_axis(history.days, weekday[:, None, None], axis=2)[..., 0]
+    columns = [
+        jnp.log(count),
+        history.count / jnp.maximum(history.sessions[:, None], 1),
+        jnp.log1p(age) / 3,
+        1 / (1 + age),
+        age == 0,
+        age == 1,
+        jnp.log1p(ago),
+        ago == 0,
+        ago == 1,
+        jnp.log(_halved(history.recent, age) + 0.01),
+        jnp.log1p(days_ago),
+        jnp.log((_at_hour(history) + 0.3) / (count / _HOURS + 0.3)),
+        jnp.log((on_day.astype(jnp.float32) + 0.5) / (count / _DAYS + 0.5)),
+        _weekday(history.minute) == weekday[:, None],
+        *_own_rules(history),
+    ]
+    features = jnp.stack([values.astype(jnp.float32) for values in columns], axis=2)
+    return jnp.where(history.item[..., None] != NO_ITEM, features, 0.0)
+
+
+def _own_rules(history: History) -> list[jax.Array]:
+    """Return how each place was related to the last item in the trail, logarithms [B, R] each.
+
+    The share of the place among what came right after the last item; and how often the place was
+    in a session with the last item, per event of the last item.
+    """
+    trail, session = history.trail, history.trail_session
+    now = history.events[:, None] % TRAIL
+    is_last = trail == jnp.take_along_axis(trail, now, axis=1)
+    # What follows the last event in the trail is the oldest one, or none.
+    follows = (session > 0) & (session == jnp.roll(session, -1, axis=1))
+    has_next = is_last & follows & (jnp.arange(TRAIL)[None] != now)
+    next_is = jnp.roll(trail, -1, axis=1)[:, None] == history.item[..., None]  # [B, R, TRAIL]
+    with_last = ((session[:, :, None] == session[:, None]) & is_last[:, None]).any(axis=2)
+    beside_is = (trail[:, None] == history.item[..., None]) & with_last[:, None]
+
+    def share(of_place: jax.Array, of_all: jax.Array) -> jax.Array:
+        counts = of_place.sum(axis=2, dtype=jnp.float32)
+        return jnp.log(counts / jnp.maximum(of_all.sum(axis=1), 1)[:, None] + _FLOOR)
+
+    return [share(next_is & has_next[:, None], has_next), share(beside_is, is_last)]
+
+
+def user_features(history: History) -> jax.Array:
+    """Return what tells whether the next event is a repeat, [B, USER_FEATURES].
+
+    In this order: 1; log of the places used; the log odds of a repeat so far, and of late; the
+    events of the open session, up to ten, in units of five; the share of repeats among them; log
+    of how often the last item was had; log of the user's events; whether the session has one
+    event; whether the last item was a repeat; log of the sessions; log of the last gap in minutes.
+    """
+    is_last = (history.event == history.events[:, None]) & (history.item != NO_ITEM)
+    last_count = jnp.where(is_last, history.count, 0).sum(axis=1)
+    repeats = history.repeats.astype(jnp.float32)
+    in_session = history.session_events.astype(jnp.float32)
+    columns = [
+        jnp.ones_like(repeats),
+        jnp.log1p((history.item != NO_ITEM).sum(axis=1)),
+        jnp.log((repeats + 1) / (history.events - repeats + 1)),
+        jnp.log(history.repeat_rate / (1 - history.repeat_rate)),
+        jnp.minimum(in_session, 10) / 5,
+        (history.session_repeats + 0.5) / (in_session + 1),
+        jnp.log1p(last_count),
+        jnp.log1p(history.events),
+        in_session == 1,
+        last_count > 1,
+        jnp.log1p(history.sessions),
+        jnp.log1p(jnp.maximum(history.gap, 0)),
+    ]
+    return jnp.stack([values.astype(jnp.float32) for values in columns], axis=1)
+
+
+def recent_items(history: History, last: int) -> jax.Array:
+    """Return the last different items of the users' open sessions, the latest first.
+
+    Args:
+        history: of B users.
+        last: how many items, at most R are returned.
+
+    Returns:
+        [B, min(last, R)], NO_ITEM where the session has fewer.
+    """
+    event = jnp.where(in_open_session(history), history.event, 0)  # all different, but for zeros
+    items = []
+    for _ in range(min(last, history.item.shape[1])):  # faster than top_k, which sorts
+        latest = (event > 0) & (event == event.max(axis=1, keepdims=True))
+        items.append(jnp.where(latest, history.item, NO_ITEM).min(axis=1))
+        event = jnp.where(latest, 0, event)
+    return jnp.stack(items, axis=1)
+
+
+def in_open_session(history: History) -> jax.Array:
+    """Return which places hold an item of the open session, [B, R] bool."""
+    return (history.item != NO_ITEM) & (history.session == history.sessions[:, None])
+
+
+def pack(history: History) -> jax.Array:
+    """Return the history without its target as one array, the form in which live states keep it.
+
+    Returns:
+        [B, R + 53, WORDS] int32: a row of the user's numbers, then a row for each place, then
+        the trail. What is not int32 keeps its bits.
+    """
+
+    def words(values: jax.Array) -> jax.Array:  # [B, R, n] bytes as [B, R, n / 4] words
+        return _bits(values.reshape(*values.shape[:2], -1, 4), jnp.int32)
+
+    of_user = jnp.stack(
+        [
+            history.events,
+            history.sessions,
+            history.repeats,
+            history.session_events,
+            history.session_repeats,
+            _bits(history.repeat_rate, jnp.int32),
+            history.now,
+            history.gap,
+            jnp.zeros_like(history.events),
+            jnp.zeros_like(history.events),
+        ],
+        axis=1,
+    )
+    numbers = [history.item, history.count, history.event, history.session, history.minute]
+    of_place = jnp.stack([*numbers, _bits(history.recent, jnp.int32)], axis=2)
+    days = jnp.pad(history.days, [(0, 0), (0, 0), (0, 1)])
+    of_place = jnp.concatenate([of_place, words(history.hours), words(days)], axis=2)
+    trail = jnp.concatenate([history.trail, history.trail_session], axis=1)
+    trail = jnp.pad(trail, [(0, 0), (0, _TRAIL_ROWS * WORDS - 2 * TRAIL)])
+    trail = trail.reshape(len(trail), _TRAIL_ROWS, WORDS)
+    return jnp.concatenate([of_user[:, None], of_place, trail], axis=1)
+
+
+def unpack(packed: jax.Array) -> History:
+    """Return the history that `pack` made one array of, without a target."""
+    events, sessions, repeats, session_events, session_repeats, rate, now, gap, *_ = jnp.moveaxis(
+        packed[:, 0], 1, 0
+    )
+    places = packed[:, 1:-_TRAIL_ROWS]
+    trail = packed[:, -_TRAIL_ROWS:].reshape(len(packed), -1)
+    item, count, event, session, minute, recent = jnp.moveaxis(places[..., :6], 2, 0)
+    bytes_ = _bits(places[..., 6:], jnp.uint8).reshape(*places.shape[:2], -1)
+    return History(
+        item=item,
+        count=count,
+        event=event,
+        session=session,
+        minute=minute,
+        recent=_bits(recent, jnp.float32),
+        hours=bytes_[..., :_HOURS],
+        days=bytes_[..., _HOURS : _HOURS + _DAYS],
+        trail=trail[:, :TRAIL],
+        trail_session=trail[:, TRAIL : 2 * TRAIL],
+        events=events,
+        sessions=sessions,
+        repeats=repeats,
+        session_events=session_events,
+        session_repeats=session_repeats,
+        repeat_rate=_bits(rate, jnp.float32),
+        now=now,
+        gap=gap,
+        target=jnp.full(len(packed), NO_ITEM, jnp.int32),
+        target_minute=jnp.zeros(len(packed), jnp.int32),
+    )
+
+
+def _bits(values: jax.Array, dtype: type) -> jax.Array:
+    return jax.lax.bitcast_convert_type(values, dtype)
+
+
+def _weekday(minute: jax.Array) -> jax.Array:
+    return (minute // _DAY + 3) % 7  # 0 is Monday: 1970 began on a Thursday
+
+
+def _halved(recent: jax.Array, events: jax.Array) -> jax.Array:
+    """Return `recent` after more events."""
+    return recent * jnp.exp2(-events / _HALF_LIFE)
+
+
+def _at_hour(history: History) -> jax.Array:
+    """Return the events of each place at this time of the day, interpolated between bins [B, R]."""
+    place = (history.now % _DAY).astype(jnp.float32) / (_DAY // _HOURS) - 0.5
+    below = jnp.floor(place)
+    part = (place - below)[:, None]
+    first = below.astype(jnp.int32) % _HOURS
+
+    def events(bin_: jax.Array) -> jax.Array:
+        taken = jnp.take_along_axis(history.hours, bin_[:, None, None], axis=2)
+        return taken[..., 0].astype(jnp.float32)
+
+    return (1 - part) * events(first) + part * events((first + 1) % _HOURS)

@@ -1,0 +1,230 @@
+"""The probability of the next item: to repeat a place of the history, or to explore the rest.
+
+Not in the paper. RepeatNet (Ren et al., AAAI 2019) has these two modes inside a session; here they
+are of the user's whole history:
+
+    P(j) = g P_repeat(j)         for the items of the places of the history
+    P(j) = (1 - g) P_explore(j)  for all others
+
+    g         = s(gate . user_features)
+    P_explore = softmax over the others of explore . (score of the network, shares of neighbours)
+    P_repeat  = softmax over the places of repeat . (place network, network, logit of P_explore)
+
+All weights but the network's are learnt by fit.py. Where repeats are dropped from sessions, the
+places of the open session have probability 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from hrnn_jax import atomic
+from hrnn_jax.errors import InputError, reason
+from hrnn_jax.repeat_explore import history as histories
+from hrnn_jax.repeat_explore import neighbours
+from hrnn_jax.repeat_explore.history import History
+from hrnn_jax.user_batches import NO_ITEM, Array
+
+# Of `user_features`, what the place network sees of the user.
+_USER_INPUTS = np.array([1, 3, 4, 5, 6, 7, 10, 11])
+PLACE_INPUTS = histories.PLACE_FEATURES + len(_USER_INPUTS)
+EXPLORE_INPUTS = 1 + neighbours.LAGS * neighbours.SHARES
+REPEAT_INPUTS = 3
+FOLDER = "mixture"  # of a run folder
+_LIMIT = 5.0  # of a place network's input, in standard deviations
+
+
+@struct.dataclass
+class PlaceNetwork:
+    """A linear function and a hidden layer: how likely each place is the next item, as a logit."""
+
+    mean: Array  # [PLACE_INPUTS] of the inputs
+    scale: Array  # [PLACE_INPUTS] their standard deviation
+    linear: Array  # [PLACE_INPUTS]
+    hidden_w: Array  # [PLACE_INPUTS, N]
+    hidden_b: Array  # [N]
+    output: Array  # [N]
+
+
+@struct.dataclass
+class Mixture:
+    """The weights of the mixture."""
+
+    place: PlaceNetwork
+    repeat: Array  # [REPEAT_INPUTS]
+    gate: Array  # [histories.USER_FEATURES]
+    explore: Array  # [EXPLORE_INPUTS]
+    drops_repeats: Array  # [] bool, whether an item is never twice in a session
+
+
+@struct.dataclass
+class FittedMixture:
+    """A mixture and the neighbours that it weighs."""
+
+    weights: Mixture
+    table: neighbours.Table
+
+
+@struct.dataclass
+class Terms:
+    """What the mixture knows of n users besides the scores of the network."""
+
+    neighbour: Array  # [n, L K] items, NO_ITEM for none; the bonuses of a repeated item add up
+    bonus: Array  # [n, L K] to their logits of P_explore
+    place: Array  # [n, R] items of the history, NO_ITEM for none
+    logit: Array  # [n, R] of the place network
+    allowed: Array  # [n, R] bool, places that can be repeated
+    gate: Array  # [n] logit of g, -inf where no place can be repeated
+
+
+def inputs(place_features: jax.Array, user_features: jax.Array) -> jax.Array:
+    """Return what the place network reads, [n, R, PLACE_INPUTS], see history.py."""
+    of_user = user_features[:, None, _USER_INPUTS]
+    of_user = jnp.broadcast_to(of_user, (*place_features.shape[:2], len(_USER_INPUTS)))
+    return jnp.concatenate([place_features, of_user], axis=2)
+
+
+def place_logits(network: PlaceNetwork, values: jax.Array) -> jax.Array:
+    """Return a logit for each place, [n, R], of its `inputs`."""
+    mean, scale = network.mean[None, None], network.scale[None, None]
+    values = jnp.clip((values - mean) / scale, -_LIMIT, _LIMIT)
+    hidden = jnp.tanh(values @ network.hidden_w + network.hidden_b[None, None])
+    return values @ network.linear + hidden @ network.output
+
+
+def allowed_places(history: History, drops_repeats: Array) -> jax.Array:
+    """Return which places can be the next item, [n, R] bool."""
+    return (history.item != NO_ITEM) & ~(histories.in_open_session(history) & drops_repeats)
+
+
+def mixed(mixture: FittedMixture | None, history: History | None) -> tuple[Mixture, Terms] | None:
+    """Return the weights and the terms of n users, None for a network without a mixture."""
+    if mixture is None or history is None:
+        return None
+    return mixture.weights, terms(mixture.weights, mixture.table, history)
+
+
+def terms(mixture: Mixture, table: neighbours.Table, history: History) -> Terms:
+    """Compute what does not depend on the network.
+
+    Args:
+        mixture: the weights.
+        table: the neighbours of each item.
+        history: of n users.
+    """
+    user = histories.user_features(history)
+    logit = place_logits(mixture.place, inputs(histories.place_features(history), user))
+    allowed = allowed_places(history, mixture.drops_repeats)
+    last = histories.recent_items(history, neighbours.LAST)
+    item, share = neighbours.after(table, last)
+    weights = mixture.explore[1:].reshape(neighbours.LAGS, neighbours.SHARES)
+    of_item = neighbours.lag_weights(last.shape[1]) @ weights  # [L, SHARES]
+    bonus = (share * of_item[None, :, None]).sum(axis=3)
+    return Terms(
+        neighbour=item.reshape(len(last), -1),
+        bonus=bonus.reshape(len(last), -1),
+        place=history.item,
+        logit=logit,
+        allowed=allowed,
+        gate=jnp.where(allowed.any(axis=1), user @ mixture.gate, -jnp.inf),
+    )
+
+
+def log_probabilities(
+    mixture: Mixture, scores: jax.Array, column: jax.Array, terms: Terms
+) -> jax.Array:
+    """Return the logarithm of the probability of each item, [M], for one user.
+
+    Args:
+        mixture: the weights.
+        scores: [M] of the network, in the order of its columns.
+        column: [V] of each item.
+        terms: of the user, without the axis of users.
+    """
+
+    def columns(item: jax.Array) -> jax.Array:
+        return column.at[item].get(mode="fill", fill_value=len(scores))
+
+    place = columns(terms.place)
+    explore = mixture.explore[0] * scores
+    explore = explore.at[columns(terms.neighbour)].add(terms.bonus, mode="drop")
+    own = jnp.stack([terms.logit, _at(scores, place), _at(explore, place)])
+    repeat = jnp.where(terms.allowed, mixture.repeat @ own, -jnp.inf)
+    explore = explore.at[place].set(-jnp.inf, mode="drop")
+    explore += jax.nn.log_sigmoid(-terms.gate) - _log_sum(explore)
+    repeat += jax.nn.log_sigmoid(terms.gate) - _log_sum(repeat)
+    return explore.at[place].set(repeat, mode="drop")
+
+
+def _at(values: jax.Array, place: jax.Array) -> jax.Array:
+    return values.at[place].get(mode="fill", fill_value=0)
+
+
+def _log_sum(logits: jax.Array) -> jax.Array:
+    """Return the logarithm of the sum of exp(logits), 0 where all are -inf."""
+    total = jax.nn.logsumexp(logits)
+    return jnp.where(total > -jnp.inf, total, 0.0)
+
+
+def file(run: pathlib.Path, seed: int) -> pathlib.Path:
+    """Return the file of a seed's mixture in a run folder."""
+    return run / FOLDER / f"seed_{seed}.npz"
+
+
+def save(path: pathlib.Path, mixture: Mixture, *, epochs: int) -> None:
+    """Write a mixture as npz.
+
+    Args:
+        path: of the file.
+        mixture: of one seed.
+        epochs: of the network that it is for.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    of_place = {f"place_{name}": values for name, values in vars(mixture.place).items()}
+    others = {name: values for name, values in vars(mixture).items() if name != "place"}
+
+    def savez(partial: pathlib.Path) -> None:
+        with partial.open("wb") as file:  # np.savez adds .npz to a name without it
+            np.savez(file, epochs=epochs, **jax.device_get({**of_place, **others}))
+
+    atomic.write(path, savez)
+
+
+def load(path: pathlib.Path, *, epochs: int) -> Mixture:
+    """Read a mixture.
+
+    Args:
+        path: of the file.
+        epochs: of the network that it is to be for.
+
+    Raises:
+        InputError: the file is missing or damaged, or the mixture is for other epochs.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            values = dict(file)
+        found = int(values.pop("epochs"))
+        of_place = {
+            field.name: values.pop(f"place_{field.name}")
+            for field in dataclasses.fields(PlaceNetwork)
+        }
+        mixture = Mixture(place=PlaceNetwork(**of_place), **values)
+    except Exception as error:  # np.load has no error of its own for a damaged file
+        raise InputError(
+            f"{path} is missing or damaged ({reason(error)}): repeat the command of the run with "
+            "`resume`"
+        ) from error
+    if found != epochs:
+        raise InputError(
+            f"{path} is for {found} epochs, and the network has {epochs}: repeat the command of "
+            "the run with `resume`"
+        )
+    return mixture

@@ -1,0 +1,134 @@
+"""What other sessions had together with the last items: counted, not learnt.
+
+Not in the paper. Three counts give shares q(j | i) of the items j after or beside an item i: a
+Markov chain, sequential rules, and the cosines of Item-KNN (baselines/counting.py). Of each item
+the K items with the largest sum of the three are kept. A network remembers pairs of items badly
+that few sessions had; a table does not. How much each share weighs is learnt on sessions that were
+not counted, see fit.py.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from scipy import sparse
+
+from hrnn_jax import atomic
+from hrnn_jax.baselines import counting, sparse_ranking
+from hrnn_jax.errors import InputError, reason
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.user_batches import NO_ITEM, Array
+
+FILE = "neighbours.npz"  # of a run folder
+SHARES = 3  # Markov, sequential rules, cosines
+LAST = 5  # items of the session that have neighbours
+LAGS = 3  # the last item, the one before, and those before it
+_DECAY = 0.5  # of the third lag, from one of its items to the one before
+_FLOOR = 0.001  # shares far below it count next to nothing
+_STEPS = 10  # largest distance in the sequential rules
+
+
+@struct.dataclass
+class Table:
+    """The K neighbours of each item."""
+
+    item: Array  # [V, K] int32, NO_ITEM where an item has fewer
+    share: Array  # [V, K, SHARES] float32, log(1 + q / 0.001); 0 for NO_ITEM
+
+
+def count(log: EventLog, neighbours: int) -> Table:
+    """Count the neighbours of each item.
+
+    Args:
+        log: the training events.
+        neighbours: K.
+    """
+    counts = (
+        counting.rules(log, max_steps=1),
+        counting.rules(log, max_steps=_STEPS),
+        counting.cosines(log, neighbours),
+    )
+    shares = [_shares(sparse.csr_array(each)) for each in counts]
+    total: Any = shares[0] + shares[1] + shares[2]
+    nearest: Any = sparse_ranking.largest(sparse.csr_array(total), neighbours)
+    row = np.repeat(np.arange(log.n_items), np.diff(nearest.indptr))
+    place = np.arange(len(row)) - nearest.indptr[row]
+    item = np.full((log.n_items, neighbours), NO_ITEM, np.int32)
+    share = np.zeros((*item.shape, SHARES), np.float32)
+    item[row, place] = nearest.indices
+    for kind, each in enumerate(shares):
+        values: Any = each[row, nearest.indices]
+        share[row, place, kind] = np.log1p(values / _FLOOR)
+    return Table(item=item, share=share)
+
+
+def _shares(counts: sparse.csr_array) -> sparse.csr_array:
+    """Divide each row by its sum."""
+    total: Any = counts.sum(axis=1)
+    shares = counts.data / np.repeat(total, np.diff(counts.indptr))
+    return sparse.csr_array((shares, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def after(table: Table, last: Array) -> tuple[jax.Array, jax.Array]:
+    """Return the neighbours of the last items of n sessions.
+
+    Args:
+        table: of all items.
+        last: [n, L] different items, the latest first, NO_ITEM where a session has fewer.
+
+    Returns:
+        Items [n, L, K], and their shares [n, L, K, SHARES].
+    """
+    item = jnp.asarray(table.item).at[last].get(mode="fill", fill_value=NO_ITEM)
+    return item, jnp.asarray(table.share).at[last].get(mode="fill", fill_value=0)
+
+
+def lag_weights(n_last: int) -> np.ndarray:
+    """Return by which factor the neighbours of each of the last items count at each lag.
+
+    Args:
+        n_last: the last items L.
+
+    Returns:
+        [L, LAGS]: an item has one lag, the others are 0; of the third, each item half of the one
+        after it.
+    """
+    places = np.arange(n_last)
+    weights = np.zeros((n_last, LAGS), np.float32)
+    weights[places, np.minimum(places, LAGS - 1)] = _DECAY ** np.maximum(places - LAGS + 1, 0)
+    return weights
+
+
+def save(path: pathlib.Path, table: Table) -> None:
+    """Write a table as npz.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+
+    def savez(partial: pathlib.Path) -> None:
+        with partial.open("wb") as file:  # np.savez adds .npz to a name without it
+            np.savez(file, item=table.item, share=table.share)
+
+    atomic.write(path, savez)
+
+
+def load(path: pathlib.Path) -> Table:
+    """Read a table.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            return Table(**file)
+    except Exception as error:  # np.load has no error of its own for a damaged file
+        raise InputError(
+            f"{path} is missing or damaged ({reason(error)}): repeat the command of the run with "
+            "`resume`"
+        ) from error

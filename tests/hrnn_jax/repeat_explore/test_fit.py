@@ -1,0 +1,219 @@
+"""The mixture finds the rule that a made log follows, and bears logs that say nothing."""
+
+import jax
+import numpy as np
+import pytest
+
+from hrnn_jax import evaluation, model, network
+from hrnn_jax.config import EvaluationConfig, ModelConfig
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.held_out import HeldOut
+from hrnn_jax.repeat_explore import fit, neighbours
+from hrnn_jax.repeat_explore.mixture import FittedMixture
+from hrnn_jax.train import TrainState
+from tests.helpers import logs, networks
+
+V, PLACES = 200, 6
+OFTEN = 0.7  # how often a user has the item before the last one again
+
+
+def ruled(seed, *, users=40, sessions=6, events=12):
+    """Make a log of users who have the item before the last one again, or one by chance."""
+    rng = np.random.default_rng(seed)
+    of_users = []
+    for _ in range(users):
+        had = rng.integers(V, size=2).tolist()
+        while len(had) < sessions * events:
+            had.append(had[-2] if rng.random() < OFTEN else int(rng.integers(V)))
+        of_users.append([had[n : n + events] for n in range(0, len(had), events)])
+    return logs.of(of_users, n_items=V)
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """Return an untrained network, and the mixture that is learnt on a log with the rule."""
+    config = ModelConfig(n_items=V, hidden_units=5, places=PLACES, neighbours=6)
+    params = model.init_params(jax.random.key(0), config)
+    log = ruled(0)
+    table = neighbours.count(log.train, config.neighbours)
+    return (
+        params,
+        config,
+        FittedMixture(fit.fit(params, log, table, model_config=config, seed=0), table),
+    )
+
+
+def test_it_finds_how_often_and_what_users_repeat(learnt):
+    """On other users: the probability of all places, and of the item before the last one."""
+    params, config, mixture = learnt
+    log = ruled(1)
+    items, scores = evaluation.best(params, log, V, model_config=config, mixture=mixture)
+    probability = np.zeros((len(items), V))
+    np.put_along_axis(probability, items, np.exp(np.float64(scores)), axis=1)
+    np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-4)
+    repeats, before_last = [], []
+    for row, case in zip(probability, log.cases.tolist(), strict=True):
+        had = log.item[log.user == log.user[case]][: np.sum(log.user[:case] == log.user[case])]
+        places = list(dict.fromkeys(had[::-1].tolist()))[:PLACES]
+        repeats.append(row[places].sum())
+        before_last.append(row[had[-2]])
+    by_chance = (1 - OFTEN) * PLACES / V
+    assert np.mean(repeats) == pytest.approx(OFTEN + by_chance, abs=0.05)
+    assert np.mean(before_last) == pytest.approx(OFTEN, abs=0.06)
+    assert np.quantile(before_last, 0.05) > 0.5
+
+
+def test_the_same_seed_learns_the_same_weights(learnt):
+    params, config, mixture = learnt
+    again = fit.fit(params, ruled(0), mixture.table, model_config=config, seed=0)
+    networks.assert_identical(again, mixture.weights)
+
+
+CONFIG = networks.model_config(places=4, neighbours=6)
+DEGENERATE = {  # each user's last session is the test; of the others the last one is held out
+    "one user": [[[1, 2, 1], [2, 3, 2, 1], [1, 3]]],
+    "one user of one session": [[[1, 2, 1], [1, 3]]],
+    "one training session each": [[[1, 2], [2, 3]], [[3, 4, 5], [5, 1]]],
+    "no repeat": [[[1, 2], [3, 4], [5, 6]], [[5, 6], [7, 8], [3, 4]], [[7, 8], [1, 2], [5, 6]]],
+    "nothing but repeats": [[[1, 1, 1], [1, 1], [1, 1]], [[1, 1], [1, 1, 1], [1, 1]]],
+    "held-out items are new": [[[1, 2], [3, 4], [1, 2]], [[2, 1], [5, 6], [2, 1]]],
+    "more places than items": [[[0, 1, 2], [2, 1, 0], [0, 1, 2]], [[2, 1], [0, 1, 2], [2, 0]]],
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_a_log_that_says_nothing_gives_probabilities_all_the_same(name):
+    log = logs.of(DEGENERATE[name], n_items=networks.N_ITEMS)
+    how = networks.training_config(loss="full_softmax")
+    made = network.make_network(log, CONFIG, how, EvaluationConfig())
+    mixture = HeldOut(made, None, 0).mixture(0)
+    for leaf in jax.tree.leaves(mixture):
+        assert np.isfinite(leaf).all()
+    params = made.init_state(0).params
+    fitted = network.fitted(made, mixture)
+    _, scores = evaluation.best(params, log, networks.N_ITEMS, model_config=CONFIG, mixture=fitted)
+    np.testing.assert_allclose(np.exp(np.float64(scores)).sum(axis=1), 1, rtol=1e-4)
+    assert not np.isnan(scores).any()
+
+
+def test_whether_repeats_are_dropped_is_seen_of_enough_sessions(monkeypatch):
+    monkeypatch.setattr(fit, "_ENOUGH", 6)
+    without = [[[1, 2, 3], [2, 3, 1], [1, 2]], [[4, 5], [5, 4], [4, 5]]]
+    assert fit._drops_repeats(logs.of(without))
+    assert not fit._drops_repeats(logs.of(without[:1]))  # too few to tell
+    assert not fit._drops_repeats(logs.of([*without, [[3, 3]]]))
+
+
+@pytest.mark.parametrize("variant", ["hrnn_init", "rnn_concat"])
+def test_users_of_sessions_without_repeats_repeat_items_of_other_sessions(variant, monkeypatch):
+    """Bug: take RNN Concat's one long session for such a session, so that nothing is repeated."""
+    monkeypatch.setattr(fit, "_ENOUGH", 6)
+    rng = np.random.default_rng(0)
+    log = logs.of([[rng.permutation(4).tolist() for _ in range(5)] for _ in range(6)], n_items=12)
+    config = networks.model_config(variant, places=4, neighbours=6)
+    made = network.make_network(log, config, networks.training_config(), EvaluationConfig())
+    mixture = HeldOut(made, None, 0).mixture(0)
+    assert bool(mixture.drops_repeats) == (variant == "hrnn_init")
+    items, scores = evaluation.best(
+        made.init_state(0).params,
+        log,
+        12,
+        model_config=config,
+        mixture=network.fitted(made, mixture),
+    )
+    for row, case in enumerate(log.cases.tolist()):
+        begin = case - np.argmin(log.follows[case::-1])
+        own = log.item[begin:case]
+        of = dict(zip(items[row].tolist(), scores[row].tolist(), strict=True))
+        assert of[log.item[case]] > -np.inf
+        if variant == "hrnn_init":
+            assert all(of[item] == -np.inf for item in own.tolist())
+
+
+def held_out_by_hand(log):
+    """Return for each training event whether it is held out, without those that are left out."""
+    rows = [
+        (user, session, item)
+        for user, session, item, test in zip(log.user, log.session, log.item, log.test, strict=True)
+        if not test
+    ]
+    sessions = {}
+    for user, session, _ in rows:
+        sessions.setdefault(user, []).append(session)
+    last = {of_user[-1] for of_user in sessions.values() if len(set(of_user)) > 1}
+    kept_items = {item for _, session, item in rows if session not in last}
+    return [
+        (user, session, item, session in last)
+        for user, session, item in rows
+        if session not in last or item in kept_items
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_users_last_training_session_is_held_out(seed):
+    log = logs.random(seed, users=12, sessions=4, n_items=30)
+    found = log.held_out()
+    rows = [found.user, found.session, found.item, found.test]
+    assert list(zip(*(row.tolist() for row in rows), strict=True)) == held_out_by_hand(log)
+    assert found.n_items == log.n_items
+    assert 0 < found.test.sum() < len(found)
+    assert len(found) < len(log.train)  # some are left out
+
+
+def test_a_log_without_events_holds_nothing_out():
+    log = logs.random(0)
+    assert len(log.where(np.zeros(len(log), bool)).held_out()) == 0
+
+
+def trained_on(log):
+    """Return the weights after an epoch of the network without the held-out sessions, its table."""
+    made = network.make_network(
+        log, CONFIG, networks.training_config(loss="full_softmax"), EvaluationConfig()
+    )
+    states: list[TrainState] = []
+
+    def train_epoch(*given):
+        done = network.train_epoch(*given)
+        states.append(jax.tree.map(np.array, done.state))
+        return done
+
+    held = HeldOut(made, None, 0)
+    mixture = held.mixture(1, train_epoch)
+    assert len(states) == 1
+    return states[0], held.network.table, mixture
+
+
+def test_nothing_of_a_held_out_session_reaches_the_network_or_the_table():
+    """Bug: count the neighbours, or draw the negatives, of all training events."""
+    log = networks.log()
+    split = log.train.held_out()
+    held = log.test | np.isin(log.session, split.session[split.test])
+    # Their items, rotated within each other: those with a training event stay so.
+    changed = EventLog(
+        **{**vars(log), "item": np.where(held, np.flip(log.item), log.item).astype(np.int32)}
+    )
+    assert (changed.item != log.item).sum() > 20
+    before, after = trained_on(log), trained_on(changed)
+    networks.assert_identical(after[:2], before[:2])
+    assert not np.array_equal(before[2].explore, after[2].explore)
+
+
+def test_the_epochs_of_a_call_are_those_that_the_last_one_lacks():
+    """... and what training starts from stays usable: Bug: give its memory away."""
+    made = network.make_network(
+        networks.log(), CONFIG, networks.training_config(loss="full_softmax"), EvaluationConfig()
+    )
+    numbers = []
+
+    def train_epoch(*given):
+        numbers.append(given[-1])
+        return network.train_epoch(*given)
+
+    start = made.init_state(5)
+    held = HeldOut(made, start, 0)
+    held.mixture(1, train_epoch)
+    parts = held.mixture(2, train_epoch)
+    assert numbers == [0, 1]
+    whole = HeldOut(made, start, 0).mixture(2)
+    networks.assert_identical(parts, whole)
+    networks.assert_identical(start, made.init_state(5))
