@@ -190,7 +190,7 @@ class BatchedModel:
         """Compile all programs for up to `n_first` items, but that of candidates."""
         for width in WIDTHS:
             self.advance([self.start] * width)
-            self.add_to_past([self.start] * width, [0.0] * width)
+            self.add_to_past([self.start] * width)
         for width in SCORED_WIDTHS:
             for length in {self.list_length(n) for n in (*LIST_LENGTHS, n_first) if n <= n_first}:
                 self.best([self.start] * width, length)

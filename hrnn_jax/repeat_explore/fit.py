@@ -81,7 +81,8 @@ def fit(
     learnt_from = _draw(np.flatnonzero(~log.test & log.follows), _TRAINING_EVENTS, rng)
     seen = _see(params, log, np.union1d(cases, learnt_from), model_config, drops_repeats)
     held_out: Any = log.test[seen.event]
-    place = _fit_places(_take(seen, ~held_out & (seen.place >= 0)), rng)
+    repeats = np.logical_and(~held_out, seen.place >= 0)
+    place = _fit_places(_take(seen, repeats), rng)
     tested = _take(seen, held_out)
     explore = _fit_explore(params, log, table, _take(tested, np.logical_not(tested.known)), rng)
     repeated = _take(tested, tested.place >= 0)
@@ -177,7 +178,8 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
         "output": np.zeros(_HIDDEN_UNITS, np.float32),
     }
     fixed = {"mean": mean.astype(np.float32), "scale": np.sqrt(variance + 1e-4).astype(np.float32)}
-    n_steps = len(seen.event) // _BATCH
+    size = min(_BATCH, len(seen.event))
+    n_steps = len(seen.event) // max(1, size)
     optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, max(1, _EPOCHS * n_steps)))
 
     def loss(weights: Any, batch: Any) -> jax.Array:
@@ -195,7 +197,7 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
     for _ in range(_EPOCHS):
         order = rng.permutation(len(seen.event))
         for step in range(n_steps):
-            rows = order[step * _BATCH : (step + 1) * _BATCH]
+            rows = order[step * size : (step + 1) * size]
             batch = seen.inputs[rows], seen.allowed[rows], seen.place[rows]
             weights, state = update(weights, state, batch)
     return PlaceNetwork(**fixed, **jax.device_get(weights))

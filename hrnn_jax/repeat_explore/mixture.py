@@ -157,8 +157,10 @@ def log_probabilities(
     own = jnp.stack([terms.logit, _at(scores, place), _at(explore, place)])
     repeat = jnp.where(terms.allowed, mixture.repeat @ own, -jnp.inf)
     explore = explore.at[place].set(-jnp.inf, mode="drop")
-    explore += jax.nn.log_sigmoid(-terms.gate) - _log_sum(explore)
-    repeat += jax.nn.log_sigmoid(terms.gate) - _log_sum(repeat)
+    # Where every item has a place, there is nothing to explore.
+    gate = jnp.where((explore > -jnp.inf).any(), terms.gate, jnp.inf)
+    explore += jax.nn.log_sigmoid(-gate) - _log_sum(explore)
+    repeat += jax.nn.log_sigmoid(gate) - _log_sum(repeat)
     return explore.at[place].set(repeat, mode="drop")
 
 

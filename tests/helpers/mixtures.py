@@ -70,7 +70,7 @@ def probabilities(mixture: Mixture, scores, terms) -> np.ndarray:
         if allowed
     }
     others = [item for item in range(n_items) if item not in places]
-    g = 1 / (1 + np.exp(-float(terms.gate)))
+    g = 1 / (1 + np.exp(-float(terms.gate))) if others else 1.0
     found = np.zeros(n_items)
     for items, logits, share in (
         (list(repeat), repeat, g),

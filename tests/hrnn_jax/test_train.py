@@ -1,11 +1,10 @@
 """One update and the scan over updates: parity, gradients, and padding equals absence."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import model, row_optimizer, train, user_batches
+from hrnn_jax import model, user_batches
 from hrnn_jax.config import SAMPLED_LOSSES
 from hrnn_jax.extras import idle_time, negatives
 from hrnn_jax.user_batches import NO_ITEM, Steps
@@ -193,22 +192,6 @@ def test_the_gradient_of_embeddings_equals_the_dense_one(embedding, loss):
     np.testing.assert_allclose(found, loss_, rtol=1e-6)
     networks.assert_close(jax.tree.map(lambda a, b: a - b, before.params, state.params), expected)
     assert state.params.items.item_in is None or embedding == "separate"
-
-
-def test_scored_items_among_a_lanes_past_are_found():
-    """By numpy, with repeated items, padding on both sides and scratch memory of former steps."""
-    rng = np.random.default_rng(0)
-    scored = rng.integers(0, 12, 20).astype(np.int32)
-    scored[[3, 8]] = NO_ITEM
-    item = rng.integers(0, 12, (2, 3, 5)).astype(np.int32)
-    item[1, 2, 1:] = NO_ITEM
-    listed, place_of = row_optimizer.list_rows(jnp.asarray(scored), jnp.full(12, 7))
-    found = train._among(jnp.asarray(item), jnp.asarray(scored), listed, place_of)
-    expected = [
-        [[s in set(lane.tolist()) - {NO_ITEM} for s in scored.tolist()] for lane in step]
-        for step in item
-    ]
-    np.testing.assert_array_equal(found, expected)
 
 
 def test_an_update_moves_targets_and_extra_negatives_alone():

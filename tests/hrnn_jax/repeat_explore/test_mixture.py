@@ -113,8 +113,7 @@ def test_with_all_items_in_places_nothing_is_explored_and_nothing_is_no_number()
         log_probabilities(mixture, scores_of(n_items=R), np.arange(R, dtype=np.int32), terms)
     )
     assert np.isfinite(found).all()
-    expected = 1 / (1 + np.exp(-terms.gate))
-    np.testing.assert_allclose(np.exp(found).sum(axis=1), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_terms_are_of_the_last_items_and_the_allowed_places():
