@@ -51,9 +51,9 @@ class _Scoring(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What predicts the next event of B lanes."""
+    """What predicts the next event of N users."""
 
-    hidden: jax.Array  # [B, H] the representation that is scored
+    hidden: jax.Array  # [N, H] the representation that is scored
     history: History | None  # of a network with a mixture
 
 
@@ -92,9 +92,8 @@ def rank(
     ranked = topk.arrange(params.items, np.sort(candidates), whole=mixture is not None)
     scoring = _Scoring(ranked, mixture)
     n_first = min(max(cutoffs), len(candidates))
-    for events, at, seen in replay(params, tested, cases, model_config, config):
-        at_and_target = np.stack([*at, tested.item[events]])
-        found, best = _rank_chunk(scoring, seen, at_and_target, n_first, config)
+    for events, seen in replay(params, tested, cases, model_config, config):
+        found, best = _rank_chunk(scoring, seen, tested.item[events], n_first, config)
         ranks[np.searchsorted(cases, events)] = found
         place = np.broadcast_to(np.arange(best.shape[1]), best.shape)
         shown += count_recommended(best, place, cutoffs, log.n_items)
@@ -132,15 +131,13 @@ def best(
     scores = np.zeros((len(cases), n_first), np.float32)
     ranked = topk.arrange(params.items, np.arange(log.n_items))
     scoring = _Scoring(ranked, mixture)
-    for events, at, seen in replay(params, tested, cases, model_config, config):
+    for events, seen in replay(params, tested, cases, model_config, config):
         row = np.searchsorted(cases, events)
         for begin in range(0, len(row), _LISTED):
-            part = slice(begin, begin + _LISTED)
-            block = at[:, part]
-            n = block.shape[1]
-            padded = jax.device_put(np.pad(block, [(0, 0), (0, _LISTED - n)]))
-            found = jax.device_get(_best_of(scoring, seen, padded, n_first=n_first))
-            items[row[part]], scores[row[part]] = found[0][:n], found[1][:n]
+            part = row[begin : begin + _LISTED]
+            at = jax.device_put(np.arange(begin, begin + _LISTED))
+            found = jax.device_get(_best_of(scoring, seen, at, n_first=n_first))
+            items[part], scores[part] = found[0][: len(part)], found[1][: len(part)]
     return items, scores
 
 
@@ -148,8 +145,8 @@ def best(
 def _best_of(
     scoring: _Scoring, seen: Seen, at: jax.Array, *, n_first: int
 ) -> tuple[jax.Array, jax.Array]:
-    """List the best items of what was seen at steps and lanes [2, n]."""
-    here: Seen = jax.tree.map(lambda values: values[at[0], at[1]], seen)
+    """List the best items of rows [n] of what was seen; those outside are any row."""
+    here: Seen = jax.tree.map(lambda values: values[at], seen)
     mixed = mixtures.mixed(scoring.mixture, here.history)
     return topk.best(scoring.ranked, here.hidden, mixed, n_first=n_first, rows=_LISTED_ROWS)
 
@@ -160,7 +157,7 @@ def replay(
     predicted: np.ndarray,
     model_config: ModelConfig,
     config: EvaluationConfig,
-) -> Iterator[tuple[np.ndarray, np.ndarray, Seen]]:
+) -> Iterator[tuple[np.ndarray, Seen]]:
     """Replay a log, and yield chunk by chunk what predicts some of its events.
 
     Args:
@@ -171,8 +168,8 @@ def replay(
         config: how much is computed at a time.
 
     Yields:
-        The predicted events [n], their steps and lanes [2, n] in the arrays [T, B, ...] of the
-        last value, on the device. The next chunk's values replace these.
+        The predicted events [n], and what predicts them: the first n rows of arrays [N, ...] on the
+        device. The next chunk's values replace these.
     """
     check_precision()
     log_of_lanes = user_batches.layout(log, model_config.variant)
@@ -187,21 +184,25 @@ def replay(
     next_event = np.where(schedule.steps.valid, schedule.event + 1, NO_EVENT)
     is_chosen = np.zeros(len(log) + 1, bool)  # the last for NO_EVENT
     is_chosen[predicted] = True
+    t, lane = np.nonzero(is_chosen[next_event])
+    first = np.searchsorted(t, np.arange(0, n_steps + 1, length))  # of each chunk
+    n_rows = 1 << (int(np.diff(first).max(initial=1)) - 1).bit_length()
+    row = np.full((n_steps, n_lanes), n_rows, np.int32)  # outside: not kept
+    row[t, lane] = np.arange(len(t)) - first[t // length]
     history = None
     if model_config.places:
         history = jax.device_put(histories.start((n_lanes,), model_config.places))
     carry = jax.device_put(start_carry((n_lanes,), model_config))
     seen = Seen(carry.session[-1], history)
-    seen = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), seen)
-    for begin in range(0, n_steps, length):
-        part = jax.device_put((steps.window(begin, begin + length), minute[begin : begin + length]))
+    seen = jax.tree.map(lambda a: jnp.zeros((n_rows, *a.shape[1:]), a.dtype), seen)
+    for begin, done, more in zip(range(0, n_steps, length), first, first[1:], strict=False):
+        chunk = slice(begin, begin + length)
+        part = jax.device_put((steps.window(begin, begin + length), minute[chunk], row[chunk]))
         (carry, history), seen = _bootstrap(
             params, (carry, history), seen, *part, model_config=model_config
         )
-        events = next_event[begin : begin + length]
-        t, lane = np.nonzero(is_chosen[events])
-        if len(t):
-            yield events[t, lane], np.stack([t, lane]).astype(np.int32), seen
+        if done < more:
+            yield next_event[t[done:more], lane[done:more]], seen
 
 
 def _lanes(user: np.ndarray, most: int) -> int:
@@ -221,13 +222,15 @@ def _bootstrap(
     seen: Seen,
     steps: Steps,
     minute: jax.Array,
+    row: jax.Array,
     *,
     model_config: ModelConfig,
 ) -> tuple[tuple[Carry, History | None], Seen]:
-    """Replay a chunk of steps: return the states after it, and what is seen after each step.
+    """Replay a chunk of steps: return the states after it, and what was seen.
 
-    The latter is written to the memory of `seen`, that of another chunk: new memory, which the
-    operating system clears page by page, would take a fifth of a step with a history.
+    What is seen after step t of lane b becomes row[t, b] of `seen`, if it has this row: a history
+    is large. The memory is that of another chunk: new memory, which the operating system clears
+    page by page, would take a fifth of a step with a history.
     """
 
     def body(
@@ -242,7 +245,10 @@ def _bootstrap(
         carry, hidden = step(params.network, carry, StepInputs(x, now), config=model_config)
         if history is not None:
             history = histories.step(history, now, minute[i])
-        return (carry, history), _put(seen, Seen(hidden, history), i)
+        seen = jax.tree.map(
+            lambda all_, new: all_.at[row[i]].set(new, mode="drop"), seen, Seen(hidden, history)
+        )
+        return (carry, history), seen
 
     return jax.lax.fori_loop(0, len(steps.input), body, (states, seen))
 
@@ -257,18 +263,17 @@ def _put(arrays: _T, new: _T, i: jax.Array) -> _T:
 
 
 def _rank_chunk(
-    scoring: _Scoring, seen: Seen, cases: np.ndarray, n_first: int, config: EvaluationConfig
+    scoring: _Scoring, seen: Seen, target: np.ndarray, n_first: int, config: EvaluationConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the cases [3, n] of a chunk in one compiled call, see `_rank_blocks`."""
-    n, n_ranked = cases.shape[1], len(scoring.ranked.item)
+    """Rank the targets [n] of the first rows of `seen` in one compiled call, see `_rank_blocks`."""
+    n, n_ranked = len(target), len(scoring.ranked.item)
     # On a CPU, larger products are no faster, and a chunk's last block has more padding. Elsewhere
     # a block is ranked all at once: many small steps would wait.
     on_cpu = jax.default_backend() == "cpu"
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 128 if on_cpu else 1024))
     rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
-    n_steps, n_lanes, _ = seen.hidden.shape
-    limit = -(-n_steps * n_lanes // size)  # blocks: the same number for every chunk
-    blocks = np.pad(cases, [(0, 0), (0, limit * size - n)]).reshape(3, limit, size)
+    limit = -(-len(seen.hidden) // size)  # blocks: the same number for every chunk
+    blocks = np.pad(target, (0, limit * size - n)).reshape(limit, size)
     blocks, n_blocks = jax.device_put((blocks, np.int32(-(-n // size))))
     settings = RankSettings(n_first=n_first, ties=config.ties, rows=rows)
     found = _rank_blocks(scoring, seen, blocks, n_blocks, settings=settings)
@@ -285,25 +290,25 @@ def _power_of_two(limit: int) -> int:
 def _rank_blocks(
     scoring: _Scoring,
     seen: Seen,
-    cases: jax.Array,
+    target: jax.Array,
     n_blocks: jax.Array,
     *,
     settings: RankSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Rank the first `n_blocks` blocks of cases [3, N, n]: step and lane of `seen`, target.
+    """Rank the targets of the first `n_blocks` of N blocks [N, n], of the rows of `seen` in order.
 
     One call for all blocks, which share the memory of their scores: to allocate that anew takes as
     long as to compute them. Returns the ranks [N, n] and the recommended items [N, n, n_first].
     """
+    limit, size = target.shape
 
     def block(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        t, lane, target = jax.lax.dynamic_index_in_dim(cases, i, axis=1, keepdims=False)
-        here: Seen = jax.tree.map(lambda values: values[t, lane], seen)
+        at = i * size + jnp.arange(size)
+        here: Seen = jax.tree.map(lambda values: values[at], seen)
         mixed = mixtures.mixed(scoring.mixture, here.history)
-        new = topk.rank(scoring.ranked, here.hidden, target, mixed, settings)
+        new = topk.rank(scoring.ranked, here.hidden, target[i], mixed, settings)
         return _put(found, new, i)
 
-    _, limit, size = cases.shape
     none = (
         jnp.zeros((limit, size), jnp.int32),
         jnp.zeros((limit, size, settings.n_first), jnp.int32),

@@ -17,7 +17,7 @@ from hrnn_jax.config import BASELINES, NETWORKS
 HRNN_PLUS: Mapping[str, Any] = {
     "hidden_units": 100,
     "batch_size": 50,
-    "places": 64,
+    "places": 256,
     "neighbours": 100,
     "idle_gap": True,
     "dropout_user": 0.0,

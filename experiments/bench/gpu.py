@@ -39,7 +39,7 @@ TOP = 10  # operations of the profile
 # hrnn_plus.flags with --loss=cross_entropy --extra_negatives=512 --log_q; a test compares the two.
 PLUS = BenchmarkModel(
     "hrnn_plus, cross-entropy with 512 drawn negatives",
-    ModelConfig(n_items=1, places=64, idle_gap=True, dropout_session=0.3),
+    ModelConfig(n_items=1, places=256, idle_gap=True, dropout_session=0.3),
     TrainConfig(
         loss="cross_entropy",
         extra_negatives=512,

@@ -46,7 +46,7 @@ class LiveState(NamedTuple):
     """
 
     carry: np.ndarray  # [L + 1, H] float32: the layers of GRU_ses, then GRU_usr
-    past: np.ndarray  # [R + 53, 10] int32, see history.pack and `WAITS`; empty if unused
+    past: np.ndarray  # [R + 48, 11] int32, see history.pack and `WAITS`; empty if unused
     item: int  # index of the last item, NO_ITEM before the first event
     opens_session: bool  # Eq. 3 and 4 come before the last item
     gap: int  # class of the idle time before the last item, see idle_time.py
@@ -66,7 +66,7 @@ class _Batch(NamedTuple):
     """The states of W users as arrays."""
 
     carry: Array  # [W, L + 1, H] float32
-    past: Array  # [W, R + 53, 10] int32
+    past: Array  # [W, R + 48, 11] int32
     item: Array  # [W] int32
     gap: Array  # [W] int8
     opening: Array  # [W] int32, as in user_batches.Steps
@@ -123,7 +123,7 @@ class BatchedModel:
         """Add the last item of each state to its past, where it waits to be added.
 
         Returns:
-            The pasts after it, [n, R + 53, 10]; empty ones for a network that does not use them.
+            The pasts after it, [n, R + 48, 11]; empty ones for a network that does not use them.
         """
         if not self.config.places:
             return np.stack([state.past for state in states])
@@ -133,7 +133,7 @@ class BatchedModel:
         """Return a past after which an item waits to be added.
 
         Args:
-            past: [R + 53, 10], or empty.
+            past: [R + 48, 11], or empty.
             time: of the item, in Unix seconds.
             opens: whether the item is the first one of its session.
         """

@@ -29,7 +29,7 @@ from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
 from hrnn_jax.user_batches import NO_ITEM, layout
 
-_TRAINING_EVENTS = 20_000  # that the place network learns from, drawn
+_TRAINING_REPEATS = 30_000  # that the place network learns from, drawn
 _CASES = 4_000  # held-out ones, drawn, that the other weights are learnt from
 _SAMPLED_ITEMS = 1_000  # of the catalogue, drawn, besides the neighbours of a case
 _HIDDEN_UNITS, _EPOCHS, _BATCH, _LEARNING_RATE = 16, 10, 64, 0.01
@@ -78,10 +78,10 @@ def fit(
     # As the network sees it: RNN Concat has one session for each user.
     drops_repeats = _drops_repeats(layout(log, model_config.variant))
     cases = _draw(log.cases, _CASES, rng)
-    learnt_from = _draw(np.flatnonzero(~log.test & log.follows), _TRAINING_EVENTS, rng)
+    learnt_from = _draw(_repeats(log), _TRAINING_REPEATS, rng)
     seen = _see(params, log, np.union1d(cases, learnt_from), model_config, drops_repeats)
-    held_out: Any = log.test[seen.event]
-    repeats = np.logical_and(~held_out, seen.place >= 0)
+    held_out = log.test[seen.event]
+    repeats = np.logical_not(held_out) & (seen.place >= 0)
     place = _fit_places(_take(seen, repeats), rng)
     tested = _take(seen, held_out)
     explore = _fit_explore(params, log, table, _take(tested, np.logical_not(tested.known)), rng)
@@ -95,6 +95,19 @@ def _drops_repeats(log: EventLog) -> bool:
     """Return whether an item is never twice in a session, as in logs that are prepared so."""
     pairs = log.session.astype(np.int64) * log.n_items + log.item
     return int(log.follows.sum()) >= _ENOUGH and len(np.unique(pairs)) == len(pairs)
+
+
+def _repeats(log: EventLog) -> np.ndarray:
+    """Return the training events that follow one in their session and whose item the user had.
+
+    Without any the first event that follows one, from which nothing is learnt.
+    """
+    _, first = np.unique(log.user.astype(np.int64) * log.n_items + log.item, return_index=True)
+    is_first = np.zeros(len(log), bool)
+    is_first[first] = True
+    follows = ~log.test & log.follows
+    repeats = np.flatnonzero(follows & ~is_first)
+    return repeats if len(repeats) else np.flatnonzero(follows)[:1]
 
 
 def _draw(events: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -119,13 +132,12 @@ def _see(
     config = dataclasses.replace(config, **dropouts)
     rows: list[_Seen] = []
     chosen = np.flatnonzero(is_chosen[of_users])
-    for found, at, states in evaluation.replay(params, part, chosen, config, EvaluationConfig()):
+    for found, states in evaluation.replay(params, part, chosen, config, EvaluationConfig()):
         for begin in range(0, len(found), _AT_ONCE):
-            here = at[:, begin : begin + _AT_ONCE]
-            n = here.shape[1]
-            padded = np.pad(here, [(0, 0), (0, _AT_ONCE - n)])
-            known = jax.device_get(_known(states, padded, drops_repeats))
             event = number[found[begin : begin + _AT_ONCE]]
+            n = len(event)
+            at = np.arange(begin, begin + _AT_ONCE)
+            known = jax.device_get(_known(states, at, drops_repeats))
             target = log.item[event]
             hidden, item, allowed, inputs, user, last = (values[:n] for values in known)
             is_target = item == target[:, None]
@@ -150,7 +162,7 @@ def _see(
 
 @jax.jit
 def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
-    here: evaluation.Seen = jax.tree.map(lambda values: values[at[0], at[1]], seen)
+    here: evaluation.Seen = jax.tree.map(lambda values: values[at], seen)
     history = here.history
     assert history is not None
     user = histories.user_features(history)
@@ -226,7 +238,7 @@ def _fit_explore(
     parts = []
     for row in range(n):
         near, where = np.unique(item[row].reshape(-1), return_inverse=True)
-        by_lag = np.einsum("lkc,lg->lkgc", share[row], lags).reshape(where.size, -1)
+        by_lag = np.einsum("lck,lg->lkgc", share[row], lags).reshape(where.size, -1)
         summed = np.zeros((len(near), by_lag.shape[1]), np.float32)
         np.add.at(summed, where.reshape(-1), by_lag)
         drawn = rng.choice(log.n_items, n_drawn, replace=False)
@@ -289,7 +301,7 @@ def _fit_repeat(
     weights = neighbours.lag_weights(seen.last.shape[1]) @ explore[1:].reshape(
         neighbours.LAGS, neighbours.SHARES
     )
-    bonus = (share * weights[None, :, None]).sum(axis=3)
+    bonus = (share * weights[None, :, :, None]).sum(axis=2)
     of_place = np.stack(
         [
             ((near[:, :, None] == places) * value[:, :, None]).sum(axis=(0, 1))

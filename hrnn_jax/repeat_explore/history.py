@@ -19,7 +19,7 @@ from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
 PLACE_FEATURES = 16
 USER_FEATURES = 12
-WORDS = 10  # of a place in the packed form
+WORDS = 11  # of a place in the packed form
 TRAIL = 256  # events whose order is kept
 _HALF_LIFE = 20  # events after which an event counts half in `recent`
 _HOURS, _DAYS = 8, 7  # bins of three hours, and of a day of the week
@@ -42,10 +42,11 @@ class History:
     event: Array  # [B, R] int32 number of the item's last event among the user's, from 1
     session: Array  # [B, R] int32 number of that event's session among the user's, from 1
     minute: Array  # [B, R] int32 Unix minutes of that event
+    first: Array  # [B, R] int32 number of the event with which the item took the place
     recent: Array  # [B, R] float32 events of the item up to that one, halved every 20 events
     hours: Array  # [B, R, 8] uint8 events of the item in each three hours of the day (UTC)
     days: Array  # [B, R, 7] uint8 events of the item on each day of the week (UTC)
-    trail: Array  # [B, TRAIL] int32 items of the last events, event e at place e mod TRAIL
+    trail: Array  # [B, TRAIL] int32 places of the last events' items, event e at e mod TRAIL
     trail_session: Array  # [B, TRAIL] int32 numbers of their sessions, 0 for none
     events: Array  # [B] int32 of the user
     sessions: Array  # [B] int32 of the user
@@ -82,7 +83,8 @@ def start(shape: tuple[int, ...], places: int) -> History:
         recent=np.zeros((*shape, places), np.float32),
         hours=np.zeros((*shape, places, _HOURS), np.uint8),
         days=np.zeros((*shape, places, _DAYS), np.uint8),
-        trail=np.full((*shape, TRAIL), NO_ITEM, np.int32),
+        first=of_place(0),
+        trail=np.zeros((*shape, TRAIL), np.int32),
         trail_session=np.zeros((*shape, TRAIL), np.int32),
         events=of_user(),
         sessions=of_user(),
@@ -108,12 +110,7 @@ def step(history: History, steps: Steps, minute: jax.Array) -> History:
         steps: one time step, [B] each.
         minute: [B] Unix minutes of the inputs.
     """
-    fresh = start(steps.input.shape, history.item.shape[1])
-    history = jax.tree.map(
-        lambda new, old: where(steps.user_start, new, old),
-        jax.tree.map(jnp.asarray, fresh),
-        history,
-    )
+    history = _restart(history, steps.user_start)
     session_ended = steps.session_start & ~steps.user_start
     ended = jnp.where(session_ended, history.target, NO_ITEM)
     history = add(history, ended, history.target_minute)
@@ -123,6 +120,19 @@ def step(history: History, steps: Steps, minute: jax.Array) -> History:
         history,
         target=jnp.where(is_input, steps.target, history.target),
         target_minute=jnp.where(is_input, steps.time, history.target_minute),
+    )
+
+
+def _restart(history: History, user_start: jax.Array) -> History:
+    """Forget the users of some lanes: what stays in their places is of no item."""
+    fresh = start(user_start.shape, 1)
+    names = ["item", "event", *(name for name, old in vars(history).items() if old.ndim == 1)]
+    return dataclasses.replace(
+        history,
+        **{
+            name: where(user_start, jnp.asarray(getattr(fresh, name)), getattr(history, name))
+            for name in names
+        },
     )
 
 
@@ -148,37 +158,46 @@ def add(
     known = same.any(axis=1)
     # All different, so that their minimum finds the place: unlike argmin, it compiles to vector
     # instructions.
-    places = history.item.shape[1]
+    n_users, places = history.item.shape
     order = jnp.where(same, -places, places * history.event) + jnp.arange(places)[None]
-    here = (order == order.min(axis=1, keepdims=True)) & has_event[:, None]
-    age = (events[:, None] - history.event).astype(jnp.float32)
+    place = order.min(axis=1) % places
+    user = jnp.arange(n_users)
+    here = user, jnp.where(has_event, place, places)  # outside for users without an event
+    at = user, jnp.where(has_event, events % TRAIL, TRAIL)
 
-    def put(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.where(here, new, old)
+    def put(
+        old: jax.Array, new: jax.Array, where_: tuple[jax.Array, jax.Array] = here
+    ) -> jax.Array:
+        # Single values, in the same memory: a loop over steps would else copy all places.
+        return old.at[where_].set(new, mode="drop")
+
+    def before(old: jax.Array) -> jax.Array:  # of the item, 0 if it had no place
+        values = old[user, place]
+        return where(known, values, jnp.zeros_like(values))
 
     def put_bin(old: jax.Array, bin_: jax.Array) -> jax.Array:
-        before = jnp.where(same[..., None], old, 0)
-        one = (jnp.arange(old.shape[2])[None] == bin_[:, None])[:, None]
-        counted = before + (one & (before < 255)).astype(jnp.uint8)
-        return jnp.where(here[..., None], counted, old)
+        counted = before(old)
+        one = jnp.arange(old.shape[2])[None] == bin_[:, None]
+        return put(old, counted + (one & (counted < 255)).astype(jnp.uint8))
 
     def count(old: jax.Array) -> jax.Array:  # events of the open session
         return jnp.where(opens, 0, old)
 
-    next_of_trail = (jnp.arange(TRAIL)[None] == events[:, None] % TRAIL) & has_event[:, None]
+    age = (events - history.event[user, place]).astype(jnp.float32)
     rate = _RATE_DECAY * history.repeat_rate + (1 - _RATE_DECAY) * (0.98 * known + 0.01)
     return dataclasses.replace(
         history,
-        item=put(item[:, None], history.item),
-        count=put(jnp.where(same, history.count, 0) + 1, history.count),
-        event=put(events[:, None], history.event),
-        session=put(sessions[:, None], history.session),
-        minute=put(minute[:, None], history.minute),
-        recent=put(jnp.where(same, _halved(history.recent, age), 0) + 1, history.recent),
+        item=put(history.item, item),
+        count=put(history.count, before(history.count) + 1),
+        event=put(history.event, events),
+        session=put(history.session, sessions),
+        minute=put(history.minute, minute),
+        recent=put(history.recent, _halved(before(history.recent), age) + 1),
         hours=put_bin(history.hours, minute % _DAY // (_DAY // _HOURS)),
         days=put_bin(history.days, _weekday(minute)),
-        trail=jnp.where(next_of_trail, item[:, None], history.trail),
-        trail_session=jnp.where(next_of_trail, sessions[:, None], history.trail_session),
+        first=put(history.first, jnp.where(known, history.first[user, place], events)),
+        trail=put(history.trail, place, at),
+        trail_session=put(history.trail_session, sessions, at),
         events=events,
         sessions=sessions,
         repeats=history.repeats + known,
@@ -205,7 +224,8 @@ def place_features(history: History) -> jax.Array:
     count = jnp.maximum(history.count, 1).astype(jnp.float32)
     days_ago = jnp.maximum(history.now[:, None] - history.minute, 0).astype(jnp.float32) / _DAY
     weekday = _weekday(history.now)
-    on_day = jnp.take_along_axis(history.days, weekday[:, None, None], axis=2)[..., 0]
+    is_day = jnp.arange(_DAYS)[None] == weekday[:, None]
+    on_day = _of_bins(history.days, is_day.astype(jnp.float32))
     columns = [
         jnp.log(count),
         history.count / jnp.maximum(history.sessions[:, None], 1),
@@ -219,7 +239,7 @@ def place_features(history: History) -> jax.Array:
         jnp.log(_halved(history.recent, age) + 0.01),
         jnp.log1p(days_ago),
         jnp.log((_at_hour(history) + 0.3) / (count / _HOURS + 0.3)),
-        jnp.log((on_day.astype(jnp.float32) + 0.5) / (count / _DAYS + 0.5)),
+        jnp.log((on_day + 0.5) / (count / _DAYS + 0.5)),
         _weekday(history.minute) == weekday[:, None],
         *_own_rules(history),
     ]
@@ -233,21 +253,25 @@ def _own_rules(history: History) -> list[jax.Array]:
     The share of the place among what came right after the last item; and how often the place was
     in a session with the last item, per event of the last item.
     """
-    trail, session = history.trail, history.trail_session
-    now = history.events[:, None] % TRAIL
-    is_last = trail == jnp.take_along_axis(trail, now, axis=1)
+    trail, session, events = history.trail, history.trail_session, history.events[:, None]
+    at, user = jnp.arange(TRAIL)[None], jnp.arange(len(trail))[:, None]
+    event = events - (events - at) % TRAIL  # below 1 where the trail holds none yet
+    # An event that is before its place's first is of an item that had the place before.
+    known = (event > 0) & (event >= history.first[user, trail])
+    is_last = known & (trail == jnp.take_along_axis(trail, events % TRAIL, axis=1))
     # What follows the last event in the trail is the oldest one, or none.
-    follows = (session > 0) & (session == jnp.roll(session, -1, axis=1))
-    has_next = is_last & follows & (jnp.arange(TRAIL)[None] != now)
-    next_is = jnp.roll(trail, -1, axis=1)[:, None] == history.item[..., None]  # [B, R, TRAIL]
-    with_last = ((session[:, :, None] == session[:, None]) & is_last[:, None]).any(axis=2)
-    beside_is = (trail[:, None] == history.item[..., None]) & with_last[:, None]
+    follows = (event > 0) & (session == jnp.roll(session, -1, axis=1))
+    has_next = is_last & follows & (event != events)
+    # At most TRAIL sessions, one after the other, are in the trail.
+    of_session = jnp.zeros_like(known).at[user, session % TRAIL].max(is_last)
+    with_last = of_session[user, session % TRAIL]
 
-    def share(of_place: jax.Array, of_all: jax.Array) -> jax.Array:
-        counts = of_place.sum(axis=2, dtype=jnp.float32)
+    def share(of_event: jax.Array, of_all: jax.Array) -> jax.Array:
+        none = jnp.zeros(history.item.shape, jnp.float32)
+        counts = none.at[user, trail].add((known & of_event).astype(jnp.float32))
         return jnp.log(counts / jnp.maximum(of_all.sum(axis=1), 1)[:, None] + _FLOOR)
 
-    return [share(next_is & has_next[:, None], has_next), share(beside_is, is_last)]
+    return [share(jnp.roll(has_next, 1, axis=1), has_next), share(with_last, is_last)]
 
 
 def user_features(history: History) -> jax.Array:
@@ -307,7 +331,7 @@ def pack(history: History) -> jax.Array:
     """Return the history without its target as one array, the form in which live states keep it.
 
     Returns:
-        [B, R + 53, WORDS] int32: a row of the user's numbers, then a row for each place, then
+        [B, R + 48, WORDS] int32: a row of the user's numbers, then a row for each place, then
         the trail. What is not int32 keeps its bits.
     """
 
@@ -324,13 +348,13 @@ def pack(history: History) -> jax.Array:
             _bits(history.repeat_rate, jnp.int32),
             history.now,
             history.gap,
-            jnp.zeros_like(history.events),
-            jnp.zeros_like(history.events),
         ],
         axis=1,
     )
+    of_user = jnp.pad(of_user, [(0, 0), (0, WORDS - of_user.shape[1])])
     numbers = [history.item, history.count, history.event, history.session, history.minute]
-    of_place = jnp.stack([*numbers, _bits(history.recent, jnp.int32)], axis=2)
+    recent = _bits(history.recent, jnp.int32)
+    of_place = jnp.stack([*numbers, history.first, recent], axis=2)
     days = jnp.pad(history.days, [(0, 0), (0, 0), (0, 1)])
     of_place = jnp.concatenate([of_place, words(history.hours), words(days)], axis=2)
     trail = jnp.concatenate([history.trail, history.trail_session], axis=1)
@@ -346,14 +370,15 @@ def unpack(packed: jax.Array) -> History:
     )
     places = packed[:, 1:-_TRAIL_ROWS]
     trail = packed[:, -_TRAIL_ROWS:].reshape(len(packed), -1)
-    item, count, event, session, minute, recent = jnp.moveaxis(places[..., :6], 2, 0)
-    bytes_ = _bits(places[..., 6:], jnp.uint8).reshape(*places.shape[:2], -1)
+    item, count, event, session, minute, first, recent = jnp.moveaxis(places[..., :7], 2, 0)
+    bytes_ = _bits(places[..., 7:], jnp.uint8).reshape(*places.shape[:2], -1)
     return History(
         item=item,
         count=count,
         event=event,
         session=session,
         minute=minute,
+        first=first,
         recent=_bits(recent, jnp.float32),
         hours=bytes_[..., :_HOURS],
         days=bytes_[..., _HOURS : _HOURS + _DAYS],
@@ -390,10 +415,13 @@ def _at_hour(history: History) -> jax.Array:
     place = (history.now % _DAY).astype(jnp.float32) / (_DAY // _HOURS) - 0.5
     below = jnp.floor(place)
     part = (place - below)[:, None]
-    first = below.astype(jnp.int32) % _HOURS
+    first = below.astype(jnp.int32)[:, None] % _HOURS
+    bins = jnp.arange(_HOURS)[None]
+    return _of_bins(
+        history.hours, (1 - part) * (bins == first) + part * (bins == (first + 1) % _HOURS)
+    )
 
-    def events(bin_: jax.Array) -> jax.Array:
-        taken = jnp.take_along_axis(history.hours, bin_[:, None, None], axis=2)
-        return taken[..., 0].astype(jnp.float32)
 
-    return (1 - part) * events(first) + part * events((first + 1) % _HOURS)
+def _of_bins(events: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return the weighted sum of the bins of each place, [B, R]: faster than to pick bins."""
+    return (events.astype(jnp.float32) * weight[:, None]).sum(axis=2)

@@ -125,7 +125,7 @@ def terms(mixture: Mixture, table: neighbours.Table, history: History) -> Terms:
     item, share = neighbours.after(table, last)
     weights = mixture.explore[1:].reshape(neighbours.LAGS, neighbours.SHARES)
     of_item = neighbours.lag_weights(last.shape[1]) @ weights  # [L, SHARES]
-    bonus = (share * of_item[None, :, None]).sum(axis=3)
+    bonus = (share * of_item[None, :, :, None]).sum(axis=2)
     return Terms(
         neighbour=item.reshape(len(last), -1),
         bonus=bonus.reshape(len(last), -1),

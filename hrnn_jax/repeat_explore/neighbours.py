@@ -38,7 +38,7 @@ class Table:
     """The K neighbours of each item."""
 
     item: Array  # [V, K] int32, NO_ITEM where an item has fewer
-    share: Array  # [V, K, SHARES] float32, log(1 + q / 0.001); 0 for NO_ITEM
+    share: Array  # [V, SHARES, K] float32, log(1 + q / 0.001); 0 for NO_ITEM
 
 
 def count(log: EventLog, neighbours: int) -> Table:
@@ -59,11 +59,11 @@ def count(log: EventLog, neighbours: int) -> Table:
     row = np.repeat(np.arange(log.n_items), np.diff(nearest.indptr))
     place = np.arange(len(row)) - nearest.indptr[row]
     item = np.full((log.n_items, neighbours), NO_ITEM, np.int32)
-    share = np.zeros((*item.shape, SHARES), np.float32)
+    share = np.zeros((log.n_items, SHARES, neighbours), np.float32)
     item[row, place] = nearest.indices
     for kind, each in enumerate(shares):
         values: Any = each[row, nearest.indices]
-        share[row, place, kind] = np.log1p(values / _FLOOR)
+        share[row, kind, place] = np.log1p(values / _FLOOR)
     return Table(item=item, share=share)
 
 
@@ -82,7 +82,7 @@ def after(table: Table, last: Array) -> tuple[jax.Array, jax.Array]:
         last: [n, L] different items, the latest first, NO_ITEM where a session has fewer.
 
     Returns:
-        Items [n, L, K], and their shares [n, L, K, SHARES].
+        Items [n, L, K], and their shares [n, L, SHARES, K].
     """
     item = jnp.asarray(table.item).at[last].get(mode="fill", fill_value=NO_ITEM)
     return item, jnp.asarray(table.share).at[last].get(mode="fill", fill_value=0)

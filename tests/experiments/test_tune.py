@@ -312,7 +312,7 @@ def test_a_flag_file_is_searched_in_its_own_space(tune):
     for name in search_spaces.BY_NAME["hrnn_plus"]:
         assert found[name] is not None
     assert 0.0005 <= found["learning_rate"] <= 0.005
-    assert {"--places=64", "--model=hrnn_plus"} <= set(
+    assert {"--places=256", "--model=hrnn_plus"} <= set(
         pathlib.Path("study/best.flags").read_text().split()
     )
 

@@ -36,7 +36,7 @@ class Kept:
     def __init__(self, places=PLACES):
         self.size = places
         self.places = {}  # by item
-        self.trail = []  # items and sessions of the last events
+        self.trail = []  # items, sessions and numbers of the last events
         self.events = self.sessions = self.repeats = 0
         self.in_session = self.repeated_in_session = 0
         self.rate, self.now, self.gap = 0.5, 0, 0
@@ -49,7 +49,7 @@ class Kept:
         known = item in self.places
         place = self.places.pop(item, None)
         if place is None:
-            place = {"count": 0, "recent": 0.0, "event": self.events}
+            place = {"count": 0, "recent": 0.0, "event": self.events, "first": self.events}
             place |= {"hours": [0] * 8, "days": [0] * 7}
             if len(self.places) == self.size:  # the first one is the longest ago
                 del self.places[next(iter(self.places))]
@@ -59,7 +59,7 @@ class Kept:
             place[name][bin_] = min(255, place[name][bin_] + 1)
         place |= {"event": self.events, "session": self.sessions, "minute": minute}
         self.places[item] = place
-        self.trail = [*self.trail, (item, self.sessions)][-TRAIL:]
+        self.trail = [*self.trail, (item, self.sessions, self.events)][-TRAIL:]
         self.repeats += known
         self.in_session += 1
         self.repeated_in_session += known
@@ -98,12 +98,21 @@ def place_features(kept, item):
         math.log((at_hour + 0.3) / (place["count"] / 8 + 0.3)),
         math.log((place["days"][today] + 0.5) / (place["count"] / 7 + 0.5)),
         weekday(place["minute"]) == today,
-        *own_rules(kept.trail, item),
+        *own_rules(kept, item),
     ]
 
 
-def own_rules(trail, item):
-    """Return what the trail says of an item after, and in a session with, the last one."""
+def own_rules(kept, item):
+    """Return what the trail says of an item after, and in a session with, the last one.
+
+    An event from before its item lost its place, and took one again, is of no item.
+    """
+
+    nowhere = {"first": math.inf}
+    trail = [
+        (item_ if number >= kept.places.get(item_, nowhere)["first"] else None, session)
+        for item_, session, number in kept.trail
+    ]
     last, _ = trail[-1]
     after = [b[0] for a, b in itertools.pairwise(trail) if a[0] == last and a[1] == b[1]]
     sessions = {session for one, session in trail if one == last}
@@ -199,7 +208,7 @@ def test_the_history_is_what_plain_python_keeps(replay):
         used = {int(item): n for n, item in enumerate(here.item) if item != NO_ITEM}
         assert used.keys() == kept.places.keys()
         for item, place in kept.places.items():
-            for name in ("count", "event", "session", "minute", "recent", "hours", "days"):
+            for name in ("count", "event", "session", "minute", "first", "recent", "hours", "days"):
                 np.testing.assert_allclose(getattr(here, name)[used[item]], place[name], rtol=1e-6)
         user = [here.events, here.sessions, here.repeats, here.now, here.gap]
         assert user == [kept.events, kept.sessions, kept.repeats, kept.now, kept.gap]

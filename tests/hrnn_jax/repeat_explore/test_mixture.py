@@ -136,7 +136,7 @@ def test_terms_are_of_the_last_items_and_the_allowed_places():
         expected = np.zeros(V)
         for lag, last in enumerate([5, 2]):
             there = table.item[last] != NO_ITEM
-            expected[table.item[last][there]] += (table.share[last] @ weights[lag])[there]
+            expected[table.item[last][there]] += (weights[lag] @ table.share[last])[there]
         np.testing.assert_allclose(bonus, expected, rtol=1e-5, atol=1e-6)
         gate = histories.user_features(history)[0] @ mixture.gate
         np.testing.assert_allclose(found.gate, [gate, -np.inf], rtol=1e-5)

@@ -55,7 +55,7 @@ def test_the_table_equals_counting_by_hand(limit):
         total = collections.Counter()
         for kind in expected:
             total.update(kind)
-        found = dict(zip(table.item[i].tolist(), table.share[i].tolist(), strict=True))
+        found = dict(zip(table.item[i].tolist(), table.share[i].T.tolist(), strict=True))
         assert found.pop(NO_ITEM, [0, 0, 0]) == [0, 0, 0]
         assert len(found) == min(limit, len(total))
         # Which of equal ones is cut off is a matter of rounding.
