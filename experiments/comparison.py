@@ -2,11 +2,11 @@
 
 make comparison LOGS="news=clicks.parquet:video journey" TRIALS="20 journey=8"
 
-Each row with hyper-parameters is tuned on the validation split (experiments.tune); the best trial's
-settings are run with each seed and tested on the test split; and hrnn_plus is run with one thing
-changed at a time. The networks' learning curves are of the validation split. Every study and run
-is a process with a folder of its own: an interrupted comparison resumes where it stopped, and a
-finished one has nothing left to do.
+Each row with hyper-parameters but hrnn_plus, which has one recipe for all logs, is tuned on the
+validation split (experiments.tune); the best trial's settings are run with each seed and tested on
+the test split; and hrnn_plus is run with one thing changed at a time. The networks' learning curves
+are of the validation split. Every study and run is a process with a folder of its own: an
+interrupted comparison resumes where it stopped, and a finished one has nothing left to do.
 
 All numbers go to CSV files, and comparison.md with its figures is made from these alone:
 

@@ -17,13 +17,13 @@ from ..jobs.paper_rows import Row
 from ..tuning.study_job import StudyJob, tuned_flags
 
 PLUS = "hrnn_plus"
-UNTUNED = ("ppop", "markov", "sr")  # these have no hyper-parameters
+UNTUNED = ("ppop", "markov", "sr", PLUS)  # without hyper-parameters, or one recipe for all logs
 NETWORKS = (*PAPER_NETWORKS, PLUS)
 # The models' rows by key, and their names.
 NAMES = {key: model_names.NAMES[key] for key in BASELINES} | PAPER_NETWORKS | {PLUS: PLUS}
 _NEGATIVES = ("--extra_negatives=1000", "--mask_false_negatives")
 _CROSS_ENTROPY = ("--loss=cross_entropy", "--log_q", *_NEGATIVES)
-# hrnn_plus with one thing changed: rows with its tuned flags and then these. Each option of a
+# hrnn_plus with one thing changed: rows with its flags and then these. Each option of a
 # network has a row here or in Table 3, which shows when to use it. Keys have no comma (--rows).
 ABLATION: dict[str, tuple[str, ...]] = {
     # Its parts, each left out.
@@ -125,7 +125,7 @@ def row_flags(key: str) -> tuple[str, ...]:
 def tuned_rows(
     columns: Sequence[Column], keys: Sequence[str], studies: Sequence[StudyJob]
 ) -> list[tuple[Column, Row]]:
-    """Return the rows of each log with their tuned flags.
+    """Return the rows of each log with their flags, tuned ones where there is a search.
 
     Args:
         columns: the logs.
@@ -136,11 +136,12 @@ def tuned_rows(
     cells = []
     for column in columns:
         for key in keys:
-            flags = tuned.get((column.key, PLUS if key in ABLATION else key))
-            if flags is None and key not in UNTUNED:
+            model = PLUS if key in ABLATION else key
+            flags = row_flags(model) if model in UNTUNED else tuned.get((column.key, model))
+            if flags is None:
                 continue
             size = None if key in BASELINES else "small"
-            flags = (*(flags or row_flags(key)), *ABLATION.get(key, ()))
+            flags = (*flags, *ABLATION.get(key, ()))
             cells.append((column, Row(key, size, flags)))
     return cells
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..jobs.grid import Column
 from ..tuning.study_job import StudyJob
-from .grid import ABLATION, NAMES, NETWORKS, PLUS, UNTUNED, row_flags
+from .grid import NAMES, NETWORKS, UNTUNED, row_flags
 
 PATIENCE = 3  # epochs
 
@@ -21,7 +21,7 @@ def make_studies(
     trials: Mapping[str, int],
     epochs: Mapping[str, int],
 ) -> list[StudyJob]:
-    """Return a study for each row with hyper-parameters, and for hrnn_plus where its ablation runs.
+    """Return a study for each row that is tuned.
 
     Args:
         root: the folder of the comparison.
@@ -31,13 +31,12 @@ def make_studies(
         trials: by log.
         epochs: the most that a trial trains, by log.
     """
-    wanted = {PLUS if key in ABLATION else key for key in keys} - {*UNTUNED}
     return [
         StudyJob(
             column=column,
             row=key,
             folder=root / "tune" / column.key / key,
-            flags=(*column.flags, *row_flags(key), *((f"--space={key}",) if key == PLUS else ())),
+            flags=(*column.flags, *row_flags(key)),
             prepared=prepared[column.key],
             trials=trials[column.key],
             epochs=epochs[column.key] if key in NETWORKS else None,
@@ -45,5 +44,5 @@ def make_studies(
         )
         for column in columns
         for key in NAMES
-        if key in wanted
+        if key in keys and key not in UNTUNED
     ]

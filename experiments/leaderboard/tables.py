@@ -150,7 +150,7 @@ def ablation_table(results: Results) -> Table:
         sections={"": rows},
         notes=(
             "Differences of means over the seeds that both rows have. Settings and epochs are "
-            f"those tuned for {PLUS}.",
+            f"those of {PLUS}.",
             MARKS,
         ),
     )

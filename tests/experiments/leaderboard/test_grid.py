@@ -13,8 +13,9 @@ from experiments.leaderboard import grid
 from experiments.leaderboard.studies import make_studies
 from experiments.tuning import search_spaces
 from hrnn_jax import errors
+from hrnn_jax.presets import HRNN_PLUS
 
-BEST = "--batch_size=25\n--learning_rate=0.002\n--places=64\n--epochs=3\n"
+BEST = "--batch_size=25\n--learning_rate=0.002\n--epochs=3\n"
 
 
 def columns(*keys, log="log.csv"):
@@ -62,8 +63,8 @@ def test_a_wrong_log_is_refused(texts, words):
         grid.logs(texts)
 
 
-def test_untuned_rows_are_those_without_a_search_space():
-    assert {*grid.NAMES} - {*search_spaces.BY_NAME} == {*grid.UNTUNED}
+def test_untuned_rows_are_hrnn_plus_and_those_without_a_search_space():
+    assert {*grid.NAMES} - {*search_spaces.BY_NAME} | {"hrnn_plus"} == {*grid.UNTUNED}
 
 
 def planned(root, keys, best=BEST, log="log.csv"):
@@ -86,18 +87,24 @@ def expanded(run):
 
 
 def test_studies_run_side_by_side_and_their_trials_do_not(tmp_path):
-    _, studies, _ = planned(tmp_path, ["hrnn_plus", "rnn"])
+    _, studies, _ = planned(tmp_path, ["hrnn_init", "rnn"])
     assert len(studies) == 2
     for study in studies:
         assert "--jobs=1" in study.argv("prepared")
 
 
-def test_an_ablation_row_has_the_tuned_flags_and_one_change(tmp_path):
+def test_a_tuned_row_has_the_flags_of_its_study(tmp_path):
+    runs, studies, _ = planned(tmp_path, ["hrnn_init", "sr"])
+    assert [study.row for study in studies] == ["hrnn_init"]
+    assert expanded(runs["hrnn_init"])["learning_rate"] == "0.002"
+
+
+def test_an_ablation_row_has_the_flags_of_hrnn_plus_and_one_change(tmp_path):
     keys = ["hrnn_plus", *grid.ABLATION]
     runs, studies, _ = planned(tmp_path, keys)
-    assert [study.row for study in studies] == ["hrnn_plus"]  # none of its own
+    assert not studies
     own = expanded(runs["hrnn_plus"])
-    assert own["learning_rate"] == "0.002"
+    assert own["learning_rate"] == str(HRNN_PLUS["learning_rate"])
     for key, changed in grid.ABLATION.items():
         flags = dict(flag.lstrip("-").partition("=")[::2] for flag in changed)
         given = expanded(runs[key])
@@ -107,18 +114,18 @@ def test_an_ablation_row_has_the_tuned_flags_and_one_change(tmp_path):
 
 
 def test_a_run_is_repeated_after_a_better_trial_but_not_after_its_log_moved(tmp_path):
-    keys = ["hrnn_plus", "sr"]
+    keys = ["hrnn_init", "sr"]
     before, studies, _ = planned(tmp_path, keys)
     moved, same, _ = planned(tmp_path, keys, log="moved.csv")
     after, _, _ = planned(tmp_path, keys, best=BEST.replace("0.002", "0.001"))
-    assert before["hrnn_plus"].folder == moved["hrnn_plus"].folder != after["hrnn_plus"].folder
+    assert before["hrnn_init"].folder == moved["hrnn_init"].folder != after["hrnn_init"].folder
     assert before["sr"].folder == after["sr"].folder
-    assert expanded(moved["hrnn_plus"])["events"] == "moved.csv"
+    assert expanded(moved["hrnn_init"])["events"] == "moved.csv"
     assert studies[0].fingerprint() == same[0].fingerprint()
 
 
 def test_a_study_is_done_only_with_its_own_budget(tmp_path):
-    _, [study], _ = planned(tmp_path, ["hrnn_plus"])
+    _, [study], _ = planned(tmp_path, ["hrnn_init"])
     assert not study.is_done()
     study.finish()
     assert study.is_done()
@@ -128,13 +135,13 @@ def test_a_study_is_done_only_with_its_own_budget(tmp_path):
 
 
 def test_a_curve_has_the_whole_length_on_the_validation_split(tmp_path):
-    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_plus", "without repeat and explore"])
-    assert curve.epochs == 7 > runs["hrnn_plus"].epochs == 3
+    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_init", "without repeat and explore"])
+    assert curve.epochs == 7 > runs["hrnn_init"].epochs == 3
     given = expanded(curve)
     assert given["split"] == "validation"
     assert "curve" in given
     assert given["learning_rate"] == "0.002"
-    assert "split" not in expanded(runs["hrnn_plus"])
+    assert "split" not in expanded(runs["hrnn_init"])
 
 
 @pytest.mark.parametrize("key", ["hrnn_plus", *grid.ABLATION])
