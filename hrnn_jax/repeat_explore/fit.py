@@ -23,9 +23,9 @@ from hrnn_jax import evaluation
 from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Params
+from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
-from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
 from hrnn_jax.user_batches import NO_ITEM, layout
 
@@ -87,7 +87,7 @@ def fit(
     explore = _fit_explore(params, log, table, _take(tested, np.logical_not(tested.known)), rng)
     repeated = _take(tested, tested.place >= 0)
     repeat = _fit_repeat(params, place, explore, table, repeated)
-    gate = _fit_gate(_take(tested, tested.allowed.any(axis=1)))
+    gate = _fit_gate(_take(tested, np.any(tested.allowed, axis=1)))
     return Mixture(place, repeat, gate, explore, np.asarray(drops_repeats))
 
 
@@ -165,12 +165,12 @@ def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tu
     here: evaluation.Seen = jax.tree.map(lambda values: values[at], seen)
     history = here.history
     assert history is not None
-    user = histories.user_features(history)
+    user = features.user_features(history)
     return (
         here.hidden,
         history.item,
         mixtures.allowed_places(history, drops_repeats),
-        mixtures.inputs(histories.place_features(history), user),
+        mixtures.inputs(features.place_features(history), user),
         user,
         histories.recent_items(history, neighbours.LAST),
     )
@@ -319,7 +319,7 @@ def _fit_repeat(
 
 def _fit_gate(seen: _Seen) -> np.ndarray:
     """Learn how likely a repeat is."""
-    start = np.zeros(histories.USER_FEATURES, np.float32)
+    start = np.zeros(features.USER_FEATURES, np.float32)
     if not len(seen.event):
         return start
     is_repeat = seen.place >= 0

@@ -26,14 +26,14 @@ from flax import struct
 
 from hrnn_jax import atomic
 from hrnn_jax.errors import InputError, reason
+from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import history as histories
-from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.history import History
 from hrnn_jax.user_batches import NO_ITEM, Array
 
 # Of `user_features`, what the place network sees of the user.
 _USER_INPUTS = np.array([1, 3, 4, 5, 6, 7, 10, 11])
-PLACE_INPUTS = histories.PLACE_FEATURES + len(_USER_INPUTS)
+PLACE_INPUTS = features.PLACE_FEATURES + len(_USER_INPUTS)
 EXPLORE_INPUTS = 1 + neighbours.LAGS * neighbours.SHARES
 REPEAT_INPUTS = 3
 FOLDER = "mixture"  # of a run folder
@@ -58,7 +58,7 @@ class Mixture:
 
     place: PlaceNetwork
     repeat: Array  # [REPEAT_INPUTS]
-    gate: Array  # [histories.USER_FEATURES]
+    gate: Array  # [features.USER_FEATURES]
     explore: Array  # [EXPLORE_INPUTS]
     drops_repeats: Array  # [] bool, whether an item is never twice in a session
 
@@ -118,8 +118,8 @@ def terms(mixture: Mixture, table: neighbours.Table, history: History) -> Terms:
         table: the neighbours of each item.
         history: of n users.
     """
-    user = histories.user_features(history)
-    logit = place_logits(mixture.place, inputs(histories.place_features(history), user))
+    user = features.user_features(history)
+    logit = place_logits(mixture.place, inputs(features.place_features(history), user))
     allowed = allowed_places(history, mixture.drops_repeats)
     last = histories.recent_items(history, neighbours.LAST)
     item, share = neighbours.after(table, last)

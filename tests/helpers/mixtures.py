@@ -3,9 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax.repeat_explore import history as histories
+from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import mixture as mixtures
-from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, PlaceNetwork
 from hrnn_jax.user_batches import NO_ITEM
 
@@ -31,7 +30,7 @@ def drawn(*, seed: int = 0, drops_repeats: bool = False) -> Mixture:
     return Mixture(
         place=place,
         repeat=draw(mixtures.REPEAT_INPUTS, scale=1),
-        gate=draw(histories.USER_FEATURES),
+        gate=draw(features.USER_FEATURES),
         explore=draw(mixtures.EXPLORE_INPUTS, scale=0.2).at[0].set(1),
         drops_repeats=jnp.asarray(drops_repeats),
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hrnn_jax import user_batches
+from hrnn_jax.repeat_explore import features
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.user_batches import NO_EVENT, NO_ITEM
 from tests.helpers import logs
@@ -162,8 +163,8 @@ def replayed(steps, minutes):
         history = histories.step(history, *now)
         return history, (
             history,
-            histories.place_features(history),
-            histories.user_features(history),
+            features.place_features(history),
+            features.user_features(history),
             histories.recent_items(history, 5),
             histories.in_open_session(history),
         )
@@ -235,7 +236,7 @@ def test_features_are_those_of_plain_python(replay):
         kept = oracles()[event]
         np.testing.assert_allclose(of_user[t, lane], user_features(kept), rtol=1e-4, atol=1e-5)
         for place, item in enumerate(found.item[t, lane].tolist()):
-            expected = np.zeros(histories.PLACE_FEATURES)
+            expected = np.zeros(features.PLACE_FEATURES)
             if item != NO_ITEM:
                 expected = place_features(kept, item)
                 values.append(expected)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hrnn_jax import errors
+from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
-from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.user_batches import NO_ITEM
 from tests.helpers import mixtures as drawn_mixtures
 from tests.helpers import networks
@@ -138,7 +138,7 @@ def test_terms_are_of_the_last_items_and_the_allowed_places():
             there = table.item[last] != NO_ITEM
             expected[table.item[last][there]] += (weights[lag] @ table.share[last])[there]
         np.testing.assert_allclose(bonus, expected, rtol=1e-5, atol=1e-6)
-        gate = histories.user_features(history)[0] @ mixture.gate
+        gate = features.user_features(history)[0] @ mixture.gate
         np.testing.assert_allclose(found.gate, [gate, -np.inf], rtol=1e-5)
         assert (np.asarray(found.neighbour[1]) == NO_ITEM).all()
 

@@ -1,0 +1,128 @@
+"""What is known of each place of a history, and of its user: the inputs of the mixture's weights.
+
+Not in the paper. All of it was known before the next event.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from hrnn_jax.repeat_explore.history import DAY, DAYS, HOURS, History, halved, weekday
+from hrnn_jax.user_batches import NO_ITEM
+
+PLACE_FEATURES = 16
+USER_FEATURES = 12
+_FLOOR = 0.02  # shares far below it count as none
+
+
+def place_features(history: History) -> jax.Array:
+    """Return the features of each place, [B, R, PLACE_FEATURES], 0 for an unused one.
+
+    In this order: log of the count; count per session; log(1 + age) / 3 and 1 / (1 + age), where
+    age is the number of the user's events since; whether the age is 0, and 1; log(1 + sessions
+    since); whether the session is the open one, and the one before; log of `recent`; log of the
+    days since; how many times more often than at other hours the item is had at this hour of the
+    day, and likewise on this day of the week, as logarithms; whether its last day was this one of
+    the week; and the two of `_own_rules`.
+    """
+    age = (history.events[:, None] - history.event).astype(jnp.float32)
+    ago = (history.sessions[:, None] - history.session).astype(jnp.float32)
+    count = jnp.maximum(history.count, 1).astype(jnp.float32)
+    days_ago = jnp.maximum(history.now[:, None] - history.minute, 0).astype(jnp.float32) / DAY
+    today = weekday(history.now)[:, None]
+    is_day = jnp.arange(DAYS)[None] == today
+    on_day = _of_bins(history.days, is_day.astype(jnp.float32))
+    columns = [
+        jnp.log(count),
+        history.count / jnp.maximum(history.sessions[:, None], 1),
+        jnp.log1p(age) / 3,
+        1 / (1 + age),
+        age == 0,
+        age == 1,
+        jnp.log1p(ago),
+        ago == 0,
+        ago == 1,
+        jnp.log(halved(history.recent, age) + 0.01),
+        jnp.log1p(days_ago),
+        jnp.log((_at_hour(history) + 0.3) / (count / HOURS + 0.3)),
+        jnp.log((on_day + 0.5) / (count / DAYS + 0.5)),
+        weekday(history.minute) == today,
+        *_own_rules(history),
+    ]
+    features = jnp.stack([values.astype(jnp.float32) for values in columns], axis=2)
+    return jnp.where(history.item[..., None] != NO_ITEM, features, 0.0)
+
+
+def _own_rules(history: History) -> list[jax.Array]:
+    """Return how each place was related to the last item in the trail, logarithms [B, R] each.
+
+    The share of the place among what came right after the last item; and how often the place was
+    in a session with the last item, per event of the last item.
+    """
+    trail, session, events = history.trail, history.trail_session, history.events[:, None]
+    n_users, size = trail.shape
+    at, user = jnp.arange(size)[None], jnp.arange(n_users)[:, None]
+    event = events - (events - at) % size  # below 1 where the trail holds none yet
+    # An event that is before its place's first is of an item that had the place before.
+    known = (event > 0) & (event >= history.first[user, trail])
+    is_last = known & (trail == jnp.take_along_axis(trail, events % size, axis=1))
+    # What follows the last event in the trail is the oldest one, or none.
+    follows = (event > 0) & (session == jnp.roll(session, -1, axis=1))
+    has_next = is_last & follows & (event != events)
+    # At most `size` sessions, one after the other, are in the trail.
+    of_session = jnp.zeros_like(known).at[user, session % size].max(is_last)
+    with_last = of_session[user, session % size]
+
+    def share(of_event: jax.Array, of_all: jax.Array) -> jax.Array:
+        none = jnp.zeros(history.item.shape, jnp.float32)
+        counts = none.at[user, trail].add((known & of_event).astype(jnp.float32))
+        return jnp.log(counts / jnp.maximum(of_all.sum(axis=1), 1)[:, None] + _FLOOR)
+
+    return [share(jnp.roll(has_next, 1, axis=1), has_next), share(with_last, is_last)]
+
+
+def user_features(history: History) -> jax.Array:
+    """Return what tells whether the next event is a repeat, [B, USER_FEATURES].
+
+    In this order: 1; log of the places used; the log odds of a repeat so far, and of late; the
+    events of the open session, up to ten, in units of five; the share of repeats among them; log
+    of how often the last item was had; log of the user's events; whether the session has one
+    event; whether the last item was a repeat; log of the sessions; log of the last gap in minutes.
+    """
+    is_last = (history.event == history.events[:, None]) & (history.item != NO_ITEM)
+    last_count = jnp.where(is_last, history.count, 0).sum(axis=1)
+    repeats = history.repeats.astype(jnp.float32)
+    in_session = history.session_events.astype(jnp.float32)
+    columns = [
+        jnp.ones_like(repeats),
+        jnp.log1p((history.item != NO_ITEM).sum(axis=1)),
+        jnp.log((repeats + 1) / (history.events - repeats + 1)),
+        jnp.log(history.repeat_rate / (1 - history.repeat_rate)),
+        jnp.minimum(in_session, 10) / 5,
+        (history.session_repeats + 0.5) / (in_session + 1),
+        jnp.log1p(last_count),
+        jnp.log1p(history.events),
+        in_session == 1,
+        last_count > 1,
+        jnp.log1p(history.sessions),
+        jnp.log1p(jnp.maximum(history.gap, 0)),
+    ]
+    return jnp.stack([values.astype(jnp.float32) for values in columns], axis=1)
+
+
+def _at_hour(history: History) -> jax.Array:
+    """Return the events of each place at this time of the day, interpolated between bins [B, R]."""
+    place = (history.now % DAY).astype(jnp.float32) / (DAY // HOURS) - 0.5
+    below = jnp.floor(place)
+    part = (place - below)[:, None]
+    first = below.astype(jnp.int32)[:, None] % HOURS
+    bins = jnp.arange(HOURS)[None]
+    return _of_bins(
+        history.hours, (1 - part) * (bins == first) + part * (bins == (first + 1) % HOURS)
+    )
+
+
+def _of_bins(events: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return the weighted sum of the bins of each place, [B, R]: faster than to pick bins."""
+    return (events.astype(jnp.float32) * weight[:, None]).sum(axis=2)
