@@ -17,7 +17,7 @@ _FLOOR = 0.02  # shares far below it count as none
 
 
 def place_features(history: History) -> jax.Array:
-    """Return the features of each place, [B, R, PLACE_FEATURES], 0 for an unused one.
+    """Return the features of each place, [B, PLACE_FEATURES, R], 0 for an unused one.
 
     In this order: log of the count; count per session; log(1 + age) / 3 and 1 / (1 + age), where
     age is the number of the user's events since; whether the age is 0, and 1; log(1 + sessions
@@ -50,8 +50,8 @@ def place_features(history: History) -> jax.Array:
         weekday(history.minute) == today,
         *_own_rules(history),
     ]
-    features = jnp.stack([values.astype(jnp.float32) for values in columns], axis=2)
-    return jnp.where(history.item[..., None] != NO_ITEM, features, 0.0)
+    features = jnp.stack([values.astype(jnp.float32) for values in columns], axis=1)
+    return jnp.where(history.item[:, None] != NO_ITEM, features, 0.0)
 
 
 def _own_rules(history: History) -> list[jax.Array]:

@@ -50,7 +50,7 @@ class _Seen(NamedTuple):
     place: np.ndarray  # [N] place of the target if it is allowed there, else -1
     known: np.ndarray  # [N] bool, whether the target has a place
     allowed: np.ndarray  # [N, R] bool
-    inputs: np.ndarray  # [N, R, PLACE_INPUTS] float32
+    places: np.ndarray  # [N, PLACE_FEATURES, R] float32
     user: np.ndarray  # [N, USER_FEATURES]
     last: np.ndarray  # [N, LAST] items
     hidden: np.ndarray  # [N, H]
@@ -139,7 +139,7 @@ def _see(
             at = np.arange(begin, begin + _AT_ONCE)
             known = jax.device_get(_known(states, at, drops_repeats))
             target = log.item[event]
-            hidden, item, allowed, inputs, user, last = (values[:n] for values in known)
+            hidden, item, allowed, places, user, last = (values[:n] for values in known)
             is_target = item == target[:, None]
             could = is_target & allowed
             place = np.where(could.any(axis=1), could.argmax(axis=1), -1)
@@ -151,7 +151,7 @@ def _see(
                     place,
                     is_target.any(axis=1),
                     allowed,
-                    inputs,
+                    places,
                     user,
                     last,
                     hidden,
@@ -165,13 +165,12 @@ def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tu
     here: evaluation.Seen = jax.tree.map(lambda values: values[at], seen)
     history = here.history
     assert history is not None
-    user = features.user_features(history)
     return (
         here.hidden,
         history.item,
         mixtures.allowed_places(history, drops_repeats),
-        mixtures.inputs(features.place_features(history), user),
-        user,
+        features.place_features(history),
+        features.user_features(history),
         histories.recent_items(history, neighbours.LAST),
     )
 
@@ -179,12 +178,21 @@ def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tu
 def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
     """Train the place network on repeats: the cross-entropy of the target among the places."""
     n_inputs = mixtures.PLACE_INPUTS
-    used = seen.allowed[..., None]
-    n_used = max(1, used.sum())
-    mean = np.where(used, seen.inputs, 0).sum(axis=(0, 1)) / n_used
-    variance = np.where(used, (seen.inputs - mean) ** 2, 0).sum(axis=(0, 1)) / n_used
+    # Of all places of all rows: a user counts as often as there are places.
+    n_used = np.maximum(1, seen.allowed.sum())
+    n_of_user = seen.allowed.sum(axis=1)[:, None] / n_used
+    user = seen.user[:, mixtures.USER_INPUTS]
+    is_used = seen.allowed[:, None]
+
+    def average(of_place: np.ndarray, of_user: np.ndarray) -> np.ndarray:
+        places = np.where(is_used, of_place, 0).sum(axis=(0, 2)) / n_used
+        return np.concatenate([places, (n_of_user * of_user).sum(axis=0)])
+
+    mean = average(seen.places, user)
+    n_places = features.PLACE_FEATURES
+    variance = average((seen.places - mean[:n_places, None]) ** 2, (user - mean[n_places:]) ** 2)
     weights = {
-        "linear": np.zeros(n_inputs, np.float32),
+        "linear": np.zeros(n_places, np.float32),
         "hidden_w": rng.normal(0, n_inputs**-0.5, (n_inputs, _HIDDEN_UNITS)).astype(np.float32),
         "hidden_b": np.zeros(_HIDDEN_UNITS, np.float32),
         "output": np.zeros(_HIDDEN_UNITS, np.float32),
@@ -195,8 +203,8 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
     optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, max(1, _EPOCHS * n_steps)))
 
     def loss(weights: Any, batch: Any) -> jax.Array:
-        inputs, allowed, place = batch
-        logits = mixtures.place_logits(PlaceNetwork(**fixed, **weights), inputs)
+        places, user, allowed, place = batch
+        logits = mixtures.place_logits(PlaceNetwork(**fixed, **weights), places, user)
         decay = sum((values**2).sum() for values in weights.values())
         return _cross_entropy(logits, allowed, place) + _DECAY * decay
 
@@ -210,7 +218,7 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
         order = rng.permutation(len(seen.event))
         for step in range(n_steps):
             rows = order[step * size : (step + 1) * size]
-            batch = seen.inputs[rows], seen.allowed[rows], seen.place[rows]
+            batch = seen.places[rows], seen.user[rows], seen.allowed[rows], seen.place[rows]
             weights, state = update(weights, state, batch)
     return PlaceNetwork(**fixed, **jax.device_get(weights))
 
@@ -308,7 +316,7 @@ def _fit_repeat(
             for near, value, places in zip(item, bonus, seen.item, strict=True)
         ]
     )
-    logit = np.asarray(mixtures.place_logits(place, jnp.asarray(seen.inputs)))
+    logit = np.asarray(mixtures.place_logits(place, seen.places, seen.user))
     inputs = np.stack([logit, score, explore[0] * score + of_place], axis=2).astype(np.float32)
 
     def loss(weights: jax.Array, inputs: jax.Array) -> jax.Array:

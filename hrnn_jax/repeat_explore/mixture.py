@@ -32,8 +32,8 @@ from hrnn_jax.repeat_explore.history import History
 from hrnn_jax.user_batches import NO_ITEM, Array
 
 # Of `user_features`, what the place network sees of the user.
-_USER_INPUTS = np.array([1, 3, 4, 5, 6, 7, 10, 11])
-PLACE_INPUTS = features.PLACE_FEATURES + len(_USER_INPUTS)
+USER_INPUTS = np.array([1, 3, 4, 5, 6, 7, 10, 11])
+PLACE_INPUTS = features.PLACE_FEATURES + len(USER_INPUTS)
 EXPLORE_INPUTS = 1 + neighbours.LAGS * neighbours.SHARES
 REPEAT_INPUTS = 3
 FOLDER = "mixture"  # of a run folder
@@ -46,7 +46,7 @@ class PlaceNetwork:
 
     mean: Array  # [PLACE_INPUTS] of the inputs
     scale: Array  # [PLACE_INPUTS] their standard deviation
-    linear: Array  # [PLACE_INPUTS]
+    linear: Array  # [PLACE_FEATURES]
     hidden_w: Array  # [PLACE_INPUTS, N]
     hidden_b: Array  # [N]
     output: Array  # [N]
@@ -83,19 +83,26 @@ class Terms:
     gate: Array  # [n] logit of g, -inf where no place can be repeated
 
 
-def inputs(place_features: jax.Array, user_features: jax.Array) -> jax.Array:
-    """Return what the place network reads, [n, R, PLACE_INPUTS], see history.py."""
-    of_user = user_features[:, None, _USER_INPUTS]
-    of_user = jnp.broadcast_to(of_user, (*place_features.shape[:2], len(_USER_INPUTS)))
-    return jnp.concatenate([place_features, of_user], axis=2)
+def place_logits(network: PlaceNetwork, places: Array, user: Array) -> jax.Array:
+    """Return a logit for each place, [n, R].
+
+    Args:
+        network: the weights.
+        places: [n, PLACE_FEATURES, R], see `features.place_features`.
+        user: [n, USER_FEATURES], see `features.user_features`.
+    """
+    n = features.PLACE_FEATURES
+    mean, scale = network.mean[None], network.scale[None]
+    of_user = _clipped((user[:, USER_INPUTS] - mean[:, n:]) / scale[:, n:])
+    of_place = _clipped((places - mean[:, :n, None]) / scale[:, :n, None])
+    hidden = jnp.einsum("fk,nfr->nkr", network.hidden_w[:n], of_place)
+    hidden += (of_user @ network.hidden_w[n:] + network.hidden_b[None])[..., None]
+    linear = jnp.einsum("f,nfr->nr", network.linear, of_place)
+    return linear + jnp.einsum("k,nkr->nr", network.output, jnp.tanh(hidden))
 
 
-def place_logits(network: PlaceNetwork, values: jax.Array) -> jax.Array:
-    """Return a logit for each place, [n, R], of its `inputs`."""
-    mean, scale = network.mean[None, None], network.scale[None, None]
-    values = jnp.clip((values - mean) / scale, -_LIMIT, _LIMIT)
-    hidden = jnp.tanh(values @ network.hidden_w + network.hidden_b[None, None])
-    return values @ network.linear + hidden @ network.output
+def _clipped(values: jax.Array) -> jax.Array:
+    return jnp.clip(values, -_LIMIT, _LIMIT)
 
 
 def allowed_places(history: History, drops_repeats: Array) -> jax.Array:
@@ -119,7 +126,7 @@ def terms(mixture: Mixture, table: neighbours.Table, history: History) -> Terms:
         history: of n users.
     """
     user = features.user_features(history)
-    logit = place_logits(mixture.place, inputs(features.place_features(history), user))
+    logit = place_logits(mixture.place, features.place_features(history), user)
     allowed = allowed_places(history, mixture.drops_repeats)
     last = histories.recent_items(history, neighbours.LAST)
     item, share = neighbours.after(table, last)

@@ -22,7 +22,7 @@ def drawn(*, seed: int = 0, drops_repeats: bool = False) -> Mixture:
     place = PlaceNetwork(
         mean=draw(n_inputs),
         scale=1 + draw(n_inputs) ** 2,
-        linear=draw(n_inputs),
+        linear=draw(features.PLACE_FEATURES),
         hidden_w=draw(n_inputs, HIDDEN),
         hidden_b=draw(HIDDEN),
         output=draw(HIDDEN),

@@ -241,7 +241,7 @@ def test_features_are_those_of_plain_python(replay):
                 expected = place_features(kept, item)
                 values.append(expected)
             np.testing.assert_allclose(
-                of_places[t, lane, place], np.float64(expected), rtol=1e-4, atol=1e-5
+                of_places[t, lane, :, place], np.float64(expected), rtol=1e-4, atol=1e-5
             )
     assert (np.std(np.float64(values), axis=0) > 0).all()  # none is the same for all
 
