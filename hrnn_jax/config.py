@@ -390,11 +390,14 @@ class EvaluationConfig(_Checked):
         ties: Whether items with the target's score count as ranked above it (against the model) or
             below it (for the model).
         candidates: Rank the target among this many most supported items; among all by default.
+        exclude_session_items: Leave the items that the session has so far out of the ranking. A
+            target among them ranks last.
     """
 
     cutoffs: tuple[int, ...] = setting((5,))
     ties: Ties = setting("against", choices=get_args(Ties))
     candidates: int | None = setting(None, least=1)
+    exclude_session_items: bool = setting(False)
     # The rest is of networks: how much is computed and held at a time.
     lanes: int = 256  # users whose histories are replayed side by side
     chunk_steps: int = 128  # steps of one compiled call

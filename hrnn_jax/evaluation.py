@@ -36,7 +36,7 @@ from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.history import History
 from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.topk import RankedItems, RankSettings
-from hrnn_jax.user_batches import NO_EVENT, Steps
+from hrnn_jax.user_batches import NO_EVENT, NO_ITEM, Steps
 
 _LANES_MULTIPLE = 8
 _LISTED, _LISTED_ROWS = 64, 4  # cases of a call that lists items, and of these ranked at a time
@@ -48,6 +48,13 @@ class _Scoring(NamedTuple):
 
     ranked: RankedItems
     mixture: FittedMixture | None
+
+
+class _Cases(NamedTuple):
+    """Test cases, n of them or in blocks."""
+
+    target: np.ndarray | jax.Array  # [n] items
+    excluded: np.ndarray | jax.Array | None  # [n, S] items that do not compete; NO_ITEM for none
 
 
 class Seen(NamedTuple):
@@ -76,7 +83,7 @@ def rank(
         log: the training events, which are the histories, and the test events.
         model_config: of the network.
         mixture: of a network with `places`.
-        config: cutoffs, ties, number of candidates, and how much is computed at a time.
+        config: what competes and counts, and how much is computed at a time.
         candidates: the items to rank, by default those of `config`.
         on_cases: called with the number of cases that were ranked, each time some were.
     """
@@ -92,10 +99,13 @@ def rank(
     ranked = topk.arrange(params.items, np.sort(candidates), whole=mixture is not None)
     scoring = _Scoring(ranked, mixture)
     n_first = min(max(cutoffs), len(candidates))
+    excluded = tested.session_items(cases) if config.exclude_session_items else None
     for events, seen in replay(params, tested, cases, model_config, config):
-        found, best = _rank_chunk(scoring, seen, tested.item[events], n_first, config)
-        ranks[np.searchsorted(cases, events)] = found
-        place = np.broadcast_to(np.arange(best.shape[1]), best.shape)
+        row = np.searchsorted(cases, events)
+        part = _Cases(tested.item[events], None if excluded is None else excluded[row])
+        found, best = _rank_chunk(scoring, seen, part, n_first, config)
+        ranks[row] = found
+        place = np.where(best == NO_ITEM, max(cutoffs), np.arange(best.shape[1]))
         shown += count_recommended(best, place, cutoffs, log.n_items)
         on_cases(len(events))
     return Ranking(ranks, shown)
@@ -263,17 +273,22 @@ def _put(arrays: _T, new: _T, i: jax.Array) -> _T:
 
 
 def _rank_chunk(
-    scoring: _Scoring, seen: Seen, target: np.ndarray, n_first: int, config: EvaluationConfig
+    scoring: _Scoring, seen: Seen, cases: _Cases, n_first: int, config: EvaluationConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the targets [n] of the first rows of `seen` in one compiled call, see `_rank_blocks`."""
-    n, n_ranked = len(target), len(scoring.ranked.item)
+    """Rank the cases of the first rows of `seen` in one compiled call, see `_rank_blocks`."""
+    n, n_ranked = len(cases.target), len(scoring.ranked.item)
     # On a CPU, larger products are no faster, and a chunk's last block has more padding. Elsewhere
     # a block is ranked all at once: many small steps would wait.
     on_cpu = jax.default_backend() == "cpu"
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 128 if on_cpu else 1024))
     rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
     limit = -(-len(seen.hidden) // size)  # blocks: the same number for every chunk
-    blocks = np.pad(target, (0, limit * size - n)).reshape(limit, size)
+
+    def in_blocks(values: np.ndarray) -> np.ndarray:
+        padded = np.pad(values, [(0, limit * size - n), *[(0, 0)] * (values.ndim - 1)])
+        return padded.reshape(limit, size, *values.shape[1:])
+
+    blocks = jax.tree.map(in_blocks, cases)
     blocks, n_blocks = jax.device_put((blocks, np.int32(-(-n // size))))
     settings = RankSettings(n_first=n_first, ties=config.ties, rows=rows)
     found = _rank_blocks(scoring, seen, blocks, n_blocks, settings=settings)
@@ -290,23 +305,24 @@ def _power_of_two(limit: int) -> int:
 def _rank_blocks(
     scoring: _Scoring,
     seen: Seen,
-    target: jax.Array,
+    cases: _Cases,
     n_blocks: jax.Array,
     *,
     settings: RankSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Rank the targets of the first `n_blocks` of N blocks [N, n], of the rows of `seen` in order.
+    """Rank the first `n_blocks` of N blocks of n cases, of the rows of `seen` in order.
 
     One call for all blocks, which share the memory of their scores: to allocate that anew takes as
     long as to compute them. Returns the ranks [N, n] and the recommended items [N, n, n_first].
     """
-    limit, size = target.shape
+    limit, size = cases.target.shape
 
     def block(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         at = i * size + jnp.arange(size)
         here: Seen = jax.tree.map(lambda values: values[at], seen)
         mixed = mixtures.mixed(scoring.mixture, here.history)
-        new = topk.rank(scoring.ranked, here.hidden, target[i], mixed, settings)
+        target, excluded = jax.tree.map(lambda values: values[i], cases)
+        new = topk.rank(scoring.ranked, here.hidden, target, mixed, settings, excluded=excluded)
         return _put(found, new, i)
 
     none = (

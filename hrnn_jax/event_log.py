@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+NO_ITEM = int(np.iinfo(np.int32).max)  # beyond any catalogue: gathers fill it, scatters drop it
+
 
 @dataclasses.dataclass(frozen=True)
 class EventLog:
@@ -73,6 +75,21 @@ class EventLog:
     def cases(self) -> np.ndarray:
         """[N] index of each test case: any but the first event of a test session (Section 4.3)."""
         return np.flatnonzero(self.test & self.follows)
+
+    def session_items(self, events: np.ndarray) -> np.ndarray:
+        """Return the items that the session of each event has before it.
+
+        Args:
+            events: [n] of the log.
+
+        Returns:
+            [n, S] for the longest, the last one first, NO_ITEM where a session has fewer.
+        """
+        first = np.flatnonzero(~self.follows)
+        begin = first[np.searchsorted(first, events, side="right") - 1]
+        longest = (events - begin).max(initial=0)
+        at = events[:, None] - 1 - np.arange(longest)
+        return np.where(at >= begin[:, None], self.item[at], NO_ITEM).astype(np.int32)
 
 
 def _repeats(values: np.ndarray) -> np.ndarray:

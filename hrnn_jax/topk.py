@@ -19,6 +19,7 @@ from hrnn_jax.config import Ties
 from hrnn_jax.model import Items
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, Terms
+from hrnn_jax.user_batches import NO_ITEM
 
 _LEAST = float(np.finfo(np.float32).min) / 2  # score of an item that competes and cannot be
 GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
@@ -85,6 +86,8 @@ def rank(
     target: jax.Array,
     mixed: tuple[Mixture, Terms] | None,
     settings: RankSettings,
+    *,
+    excluded: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Rank the targets of n cases, and list the best items.
 
@@ -99,10 +102,12 @@ def rank(
         mixed: a mixture and its terms of the n cases; its probabilities are of all items with a
             column.
         settings: list length, ties, and how many cases are ranked together.
+        excluded: [n, S] items that do not compete in a case, NO_ITEM for none; a target among them
+            ranks behind all that compete.
 
     Returns:
         The ranks, [n], from 1, and the items with the best scores, [n, n_first], the best first, of
-        equal scores the lower item first.
+        equal scores the lower item first; NO_ITEM where all that are left are excluded.
     """
     products = hidden @ ranked.item_out.T
     items = ranked.items
@@ -110,18 +115,32 @@ def rank(
     mixture, terms = mixed or (None, None)
 
     def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
-        product, terms, column, own = case
+        product, terms, column, own, excluded = case
         scores = _scores(ranked, product, mixture, terms)
         if ranked.competes is not None:
             scores = jnp.maximum(scores, _LEAST)  # above the items that do not compete
         own = _own(scores, column, own)
         if ranked.competes is not None:
             scores = jnp.where(ranked.competes, scores, -jnp.inf)
+        if excluded is not None:
+            scores = scores.at[excluded].set(-jnp.inf, mode="drop")
         n_above = _count_above(scores, column, own, ties=settings.ties)
-        return 1 + n_above, ranked.item[_first_columns(scores, settings.n_first)]
+        columns = _first_columns(scores, settings.n_first)
+        listed = ranked.item[columns]
+        if excluded is not None:
+            listed = jnp.where(scores[columns] == -jnp.inf, NO_ITEM, listed)
+        return 1 + n_above, listed
 
-    cases = products, terms, ranked.column[target], of_target
-    return jax.lax.map(of_case, cases, batch_size=settings.rows)
+    column = ranked.column[target]
+    if excluded is None:
+        cases = products, terms, column, of_target, None
+        return jax.lax.map(of_case, cases, batch_size=settings.rows)
+    columns = ranked.column.at[excluded].get(mode="fill", fill_value=len(ranked.item))
+    cases = products, terms, column, of_target, columns
+    ranks, listed = jax.lax.map(of_case, cases, batch_size=settings.rows)
+    competes = jnp.ones(len(ranked.item), bool) if ranked.competes is None else ranked.competes
+    n_others = competes.sum() - competes.at[column].get(mode="fill", fill_value=False)
+    return jnp.where((excluded == target[:, None]).any(axis=1), 1 + n_others, ranks), listed
 
 
 def best(

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from hrnn_jax.event_log import EventLog
+from hrnn_jax.event_log import NO_ITEM, EventLog
 from hrnn_jax.extras import idle_time
 
-NO_ITEM = int(np.iinfo(np.int32).max)  # beyond any catalogue: gathers fill it, scatters drop it
 NO_EVENT = -1
 Array = Any  # numpy on the host, jax on the device: a type checker cannot distinguish them
 _SIGN_BIT = 31

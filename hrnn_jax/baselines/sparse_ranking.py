@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from hrnn_jax.config import EvaluationConfig, Ties
-from hrnn_jax.event_log import EventLog
+from hrnn_jax.event_log import NO_ITEM, EventLog
 from hrnn_jax.metrics import Ranking, count_recommended
 
 # Takes a slice of N cases and returns their scores, CSR [n, V], with entries above 0 and no item
@@ -44,17 +44,28 @@ def rank_cases(
         candidates = log.most_supported(config.candidates)
     competes = np.isin(np.arange(log.n_items), candidates)
     targets = log.item[log.cases]
+    excluded = log.session_items(log.cases) if config.exclude_session_items else None
     rank = np.zeros(len(targets), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)
     for chunk in row_chunks(costs):
         scores = score(chunk)
-        rank[chunk] = rank_targets(scores, targets[chunk], ties=config.ties, competes=competes)
+        here = None if excluded is None else excluded[chunk]
+        rank[chunk] = rank_targets(
+            scores, targets[chunk], ties=config.ties, competes=competes, excluded=here
+        )
+        if here is not None:
+            scores = without(scores, here)
         shown += count_shown(scores, cutoffs, competes=competes)
     return Ranking(rank, shown)
 
 
 def rank_targets(
-    scores: sparse.csr_array, targets: np.ndarray, *, ties: Ties, competes: np.ndarray
+    scores: sparse.csr_array,
+    targets: np.ndarray,
+    *,
+    ties: Ties,
+    competes: np.ndarray,
+    excluded: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the targets' ranks: 1 + the number of competing items that score more.
 
@@ -64,11 +75,18 @@ def rank_targets(
         ties: "against" counts an item that scores as much as the target as one that scores more;
             a target that scores 0 is then behind all that compete.
         competes: [V] bool, whether the item competes with the target.
+        excluded: [n, S] items that do not compete in a case, NO_ITEM for none; a target among them
+            ranks behind all that compete.
 
     Returns:
         [n], from 1.
     """
     n_cases = len(targets)
+    n_others = np.broadcast_to(competes.sum() - competes[targets], n_cases)
+    n_left = n_others
+    if excluded is not None:
+        scores = without(scores, excluded)
+        n_left = n_others - _number_of(excluded, competes)
     row = np.repeat(np.arange(n_cases), np.diff(scores.indptr))
     is_target = scores.indices == targets[row]
     own = np.zeros(n_cases, scores.dtype)
@@ -76,8 +94,31 @@ def rank_targets(
     above = scores.data > own[row] if ties == "for" else scores.data >= own[row]
     n_above = np.bincount(row[above & competes[scores.indices] & ~is_target], minlength=n_cases)
     if ties == "against":
-        n_above = np.where(own > 0, n_above, competes.sum() - competes[targets])
+        n_above = np.where(own > 0, n_above, n_left)
+    if excluded is not None:
+        n_above = np.where((excluded == targets[:, None]).any(axis=1), n_others, n_above)
     return 1 + n_above
+
+
+def without(scores: sparse.csr_array, excluded: np.ndarray) -> sparse.csr_array:
+    """Leave items [n, S] out of the scores [n, V] of their cases; NO_ITEM is none."""
+    n_cases, n_items = scores.shape
+    row = np.repeat(np.arange(n_cases), np.diff(scores.indptr))
+    is_item = excluded != NO_ITEM
+    pairs = np.nonzero(is_item)[0] * n_items + excluded[is_item]
+    kept = scores.copy()
+    kept.data[np.isin(row * n_items + scores.indices, pairs)] = 0
+    kept.eliminate_zeros()
+    return kept
+
+
+def _number_of(excluded: np.ndarray, competes: np.ndarray) -> np.ndarray:
+    """Return how many different items of each row [n, S] would compete."""
+    items = np.sort(excluded, axis=1)
+    is_new = np.ones(items.shape, bool)
+    is_new[:, 1:] = items[:, 1:] != items[:, :-1]
+    is_item = items != NO_ITEM
+    return (is_new & is_item & competes[np.where(is_item, items, 0)]).sum(axis=1)
 
 
 def count_shown(

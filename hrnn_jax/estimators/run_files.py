@@ -87,6 +87,7 @@ def about(
         "cutoffs": list(config.cutoffs),
         "ties": config.ties,
         "candidates": config.candidates,
+        "exclude_session_items": config.exclude_session_items,
     }
 
 

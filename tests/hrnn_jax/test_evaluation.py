@@ -91,6 +91,28 @@ def test_ranks_equal_the_reference_with_the_last_item_fed():
     assert (found != ranked(params, config)).any()
 
 
+@pytest.mark.parametrize("form", [{}, {"places": 4, "neighbours": 5}], ids=["network", "mixture"])
+def test_a_case_without_its_sessions_items_is_ranked_among_the_others(form):
+    """Bug: leave out the items of the session before, or of the target's own event."""
+    config, log = model_config(**form), some_log()
+    params = weights.drawn(config)
+    mixture = drawn_mixtures.fitted(log, config)
+    left_out = dataclasses.replace(CONFIG, exclude_session_items=True)
+    found = ranked(params, config, config=left_out, mixture=mixture)
+    repeats = 0
+    for n, case in list(enumerate(log.cases))[::12]:
+        first = np.flatnonzero(log.session == log.session[case])[0]
+        had = log.item[first:case]
+        if log.item[case] in had:
+            repeats += 1
+            assert found[n] == N_ITEMS
+        else:
+            others = np.setdiff1d(np.arange(N_ITEMS), had)
+            expected = ranked(params, config, mixture=mixture, candidates=others)
+            assert found[n] == expected[n]
+    assert repeats
+
+
 @pytest.mark.parametrize("variant", NETWORKS)
 def test_every_case_is_ranked_once_also_the_last_users(variant):
     log, config = some_log(), model_config(variant)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from hrnn_jax import model, topk
+from hrnn_jax.user_batches import NO_ITEM
 
 SIZES = [1, 5, topk.GROUP, topk.GROUP + 1, 10 * topk.GROUP, 1000]
 compiled = jax.jit(topk.rank, static_argnums=4)
 
 
-def run(scores, targets, chosen=None, n_first=1, ties="against"):
+def run(scores, targets, chosen=None, n_first=1, ties="against", excluded=None):
     """Rank the targets among the chosen items by scores [V]; return ranks and first items [n, N].
 
     An item's output weight is its score, and the state is 1.
@@ -21,7 +22,7 @@ def run(scores, targets, chosen=None, n_first=1, ties="against"):
     ranked = topk.arrange(items, np.arange(len(scores)) if chosen is None else chosen)
     settings = topk.RankSettings(n_first=n_first, ties=ties, rows=1)
     states = jnp.ones((len(targets), 1))
-    ranks, first = compiled(ranked, states, np.array(targets), None, settings)
+    ranks, first = compiled(ranked, states, np.array(targets), None, settings, excluded=excluded)
     return np.asarray(ranks), np.asarray(first)
 
 
@@ -53,6 +54,29 @@ def test_ranks_equal_counting(n_items, ties, n_chosen):
     above = scores[chosen] > own if ties == "for" else scores[chosen] >= own
     ranks, _ = run(scores, targets, chosen, ties=ties)
     np.testing.assert_array_equal(ranks, 1 + (above & others).sum(axis=1))
+
+
+@pytest.mark.parametrize("ties", ["against", "for"])
+@pytest.mark.parametrize("n_chosen", [40, 1000])
+def test_excluded_items_neither_compete_nor_are_listed(ties, n_chosen):
+    """Bug: exclude an item twice, the padding, or nothing where few items are ranked."""
+    rng = np.random.default_rng(n_chosen)
+    scores = rng.integers(12, size=60)
+    chosen = np.sort(rng.permutation(60)[:n_chosen])
+    targets = np.arange(60)
+    excluded = rng.integers(60, size=(60, 30)).astype(np.int32)
+    excluded[rng.random(excluded.shape) < 0.3] = NO_ITEM
+    excluded[:5] = NO_ITEM
+    ranks, lists = run(scores, targets, chosen, len(chosen), ties, excluded)
+    for target, out, rank, found in zip(targets, excluded, ranks, lists, strict=True):
+        left = [i for i in chosen if i not in out]
+        listed = sorted(left, key=lambda i: (-scores[i], i))
+        assert found.tolist() == listed + [NO_ITEM] * (len(chosen) - len(left))
+        others = {*chosen.tolist()} - {target}
+        if target not in out:
+            others = [i for i in left if i in others]
+            others = [i for i in others if scores[i] > scores[target] - (ties == "against")]
+        assert rank == 1 + len(others)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

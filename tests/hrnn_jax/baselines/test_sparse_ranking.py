@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.event_log import NO_ITEM
 
 SCORES = sparse.csr_array(np.array([[0, 3, 5, 3, 0, 3], [0, 0, 2, 0, 0, 0]]))
 
@@ -31,6 +32,30 @@ def test_ranks_by_hand(target, ties, candidates, expected):
     targets = np.array([target, 2])
     ranks = sparse_ranking.rank_targets(SCORES, targets, ties=ties, competes=competing(candidates))
     assert ranks.tolist() == [expected, 1]
+
+
+@pytest.mark.parametrize("ties", ["against", "for"])
+def test_excluded_items_do_not_compete(ties):
+    """Compared with counting one by one."""
+    rng = np.random.default_rng(0)
+    scores = rng.integers(4, size=(50, 9))
+    targets, competes = rng.integers(9, size=50), rng.random(9) < 0.8
+    excluded = rng.integers(9, size=(50, 6))
+    excluded[rng.random(excluded.shape) < 0.4] = NO_ITEM
+    found = sparse_ranking.rank_targets(
+        sparse.csr_array(scores), targets, ties=ties, competes=competes, excluded=excluded
+    )
+    n_out = 0
+    for row, target, out, rank in zip(scores, targets, excluded, found, strict=True):
+        others = [i for i in range(9) if competes[i] and i != target]
+        if target not in out:
+            others = [i for i in others if i not in out]
+            # An item without a score is listed nowhere: for the model it is behind the target.
+            least = row[target] + (ties == "for")
+            others = [i for i in others if row[i] >= max(least, ties == "for")]
+        n_out += target in out
+        assert rank == 1 + len(others)
+    assert 5 < n_out < 45
 
 
 @pytest.mark.parametrize(
