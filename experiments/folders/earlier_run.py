@@ -86,7 +86,7 @@ def _all_seeds(there: Mapping[str, Any], seeds: list[int]) -> str:
 
 
 def _made(name: str, value: Any) -> str:
-    return f"without --{name}" if value is None else f"with {as_flag(name, value)}"
+    return f"without --{name}" if value in (None, False) else f"with {as_flag(name, value)}"
 
 
 def _or(advice: str) -> str:

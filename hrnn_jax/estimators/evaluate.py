@@ -25,6 +25,7 @@ def evaluate(
     *,
     ties: Ties = "against",
     candidates: int | None = None,
+    exclude_session_items: bool = False,
 ) -> dict[str, float]:
     """Measure a model on every event of the test sessions but their first (Section 4.3).
 
@@ -37,6 +38,7 @@ def evaluate(
         ties: Whether items that score as the target count as above it ("against" the model) or
             below it ("for" it).
         candidates: Rank the target among this many most supported items; among all by default.
+        exclude_session_items: Leave the items that the session has so far out of the ranking.
 
     Returns:
         The value of each metric.
@@ -46,13 +48,18 @@ def evaluate(
     """
     cutoffs = tuple(dict.fromkeys(_cutoff(name) for name in metrics))
     events = check_test(model, test)
-    ranking = model.ranking(EvaluationConfig(cutoffs, ties, candidates))
+    ranking = model.ranking(EvaluationConfig(cutoffs, ties, candidates, exclude_session_items))
     found = of_ranks.figures(ranking, cutoffs, events.support)
     return {name: float("nan") if found[name] is None else found[name] for name in metrics}
 
 
 def ranks(
-    model: Model, test: Part, *, ties: Ties = "against", candidates: int | None = None
+    model: Model,
+    test: Part,
+    *,
+    ties: Ties = "against",
+    candidates: int | None = None,
+    exclude_session_items: bool = False,
 ) -> pl.DataFrame:
     """Return the rank of the target of every test case, as a run's ranks.parquet has it.
 
@@ -61,6 +68,7 @@ def ranks(
         test: The test part of the same split.
         ties: As of `evaluate`.
         candidates: As of `evaluate`.
+        exclude_session_items: As of `evaluate`.
 
     Returns:
         Columns user and item (raw ids, of the target), session (its number), position (of the
@@ -71,7 +79,10 @@ def ranks(
         InputError: The part is not of the log that the model is fitted on.
     """
     events = check_test(model, test)
-    ranking = model.ranking(EvaluationConfig(ties=ties, candidates=candidates))
+    config = EvaluationConfig(
+        ties=ties, candidates=candidates, exclude_session_items=exclude_session_items
+    )
+    ranking = model.ranking(config)
     columns = case_columns(events)
     named = {"user": model.train_.users, "item": model.train_.items}
     raw = {name: pl.Series(ids).gather(columns[name]) for name, ids in named.items()}
