@@ -73,12 +73,6 @@ def not_significant() -> list[tuple[str, str, str]]:
     ]
 
 
-def chosen(log: str, key: str) -> float:
-    """Return a setting of the best trial of hrnn_plus."""
-    frame = comparison().frames["chosen"].filter(column=log, row=PLUS, key=key)
-    return float(frame["setting"].item())
-
-
 def n_seeds(log: str, row: str) -> int:
     """Return the number of seeds of a row."""
     score = comparison().score(log, row, "recall")
