@@ -6,6 +6,7 @@ from hrnn_jax.config import ModelConfig as ModelConfig
 from hrnn_jax.config import ReadConfig as ReadConfig
 from hrnn_jax.config import RecommenderConfig as RecommenderConfig
 from hrnn_jax.config import SessionKnnConfig as SessionKnnConfig
+from hrnn_jax.config import StanConfig as StanConfig
 from hrnn_jax.config import TrainConfig as TrainConfig
 from hrnn_jax.epoch import epoch_schedule as epoch_schedule
 from hrnn_jax.epoch import run_epoch as run_epoch
@@ -17,8 +18,10 @@ from hrnn_jax.estimators import datasets as datasets
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch as Epoch
 from hrnn_jax.estimators.counting_models import PPOP as PPOP
 from hrnn_jax.estimators.counting_models import SR as SR
+from hrnn_jax.estimators.counting_models import STAN as STAN
 from hrnn_jax.estimators.counting_models import VSKNN as VSKNN
 from hrnn_jax.estimators.counting_models import VSKNNBR as VSKNNBR
+from hrnn_jax.estimators.counting_models import VSTAN as VSTAN
 from hrnn_jax.estimators.counting_models import ItemKNN as ItemKNN
 from hrnn_jax.estimators.counting_models import Markov as Markov
 from hrnn_jax.estimators.evaluate import evaluate as evaluate

@@ -44,6 +44,8 @@ NAMES = {
     "sr": "SR",
     "vsknn": "V-SKNN",
     "vsknn_br": "V-SKNN_BR",
+    "stan": "STAN",
+    "vstan": "VSTAN",
     "hrnn_plus": "hrnn_plus",
 }
 assert list(NAMES) == [*NETWORKS, *BASELINES, *PRESETS]

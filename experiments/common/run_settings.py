@@ -10,6 +10,7 @@ from hrnn_jax.config import (
     ItemKnnConfig,
     ModelConfig,
     SessionKnnConfig,
+    StanConfig,
     TrainConfig,
     settings,
 )
@@ -20,6 +21,7 @@ CONFIGS = {  # and where --help lists their flags
     EvaluationConfig: "evaluation",
     ItemKnnConfig: "model",
     SessionKnnConfig: "model",
+    StanConfig: "model",
 }
 
 

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from hrnn_jax import errors
-from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, settings
+from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, StanConfig, settings
 from hrnn_jax.presets import network_of
 
 from ..common import cli
@@ -32,6 +32,7 @@ COUNTING_FLAGS = {
     *settings(EvaluationConfig),
     *settings(ItemKnnConfig),
     *settings(SessionKnnConfig),
+    *settings(StanConfig),
 } - {"cutoffs"}
 
 

@@ -64,6 +64,15 @@ SESSION_KNN: Space = {
     **NEIGHBOURS,
     "sample_size": Range(500, 5000, log=True),
 }
+# The values that session-rec's configurations search, by the lengths of their logs' sessions.
+STEPS = Choice((0.00001, 0.4525, 0.905, 1.81, 3.62, 7.24, 14.48, 28.96))
+STAN: Space = {
+    "neighbours": Choice((100, 200, 500, 1000, 1500, 2000)),
+    "sample_size": Choice((1000, 2500, 5000, 10000)),
+    "lambda_spw": STEPS,
+    "lambda_snh": Choice((2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 100.0)),
+    "lambda_inh": STEPS,
+}
 PERSONAL: Space = {"dropout_user": TENTHS, "dropout_init": TENTHS}
 BY_MODEL: dict[str, Space] = {
     "rnn": TRAINING,
@@ -78,6 +87,8 @@ BY_MODEL: dict[str, Space] = {
         "boost": Range(0.0, 4.0),
         "remind_weight": Range(0.0, 4.0),
     },
+    "stan": STAN,
+    "vstan": {**STAN, "lambda_ipw": STEPS, "lambda_idf": Choice((0.0, 1.0, 2.0, 5.0, 10.0))},
 }
 # Flag files that need a space of their own: their model, and the space.
 BY_FLAG_FILE: dict[str, tuple[str, Space]] = {

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hrnn_jax import registered_code
-from hrnn_jax.baselines import counting, session_knn, sparse_ranking
+from hrnn_jax.baselines import counting, session_knn, sparse_ranking, stan
 from hrnn_jax.baselines.sparse_ranking import Scorer
-from hrnn_jax.config import MODELS, EvaluationConfig, ItemKnnConfig, SessionKnnConfig
+from hrnn_jax.config import MODELS, EvaluationConfig, ItemKnnConfig, SessionKnnConfig, StanConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.presets import NAMES
 
-Settings = ItemKnnConfig | SessionKnnConfig | None  # None of a method without any
-CONFIGS: dict[str, type[ItemKnnConfig] | type[SessionKnnConfig]] = {
+Config = ItemKnnConfig | SessionKnnConfig | StanConfig
+Settings = Config | None  # None of a method without any
+CONFIGS: dict[str, type[Config]] = {
     "item_knn": ItemKnnConfig,
     "vsknn": SessionKnnConfig,
     "vsknn_br": SessionKnnConfig,
+    "stan": StanConfig,
+    "vstan": StanConfig,
 }
-# Settings that a baseline has whatever its caller says: V-SKNN does not know the user.
-FIXED = {"vsknn": {"boost": 0.0, "remind_weight": 0.0}}
+# Settings that a baseline has whatever its caller says: V-SKNN does not know the user, and STAN is
+# VSTAN without what that adds.
+FIXED = {
+    "vsknn": {"boost": 0.0, "remind_weight": 0.0},
+    "stan": {"lambda_ipw": 0.0, "lambda_idf": 0.0},
+}
 _registered: dict[str, Callable[[EventLog], Scorer]] = {}
 
 
@@ -59,6 +66,8 @@ def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
             return counting.item_knn_scorer(log, settings)
         case "vsknn" | "vsknn_br", SessionKnnConfig():
             return session_knn.scorer(log, settings)
+        case "stan" | "vstan", StanConfig():
+            return stan.scorer(log, settings)
         case "ppop", None:
             return counting.ppop_scorer(log)
         case "markov", None:

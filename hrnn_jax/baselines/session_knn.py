@@ -33,6 +33,7 @@ step is above 16 or the boost no short binary fraction, a score with its reminde
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
@@ -53,10 +54,12 @@ class Sessions:
     of_item: sparse.csr_array  # [V, S], the same by item, each row the most recent first
     user: np.ndarray  # [S]
     age: np.ndarray  # [S], 1 for the last session of its user, 2 for the one before, ...
+    time: np.ndarray  # [S] of the last event
+    of_event: np.ndarray  # [E] the session of each training event
 
 
 @dataclasses.dataclass(frozen=True)
-class _Current:
+class Current:
     """The distinct items of n current sessions, P in all."""
 
     row: np.ndarray  # [P] the case of each item, rising
@@ -98,39 +101,61 @@ def scorer(log: EventLog, config: SessionKnnConfig) -> sparse_ranking.Scorer:
     """
     sessions = training_sessions(log)
     reminders, full = _reminders(sessions, config.remind_sessions, log.user.max(initial=-1) + 1)
+    current_of, costs = look_up(
+        log, sessions, neighbours=config.neighbours, sample_size=config.sample_size
+    )
+
+    def score(chunk: slice) -> sparse.csr_array:
+        current = current_of(chunk)
+        scores = _neighbours(sessions, current, config) @ sessions.items
+        peak = scores.max(axis=1).toarray()  # pyright: ignore[reportAttributeAccessIssue]
+        peak[peak == 0] = 1
+        added = reminders[current.user]
+        added.data *= config.remind_weight * np.repeat(peak, np.diff(added.indptr))
+        return scores * full + added
+
+    return score, costs + np.diff(reminders.indptr)[log.user[log.cases]]
+
+
+def look_up(
+    log: EventLog, sessions: Sessions, *, neighbours: int, sample_size: int
+) -> tuple[Callable[[slice], Current], np.ndarray]:
+    """Return the function that cuts the current sessions out of the log, and what each case costs.
+
+    Args:
+        log: a prepared log with N test cases.
+        sessions: of its training events.
+        neighbours: the sessions of a case whose items are scored.
+        sample_size: the most recent sessions of each item that are looked up.
+
+    Returns:
+        A function from a slice of `log.cases` to their current sessions. And the costs, [N]: the
+        sessions that a case looks up, and the most items that its neighbours can have.
+    """
     cases = log.cases
-    user = log.user[cases]
     opens = np.flatnonzero(~log.follows)
     begin = opens[np.searchsorted(opens, cases, side="right") - 1]  # [N]
     repeat = _next_repeat(log)
 
-    def score(chunk: slice) -> sparse.csr_array:
+    def current_of(chunk: slice) -> Current:
         length = cases[chunk] - begin[chunk]
         row = np.repeat(np.arange(len(length)), length)
         event = ranges(begin[chunk], length)
         last = repeat[event] >= cases[chunk][row]  # the item is not repeated before the target
         row, event = row[last], event[last]
-        current = _Current(
+        return Current(
             row=row,
             item=log.item[event],
             place=event - begin[chunk][row] + 1,
             length=length,
-            user=user[chunk],
+            user=log.user[cases[chunk]],
         )
-        scores = _neighbours(sessions, current, config) @ sessions.items
-        peak = scores.max(axis=1).toarray()  # pyright: ignore[reportAttributeAccessIssue]
-        peak[peak == 0] = 1
-        added = reminders[user[chunk]]
-        added.data *= config.remind_weight * np.repeat(peak, np.diff(added.indptr))
-        return scores * full + added
 
-    # The sessions that a case looks up, the most items that its neighbours can have, its reminders.
-    looks = 1 + np.minimum(np.diff(sessions.of_item.indptr), config.sample_size)[log.item]  # [E]
+    looks = 1 + np.minimum(np.diff(sessions.of_item.indptr), sample_size)[log.item]  # [E]
     looks[repeat[repeat < len(log)]] = 1  # a repeated item looks up its sessions only once
     before = np.append(0, np.cumsum(looks))
-    longest = np.sort(np.diff(sessions.items.indptr))[-config.neighbours :].sum()
-    costs = before[cases] - before[begin] + longest + np.diff(reminders.indptr)[user]
-    return score, costs
+    longest = np.sort(np.diff(sessions.items.indptr))[-neighbours:].sum()
+    return current_of, before[cases] - before[begin] + longest
 
 
 def training_sessions(log: EventLog) -> Sessions:
@@ -145,8 +170,15 @@ def training_sessions(log: EventLog) -> Sessions:
         (np.ones(len(train)), (session, train.item)), shape=(len(recent), log.n_items)
     )
     items.data[:] = 1  # an item twice in a session is there once
-    age = 1 + _place(user[::-1])[::-1]
-    return Sessions(items=items, of_item=items.T.tocsr(), user=user[recent], age=age[recent])
+    age = 1 + place_in_run(user[::-1])[::-1]
+    return Sessions(
+        items=items,
+        of_item=items.T.tocsr(),
+        user=user[recent],
+        age=age[recent],
+        time=train.time[closes][recent],
+        of_event=session,
+    )
 
 
 def _reminders(
@@ -166,14 +198,25 @@ def _reminders(
     return by_user @ sessions.items, int(parts.sum())
 
 
-def _neighbours(
-    sessions: Sessions, current: _Current, config: SessionKnnConfig
-) -> sparse.csr_array:
-    """Return sim / step of the neighbours of each case in units of 1 / `UNIT`, [n, S]."""
+def shared_items(
+    sessions: Sessions, current: Current, sample_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Find the sessions that share items with the current ones.
+
+    Args:
+        sessions: of the training events.
+        current: the current sessions of some cases.
+        sample_size: the most recent sessions of a case that are kept.
+
+    Returns:
+        [P] the case of each of P pairs, rising, and [P] its session, the most recent first. The
+        places in the current session of the items that a pair shares, rising, pair after pair; and
+        [P] where each pair begins in them.
+    """
     n_sessions = len(sessions.user)
     # The most recent sessions of the union over the items are among the most recent of each.
     begin = sessions.of_item.indptr[current.item]
-    looks = np.minimum(sessions.of_item.indptr[current.item + 1] - begin, config.sample_size)
+    looks = np.minimum(sessions.of_item.indptr[current.item + 1] - begin, sample_size)
     session = sessions.of_item.indices[ranges(begin, looks)]
     # One sort of whole numbers brings together the items that a case and a session share, by place.
     bits = int(current.length.max()).bit_length()
@@ -181,17 +224,30 @@ def _neighbours(
     shared = case * n_sessions + session << bits | np.repeat(current.place, looks)
     shared.sort()
     pair, place = shared >> bits, shared & (1 << bits) - 1
-    opens = np.diff(pair, prepend=-1) != 0
+    opens = np.flatnonzero(np.diff(pair, prepend=-1))
     row, session = np.divmod(pair[opens], n_sessions)
-    sim = np.add.reduceat(place, np.flatnonzero(opens)).astype(np.float64)
-    step = current.length[row] + 1 - place[np.roll(opens, -1)]
-    recent = _place(row) < config.sample_size
-    row, session, sim, step = row[recent], session[recent], sim[recent], step[recent]
+    recent = place_in_run(row) < sample_size
+    length = np.diff(opens, append=len(place))
+    return (
+        row[recent],
+        session[recent],
+        place[np.repeat(recent, length)],
+        np.cumsum(length[recent]) - length[recent],
+    )
+
+
+def _neighbours(sessions: Sessions, current: Current, config: SessionKnnConfig) -> sparse.csr_array:
+    """Return sim / step of the neighbours of each case in units of 1 / `UNIT`, [n, S]."""
+    row, session, place, begin = shared_items(sessions, current, config.sample_size)
+    sim = np.add.reduceat(place, begin).astype(np.float64)
+    step = current.length[row] + 1 - np.maximum.reduceat(place, begin)
     sim[sessions.user[session] == current.user[row]] *= 1 + config.boost
-    nearest = np.lexsort((-sim, row))[_place(row) < config.neighbours]  # stable: recent ones first
+    # Stable: recent ones first.
+    nearest = np.lexsort((-sim, row))[place_in_run(row) < config.neighbours]
     terms = np.rint(sim[nearest] * UNIT / step[nearest])
     return sparse.csr_array(
-        (terms, (row[nearest], session[nearest])), shape=(len(current.length), n_sessions)
+        (terms, (row[nearest], session[nearest])),
+        shape=(len(current.length), len(sessions.user)),
     )
 
 
@@ -204,7 +260,7 @@ def _next_repeat(log: EventLog) -> np.ndarray:
     return repeat
 
 
-def _place(group: np.ndarray) -> np.ndarray:
+def place_in_run(group: np.ndarray) -> np.ndarray:
     """Return the place of each value within its run of equal values, from 0."""
     index = np.arange(len(group))
     return index - np.maximum.accumulate(np.where(np.diff(group, prepend=-1) != 0, index, 0))

@@ -1,4 +1,4 @@
-"""The models that count: the paper's PPOP and Item-KNN, Markov, SR, and session-kNN."""
+"""The models that count: the paper's PPOP and Item-KNN, Markov, SR, session-kNN, and STAN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from hrnn_jax.baselines import by_name
 from hrnn_jax.baselines.sparse_ranking import largest, row_chunks
-from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig
+from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, StanConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.base import Model, check_train, seen_items, with_cases
 from hrnn_jax.estimators.logs import Part
@@ -160,3 +160,22 @@ class VSKNNBR(CountingModel):
     """
 
     configs, models = (SessionKnnConfig,), ("vsknn_br",)
+
+
+class STAN(CountingModel):
+    """STAN: V-SKNN with decays by place and time, see `stan`.
+
+    Settings: `neighbours`, `sample_size`, `lambda_spw`, `lambda_snh` and `lambda_inh` of
+    `StanConfig`.
+    """
+
+    configs, models = (StanConfig,), ("stan",)
+
+
+class VSTAN(CountingModel):
+    """VSTAN: STAN that prefers neighbours with the latest items, and rare items, see `stan`.
+
+    Settings: the fields of `StanConfig`.
+    """
+
+    configs, models = (StanConfig,), ("vstan",)

@@ -56,6 +56,8 @@ COUNTING = {
     "sr": hrnn_jax.SR(),
     "vsknn": hrnn_jax.VSKNN(),
     "vsknn_br": hrnn_jax.VSKNNBR(boost=0.25),
+    "stan": hrnn_jax.STAN(lambda_snh=2.5),
+    "vstan": hrnn_jax.VSTAN(lambda_idf=1.0),
 }
 
 

@@ -13,11 +13,15 @@ from hrnn_jax.config import (
     ItemKnnConfig,
     ModelConfig,
     SessionKnnConfig,
+    StanConfig,
     TrainConfig,
 )
 
 OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
-CONFIGS = (DataConfig, ModelConfig, TrainConfig, EvaluationConfig, ItemKnnConfig, SessionKnnConfig)
+CONFIGS = (
+    *(DataConfig, ModelConfig, TrainConfig, EvaluationConfig),
+    *(ItemKnnConfig, SessionKnnConfig, StanConfig),
+)
 
 
 @pytest.mark.parametrize("cls", CONFIGS)
@@ -49,6 +53,7 @@ def test_every_setting_has_a_meaning_and_a_model_that_uses_it(cls):
         (TrainConfig, {"log_q": True}, "`log_q`=True .* without `loss`=cross_entropy"),
         (TrainConfig, {"batch_size": 1}, "`batch_size`=1 leaves `loss`=top1 without negatives"),
         (SessionKnnConfig, {"boost": -1.0}, "`boost`=-1.0: give 0 or more"),
+        (StanConfig, {"lambda_snh": 0.0}, "`lambda_snh`=0.0: give a number above 0"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_argument(cls, values, message):

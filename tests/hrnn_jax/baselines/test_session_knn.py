@@ -12,18 +12,9 @@ from scipy import sparse
 
 from hrnn_jax.baselines import session_knn, sparse_ranking
 from hrnn_jax.config import EvaluationConfig, SessionKnnConfig
-from tests.helpers import logs
+from tests.helpers import logs, timed_logs
+from tests.helpers.timed_logs import N_ITEMS
 
-N_ITEMS = 6
-
-SESSIONS = strategies.lists(
-    strategies.tuples(
-        strategies.integers(0, 3),  # the time of its first event
-        strategies.lists(strategies.integers(0, N_ITEMS - 1), min_size=1, max_size=5),
-    ),
-    min_size=1,
-    max_size=4,
-)
 CONFIGS = strategies.builds(
     SessionKnnConfig,
     neighbours=strategies.integers(1, 4),
@@ -32,18 +23,6 @@ CONFIGS = strategies.builds(
     remind_weight=strategies.sampled_from([0.0, 0.5, 3.0]),
     remind_sessions=strategies.integers(1, 3),
 )
-
-
-def make_log(users):
-    """Make the log of `users`, lists of sessions (start, items); an event is a second long."""
-    log = logs.of([[items for _, items in sessions] for sessions in users], n_items=N_ITEMS)
-    times = [
-        start + place
-        for sessions in users
-        for start, items in sessions
-        for place in range(len(items))
-    ]
-    return dataclasses.replace(log, time=np.array(times, np.int64))
 
 
 def ranks_of(log, config, *, ties, candidates=None):
@@ -81,14 +60,6 @@ def plain_scores(users, user, current, config):
     return scores
 
 
-def plain_cases(users):
-    """Give each test case: its user, its target and its session before that."""
-    for user, sessions in enumerate(users):
-        _, items = sessions[-1]
-        for n in range(1, len(items)):
-            yield user, items[n], items[:n]
-
-
 def plain_rank(scores, target, ties, candidates):
     def ahead(item):
         level = scores[item] == scores[target] and ties == "against"
@@ -99,7 +70,7 @@ def plain_rank(scores, target, ties, candidates):
 
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(
-    users=strategies.lists(SESSIONS, min_size=1, max_size=4),
+    users=strategies.lists(timed_logs.SESSIONS, min_size=1, max_size=4),
     config=CONFIGS,
     ties=strategies.sampled_from(["against", "for"]),
     candidates=strategies.none()
@@ -110,14 +81,14 @@ def test_ranks_equal_the_definition_in_fractions(users, config, ties, candidates
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
         ranks = ranks_of(
-            make_log(users),
+            timed_logs.of(users),
             config,
             ties=ties,
             candidates=None if candidates is None else np.array(candidates, int),
         )
     assert ranks.tolist() == [
         plain_rank(plain_scores(users, user, current, config), target, ties, candidates)
-        for user, target, current in plain_cases(users)
+        for user, target, current in timed_logs.cases(users)
     ]
 
 

@@ -17,6 +17,8 @@ MODELS = (
     hrnn_jax.SR,
     hrnn_jax.VSKNN,
     hrnn_jax.VSKNNBR,
+    hrnn_jax.STAN,
+    hrnn_jax.VSTAN,
 )
 
 
@@ -109,6 +111,10 @@ def test_a_counting_model_is_no_live_recommender(parts):
 def test_settings_are_those_of_the_config():
     assert hrnn_jax.VSKNN().get_params() == {"neighbours": 100, "sample_size": 1000}
     assert set(hrnn_jax.VSKNNBR().get_params()) > {"boost", "remind_weight"}
+    assert {*hrnn_jax.VSTAN().get_params()} - {*hrnn_jax.STAN().get_params()} == {
+        "lambda_ipw",
+        "lambda_idf",
+    }
     assert hrnn_jax.PPOP().get_params() == {}
     with pytest.raises(TypeError, match="did you mean neighbours"):
         hrnn_jax.ItemKNN(neighbors=3)

@@ -1,0 +1,39 @@
+"""Made logs with times of their own, and their test cases in plain Python."""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import strategies
+
+from tests.helpers import logs
+
+N_ITEMS = 6
+
+SESSIONS = strategies.lists(
+    strategies.tuples(
+        strategies.integers(0, 3),  # the time of its first event
+        strategies.lists(strategies.integers(0, N_ITEMS - 1), min_size=1, max_size=5),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def of(users):
+    """Make the log of `users`, lists of sessions (start, items); an event is a second long."""
+    log = logs.of([[items for _, items in sessions] for sessions in users], n_items=N_ITEMS)
+    times = [
+        start + place
+        for sessions in users
+        for start, items in sessions
+        for place in range(len(items))
+    ]
+    return dataclasses.replace(log, time=np.array(times, np.int64))
+
+
+def cases(users):
+    """Give each test case: its user, its target and its session before that."""
+    for user, sessions in enumerate(users):
+        _, items = sessions[-1]
+        for n in range(1, len(items)):
+            yield user, items[n], items[:n]
