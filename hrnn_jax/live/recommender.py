@@ -24,7 +24,7 @@ from hrnn_jax.arguments import several_ids, whole_number
 from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.ids_and_times import Id, id_text
-from hrnn_jax.live import past_events
+from hrnn_jax.live import past_events, rebuilding
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, Query
 from hrnn_jax.live.events import (
     SESSION_PREFIX,
@@ -38,7 +38,7 @@ from hrnn_jax.live.events import (
     key_of_request,
 )
 from hrnn_jax.live.replay import replay
-from hrnn_jax.live.state_store import COLUMNS, Row, StateStore, StoredEvent, StoredState
+from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent, StoredState
 from hrnn_jax.preprocess import past_sessions
 from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 
@@ -72,7 +72,8 @@ def load_recommender(
             folder, `state_store.IN_MEMORY` for none.
         seed: of the checkpoint; by default the first seed.
         epochs: of the checkpoint; by default the newest.
-        rebuild: compute the states again from the stored events if other weights made them.
+        rebuild: compute the states again from the stored events if other weights made them. Where
+            that is interrupted, no weights take the file until it has been repeated.
         config: settings of the states.
 
     Raises:
@@ -110,6 +111,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         self.counts: collections.Counter[str] = collections.Counter()  # outcomes, and "late" events
         self._model = BatchedModel(params, about.config, about.mixture)
         self._item_index = {str(item): index for index, item in enumerate(about.items)}
+        self._network = rebuilding.Network(about, self._model, self._item_index)
         self._lock = threading.RLock()
         self._store = StateStore(
             states,
@@ -119,7 +121,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             kept_events=config.kept_events,
         )
         try:
-            self._accept_states(rebuild=rebuild)
+            rebuilding.accept(self._store, self._network, rebuild=rebuild)
         except BaseException:
             self.close()
             raise
@@ -400,48 +402,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         tables = read_tables(pathlib.Path(folder), COLUMNS)
         with self._lock:
-            self._accept_states(tables, rebuild=rebuild)
-
-    def _accept_states(
-        self, tables: Mapping[str, Sequence[Row]] | None = None, *, rebuild: bool
-    ) -> None:
-        """Accept the stored states, or replace them by exported ones, if they fit the network.
-
-        A state is meaningless to other weights than those that made it, but weights that continue
-        the training of others may go on with their states. `rebuild` computes states that do not
-        fit again.
-        """
-        start = self._model.start
-        ours = {
-            "weights": self.trained.lineage[0],
-            "shape": repr((start.carry.shape, start.past.shape)),
-        }
-        stored = self._store.about if tables is None else dict(tables["about"])
-        theirs = {name: stored.get(name, ours[name]) for name in ours}  # a new file has neither
-        fits = theirs["weights"] in self.trained.lineage and theirs["shape"] == ours["shape"]
-        if not fits and not rebuild:
-            raise errors.InputError(
-                f"the states in {self._store.path} were made by other weights than those of "
-                f"{self.trained.folder}: give another file, or compute them again from their "
-                "events (`rebuild`=True, `rebuild_states` of the service)"
-            )
-        if tables is not None:
-            self._store.replace(tables)
-        if rebuild and theirs != ours:
-            self._rebuild_states()
-        self._store.set_about(ours)
-
-    def _rebuild_states(self) -> None:
-        """Compute all states again from the stored events, some hundred keys at a time."""
-        sessions = self._store.sessions()
-        for begin in range(0, len(sessions), WIDTHS[-1]):
-            keys = list(sessions)[begin : begin + WIDTHS[-1]]
-            events = {key: self._store.events(key) for key in keys}
-            after = replay(self._model, events, self._item_index)
-            self._store.write(
-                {key: StoredState(some[-1], sessions[key]) for key, some in after.items() if some}
-            )
-            self._store.delete([key for key, some in after.items() if not some])
+            rebuilding.accept(self._store, self._network, tables, rebuild=rebuild)
 
     def _indices(self, name: str, items: Collection[Id] | None) -> set[int]:
         """Return the indices of those items of an argument that are in the catalogue."""

@@ -186,6 +186,7 @@ class StateStore:
 
     def close(self) -> None:
         """Close the file."""
+        self._cache.clear()
         self._db.close()
 
     @property
@@ -357,6 +358,8 @@ class StateStore:
         """Raise an error of SQLite as one line that names the file and says what to do."""
         try:
             yield
+        except sqlite3.ProgrammingError as error:  # of a closed connection
+            raise errors.InputError(f"{self.path} is closed: load the recommender again") from error
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
             kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)

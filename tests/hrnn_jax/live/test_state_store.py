@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import batched_model, state_store
+from hrnn_jax.live import batched_model, rebuilding, state_store
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
 from hrnn_jax.live.state_store import StateStore, StoredState
@@ -210,6 +210,39 @@ def test_states_of_another_shape_can_be_rebuilt(path):
         live_users.assert_same_lists(
             live_users.all_lists(recommender), filled(state_store.IN_MEMORY, **other)
         )
+
+
+def test_states_of_an_interrupted_rebuild_are_refused_by_all_weights(path, tmp_path, monkeypatch):
+    """Bug: let the old weights go on with states of which some are of the new ones."""
+    expected = filled(path)
+    new = {"seed": 1, "lineage": ("other",)}
+    with live_users.recommender(path) as recommender:
+        recommender.export_states(tmp_path / "export")
+    monkeypatch.setattr(rebuilding, "WIDTHS", (4,))  # users of a transaction
+    replay, calls = rebuilding.replay, []
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        return replay(*arguments)
+
+    monkeypatch.setattr(rebuilding, "replay", killed)
+    with pytest.raises(KeyboardInterrupt):
+        live_users.recommender(path, rebuild=True, **new)
+    other = live_users.recommender(tmp_path / "other.sqlite", **new)
+    with pytest.raises(KeyboardInterrupt):
+        other.import_states(tmp_path / "export", rebuild=True)
+    with pytest.raises(errors.InputError, match="is closed: load the recommender again"):
+        other.recommend(user="u0")
+    monkeypatch.undo()
+    for file in (path, tmp_path / "other.sqlite"):
+        for weights_ in ({}, new):
+            with pytest.raises(errors.InputError, match=r"interrupted.* start again with"):
+                live_users.recommender(file, **weights_)
+        with live_users.recommender(file, rebuild=True) as recommender:
+            live_users.assert_same_lists(live_users.all_lists(recommender), expected)
+        live_users.recommender(file).close()
 
 
 def test_states_of_ancestor_weights_are_accepted(path):

@@ -1,0 +1,97 @@
+"""Stored states that fit a network, and those that are computed again from their events.
+
+A state is meaningless to other weights than those that made it, but weights that continue the
+training of others may go on with their states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hrnn_jax import errors
+from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
+from hrnn_jax.live.replay import replay
+from hrnn_jax.live.state_store import Row, StateStore, StoredState
+
+_UNFINISHED = "none: a rebuild has not ended"  # stands for the weights until it has
+
+
+class Network(NamedTuple):
+    """A trained network and its catalogue."""
+
+    trained: TrainedRun
+    model: BatchedModel
+    item_index: Mapping[str, int]  # by raw id as text
+
+
+def accept(
+    store: StateStore,
+    network: Network,
+    tables: Mapping[str, Sequence[Row]] | None = None,
+    *,
+    rebuild: bool,
+) -> None:
+    """Accept the stored states, or replace them by exported ones, if they fit the network.
+
+    Args:
+        store: the states. It is closed where computing them is interrupted, as some of them are
+            of other weights than the others; no weights fit them until they are computed again.
+        network: the network.
+        tables: the exported states.
+        rebuild: compute states that do not fit again.
+
+    Raises:
+        InputError: the states do not fit; nothing has changed.
+    """
+    start = network.model.start
+    ours = {
+        "weights": network.trained.lineage[0],
+        "shape": repr((start.carry.shape, start.past.shape)),
+    }
+    stored = store.about if tables is None else dict(tables["about"])
+    theirs = {name: stored.get(name, ours[name]) for name in ours}  # a new file has neither
+    fits = theirs["weights"] in network.trained.lineage and theirs["shape"] == ours["shape"]
+    if not fits and not rebuild:
+        raise errors.InputError(_refusal(store, network, theirs["weights"]))
+    begun: dict[str, str] = {"weights": _UNFINISHED} if rebuild and theirs != ours else {}
+    if tables is not None:
+        store.replace({**tables, "about": list((stored | begun).items())})
+    elif begun:
+        store.set_about(begun)
+    if begun:
+        try:
+            _rebuild(store, network)
+        except BaseException:
+            store.close()
+            raise
+    store.set_about(ours)
+
+
+def _refusal(store: StateStore, network: Network, weights: str) -> str:
+    """Say why states of these weights do not fit the network."""
+    if weights == _UNFINISHED:
+        return (
+            f"a rebuild of the states in {store.path} was interrupted, so some of them are of "
+            "other weights than the others: start again with `rebuild`=True (`rebuild_states` of "
+            "the service)"
+        )
+    return (
+        f"the states in {store.path} were made by other weights than those of "
+        f"{network.trained.folder}: give another file, or compute them again from their events "
+        "(`rebuild`=True, `rebuild_states` of the service)"
+    )
+
+
+def _rebuild(store: StateStore, network: Network) -> None:
+    """Compute all states again from the stored events, some hundred keys at a time."""
+    sessions = store.sessions()
+    for begin in range(0, len(sessions), WIDTHS[-1]):
+        keys = list(sessions)[begin : begin + WIDTHS[-1]]
+        events = {key: store.events(key) for key in keys}
+        after = replay(network.model, events, network.item_index)
+        store.write(
+            {key: StoredState(some[-1], sessions[key]) for key, some in after.items() if some}
+        )
+        store.delete([key for key, some in after.items() if not some])
