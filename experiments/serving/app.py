@@ -25,7 +25,7 @@ from hrnn_jax.errors import StorageError
 
 from . import schemas
 from .batcher import Batcher
-from .error_responses import add_error_handlers
+from .error_responses import add_error_handlers, describe_errors
 from .middleware import ServiceMiddleware
 from .prometheus import ServiceMetrics
 from .routes import event_routes, listing_routes, recommendation_routes, refuse_repeated
@@ -110,10 +110,11 @@ def _public_routes(batcher: Batcher, settings: Settings) -> fastapi.APIRouter:
     router = fastapi.APIRouter()
 
     @router.head("/health", include_in_schema=False)
-    @router.get("/health")
+    @router.get("/health", responses=describe_errors(503))
     async def get_health() -> schemas.Health:
         """Describe the service, once the thread that recommends has answered."""
         recommender = batcher.recommender
+        await batcher.call(recommender.check_file)
         return schemas.Health(
             status="ok",
             model=settings.model,

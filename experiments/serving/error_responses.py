@@ -23,7 +23,8 @@ _DESCRIPTIONS = {
     413: "The body is too large.",
     415: "The body is not sent as application/json.",
     422: "A value of the request is invalid.",
-    503: "The state file cannot be written, or too many requests are waiting: nothing was changed.",
+    503: "The state file cannot be written or is lost, or too many requests are waiting: nothing "
+    "was changed.",
 }
 
 

@@ -17,7 +17,7 @@ from absl import flags
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.live.recommender import STATES, Recommender
-from hrnn_jax.live.state_store import refuse_strays
+from hrnn_jax.live.state_file import refuse_strays
 
 from ..common import run_folder
 from ..folders.row_names import title

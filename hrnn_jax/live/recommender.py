@@ -140,6 +140,15 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         with self._lock:
             return len(self._store)
 
+    def check_file(self) -> None:
+        """Check that the state file is still the one that was opened.
+
+        Raises:
+            StorageError: it was removed, replaced or cut; no event is taken any more.
+        """
+        with self._lock:
+            self._store.check_file()
+
     def warm_up(self, k: int = 10) -> None:
         """Compile the programs for lists of up to k items, with as many excluded items."""
         self._model.warm_up(max(2 * k, LIST_LENGTHS[1]))

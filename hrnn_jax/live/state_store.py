@@ -26,11 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hrnn_jax import errors
+from hrnn_jax.live import state_file
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
+from hrnn_jax.live.state_file import FileWatch, one_line_errors, refuse_strays
 
 Row = tuple[Any, ...]  # of a table
-IN_MEMORY = ":memory:"
+IN_MEMORY = state_file.IN_MEMORY
 FORMAT = "2"
 _AFTER_ALL = "\U0010ffff"  # the last code point: sorts after every id
 _SCHEMA = """
@@ -56,59 +58,6 @@ COLUMNS = {
 }
 
 
-# Codes of SQLite's errors, and what is raised for them; the last row is for all other codes.
-_ERRORS = (
-    (
-        (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
-        errors.InputError,
-        "is in use by another process: end it, or give another file",
-    ),
-    (
-        (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
-        errors.StorageError,
-        "cannot be written ({}): make room for it",
-    ),
-    (
-        (sqlite3.SQLITE_CANTOPEN,),
-        errors.InputError,
-        "cannot be opened ({}): give a file in a folder that can be written",
-    ),
-    (
-        range(256),
-        errors.StorageError,
-        "is damaged ({}): move it away together with the files {beside} that are next to it, then "
-        "put back a copy of it, or start without states",
-    ),
-)
-
-
-def _beside(path: pathlib.Path | str) -> list[pathlib.Path]:
-    """Return the files that SQLite keeps next to a state file, whether they exist or not."""
-    return [pathlib.Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
-
-
-def refuse_strays(path: pathlib.Path | str) -> None:
-    """Check that a state file which is to be made finds no files of another one next to it.
-
-    SQLite takes them for its own, and reads the states of the other file out of them.
-
-    Args:
-        path: of the state file; nothing is checked where it exists.
-
-    Raises:
-        InputError: names the files.
-    """
-    file = pathlib.Path(path)
-    if path == IN_MEMORY or (file.exists() and file.stat().st_size):
-        return
-    if strays := [stray.name for stray in _beside(path) if stray.exists()]:
-        raise errors.InputError(
-            f"{path} does not exist, but {' and '.join(strays)} of a former one "
-            f"{'do' if len(strays) > 1 else 'does'}: move {'them' if len(strays) > 1 else 'it'} "
-            "away, or put the file back"
-        )
-
-
 class StoredState(NamedTuple):
     """The state of a live user, and the user's open session."""
 
@@ -119,8 +68,8 @@ class StoredState(NamedTuple):
 class StateStore:
     """The states and stored events of all users, in one file that only this process has open.
 
-    Every method raises StorageError where the file is damaged or cannot be written; nothing has
-    changed then.
+    Every method raises StorageError where the file is damaged, lost or cannot be written; nothing
+    has changed then.
     """
 
     def __init__(
@@ -152,8 +101,9 @@ class StateStore:
         self._cached_users = cached_users
         self._kept_events = kept_events
         self._cache: collections.OrderedDict[str, StoredState] = collections.OrderedDict()
+        self._watch = FileWatch(path)
         refuse_strays(path)
-        with self._one_line_errors():
+        with one_line_errors(self.path):
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=0.5
             )
@@ -165,7 +115,7 @@ class StateStore:
 
     def _prepare(self) -> None:
         """Check the file, or make its tables."""
-        with self._one_line_errors():
+        with one_line_errors(self.path):
             # Exclusive: another process would not see the cache of this one.
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -189,6 +139,14 @@ class StateStore:
         self._cache.clear()
         self._db.close()
 
+    def check_file(self) -> None:
+        """Raise StorageError if the file was removed, replaced or cut while in use."""
+        try:
+            self._watch.check()
+        except errors.StorageError:
+            self._cache.clear()  # what was committed last may not be in it
+            raise
+
     @property
     def about(self) -> dict[str, str]:
         """The rows of the table `about`: value by name."""
@@ -204,7 +162,7 @@ class StateStore:
         states = {key: self._cache[key] for key in keys if key in self._cache}
         if missing := [key for key in keys if key not in states]:
             query = "SELECT * FROM states WHERE who IN (SELECT value FROM json_each(?))"
-            with self._one_line_errors():
+            with one_line_errors(self.path):
                 rows = self._db.execute(query, (_json(missing),))
                 states |= {row[0]: self._state_of(row) for row in rows}
         self._add_to_cache(states)
@@ -302,7 +260,7 @@ class StateStore:
         self._cache.clear()
 
     def _rows(self, query: str, *values: object) -> list[Row]:
-        with self._one_line_errors():
+        with one_line_errors(self.path):
             return self._db.execute(query, values).fetchall()
 
     def _matching_events(
@@ -348,23 +306,13 @@ class StateStore:
     @contextlib.contextmanager
     def _transaction(self) -> Generator[None]:
         """Commit what the block writes, or nothing of it."""
-        with self._one_line_errors():
+        self.check_file()
+        with one_line_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             with self._db:
                 yield
-
-    @contextlib.contextmanager
-    def _one_line_errors(self) -> Generator[None]:
-        """Raise an error of SQLite as one line that names the file and says what to do."""
-        try:
-            yield
-        except sqlite3.ProgrammingError as error:  # of a closed connection
-            raise errors.InputError(f"{self.path} is closed: load the recommender again") from error
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-            kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
-            beside = ", ".join(path.name for path in _beside(self.path))
-            raise kind(f"{self.path} {text.format(error, beside=beside)}") from error
+                self.check_file()
+        self.check_file()
 
 
 def _json(values: Iterable[object]) -> str:

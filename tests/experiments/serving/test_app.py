@@ -190,6 +190,25 @@ def test_health_describes_the_service(app):
     }
 
 
+def test_a_service_whose_state_file_is_lost_takes_no_events_and_is_not_healthy(
+    make_app, network, tmp_path
+):
+    with Recommender(*network, tmp_path / "states.sqlite") as recommender:
+        app = make_app(recommender)
+        assert ask(app, "POST", "/events", json=events("u", ["i1"])[0]).status_code == 200
+        assert ask(app, "GET", "/health").status_code == 200
+        (tmp_path / "states.sqlite").unlink()
+        for method, path, more in (
+            ("GET", "/health", {}),
+            ("POST", "/events", {"json": events("u", ["i2"])[0]}),
+            ("DELETE", "/users/u", {}),
+        ):
+            response = ask(app, method, path, **more)
+            assert response.status_code == 503
+            assert "restart the service" in response.json()["detail"]
+        assert ask(app, "GET", "/users/u/recommendations").status_code == 200
+
+
 def test_metrics_count_requests_events_and_batches(app):
     ask(app, "POST", "/events", json={"events": events("u", ["i1", "none", "i2"])})
     for path in ("/users/u/recommendations", "/users/v/recommendations", "/made/up"):

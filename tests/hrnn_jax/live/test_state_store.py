@@ -107,6 +107,42 @@ def test_a_copy_that_is_put_back_as_the_message_advises_brings_back_its_own_stat
         assert recommender.users() == [("early", 1)]
 
 
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def removed(path):
+    path.unlink()
+
+
+def replaced(path):
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+
+@pytest.mark.parametrize("end", ["", "-wal"])
+@pytest.mark.parametrize("lose", [removed, replaced, truncate])
+def test_no_event_is_acknowledged_once_the_file_is_lost(path, lose, end):
+    """Bug: let SQLite go on with the file that it has open, which nobody finds again."""
+    with live_users.recommender(path) as recommender:
+        recommender.observe_many(live_users.random_events(0))
+        expected = live_users.all_lists(recommender)
+        recommender.check_file()
+        lose(path.with_name(path.name + end))
+        for call in (
+            recommender.check_file,
+            lambda: recommender.observe_many(live_users.random_events(1)),
+            lambda: recommender.forget(user="u0"),
+        ):
+            with pytest.raises(
+                errors.StorageError, match=f"{path.name}{end} was removed, replaced"
+            ):
+                call()
+        if lose is not truncate:
+            assert live_users.all_lists(recommender) == expected
+    live_users.recommender().check_file()  # in memory there is none to lose
+
+
 def test_a_small_cache_changes_nothing(path):
     expected = filled(state_store.IN_MEMORY)
     with live_users.recommender(path, keep={"cached_users": 2}) as recommender:
@@ -298,10 +334,6 @@ def test_queries_of_several_keys_return_the_rows_of_each_key():
     assert store.session_items(numbers) == items
     event_ids = {(key, f"{key} 1") for key in keys} | {("ua", "no"), ("u%", "ua 1")}
     assert store.delivered(event_ids) == {(key, f"{key} 1") for key in keys}
-
-
-def truncate(path):
-    os.truncate(path, path.stat().st_size // 2)
 
 
 def overwrite(path):

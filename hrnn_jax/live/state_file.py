@@ -1,0 +1,119 @@
+"""The state file on disk: the files next to it, its errors in one line, and whether it is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import sqlite3
+from collections.abc import Generator
+
+from hrnn_jax import errors
+
+IN_MEMORY = ":memory:"  # in the place of a path
+
+# Codes of SQLite's errors, and what is raised for them; the last row is for all other codes.
+_ERRORS = (
+    (
+        (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+        errors.InputError,
+        "is in use by another process: end it, or give another file",
+    ),
+    (
+        (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
+        errors.StorageError,
+        "cannot be written ({}): make room for it",
+    ),
+    (
+        (sqlite3.SQLITE_CANTOPEN,),
+        errors.InputError,
+        "cannot be opened ({}): give a file in a folder that can be written",
+    ),
+    (
+        range(256),
+        errors.StorageError,
+        "is damaged ({}): move it away together with the files {beside} that are next to it, then "
+        "put back a copy of it, or start without states",
+    ),
+)
+
+
+def _beside(path: pathlib.Path | str) -> list[pathlib.Path]:
+    """Return the files that SQLite keeps next to a state file, whether they exist or not."""
+    return [pathlib.Path(f"{os.path.realpath(path)}{end}") for end in ("-wal", "-shm", "-journal")]
+
+
+def refuse_strays(path: pathlib.Path | str) -> None:
+    """Check that a state file which is to be made finds no files of another one next to it.
+
+    SQLite takes them for its own, and reads the states of the other file out of them.
+
+    Args:
+        path: of the state file; nothing is checked where it exists.
+
+    Raises:
+        InputError: names the files.
+    """
+    file = pathlib.Path(path)
+    if path == IN_MEMORY or (file.exists() and file.stat().st_size):
+        return
+    if strays := [stray.name for stray in _beside(path) if stray.exists()]:
+        raise errors.InputError(
+            f"{path} does not exist, but {' and '.join(strays)} of a former one "
+            f"{'do' if len(strays) > 1 else 'does'}: move {'them' if len(strays) > 1 else 'it'} "
+            "away, or put the file back"
+        )
+
+
+@contextlib.contextmanager
+def one_line_errors(path: pathlib.Path | str) -> Generator[None]:
+    """Raise an error of SQLite as one line that names the file and says what to do."""
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:  # of a closed connection
+        raise errors.InputError(f"{path} is closed: load the recommender again") from error
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
+        beside = ", ".join(path.name for path in _beside(path))
+        raise kind(f"{path} {text.format(error, beside=beside)}") from error
+
+
+class FileWatch:
+    """Notices that an open state file, or the -wal next to it, is no longer the one at its path.
+
+    SQLite goes on with the files that it has open, also where others stand at their paths: what it
+    writes would be gone with the process.
+    """
+
+    def __init__(self, path: pathlib.Path | str):
+        """Watch a state file, whose identity the first call of `check` takes down.
+
+        Args:
+            path: of the file; `IN_MEMORY` has none to watch.
+        """
+        path_of_main = pathlib.Path(path).absolute()  # a link to another file is one put in place
+        self._paths = [] if path == IN_MEMORY else [path_of_main, _beside(path)[0]]
+        # Device, inode and size.
+        self._known: dict[pathlib.Path, tuple[int, int, int]] = {}
+
+    def check(self) -> None:
+        """Check that the files are those of the last call; neither of them ever gets smaller.
+
+        Raises:
+            StorageError: one was removed, replaced or cut.
+        """
+        for path in self._paths:
+            try:
+                found = os.stat(path)
+                now = found.st_dev, found.st_ino, found.st_size
+            except OSError:
+                now = None
+            known = self._known.get(path)
+            if known and (now is None or now[:2] != known[:2] or now[2] < known[2]):
+                raise errors.StorageError(
+                    f"{path} was removed, replaced or cut while in use: restart the service, or "
+                    "load the recommender again"
+                )
+            if now:
+                self._known[path] = now
