@@ -6,7 +6,11 @@ A reader sees the old file or the new one, never half of one, also after a power
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -69,7 +73,10 @@ def writing(path: Path, *, elsewhere: str = _ELSEWHERE, replaces: bool = False) 
     """
     with _reported(path, elsewhere):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
+        with (
+            tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent,
+            _locked(Path(parent)),
+        ):
             partial = Path(parent) / path.name
             yield partial
             for file in partial.iterdir() if partial.is_dir() else [partial]:
@@ -82,6 +89,34 @@ def writing(path: Path, *, elsewhere: str = _ELSEWHERE, replaces: bool = False) 
             except OSError:
                 if not path.is_dir():
                     raise
+
+
+def remove_interrupted(path: Path) -> None:
+    """Remove the temporary folders that killed processes left of what `writing` should write.
+
+    Args:
+        path: where the file or folder was to be.
+    """
+    for folder in path.parent.glob(f".{glob.escape(path.name)}-*"):
+        if re.fullmatch("[a-z0-9_]{8}", folder.name.rpartition("-")[2]) and folder.is_dir():
+            with _locked(folder) as is_left:
+                if is_left:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Generator[bool]:
+    """Lock a folder while its process writes; yield whether that was possible."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        is_locked = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # by another process, or the file system has no locks
+            is_locked = False
+        yield is_locked
+    finally:
+        os.close(descriptor)
 
 
 def _exchange(partial: Path, path: Path, replaced: Path) -> None:

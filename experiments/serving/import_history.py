@@ -119,6 +119,7 @@ def write_states(
         InputError: the file cannot be written, or another process wrote one meanwhile.
     """
     refuse_strays(path)
+    atomic.remove_interrupted(path)
     with atomic.writing(path) as partial:
         with (
             Recommender(*network, partial, config=config) as recommender,

@@ -97,8 +97,14 @@ class FileWatch:
         # Device, inode and size.
         self._known: dict[pathlib.Path, tuple[int, int, int]] = {}
 
+    def expect_empty_wal(self) -> None:
+        """Take down that this process has emptied the -wal."""
+        for path in self._paths[1:]:
+            if known := self._known.get(path):
+                self._known[path] = (*known[:2], 0)
+
     def check(self) -> None:
-        """Check that the files are those of the last call; neither of them ever gets smaller.
+        """Check that the files are those of the last call; neither gets smaller by itself.
 
         Raises:
             StorageError: one was removed, replaced or cut.

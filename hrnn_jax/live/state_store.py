@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 from hrnn_jax.live import state_file
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
@@ -102,7 +102,10 @@ class StateStore:
         self._kept_events = kept_events
         self._cache: collections.OrderedDict[str, StoredState] = collections.OrderedDict()
         self._watch = FileWatch(path)
+        self._has_traces = True  # on disk, of what was deleted; maybe by a process that was killed
         refuse_strays(path)
+        if path != IN_MEMORY:
+            atomic.remove_interrupted(pathlib.Path(path))
         with one_line_errors(self.path):
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=0.5
@@ -120,6 +123,7 @@ class StateStore:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA secure_delete = ON")  # zeros in the place of deleted bytes
             [result] = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if result != "ok":
                 raise sqlite3.DatabaseError(result)
@@ -133,6 +137,7 @@ class StateStore:
             raise errors.InputError(
                 f"{self.path} is in format {about.get('format')}, not {FORMAT}: give another file"
             )
+        self._erase_traces()
 
     def close(self) -> None:
         """Close the file."""
@@ -238,14 +243,27 @@ class StateStore:
         return self._rows("SELECT count(*) FROM states")[0][0]
 
     def delete(self, keys: Sequence[str]) -> int:
-        """Delete the states and events of some keys; return the number of states."""
+        """Delete the states and events of some keys; return the number of states.
+
+        Nothing of them is left in the file or the -wal.
+        """
         rows = [(key,) for key in keys]
         with self._transaction():
             self._db.executemany("DELETE FROM events WHERE who = ?", rows)
             n_states = self._db.executemany("DELETE FROM states WHERE who = ?", rows).rowcount
         for key in keys:
             self._cache.pop(key, None)
+        self._has_traces |= n_states > 0
+        self._erase_traces()
         return n_states
+
+    def _erase_traces(self) -> None:
+        """Empty the -wal, which has the deleted rows as they were; until that has succeeded."""
+        if self._has_traces:
+            with one_line_errors(self.path):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._watch.expect_empty_wal()
+            self._has_traces = False
 
     def dump(self) -> dict[str, list[Row]]:
         """Return the rows of each table in COLUMNS."""

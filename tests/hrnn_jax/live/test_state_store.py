@@ -13,7 +13,7 @@ import textwrap
 import polars as pl
 import pytest
 
-from hrnn_jax import errors
+from hrnn_jax import atomic, errors
 from hrnn_jax.live import batched_model, rebuilding, state_store
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
@@ -173,6 +173,55 @@ def test_a_forgotten_user_is_a_new_user(path):
     with live_users.recommender() as other:
         other.observe_many(live_users.events(3, 4))
         live_users.assert_same_lists([other.recommend(user="u")], [expected])
+
+
+def bytes_on_disk(folder):
+    """Return what a killed process would leave: the bytes of all files, which are still open."""
+    return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_nothing_of_a_forgotten_person_is_left_on_disk(path, kill, monkeypatch):
+    """Bug: leave the rows in the -wal, or go on from a kill before it was emptied."""
+    with live_users.recommender(path) as recommender:
+        for n in range(30):
+            recommender.observe(user="a-person", item=f"i{n}", event_id=f"of-a-person-{n}")
+            recommender.observe(user="another", item=f"i{n}")
+            recommender.observe(session="a-person", item=f"i{n}")
+        assert bytes_on_disk(path.parent).count(b"a-person") > 100
+        if kill:
+            monkeypatch.setattr(StateStore, "_erase_traces", lambda store: None)
+        assert recommender.forget(user="a-person")
+        assert recommender.forget_idle_sessions(-1) == 1
+        left = path.parent / "left"
+        left.mkdir()
+        for file in path.parent.glob("states.sqlite*"):
+            shutil.copy(file, left)
+        assert (b"a-person" in bytes_on_disk(left)) == kill
+        recommender.observe(user="another", item="i1")
+    monkeypatch.undo()
+    assert b"a-person" not in path.read_bytes()
+    with live_users.recommender(left / "states.sqlite") as recommender:
+        assert b"a-person" not in bytes_on_disk(left)
+        assert recommender.users() == [("another", 30)]
+
+
+def test_a_start_removes_what_killed_imports_left(path):
+    """Bug: leave the copies of all users' events that a killed import was writing."""
+    for end in ("a1_b2c3x", "backup", "a1_b2c3d4"):
+        folder = path.parent / f".states.sqlite-{end}"
+        folder.mkdir()
+        (folder / "states.sqlite").write_text("a-person")
+    with atomic.writing(path.parent / "states.sqlite") as partial:
+        partial.write_text("of a running import")
+        live_users.recommender(path).close()
+        assert partial.exists()
+        path.unlink()
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        ".states.sqlite-a1_b2c3d4",
+        ".states.sqlite-backup",
+        "states.sqlite",
+    ]
 
 
 def test_idle_anonymous_sessions_are_forgotten_and_users_are_not(path):
