@@ -9,7 +9,13 @@ import re
 
 
 class InputError(ValueError):
-    """Invalid user input: an argument, a file or folder, an event, or a folder without room."""
+    """Invalid user input: an argument, a file or folder, an event, or a folder without room.
+
+    Attributes:
+        public: the message without the path that is in it; None if it has none of the state file.
+    """
+
+    public: str | None = None
 
 
 class DivergedError(ArithmeticError):
@@ -23,7 +29,12 @@ class StorageError(OSError):
     """The state file cannot be written or read: no state was changed, no event acknowledged.
 
     Raised by `hrnn_jax.live` alone. The same call may succeed later.
+
+    Attributes:
+        public: as of `InputError`.
     """
+
+    public: str | None = None
 
 
 def reason(error: BaseException) -> str:

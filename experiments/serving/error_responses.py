@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from hrnn_jax.errors import InputError, StorageError
 from . import schemas
 from .batcher import BusyError
 
+logger = logging.getLogger("hrnn_jax")  # a command shows what it gets
 _MAX_REASON = 300  # characters
 _DESCRIPTIONS = {
     400: "The body cannot be read.",
@@ -54,7 +56,17 @@ def error_response(
 
 
 def add_error_handlers(app: fastapi.FastAPI) -> None:
-    """Make an application answer invalid requests by 4xx, and 503 where nothing was changed."""
+    """Make an application answer invalid requests by 4xx, and 503 where nothing was changed.
+
+    Paths of this machine are logged, and in no answer.
+    """
+    logged = ""
+
+    def log(error: StorageError) -> None:
+        nonlocal logged
+        if str(error) != logged:  # a full disk fails every request alike
+            logged = str(error)
+            logger.error(logged)
 
     @app.exception_handler(400)
     @app.exception_handler(InputError)
@@ -62,10 +74,13 @@ def add_error_handlers(app: fastapi.FastAPI) -> None:
     @app.exception_handler(StorageError)
     @app.exception_handler(BusyError)
     async def answer(request: fastapi.Request, error: Exception) -> JSONResponse:
-        if isinstance(error, StorageError | BusyError):
+        if isinstance(error, StorageError):
+            log(error)
+            return error_response(503, error.public or error, {"Retry-After": "1"})
+        if isinstance(error, BusyError):
             return error_response(503, error, {"Retry-After": "1"})
         if isinstance(error, InputError):
-            return error_response(422, error)
+            return error_response(422, error.public or error)
         if not isinstance(error, RequestValidationError):
             reason = "send JSON in UTF-8, with whole numbers of at most 64 bits"
             return error_response(400, f"the body cannot be read: {reason}")

@@ -34,9 +34,22 @@ class ServiceMetrics:
         self.states = prometheus_client.Gauge(
             "hrnn_states", "Users and anonymous sessions with a state.", registry=registry
         )
+        self.rebuilt = prometheus_client.Counter(
+            "hrnn_rebuilt_states",
+            "Damaged states that were computed again from the stored events.",
+            registry=registry,
+        )
+        self._n_rebuilt = 0
         self.model = prometheus_client.Info("hrnn_model", "The model served.", registry=registry)
 
-    def text(self, states: int) -> bytes:
-        """Return all metrics in Prometheus' text format, with this number of states."""
+    def text(self, states: int, rebuilt: int) -> bytes:
+        """Return all metrics in Prometheus' text format.
+
+        Args:
+            states: the number of states.
+            rebuilt: how many damaged ones were computed again since the start.
+        """
         self.states.set(states)
+        self.rebuilt.inc(rebuilt - self._n_rebuilt)
+        self._n_rebuilt = rebuilt
         return prometheus_client.generate_latest(self.registry)

@@ -186,7 +186,8 @@ def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRout
     @router.get("/metrics", response_class=PlainTextResponse)
     async def get_metrics() -> fastapi.Response:
         """Return counts and times in Prometheus' text format."""
-        text = metrics.text(states=await batcher.call(len, recommender))
+        states = await batcher.call(len, recommender)
+        text = metrics.text(states, rebuilt=recommender.counts["rebuilt"])
         return fastapi.Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     def add_deletion(kind: str) -> None:

@@ -214,3 +214,16 @@ def session_after(
         last_time=event.time,
         n_events=session.n_events + 1,
     )
+
+
+def open_session(events: Sequence[StoredEvent]) -> OpenSession:
+    """Return a user's open session as the stored events tell it.
+
+    Its id is not among them, nor are the times of events that only kept it open.
+
+    Args:
+        events: of one user, oldest first; one or more.
+    """
+    last = events[-1]
+    latest = max(event.time for event in events if event.session == last.session)
+    return OpenSession(latest, last.time, None, last.session, last.place + 1)

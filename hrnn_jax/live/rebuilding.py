@@ -6,15 +6,19 @@ training of others may go on with their states.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hrnn_jax import errors
 from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
+from hrnn_jax.live.events import open_session
 from hrnn_jax.live.replay import replay
-from hrnn_jax.live.state_store import Row, StateStore, StoredState
+from hrnn_jax.live.state_rows import Row, StoredState, is_session
+from hrnn_jax.live.state_store import StateStore
 
+logger = logging.getLogger(__name__)
 _UNFINISHED = "none: a rebuild has not ended"  # stands for the weights until it has
 
 
@@ -82,6 +86,40 @@ def _refusal(store: StateStore, network: Network, weights: str) -> str:
         f"{network.trained.folder}: give another file, or compute them again from their events "
         "(`rebuild`=True, `rebuild_states` of the service)"
     )
+
+
+def repair(store: StateStore, network: Network, keys: Sequence[str]) -> dict[str, StoredState]:
+    """Compute damaged states again from the stored events, and write them.
+
+    Args:
+        store: where the states are.
+        network: the network.
+        keys: of the damaged states.
+
+    Returns:
+        The states of those keys that have a stored event of a known item. The others have lost
+        their state, and are newcomers.
+    """
+    events = {key: store.events(key) for key in keys}
+    after = replay(network.model, events, network.item_index)
+    states: dict[str, StoredState] = {}
+    for key in [key for key, some in after.items() if some]:
+        session, told = store.sessions(key, limit=1)[key], open_session(events[key])
+        # That of the row knows more, if it is not damaged too.
+        agrees = session[-2:] == told[-2:] and is_session(session)
+        states[key] = StoredState(after[key][-1], session if agrees else told)
+    n_events = sum(map(len, after.values()))
+    try:
+        store.write(states)
+        store.delete([key for key in keys if key not in states])
+        result = "written"
+    except errors.StorageError as error:  # reading goes on
+        result = f"not written, as {error}"
+    logger.warning(
+        f"{len(keys)} damaged state{'s' * (len(keys) > 1)} in {store.path} computed again from "
+        f"{n_events} stored events, and {result}"
+    )
+    return states
 
 
 def _rebuild(store: StateStore, network: Network) -> None:

@@ -38,7 +38,8 @@ from hrnn_jax.live.events import (
     key_of_request,
 )
 from hrnn_jax.live.replay import replay
-from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent, StoredState
+from hrnn_jax.live.state_rows import StoredState
+from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent
 from hrnn_jax.preprocess import past_sessions
 from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 
@@ -108,7 +109,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         self.trained = about
         self.config = config
-        self.counts: collections.Counter[str] = collections.Counter()  # outcomes, and "late" events
+        # Events by outcome, those that were "late", and damaged states that were "rebuilt".
+        self.counts: collections.Counter[str] = collections.Counter()
         self._model = BatchedModel(params, about.config, about.mixture)
         self._item_index = {str(item): index for index, item in enumerate(about.items)}
         self._network = rebuilding.Network(about, self._model, self._item_index)
@@ -194,7 +196,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                         "catalogue: leave the event out"
                     )
         with self._lock:
-            states = self._store.get(dict.fromkeys(event.key for event in checked))
+            states = self._states(dict.fromkeys(event.key for event in checked))
             sessions = {key: state.session for key, state in states.items()}
             numbers = {key: session.number for key, session in sessions.items()}
             event_ids = {(event.key, event.event_id) for event in checked if event.event_id}
@@ -259,7 +261,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         queries: list[Query] = []
         keys = [key_of_request(request) for request in requests]
         with self._lock:
-            states = self._store.get(dict.fromkeys(keys))
+            states = self._states(dict.fromkeys(keys))
             for key, request in zip(keys, requests, strict=True):
                 excluded = self._indices("exclude", request.exclude)
                 if request.exclude_seen:
@@ -385,7 +387,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         for rows in past_sessions.by_users(past, users=WIDTHS[-1]):
             events = past_events.of_rows(rows)
             with self._lock:
-                states = self._store.get(dict.fromkeys(event.key for event in events))
+                states = self._states(dict.fromkeys(event.key for event in events))
                 before = {key: state.session for key, state in states.items()}
                 assigned = past_events.assign(events, before, item_index=self._item_index)
                 self._store_assigned(assigned, states)
@@ -412,6 +414,14 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         tables = read_tables(pathlib.Path(folder), COLUMNS)
         with self._lock:
             rebuilding.accept(self._store, self._network, tables, rebuild=rebuild)
+
+    def _states(self, keys: Collection[str]) -> dict[str, StoredState]:
+        """Return the states of those keys that have one; damaged ones are computed again."""
+        states, damaged = self._store.get(keys)
+        if damaged:
+            states |= rebuilding.repair(self._store, self._network, damaged)
+            self.counts["rebuilt"] += len(damaged)
+        return states
 
     def _indices(self, name: str, items: Collection[Id] | None) -> set[int]:
         """Return the indices of those items of an argument that are in the catalogue."""

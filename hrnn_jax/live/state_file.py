@@ -71,12 +71,22 @@ def one_line_errors(path: pathlib.Path | str) -> Generator[None]:
     try:
         yield
     except sqlite3.ProgrammingError as error:  # of a closed connection
-        raise errors.InputError(f"{path} is closed: load the recommender again") from error
+        text = "is closed: load the recommender again"
+        raise _about(path, errors.InputError, text) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
         beside = ", ".join(path.name for path in _beside(path))
-        raise kind(f"{path} {text.format(error, beside=beside)}") from error
+        raise _about(path, kind, text.format(error, beside=beside)) from error
+
+
+def _about(
+    path: pathlib.Path | str, kind: type[errors.InputError | errors.StorageError], text: str
+) -> errors.InputError | errors.StorageError:
+    """Return an error about the state file."""
+    error = kind(f"{path} {text}")
+    error.public = f"the state file {text}"
+    return error
 
 
 class FileWatch:
@@ -117,9 +127,11 @@ class FileWatch:
                 now = None
             known = self._known.get(path)
             if known and (now is None or now[:2] != known[:2] or now[2] < known[2]):
-                raise errors.StorageError(
-                    f"{path} was removed, replaced or cut while in use: restart the service, or "
-                    "load the recommender again"
+                raise _about(
+                    path,
+                    errors.StorageError,
+                    "was removed, replaced or cut while in use: restart the service, or load the "
+                    "recommender again",
                 )
             if now:
                 self._known[path] = now

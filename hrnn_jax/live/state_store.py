@@ -14,24 +14,21 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import json
 import pathlib
 import sqlite3
 import time
-import zlib
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
-
-import numpy as np
 
 from hrnn_jax import atomic, errors
 from hrnn_jax.live import state_file
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
 from hrnn_jax.live.state_file import FileWatch, one_line_errors, refuse_strays
+from hrnn_jax.live.state_rows import Row, StoredState, row_of, state_of
 
-Row = tuple[Any, ...]  # of a table
 IN_MEMORY = state_file.IN_MEMORY
 FORMAT = "2"
 _AFTER_ALL = "\U0010ffff"  # the last code point: sorts after every id
@@ -56,13 +53,6 @@ COLUMNS = {
     "states": ("who", *_STATE_COLUMNS, *_SESSION_COLUMNS, "written"),
     "events": ("who", *StoredEvent._fields),
 }
-
-
-class StoredState(NamedTuple):
-    """The state of a live user, and the user's open session."""
-
-    live: LiveState
-    session: OpenSession
 
 
 class StateStore:
@@ -96,7 +86,7 @@ class StateStore:
             StorageError: the file is damaged.
         """
         self.path = path
-        self.item_index, self._start = item_index, start
+        self._item_index, self._start = item_index, start
         self._items = list(item_index)
         self._cached_users = cached_users
         self._kept_events = kept_events
@@ -119,6 +109,8 @@ class StateStore:
     def _prepare(self) -> None:
         """Check the file, or make its tables."""
         with one_line_errors(self.path):
+            # Of a damaged text the rest is read: it must not take other rows with it.
+            self._db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
             # Exclusive: another process would not see the cache of this one.
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -162,16 +154,19 @@ class StateStore:
         with self._transaction():
             self._insert("about", list(about.items()))
 
-    def get(self, keys: Collection[str]) -> dict[str, StoredState]:
-        """Return the states of those keys that have one."""
+    def get(self, keys: Collection[str]) -> tuple[dict[str, StoredState], list[str]]:
+        """Return the states of those keys that have one, and the keys whose state is damaged."""
         states = {key: self._cache[key] for key in keys if key in self._cache}
+        damaged: list[str] = []
         if missing := [key for key in keys if key not in states]:
             query = "SELECT * FROM states WHERE who IN (SELECT value FROM json_each(?))"
-            with one_line_errors(self.path):
-                rows = self._db.execute(query, (_json(missing),))
-                states |= {row[0]: self._state_of(row) for row in rows}
+            for row in self._rows(query, _json(missing)):
+                try:
+                    states[row[0]] = state_of(row, self._item_index, self._start)
+                except errors.InputError:
+                    damaged.append(row[0])
         self._add_to_cache(states)
-        return states
+        return states, damaged
 
     def write(
         self,
@@ -185,11 +180,7 @@ class StateStore:
             events: of each key, in order; there is a state of each of these keys.
         """
         now = time.time()
-        rows: list[Row] = []
-        for key, ((carry, past, item, *flags), session) in states.items():
-            arrays = carry.tobytes(), past.tobytes()
-            crc = zlib.crc32(b"".join(arrays))
-            rows.append((key, *arrays, crc, self._items[item], *flags, *session, now))
+        rows = [row_of(key, state, self._items, now) for key, state in states.items()]
         oldest = [(key, states[key].session.n_events - self._kept_events) for key in events]
         with self._transaction():
             self._insert("states", rows)
@@ -297,21 +288,6 @@ class StateStore:
             values = ", ".join("?" * len(rows[0]))
             verb = "INSERT" if table == "events" else "REPLACE"
             self._db.executemany(f"{verb} INTO {table} VALUES ({values})", rows)
-
-    def _state_of(self, row: Row) -> StoredState:
-        """Return the state in a row of the table `states`."""
-        key, carry, past, crc, item, opens_session, gap, fed, *session, _ = row
-        if zlib.crc32(carry + past) != crc or item not in self.item_index:
-            raise sqlite3.DatabaseError(f"the state of {key[1:]!r} has changed on disk")
-        live = LiveState(
-            carry=np.frombuffer(carry, np.float32).reshape(self._start.carry.shape),
-            past=np.frombuffer(past, np.int32).reshape(self._start.past.shape),
-            item=self.item_index[item],
-            opens_session=bool(opens_session),
-            gap=gap,
-            fed=bool(fed),
-        )
-        return StoredState(live, OpenSession(*session))
 
     def _add_to_cache(self, states: Mapping[str, StoredState]) -> None:
         """Put states into the cache as its newest; the oldest ones make room."""

@@ -13,7 +13,7 @@ import pytest
 import schemathesis
 from schemathesis.core.result import Ok
 
-from experiments.serving import service
+from experiments.serving import error_responses, service
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.prometheus import ServiceMetrics
@@ -205,8 +205,24 @@ def test_a_service_whose_state_file_is_lost_takes_no_events_and_is_not_healthy(
         ):
             response = ask(app, method, path, **more)
             assert response.status_code == 503
-            assert "restart the service" in response.json()["detail"]
+            said = response.json()["detail"]
+            assert said.startswith("the state file was removed")
+            assert str(tmp_path) not in said
         assert ask(app, "GET", "/users/u/recommendations").status_code == 200
+
+
+def test_paths_are_logged_and_not_answered(make_app, network, tmp_path, monkeypatch):
+    """Bug: answer with the message of the library, which names the file."""
+    path, logged = tmp_path / "states.sqlite", []
+    monkeypatch.setattr(error_responses.logger, "error", logged.append)
+    with Recommender(*network, path) as recommender:
+        app = make_app(recommender)
+        recommender._store._db.execute("PRAGMA query_only = 1")  # a file that cannot be written
+        for _ in range(2):
+            response = ask(app, "POST", "/events", json=events("u", ["i1"])[0])
+            assert response.status_code == 503
+            assert response.json()["detail"].startswith("the state file cannot be written (")
+    assert [line.partition(" (")[0] for line in logged] == [f"{path} cannot be written"]
 
 
 def test_metrics_count_requests_events_and_batches(app):
@@ -234,6 +250,7 @@ def test_metrics_count_requests_events_and_batches(app):
     assert values["hrnn_batch_size_sum", "events"] == 3
     assert values["hrnn_batch_size_sum", "lists"] == 2
     assert values["hrnn_states",] == 1
+    assert values["hrnn_rebuilt_states_total",] == 0
     assert values["process_resident_memory_bytes",] > 1e7
 
 
