@@ -4,16 +4,17 @@ import itertools
 from collections.abc import Sequence
 from typing import Annotated
 
+import anyio
 import fastapi
 import prometheus_client
 import pydantic
 from fastapi.responses import PlainTextResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from hrnn_jax.errors import InputError
 from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live.events import Event, Request, check_event
+from hrnn_jax.live.recommender import Step
 
 from . import schemas
 from .batcher import Batcher
@@ -22,6 +23,7 @@ from .prometheus import ServiceMetrics
 from .schemas import TextId
 
 LISTS = ("exclude", "candidates")  # parameters that may be given several times
+_HISTORIES = 2  # that are replayed at a time; other requests for one wait
 
 
 class _AnyText(PathConvertor):
@@ -132,28 +134,27 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
     add_recommendations("user")
     add_recommendations("session")
 
-    @router.get("/users/{id:any}/history")
+    limiter = anyio.CapacityLimiter(_HISTORIES)
+
+    @router.get("/users/{id:any}/history", response_model=schemas.History)
     async def get_history(
         id: TextId, query: Annotated[HistoryQuery, fastapi.Query()]
-    ) -> schemas.History:
-        """List a user's events by session, with the recommendations right after each."""
-        # In a thread of its own, as a long history takes some tenths of a second.
-        steps = await run_in_threadpool(
-            batcher.recommender.history, user=id, sessions=query.sessions, k=query.k
-        )
-        sessions = [
-            schemas.Session(
-                session=number,
-                events=[
-                    schemas.Step(
-                        item=step.item, time=step.time, recommendations=_scored(step.recommended)
-                    )
-                    for step in group
-                ],
+    ) -> fastapi.Response:
+        """List a user's events by session, with the recommendations right after each.
+
+        One answer has at most 20,000 recommendations, the events of these sessions times k: ask for
+        fewer sessions or for a smaller k otherwise.
+        """
+
+        def encoded_history() -> str:
+            steps = batcher.recommender.history(
+                user=id, sessions=query.sessions, k=query.k, limit=schemas.MAX_RECOMMENDATIONS
             )
-            for number, group in itertools.groupby(steps, key=lambda step: step.session)
-        ]
-        return schemas.History(sessions=sessions)
+            return _by_session(steps).model_dump_json()
+
+        # In a thread of its own, with the encoding: both take some tenths of a second.
+        content = await anyio.to_thread.run_sync(encoded_history, limiter=limiter)
+        return fastapi.Response(content, media_type="application/json")
 
     return router
 
@@ -201,6 +202,23 @@ def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRout
     add_deletion("session")
 
     return router
+
+
+def _by_session(steps: Sequence[Step]) -> schemas.History:
+    return schemas.History(
+        sessions=[
+            schemas.Session(
+                session=number,
+                events=[
+                    schemas.Step(
+                        item=step.item, time=step.time, recommendations=_scored(step.recommended)
+                    )
+                    for step in group
+                ],
+            )
+            for number, group in itertools.groupby(steps, key=lambda step: step.session)
+        ]
+    )
 
 
 def _scored(ranked: Sequence[tuple[Id, float]]) -> list[schemas.Recommendation]:

@@ -18,6 +18,7 @@ from hrnn_jax.live.events import Outcome
 
 MAX_EVENTS = 1_000  # of one request
 MAX_ROWS = 1_000  # users, items or sessions in one answer
+MAX_RECOMMENDATIONS = 20_000  # in one history, about a megabyte
 _TEXT = {
     "type": "string",
     "minLength": 1,

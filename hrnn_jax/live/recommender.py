@@ -280,6 +280,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         *,
         sessions: int = 10,
         k: int = 10,
+        limit: int | None = None,
     ) -> list[Step]:
         """Replay the stored events of one user or anonymous session.
 
@@ -290,20 +291,28 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             session: the anonymous session.
             sessions: number of last sessions to return.
             k: items recommended right after each event.
+            limit: the most items to recommend in all; None for any number.
 
         Returns:
             The events of the last sessions, oldest first.
 
         Raises:
-            InputError: an id, `sessions` or `k` is invalid.
+            InputError: an id, `sessions` or `k` is invalid, or more than `limit` items would be
+                recommended; nothing is computed then.
         """
         sessions = whole_number("sessions", sessions)
         key = key_of_request(Request(user, session, k))
         events = self._known_events(key)
         if not events:
             return []
-        states = replay(self._model, {key: events}, self._item_index)[key]
         first = next(i for i, e in enumerate(events) if e.session > events[-1].session - sessions)
+        n_events, n_items = len(events) - first, min(k, len(self._item_index))
+        if limit is not None and n_events * n_items > limit:
+            raise errors.InputError(
+                f"{n_events:,} events with {n_items:,} recommendations each are more than "
+                f"{limit:,}: ask for fewer sessions, or for a smaller k"
+            )
+        states = replay(self._model, {key: events}, self._item_index)[key]
         best = self._model.best(states[first:], self._model.list_length(k))
         return [
             Step(

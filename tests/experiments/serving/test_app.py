@@ -511,6 +511,70 @@ def test_requests_that_arrive_together_share_a_call(make_app, recommender):
         assert listed == pytest.approx(dict(recommender.recommend(f"u{n}")), abs=1e-5)
 
 
+def test_a_history_of_too_many_recommendations_is_refused(app, monkeypatch):
+    """Bug: a thousand events with a thousand items each, 41 MB that take 12 s."""
+    monkeypatch.setattr("experiments.serving.schemas.MAX_RECOMMENDATIONS", 12)
+    ask(app, "POST", "/events", json={"events": events("long", ["i1", "i2", "i3", "i4"])})
+    assert len(get(app, "/users/long/history", k=3)["sessions"][0]["events"]) == 4
+    refused = ask(app, "GET", "/users/long/history?k=4")
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == (
+        "4 events with 4 recommendations each are more than 12: ask for fewer sessions, or for a "
+        "smaller k"
+    )
+
+
+class Held(list):
+    """Steps of a history that notes who reads them."""
+
+    readers: list[str]
+
+    def __iter__(self):
+        self.readers.append(threading.current_thread().name)
+        return super().__iter__()
+
+
+def test_histories_are_made_two_at_a_time_and_outside_of_the_event_loop(make_app, recommender):
+    class Slow(Counting):
+        inside, at_a_time, readers = [], [], []
+
+        def __len__(self):
+            return len(self._recommender)
+
+        def history(self, **asked):
+            self.inside.append(asked)
+            self.at_a_time.append(len(self.inside))
+            assert self.goes_on.wait(60)
+            pair.wait(60)
+            steps = Held(self._recommender.history(**asked))
+            steps.readers = self.readers
+            self.inside.pop()
+            return steps
+
+    pair = threading.Barrier(2)
+    slow = Slow(recommender)
+    app = make_app(slow)
+    recommender.observe_many([Event("i1", "u"), Event("i2", "u")])
+    slow.goes_on.clear()
+
+    async def ask_all():
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test"
+        ) as client:
+            histories = [asyncio.create_task(client.get("/users/u/history")) for _ in range(4)]
+            for path in ("/health", "/users/u/recommendations", "/items"):
+                assert (await client.get(path)).status_code == 200  # while the histories are made
+            slow.goes_on.set()
+            return await asyncio.gather(*histories)
+
+    answers = asyncio.run(ask_all())
+    assert {answer.status_code for answer in answers} == {200}
+    assert answers[0].headers["content-type"] == "application/json"
+    assert max(slow.at_a_time) <= 2
+    assert len(slow.readers) == 4
+    assert threading.current_thread().name not in slow.readers
+
+
 @pytest.mark.parametrize(
     ("fault", "status"), [(errors.InputError, 422), (errors.StorageError, 503)]
 )
