@@ -9,6 +9,7 @@ size tells which. `preprocess` checks whole columns by these rules, `live` one e
 from __future__ import annotations
 
 import re
+import reprlib
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def id_text(name: str, value: object) -> str:
     if isinstance(value, float | np.floating) and value.is_integer() and abs(value) < MAX_FLOAT_ID:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
-        raise errors.InputError(f"{name} {value!r}: {ID_TYPES}")
+        raise errors.InputError(f"{name} {reprlib.repr(value)}: {ID_TYPES}")
     if not isinstance(value, str) and not -(2**63) <= value < 2**64:
         raise errors.InputError(f"{name}: integer ids have at most 64 bits")
     text = _INTEGRAL.sub(r"\1", str(value))
@@ -89,7 +90,8 @@ def unix_seconds(time: object, *, any_year: bool = True, now: float = 0) -> floa
     """
     is_number = isinstance(time, int | float | np.integer | np.floating)
     if not is_number or isinstance(time, bool | np.timedelta64):
-        raise errors.InputError(f"time {time!r}: give Unix seconds, or no time for now")
+        text = reprlib.repr(time)  # a client may send a list of 300,000 lists
+        raise errors.InputError(f"time {text}: give Unix seconds, or no time for now")
     if not 0 <= time < MAX_SECONDS:
         raise errors.InputError(
             f"time {time}: give Unix seconds from 0 to {MAX_SECONDS:g}; are these milliseconds?"

@@ -158,5 +158,7 @@ async def _delete_idle_sessions(batcher: Batcher, seconds: float) -> None:
     """Delete anonymous sessions that have been idle for so long, at once and then every hour."""
     while True:
         with contextlib.suppress(StorageError):  # a full disk may have room in an hour
-            await batcher.call(batcher.recommender.forget_idle_sessions, seconds)
+            steps = batcher.recommender.forgetting_idle_sessions(seconds)
+            while await batcher.call(next, steps, None) is not None:
+                pass  # requests that came meanwhile are done before the next step
         await asyncio.sleep(_HOUR)

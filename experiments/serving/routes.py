@@ -1,5 +1,6 @@
 """The JSON routes: events in; recommendations, histories, listings, metrics and health out."""
 
+import collections
 import itertools
 from collections.abc import Sequence
 from typing import Annotated
@@ -35,10 +36,10 @@ class _AnyText(PathConvertor):
 register_url_convertor("any", _AnyText())
 
 
-def refuse_repeated(request: fastapi.Request) -> None:
+async def refuse_repeated(request: fastapi.Request) -> None:
     """Raise InputError for a parameter that is given twice, but for those that are lists."""
-    names = [name for name, _ in request.query_params.multi_items() if name not in LISTS]
-    if repeated := [name for name in names if names.count(name) > 1]:
+    counts = collections.Counter(name for name, _ in request.query_params.multi_items())
+    if repeated := [name for name, n in counts.items() if n > 1 and name not in LISTS]:
         raise InputError(f"query.{repeated[0]}: give it once")
 
 

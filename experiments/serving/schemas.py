@@ -52,6 +52,16 @@ class RequestModel(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _keep_one_unknown_name(cls, given: Any) -> Any:
+        """Leave one unknown name to be refused: errors of 80,000 names would take too long."""
+        if not isinstance(given, dict) or given.keys() <= cls.model_fields.keys():
+            return given
+        known = {name: given[name] for name in cls.model_fields if name in given}
+        first = next(name for name in given if name not in known)
+        return known | {first: given[first]}
+
 
 class SessionEvent(RequestModel):
     """An event of an anonymous session."""

@@ -14,7 +14,7 @@ import collections
 import contextlib
 import pathlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tabl
 
 STATES = "states.sqlite"  # file name in a run folder
 _DEFAULTS = RecommenderConfig()
+_SESSIONS_OF_A_STEP = 200  # that are looked at for idle ones, some hundredths of a second of work
 
 
 class Step(NamedTuple):
@@ -350,8 +351,25 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Returns:
             The number of deleted sessions.
         """
-        with self._lock:
-            return self._store.delete(self._store.idle_keys(SESSION_PREFIX, seconds))
+        return sum(self.forgetting_idle_sessions(seconds))
+
+    def forgetting_idle_sessions(self, seconds: float) -> Generator[int]:
+        """Do as `forget_idle_sessions`, in steps between which others may use the recommender.
+
+        Args:
+            seconds: the shortest idle time of a deleted session.
+
+        Yields:
+            The number of sessions that a step deleted, some hundred at most.
+        """
+        after: str | None = SESSION_PREFIX
+        while after is not None:
+            with self._lock:
+                keys, after = self._store.idle_keys(
+                    SESSION_PREFIX, seconds, after=after, limit=_SESSIONS_OF_A_STEP
+                )
+                n_deleted = self._store.delete(keys) if keys else 0
+            yield n_deleted
 
     def bootstrap(
         self, events: Any, *, on_events: Callable[[int], None] = lambda n: None

@@ -222,12 +222,25 @@ class StateStore:
         rows = self._rows(query, prefix, prefix + _AFTER_ALL, limit)
         return {key: OpenSession(*session) for key, *session in rows}
 
-    def idle_keys(self, prefix: str, seconds: float) -> list[str]:
-        """Return the keys that start with a prefix and whose state is older than some seconds."""
-        query = "SELECT who FROM states WHERE who >= ? AND who < ? AND written < ?"
-        return [
-            key for [key] in self._rows(query, prefix, prefix + _AFTER_ALL, time.time() - seconds)
-        ]
+    def idle_keys(
+        self, prefix: str, seconds: float, *, after: str, limit: int
+    ) -> tuple[list[str], str | None]:
+        """Look for states that are older than some seconds among the next keys with a prefix.
+
+        Args:
+            prefix: of the keys.
+            seconds: the age of a state, by the clock of this machine.
+            after: the last key that was looked at; the prefix at first.
+            limit: the number of keys to look at.
+
+        Returns:
+            The keys of the old states, and the last key that was looked at; None after all.
+        """
+        query = "SELECT who, written FROM states WHERE who > ? AND who < ? ORDER BY who LIMIT ?"
+        rows = self._rows(query, after, prefix + _AFTER_ALL, limit)
+        latest = time.time() - seconds
+        old = [key for key, written in rows if written < latest]
+        return old, rows[-1][0] if len(rows) == limit else None
 
     def __len__(self) -> int:
         """Return the number of states."""

@@ -9,11 +9,12 @@ import threading
 import httpx
 import hypothesis
 import prometheus_client.parser
+import pydantic
 import pytest
 import schemathesis
 from schemathesis.core.result import Ok
 
-from experiments.serving import error_responses, service
+from experiments.serving import error_responses, schemas, service
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.prometheus import ServiceMetrics
@@ -646,6 +647,47 @@ def test_idle_sessions_are_deleted(make_app, recommender):
     asyncio.run(live())
     assert [user for user, _ in recommender.users()] == ["u"]
     assert len(recommender) == 1
+
+
+def test_other_requests_come_between_the_deletions_of_idle_sessions(
+    make_app, recommender, monkeypatch
+):
+    """Bug: delete 100,000 sessions in one call, for which all others wait 8.8 s."""
+    monkeypatch.setattr("hrnn_jax.live.recommender._SESSIONS_OF_A_STEP", 2)
+    recommender.observe_many([Event("i1", session=f"s{n}") for n in range(5)])
+    app = make_app(settings=dataclasses.replace(SETTINGS, keep_sessions_seconds=0))
+    counts = []
+
+    async def live():
+        async with app.router.lifespan_context(app):
+            await asyncio.sleep(0)
+            while 0 not in counts:
+                counts.append(await app.state.batcher.call(len, recommender))
+
+    asyncio.run(live())
+    assert counts[:2] == [3, 1]
+
+
+def test_of_many_unknown_names_the_first_is_refused_alone():
+    """Bug: make an error for each of the 80,000 that fit into a body."""
+    several = pydantic.TypeAdapter(schemas.AnyEvents)
+    unknown = {f"k{n}": 1 for n in range(100)}
+    event = {"user": "u", "item": "i1"}
+    for body, place in (
+        (event | unknown, ("one",)),
+        ({"events": [event | unknown]}, ("several", "events", 0)),
+    ):
+        with pytest.raises(pydantic.ValidationError) as raised:
+            several.validate_python(body)
+        [error] = raised.value.errors()
+        assert (error["loc"], error["type"]) == ((*place, "k0"), "extra_forbidden")
+
+
+def test_of_a_large_value_the_message_has_the_beginning(app):
+    """Bug: write all 300,000 values of a list into a message that is cut later."""
+    for body in ({"user": "u", "item": [[]] * 99}, {"user": "u", "item": "i1", "time": [[]] * 99}):
+        detail = ask(app, "POST", "/events", json=body).json()["detail"]
+        assert "[[], [], [], [], [], [], ...]: " in detail
 
 
 def test_answers_agree_with_the_openapi_description(make_app, network):

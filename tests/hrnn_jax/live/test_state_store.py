@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 import zlib
 
 import polars as pl
@@ -235,6 +236,21 @@ def test_idle_anonymous_sessions_are_forgotten_and_users_are_not(path):
         assert recommender.forget_idle_sessions(-1) == 1
         assert recommender.history(session="s") == []
         assert recommender.users() == [("u", 1)]
+
+
+def test_idle_sessions_are_forgotten_some_at_a_time(path, monkeypatch):
+    """Bug: all in one transaction, for which requests wait; or look at the first ones alone."""
+    monkeypatch.setattr("hrnn_jax.live.recommender._SESSIONS_OF_A_STEP", 2)
+    with live_users.recommender(path) as recommender:
+        recommender.observe_many([Event("i1", session=f"s{n}") for n in range(7)])
+        steps = recommender.forgetting_idle_sessions(-1)
+        assert next(steps) == 2
+        with monkeypatch.context() as patch:
+            before = time.time()
+            patch.setattr(time, "time", lambda: before - 60)
+            assert next(steps) == 0  # those of a minute ago are younger
+        assert list(steps) == [2, 1]
+        assert len(recommender) == 2
 
 
 def test_users_are_listed_by_a_prefix_of_their_ids():
