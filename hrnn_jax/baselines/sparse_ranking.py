@@ -102,12 +102,11 @@ def rank_targets(
 
 def without(scores: sparse.csr_array, excluded: np.ndarray) -> sparse.csr_array:
     """Leave items [n, S] out of the scores [n, V] of their cases; NO_ITEM is none."""
-    n_cases, n_items = scores.shape
-    row = np.repeat(np.arange(n_cases), np.diff(scores.indptr))
-    is_item = excluded != NO_ITEM
-    pairs = np.nonzero(is_item)[0] * n_items + excluded[is_item]
+    row = np.repeat(np.arange(len(excluded)), np.diff(scores.indptr))
+    # A number for each pair of case and item.
+    pairs = np.arange(len(excluded))[:, None] * (1 << 32) + excluded
     kept = scores.copy()
-    kept.data[np.isin(row * n_items + scores.indices, pairs)] = 0
+    kept.data[np.isin(row * (1 << 32) + scores.indices, pairs)] = 0
     kept.eliminate_zeros()
     return kept
 

@@ -528,9 +528,7 @@ def test_another_run_of_a_default_folder_says_what_differs_and_what_to_do(comman
         ("--seeds=7",): "was made with --seeds=0: --seeds=0,7 --resume trains those that are mis",
         ("--seeds=0,7",): f"was made with --seeds=0: --resume adds --seeds=7, {anew}",
         ("--cutoffs=3", "--candidates=9"): "--cutoffs=5, without --candidates: --resume ranks",
-        (
-            "--exclude_session_items",
-        ): "without --exclude_session_items: --resume ranks it",
+        ("--exclude_session_items",): "without --exclude_session_items: --resume ranks it",
         ("--seeds=7", "--resume"): "would have --seeds=7 alone: give --seeds=0,7, or another --out",
     }
     for argv, text in words.items():
