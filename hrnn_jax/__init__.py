@@ -19,8 +19,8 @@ from typing import Any
 __version__ = "0.2.0"
 # Public name -> the module that defines it; __init__.pyi says so to type checkers.
 _CONFIGS = (
-    "DataConfig EvaluationConfig ItemKnnConfig ModelConfig ReadConfig RecommenderConfig "
-    "SessionKnnConfig StanConfig TrainConfig"
+    "DataConfig EaseConfig EvaluationConfig ItemKnnConfig ModelConfig ReadConfig "
+    "RecommenderConfig SessionKnnConfig StanConfig TrainConfig"
 )
 _MODULES = ("callbacks", "datasets")  # the public names that are modules
 _PLACES = {
@@ -34,7 +34,7 @@ _PLACES = {
     **dict.fromkeys(("Event", "Request"), "live.events"),
     **dict.fromkeys(("HRNN", "HRNNPlus", "RNN", "RNNConcat"), "estimators.networks"),
     **dict.fromkeys(
-        ("ItemKNN", "Markov", "PPOP", "SR", "STAN", "VSKNN", "VSKNNBR", "VSTAN"),
+        ("EASE", "ItemKNN", "Markov", "PPOP", "SR", "STAN", "VSKNN", "VSKNNBR", "VSTAN"),
         "estimators.counting_models",
     ),
     **dict.fromkeys(("Log", "Part", "read"), "estimators.logs"),

@@ -1,5 +1,6 @@
 from hrnn_jax.checkpoint import load_run as load_run
 from hrnn_jax.config import DataConfig as DataConfig
+from hrnn_jax.config import EaseConfig as EaseConfig
 from hrnn_jax.config import EvaluationConfig as EvaluationConfig
 from hrnn_jax.config import ItemKnnConfig as ItemKnnConfig
 from hrnn_jax.config import ModelConfig as ModelConfig
@@ -16,6 +17,7 @@ from hrnn_jax.errors import StorageError as StorageError
 from hrnn_jax.estimators import callbacks as callbacks
 from hrnn_jax.estimators import datasets as datasets
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch as Epoch
+from hrnn_jax.estimators.counting_models import EASE as EASE
 from hrnn_jax.estimators.counting_models import PPOP as PPOP
 from hrnn_jax.estimators.counting_models import SR as SR
 from hrnn_jax.estimators.counting_models import STAN as STAN

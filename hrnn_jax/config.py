@@ -23,7 +23,10 @@ OnBadRow = Literal["error", "skip"]
 
 HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
-BASELINES = ("ppop", "item_knn", "markov", "sr", "vsknn", "vsknn_br", "stan", "vstan")
+BASELINES = (
+    *("ppop", "item_knn", "markov", "sr"),
+    *("vsknn", "vsknn_br", "stan", "vstan", "ease"),
+)
 MODELS = [*NETWORKS, *BASELINES]  # and those that `baselines.by_name.register` adds
 SAMPLED_LOSSES = ["top1", "bpr", "top1_max", "bpr_max", "cross_entropy"]  # and those added later
 _WITH_EXTRA_NEGATIVES = [*SAMPLED_LOSSES, "softmax"]
@@ -476,6 +479,17 @@ class StanConfig(_Checked):
     lambda_inh: float = setting(2.05, above=0, models=("stan", "vstan"))
     lambda_ipw: float = setting(1.02, least=0, models=("vstan",))
     lambda_idf: float = setting(5.0, least=0, models=("vstan",))
+
+
+@dataclasses.dataclass(frozen=True)
+class EaseConfig(_Checked):
+    """EASE.
+
+    Attributes:
+        l2: Regularisation of the weights of ease.
+    """
+
+    l2: float = setting(500.0, above=0, models=("ease",))
 
 
 def _either(values: Sequence[Any]) -> str:

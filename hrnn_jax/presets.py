@@ -46,6 +46,7 @@ NAMES = {
     "vsknn_br": "V-SKNN_BR",
     "stan": "STAN",
     "vstan": "VSTAN",
+    "ease": "EASE",
     "hrnn_plus": "hrnn_plus",
 }
 assert list(NAMES) == [*NETWORKS, *BASELINES, *PRESETS]

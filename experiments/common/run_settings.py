@@ -6,6 +6,7 @@ Nothing here defines a flag, so that commands about finished runs can use it.
 from __future__ import annotations
 
 from hrnn_jax.config import (
+    EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
     ModelConfig,
@@ -22,6 +23,7 @@ CONFIGS = {  # and where --help lists their flags
     ItemKnnConfig: "model",
     SessionKnnConfig: "model",
     StanConfig: "model",
+    EaseConfig: "model",
 }
 
 

@@ -9,7 +9,14 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from hrnn_jax import errors
-from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, StanConfig, settings
+from hrnn_jax.config import (
+    EaseConfig,
+    EvaluationConfig,
+    ItemKnnConfig,
+    SessionKnnConfig,
+    StanConfig,
+    settings,
+)
 from hrnn_jax.presets import network_of
 
 from ..common import cli
@@ -33,6 +40,7 @@ COUNTING_FLAGS = {
     *settings(ItemKnnConfig),
     *settings(SessionKnnConfig),
     *settings(StanConfig),
+    *settings(EaseConfig),
 } - {"cutoffs"}
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hrnn_jax import registered_code
-from hrnn_jax.baselines import counting, session_knn, sparse_ranking, stan
+from hrnn_jax.baselines import counting, ease, session_knn, sparse_ranking, stan
 from hrnn_jax.baselines.sparse_ranking import Scorer
-from hrnn_jax.config import MODELS, EvaluationConfig, ItemKnnConfig, SessionKnnConfig, StanConfig
+from hrnn_jax.config import (
+    MODELS,
+    EaseConfig,
+    EvaluationConfig,
+    ItemKnnConfig,
+    SessionKnnConfig,
+    StanConfig,
+)
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.presets import NAMES
 
-Config = ItemKnnConfig | SessionKnnConfig | StanConfig
+Config = ItemKnnConfig | SessionKnnConfig | StanConfig | EaseConfig
 Settings = Config | None  # None of a method without any
 CONFIGS: dict[str, type[Config]] = {
     "item_knn": ItemKnnConfig,
@@ -21,6 +28,7 @@ CONFIGS: dict[str, type[Config]] = {
     "vsknn_br": SessionKnnConfig,
     "stan": StanConfig,
     "vstan": StanConfig,
+    "ease": EaseConfig,
 }
 # Settings that a baseline has whatever its caller says: V-SKNN does not know the user, and STAN is
 # VSTAN without what that adds.
@@ -68,6 +76,8 @@ def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
             return session_knn.scorer(log, settings)
         case "stan" | "vstan", StanConfig():
             return stan.scorer(log, settings)
+        case "ease", EaseConfig():
+            return ease.scorer(log, settings)
         case "ppop", None:
             return counting.ppop_scorer(log)
         case "markov", None:

@@ -1,4 +1,4 @@
-"""The models that count: the paper's PPOP and Item-KNN, Markov, SR, session-kNN, and STAN."""
+"""The models that count: the paper's PPOP and Item-KNN, Markov, SR, session-kNN, STAN, EASE."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import numpy as np
 
 from hrnn_jax.baselines import by_name
 from hrnn_jax.baselines.sparse_ranking import largest, row_chunks
-from hrnn_jax.config import EvaluationConfig, ItemKnnConfig, SessionKnnConfig, StanConfig
+from hrnn_jax.config import (
+    EaseConfig,
+    EvaluationConfig,
+    ItemKnnConfig,
+    SessionKnnConfig,
+    StanConfig,
+)
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.base import Model, check_train, seen_items, with_cases
 from hrnn_jax.estimators.logs import Part
@@ -179,3 +185,13 @@ class VSTAN(CountingModel):
     """
 
     configs, models = (StanConfig,), ("vstan",)
+
+
+class EASE(CountingModel):
+    """EASE: a linear model of the items that a user has, see `ease`.
+
+    Settings: the field of `EaseConfig`. The weights are computed whenever the model ranks or
+    recommends.
+    """
+
+    configs, models = (EaseConfig,), ("ease",)

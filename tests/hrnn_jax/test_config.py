@@ -9,6 +9,7 @@ import pytest
 from hrnn_jax import config, errors
 from hrnn_jax.config import (
     DataConfig,
+    EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
     ModelConfig,
@@ -20,7 +21,7 @@ from hrnn_jax.config import (
 OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
 CONFIGS = (
     *(DataConfig, ModelConfig, TrainConfig, EvaluationConfig),
-    *(ItemKnnConfig, SessionKnnConfig, StanConfig),
+    *(ItemKnnConfig, SessionKnnConfig, StanConfig, EaseConfig),
 )
 
 

@@ -19,6 +19,7 @@ MODELS = (
     hrnn_jax.VSKNNBR,
     hrnn_jax.STAN,
     hrnn_jax.VSTAN,
+    hrnn_jax.EASE,
 )
 
 
