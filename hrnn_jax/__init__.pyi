@@ -4,6 +4,7 @@ from hrnn_jax.config import EaseConfig as EaseConfig
 from hrnn_jax.config import EvaluationConfig as EvaluationConfig
 from hrnn_jax.config import ItemKnnConfig as ItemKnnConfig
 from hrnn_jax.config import ModelConfig as ModelConfig
+from hrnn_jax.config import PopularConfig as PopularConfig
 from hrnn_jax.config import ReadConfig as ReadConfig
 from hrnn_jax.config import RecommenderConfig as RecommenderConfig
 from hrnn_jax.config import SessionKnnConfig as SessionKnnConfig
@@ -26,6 +27,7 @@ from hrnn_jax.estimators.counting_models import VSKNNBR as VSKNNBR
 from hrnn_jax.estimators.counting_models import VSTAN as VSTAN
 from hrnn_jax.estimators.counting_models import ItemKNN as ItemKNN
 from hrnn_jax.estimators.counting_models import Markov as Markov
+from hrnn_jax.estimators.counting_models import Popular as Popular
 from hrnn_jax.estimators.evaluate import evaluate as evaluate
 from hrnn_jax.estimators.evaluate import ranks as ranks
 from hrnn_jax.estimators.loading import load as load

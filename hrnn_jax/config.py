@@ -25,7 +25,7 @@ HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
 BASELINES = (
     *("ppop", "item_knn", "markov", "sr"),
-    *("vsknn", "vsknn_br", "stan", "vstan", "ease"),
+    *("vsknn", "vsknn_br", "stan", "vstan", "ease", "popular"),
 )
 MODELS = [*NETWORKS, *BASELINES]  # and those that `baselines.by_name.register` adds
 SAMPLED_LOSSES = ["top1", "bpr", "top1_max", "bpr_max", "cross_entropy"]  # and those added later
@@ -490,6 +490,17 @@ class EaseConfig(_Checked):
     """
 
     l2: float = setting(500.0, above=0, models=("ease",))
+
+
+@dataclasses.dataclass(frozen=True)
+class PopularConfig(_Checked):
+    """Popularity before the target.
+
+    Attributes:
+        window_hours: The hours before the target whose training events popular counts. 0: all.
+    """
+
+    window_hours: float = setting(24.0, least=0, models=("popular",))
 
 
 def _either(values: Sequence[Any]) -> str:

@@ -47,6 +47,7 @@ NAMES = {
     "stan": "STAN",
     "vstan": "VSTAN",
     "ease": "EASE",
+    "popular": "Popular",
     "hrnn_plus": "hrnn_plus",
 }
 assert list(NAMES) == [*NETWORKS, *BASELINES, *PRESETS]

@@ -10,6 +10,7 @@ from hrnn_jax.config import (
     EvaluationConfig,
     ItemKnnConfig,
     ModelConfig,
+    PopularConfig,
     SessionKnnConfig,
     StanConfig,
     TrainConfig,
@@ -24,6 +25,7 @@ CONFIGS = {  # and where --help lists their flags
     SessionKnnConfig: "model",
     StanConfig: "model",
     EaseConfig: "model",
+    PopularConfig: "model",
 }
 
 

@@ -13,6 +13,7 @@ from hrnn_jax.config import (
     EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
+    PopularConfig,
     SessionKnnConfig,
     StanConfig,
     settings,
@@ -41,6 +42,7 @@ COUNTING_FLAGS = {
     *settings(SessionKnnConfig),
     *settings(StanConfig),
     *settings(EaseConfig),
+    *settings(PopularConfig),
 } - {"cutoffs"}
 
 

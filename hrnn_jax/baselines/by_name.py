@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hrnn_jax import registered_code
-from hrnn_jax.baselines import counting, ease, session_knn, sparse_ranking, stan
+from hrnn_jax.baselines import counting, ease, popular, session_knn, sparse_ranking, stan
 from hrnn_jax.baselines.sparse_ranking import Scorer
 from hrnn_jax.config import (
     MODELS,
     EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
+    PopularConfig,
     SessionKnnConfig,
     StanConfig,
 )
@@ -20,7 +21,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.presets import NAMES
 
-Config = ItemKnnConfig | SessionKnnConfig | StanConfig | EaseConfig
+Config = ItemKnnConfig | SessionKnnConfig | StanConfig | EaseConfig | PopularConfig
 Settings = Config | None  # None of a method without any
 CONFIGS: dict[str, type[Config]] = {
     "item_knn": ItemKnnConfig,
@@ -29,6 +30,7 @@ CONFIGS: dict[str, type[Config]] = {
     "stan": StanConfig,
     "vstan": StanConfig,
     "ease": EaseConfig,
+    "popular": PopularConfig,
 }
 # Settings that a baseline has whatever its caller says: V-SKNN does not know the user, and STAN is
 # VSTAN without what that adds.
@@ -78,6 +80,8 @@ def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
             return stan.scorer(log, settings)
         case "ease", EaseConfig():
             return ease.scorer(log, settings)
+        case "popular", PopularConfig():
+            return popular.scorer(log, settings)
         case "ppop", None:
             return counting.ppop_scorer(log)
         case "markov", None:

@@ -1,4 +1,4 @@
-"""The models that count: the paper's PPOP and Item-KNN, Markov, SR, session-kNN, STAN, EASE."""
+"""The models that count: the paper's PPOP and Item-KNN, Markov, SR, session-kNN, STAN, EASE, ..."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hrnn_jax.config import (
     EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
+    PopularConfig,
     SessionKnnConfig,
     StanConfig,
 )
@@ -195,3 +196,13 @@ class EASE(CountingModel):
     """
 
     configs, models = (EaseConfig,), ("ease",)
+
+
+class Popular(CountingModel):
+    """The most popular items of the last hours, see `popular`.
+
+    Settings: the field of `PopularConfig`. `recommend` lists what was popular before the user's
+    last event.
+    """
+
+    configs, models = (PopularConfig,), ("popular",)

@@ -13,6 +13,7 @@ from hrnn_jax.config import (
     EvaluationConfig,
     ItemKnnConfig,
     ModelConfig,
+    PopularConfig,
     SessionKnnConfig,
     StanConfig,
     TrainConfig,
@@ -21,7 +22,7 @@ from hrnn_jax.config import (
 OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
 CONFIGS = (
     *(DataConfig, ModelConfig, TrainConfig, EvaluationConfig),
-    *(ItemKnnConfig, SessionKnnConfig, StanConfig, EaseConfig),
+    *(ItemKnnConfig, SessionKnnConfig, StanConfig, EaseConfig, PopularConfig),
 )
 
 

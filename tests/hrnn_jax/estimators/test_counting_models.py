@@ -20,6 +20,7 @@ MODELS = (
     hrnn_jax.STAN,
     hrnn_jax.VSTAN,
     hrnn_jax.EASE,
+    hrnn_jax.Popular,
 )
 
 
