@@ -25,6 +25,7 @@ from . import import_history
 from .app import Settings, build
 from .batcher import Batcher
 from .prometheus import ServiceMetrics
+from .protocol import BoundedProtocol
 
 FLAGS = flags.FLAGS
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})  # names of this machine for itself
@@ -64,7 +65,9 @@ def serve(
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         server = uvicorn.Config(
             app,
-            log_level="warning",
+            http=BoundedProtocol,
+            ws="none",
+            log_level="error",  # what strangers send must not fill the log
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
@@ -76,7 +79,7 @@ def serve(
 
 
 class Server(uvicorn.Server):
-    """A server that says when it is ready: when it answers, and ends as it should on a signal."""
+    """A server that says when it is ready, and closes the connections of clients that stall."""
 
     def __init__(self, config: uvicorn.Config, url: str, begun: float) -> None:
         """Take where it listens and the Unix time at which the process began."""
@@ -84,13 +87,25 @@ class Server(uvicorn.Server):
         self._url, self._begun = url, begun
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, with uvicorn's handlers of signals in place."""
+        """Start, with uvicorn's handlers of signals in place, so that a signal ends it from now."""
         await super().startup(sockets)
         if self.started:
             seconds = time.time() - self._begun
             print(
                 f"ready in {seconds:.1f} s at {self._url}, its API at {self._url}/docs", flush=True
             )
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is due; uvicorn calls this ten times a second."""
+        if counter % 10 == 0:
+            self.close_stalled()
+        return await super().on_tick(counter)
+
+    def close_stalled(self) -> None:
+        """Close the connections of clients that have sent or read too little for too long."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.close_if_stalled()
 
 
 def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
