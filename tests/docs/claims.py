@@ -11,6 +11,8 @@ import functools
 import pathlib
 import statistics
 
+import polars as pl
+
 from experiments.bench import record
 from experiments.leaderboard import tables
 from experiments.leaderboard.grid import NAMES, NETWORKS, PLUS
@@ -21,7 +23,8 @@ RESULTS = ROOT / "experiments/results"
 NEWS, CHECK_INS, READING, BASKETS = "ebnerd", "foursquare", "deskdrop", "journey"
 LOGS = (NEWS, CHECK_INS, READING, BASKETS)
 METRICS = ("recall", "mrr")
-OTHERS = [row for row in NAMES if row != PLUS]
+COMPARED = {*pl.read_csv(RESULTS / "comparison/runs.csv")["row"]}
+OTHERS = [row for row in NAMES if row in COMPARED - {PLUS}]
 PAPERS = [row for row in NETWORKS if row != PLUS]
 
 
