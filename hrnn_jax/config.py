@@ -487,9 +487,12 @@ class EaseConfig(_Checked):
 
     Attributes:
         l2: Regularisation of the weights of ease.
+        ease_rows: Whose items ease learns from and scores by: all that a user had (users), or those
+            of a session (sessions).
     """
 
     l2: float = setting(500.0, above=0, models=("ease",))
+    ease_rows: str = setting("users", choices=("users", "sessions"), models=("ease",))
 
 
 @dataclasses.dataclass(frozen=True)

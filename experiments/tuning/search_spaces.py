@@ -90,7 +90,10 @@ BY_MODEL: dict[str, Space] = {
     "stan": STAN,
     "vstan": {**STAN, "lambda_ipw": STEPS, "lambda_idf": Choice((0.0, 1.0, 2.0, 5.0, 10.0))},
     "popular": {"window_hours": Choice((0.0, 1.0, 6.0, 24.0, 168.0, 720.0))},
-    "ease": {"l2": Range(1.0, 10000.0, log=True)},  # Steck's best are 200, 500 and 1,000
+    "ease": {
+        "l2": Range(1.0, 10000.0, log=True),  # Steck's best are 200, 500 and 1,000
+        "ease_rows": Choice(("users", "sessions")),
+    },
 }
 # Flag files that need a space of their own: their model, and the space.
 BY_FLAG_FILE: dict[str, tuple[str, Space]] = {

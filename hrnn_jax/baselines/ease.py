@@ -10,7 +10,9 @@ The weights B are those of a ridge regression of each item on the others, in clo
                training sessions and in the open session
 
 which is row x of the paper's x B: an item counts once, wherever and however often it comes. Items
-that the user has score like all others, also by weights below 0.
+that the user has score like all others, also by weights below 0. Steck's rows are users. With
+`ease_rows`=sessions the rows of X are the training sessions, and x has the items of the open
+session before the target alone.
 
 The inverse is dense: 8 V^2 bytes, and time by V^3. Weights are rounded to multiples of 2^-40, so
 that items which have nothing to do with the user's score 0 exactly, and the order of summing
@@ -44,7 +46,7 @@ def ease(
 
     Args:
         log: a prepared log.
-        settings: the regularisation.
+        settings: the regularisation, and what the rows of X are.
         config: cutoffs, ties and the number of candidates.
         candidates: the items to rank, by default those of `config`.
 
@@ -59,7 +61,7 @@ def scorer(log: EventLog, config: EaseConfig) -> sparse_ranking.Scorer:
 
     Args:
         log: a prepared log with N test cases.
-        config: the regularisation.
+        config: the regularisation, and what the rows of X are.
 
     Returns:
         A function from a slice of `log.cases` to their scores, CSR [n, V]: `UNIT` times those of
@@ -73,9 +75,9 @@ def scorer(log: EventLog, config: EaseConfig) -> sparse_ranking.Scorer:
             f"`model`=ease inverts a matrix of items by items: {log.n_items:,} items are more than "
             f"{MOST_ITEMS:,}; give a larger `min_support`, which leaves fewer, or another model"
         )
-    b = weights(log.train, config.l2)
+    b = weights(log.train, config)
     cases = log.cases
-    first_events = np.flatnonzero(log.opens_user)
+    first_events = np.flatnonzero(_opens_row(log, config))
     begin = first_events[np.searchsorted(first_events, cases, side="right") - 1]  # [N]
 
     def score(chunk: slice) -> sparse.csr_array:
@@ -89,21 +91,27 @@ def scorer(log: EventLog, config: EaseConfig) -> sparse_ranking.Scorer:
     return score, cases - begin + log.n_items
 
 
-def weights(train: EventLog, l2: float) -> np.ndarray:
+def weights(train: EventLog, config: EaseConfig) -> np.ndarray:
     """Return B times `UNIT`, in whole numbers, [V, V] float64.
 
     Args:
         train: the events to count, all of them.
-        l2: the regularisation, above 0.
+        config: the regularisation, and what the rows of X are.
     """
-    x = _binary(train.user, train.item, (int(train.user.max(initial=-1)) + 1, train.n_items))
+    row = np.cumsum(_opens_row(train, config)) - 1
+    x = _binary(row, train.item, (int(row.max(initial=-1)) + 1, train.n_items))
     gram = (x.T @ x).toarray()
     diagonal = np.diag_indices(train.n_items)
-    gram[diagonal] += l2
+    gram[diagonal] += config.l2
     b = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False)
     b *= UNIT / -b[diagonal]
     b[diagonal] = 0
     return np.rint(b, out=b)
+
+
+def _opens_row(log: EventLog, config: EaseConfig) -> np.ndarray:
+    """Return whether each event is the first of its user, or of its session, [E]."""
+    return log.opens_user if config.ease_rows == "users" else ~log.follows
 
 
 def _binary(row: np.ndarray, item: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:

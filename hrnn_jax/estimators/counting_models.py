@@ -191,7 +191,7 @@ class VSTAN(CountingModel):
 class EASE(CountingModel):
     """EASE: a linear model of the items that a user has, see `ease`.
 
-    Settings: the field of `EaseConfig`. The weights are computed whenever the model ranks or
+    Settings: the fields of `EaseConfig`. The weights are computed whenever the model ranks or
     recommends.
     """
 

@@ -58,7 +58,7 @@ COUNTING = {
     "vsknn_br": hrnn_jax.VSKNNBR(boost=0.25),
     "stan": hrnn_jax.STAN(lambda_snh=2.5),
     "vstan": hrnn_jax.VSTAN(lambda_idf=1.0),
-    "ease": hrnn_jax.EASE(l2=3.0),
+    "ease": hrnn_jax.EASE(l2=3.0, ease_rows="sessions"),
     "popular": hrnn_jax.Popular(window_hours=30.0),
 }
 

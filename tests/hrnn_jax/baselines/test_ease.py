@@ -27,9 +27,11 @@ def inverse(matrix):
     return [row[n:] for row in rows]
 
 
-def plain_weights(users, l2):
-    """Return B of the users' sets of items in training sessions."""
+def plain_weights(users, l2, rows):
+    """Return B of the sets of items that users, or sessions, have in training sessions."""
     sets = [{item for _, items in sessions[:-1] for item in items} for sessions in users]
+    if rows == "sessions":
+        sets = [{*items} for sessions in users for _, items in sessions[:-1]]
     p = inverse(
         [
             [
@@ -49,19 +51,21 @@ def plain_weights(users, l2):
 @hypothesis.given(
     users=strategies.lists(timed_logs.SESSIONS, min_size=1, max_size=4),
     l2=strategies.sampled_from([0.25, 1.0, 500.0]),
+    rows=strategies.sampled_from(["users", "sessions"]),
     chunk=strategies.sampled_from([1, 50, 4_000_000]),
 )
-def test_scores_equal_the_definition_in_fractions(users, l2, chunk):
-    b = plain_weights(users, l2)
-    score, costs = ease.scorer(timed_logs.of(users), EaseConfig(l2=l2))
+def test_scores_equal_the_definition_in_fractions(users, l2, rows, chunk):
+    b = plain_weights(users, l2, rows)
+    score, costs = ease.scorer(timed_logs.of(users), EaseConfig(l2=l2, ease_rows=rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
-        parts = [score(rows) for rows in sparse_ranking.row_chunks(costs)]
+        parts = [score(part) for part in sparse_ranking.row_chunks(costs)]
     found = [row for part in parts for row in part.toarray() / ease.UNIT]
     cases = [*timed_logs.cases(users)]
     assert len(found) == len(cases)
     for ours, (user, _, current) in zip(found, cases, strict=True):
-        has = {*current, *(item for _, items in users[user][:-1] for item in items)}
+        past = users[user][:-1] if rows == "users" else []
+        has = {*current, *(item for _, items in past for item in items)}
         scores = [sum(b[i][j] for i in has) for j in range(N_ITEMS)]
         expected = [float(value - min(scores)) for value in scores]
         np.testing.assert_allclose(ours, expected, atol=1e-10)
@@ -71,7 +75,7 @@ def test_scores_equal_the_definition_in_fractions(users, l2, chunk):
 def test_weights_by_hand():
     # X = [[1, 1], [1, 0]]; X^T X + I = [[3, 1], [1, 2]], its inverse [[2, -1], [-1, 3]] / 5.
     log = logs.of([[[0, 1, 0], [2]], [[0], [2]]], n_items=2 + 1)
-    found = ease.weights(log.train, 1.0) / ease.UNIT
+    found = ease.weights(log.train, EaseConfig(l2=1.0)) / ease.UNIT
     np.testing.assert_allclose(found, [[0, 1 / 3, 0], [1 / 2, 0, 0], [0, 0, 0]], atol=1e-12)
 
 
