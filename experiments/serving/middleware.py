@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection
+from urllib.parse import unquote_to_bytes
 
 import fastapi
 from starlette.datastructures import Headers, MutableHeaders
@@ -87,6 +88,8 @@ class ServiceMiddleware:
         elif not self._is_allowed(scope):
             reason = "give the service's token, as in Authorization: Bearer TOKEN"
             app = error_response(401, reason, {"WWW-Authenticate": "Bearer"})
+        elif not _is_utf8(scope):
+            app = error_response(422, "the path or query is not percent-encoded UTF-8")
         with self._metrics.requests.time() as timer:
             try:
                 await app(scope, receive_limited, send_with_headers)
@@ -109,6 +112,16 @@ class ServiceMiddleware:
         # In constant time: the time must not show how much of a guess is right.
         is_token = hmac.compare_digest(token.encode("latin-1"), self._token)
         return is_token and kind.lower() == "bearer"
+
+
+def _is_utf8(scope: Scope) -> bool:
+    """Tell whether the path and query are UTF-8; else several ids would be read as one."""
+    try:
+        for part in scope.get("raw_path") or b"", scope["query_string"]:
+            unquote_to_bytes(part).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _without_port(host: str) -> str:

@@ -2,14 +2,16 @@
 
 import collections
 import itertools
-from collections.abc import Sequence
-from typing import Annotated
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any
 
 import anyio
 import fastapi
 import prometheus_client
 import pydantic
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
+from fastapi.routing import APIRoute
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from hrnn_jax.errors import InputError
@@ -36,6 +38,33 @@ class _AnyText(PathConvertor):
 register_url_convertor("any", _AnyText())
 
 
+class _StrictRequest(fastapi.Request):
+    async def json(self) -> Any:
+        """Return the body, in which no object has a key twice: one of the values would get lost."""
+        return json.loads(await self.body(), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        [(twice, _)] = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise fastapi.HTTPException(422, f"body.{twice[:40]!r}: give it once")
+    return made
+
+
+class StrictRoute(APIRoute):
+    """A route whose body is refused where an object has a key twice."""
+
+    def get_route_handler(self) -> Callable[[fastapi.Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request; FastAPI calls this."""
+        answer = super().get_route_handler()
+
+        async def answer_strictly(request: fastapi.Request) -> Response:
+            return await answer(_StrictRequest(request.scope, request.receive))
+
+        return answer_strictly
+
+
 async def refuse_repeated(request: fastapi.Request) -> None:
     """Raise InputError for a parameter that is given twice, but for those that are lists."""
     counts = collections.Counter(name for name, _ in request.query_params.multi_items())
@@ -53,7 +82,9 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
     Returns:
         The router of POST /events and POST /sessions/SESSION/events.
     """
-    router = fastapi.APIRouter(responses=describe_errors(400, 401, 413, 415, 422, 503))
+    router = fastapi.APIRouter(
+        responses=describe_errors(400, 401, 413, 415, 422, 503), route_class=StrictRoute
+    )
 
     async def observe(body: schemas.RequestModel, session: str | None = None) -> schemas.Outcomes:
         several = body.events if isinstance(body, schemas.Several) else [body]

@@ -167,11 +167,9 @@ def assign_sessions(
     for event in events:
         session = result.sessions.get(event.key)
         continues = session is not None and _continues(session, event, gap_seconds)
-        if event.event_id is not None:
-            if (event.key, event.event_id) in delivered:
-                result.outcomes.append("duplicate")
-                continue
-            delivered.add((event.key, event.event_id))
+        if event.event_id is not None and (event.key, event.event_id) in delivered:
+            result.outcomes.append("duplicate")
+            continue
         items = items_of.setdefault(event.key, set())
         is_repeat = session_items is not None and continues and event.item in items
         if is_repeat or event.item not in item_index:
@@ -181,6 +179,8 @@ def assign_sessions(
                 result.sessions[event.key] = session._replace(latest_time=latest)
             continue
         result.outcomes.append("observed")
+        if event.event_id is not None:  # an id counts once it is stored, in a call as between calls
+            delivered.add((event.key, event.event_id))
         if not continues:
             items.clear()
         items.add(event.item)

@@ -10,13 +10,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from hrnn_jax import errors
 from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
 from hrnn_jax.live.events import open_session
 from hrnn_jax.live.replay import replay
-from hrnn_jax.live.state_rows import Row, StoredState, is_session
-from hrnn_jax.live.state_store import StateStore
+from hrnn_jax.live.state_rows import Row, StoredState, is_session, state_of
+from hrnn_jax.live.state_store import FORMAT, StateStore
 
 logger = logging.getLogger(__name__)
 _UNFINISHED = "none: a rebuild has not ended"  # stands for the weights until it has
@@ -59,6 +61,14 @@ def accept(
     fits = theirs["weights"] in network.trained.lineage and theirs["shape"] == ours["shape"]
     if not fits and not rebuild:
         raise errors.InputError(_refusal(store, network, theirs["weights"]))
+    if tables is not None:
+        if stored.get("format") != FORMAT:
+            raise errors.InputError(
+                f"the exported states are in format {stored.get('format')}, not {FORMAT}: export "
+                "them with this version"
+            )
+        if fits:
+            _check_states(tables["states"], network)
     begun: dict[str, str] = {"weights": _UNFINISHED} if rebuild and theirs != ours else {}
     if tables is not None:
         store.replace({**tables, "about": list((stored | begun).items())})
@@ -71,6 +81,19 @@ def accept(
             store.close()
             raise
     store.set_about(ours)
+
+
+def _check_states(rows: Sequence[Row], network: Network) -> None:
+    """Raise InputError for the first exported state that is damaged or not finite."""
+    for number, row in enumerate(rows, 1):
+        try:
+            state = state_of(row, network.item_index, network.model.start)
+            if not np.isfinite(state.live.carry).all():
+                raise errors.InputError("it has numbers that are not finite")
+        except errors.InputError as error:
+            raise errors.InputError(
+                f"states.parquet, row {number}: {error}; export the states again"
+            ) from None
 
 
 def _refusal(store: StateStore, network: Network, weights: str) -> str:

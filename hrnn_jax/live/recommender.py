@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
+import logging
+import os
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +39,7 @@ from hrnn_jax.live.events import (
     Request,
     assign_sessions,
     check_event,
+    key_of,
     key_of_request,
 )
 from hrnn_jax.live.replay import replay
@@ -44,8 +49,16 @@ from hrnn_jax.preprocess import past_sessions
 from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 
 STATES = "states.sqlite"  # file name in a run folder
+logger = logging.getLogger(__name__)
 _DEFAULTS = RecommenderConfig()
 _SESSIONS_OF_A_STEP = 200  # that are looked at for idle ones, some hundredths of a second of work
+_JUMP = 60.0  # seconds
+
+
+def _clocks() -> tuple[float, float]:
+    """Return the Unix time, and that of a clock which nobody sets; it counts sleep where it can."""
+    steady = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.time(), time.clock_gettime(steady)
 
 
 class Step(NamedTuple):
@@ -115,7 +128,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         self._model = BatchedModel(params, about.config, about.mixture)
         self._item_index = {str(item): index for index, item in enumerate(about.items)}
         self._network = rebuilding.Network(about, self._model, self._item_index)
-        self._lock = threading.RLock()
+        self._lock, self._process = threading.RLock(), os.getpid()
+        self._clocks = _clocks()  # when idle sessions were looked at last
         self._store = StateStore(
             states,
             self._item_index,
@@ -130,17 +144,28 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             raise
 
     def close(self) -> None:
-        """Close the state file."""
-        with self._lock:
-            self._store.close()
+        """Close the state file; a fork leaves that to the process that opened it."""
+        if os.getpid() == self._process:
+            with self._lock:
+                self._store.close()
 
     def __exit__(self, *raised: object) -> None:
         """Close the state file."""
         self.close()
 
+    @contextlib.contextmanager
+    def _exclusive(self) -> Generator[None]:
+        """Let one thread at a time use the states, of the process that opened their file."""
+        if os.getpid() != self._process:  # the lock may be held for ever there, and the file is not
+            raise errors.InputError(
+                "this recommender is of the process before the fork: load one in this process"
+            )
+        with self._lock:
+            yield
+
     def __len__(self) -> int:
         """Return the number of users and anonymous sessions that have a state."""
-        with self._lock:
+        with self._exclusive():
             return len(self._store)
 
     def check_file(self) -> None:
@@ -149,7 +174,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Raises:
             StorageError: it was removed, replaced or cut; no event is taken any more.
         """
-        with self._lock:
+        with self._exclusive():
             self._store.check_file()
 
     def warm_up(self, k: int = 10) -> None:
@@ -196,7 +221,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                         f"item {event.item!r} is none of the {len(self._item_index)} of the "
                         "catalogue: leave the event out"
                     )
-        with self._lock:
+        with self._exclusive():
             states = self._states(dict.fromkeys(event.key for event in checked))
             sessions = {key: state.session for key, state in states.items()}
             numbers = {key: session.number for key, session in sessions.items()}
@@ -261,7 +286,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         queries: list[Query] = []
         keys = [key_of_request(request) for request in requests]
-        with self._lock:
+        with self._exclusive():
             states = self._states(dict.fromkeys(keys))
             for key, request in zip(keys, requests, strict=True):
                 excluded = self._indices("exclude", request.exclude)
@@ -328,7 +353,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
         """Return users whose ids start with a prefix, and the number of events of each."""
         limit = whole_number("limit", limit)
-        with self._lock:
+        with self._exclusive():
             sessions = self._store.sessions(f"{USER_PREFIX}{prefix}", limit=limit)
         return [(key[1:], session.n_events) for key, session in sessions.items()]
 
@@ -339,7 +364,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             Whether anything was stored.
         """
         key = key_of_request(Request(user, session))
-        with self._lock:
+        with self._exclusive():
             return self._store.delete([key]) > 0
 
     def forget_idle_sessions(self, seconds: float) -> int:
@@ -349,7 +374,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             seconds: the shortest idle time of a deleted session, by the clock of this machine.
 
         Returns:
-            The number of deleted sessions.
+            The number of deleted sessions; none where the clock has moved ahead by more than a
+            minute since the last call, or since the start, as it may go back soon.
         """
         return sum(self.forgetting_idle_sessions(seconds))
 
@@ -362,11 +388,20 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Yields:
             The number of sessions that a step deleted, some hundred at most.
         """
+        with self._exclusive():
+            before, self._clocks = self._clocks, _clocks()
+            wall, steady = (now - then for now, then in zip(self._clocks, before, strict=True))
+            end = self._clocks[0] - seconds
+        if wall - steady > _JUMP:
+            logger.warning(
+                f"the clock has moved ahead by {wall - steady:,.0f} s: idle sessions stay"
+            )
+            return
         after: str | None = SESSION_PREFIX
         while after is not None:
-            with self._lock:
-                keys, after = self._store.idle_keys(
-                    SESSION_PREFIX, seconds, after=after, limit=_SESSIONS_OF_A_STEP
+            with self._exclusive():
+                keys, after = self._store.keys_before(
+                    SESSION_PREFIX, end, after=after, limit=_SESSIONS_OF_A_STEP
                 )
                 n_deleted = self._store.delete(keys) if keys else 0
             yield n_deleted
@@ -376,6 +411,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     ) -> collections.Counter[str]:
         """Observe the users' past events, some hundred users in each transaction.
 
+        Users who have a state already are left out, so that a call that was interrupted can be
+        repeated.
+
         Args:
             events: a frame of polars, pandas or arrow with the columns user_id, item_id, ts and, if
                 there is one, session_id; in any order, as they are sorted by time. The events of a
@@ -384,15 +422,22 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             on_events: called with the number of events of each transaction.
 
         Returns:
-            The number of events by outcome.
+            The number of events by outcome; those of users who were left out are "known_user".
 
         Raises:
             InputError: a column is missing, or a row is invalid; nothing has changed.
         """
         counts: collections.Counter[str] = collections.Counter()
         for rows in histories(events, users=WIDTHS[-1]):
-            past = [Event(item, user, time, session) for user, item, time, session in rows]
-            counts.update(self.observe_many(past))
+            with self._exclusive():
+                is_new = self._are_new([key_of(user, None) for user, *_ in rows])
+                past = [
+                    Event(item, user, time, session)
+                    for (user, item, time, session), new in zip(rows, is_new, strict=True)
+                    if new
+                ]
+                counts.update(self.observe_many(past))
+            counts.update({"known_user": n} if (n := len(rows) - len(past)) else {})
             on_events(len(rows))
         return counts
 
@@ -402,29 +447,31 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """Take over the users' past sessions as they are, some hundred users in each transaction.
 
         The state after each event is that of training and evaluation, which saw these sessions.
+        Users who have a state already are left out, as by `bootstrap`.
 
         Args:
             past: the sessions, see `preprocess.past_sessions`.
             on_events: called with the number of events of each transaction.
 
         Returns:
-            The number of events by outcome.
+            As `bootstrap`.
         """
         counts: collections.Counter[str] = collections.Counter()
         for rows in past_sessions.by_users(past, users=WIDTHS[-1]):
             events = past_events.of_rows(rows)
-            with self._lock:
-                states = self._states(dict.fromkeys(event.key for event in events))
-                before = {key: state.session for key, state in states.items()}
-                assigned = past_events.assign(events, before, item_index=self._item_index)
-                self._store_assigned(assigned, states)
+            with self._exclusive():
+                is_new = self._are_new([event.key for event in events])
+                events = list(itertools.compress(events, is_new))
+                assigned = past_events.assign(events, {}, item_index=self._item_index)
+                self._store_assigned(assigned, {})
             counts.update(assigned.outcomes)
+            counts.update({"known_user": n} if (n := len(rows) - len(events)) else {})
             on_events(len(rows))
         return counts
 
     def export_states(self, folder: pathlib.Path | str) -> None:
         """Write all states and stored events as parquet, one file for each table."""
-        with self._lock:
+        with self._exclusive():
             tables = self._store.dump()
         write_tables(pathlib.Path(folder), tables, COLUMNS)
 
@@ -439,8 +486,13 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             InputError: a file is missing or damaged, or the states were made by other weights.
         """
         tables = read_tables(pathlib.Path(folder), COLUMNS)
-        with self._lock:
+        with self._exclusive():
             rebuilding.accept(self._store, self._network, tables, rebuild=rebuild)
+
+    def _are_new(self, keys: Sequence[str]) -> list[bool]:
+        """Tell for each key whether it has no state."""
+        known = self._states(dict.fromkeys(keys))
+        return [key not in known for key in keys]
 
     def _states(self, keys: Collection[str]) -> dict[str, StoredState]:
         """Return the states of those keys that have one; damaged ones are computed again."""
@@ -459,7 +511,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
 
     def _known_events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key whose items are in the catalogue."""
-        with self._lock:
+        with self._exclusive():
             return [event for event in self._store.events(key) if event.item in self._item_index]
 
     def _named(self, items: np.ndarray, scores: np.ndarray) -> list[tuple[Id, float]]:

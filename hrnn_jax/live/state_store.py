@@ -31,7 +31,7 @@ from hrnn_jax.live.state_rows import Row, StoredState, row_of, state_of
 
 IN_MEMORY = state_file.IN_MEMORY
 FORMAT = "2"
-_AFTER_ALL = "\U0010ffff"  # the last code point: sorts after every id
+_AFTER_ALL = "\U0010ffff" * 65  # the last code point, once more than an id can have it
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE states (
@@ -222,14 +222,14 @@ class StateStore:
         rows = self._rows(query, prefix, prefix + _AFTER_ALL, limit)
         return {key: OpenSession(*session) for key, *session in rows}
 
-    def idle_keys(
-        self, prefix: str, seconds: float, *, after: str, limit: int
+    def keys_before(
+        self, prefix: str, end: float, *, after: str, limit: int
     ) -> tuple[list[str], str | None]:
-        """Look for states that are older than some seconds among the next keys with a prefix.
+        """Look for states that were written before a time among the next keys with a prefix.
 
         Args:
             prefix: of the keys.
-            seconds: the age of a state, by the clock of this machine.
+            end: Unix seconds.
             after: the last key that was looked at; the prefix at first.
             limit: the number of keys to look at.
 
@@ -238,8 +238,7 @@ class StateStore:
         """
         query = "SELECT who, written FROM states WHERE who > ? AND who < ? ORDER BY who LIMIT ?"
         rows = self._rows(query, after, prefix + _AFTER_ALL, limit)
-        latest = time.time() - seconds
-        old = [key for key, written in rows if written < latest]
+        old = [key for key, written in rows if written < end]
         return old, rows[-1][0] if len(rows) == limit else None
 
     def __len__(self) -> int:

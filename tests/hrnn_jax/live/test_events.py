@@ -105,6 +105,18 @@ def test_an_event_delivered_again_changes_nothing(together):
 
 
 @pytest.mark.parametrize("together", [False, True])
+def test_an_event_id_counts_once_it_is_stored(together):
+    """Bug: take the second event for a duplicate only where both are in one call."""
+    recommender = live_users.recommender()
+    events = [Event(item, "u", live_users.NOW, event_id="e") for item in ("none", "i1", "i2")]
+    if together:
+        outcomes = recommender.observe_many(events)
+    else:
+        outcomes = [recommender.observe_many([one])[0] for one in events]
+    assert outcomes == ["unknown_item", "observed", "duplicate"]
+
+
+@pytest.mark.parametrize("together", [False, True])
 def test_a_repeated_item_is_left_out_if_training_dropped_repeats(together):
     recommender = live_users.recommender(drop_repeats=True)
     events = [

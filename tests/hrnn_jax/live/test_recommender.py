@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import itertools
+import os
 from typing import Any
 
 import jax
@@ -207,6 +208,37 @@ def test_events_give_the_same_states_one_by_one_together_and_by_bootstrap():
     expected = live_users.all_lists(single)
     live_users.assert_same_lists(live_users.all_lists(together), expected)
     live_users.assert_same_lists(live_users.all_lists(loaded), expected)
+
+
+def test_a_history_that_is_imported_again_changes_nothing():
+    """As after an interrupted import. Bug: double the events of those who were imported."""
+    rows = [(f"u{n}", "i1", live_users.NOW) for n in range(3)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "ts"], orient="row")
+    with live_users.recommender() as live:
+        assert live.bootstrap(frame[:2]) == {"observed": 2}
+        assert live.bootstrap(frame) == {"observed": 1, "known_user": 2}
+        assert live.users() == [("u0", 1), ("u1", 1), ("u2", 1)]
+        sessions = past(("i1", live_users.NOW, 0, None, live_users.NOW))
+        assert live.take_sessions(sessions) == {"observed": 1}
+        assert live.take_sessions(sessions) == {"known_user": 1}
+
+
+def test_a_recommender_is_refused_after_a_fork(monkeypatch):
+    """Bug: let two processes write one file, or wait for a lock that nobody will release."""
+    live = live_users.recommender()
+    live.observe_many(live_users.events(1))
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        for call in (
+            lambda: live.observe_many(live_users.events(1)),
+            lambda: live.recommend("u"),
+            lambda: live.forget("u"),
+            lambda: len(live),
+        ):
+            with pytest.raises(errors.InputError, match="before the fork: load one in this"):
+                call()
+        live.close()  # leaves the file to the process that opened it
+    assert len(live) == 1
 
 
 def past(*rows):

@@ -245,12 +245,30 @@ def test_idle_sessions_are_forgotten_some_at_a_time(path, monkeypatch):
         recommender.observe_many([Event("i1", session=f"s{n}") for n in range(7)])
         steps = recommender.forgetting_idle_sessions(-1)
         assert next(steps) == 2
-        with monkeypatch.context() as patch:
-            before = time.time()
-            patch.setattr(time, "time", lambda: before - 60)
-            assert next(steps) == 0  # those of a minute ago are younger
-        assert list(steps) == [2, 1]
-        assert len(recommender) == 2
+        recommender.observe(item="i1", session="s9")  # between the steps
+        assert list(steps) == [2, 2, 2, 0]
+        assert len(recommender) == 0
+
+
+def test_a_clock_that_jumps_ahead_for_a_moment_ends_no_session(monkeypatch):
+    """Bug: take the age of a session from a clock that somebody sets."""
+    now = {"wall": float(live_users.NOW), "steady": 5.0}
+    monkeypatch.setattr(time, "time", lambda: now["wall"])
+    monkeypatch.setattr(time, "clock_gettime", lambda _: now["steady"])
+
+    def after(wall, steady):
+        now["wall"] += wall
+        now["steady"] += steady
+        return recommender.forget_idle_sessions(7200)
+
+    with live_users.recommender() as recommender:
+        recommender.observe(item="i1", session="s")
+        assert after(3600, 3600) == 0
+        assert after(3600 + 86_400, 3600) == 0  # jumps
+        assert after(3000 - 86_400, 3000) == 1  # idle for so long indeed
+        recommender.observe(item="i1", session="t")
+        assert after(8000, 1) == 0  # set, and stays so
+        assert after(3600, 3600) == 1
 
 
 def test_users_are_listed_by_a_prefix_of_their_ids():
@@ -260,6 +278,11 @@ def test_users_are_listed_by_a_prefix_of_their_ids():
         assert [user for user, _ in recommender.users("ann")] == ["ann", "anna"]
         assert [user for user, _ in recommender.users("ä")] == ["änne"]
         assert [user for user, _ in recommender.users("%")] == ["%"]
+        last = "\U0010ffff" * 64  # the id that sorts after all others; bug: end a range before it
+        recommender.observe(user=last, item="i1", time=live_users.NOW)
+        recommender.observe(session=last, item="i1", time=live_users.NOW)
+        assert [user for user, _ in recommender.users()][-1] == last
+        assert recommender.forget_idle_sessions(-1) == 1
         assert len(recommender.users(limit=4)) == 4
 
 
@@ -290,6 +313,40 @@ def test_a_damaged_export_is_an_error_that_names_the_file_and_changes_nothing(
         with pytest.raises(errors.InputError, match=f"{table}.parquet is missing or damaged"):
             recommender.import_states(tmp_path / "export")
         assert live_users.all_lists(recommender) == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "says"),
+    [
+        ("about", {"value": "9"}, "are in format 9, not 2"),
+        ("states", {"crc": 1}, "row 1: its bytes have changed"),
+        ("states", {"item": "none"}, "row 1: its item 'none' is not in the catalogue"),
+        ("states", {"carry": [1.0]}, "row 1: its bytes have changed"),
+        ("states", {"carry": [1.0], "past": [], "crc": zlib.crc32(b"\0\0\x80?")}, "another shape"),
+        (
+            "states",
+            {"carry": [float("nan")] * 12, "crc": zlib.crc32(b"\0\0\xc0\x7f" * 12)},
+            "row 1: it has numbers that are not finite",
+        ),
+    ],
+)
+def test_an_export_with_a_bad_row_changes_nothing(path, tmp_path, table, change, says):
+    """Bug: replace all states first, and find the bad one when its user comes."""
+    with live_users.recommender() as exported:
+        exported.observe_many(live_users.events(1, 2))
+        exported.export_states(tmp_path / "export")
+    file = tmp_path / "export" / f"{table}.parquet"
+    frame = pl.read_parquet(file)
+    row = pl.col("name") == "format" if table == "about" else True
+    for name, value in change.items():
+        new = pl.lit(pl.Series([value], dtype=frame.schema[name])).first()
+        frame = frame.with_columns(pl.when(row).then(new).otherwise(pl.col(name)).alias(name))
+    frame.write_parquet(file)
+    with live_users.recommender(path) as recommender:
+        recommender.observe_many(live_users.events(3, user="mine"))
+        with pytest.raises(errors.InputError, match=says):
+            recommender.import_states(tmp_path / "export")
+        assert recommender.users() == [("mine", 1)]
 
 
 def test_states_of_other_weights_are_an_error_unless_rebuilt(path):
