@@ -20,8 +20,10 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from hrnn_jax.errors import StorageError
+from hrnn_jax.live.recommender import Recommender
 
 from . import schemas
 from .batcher import Batcher
@@ -68,9 +70,13 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
         deletion = asyncio.create_task(
             _delete_idle_sessions(batcher, settings.keep_sessions_seconds)
         )
+        compiling = asyncio.create_task(compilation.run(batcher.recommender))
         yield
         deletion.cancel()
+        compilation.ends = True
+        await compiling
 
+    compilation = _Compilation()
     app = fastapi.FastAPI(
         title="hrnn_jax",
         summary="Recommends the next items to users and in anonymous sessions.",
@@ -88,7 +94,7 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     app.include_router(recommendation_routes(batcher, settings.max_k), dependencies=checks)
     app.include_router(event_routes(batcher, metrics), dependencies=checks)
     app.include_router(listing_routes(batcher, metrics), dependencies=checks)
-    public = _public_routes(batcher, settings)
+    public = _public_routes(batcher, settings, compilation)
     app.include_router(public)
     metrics.model.info({"name": settings.model, "data": settings.data})
     app.add_middleware(
@@ -105,7 +111,27 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     return app
 
 
-def _public_routes(batcher: Batcher, settings: Settings) -> fastapi.APIRouter:
+class _Compilation:
+    """The making of the programs that the start does not wait for.
+
+    It has a thread of its own, as each program takes about a second, and requests go on meanwhile.
+    """
+
+    done = False
+    ends = False  # the service has to stop
+
+    async def run(self, recommender: Recommender) -> None:
+        """Compile one program after the other."""
+        for program in recommender.rare_programs():
+            if self.ends:
+                return
+            await run_in_threadpool(program)
+        self.done = True
+
+
+def _public_routes(
+    batcher: Batcher, settings: Settings, compilation: _Compilation
+) -> fastapi.APIRouter:
     """Make the routes that need no token: the health check, the page, and the OpenAPI page."""
     router = fastapi.APIRouter()
 
@@ -123,6 +149,7 @@ def _public_routes(batcher: Batcher, settings: Settings) -> fastapi.APIRouter:
             items=len(recommender.trained.items),
             states=await batcher.call(len, recommender),
             given_sessions=settings.given_sessions,
+            compiled=compilation.done,
         )
 
     def add_file(path: str, file: pathlib.Path) -> None:

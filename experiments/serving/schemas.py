@@ -192,6 +192,10 @@ class Health(pydantic.BaseModel):
     items: int
     states: int
     given_sessions: bool
+    compiled: bool = pydantic.Field(
+        description="no request waits for a program any more; soon after the start, the first ones "
+        "with candidates or with more than 100 items may wait a second or two"
+    )
 
 
 class Error(pydantic.BaseModel):

@@ -192,8 +192,34 @@ class BatchedModel:
             self.advance([self.start] * width)
             self.add_to_past([self.start] * width)
         for width in SCORED_WIDTHS:
-            for length in {self.list_length(n) for n in (*LIST_LENGTHS, n_first) if n <= n_first}:
+            for length in self._list_lengths(n_first):
                 self.best([self.start] * width, length)
+
+    def rare_programs(self, n_first: int) -> list[Callable[[], object]]:
+        """Return calls that compile what `warm_up` leaves out: longer lists, and candidates.
+
+        Args:
+            n_first: that `warm_up` had.
+
+        Returns:
+            A call for each program that any query can reach, those of fewer items first.
+        """
+        n_items = self.config.n_items
+        smaller = (0, *CANDIDATE_COUNTS)
+        programs: list[tuple[int, Callable[[], object]]] = [
+            (count, functools.partial(self._score, self.start, np.zeros(count, np.int32)))
+            for count, before in zip(CANDIDATE_COUNTS, smaller, strict=False)
+            if before < n_items
+        ]
+        for length in self._list_lengths(n_items) - self._list_lengths(n_first):
+            for width in SCORED_WIDTHS:
+                states = [self.start] * width
+                programs.append((length, functools.partial(self.best, states, length)))
+        return [program for _, program in sorted(programs, key=lambda pair: pair[0])]
+
+    def _list_lengths(self, n_first: int) -> set[int]:
+        """Return the lengths of the lists that hold up to `n_first` items."""
+        return {self.list_length(n) for n in (*LIST_LENGTHS, n_first) if n <= n_first}
 
     def _score(self, state: LiveState, items: np.ndarray) -> np.ndarray:
         """Score some items, [n] indices, for one user: [n]."""

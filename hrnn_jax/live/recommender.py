@@ -181,6 +181,13 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """Compile the programs for lists of up to k items, with as many excluded items."""
         self._model.warm_up(max(2 * k, LIST_LENGTHS[1]))
 
+    def rare_programs(self, k: int = 10) -> list[Callable[[], object]]:
+        """Return a call for each program that `warm_up(k)` leaves out, the likely ones first.
+
+        Each takes about a second, and other threads may use the recommender meanwhile.
+        """
+        return self._model.rare_programs(max(2 * k, LIST_LENGTHS[1]))
+
     def observe(
         self,
         *,

@@ -188,6 +188,7 @@ def test_health_describes_the_service(app):
         "items": 20,
         "states": 0,
         "given_sessions": False,
+        "compiled": False,
     }
 
 
@@ -224,6 +225,46 @@ def test_paths_are_logged_and_not_answered(make_app, network, tmp_path, monkeypa
             assert response.status_code == 503
             assert response.json()["detail"].startswith("the state file cannot be written (")
     assert [line.partition(" (")[0] for line in logged] == [f"{path} cannot be written"]
+
+
+def test_rare_programs_are_compiled_after_the_start_and_hold_nobody_up(make_app, recommender):
+    """Bug: compile them in the thread that recommends, or while a user waits."""
+
+    threads = []
+
+    class Compiling(Counting):
+        def __len__(self):
+            return len(self._recommender)
+
+        def rare_programs(self):
+            return [self.compile] * 3
+
+        def compile(self):
+            assert self.goes_on.wait(60)
+            threads.append(threading.current_thread().name)
+
+    compiling = Compiling(recommender)
+    compiling.goes_on.clear()
+    app = make_app(compiling)
+
+    async def live():
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        ):
+
+            async def is_compiled():
+                return (await client.get("/health")).json()["compiled"]
+
+            assert not await is_compiled()
+            assert (await client.get("/users/u/recommendations")).status_code == 200
+            compiling.goes_on.set()
+            while not await is_compiled():
+                pass
+
+    asyncio.run(live())
+    assert len(threads) == 3
+    assert not {"batcher", threading.current_thread().name} & {*threads}
 
 
 def test_metrics_count_requests_events_and_batches(app):

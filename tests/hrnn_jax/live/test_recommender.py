@@ -284,18 +284,41 @@ def test_a_batch_of_users_gets_the_lists_of_each_user_alone():
     live_users.assert_same_lists(recommender.recommend_many(requests), alone)
 
 
-def test_warm_up_compiles_every_program_that_requests_use():
+def test_warm_up_compiles_what_most_requests_use_and_the_rare_programs_are_all_others(monkeypatch):
+    for name, sizes in {
+        "WIDTHS": (1, 8),
+        "SCORED_WIDTHS": (2, 8),
+        "LIST_LENGTHS": (4, 8, 16),
+        "CANDIDATE_COUNTS": (2, 16, 64),
+    }.items():
+        monkeypatch.setattr(batched_model, name, sizes)
+    monkeypatch.setattr("hrnn_jax.live.recommender.LIST_LENGTHS", batched_model.LIST_LENGTHS)
     recommender = live_users.recommender()
-    programs: list[Any] = [batched_model._advance, batched_model._best]
+    programs: list[Any] = [batched_model._advance, batched_model._best, batched_model._score]
     for program in programs:
         program.clear_cache()  # of other tests
-    recommender.warm_up(k=10)
-    before = [program._cache_size() for program in programs]
-    assert min(before) > 0
-    for n, k in [(1, 1), (3, 5), (9, 10), (70, 3)]:
+
+    def compiled():
+        return [program._cache_size() for program in programs]
+
+    recommender.warm_up(k=3)
+    before = compiled()
+    assert before == [2, 4, 0]
+    for n, k in [(1, 1), (3, 5), (9, 8), (70, 3)]:
         recommender.observe_many(live_users.random_events(n, users=n, count=4 * n))
         recommender.recommend_many([Request(user=f"u{i}", k=k) for i in range(n)])
-    assert [program._cache_size() for program in programs] == before
+    assert compiled() == before
+    rare = recommender.rare_programs(k=3)
+    for program in rare:
+        program()
+    after = compiled()
+    assert sum(after) == sum(before) + len(rare)  # none twice
+    for n, k in [(1, 9), (3, 17), (70, live_users.N_ITEMS)]:
+        recommender.recommend_many([Request(user=f"u{i}", k=k) for i in range(n)])
+    for n in (1, 2, 3, 17, live_users.N_ITEMS):
+        recommender.recommend("u1", candidates=[f"i{item}" for item in range(n)])
+    recommender.history("u1", k=30)
+    assert compiled() == after
 
 
 def test_a_user_without_events_gets_the_items_of_the_highest_biases():
