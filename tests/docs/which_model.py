@@ -71,8 +71,8 @@ def _general() -> Iterator[tuple[str, bool]]:
     )
     ahead = [mean(log, "hrnn_init") > mean(log, "rnn") for log in LOGS]
     yield (
-        "HRNN Init has the higher mean Recall@5 on two of the four logs, RNN on the other two.",
-        sum(ahead) == 2,
+        "HRNN Init has the higher mean Recall@5 on one of the four logs, RNN on the other three.",
+        sum(ahead) == 1,
     )
     yield "has more than 4,237 items", many == 4237
 
