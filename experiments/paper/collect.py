@@ -25,7 +25,7 @@ from typing import Any
 import polars as pl
 
 from hrnn_jax import atomic
-from hrnn_jax.config import ModelConfig, settings
+from hrnn_jax.config import ModelConfig, settings, upgrade_recipe
 from hrnn_jax.preprocess import statistics
 
 from ..common import run_folder
@@ -177,7 +177,7 @@ def hyper_frame(runs: Sequence[Run]) -> pl.DataFrame:
     """Return column, row, key, value: the settings that the runs recorded (Table 2)."""
     values: dict[tuple[str, str, str], str] = {}
     for run in runs:
-        recipe = json.loads((run.folder / "recipe.json").read_text())
+        recipe = upgrade_recipe(json.loads((run.folder / "recipe.json").read_text()))
         used = recipe.get("model", {}) | recipe.get("training", {})
         if run.row.size:
             used["epochs"] = finished(run)["epochs"]

@@ -94,7 +94,7 @@ def settings_table(results: Results) -> Table:
             key: cell([key])
             for values in of_row.values()
             for key, value in values.items()
-            if key not in shown and value != DEFAULTS.get(key)
+            if key not in shown and not (ROWS[row].size and value == DEFAULTS.get(key))
         }
         texts = [f"{key} {of.text} {of.note}".rstrip() for key, of in others.items()]
         heads["Other settings"][row] = Cell(", ".join(texts) or DASH)

@@ -223,12 +223,12 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n")
     log = logs.write(tmp_path / "log.csv")
-    argv = ("--rows=sr,hrnn_plus,without repeat and explore", "--n_seeds=1", "--jobs=2")
+    argv = ("--rows=sr,vsknn,hrnn_plus,without repeat and explore", "--n_seeds=1", "--jobs=2")
     argv += ("--trials=1", "--epochs=2")
     code, out, err = command(f"--logs=mine={log}:small.flags", *argv)
     assert code == 0, (out, err)
     first = made()
-    assert len(first) == 3 + 1
+    assert len(first) == 4 + 1
 
     def read(name):
         return pl.read_csv(f"out/comparison/results/{name}.csv")
@@ -247,11 +247,9 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
                 .filter(pl.col("row").str.replace_all(" ", "_") == row.rpartition("-")[0])
             )
             assert mine["value"].item() == pytest.approx(metrics["mean"]["mrr@5"])
-    assert set(read("significance")["b"]) == {"sr", "without repeat and explore"}
-    assert set(read("chosen").filter(row="hrnn_plus")["key"]) == {
-        *search_spaces.BY_NAME["hrnn_plus"],
-        "epochs",
-    }
+    assert set(read("significance")["b"]) == {"sr", "vsknn", "without repeat and explore"}
+    assert set(read("chosen")["row"]) == {"vsknn"}  # the others are not tuned
+    assert set(read("chosen")["key"]) == {*search_spaces.BY_NAME["vsknn"]}
     report = pathlib.Path("out/comparison/results/comparison.md").read_text()
     assert str(tmp_path) not in report  # nor the place of the log
     assert 'LOGS="mine=log.csv:small.flags"' in report
@@ -261,7 +259,7 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
     code, out, err = command(f"--logs=mine={moved}:small.flags", *argv)
     assert code == 0, (out, err)
     assert made() == first
-    for done in ("1 of 1 studies", "3 of 3 runs", "1 of 1 learning curves"):
+    for done in ("1 of 1 studies", "4 of 4 runs", "1 of 1 learning curves"):
         assert f"{done} were done before" in out
 
     results = pathlib.Path("out/comparison/results")
