@@ -39,7 +39,6 @@ def refusal(
         return None
     if there is None:
         return f"{folder} holds an unfinished run of these settings: {_or('--resume goes on')}"
-    there = {"exclude_session_items": False, **there}  # earlier versions do not have it
     differs = [name for name in SHARED if name in there and _differs(there[name], about[name])]
     if differs:
         made = ", ".join(_made(name, there[name]) for name in differs)

@@ -255,4 +255,8 @@ def read_metrics(folder: pathlib.Path) -> dict[str, Any] | None:
     """Read metrics.json, or None where the run has not ended."""
     path = folder / METRICS
     advice = "remove it and `resume` the run"
-    return _read(path, json.loads, advice) if path.exists() else None
+    # Runs of earlier versions ranked all items.
+    of_earlier = {"exclude_session_items": False}
+    return (
+        _read(path, lambda text: of_earlier | json.loads(text), advice) if path.exists() else None
+    )

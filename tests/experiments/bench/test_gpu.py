@@ -187,21 +187,22 @@ def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
         lambda: (start_carry(shape, config), histories.start(shape, config.places))
     )
     seen = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((128, *a.shape), a.dtype),
+        lambda a: jax.ShapeDtypeStruct((128 * len(a), *a.shape[1:]), a.dtype),
         evaluation.Seen(states[0].session[-1], states[1]),
     )
     bootstrap = functools.partial(evaluation._bootstrap, model_config=config)
-    minute = jax.ShapeDtypeStruct((128, *shape), np.int32)
-    export(bootstrap, state.params, states, seen, steps, minute)
+    of_steps = jax.ShapeDtypeStruct((128, *shape), np.int32)  # minutes, and rows of what is seen
+    export(bootstrap, state.params, states, seen, steps, of_steps, of_steps)
     column = jax.ShapeDtypeStruct((MILLION,), np.int32)
     ranked = topk.RankedItems(column, items.item_out, items.item_bias, column, items)
     near = (MILLION, config.neighbours)
     table = neighbours.Table(
         jax.ShapeDtypeStruct(near, np.int32),
-        jax.ShapeDtypeStruct((*near, neighbours.SHARES), np.float32),
+        jax.ShapeDtypeStruct((MILLION, neighbours.SHARES, config.neighbours), np.float32),
     )
     mixture = FittedMixture(jax.eval_shape(mixtures.drawn), table)
-    cases = jax.ShapeDtypeStruct((3, 128 * lanes.batch_size // rows, rows), np.int32)
+    target = jax.ShapeDtypeStruct((128 * lanes.batch_size // rows, rows), np.int32)
+    cases = evaluation._Cases(target, None)
     settings = topk.RankSettings(n_first=5, ties="against", rows=rows)
     rank = functools.partial(evaluation._rank_blocks, settings=settings)
     scoring = evaluation._Scoring(ranked, mixture)

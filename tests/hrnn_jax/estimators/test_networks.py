@@ -185,7 +185,7 @@ def test_settings_are_those_of_the_configs():
     assert hrnn_jax.RNN().get_params().keys().isdisjoint({"dropout_user", "leak", "variant"})
     plus = hrnn_jax.HRNNPlus().get_params()
     assert {name: plus[name] for name in HRNN_PLUS} == HRNN_PLUS
-    assert inspect.signature(hrnn_jax.HRNNPlus).parameters["places"].default == 64
+    assert inspect.signature(hrnn_jax.HRNNPlus).parameters["places"].default == 256
     assert "epochs" not in inspect.signature(hrnn_jax.HRNN).parameters
 
 
