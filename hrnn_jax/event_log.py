@@ -85,8 +85,7 @@ class EventLog:
         Returns:
             [n, S] for the longest, the last one first, NO_ITEM where a session has fewer.
         """
-        first = np.flatnonzero(~self.follows)
-        begin = first[np.searchsorted(first, events, side="right") - 1]
+        begin = begin_of(events, ~self.follows)
         longest = (events - begin).max(initial=0)
         at = events[:, None] - 1 - np.arange(longest)
         return np.where(at >= begin[:, None], self.item[at], NO_ITEM).astype(np.int32)
@@ -97,6 +96,20 @@ def _repeats(values: np.ndarray) -> np.ndarray:
     same = np.zeros(len(values), bool)
     np.equal(values[1:], values[:-1], out=same[1:])
     return same
+
+
+def begin_of(events: np.ndarray, opens: np.ndarray) -> np.ndarray:
+    """Return the first event of the user's or the session's events that each event is among.
+
+    Args:
+        events: [n] of a log.
+        opens: [E] bool, the events that are the first of their user, or of their session.
+
+    Returns:
+        [n] events.
+    """
+    first = np.flatnonzero(opens)
+    return first[np.searchsorted(first, events, side="right") - 1]
 
 
 def ranges(begin: np.ndarray, length: np.ndarray) -> np.ndarray:

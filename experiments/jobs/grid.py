@@ -9,18 +9,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from hrnn_jax import errors
-from hrnn_jax.config import (
-    EaseConfig,
-    EvaluationConfig,
-    ItemKnnConfig,
-    PopularConfig,
-    SessionKnnConfig,
-    StanConfig,
-    settings,
-)
+from hrnn_jax.config import ModelConfig, TrainConfig, settings
 from hrnn_jax.presets import network_of
 
-from ..common import cli
+from ..common import cli, run_settings
 from ..common.cli import module
 from ..common.model_names import SIZES
 from .paper_rows import ROWS, Row
@@ -37,12 +29,11 @@ PAPER_COLUMNS = ("xing", "video")  # the paper's two data sets, or simulated one
 # The flags that decide the result of a method without training, in addition to those of its data.
 COUNTING_FLAGS = {
     "model",
-    *settings(EvaluationConfig),
-    *settings(ItemKnnConfig),
-    *settings(SessionKnnConfig),
-    *settings(StanConfig),
-    *settings(EaseConfig),
-    *settings(PopularConfig),
+    *(
+        name
+        for config in run_settings.CONFIGS.keys() - {ModelConfig, TrainConfig}
+        for name in settings(config)
+    ),
 } - {"cutoffs"}
 
 

@@ -16,7 +16,7 @@ from scipy import sparse
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.baselines.sparse_ranking import Scorer
 from hrnn_jax.config import EvaluationConfig, ItemKnnConfig
-from hrnn_jax.event_log import EventLog, ranges
+from hrnn_jax.event_log import EventLog, begin_of, ranges
 from hrnn_jax.metrics import Ranking
 
 
@@ -43,9 +43,8 @@ def ppop(
 def ppop_scorer(log: EventLog) -> Scorer:
     """Return what scores the test cases of a log, see `ppop`."""
     support = log.support
-    first_events = np.flatnonzero(log.opens_user)
     cases = log.cases
-    begin = first_events[np.searchsorted(first_events, cases, side="right") - 1]  # [N]
+    begin = begin_of(cases, log.opens_user)  # [N]
 
     def score(chunk: slice) -> sparse.csr_array:
         length = cases[chunk] - begin[chunk]

@@ -28,7 +28,7 @@ from scipy import sparse
 from hrnn_jax import errors
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import EaseConfig, EvaluationConfig
-from hrnn_jax.event_log import EventLog, ranges
+from hrnn_jax.event_log import EventLog, begin_of, ranges
 from hrnn_jax.metrics import Ranking
 
 MOST_ITEMS = 20_000  # 3.2 GB of weights
@@ -77,8 +77,7 @@ def scorer(log: EventLog, config: EaseConfig) -> sparse_ranking.Scorer:
         )
     b = weights(log.train, config)
     cases = log.cases
-    first_events = np.flatnonzero(_opens_row(log, config))
-    begin = first_events[np.searchsorted(first_events, cases, side="right") - 1]  # [N]
+    begin = begin_of(cases, _opens_row(log, config))  # [N]
 
     def score(chunk: slice) -> sparse.csr_array:
         length = cases[chunk] - begin[chunk]

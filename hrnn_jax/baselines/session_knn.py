@@ -40,7 +40,7 @@ from scipy import sparse
 
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import EvaluationConfig, SessionKnnConfig
-from hrnn_jax.event_log import EventLog, ranges
+from hrnn_jax.event_log import EventLog, begin_of, ranges
 from hrnn_jax.metrics import Ranking
 
 UNIT = 720_720  # the least number that each of 1, 2, ..., 16 divides
@@ -133,8 +133,7 @@ def look_up(
         sessions that a case looks up, and the most items that its neighbours can have.
     """
     cases = log.cases
-    opens = np.flatnonzero(~log.follows)
-    begin = opens[np.searchsorted(opens, cases, side="right") - 1]  # [N]
+    begin = begin_of(cases, ~log.follows)  # [N]
     repeat = _next_repeat(log)
 
     def current_of(chunk: slice) -> Current:
