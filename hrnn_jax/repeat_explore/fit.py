@@ -306,10 +306,7 @@ def _fit_repeat(
     )
     score += bias[own]
     item, share = jax.device_get(neighbours.after(table, seen.last))
-    weights = neighbours.lag_weights(seen.last.shape[1]) @ explore[1:].reshape(
-        neighbours.LAGS, neighbours.SHARES
-    )
-    bonus = (share * weights[None, :, :, None]).sum(axis=2)
+    bonus = neighbours.bonus(share, explore[1:])
     of_place = np.stack(
         [
             ((near[:, :, None] == places) * value[:, :, None]).sum(axis=(0, 1))

@@ -130,9 +130,7 @@ def terms(mixture: Mixture, table: neighbours.Table, history: History) -> Terms:
     allowed = allowed_places(history, mixture.drops_repeats)
     last = histories.recent_items(history, neighbours.LAST)
     item, share = neighbours.after(table, last)
-    weights = mixture.explore[1:].reshape(neighbours.LAGS, neighbours.SHARES)
-    of_item = neighbours.lag_weights(last.shape[1]) @ weights  # [L, SHARES]
-    bonus = (share * of_item[None, :, :, None]).sum(axis=2)
+    bonus = neighbours.bonus(share, mixture.explore[1:])
     return Terms(
         neighbour=item.reshape(len(last), -1),
         bonus=bonus.reshape(len(last), -1),

@@ -104,6 +104,17 @@ def lag_weights(n_last: int) -> np.ndarray:
     return weights
 
 
+def bonus(share: Array, weights: Array) -> Array:
+    """Return what the shares add to the logits of the neighbours, [n, L, K].
+
+    Args:
+        share: [n, L, SHARES, K], see `after`.
+        weights: [LAGS * SHARES], of each lag and share.
+    """
+    of_item = lag_weights(share.shape[1]) @ weights.reshape(LAGS, SHARES)  # [L, SHARES]
+    return (share * of_item[None, :, :, None]).sum(axis=2)
+
+
 def save(path: pathlib.Path, table: Table) -> None:
     """Write a table as npz.
 
