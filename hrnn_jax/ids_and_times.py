@@ -52,7 +52,9 @@ def id_text(name: str, value: object) -> str:
         raise errors.InputError(f"{name} {reprlib.repr(value)}: {ID_TYPES}")
     if not isinstance(value, str) and not -(2**63) <= value < 2**64:
         raise errors.InputError(f"{name}: integer ids have at most 64 bits")
-    text = _INTEGRAL.sub(r"\1", str(value))
+    text = str(value)
+    if ".0" in text:
+        text = _INTEGRAL.sub(r"\1", text)
     if _FORBIDDEN.search(text):
         raise errors.InputError(f"{name} {value!r}: ids must not contain control characters")
     size = len(text.encode())

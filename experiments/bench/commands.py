@@ -24,6 +24,7 @@ from .timing import Settings, seconds
 # What any preprocessing has to do.
 READ_AND_SORT = "import polars, sys; polars.read_parquet(sys.argv[1]).sort('user_id', 'ts')"
 BIG_CATALOGUE, BIG_USERS = 380_000, 8_000  # with more training events than items
+BEGIN = 1_500_000_000  # of drawn logs, Unix seconds
 USERS_PARTS = {  # of the rows of `users`
     "training": "10 epochs",
     "evaluation": "evaluation",
@@ -85,7 +86,8 @@ def write_log(folder: pathlib.Path, users: int, n_items: int) -> None:
     item = rng.integers(log.n_items, size=len(log))
     train = np.flatnonzero(~log.test)
     item[train] = rng.permutation(len(train)) % log.n_items
-    columns = {"user_id": log.user, "session_id": log.session, "item_id": item, "ts": log.time}
+    time = log.time.astype(np.int64) + BEGIN
+    columns = {"user_id": log.user, "session_id": log.session, "item_id": item, "ts": time}
     pl.DataFrame(columns).write_parquet(folder / "log.parquet")
 
 

@@ -43,12 +43,12 @@ def serving(settings: Settings) -> Mapping[str, Row]:
         commands.write_log(folder, TRAINED_USERS, ITEMS)
         commands.run(folder)
         for number in range(1 + settings.long_repeats):
-            with _started(folder) as (_, url, start):
+            with started(folder) as (_, url, start):
                 starts.append(start)
                 if number == 0:  # the first one also fills the compilation cache
                     _send_event_of_each(url, users, at=FIRST_SESSIONS)
                     settings.print(f"{users:,} users have a state")
-        with _started(folder) as (process, url, _):
+        with started(folder) as (process, url, _):
             empty = process.memory_info().rss
             _send_event_of_each(url, users)  # the state of each is then in memory
             full = process.memory_info().rss
@@ -93,15 +93,22 @@ def serving(settings: Settings) -> Mapping[str, Row]:
 
 
 @contextlib.contextmanager
-def _started(folder: pathlib.Path) -> Generator[tuple[psutil.Popen, str, float]]:
+def started(
+    folder: pathlib.Path, *flags: str, cache: pathlib.Path | None = None
+) -> Generator[tuple[psutil.Popen, str, float]]:
     """Start a service of the folder's run, and stop it at the end of the block.
+
+    Args:
+        folder: Its run is `run` in it.
+        flags: Of the service.
+        cache: The folder of compiled programs, by default `cache` in the folder.
 
     Yields:
         Its process, its base address, and the seconds from the start to ready.
     """
     begin = time.perf_counter()
-    command = of_module("serve", f"--run={folder / 'run'}", "--port=0")
-    with running(*command, cache=folder / "cache") as process:
+    command = of_module("serve", f"--run={folder / 'run'}", "--port=0", *flags)
+    with running(*command, cache=cache or folder / "cache") as process:
         ready = wait_for(process, "ready in .* at http://")
         url = ready.partition(" at ")[2].partition(",")[0]
         yield process, url, time.perf_counter() - begin

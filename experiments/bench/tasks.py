@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 
-from . import commands, evaluation, gpu, record, scaling, service, steps, timing
+from . import commands, evaluation, gpu, longest_wait, record, scaling, service, steps, timing
 from .benchmark_model import (
     ALL_SMALL,
     CONCAT_SMALL,
@@ -47,6 +47,7 @@ TASKS: dict[str, Task] = {
     "seeds_at_once": steps.seeds_at_once,
     "users": commands.users,
     "serving": service.serving,
+    "longest_wait": longest_wait.longest_waits,
     "gpu": gpu.measure_all,
     "scaling_items": scaling.items,
     "scaling_batch": scaling.batch,

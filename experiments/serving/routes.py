@@ -1,5 +1,6 @@
 """The JSON routes: events in; recommendations, histories, listings, metrics and health out."""
 
+import asyncio
 import collections
 import itertools
 import json
@@ -10,6 +11,7 @@ import anyio
 import fastapi
 import prometheus_client
 import pydantic
+import pydantic_core
 from fastapi.responses import PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -26,7 +28,9 @@ from .prometheus import ServiceMetrics
 from .schemas import TextId
 
 LISTS = ("exclude", "candidates")  # parameters that may be given several times
-_HISTORIES = 2  # that are replayed at a time; other requests for one wait
+_LONG_REQUESTS = 2  # histories and searches that are made at a time; others wait
+_BRACKETS = 16_384  # in a body; 349,000 lists would stop the event loop for a quarter of a second
+_EVENTS_OF_A_STEP = 100  # that are checked before other requests have a turn
 
 
 class _AnyText(PathConvertor):
@@ -41,7 +45,12 @@ register_url_convertor("any", _AnyText())
 class _StrictRequest(fastapi.Request):
     async def json(self) -> Any:
         """Return the body, in which no object has a key twice: one of the values would get lost."""
-        return json.loads(await self.body(), object_pairs_hook=_object)
+        body = await self.body()
+        if body.count(b"[") + body.count(b"{") > _BRACKETS:
+            raise fastapi.HTTPException(
+                422, f"the body has more than {_BRACKETS:,} brackets: send fewer events"
+            )
+        return json.loads(body, object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,16 +97,19 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
 
     async def observe(body: schemas.RequestModel, session: str | None = None) -> schemas.Outcomes:
         several = body.events if isinstance(body, schemas.Several) else [body]
-        events = [Event(**{"session": session, **dict(event)}) for event in several]
+        events: list[Event] = []
         any_year = batcher.recommender.trained.any_year
-        for n, event in enumerate(events):
+        for n, given in enumerate(several):
+            if n and n % _EVENTS_OF_A_STEP == 0:
+                await asyncio.sleep(0)
+            events.append(Event(**{"session": session, **dict(given)}))
             try:  # now, so that it does not make a batch with other requests fail
-                check_event(event, any_year=any_year)
+                check_event(events[-1], any_year=any_year)
             except InputError as error:
                 raise InputError(f"event {n}: {error}") from None
         outcomes = await batcher.observe(events)
-        for outcome in outcomes:
-            metrics.events.labels(outcome).inc()
+        for outcome, count in collections.Counter(outcomes).items():
+            metrics.events.labels(outcome).inc(count)
         return schemas.Outcomes(outcomes=outcomes)
 
     @router.post("/events")
@@ -166,7 +178,7 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
     add_recommendations("user")
     add_recommendations("session")
 
-    limiter = anyio.CapacityLimiter(_HISTORIES)
+    limiter = anyio.CapacityLimiter(_LONG_REQUESTS)
 
     @router.get("/users/{id:any}/history", response_model=schemas.History)
     async def get_history(
@@ -178,11 +190,11 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
         fewer sessions or for a smaller k otherwise.
         """
 
-        def encoded_history() -> str:
+        def encoded_history() -> bytes:
             steps = batcher.recommender.history(
                 user=id, sessions=query.sessions, k=query.k, limit=schemas.MAX_RECOMMENDATIONS
             )
-            return _by_session(steps).model_dump_json()
+            return pydantic_core.to_json(_by_session(steps), inf_nan_mode="null")
 
         # In a thread of its own, with the encoding: both take some tenths of a second.
         content = await anyio.to_thread.run_sync(encoded_history, limiter=limiter)
@@ -203,6 +215,7 @@ def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRout
     """
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
     recommender = batcher.recommender
+    limiter = anyio.CapacityLimiter(_LONG_REQUESTS)
 
     @router.get("/users")
     async def list_users(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Users:
@@ -213,8 +226,13 @@ def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRout
     @router.get("/items")
     async def list_items(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Items:
         """List items that the model knows."""
-        items = (i for i in recommender.trained.items if str(i).startswith(query.prefix))
-        return schemas.Items(items=list(itertools.islice(items, query.limit)))
+
+        def found() -> list[Id]:
+            items = (i for i in recommender.trained.items if str(i).startswith(query.prefix))
+            return list(itertools.islice(items, query.limit))
+
+        # In a thread of its own: of a million items it takes some tenths of a second.
+        return schemas.Items(items=await anyio.to_thread.run_sync(found, limiter=limiter))
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def get_metrics() -> fastapi.Response:
@@ -236,21 +254,29 @@ def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRout
     return router
 
 
-def _by_session(steps: Sequence[Step]) -> schemas.History:
-    return schemas.History(
-        sessions=[
-            schemas.Session(
-                session=number,
-                events=[
-                    schemas.Step(
-                        item=step.item, time=step.time, recommendations=_scored(step.recommended)
-                    )
+def _by_session(steps: Sequence[Step]) -> dict[str, Any]:
+    """Return what `schemas.History` describes.
+
+    In plain dictionaries: to make 20,000 models, the garbage collector would stop all threads.
+    """
+    return {
+        "sessions": [
+            {
+                "session": number,
+                "events": [
+                    {
+                        "recommendations": [
+                            {"item": item, "score": score} for item, score in step.recommended
+                        ],
+                        "item": step.item,
+                        "time": step.time,
+                    }
                     for step in group
                 ],
-            )
+            }
             for number, group in itertools.groupby(steps, key=lambda step: step.session)
         ]
-    )
+    }
 
 
 def _scored(ranked: Sequence[tuple[Id, float]]) -> list[schemas.Recommendation]:

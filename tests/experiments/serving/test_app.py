@@ -1,6 +1,7 @@
 """The application in this process: each route, and every kind of invalid request."""
 
 import asyncio
+import collections
 import dataclasses
 import json
 import re
@@ -14,14 +15,14 @@ import pytest
 import schemathesis
 from schemathesis.core.result import Ok
 
-from experiments.serving import error_responses, schemas, service
+from experiments.serving import error_responses, routes, schemas, service
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.prometheus import ServiceMetrics
 from hrnn_jax import errors
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live import state_store
-from hrnn_jax.live.events import Event
+from hrnn_jax.live.events import Event, check_event
 from hrnn_jax.live.recommender import Recommender
 
 K = 5
@@ -319,7 +320,7 @@ SENT = {"headers": {"Content-Type": "application/json"}}
         (b'{"user": 1,', 422, "body"),
         (b"\xff", 400, "cannot be read"),
         (b'{"user": "u", "item": ' + b"9" * 5000 + b"}", 400, "64 bits"),
-        (b"[" * 50_000, 400, "cannot be read"),
+        (b"[" * 15_000, 400, "cannot be read"),
         (b"[]", 422, "dictionary"),
         (b"null", 422, "body"),
         (b'{"item": "i1"}', 422, "body.user: Field required"),
@@ -622,6 +623,72 @@ def test_histories_are_made_two_at_a_time_and_outside_of_the_event_loop(make_app
     assert max(slow.at_a_time) <= 2
     assert len(slow.readers) == 4
     assert threading.current_thread().name not in slow.readers
+
+
+def test_a_search_for_items_is_made_outside_of_the_event_loop(make_app, recommender):
+    """Bug: look through a million items between two requests, some tenths of a second."""
+    searched = Held(recommender.trained.items)
+    searched.readers = []
+    trained = dataclasses.replace(recommender.trained, items=searched)
+
+    class Searched(Counting):
+        def __getattribute__(self, name):
+            return trained if name == "trained" else super().__getattribute__(name)
+
+    found = get(make_app(Searched(recommender)), "/items", prefix="i1", limit=2)
+    assert len(found["items"]) == 2
+    assert searched.readers
+    assert threading.current_thread().name not in searched.readers
+
+
+def test_a_body_of_too_many_lists_is_refused_before_it_is_read(app, monkeypatch):
+    """Bug: read 349,000 lists, for which the loop stops for a quarter of a second."""
+
+    def body(n_lists):
+        return '{"user": "u", "item": [' + ", ".join(["[]"] * (n_lists - 1)) + "]}"
+
+    read = []
+    monkeypatch.setattr(routes, "_object", lambda pairs: read.append(1) or dict(pairs))
+    kind = {"Content-Type": "application/json"}
+    refused = ask(app, "POST", "/events", content=body(16_384), headers=kind)
+    assert refused.status_code == 422
+    assert refused.json() == {"detail": "the body has more than 16,384 brackets: send fewer events"}
+    assert read == []
+    taken = ask(app, "POST", "/events", content=body(16_383), headers=kind)
+    assert taken.json()["detail"].startswith("event 0: item")
+    assert read == [1]
+    ids = {"user": "[" * 250, "item": "{" * 250}  # brackets of ids are taken
+    assert ask(app, "POST", "/events", json=ids).json() == {"outcomes": ["unknown_item"]}
+
+
+def test_others_have_their_turn_while_a_thousand_events_are_checked(app, monkeypatch):
+    """Bug: check them all at once; six such bodies stopped the loop for 60 ms."""
+    turns, seen = [0], []
+
+    def check(event, **given):
+        seen.append(turns[0])
+        return check_event(event, **given)
+
+    monkeypatch.setattr(routes, "check_event", check)
+
+    async def live():
+        async def take_turns():
+            while True:
+                turns[0] += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(take_turns())
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test"
+        ) as client:
+            sent = {"events": events("u", ["i1"] * 1_000)}
+            answer = await client.post("/events", json=sent)
+        other.cancel()
+        return answer
+
+    assert asyncio.run(live()).json() == {"outcomes": ["observed"] * 1_000}
+    assert len(seen) == 1_000
+    assert max(collections.Counter(seen).values()) <= 100
 
 
 @pytest.mark.parametrize(
