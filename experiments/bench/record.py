@@ -20,6 +20,7 @@ UNITS = {  # of rows: the units to show a value in, from large to small, with si
     "B": [("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)],
     "events/s": [("events/s", 1, 0)],
     "cases/s": [("cases/s", 1, 0)],
+    "requests/s": [("requests/s", 1, 0)],
     "%": [("%", 1e-2, 1)],
 }
 HEAD = ("what", "measured", "floor", "ratio", "target", "")

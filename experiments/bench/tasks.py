@@ -5,7 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 
-from . import commands, evaluation, gpu, longest_wait, record, scaling, service, steps, timing
+from . import (
+    commands,
+    evaluation,
+    gpu,
+    record,
+    scaling,
+    steps,
+    timing,
+)
 from .benchmark_model import (
     ALL_SMALL,
     CONCAT_SMALL,
@@ -15,6 +23,7 @@ from .benchmark_model import (
     RNN_SAMPLED,
     RNN_SMALL,
 )
+from .service import longest_wait, steady_load, throughput
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
     "": (INIT_SMALL, "training step, HRNN Init small", 1.6),
@@ -46,7 +55,8 @@ TASKS: dict[str, Task] = {
     "seeds": commands.seeds,
     "seeds_at_once": steps.seeds_at_once,
     "users": commands.users,
-    "serving": service.serving,
+    "serving": steady_load.serving,
+    "throughput": throughput.throughput,
     "longest_wait": longest_wait.longest_waits,
     "gpu": gpu.measure_all,
     "scaling_items": scaling.items,

@@ -28,9 +28,16 @@ from hrnn_jax.live.recommender import Recommender
 from . import schemas
 from .batcher import Batcher
 from .error_responses import add_error_handlers, describe_errors
+from .hot_routes import HotRoutes
 from .middleware import ServiceMiddleware
 from .prometheus import ServiceMetrics
-from .routes import event_routes, listing_routes, recommendation_routes, refuse_repeated
+from .routes import (
+    Service,
+    event_routes,
+    listing_routes,
+    recommendation_routes,
+    refuse_repeated,
+)
 
 PAGE = pathlib.Path(__file__).parent / "page"
 _SWAGGER = pathlib.Path(swagger_ui_bundle.swagger_ui_path)
@@ -87,17 +94,19 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
         redirect_slashes=False,
     )
     app.openapi_version = "3.0.3"
-    add_error_handlers(app)
+    answer_error = add_error_handlers(app)
+    service = Service(batcher, metrics, settings.max_k, settings.max_body_bytes)
     # The middleware checks the token; this only describes it in OpenAPI.
     token = [fastapi.Depends(HTTPBearer(auto_error=False))] if settings.token else []
     checks = [*token, fastapi.Depends(refuse_repeated)]
-    app.include_router(recommendation_routes(batcher, settings.max_k), dependencies=checks)
-    app.include_router(event_routes(batcher, metrics), dependencies=checks)
-    app.include_router(listing_routes(batcher, metrics), dependencies=checks)
+    app.include_router(recommendation_routes(service), dependencies=checks)
+    app.include_router(event_routes(service), dependencies=checks)
+    app.include_router(listing_routes(service), dependencies=checks)
     public = _public_routes(batcher, settings, compilation)
     app.include_router(public)
     metrics.model.info({"name": settings.model, "data": settings.data})
-    app.add_middleware(
+    app.add_middleware(HotRoutes, service=service, on_error=answer_error)
+    app.add_middleware(  # the last one is the outermost
         ServiceMiddleware,
         metrics=metrics,
         token=settings.token,

@@ -1,17 +1,18 @@
-"""Requests that arrive together share one step of the network.
+"""Requests that arrive together share a step of the network, and a commit.
 
-One thread does all the work. Requests queue while it is busy. It then takes all queued requests:
-first their events in one call, then their lists in another. It never waits for more requests.
+One thread observes events, another one makes lists, so that a list does not wait while the disk is
+synced. Requests queue while their thread is busy. It then takes all queued requests in one call. It
+never waits for more requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from typing import Any, NamedTuple
 
 from hrnn_jax.errors import InputError, StorageError
@@ -21,8 +22,9 @@ from hrnn_jax.live.recommender import Recommender
 
 from .prometheus import ServiceMetrics
 
-MAX_BATCH = 1_024  # events and lists; a single larger request is a batch of its own
-MAX_WAITING = 16_384  # events and lists that may queue, some seconds of work
+MAX_BATCH = 1_024  # events or lists; a single larger request is a batch of its own
+MAX_WAITING = 16_384  # events or lists that may queue, some seconds of work
+_Run = Callable[[list[Any]], Sequence[Any]]  # from requests to a result for each
 
 
 class BusyError(Exception):
@@ -30,94 +32,48 @@ class BusyError(Exception):
 
 
 class _Job(NamedTuple):
-    run: Callable[[list[Any]], Sequence[Any]]  # from requests to a result for each
+    run: _Run
     request: Any
     size: int  # events or lists
-    future: futures.Future[Any]
+    future: asyncio.Future[Any]
 
 
-class Batcher:
-    """A recommender for coroutines."""
+class _Worker:
+    """A thread and the jobs that wait for it."""
 
-    def __init__(self, recommender: Recommender, metrics: ServiceMetrics):
-        """Start the thread.
-
-        Args:
-            recommender: does the work. `close` leaves it open.
-            metrics: get the size of each batch.
-        """
-        self.recommender = recommender
-        self._metrics = metrics
+    def __init__(self, name: str, kind: str):
+        """Start the thread; `kind` is what it makes, in words."""
+        self._kind = kind
         self._jobs: collections.deque[_Job] = collections.deque()
         self._waiting = 0  # total size of the jobs
         self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Finish the queued requests and end the thread."""
+        """Finish the queued jobs and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
 
-    async def observe(self, events: Sequence[Event]) -> list[Outcome]:
-        """Observe the events of one request, all or none; see `Recommender.observe_many`.
-
-        Args:
-            events: of one client, in order.
-
-        Returns:
-            The outcome of each event.
-
-        Raises:
-            InputError: an event is invalid.
-            StorageError: the state file cannot be written.
-            BusyError: too many requests are waiting.
-        """
-        return await self._queue(self._observe, events, len(events))
-
-    async def recommend(self, request: Request) -> list[tuple[Id, float]]:
-        """Recommend items; see `Recommender.recommend_many`.
-
-        Args:
-            request: of one client.
-
-        Returns:
-            Items and their scores, best first.
-
-        Raises:
-            InputError: the request is invalid.
-            StorageError: the state file cannot be read.
-            BusyError: too many requests are waiting.
-        """
-        return await self._queue(self._recommend, request, 1)
-
-    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call another function in the thread, after the batches queued before it."""
-        return await self._queue(_call, (function, arguments), 0)
-
-    def _queue(
-        self, run: Callable[[list[Any]], Sequence[Any]], request: Any, size: int
-    ) -> asyncio.Future[Any]:
-        job = _Job(run, request, size, futures.Future())
+    def put(self, run: _Run, request: Any, size: int) -> asyncio.Future[Any]:
+        """Queue a job; the future, of the running event loop, gets its result."""
+        job = _Job(run, request, size, asyncio.get_running_loop().create_future())
         with self._changed:
             if self._waiting and self._waiting + size > MAX_WAITING:
-                raise BusyError(f"{self._waiting} events and lists are waiting: try again later")
+                raise BusyError(f"{self._waiting} {self._kind} are waiting: try again later")
             self._waiting += size
             self._jobs.append(job)
             self._changed.notify()
-        return asyncio.wrap_future(job.future)
+        return job.future
 
     def _work(self) -> None:
         while taken := self._take():
             # A request is cancelled if its client has left.
-            jobs = [job for job in taken if job.future.set_running_or_notify_cancel()]
-            # Events first, so that the lists of the same batch are up to date.
-            for run in (self._observe, self._recommend):
-                if batch := [job for job in jobs if job.run == run]:
-                    _finish(batch)
+            jobs = [job for job in taken if not job.future.cancelled()]
+            _finish([job for job in jobs if job.run is not _call])
             for job in jobs:
                 if job.run is _call:
                     _finish([job])
@@ -134,6 +90,66 @@ class Batcher:
                 self._waiting -= job.size
                 taken.append(job)
         return taken
+
+
+class Batcher:
+    """A recommender for coroutines."""
+
+    def __init__(self, recommender: Recommender, metrics: ServiceMetrics):
+        """Start the threads.
+
+        Args:
+            recommender: does the work. `close` leaves it open.
+            metrics: get the size of each batch.
+        """
+        self.recommender = recommender
+        self._metrics = metrics
+        self._events = _Worker("events", "events")
+        self._lists = _Worker("lists", "lists")
+
+    def close(self) -> None:
+        """Finish the queued requests and end the threads."""
+        self._events.close()
+        self._lists.close()
+
+    async def observe(self, events: Sequence[Event]) -> list[Outcome]:
+        """Observe the events of one request, all or none; see `Recommender.observe_many`.
+
+        Args:
+            events: of one client, in order.
+
+        Returns:
+            The outcome of each event.
+
+        Raises:
+            InputError: an event is invalid.
+            StorageError: the state file cannot be written.
+            BusyError: too many requests are waiting.
+        """
+        return await self._queue(self._events, self._observe, events, len(events))
+
+    async def recommend(self, request: Request) -> list[tuple[Id, float]]:
+        """Recommend items; see `Recommender.recommend_many`.
+
+        Args:
+            request: of one client.
+
+        Returns:
+            Items and their scores, best first.
+
+        Raises:
+            InputError: the request is invalid.
+            StorageError: the state file cannot be read.
+            BusyError: too many requests are waiting.
+        """
+        return await self._queue(self._lists, self._recommend, request, 1)
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call another function in the thread of events, after those queued before it."""
+        return await self._queue(self._events, _call, (function, arguments), 0)
+
+    def _queue(self, worker: _Worker, run: _Run, request: Any, size: int) -> asyncio.Future[Any]:
+        return worker.put(run, request, size)
 
     def _observe(self, requests: list[Sequence[Event]]) -> list[list[Outcome]]:
         events = list(itertools.chain.from_iterable(requests))
@@ -152,6 +168,8 @@ def _call(requests: list[tuple[Callable[..., Any], tuple]]) -> list[Any]:
 
 def _finish(jobs: list[_Job]) -> None:
     """Run jobs of one kind together; if one of them is invalid, one at a time."""
+    if not jobs:
+        return
     try:
         results = jobs[0].run([job.request for job in jobs])
     except Exception as error:  # the clients get it, and the thread goes on
@@ -159,8 +177,24 @@ def _finish(jobs: list[_Job]) -> None:
             for job in jobs:
                 _finish([job])
             return
-        for job in jobs:
-            job.future.set_exception(error)
+        _answer([(job.future, None, error) for job in jobs])
     else:
-        for job, result in zip(jobs, results, strict=True):
-            job.future.set_result(result)
+        _answer([(job.future, each, None) for job, each in zip(jobs, results, strict=True)])
+
+
+def _answer(answers: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    """Give the futures their results, those of an event loop at once: to wake it costs time."""
+    by_loop = itertools.groupby(answers, key=lambda answer: answer[0].get_loop())
+    for loop, group in by_loop:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and its clients have left
+            loop.call_soon_threadsafe(_set_results, list(group))
+
+
+def _set_results(answers: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    for future, result, error in answers:
+        if future.done():  # cancelled
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)

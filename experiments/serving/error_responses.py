@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import fastapi
@@ -55,10 +55,13 @@ def error_response(
     return JSONResponse({"detail": line}, status, headers)
 
 
-def add_error_handlers(app: fastapi.FastAPI) -> None:
+def add_error_handlers(app: fastapi.FastAPI) -> Callable[[Exception], JSONResponse]:
     """Make an application answer invalid requests by 4xx, and 503 where nothing was changed.
 
     Paths of this machine are logged, and in no answer.
+
+    Returns:
+        A function from an InputError, StorageError or BusyError to the answer.
     """
     logged = ""
 
@@ -68,19 +71,22 @@ def add_error_handlers(app: fastapi.FastAPI) -> None:
             logged = str(error)
             logger.error(logged)
 
+    def answer_of_library(error: Exception) -> JSONResponse:
+        if isinstance(error, StorageError):
+            log(error)
+        public = getattr(error, "public", None) or error
+        if isinstance(error, InputError):
+            return error_response(422, public)
+        return error_response(503, public, {"Retry-After": "1"})
+
     @app.exception_handler(400)
     @app.exception_handler(InputError)
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(StorageError)
     @app.exception_handler(BusyError)
     async def answer(request: fastapi.Request, error: Exception) -> JSONResponse:
-        if isinstance(error, StorageError):
-            log(error)
-            return error_response(503, error.public or error, {"Retry-After": "1"})
-        if isinstance(error, BusyError):
-            return error_response(503, error, {"Retry-After": "1"})
-        if isinstance(error, InputError):
-            return error_response(422, error.public or error)
+        if isinstance(error, InputError | StorageError | BusyError):
+            return answer_of_library(error)
         if not isinstance(error, RequestValidationError):
             reason = "send JSON in UTF-8, with whole numbers of at most 64 bits"
             return error_response(400, f"the body cannot be read: {reason}")
@@ -92,3 +98,5 @@ def add_error_handlers(app: fastapi.FastAPI) -> None:
             return error_response(415, "send the body as JSON, with Content-Type: application/json")
         reason = first.get("ctx", {}).get("error", first["msg"])
         return error_response(422, f"{place}: {reason}")
+
+    return answer_of_library

@@ -5,7 +5,7 @@ import collections
 import itertools
 import json
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import anyio
 import fastapi
@@ -18,7 +18,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from hrnn_jax.errors import InputError
 from hrnn_jax.ids_and_times import Id
-from hrnn_jax.live.events import Event, Request, check_event
+from hrnn_jax.live.events import Event, Outcome, Request, check_event
 from hrnn_jax.live.recommender import Step
 
 from . import schemas
@@ -44,13 +44,23 @@ register_url_convertor("any", _AnyText())
 
 class _StrictRequest(fastapi.Request):
     async def json(self) -> Any:
-        """Return the body, in which no object has a key twice: one of the values would get lost."""
-        body = await self.body()
-        if body.count(b"[") + body.count(b"{") > _BRACKETS:
-            raise fastapi.HTTPException(
-                422, f"the body has more than {_BRACKETS:,} brackets: send fewer events"
-            )
-        return json.loads(body, object_pairs_hook=_object)
+        """Return the body; FastAPI calls this."""
+        return read_json(await self.body())
+
+
+def read_json(body: bytes) -> Any:
+    """Return a body, in which no object has a key twice: one of the values would get lost.
+
+    Raises:
+        HTTPException: it has a key twice, or too many brackets.
+        ValueError: it is no JSON.
+        RecursionError: it is too deep.
+    """
+    if body.count(b"[") + body.count(b"{") > _BRACKETS:
+        raise fastapi.HTTPException(
+            422, f"the body has more than {_BRACKETS:,} brackets: send fewer events"
+        )
+    return json.loads(body, object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -81,12 +91,54 @@ async def refuse_repeated(request: fastapi.Request) -> None:
         raise InputError(f"query.{repeated[0]}: give it once")
 
 
-def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter:
-    """Make the routes that take events in.
+class Service(NamedTuple):
+    """What the routes work with."""
 
-    Args:
-        batcher: observes the events.
-        metrics: counts the outcomes.
+    batcher: Batcher
+    metrics: ServiceMetrics
+    max_k: int  # the longest list that a request may ask for
+    max_body_bytes: int
+
+
+async def observe(
+    service: Service, body: schemas.RequestModel, session: str | None = None
+) -> list[Outcome]:
+    """Observe the events of a body, of users or of an anonymous session.
+
+    Raises:
+        InputError, StorageError, BusyError: see `Batcher.observe`.
+    """
+    several = body.events if isinstance(body, schemas.Several) else [body]
+    events: list[Event] = []
+    any_year = service.batcher.recommender.trained.any_year
+    for n, given in enumerate(several):
+        if n and n % _EVENTS_OF_A_STEP == 0:
+            await asyncio.sleep(0)
+        events.append(Event(**{"session": session, **dict(given)}))
+        try:  # now, so that it does not make a batch with other requests fail
+            check_event(events[-1], any_year=any_year)
+        except InputError as error:
+            raise InputError(f"event {n}: {error}") from None
+    outcomes = await service.batcher.observe(events)
+    for outcome, count in collections.Counter(outcomes).items():
+        service.metrics.events.labels(outcome).inc(count)
+    return outcomes
+
+
+async def recommend(
+    service: Service, kind: str, id_: str, query: pydantic.BaseModel
+) -> list[tuple[Id, float]]:
+    """Recommend to a user or in a session, by a `schemas.recommendation_query`.
+
+    Raises:
+        InputError, StorageError, BusyError: see `Batcher.recommend`.
+    """
+    given = query.model_dump(exclude_unset=True)
+    return await service.batcher.recommend(Request(**{kind: id_}, **given))
+
+
+def event_routes(service: Service) -> fastapi.APIRouter:
+    """Make the routes that take events in.
 
     Returns:
         The router of POST /events and POST /sessions/SESSION/events.
@@ -94,23 +146,6 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
     router = fastapi.APIRouter(
         responses=describe_errors(400, 401, 413, 415, 422, 503), route_class=StrictRoute
     )
-
-    async def observe(body: schemas.RequestModel, session: str | None = None) -> schemas.Outcomes:
-        several = body.events if isinstance(body, schemas.Several) else [body]
-        events: list[Event] = []
-        any_year = batcher.recommender.trained.any_year
-        for n, given in enumerate(several):
-            if n and n % _EVENTS_OF_A_STEP == 0:
-                await asyncio.sleep(0)
-            events.append(Event(**{"session": session, **dict(given)}))
-            try:  # now, so that it does not make a batch with other requests fail
-                check_event(events[-1], any_year=any_year)
-            except InputError as error:
-                raise InputError(f"event {n}: {error}") from None
-        outcomes = await batcher.observe(events)
-        for outcome, count in collections.Counter(outcomes).items():
-            metrics.events.labels(outcome).inc(count)
-        return schemas.Outcomes(outcomes=outcomes)
 
     @router.post("/events")
     async def post_events(
@@ -122,57 +157,44 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
         changes nothing; repeat, an item that the session has already, for a model trained without
         repeats; duplicate, an event_id that is known already.
         """
-        return await observe(body)
+        return schemas.Outcomes(outcomes=await observe(service, body))
 
     @router.post("/sessions/{id:any}/events")
     async def post_session_events(
         id: TextId, body: Annotated[schemas.AnySessionEvents, fastapi.Body()]
     ) -> schemas.Outcomes:
         """Observe events of an anonymous session, as above."""
-        return await observe(body, session=id)
+        return schemas.Outcomes(outcomes=await observe(service, body, id))
 
     return router
 
 
-def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
+def recommendation_routes(service: Service) -> fastapi.APIRouter:
     """Make the routes that recommend.
-
-    Args:
-        batcher: recommends.
-        max_k: the longest list that a request may ask for.
 
     Returns:
         The router of GET /users/USER/recommendations, /sessions/SESSION/recommendations and
         /users/USER/history.
     """
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
-
-    class RecommendationQuery(schemas.RequestModel):
-        k: schemas.Count = pydantic.Field(
-            10, ge=1, le=max_k, description="items, fewer if no more are left"
-        )
-        exclude_seen: bool = pydantic.Field(False, description="leave out the user's stored items")
-        exclude: list[TextId] = pydantic.Field([], description="items to leave out")
-        candidates: list[TextId] = pydantic.Field(
-            [], description="items to choose from; all if none is given"
-        )
+    RecommendationQuery = schemas.recommendation_query(service.max_k)
 
     class HistoryQuery(schemas.RequestModel):
         sessions: schemas.Count = pydantic.Field(
             10, ge=1, le=schemas.MAX_ROWS, description="number of sessions, the last ones"
         )
         k: schemas.Count = pydantic.Field(
-            10, ge=1, le=max_k, description="items recommended at each event"
+            10, ge=1, le=service.max_k, description="items recommended at each event"
         )
 
     def add_recommendations(kind: str) -> None:
         @router.get(f"/{kind}s/{{id:any}}/recommendations")
-        async def recommend(
-            id: TextId, query: Annotated[RecommendationQuery, fastapi.Query()]
+        async def get_recommendations(
+            id: TextId,
+            query: Annotated[RecommendationQuery, fastapi.Query()],  # pyright: ignore[reportInvalidTypeForm]
         ) -> schemas.Recommendations:
             """Recommend the next items, best first; without stored events those of a newcomer."""
-            given = query.model_dump(exclude_unset=True)
-            ranked = await batcher.recommend(Request(**{kind: id}, **given))
+            ranked = await recommend(service, kind, id, query)
             return schemas.Recommendations(recommendations=_scored(ranked))
 
     add_recommendations("user")
@@ -191,7 +213,7 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
         """
 
         def encoded_history() -> bytes:
-            steps = batcher.recommender.history(
+            steps = service.batcher.recommender.history(
                 user=id, sessions=query.sessions, k=query.k, limit=schemas.MAX_RECOMMENDATIONS
             )
             return pydantic_core.to_json(_by_session(steps), inf_nan_mode="null")
@@ -203,17 +225,14 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
     return router
 
 
-def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter:
+def listing_routes(service: Service) -> fastapi.APIRouter:
     """Make the routes that list what is stored, or delete it.
-
-    Args:
-        batcher: calls the recommender.
-        metrics: answers GET /metrics.
 
     Returns:
         The router of GET /users, /items and /metrics, and of DELETE for users and sessions.
     """
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
+    batcher, metrics = service.batcher, service.metrics
     recommender = batcher.recommender
     limiter = anyio.CapacityLimiter(_LONG_REQUESTS)
 

@@ -121,6 +121,23 @@ class Listing(RequestModel):
     limit: Count = pydantic.Field(50, ge=1, le=MAX_ROWS)
 
 
+@functools.cache
+def recommendation_query(max_k: int) -> type[RequestModel]:
+    """Return the parameters of a request for a list of at most `max_k` items."""
+
+    class RecommendationQuery(RequestModel):
+        k: Count = pydantic.Field(
+            10, ge=1, le=max_k, description="items, fewer if no more are left"
+        )
+        exclude_seen: bool = pydantic.Field(False, description="leave out the user's stored items")
+        exclude: list[TextId] = pydantic.Field([], description="items to leave out")
+        candidates: list[TextId] = pydantic.Field(
+            [], description="items to choose from; all if none is given"
+        )
+
+    return RecommendationQuery
+
+
 class Outcomes(pydantic.BaseModel):
     """What happened to each event, in order."""
 

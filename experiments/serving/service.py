@@ -70,6 +70,7 @@ def serve(
             log_level="error",  # what strangers send must not fill the log
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here asks who the client is
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
         print(_about(run), flush=True)

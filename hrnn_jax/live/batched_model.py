@@ -26,7 +26,8 @@ from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances states
-SCORED_WIDTHS = (2, 8, 64)  # users of a call that scores (for a single one XLA's program is slow)
+# Users of a call that scores (for a single one XLA's program is slow).
+SCORED_WIDTHS = (2, 8, 16)
 LIST_LENGTHS = (16, 128, 1024)  # of the lists of best items, excluded ones included
 CANDIDATE_COUNTS = (64, 1024, 16384)  # items of a call that scores candidates for one user
 # Two places in the first row of a packed past: whether the last item waits to be added, and its
@@ -107,7 +108,7 @@ class BatchedModel:
         self.start = LiveState(
             carry, past, NO_ITEM, opens_session=False, gap=idle_time.NONE, fed=False
         )
-        ranked = topk.arrange(params.items, np.arange(config.n_items))
+        ranked = topk.arrange(params.items, np.arange(config.n_items), by_unit=True)
         self._network = _Network(params, jax.device_put(mixture), ranked)
 
     def advance(self, states: Sequence[LiveState]) -> np.ndarray:

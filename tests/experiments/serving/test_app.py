@@ -265,7 +265,7 @@ def test_rare_programs_are_compiled_after_the_start_and_hold_nobody_up(make_app,
 
     asyncio.run(live())
     assert len(threads) == 3
-    assert not {"batcher", threading.current_thread().name} & {*threads}
+    assert not {"events", "lists", threading.current_thread().name} & {*threads}
 
 
 def test_metrics_count_requests_events_and_batches(app):
@@ -506,13 +506,14 @@ def test_every_route_except_the_public_ones_needs_the_token(make_app):
 
 
 class Counting:
-    """A recommender that records its calls; `observe_many` waits for `goes_on`."""
+    """A recommender that records its calls, which wait for an event of each kind."""
 
     def __init__(self, recommender):
         self._recommender = recommender
-        self.goes_on = threading.Event()
+        self.goes_on, self.lists_go_on = threading.Event(), threading.Event()
         self.goes_on.set()
-        self.is_held = threading.Event()
+        self.lists_go_on.set()
+        self.is_held, self.is_listing = threading.Event(), threading.Event()
         self.calls = []
         self.fails: Exception | None = None
 
@@ -528,20 +529,26 @@ class Counting:
         return self._recommender.observe_many(events)
 
     def recommend_many(self, requests):
+        self.is_listing.set()
+        assert self.lists_go_on.wait(60)
         self.calls.append(("lists", len(requests)))
         return self._recommender.recommend_many(requests)
 
 
-def while_one_waits(app, counting, *requests):
-    """Send requests while the thread works on another one, so that all are in one batch."""
-    counting.goes_on.clear()
-    first = threading.Thread(
-        target=ask, args=(app, "POST", "/events"), kwargs={"json": events("first", ["i1"])[0]}
-    )
+def while_one_waits(app, counting, *requests, lists=False):
+    """Send requests while their thread works on another one, so that all are in one batch.
+
+    lists: whether they are for lists, else with events.
+    """
+    goes_on = counting.lists_go_on if lists else counting.goes_on
+    goes_on.clear()
+    one = ("GET", "/users/first/recommendations") if lists else ("POST", "/events")
+    more = {} if lists else {"json": events("first", ["i1"])[0]}
+    first = threading.Thread(target=ask, args=(app, *one), kwargs=more)
     first.start()
-    assert counting.is_held.wait(60)
+    assert (counting.is_listing if lists else counting.is_held).wait(60)
     batcher = app.state.batcher
-    batcher.count, batcher.on_count = len(requests), counting.goes_on.set
+    batcher.count, batcher.on_count = len(requests), goes_on.set
     responses = together(app, *requests)
     first.join()
     return responses
@@ -552,13 +559,31 @@ def test_requests_that_arrive_together_share_a_call(make_app, recommender):
     posts = [("POST", "/events", {"json": events(f"u{n}", [f"i{n}"])[0]}) for n in range(5)]
     posts.append(("POST", "/sessions/s/events", {"json": {"events": [{"item": "i1"}] * 3}}))
     gets = [("GET", f"/users/u{n}/recommendations", {}) for n in range(4)]
-    responses = while_one_waits(make_app(counting), counting, *posts, *gets)
-    assert [response.status_code for response in responses] == [200] * 10
-    assert [len(response.json()["outcomes"]) for response in responses[:6]] == [1] * 5 + [3]
-    assert counting.calls == [("events", 1), ("events", 8), ("lists", 4)]
+    app = make_app(counting)
+    responses = while_one_waits(app, counting, *posts)
+    assert [len(response.json()["outcomes"]) for response in responses] == [1] * 5 + [3]
+    responses = while_one_waits(app, counting, *gets, lists=True)
+    assert counting.calls == [("events", 1), ("events", 8), ("lists", 1), ("lists", 4)]
     for n in range(4):  # up to rounding, which depends on the width of the batch
-        listed = dict(pairs(responses[6 + n].json()["recommendations"]))
+        listed = dict(pairs(responses[n].json()["recommendations"]))
         assert listed == pytest.approx(dict(recommender.recommend(f"u{n}")), abs=1e-5)
+
+
+def test_a_list_does_not_wait_for_events_that_are_written(make_app, recommender):
+    """Bug: have one thread do both."""
+    counting = Counting(recommender)
+    app = make_app(counting)
+    counting.goes_on.clear()
+    post = threading.Thread(
+        target=ask, args=(app, "POST", "/events"), kwargs={"json": events("u", ["i1"])[0]}
+    )
+    post.start()
+    assert counting.is_held.wait(60)
+    assert len(get(app, "/users/u/recommendations", k=3)["recommendations"]) == 3
+    assert counting.calls == [("lists", 1)]
+    counting.goes_on.set()
+    post.join()
+    assert counting.calls == [("lists", 1), ("events", 1)]
 
 
 def test_a_history_of_too_many_recommendations_is_refused(app, monkeypatch):

@@ -18,10 +18,10 @@ import psutil
 
 from hrnn_jax import errors
 
-from . import commands
-from .process import of_module, running, wait_for
-from .record import Row
-from .timing import Settings
+from .. import commands
+from ..process import of_module, running, wait_for
+from ..record import Row
+from ..timing import Settings
 
 ITEMS, UNITS, USERS = 60_000, 100, 100_000
 TRAINED_USERS = 1_500  # with more training events than items
@@ -46,17 +46,17 @@ def serving(settings: Settings) -> Mapping[str, Row]:
             with started(folder) as (_, url, start):
                 starts.append(start)
                 if number == 0:  # the first one also fills the compilation cache
-                    _send_event_of_each(url, users, at=FIRST_SESSIONS)
+                    send_event_of_each(url, users, at=FIRST_SESSIONS)
                     settings.print(f"{users:,} users have a state")
         with started(folder) as (process, url, _):
             empty = process.memory_info().rss
-            _send_event_of_each(url, users)  # the state of each is then in memory
+            send_event_of_each(url, users)  # the state of each is then in memory
             full = process.memory_info().rss
             settings.print(f"all states are in memory: {full / 1e6:,.0f} MB")
             for window in range(settings.repeats):
                 load = send_at_random(
                     url,
-                    lambda rng: _draw_request(rng, users),
+                    lambda rng: draw_request(rng, users),
                     per_second=PER_SECOND,
                     seconds=seconds,
                     seed=window,
@@ -114,7 +114,7 @@ def started(
         yield process, url, time.perf_counter() - begin
 
 
-def _send_event_of_each(url: str, users: int, at: int | None = None) -> None:
+def send_event_of_each(url: str, users: int, at: int | None = None) -> None:
     """Send an event of each user, at a Unix time or now."""
     with connect(url) as connection:
         for begin in range(0, users, EVENTS_PER_REQUEST):
@@ -127,7 +127,8 @@ def _event(rng: random.Random, user: int) -> dict[str, object]:
     return {"user": user, "item": rng.randrange(ITEMS)}
 
 
-def _draw_request(rng: random.Random, users: int) -> Request:
+def draw_request(rng: random.Random, users: int) -> Request:
+    """Draw a request for a list or with an event, of one of so many users or sessions."""
     user, session = rng.randrange(users), rng.randrange(users)
     kind = rng.random()
     if kind < 0.45:

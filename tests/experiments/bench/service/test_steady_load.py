@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from experiments.bench.service import Request, send_at_random
+from experiments.bench.service.steady_load import Request, send_at_random
 from hrnn_jax import errors
 
 

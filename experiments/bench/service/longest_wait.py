@@ -21,10 +21,10 @@ from urllib import parse
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import load_recommender
 
-from . import commands
-from .record import Row
-from .service import ITEMS, TRAINED_USERS, UNITS, Request, connect, send, started
-from .timing import Settings
+from .. import commands
+from ..record import Row
+from ..timing import Settings
+from .steady_load import ITEMS, TRAINED_USERS, UNITS, Request, connect, send, started
 
 LIMIT = 0.05  # seconds
 IDLE_SESSIONS = 100_000

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from experiments.bench import longest_wait
+from experiments.bench.service import longest_wait
 from experiments.serving import schemas
 
 

@@ -1,0 +1,1 @@
+"""Rows of the benchmark about the service."""
