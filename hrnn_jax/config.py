@@ -33,7 +33,7 @@ _WITH_EXTRA_NEGATIVES = [*SAMPLED_LOSSES, "softmax"]
 LOSSES = [*SAMPLED_LOSSES, "full_softmax", "softmax"]
 FULL_SOFTMAX_ITEMS = 20_000  # the largest catalogue that `loss`=softmax scores as a whole
 
-_MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
+MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,8 @@ class DataConfig(_Checked):
 
     Attributes:
         session_gap_minutes: The idle time in minutes, above 0, after which a user's next event
-            opens a new session. Given sessions (session_column) are not cut.
+            opens a new session. Given sessions (session_column) are not cut, and nor is a log
+            without times.
         drop_types: The event types, separated by commas, that are dropped before all else.
         drop_repeats: Whether later events with the item and type of an earlier one in their session
             are dropped.
@@ -156,7 +157,7 @@ class DataConfig(_Checked):
             last session before it (validation), to tune on.
     """
 
-    session_gap_minutes: float = setting(30, above=0, most=_MAX_GAP_MINUTES)
+    session_gap_minutes: float = setting(30, above=0, most=MAX_GAP_MINUTES)
     drop_types: tuple[str, ...] = setting(())
     drop_repeats: bool = setting(False)
     min_support: int = setting(10, least=1)

@@ -42,9 +42,9 @@ class DataFlags:
             default.
         time_column: The column of the log that holds times in Unix seconds, milliseconds,
             microseconds or nanoseconds, in ISO 8601, or in the form of --time_format; 'ts' by
-            default, 'created_at' for xing.
+            default, 'created_at' for xing. Empty: there are no times, and the order is the file's.
         session_column: The column of the log that holds session ids, which then replace
-            --session_gap_minutes; none by default, except for journey.
+            --session_gap_minutes; none by default, except for journey. Empty: none.
         type_column: The column of the log that holds event types, for --drop_types and
             --drop_repeats; none by default, 'interaction_type' for xing.
         simulate_shape: The paper's data set whose Table 1 a log of --dataset=simulated resembles;
@@ -80,10 +80,13 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
     """
     root, own_recipe = pathlib.Path(FLAGS.prepared_dir), recipe()
     columns = {
-        field.name: column
+        field.name: column or None
         for field in dataclasses.fields(read_log.Columns)
-        if (column := FLAGS[field.name].value)
+        if (column := FLAGS[field.name].value) is not None
     }
+    for name in ("user_column", "item_column"):
+        if columns.get(name, "") is None:
+            raise InputError(f"`{name}` is empty: give the name of a column of the log")
     try:
         source = datasets.source(
             FLAGS.dataset,

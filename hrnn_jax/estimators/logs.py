@@ -191,6 +191,8 @@ class Log:
             time_format = read_log.time_format(self.source)
         except InputError:  # splitting it says so
             return f"<log {self.title}>"
+        if column is None:
+            return f"<log {self.title}: {time_format}>"
         return f"<log {self.title}: times of column {column!r} in {time_format}>"
 
 
@@ -199,7 +201,7 @@ def read(
     *,
     user: str = "user_id",
     item: str = "item_id",
-    time: str = "ts",
+    time: str | None = "ts",
     session: str | None = None,
     **settings: Any,
 ) -> Log:
@@ -213,7 +215,8 @@ def read(
         user: The column of user ids, integers or strings.
         item: The column of item ids, integers or strings.
         time: The column of times: Unix seconds, milliseconds, microseconds or nanoseconds, ISO
-            8601, a type of dates, or the form of `time_format`.
+            8601, a type of dates, or the form of `time_format`. None: there are no times, and a
+            user's events are in the order of the file, in one session without `session`.
         session: The column of session ids. Without one, sessions are cut at idle gaps.
         **settings: Fields of `DataConfig`, as in `min_support=5`, and of `ReadConfig`, as in
             `separator=";"`; `type`, the column of event types for `drop_types` and `drop_repeats`;

@@ -37,7 +37,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import atomic
-from hrnn_jax.config import DataConfig, ReadConfig
+from hrnn_jax.config import MAX_GAP_MINUTES, DataConfig, ReadConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import read_log
@@ -79,7 +79,7 @@ def prepare(
     Raises:
         InputError: the log cannot be read, a filter leaves no user, or there is no room.
     """
-    prepared_dir = pathlib.Path(prepared_dir)
+    prepared_dir, recipe = pathlib.Path(prepared_dir), _without_gaps(source, recipe)
     digest = files.digest(source.path)
     fingerprint = _fingerprint(source, recipe, digest, continued_items)
     folder = prepared_dir / f"{source.name}-{fingerprint[:12]}"
@@ -241,6 +241,18 @@ def source_of(meta: Mapping[str, Any], path: pathlib.Path | None = None) -> read
     columns = read_log.Columns.of(meta["columns"])
     path = path or pathlib.Path(meta["source"]["path"])
     return read_log.Source(meta["name"], path, columns, ReadConfig.of(reading))
+
+
+def _without_gaps(source: read_log.Source, recipe: DataConfig) -> DataConfig:
+    """Return the recipe without a gap that ends sessions, where the log has no times."""
+    if TIME in source.named:
+        return recipe
+    if recipe.session_gap_minutes not in (DataConfig.session_gap_minutes, MAX_GAP_MINUTES):
+        raise InputError(
+            f"`session_gap_minutes`={recipe.session_gap_minutes:g} needs times; name their column "
+            "with `time_column`, or drop it"
+        )
+    return dataclasses.replace(recipe, session_gap_minutes=MAX_GAP_MINUTES)
 
 
 def _is_complete(folder: pathlib.Path) -> bool:

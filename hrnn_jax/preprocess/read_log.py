@@ -5,7 +5,8 @@ the same time in the order of the file:
 
     user     u32           0.., in the order of the raw ids (see `Events.raw_ids`)
     item     u32           0.., likewise
-    time     datetime[us]  UTC
+    time     datetime[us]  UTC; without a time column the event's place among its user's, in
+                           seconds after 1970
     session  u32           only when a session column is named
     type     str           only when a type column is named; may be null
 
@@ -100,6 +101,8 @@ def read(source: Source) -> Events:
     named = source.named
     form = log_file.Form(named, source.reading, DERIVED.get(source.name))
     categories = {name: pl.Categories.random() for name in named if name in IDS}
+    if TIME not in named and source.reading.time_format is not None:
+        raise InputError("`time_format` needs times; name their column with `time_column`")
     found = files.find(source.path)
     frames, skipped, forms = zip(
         *(log_file.read_file(file, form, categories) for file in found), strict=True
@@ -108,14 +111,16 @@ def read(source: Source) -> Events:
     _say_dropped(source, dropped)
     if frame.is_empty():
         raise InputError(f"{source.path}: has no events; give a log with at least one row")
-    days = frame.select(pl.col(TIME).min().dt.date(), last=pl.col(TIME).max().dt.date()).row(0)
-    times = " or ".join(dict.fromkeys(forms))
-    logger.info("time column %r: %s, %s .. %s UTC", named[TIME], times, *days)
+    if TIME in named:
+        days = frame.select(pl.col(TIME).min().dt.date(), last=pl.col(TIME).max().dt.date()).row(0)
+        times = " or ".join(dict.fromkeys(form for form in forms if form))
+        logger.info("time column %r: %s, %s .. %s UTC", named[TIME], times, *days)
     raw_ids = {}
     for name in categories:
         index, raw_ids[name] = ids.index(frame[name])
         frame = frame.with_columns(index.alias(name))
-    frame = _in_order(frame.reverse() if source.reading.descending else frame)
+    frame = frame.reverse() if source.reading.descending else frame
+    frame = _in_order(frame if TIME in named else frame.with_columns(_place().alias(TIME)))
     repeats = _count_repeats(frame)
     logger.info(
         "%s: %d events, %d users, %d items%s",
@@ -134,6 +139,8 @@ def time_format(source: Source) -> str:
     Raises:
         InputError: the file or its times cannot be read.
     """
+    if TIME not in source.named:
+        return "no times: the order of the file"
     form = log_file.Form(source.named, source.reading, DERIVED.get(source.name))
     return log_file.time_form(files.find(source.path)[0], form)
 
@@ -160,6 +167,12 @@ def _say_dropped(source: Source, dropped: Skipped) -> None:
         logger.warning("%s: %d bad rows dropped, such as:", source.path, dropped.bad)
         for row in dropped.first:
             logger.warning("  %s", row)
+
+
+def _place() -> pl.Expr:
+    """Return an event's place among its user's, as seconds after 1970."""
+    seconds = pl.int_range(pl.len(), dtype=pl.Int64).over(USER)
+    return (seconds * 10**6).cast(pl.Datetime("us"))
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """The names of a log's columns. Without a session column, sessions are cut at idle gaps."""
+    """The names of a log's columns.
+
+    Without a session column, sessions are cut at idle gaps. Without a time column, the order of a
+    user's events is that of the file, and a user has one session unless there are given ones.
+    """
 
     user_column: str = "user_id"
     item_column: str = "item_id"
-    time_column: str = "ts"
+    time_column: str | None = "ts"
     session_column: str | None = None
     type_column: str | None = None
 

@@ -33,7 +33,7 @@ class Form(NamedTuple):
 
 def read_file(
     file: LogFile, form: Form, categories: Categories
-) -> tuple[pl.DataFrame, checks.Skipped, str]:
+) -> tuple[pl.DataFrame, checks.Skipped, str | None]:
     """Read a file.
 
     Args:
@@ -43,7 +43,7 @@ def read_file(
 
     Returns:
         The columns by role: ids as integers or categories, times as instants, types as text. Then
-        the rows that were dropped, and the form of the times.
+        the rows that were dropped, and the form of the times, None without a time column.
 
     Raises:
         InputError: the file, a column or a row cannot be read; the message names it.
@@ -61,7 +61,8 @@ def read_file(
             read = _typed(by_line, file.path, form, categories)
         assert read
         frame, skipped = checks.valid_events(*read)
-    return frame, skipped, read[1].form.name
+    form_of_times = read[1].form
+    return frame, skipped, None if form_of_times is None else form_of_times.name
 
 
 def time_form(file: LogFile, form: Form) -> str:
@@ -133,9 +134,11 @@ def _typed(
     named, config, _ = form
     raw = fields.by_role(table, named, config.explode, path)
     schema = raw.collect_schema()
-    time = times.detect(raw, TIME, named[TIME], config.time_format, path)
+    time = None
+    if TIME in named:
+        time = times.detect(raw, TIME, named[TIME], config.time_format, path)
     selected = raw.select(
-        time.parse(pl.col(TIME)).alias(TIME),
+        *([] if time is None else [time.parse(pl.col(TIME)).alias(TIME)]),
         *(
             ids.values(schema[name], name, categories[name], f"{path}: column {column!r}")
             for name, column in named.items()

@@ -265,3 +265,17 @@ def test_preprocessing_imports_neither_jax_nor_pandas():
         "sys.exit(bool({'jax', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_empty_names_of_columns_stand_for_columns_that_a_log_lacks(tmp_path):
+    """Bug: take an empty flag for one that is not given, or for a column of that name."""
+    path = tmp_path / "log.csv"
+    sessions = ("7,1,1\n7,2,1\n", "7,2,2\n7,1,2\n")
+    path.write_text("user_id,item_id,session_id\n" + "".join(sessions))
+    few = {"min_support": 1, "min_session_events": 1, "min_user_sessions": 1}
+    given = {"dataset": "events", "events": path, "time_column": "", **few}
+    folder = prepare(tmp_path, **given, session_column="session_id")
+    assert prepared.load(folder).time.tolist() == [0, 1, 2, 3]
+    assert prepared.load(folder).session.tolist() == [0, 0, 1, 1]
+    with pytest.raises(errors.InputError, match=r"^`item_column` is empty"):
+        prepare(tmp_path, **given, item_column="")
