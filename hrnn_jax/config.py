@@ -18,6 +18,8 @@ from hrnn_jax import errors
 
 Ties = Literal["against", "for"]
 Split = Literal["test", "validation"]
+Protocol = Literal["last_session", "leave_one_out"]
+Task = Literal["next_item", "last_item"]
 UnknownItems = Literal["skip", "error"]
 OnBadRow = Literal["error", "skip"]
 
@@ -149,12 +151,21 @@ class DataConfig(_Checked):
             are dropped.
         min_support: The events that an item needs to be kept.
         min_session_events: The events that a session needs to be kept.
-        min_user_sessions: The sessions that a user needs to be kept.
+        min_user_sessions: The sessions that a user needs to be kept. With 0 also users stay who
+            have only held-out events.
         max_user_sessions: The sessions from which on a user is dropped as too active.
         min_test_events: The events that a test session needs, after items without a training event
             are dropped from it.
-        split: What is held out: each user's last session (test), or, with that one set aside, the
-            last session before it (validation), to tune on.
+        split: What is held out by the protocol, each user's last session for example (test), or,
+            with that set aside, what the same protocol holds out next (validation), to tune on.
+        protocol: What is held out: each user's last session, the paper's way (last_session), or
+            each user's last event, as most papers on sequential recommendation do (leave_one_out).
+            But for last_session, the filters count training events alone.
+        task: What is predicted: every held-out event that follows another one in its session
+            (next_item), or of these each user's last one (last_item).
+        train_on_validation: Whether the test split trains on what the validation split holds out.
+            Most papers that leave one event out do not; the event is still known when the last
+            one is predicted.
     """
 
     session_gap_minutes: float = setting(30, above=0, most=MAX_GAP_MINUTES)
@@ -162,11 +173,14 @@ class DataConfig(_Checked):
     drop_repeats: bool = setting(False)
     min_support: int = setting(10, least=1)
     min_session_events: int = setting(3, least=1)
-    min_user_sessions: int = setting(5, least=1)
+    min_user_sessions: int = setting(5, least=0)
     max_user_sessions: int | None = setting(None, least=2)
     # A session of one event holds nothing to predict, so a test session needs two.
     min_test_events: int = setting(2, least=2)
     split: Split = setting("test", choices=get_args(Split))
+    protocol: Protocol = setting("last_session", choices=get_args(Protocol))
+    task: Task = setting("next_item", choices=get_args(Task))
+    train_on_validation: bool = setting(True)
 
 
 @dataclasses.dataclass(frozen=True)

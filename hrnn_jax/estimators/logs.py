@@ -23,10 +23,10 @@ from hrnn_jax.preprocess.read_log import Columns, Source
 from hrnn_jax.preprocess.reading import files
 
 PREPARED_DIR = "out/prepared"  # where commands prepare logs too
-# How to hold out events: by name the value of `DataConfig.split`.
 _READING = [field.name for field in dataclasses.fields(ReadConfig)]
 _ARGUMENTS = ("user", "item", "time", "session", "type", "prepared_dir", *_READING)  # of `read`
-SPLITS = {"last_session": "test", "validation": "validation"}
+# What `Log.split` takes -> `DataConfig.split`; the first holds for `protocol`=last_session alone.
+SPLITS = {"last_session": "test", "test": "test", "validation": "validation"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Part:
     folder: pathlib.Path
     is_test: bool
     log: Log | None = None
-    by: str = "last_session"
+    by: str = "test"
 
     @functools.cached_property
     def events(self) -> EventLog:
@@ -141,12 +141,13 @@ class Log:
         events = read_log.read(self.source)
         return frames.raw_events(events)
 
-    def split(self, by: str = "last_session") -> tuple[Part, Part]:
-        """Hold out a session of each user.
+    def split(self, by: str = "test") -> tuple[Part, Part]:
+        """Hold out the last session of each user, or what `protocol` says.
 
         Args:
-            by: What is held out. "last_session": each user's last session. "validation": with the
-                last sessions set aside, the session before it, to tune on.
+            by: What is held out. "test": what the log's `protocol` holds out, each user's last
+                session by default, which "last_session" stands for too. "validation": with that
+                set aside, what the protocol holds out next, to tune on.
 
         Returns:
             The training part and the test part.
@@ -156,7 +157,12 @@ class Log:
                 counts after each of them.
         """
         if by not in SPLITS:
-            raise InputError(f"`by`={by}: give {' or '.join(SPLITS)}")
+            raise InputError(f"`by`={by}: give last_session, test or validation")
+        if by == "last_session" != self.recipe.protocol:
+            raise InputError(
+                f"`by`={by}: the log has `protocol`={self.recipe.protocol}; give test, or read the "
+                "log with another `protocol`"
+            )
         train = self.part(by, is_test=False)
         return train, dataclasses.replace(train, is_test=True)
 

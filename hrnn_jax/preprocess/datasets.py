@@ -39,7 +39,13 @@ XING = DataConfig(
     max_user_sessions=200,  # of the authors' script, not of the paper
 )
 JOURNEY = DataConfig(drop_repeats=True, max_user_sessions=200)
-SEQUENCES = DataConfig(min_support=1, min_session_events=1, min_user_sessions=1)
+SEQUENCES = DataConfig(  # as most published tables have it
+    min_support=1,
+    min_session_events=1,
+    min_user_sessions=1,
+    protocol="leave_one_out",
+    train_on_validation=False,
+)
 
 COLUMNS = {
     "journey": Columns(session_column="session_id"),

@@ -1,0 +1,119 @@
+"""Which events are held out, and which of these are predicted: the one place that decides a split.
+
+Each event has a level. Level 1 is what the test split holds out, level 2 what the validation split
+does, and level 3 what the same protocol would hold out next; the other events have level 0.
+
+last_session   level n: the user's n-th last session, of those that the filters left
+leave_one_out  level n: the user's n-th last event, in replay order
+
+    split       dropped   held out   `held`, see below
+    test        -         1          2
+    test, without train_on_validation
+                -         1, 2       3
+    validation  1         2          3
+
+A split adds the column `test`, and where they do not follow from it
+
+    target  whether the event is predicted: without it, all held-out events are that follow another
+            one in their session
+    held    whether a training event would be held out by the next split: what learns on held-out
+            training events holds these out. Without it, those of the last session of each user
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from hrnn_jax.config import DataConfig
+from hrnn_jax.preprocess.read_log import SESSION, USER
+
+TEST, TARGET, HELD = "test", "target", "held"
+MARKS = (TEST, TARGET, HELD)
+_LEVEL, _LEVELS = "level", 3
+
+Step = Callable[[pl.LazyFrame], pl.LazyFrame]
+
+
+def splits_first(recipe: DataConfig) -> bool:
+    """Say whether a log is split before it is filtered, so that filters see training events alone.
+
+    The paper filters first.
+    """
+    return recipe.protocol != "last_session"
+
+
+def with_levels(recipe: DataConfig) -> Step:
+    """Return the step that adds the level of each event, and drops what a split sets aside.
+
+    Args:
+        recipe: its protocol and split. The events are in replay order.
+    """
+    level_of, level = _LEVEL_OF[recipe.protocol], pl.col(_LEVEL)
+    known = pl.when(level <= _LEVELS).then(level).otherwise(0).cast(pl.UInt8).alias(_LEVEL)
+
+    def step(events: pl.LazyFrame) -> pl.LazyFrame:
+        leveled = level_of(events).with_columns(known)
+        return leveled if recipe.split == "test" else leveled.filter(level != 1)
+
+    return step
+
+
+def marked(recipe: DataConfig) -> Step:
+    """Return the step that makes `test`, and `target` and `held` where they are needed, of levels.
+
+    Args:
+        recipe: its protocol and split.
+    """
+    level, first = pl.col(_LEVEL), 1 if recipe.split == "test" else 2
+    last = 2 if first == 1 and not recipe.train_on_validation else first
+    marks = [level.is_between(first, last).alias(TEST)]
+    if last > first:
+        marks.append((level == first).alias(TARGET))
+    if splits_first(recipe):
+        marks.append((level == last + 1).alias(HELD))
+    return lambda events: events.with_columns(marks).drop(_LEVEL)
+
+
+def with_targets(events: pl.DataFrame, recipe: DataConfig) -> pl.DataFrame:
+    """Return the events with `target` of one case a user, if the task is to predict that one.
+
+    Args:
+        events: after all filters, in replay order.
+        recipe: its task.
+    """
+    if recipe.task == "next_item":
+        return events
+    place = pl.col("place")
+    cases = events.select(USER, is_case(events.columns).alias("case")).with_row_index("place")
+    last = cases.filter("case").group_by(USER).agg(place.max()).get_column("place")
+    return events.with_columns(cases["place"].is_in(last.implode()).alias(TARGET))
+
+
+def is_case(columns: list[str]) -> pl.Expr:
+    """Return whether an event is predicted, see `EventLog.cases`.
+
+    Args:
+        columns: of the events, which are in replay order.
+    """
+    follows = (pl.col(SESSION) == pl.col(SESSION).shift()).fill_null(False)
+    is_target = pl.col(TEST) & pl.col(TARGET) if TARGET in columns else pl.col(TEST)
+    return is_target & follows
+
+
+def _last_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
+    opens = (pl.col(SESSION) != pl.col(SESSION).shift()).fill_null(True)
+    return _from_the_end(events.with_columns(opens.cum_sum().cast(pl.Int64).alias(_LEVEL)))
+
+
+def _last_events(events: pl.LazyFrame) -> pl.LazyFrame:
+    return _from_the_end(events.with_columns(pl.int_range(pl.len()).alias(_LEVEL)))
+
+
+def _from_the_end(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Count rising numbers down to 1 for each user's last one."""
+    return events.with_columns(pl.col(_LEVEL).max().over(USER) - pl.col(_LEVEL) + 1)
+
+
+_LEVEL_OF = {"last_session": _last_sessions, "leave_one_out": _last_events}

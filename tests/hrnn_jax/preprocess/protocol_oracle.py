@@ -1,0 +1,90 @@
+"""Each protocol in plain Python, loop by loop, to compare protocols.py with.
+
+What published protocols do with the odd cases, and what is done here:
+
+- A user of one event: papers drop them before. Here the event is held out and nothing predicts it,
+  so it is dropped with its session.
+- An item that is only held out: papers give it a random row and count the case as missed. Here the
+  event is dropped, and the folder's counts say how many.
+"""
+
+from __future__ import annotations
+
+from hrnn_jax.config import DataConfig
+from tests.hrnn_jax.preprocess.oracle import Event, _tally, first_of_kind, sessionise
+
+
+def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
+    """Return the events that are left, in replay order, with `test`, `case` and `held`."""
+    sessions = sessionise(log, recipe)
+    if recipe.drop_repeats:
+        sessions = [first_of_kind(session) for session in sessions]
+    events = []
+    for number, session in enumerate(sessions):
+        events += [{**event, "of": number} for event in session]
+    for event in events:
+        event["level"] = _level(event, events, recipe)
+    if recipe.split == "validation":
+        events = [event for event in events if event["level"] != 1]
+        test, target, held = {2}, 2, 3
+    elif recipe.train_on_validation:
+        test, target, held = {1}, 1, 2
+    else:
+        test, target, held = {1, 2}, 1, 3
+    for event in events:
+        event["test"] = event["level"] in test
+        event["held"] = event["level"] == held
+
+    support = _tally(event["item"] for event in _trained(events))
+    events = [
+        event
+        for event in events
+        if support.get(event["item"], 0) >= recipe.min_support or event["item"] in before
+    ]
+    length = _tally(event["of"] for event in _trained(events))
+    events = [
+        event
+        for event in events
+        if event["test"] or length[event["of"]] >= recipe.min_session_events
+    ]
+    visits = {(event["user"], event["of"]) for event in _trained(events)}
+    active = _tally(user for user, _ in visits)
+    limit = float("inf") if recipe.max_user_sessions is None else recipe.max_user_sessions
+    events = [
+        event
+        for event in events
+        if recipe.min_user_sessions <= active.get(event["user"], 0) < limit
+    ]
+    known = {event["item"] for event in _trained(events)} | set(before)
+    events = [event for event in events if event["item"] in known]
+    length = _tally(event["of"] for event in events)
+    events = [
+        event
+        for event in events
+        if not event["test"] or length[event["of"]] >= recipe.min_test_events
+    ]
+    for at, event in enumerate(events):
+        follows = at > 0 and events[at - 1]["of"] == event["of"]
+        event["case"] = event["level"] == target and event["test"] and follows
+    if recipe.task == "last_item":
+        for event in events:
+            cases = [other for other in events if other["case"]]
+            mine = [other["row"] for other in cases if other["user"] == event["user"]]
+            event["last"] = mine[-1:] == [event["row"]]
+        for event in events:
+            event["case"] = event["last"]
+    return events
+
+
+def _level(event: Event, events: list[Event], recipe: DataConfig) -> int:
+    """Return which split of the protocol holds an event out, 0 for none of the first three."""
+    mine = [other for other in events if other["user"] == event["user"]]
+    if recipe.protocol == "leave_one_out":
+        place = [other["row"] for other in reversed(mine)].index(event["row"]) + 1
+    else:
+        raise AssertionError(recipe.protocol)
+    return place if place <= 3 else 0
+
+
+def _trained(events: list[Event]) -> list[Event]:
+    return [event for event in events if not event["test"]]
