@@ -18,7 +18,7 @@ from hrnn_jax import errors
 
 Ties = Literal["against", "for"]
 Split = Literal["test", "validation"]
-Protocol = Literal["last_session", "leave_one_out"]
+Protocol = Literal["last_session", "leave_one_out", "global_time"]
 Task = Literal["next_item", "last_item"]
 UnknownItems = Literal["skip", "error"]
 OnBadRow = Literal["error", "skip"]
@@ -159,8 +159,11 @@ class DataConfig(_Checked):
         split: What is held out by the protocol, each user's last session for example (test), or,
             with that set aside, what the same protocol holds out next (validation), to tune on.
         protocol: What is held out: each user's last session, the paper's way (last_session), or
-            each user's last event, as most papers on sequential recommendation do (leave_one_out).
-            But for last_session, the filters count training events alone.
+            each user's last event, as most papers on sequential recommendation do (leave_one_out),
+            or all events of the last days (global_time). But for last_session, the filters count
+            training events alone.
+        test_days: Of global_time: the days up to the log's last event that are held out. For
+            validation it is as many days before.
         task: What is predicted: every held-out event that follows another one in its session
             (next_item), or of these each user's last one (last_item).
         train_on_validation: Whether the test split trains on what the validation split holds out.
@@ -179,6 +182,7 @@ class DataConfig(_Checked):
     min_test_events: int = setting(2, least=2)
     split: Split = setting("test", choices=get_args(Split))
     protocol: Protocol = setting("last_session", choices=get_args(Protocol))
+    test_days: float = setting(7.0, above=0, most=100_000.0, needs={"protocol": ("global_time",)})
     task: Task = setting("next_item", choices=get_args(Task))
     train_on_validation: bool = setting(True)
 

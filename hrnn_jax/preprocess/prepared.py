@@ -55,7 +55,7 @@ PREPARES = 1  # count up when the same log and recipe prepare to other events: i
 EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
 SESSIONS = "sessions.parquet"
 # Settings that came later: folders without them keep their names.
-_LATER_SETTINGS = ("protocol", "task", "train_on_validation")
+_LATER_SETTINGS = ("protocol", "test_days", "task", "train_on_validation")
 END = "end"
 KEPT_META = "data.json"  # a run folder's copy of META, next to its ITEMS
 ELSEWHERE = "give another `prepared_dir`"
@@ -84,7 +84,7 @@ def prepare(
     Raises:
         InputError: the log cannot be read, a filter leaves no user, or there is no room.
     """
-    prepared_dir, recipe = pathlib.Path(prepared_dir), _without_gaps(source, recipe)
+    prepared_dir, recipe = pathlib.Path(prepared_dir), _of_times(source, recipe)
     digest = files.digest(source.path)
     fingerprint = _fingerprint(source, recipe, digest, continued_items)
     folder = prepared_dir / f"{source.name}-{fingerprint[:12]}"
@@ -250,10 +250,15 @@ def source_of(meta: Mapping[str, Any], path: pathlib.Path | None = None) -> read
     return read_log.Source(meta["name"], path, columns, ReadConfig.of(reading))
 
 
-def _without_gaps(source: read_log.Source, recipe: DataConfig) -> DataConfig:
+def _of_times(source: read_log.Source, recipe: DataConfig) -> DataConfig:
     """Return the recipe without a gap that ends sessions, where the log has no times."""
     if TIME in source.named:
         return recipe
+    if recipe.protocol == "global_time":
+        raise InputError(
+            "`protocol`=global_time needs times; name their column with `time_column`, or choose "
+            "another protocol"
+        )
     if recipe.session_gap_minutes not in (DataConfig.session_gap_minutes, MAX_GAP_MINUTES):
         raise InputError(
             f"`session_gap_minutes`={recipe.session_gap_minutes:g} needs times; name their column "

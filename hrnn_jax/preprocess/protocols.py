@@ -5,6 +5,8 @@ does, and level 3 what the same protocol would hold out next; the other events h
 
 last_session   level n: the user's n-th last session, of those that the filters left
 leave_one_out  level n: the user's n-th last event, in replay order
+global_time    level 1: the last `test_days` days of the log; level 2: as many days before, and so
+               on. Events of one time have one level
 
     split       dropped   held out   `held`, see below
     test        -         1          2
@@ -27,11 +29,12 @@ from collections.abc import Callable
 import polars as pl
 
 from hrnn_jax.config import DataConfig
-from hrnn_jax.preprocess.read_log import SESSION, USER
+from hrnn_jax.preprocess.read_log import SESSION, TIME, USER
 
 TEST, TARGET, HELD = "test", "target", "held"
 MARKS = (TEST, TARGET, HELD)
 _LEVEL, _LEVELS = "level", 3
+_DAY = 86_400_000_000  # microseconds
 
 Step = Callable[[pl.LazyFrame], pl.LazyFrame]
 
@@ -54,7 +57,7 @@ def with_levels(recipe: DataConfig) -> Step:
     known = pl.when(level <= _LEVELS).then(level).otherwise(0).cast(pl.UInt8).alias(_LEVEL)
 
     def step(events: pl.LazyFrame) -> pl.LazyFrame:
-        leveled = level_of(events).with_columns(known)
+        leveled = level_of(events, recipe).with_columns(known)
         return leveled if recipe.split == "test" else leveled.filter(level != 1)
 
     return step
@@ -102,12 +105,12 @@ def is_case(columns: list[str]) -> pl.Expr:
     return is_target & follows
 
 
-def _last_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
+def _last_sessions(events: pl.LazyFrame, _: DataConfig) -> pl.LazyFrame:
     opens = (pl.col(SESSION) != pl.col(SESSION).shift()).fill_null(True)
     return _from_the_end(events.with_columns(opens.cum_sum().cast(pl.Int64).alias(_LEVEL)))
 
 
-def _last_events(events: pl.LazyFrame) -> pl.LazyFrame:
+def _last_events(events: pl.LazyFrame, _: DataConfig) -> pl.LazyFrame:
     return _from_the_end(events.with_columns(pl.int_range(pl.len()).alias(_LEVEL)))
 
 
@@ -116,4 +119,14 @@ def _from_the_end(events: pl.LazyFrame) -> pl.LazyFrame:
     return events.with_columns(pl.col(_LEVEL).max().over(USER) - pl.col(_LEVEL) + 1)
 
 
-_LEVEL_OF = {"last_session": _last_sessions, "leave_one_out": _last_events}
+def _last_days(events: pl.LazyFrame, recipe: DataConfig) -> pl.LazyFrame:
+    age = (pl.col(TIME).max() - pl.col(TIME)).dt.total_microseconds()
+    span = max(1, round(recipe.test_days * _DAY))
+    return events.with_columns((age // span + 1).alias(_LEVEL))
+
+
+_LEVEL_OF = {
+    "last_session": _last_sessions,
+    "leave_one_out": _last_events,
+    "global_time": _last_days,
+}

@@ -4,11 +4,16 @@ What published protocols do with the odd cases, and what is done here:
 
 - A user of one event: papers drop them before. Here the event is held out and nothing predicts it,
   so it is dropped with its session.
+- A user whose events are all after the cut: papers that split by time drop or keep them. Here they
+  have no training session, so that `min_user_sessions` drops them unless it is 0.
+- Events of one time at the cut: papers cut between two of them. Here they stay on one side.
 - An item that is only held out: papers give it a random row and count the case as missed. Here the
   event is dropped, and the folder's counts say how many.
 """
 
 from __future__ import annotations
+
+import math
 
 from hrnn_jax.config import DataConfig
 from tests.hrnn_jax.preprocess.oracle import Event, _tally, first_of_kind, sessionise
@@ -22,8 +27,14 @@ def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
     events = []
     for number, session in enumerate(sessions):
         events += [{**event, "of": number} for event in session]
-    for event in events:
-        event["level"] = _level(event, events, recipe)
+    for user in {event["user"] for event in events}:
+        mine = [event for event in events if event["user"] == user]
+        for place, event in enumerate(reversed(mine), start=1):
+            event["level"] = place
+    if recipe.protocol == "global_time":
+        end, span = max(event["time"] for event in events), 86_400 * recipe.test_days
+        for event in events:
+            event["level"] = math.floor((end - event["time"]) / span) + 1
     if recipe.split == "validation":
         events = [event for event in events if event["level"] != 1]
         test, target, held = {2}, 2, 3
@@ -74,16 +85,6 @@ def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
         for event in events:
             event["case"] = event["last"]
     return events
-
-
-def _level(event: Event, events: list[Event], recipe: DataConfig) -> int:
-    """Return which split of the protocol holds an event out, 0 for none of the first three."""
-    mine = [other for other in events if other["user"] == event["user"]]
-    if recipe.protocol == "leave_one_out":
-        place = [other["row"] for other in reversed(mine)].index(event["row"]) + 1
-    else:
-        raise AssertionError(recipe.protocol)
-    return place if place <= 3 else 0
 
 
 def _trained(events: list[Event]) -> list[Event]:

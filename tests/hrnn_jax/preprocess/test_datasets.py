@@ -258,7 +258,7 @@ def test_flags_override_the_recipe(tmp_path):
     )
     meta = prepared.load_meta(folder)
     none = {"drop_types": [], "max_user_sessions": None, "drop_repeats": False}
-    none |= {"train_on_validation": False}
+    none |= {"train_on_validation": False, "test_days": 7.0}
     assert meta["recipe"] == given | none
     assert meta["table1"]["events"] == 12
 

@@ -16,8 +16,15 @@ from tests.hrnn_jax.preprocess import oracle, protocol_oracle
 from tests.hrnn_jax.preprocess.test_prepared import source
 from tests.hrnn_jax.preprocess.test_sessions import LENIENT, frame, left, log_of, logs, recipes
 
+
+def recipe_of(**given) -> DataConfig:
+    if given["protocol"] != "global_time":
+        del given["test_days"]
+    return DataConfig(**given)
+
+
 split_first = st.builds(
-    DataConfig,
+    recipe_of,
     session_gap_minutes=st.sampled_from([10, 30, 10_000]),
     drop_repeats=st.booleans(),
     min_support=st.sampled_from([1, 1, 3, 6]),
@@ -26,7 +33,8 @@ split_first = st.builds(
     max_user_sessions=st.sampled_from([None, None, 4]),
     min_test_events=st.sampled_from([2, 2, 3]),
     split=st.sampled_from(["test", "test", "validation"]),
-    protocol=st.sampled_from(["leave_one_out"]),
+    protocol=st.sampled_from(["leave_one_out", "global_time"]),
+    test_days=st.sampled_from([1 / 48, 5 / 48, 12 / 48]),  # times are in half hours
     task=st.sampled_from(["next_item", "last_item"]),
     train_on_validation=st.booleans(),
 )
@@ -40,7 +48,7 @@ def marks(log: list[dict], recipe: DataConfig, before=()) -> list[tuple]:
     return list(events.select("row", "test", case, "held").iter_rows())
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(logs(), split_first, st.one_of(st.just(()), st.sets(st.integers(0, 4))))
 def test_any_log_is_split_as_by_the_loops_of_the_oracle(log, recipe, before):
     events = protocol_oracle.prepare(log, recipe, before)
@@ -52,7 +60,7 @@ def test_any_log_is_split_as_by_the_loops_of_the_oracle(log, recipe, before):
             marks(log, recipe, before)
 
 
-@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.settings(max_examples=15, deadline=None)
 @hypothesis.given(logs(), recipes, st.booleans())
 def test_last_sessions_are_held_out_for_each_task_alike(log, recipe, of_validation):
     """What is left of the paper's split depends neither on the task nor on what is validated."""
@@ -116,10 +124,65 @@ def toy(seed: int = 0) -> list[dict]:
     return log_of(*rows)
 
 
+def test_events_of_one_time_are_on_one_side_of_the_cut():
+    """Those just as many days before the last one are trained on, whoever had them."""
+    day = 86_400
+    log = log_of(
+        *[(0, 1, 0), (0, 2, day), (0, 1, day), (0, 2, day + 1)],
+        *[(1, 2, day), (1, 1, 2 * day)],
+    )
+    recipe = DataConfig(protocol="global_time", test_days=1, session_gap_minutes=10_000, **LENIENT)
+    found = [(row, out, case) for row, out, case, _ in marks(log, recipe)]
+    assert found == [
+        *[(0, False, False), (1, False, False), (2, False, False), (3, True, True)],
+        *[(4, False, False), (5, True, True)],
+    ]
+
+
+def test_users_after_the_cut_stay_only_without_a_least_number_of_sessions():
+    log = log_of(
+        (0, 1, 0), (0, 2, 1), (0, 1, 90_000), (0, 2, 90_001), (1, 1, 90_000), (1, 2, 90_001)
+    )
+    recipe = DataConfig(protocol="global_time", test_days=1, **LENIENT)
+    assert [row for row, *_ in marks(log, recipe)] == [0, 1, 2, 3]
+    new = dataclasses.replace(recipe, min_user_sessions=0)
+    assert [row for row, _, case, _ in marks(log, new) if case] == [3, 5]
+
+
+@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.given(st.integers(0, 2**32 - 1), st.sampled_from(["test", "validation"]))
+def test_nothing_after_the_cut_has_a_part_in_what_is_trained_on(seed, split):
+    """Other users, items, sessions and numbers of events there change no training event."""
+    rng = np.random.default_rng(seed)
+    log = toy(int(rng.integers(1 << 30)))
+    recipe = DataConfig(
+        **{**LENIENT, "min_support": 3, "min_session_events": 3, "min_user_sessions": 2},
+        **{"protocol": "global_time", "test_days": 1, "split": split},
+    )
+    end = max(event["time"] for event in log)
+    cut = end - (1 if split == "test" else 2) * 86_400
+    before = [event for event in log if event["time"] <= cut]
+    drawn = (rng.integers(20, size=90), rng.integers(9, size=90), rng.integers(cut + 1, end, 90))
+    other = [
+        dict(zip(("row", "user", "item", "time"), (1000 + n, *map(int, row)), strict=True))
+        for n, row in enumerate(zip(*drawn, strict=True))
+    ]
+    last = {"row": 2000, "user": 0, "item": 0, "time": end}
+    found = []
+    for events in (log, [*before, *other, last]):
+        try:
+            found.append([(row, held) for row, out, _, held in marks(events, recipe) if not out])
+        except errors.InputError:  # no case is left
+            return
+    assert found[0] == found[1]
+
+
 PROTOCOLS = [
     {"protocol": "leave_one_out"},
     {"protocol": "leave_one_out", "train_on_validation": False},
     {"protocol": "leave_one_out", "split": "validation"},
+    {"protocol": "global_time", "test_days": 1},
+    {"protocol": "global_time", "test_days": 1, "split": "validation"},
 ]
 
 
@@ -177,4 +240,4 @@ def test_folders_of_the_papers_split_keep_their_names_and_columns(tmp_path):
         prepared.prepare(given, DataConfig(**LENIENT, **other), tmp_path).name
         for other in (*PROTOCOLS, {"task": "last_item"}, {"train_on_validation": False})
     }
-    assert len({*others, folder.name}) == 6
+    assert len({*others, folder.name}) == len(PROTOCOLS) + 3

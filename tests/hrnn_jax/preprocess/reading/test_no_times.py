@@ -65,6 +65,9 @@ def test_a_gap_in_time_is_refused_where_there_are_no_times(tmp_path):
     hour = dataclasses.replace(LENIENT, session_gap_minutes=60)
     with pytest.raises(errors.InputError, match=r"^`session_gap_minutes`=60 needs times"):
         prepared.prepare(given, hour, tmp_path)
+    by_time = dataclasses.replace(LENIENT, protocol="global_time")
+    with pytest.raises(errors.InputError, match=r"^`protocol`=global_time needs times"):
+        prepared.prepare(given, by_time, tmp_path)
     meta = prepared.load_meta(prepared.prepare(given, LENIENT, tmp_path))
     assert meta["recipe"]["session_gap_minutes"] == MAX_GAP_MINUTES
     assert prepared.source_of(meta) == given
