@@ -18,7 +18,7 @@ from hrnn_jax import errors
 
 Ties = Literal["against", "for"]
 Split = Literal["test", "validation"]
-Protocol = Literal["last_session", "leave_one_out", "global_time"]
+Protocol = Literal["last_session", "leave_one_out", "global_time", "given"]
 Task = Literal["next_item", "last_item"]
 UnknownItems = Literal["skip", "error"]
 OnBadRow = Literal["error", "skip"]
@@ -160,8 +160,9 @@ class DataConfig(_Checked):
             with that set aside, what the same protocol holds out next (validation), to tune on.
         protocol: What is held out: each user's last session, the paper's way (last_session), or
             each user's last event, as most papers on sequential recommendation do (leave_one_out),
-            or all events of the last days (global_time). But for last_session, the filters count
-            training events alone.
+            all events of the last days (global_time), or the part test of a log that brings its
+            split (given), in a column or by the names of its files. But for last_session, the
+            filters count training events alone.
         test_days: Of global_time: the days up to the log's last event that are held out. For
             validation it is as many days before.
         task: What is predicted: every held-out event that follows another one in its session

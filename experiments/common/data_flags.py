@@ -47,6 +47,8 @@ class DataFlags:
             --session_gap_minutes; none by default, except for journey. Empty: none.
         type_column: The column of the log that holds event types, for --drop_types and
             --drop_repeats; none by default, 'interaction_type' for xing.
+        part_column: The column of the log that holds the part of each event, for --protocol=given:
+            train, validation or test. By default the names of the files tell.
         simulate_shape: The paper's data set whose Table 1 a log of --dataset=simulated resembles;
             'video' by default.
         simulate_seed: The seed of a simulated log; at least 0.
@@ -62,6 +64,7 @@ class DataFlags:
     time_column: str | None = setting(None)
     session_column: str | None = setting(None)
     type_column: str | None = setting(None)
+    part_column: str | None = setting(None)
     simulate_shape: str | None = setting(None, choices=datasets.SHAPES)
     simulate_seed: int = setting(0, least=0)
     simulate_scale: float = setting(1.0, above=0)

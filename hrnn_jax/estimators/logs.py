@@ -24,7 +24,16 @@ from hrnn_jax.preprocess.reading import files
 
 PREPARED_DIR = "out/prepared"  # where commands prepare logs too
 _READING = [field.name for field in dataclasses.fields(ReadConfig)]
-_ARGUMENTS = ("user", "item", "time", "session", "type", "prepared_dir", *_READING)  # of `read`
+_ARGUMENTS = (
+    "user",
+    "item",
+    "time",
+    "session",
+    "type",
+    "part",
+    "prepared_dir",
+    *_READING,
+)  # of `read`
 # What `Log.split` takes -> `DataConfig.split`; the first holds for `protocol`=last_session alone.
 SPLITS = {"last_session": "test", "test": "test", "validation": "validation"}
 
@@ -138,7 +147,7 @@ class Log:
         Returns:
             Columns user_id, item_id (raw ids), ts (UTC) and, where the log has one, session_id.
         """
-        events = read_log.read(self.source)
+        events = read_log.read(self.source, parts=self.recipe.protocol == "given")
         return frames.raw_events(events)
 
     def split(self, by: str = "test") -> tuple[Part, Part]:
@@ -226,8 +235,9 @@ def read(
         session: The column of session ids. Without one, sessions are cut at idle gaps.
         **settings: Fields of `DataConfig`, as in `min_support=5`, and of `ReadConfig`, as in
             `separator=";"`; `type`, the column of event types for `drop_types` and `drop_repeats`;
-            and `prepared_dir`, the folder that keeps prepared logs ("out/prepared" by default, as
-            for commands).
+            `part`, the column of parts for `protocol="given"`: train, validation or test; and
+            `prepared_dir`, the folder that keeps prepared logs ("out/prepared" by default, as for
+            commands).
 
     Returns:
         The log; it is read when it is split.
@@ -236,7 +246,9 @@ def read(
         InputError: A setting is out of bounds, or the frame is of an unknown kind.
     """
     prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
-    columns = Columns(user, item, time, session, settings.pop("type", None))
+    columns = Columns(
+        user, item, time, session, settings.pop("type", None), settings.pop("part", None)
+    )
     reading = ReadConfig.of(taken_reading(settings))
     recipe = with_settings(DataConfig(), settings, _ARGUMENTS)
     if isinstance(events, str | pathlib.Path):

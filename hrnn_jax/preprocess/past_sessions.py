@@ -82,7 +82,7 @@ def of_log(
     Raises:
         InputError: the log cannot be read, see `read_log.read`.
     """
-    log = read_log.read(source)
+    log = read_log.read(source, parts=recipe.protocol == "given")
     raw_ids = log.raw_ids
     if without is not None:
         others = ~raw_ids[read_log.USER].cast(pl.String).is_in(without.cast(pl.String).implode())

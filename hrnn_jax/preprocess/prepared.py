@@ -90,7 +90,7 @@ def prepare(
     folder = prepared_dir / f"{source.name}-{fingerprint[:12]}"
     if _is_complete(folder):
         return folder
-    log = read_log.read(source)
+    log = read_log.read(source, parts=recipe.protocol == "given")
     raw_ids, skipped = log.raw_ids, log.skipped
     continued_ids = pl.Series(RAW_ID, continued_items)
     continued_index = _find(raw_ids[ITEM], continued_ids)
@@ -252,6 +252,10 @@ def source_of(meta: Mapping[str, Any], path: pathlib.Path | None = None) -> read
 
 def _of_times(source: read_log.Source, recipe: DataConfig) -> DataConfig:
     """Return the recipe without a gap that ends sessions, where the log has no times."""
+    if source.columns.part_column is not None and recipe.protocol != "given":
+        raise InputError(
+            "`part_column` has no effect without `protocol`=given: drop it, or give that"
+        )
     if TIME in source.named:
         return recipe
     if recipe.protocol == "global_time":

@@ -7,6 +7,8 @@ last_session   level n: the user's n-th last session, of those that the filters 
 leave_one_out  level n: the user's n-th last event, in replay order
 global_time    level 1: the last `test_days` days of the log; level 2: as many days before, and so
                on. Events of one time have one level
+given          level 1: the part test of the log; level 2: its part validation. The next level is
+               that of each user's last training session, or of an only one the last event
 
     split       dropped   held out   `held`, see below
     test        -         1          2
@@ -29,7 +31,10 @@ from collections.abc import Callable
 import polars as pl
 
 from hrnn_jax.config import DataConfig
-from hrnn_jax.preprocess.read_log import SESSION, TIME, USER
+from hrnn_jax.errors import InputError
+from hrnn_jax.preprocess import parts
+from hrnn_jax.preprocess.parts import TRAIN, VALIDATION
+from hrnn_jax.preprocess.read_log import PART, SESSION, TIME, USER
 
 TEST, TARGET, HELD = "test", "target", "held"
 MARKS = (TEST, TARGET, HELD)
@@ -45,6 +50,16 @@ def splits_first(recipe: DataConfig) -> bool:
     The paper filters first.
     """
     return recipe.protocol != "last_session"
+
+
+def check_parts(events: pl.DataFrame, recipe: DataConfig) -> None:
+    """Raise InputError where a log that brings its split lacks a part that is needed."""
+    if recipe.protocol != "given":
+        return
+    needs_validation = recipe.split == "validation" or not recipe.train_on_validation
+    for part in (TRAIN, *([VALIDATION] if needs_validation else []), parts.TEST):
+        if not (events[PART] == part).any():
+            raise InputError(f"`protocol`=given: no event of the log is of the part {part}")
 
 
 def with_levels(recipe: DataConfig) -> Step:
@@ -125,7 +140,30 @@ def _last_days(events: pl.LazyFrame, recipe: DataConfig) -> pl.LazyFrame:
     return events.with_columns((age // span + 1).alias(_LEVEL))
 
 
+def _parts(events: pl.LazyFrame, _: DataConfig) -> pl.LazyFrame:
+    part, place = pl.col(PART), pl.col("place")
+    trains = part == TRAIN
+    last = (
+        events.with_row_index("place")
+        .with_columns(
+            of=pl.col(SESSION).filter(trains).max().over(USER),
+            first=pl.col(SESSION).filter(trains).min().over(USER),
+            last=place.filter(trains).max().over(USER),
+        )
+        .with_columns(
+            is_last=pl.when(pl.col("of") > pl.col("first"))
+            .then(pl.col(SESSION) == pl.col("of"))
+            .otherwise(place == pl.col("last"))
+        )
+    )
+    held = pl.when((part == VALIDATION).any()).then(3).otherwise(2)
+    level = pl.when(part == parts.TEST).then(1).when(part == VALIDATION).then(2)
+    level = level.when(trains & pl.col("is_last")).then(held).otherwise(0)
+    return last.with_columns(level.alias(_LEVEL)).drop("place", "of", "first", "last", "is_last")
+
+
 _LEVEL_OF = {
+    "given": _parts,
     "last_session": _last_sessions,
     "leave_one_out": _last_events,
     "global_time": _last_days,

@@ -9,6 +9,7 @@ the same time in the order of the file:
                            seconds after 1970
     session  u32           only when a session column is named
     type     str           only when a type column is named; may be null
+    part     str           only when asked for: train, validation or test
 
 Rows that repeat exactly are events like any other: the paper keeps repeats, and a user may click
 twice in a second. Their number is logged; `DataConfig.drop_repeats` drops them inside sessions.
@@ -25,16 +26,18 @@ import polars as pl
 
 from hrnn_jax.config import ReadConfig
 from hrnn_jax.errors import InputError
+from hrnn_jax.preprocess import parts as split_parts
 from hrnn_jax.preprocess.public_logs import DERIVED
 from hrnn_jax.preprocess.reading import files, ids, log_file
 from hrnn_jax.preprocess.reading.checks import Skipped
 from hrnn_jax.preprocess.reading.columns import Columns
 from hrnn_jax.preprocess.reading.files import COMPRESSED, SUFFIXES
-from hrnn_jax.preprocess.reading.table import IDS, ITEM, SESSION, TIME, TYPE, USER
+from hrnn_jax.preprocess.reading.table import IDS, ITEM, PART, SESSION, TIME, TYPE, USER
 
 __all__ = [
     "COMPRESSED",
     "ITEM",
+    "PART",
     "RAW_ID",
     "SESSION",
     "SUFFIXES",
@@ -85,12 +88,14 @@ class Events:
     skipped: Skipped = dataclasses.field(default_factory=Skipped)  # the rows that were dropped
 
 
-def read(source: Source) -> Events:
+def read(source: Source, *, parts: bool = False) -> Events:
     """Read a log.
 
     Args:
         source: the file or files, and how to read them. The end of a name, one of `SUFFIXES`, tells
             the format.
+        parts: whether each event is of a part of a split that the log brings. Without a column of
+            parts the names of the files tell, and files are read in the order of the parts.
 
     Returns:
         The events in the schema and order above, and the raw ids of their indices.
@@ -104,9 +109,16 @@ def read(source: Source) -> Events:
     if TIME not in named and source.reading.time_format is not None:
         raise InputError("`time_format` needs times; name their column with `time_column`")
     found = files.find(source.path)
+    part_of = dict(split_parts.in_order(found)) if parts and PART not in named else {}
+    found = list(part_of) or found
     frames, skipped, forms = zip(
         *(log_file.read_file(file, form, categories) for file in found), strict=True
     )
+    if part_of:
+        frames = [
+            frame.with_columns(pl.lit(part_of[file], pl.String).alias(PART))
+            for file, frame in zip(found, frames, strict=True)
+        ]
     frame, dropped = _joined(frames, categories), sum(skipped, Skipped())
     _say_dropped(source, dropped)
     if frame.is_empty():
@@ -115,6 +127,8 @@ def read(source: Source) -> Events:
         days = frame.select(pl.col(TIME).min().dt.date(), last=pl.col(TIME).max().dt.date()).row(0)
         times = " or ".join(dict.fromkeys(form for form in forms if form))
         logger.info("time column %r: %s, %s .. %s UTC", named[TIME], times, *days)
+    if PART in named:
+        frame = frame.with_columns(split_parts.of_values(frame[PART], source.path, named[PART]))
     raw_ids = {}
     for name in categories:
         index, raw_ids[name] = ids.index(frame[name])

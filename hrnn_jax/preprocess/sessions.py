@@ -56,6 +56,7 @@ def apply_recipe(
     Raises:
         InputError: a step leaves no user; the message names the setting and all counts.
     """
+    protocols.check_parts(events, recipe)
     events = events.rename({SESSION: GIVEN}, strict=False)
     counts = [_count("log", events)]
     ends = None

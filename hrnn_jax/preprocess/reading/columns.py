@@ -19,6 +19,7 @@ class Columns:
     time_column: str | None = "ts"
     session_column: str | None = None
     type_column: str | None = None
+    part_column: str | None = None  # of a split that the log brings: train, validation or test
 
     @classmethod
     def of(cls, columns: Mapping[str, str | None]) -> Columns:
@@ -27,5 +28,8 @@ class Columns:
 
     @property
     def by_name(self) -> dict[str, str | None]:
-        """The schema's name of each column -> its name in the file."""
-        return {name.removesuffix("_column"): column for name, column in vars(self).items()}
+        """The schema's name of each column -> its name in the file; of parts only if there are."""
+        named = {name.removesuffix("_column"): column for name, column in vars(self).items()}
+        if self.part_column is None:  # logs without parts keep the names of their folders
+            del named["part"]
+        return named

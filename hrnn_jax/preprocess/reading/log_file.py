@@ -17,7 +17,7 @@ from .faults import Reading
 from .files import COMPRESSED, JSON_LINES, PARQUET, SEPARATORS, SUFFIXES, LogFile
 from .json_lines import open_json_lines
 from .parquet import open_parquet
-from .table import IDS, ROW, TIME, TYPE, Table, input_errors
+from .table import IDS, PART, ROW, TIME, TYPE, Table, input_errors
 
 Categories = Mapping[str, pl.Categories]  # by role: of the ids that are texts
 Derive = Callable[[pl.LazyFrame], pl.LazyFrame]  # adds columns that a file has in another form
@@ -144,7 +144,7 @@ def _typed(
             for name, column in named.items()
             if name in IDS
         ),
-        *([pl.col(TYPE).cast(pl.String)] if TYPE in named else []),
+        *(pl.col(name).cast(pl.String) for name in (TYPE, PART) if name in named),
         *([ROW] if ROW in schema else []),
     )
     # A text row with too many values is only noticed when all its columns are read.

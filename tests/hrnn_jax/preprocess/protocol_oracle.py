@@ -6,6 +6,8 @@ What published protocols do with the odd cases, and what is done here:
   so it is dropped with its session.
 - A user whose events are all after the cut: papers that split by time drop or keep them. Here they
   have no training session, so that `min_user_sessions` drops them unless it is 0.
+- A user whose held-out events come before others that are trained on: papers that draw a split by
+  chance do so. Here the model has read them when it predicts later ones, without training on them.
 - Events of one time at the cut: papers cut between two of them. Here they stay on one side.
 - An item that is only held out: papers give it a random row and count the case as missed. Here the
   event is dropped, and the folder's counts say how many.
@@ -35,6 +37,20 @@ def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
         end, span = max(event["time"] for event in events), 86_400 * recipe.test_days
         for event in events:
             event["level"] = math.floor((end - event["time"]) / span) + 1
+    if recipe.protocol == "given":
+        inner = 3 if any(event["part"] == "validation" for event in events) else 2
+        for event in events:
+            mine = [other for other in events if other["user"] == event["user"]]
+            trains = [other for other in mine if other["part"] == "train"]
+            visits = {other["of"] for other in trains}
+            last = (
+                trains[-1:]
+                if len(visits) == 1
+                else [other for other in trains if other["of"] == max(visits)]
+            )
+            event["level"] = {"test": 1, "validation": 2}.get(event["part"], 0)
+            if event in last:
+                event["level"] = inner
     if recipe.split == "validation":
         events = [event for event in events if event["level"] != 1]
         test, target, held = {2}, 2, 3

@@ -1,6 +1,7 @@
 """protocols.py equals each protocol in plain Python; held-out events have no part in training."""
 
 import dataclasses
+import pathlib
 
 import hypothesis
 import numpy as np
@@ -8,10 +9,11 @@ import polars as pl
 import pytest
 from hypothesis import strategies as st
 
+import hrnn_jax
 from hrnn_jax import errors
 from hrnn_jax.config import DataConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.preprocess import prepared, protocols, sessions
+from hrnn_jax.preprocess import datasets, prepared, protocols, read_log, sessions
 from tests.hrnn_jax.preprocess import oracle, protocol_oracle
 from tests.hrnn_jax.preprocess.test_prepared import source
 from tests.hrnn_jax.preprocess.test_sessions import LENIENT, frame, left, log_of, logs, recipes
@@ -124,6 +126,85 @@ def toy(seed: int = 0) -> list[dict]:
     return log_of(*rows)
 
 
+@hypothesis.settings(max_examples=120, deadline=None)
+@hypothesis.given(logs(), split_first, st.integers(0, 2**32 - 1), st.booleans())
+def test_any_given_split_is_as_by_the_loops_of_the_oracle(log, recipe, seed, has_validation):
+    """Parts are drawn event by event: they interleave in a user's events and in sessions."""
+    recipe = dataclasses.replace(recipe, protocol="given", test_days=7)
+    names = ["train", "train", "train", "test", "validation"][: 4 + has_validation]
+    parts = np.random.default_rng(seed).choice(names, len(log))
+    log = [event | {"part": str(part)} for event, part in zip(log, parts, strict=True)]
+    needs = {"train", "test"}
+    if recipe.split == "validation" or not recipe.train_on_validation:
+        needs.add("validation")
+    if lacking := needs - {*parts.tolist()}:
+        with pytest.raises(errors.InputError, match=f"is of the part ({'|'.join(lacking)})$"):
+            marks(log, recipe)
+        return
+    events = protocol_oracle.prepare(log, recipe)
+    expected = [(e["row"], e["test"], e["case"], e["held"]) for e in events]
+    if any(case for _, _, case, _ in expected):
+        assert marks(log, recipe) == expected
+    else:
+        with pytest.raises(errors.InputError, match="leaves no user"):
+            marks(log, recipe)
+
+
+FILES = {
+    "train.txt": "1 5 3\n2 3 5\n",
+    "valid.txt": "1 5\n2 5\n",
+    "test.txt": "1 3\n2 3\n",
+}
+FEW = {"min_support": 1, "min_session_events": 1, "min_user_sessions": 1, "protocol": "given"}
+
+
+def test_files_tell_the_parts_by_their_names(tmp_path):
+    """In the order of the parts, whatever their names. Bug: test comes before train."""
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    given = datasets.source("sequences", tmp_path, events=pathlib.Path(f"{tmp_path}/*.txt"))
+    log = prepared.load(prepared.prepare(given, DataConfig(**FEW), tmp_path / "prepared"))
+    assert log.item.tolist() == [1, 0, 1, 0, 0, 1, 1, 0]
+    assert log.test.tolist() == [False, False, False, True] * 2
+    assert log.held is not None
+    assert log.held.tolist() == [False, False, True, False] * 2
+    less = DataConfig(**FEW, train_on_validation=False)
+    log = prepared.load(prepared.prepare(given, less, tmp_path / "prepared"))
+    assert log.test.tolist() == [False, False, True, True] * 2
+    assert log.cases.tolist() == [3, 7]
+    tuned = DataConfig(**FEW, split="validation")
+    log = prepared.load(prepared.prepare(given, tuned, tmp_path / "prepared"))
+    assert log.test.tolist() == [False, False, True] * 2
+
+
+def test_a_column_tells_the_parts(tmp_path):
+    path = tmp_path / "log.csv"
+    rows = ["7,1,Train", "7,2,train", "7,1,valid", "7,2,TEST"]
+    path.write_text("user_id,item_id,fold\n" + "\n".join(rows))
+    log = hrnn_jax.read(path, time=None, part="fold", prepared_dir=tmp_path, **FEW)
+    train, test = log.split()
+    assert train.events.test.tolist() == [False, False, False, True]
+    assert test.frame()["item_id"].to_list() == [2]
+    path.write_text("user_id,item_id,fold\n" + "\n".join([*rows, "7,1,held", "7,1,"]))
+    with pytest.raises(errors.InputError, match="'fold' holds 'held', None: write train, valid"):
+        log.split()
+
+
+def test_a_given_split_that_is_not_told_is_refused(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\n7,1\n")
+    log = hrnn_jax.read(path, time=None, prepared_dir=tmp_path, **FEW)
+    with pytest.raises(errors.InputError, match=r"log.csv: its name tells no part of the split"):
+        log.split()
+    (tmp_path / "test_train.csv").write_text("user_id,item_id\n7,1\n")
+    log = hrnn_jax.read(tmp_path / "test_train.csv", time=None, prepared_dir=tmp_path, **FEW)
+    with pytest.raises(errors.InputError, match="tells several parts"):
+        log.split()
+    log = hrnn_jax.read(path, time=None, part="item_id", prepared_dir=tmp_path)
+    with pytest.raises(errors.InputError, match="`part` has no effect without `protocol`=given"):
+        log.split()
+
+
 def test_events_of_one_time_are_on_one_side_of_the_cut():
     """Those just as many days before the last one are trained on, whoever had them."""
     day = 86_400
@@ -183,13 +264,17 @@ PROTOCOLS = [
     {"protocol": "leave_one_out", "split": "validation"},
     {"protocol": "global_time", "test_days": 1},
     {"protocol": "global_time", "test_days": 1, "split": "validation"},
+    {"protocol": "given"},
+    {"protocol": "given", "split": "validation"},
 ]
+PARTS = ("train", "train", "train", "validation", "test")  # of the five events of a session
 
 
 def prepare(log: list[dict], recipe: DataConfig, folder) -> tuple[EventLog, list]:
     table = pl.DataFrame(log, infer_schema_length=None).drop("row")
     named = {"user": "user_id", "item": "item_id", "time": "ts"}
-    path = prepared.prepare(source(folder, table.rename(named)), recipe, folder)
+    columns = read_log.Columns(part_column="part" if "part" in table.columns else None)
+    path = prepared.prepare(source(folder, table.rename(named), columns=columns), recipe, folder)
     return prepared.load(path), prepared.load_items(path)
 
 
@@ -198,6 +283,8 @@ def test_held_out_items_change_nothing_that_is_trained_on(given, tmp_path):
     """Bug: count the support, or the length of a session, before the split."""
     recipe = DataConfig(**{**LENIENT, "min_support": 3, "min_session_events": 3}, **given)
     log = toy()
+    if given["protocol"] == "given":
+        log = [event | {"part": PARTS[event["row"] % 5]} for event in log]
     trained = {row for row, out, *_ in marks(log, recipe) if not out}
     rng = np.random.default_rng(1)
     other = [  # held out, or set aside
@@ -238,6 +325,6 @@ def test_folders_of_the_papers_split_keep_their_names_and_columns(tmp_path):
     assert events.held is None
     others = {
         prepared.prepare(given, DataConfig(**LENIENT, **other), tmp_path).name
-        for other in (*PROTOCOLS, {"task": "last_item"}, {"train_on_validation": False})
+        for other in (*PROTOCOLS[:5], {"task": "last_item"}, {"train_on_validation": False})
     }
-    assert len({*others, folder.name}) == len(PROTOCOLS) + 3
+    assert len({*others, folder.name}) == 8
