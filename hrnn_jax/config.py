@@ -18,6 +18,8 @@ from hrnn_jax import errors
 
 Ties = Literal["against", "for"]
 Split = Literal["test", "validation"]
+Protocol = Literal["last_session", "leave_one_out", "global_time", "given"]
+Task = Literal["next_item", "last_item"]
 UnknownItems = Literal["skip", "error"]
 OnBadRow = Literal["error", "skip"]
 
@@ -33,7 +35,7 @@ _WITH_EXTRA_NEGATIVES = [*SAMPLED_LOSSES, "softmax"]
 LOSSES = [*SAMPLED_LOSSES, "full_softmax", "softmax"]
 FULL_SOFTMAX_ITEMS = 20_000  # the largest catalogue that `loss`=softmax scores as a whole
 
-_MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
+MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,30 +144,48 @@ class DataConfig(_Checked):
 
     Attributes:
         session_gap_minutes: The idle time in minutes, above 0, after which a user's next event
-            opens a new session. Given sessions (session_column) are not cut.
+            opens a new session. Given sessions (session_column) are not cut, and nor is a log
+            without times.
         drop_types: The event types, separated by commas, that are dropped before all else.
         drop_repeats: Whether later events with the item and type of an earlier one in their session
             are dropped.
         min_support: The events that an item needs to be kept.
         min_session_events: The events that a session needs to be kept.
-        min_user_sessions: The sessions that a user needs to be kept.
+        min_user_sessions: The sessions that a user needs to be kept. With 0 also users stay who
+            have only held-out events.
         max_user_sessions: The sessions from which on a user is dropped as too active.
         min_test_events: The events that a test session needs, after items without a training event
             are dropped from it.
-        split: What is held out: each user's last session (test), or, with that one set aside, the
-            last session before it (validation), to tune on.
+        split: What is held out by the protocol, each user's last session for example (test), or,
+            with that set aside, what the same protocol holds out next (validation), to tune on.
+        protocol: What is held out: each user's last session, the paper's way (last_session), or
+            each user's last event, as most papers on sequential recommendation do (leave_one_out),
+            all events of the last days (global_time), or the part test of a log that brings its
+            split (given), in a column or by the names of its files. But for last_session, the
+            filters count training events alone.
+        test_days: Of global_time: the days up to the log's last event that are held out. For
+            validation it is as many days before.
+        task: What is predicted: every held-out event that follows another one in its session
+            (next_item), or of these each user's last one (last_item).
+        train_on_validation: Whether the test split trains on what the validation split holds out.
+            Most papers that leave one event out do not; the event is still known when the last
+            one is predicted.
     """
 
-    session_gap_minutes: float = setting(30, above=0, most=_MAX_GAP_MINUTES)
+    session_gap_minutes: float = setting(30, above=0, most=MAX_GAP_MINUTES)
     drop_types: tuple[str, ...] = setting(())
     drop_repeats: bool = setting(False)
     min_support: int = setting(10, least=1)
     min_session_events: int = setting(3, least=1)
-    min_user_sessions: int = setting(5, least=1)
+    min_user_sessions: int = setting(5, least=0)
     max_user_sessions: int | None = setting(None, least=2)
     # A session of one event holds nothing to predict, so a test session needs two.
     min_test_events: int = setting(2, least=2)
     split: Split = setting("test", choices=get_args(Split))
+    protocol: Protocol = setting("last_session", choices=get_args(Protocol))
+    test_days: float = setting(7.0, above=0, most=100_000.0, needs={"protocol": ("global_time",)})
+    task: Task = setting("next_item", choices=get_args(Task))
+    train_on_validation: bool = setting(True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Rank the test cases with a network (Section 4.3).
 
-A test case is an event of a test session after its first. First the users' histories are replayed
-(the paper's bootstrapping), then the representation before each case is scored against the items.
-The target's rank is 1 + the number of other candidates that score above it; the candidates that
-score most are recommended.
+A test case is a held-out event that follows another one in its session. First the users' histories
+are replayed (the paper's bootstrapping), then the representation before each case is scored
+against the items. The target's rank is 1 + the number of other candidates that score above it;
+the candidates that score most are recommended.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def rank(
 ) -> Ranking:
     """Rank the targets of `log.cases` and count the recommended items.
 
-    The HRNNs and RNN Concat first replay the user's whole history, RNN the test session alone.
+    The HRNNs and RNN Concat first replay the user's whole history, RNN the session of the case
+    alone.
 
     Args:
         params: the weights.
@@ -91,7 +92,8 @@ def rank(
     if candidates is None:
         candidates = log.most_supported(config.candidates)
     session_only = model_config.variant == "rnn"
-    tested = log.where(log.test if session_only else np.isin(log.user, log.user[log.test]))
+    groups = log.session if session_only else log.user
+    tested = log.where(np.isin(groups, groups[log.test]))
     cases = tested.cases
     ranks = np.zeros(len(cases), np.int32)
     shown = np.zeros((len(cutoffs), log.n_items), np.int64)

@@ -20,8 +20,10 @@ class EventLog:
     session: np.ndarray  # [E] int32, index of the session, unique over all users
     item: np.ndarray  # [E] int32, 0..n_items-1
     time: np.ndarray  # [E] int64, Unix seconds
-    test: np.ndarray  # [E] bool, whether the event's session is held out
+    test: np.ndarray  # [E] bool, whether the event is held out: nothing is trained on it
     n_items: int  # V, the items of the training set
+    target: np.ndarray | None = None  # [E] bool, the events that are predicted; None: see `cases`
+    held: np.ndarray | None = None  # [E] bool, what `held_out` holds out; None: last sessions
 
     def __len__(self) -> int:
         """Return the number of events E."""
@@ -29,7 +31,11 @@ class EventLog:
 
     def where(self, keep: np.ndarray) -> EventLog:
         """Return a log of the events where `keep` [E] is True."""
-        columns = {name: column[keep] for name, column in vars(self).items() if name != "n_items"}
+        columns = {
+            name: column[keep]
+            for name, column in vars(self).items()
+            if isinstance(column, np.ndarray)
+        }
         return EventLog(**columns, n_items=self.n_items)
 
     @property
@@ -38,18 +44,21 @@ class EventLog:
         return self.where(~self.test)
 
     def held_out(self) -> EventLog:
-        """Return the training events, of which each user's last session is held out.
+        """Return the training events, of which some are held out: those that `held` marks.
 
-        A user's only session is not; nor are events of items that have no other training event.
+        Without such marks each user's last session is, but for a user's only one. Events of items
+        that have no other training event are left out.
         """
         train = self.train
         if not len(train):
             return train
-        last = np.append(train.session[1:] != train.session[:-1], True)
-        is_last = np.append(train.user[1:] != train.user[:-1], True)
-        sessions = np.bincount(train.user[last], minlength=train.user.max() + 1)
-        held = np.isin(train.session, train.session[is_last]) & (sessions[train.user] > 1)
-        split = dataclasses.replace(train, test=held)
+        held = train.held
+        if held is None:
+            last = np.append(train.session[1:] != train.session[:-1], True)
+            is_last = np.append(train.user[1:] != train.user[:-1], True)
+            sessions = np.bincount(train.user[last], minlength=train.user.max() + 1)
+            held = np.isin(train.session, train.session[is_last]) & (sessions[train.user] > 1)
+        split = dataclasses.replace(train, test=held, target=None, held=None)
         return split.where(~held | (split.support > 0)[split.item])
 
     @property
@@ -73,8 +82,13 @@ class EventLog:
 
     @property
     def cases(self) -> np.ndarray:
-        """[N] index of each test case: any but the first event of a test session (Section 4.3)."""
-        return np.flatnonzero(self.test & self.follows)
+        """[N] index of each test case.
+
+        It is a held-out event that follows another one in its session (Section 4.3), and one of
+        `target`, if there is that.
+        """
+        is_target = self.test if self.target is None else self.test & self.target
+        return np.flatnonzero(is_target & self.follows)
 
     def session_items(self, events: np.ndarray) -> np.ndarray:
         """Return the items that the session of each event has before it.

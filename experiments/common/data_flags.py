@@ -42,11 +42,13 @@ class DataFlags:
             default.
         time_column: The column of the log that holds times in Unix seconds, milliseconds,
             microseconds or nanoseconds, in ISO 8601, or in the form of --time_format; 'ts' by
-            default, 'created_at' for xing.
+            default, 'created_at' for xing. Empty: there are no times, and the order is the file's.
         session_column: The column of the log that holds session ids, which then replace
-            --session_gap_minutes; none by default, except for journey.
+            --session_gap_minutes; none by default, except for journey. Empty: none.
         type_column: The column of the log that holds event types, for --drop_types and
             --drop_repeats; none by default, 'interaction_type' for xing.
+        part_column: The column of the log that holds the part of each event, for --protocol=given:
+            train, validation or test. By default the names of the files tell.
         simulate_shape: The paper's data set whose Table 1 a log of --dataset=simulated resembles;
             'video' by default.
         simulate_seed: The seed of a simulated log; at least 0.
@@ -62,6 +64,7 @@ class DataFlags:
     time_column: str | None = setting(None)
     session_column: str | None = setting(None)
     type_column: str | None = setting(None)
+    part_column: str | None = setting(None)
     simulate_shape: str | None = setting(None, choices=datasets.SHAPES)
     simulate_seed: int = setting(0, least=0)
     simulate_scale: float = setting(1.0, above=0)
@@ -80,10 +83,13 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
     """
     root, own_recipe = pathlib.Path(FLAGS.prepared_dir), recipe()
     columns = {
-        field.name: column
+        field.name: column or None
         for field in dataclasses.fields(read_log.Columns)
-        if (column := FLAGS[field.name].value)
+        if (column := FLAGS[field.name].value) is not None
     }
+    for name in ("user_column", "item_column"):
+        if columns.get(name, "") is None:
+            raise InputError(f"`{name}` is empty: give the name of a column of the log")
     try:
         source = datasets.source(
             FLAGS.dataset,

@@ -53,7 +53,7 @@ __all__ = [
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (*run_files.FILES, *STATES)
 BEGUN = ("checkpoint", run_files.HISTORY, RANKS, METRICS)  # one is there where a run has begun
-IN_TABLE = ("recall", "mrr", "precision")  # the metrics of the paper
+IN_TABLE = ("recall", "mrr", "precision", "ndcg")  # the metrics of the paper, and NDCG
 
 
 def open_folder(
@@ -170,14 +170,14 @@ def read_finished(folder: pathlib.Path, about: Mapping[str, Any]) -> dict[str, A
 
 
 def metrics_in_table(run: Mapping[str, Any]) -> list[str]:
-    """Return the paper's metrics at each cutoff of a run, as in recall@5."""
+    """Return the metrics at each cutoff of a run that tables show, as in recall@5."""
     return [name for name in run["mean"] if name.partition("@")[0] in IN_TABLE]
 
 
 def print_metrics(
     runs: Sequence[Mapping[str, Any]], marks: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Print the paper's metrics of runs, a row each: mean, and +- std over several seeds.
+    """Print the metrics of runs, a row each: mean, and +- std over several seeds.
 
     marks: by metric, a sign for each run that follows its mean, or "".
     """

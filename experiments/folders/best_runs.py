@@ -47,7 +47,7 @@ def marks(
         x, y = cases(one, int(cutoff)), cases(other, int(cutoff))
         if x is None or y is None or not x.select(CASE).equals(y.select(CASE)):
             return True  # not known to be equal
-        column = "mrr" if name == "mrr" else "recall"  # precision is recall / N
+        column = "recall" if name == "precision" else name  # precision is recall / N
         return signed_rank(x[column].to_numpy(), y[column].to_numpy())[1] < ALPHA
 
     def mark(means: Sequence[float], number: int, metric: str) -> str:

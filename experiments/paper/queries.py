@@ -97,8 +97,8 @@ def by_position(ranks: pl.DataFrame) -> pl.DataFrame:
 
 
 def by_case(ranks: pl.DataFrame, cutoff: int = CUTOFF) -> pl.DataFrame:
-    """Return each test case's means over the seeds: session, position, recall, mrr."""
-    return with_metrics(ranks, cutoff).group_by(CASE).agg(pl.col(MEANS).mean()).sort(CASE)
+    """Return each test case's means over the seeds: session, position, recall, mrr, ndcg."""
+    return with_metrics(ranks, cutoff).group_by(CASE).agg(pl.col(*MEANS, "ndcg").mean()).sort(CASE)
 
 
 def signed_rank_tests(

@@ -214,7 +214,11 @@ class Model(abc.ABC):
         wanted = list(users)
         if len({isinstance(user, str) for user in wanted}) > 1:
             raise InputError("`users` mixes integers and strings: give ids of one kind")
-        number = {str(user): index for index, user in enumerate(self.train_.users)}
+        is_trained = np.zeros(len(self.train_.users), bool)  # others have test events alone
+        is_trained[self.train_.events.train.user] = True
+        number = {
+            str(user): index for index, user in enumerate(self.train_.users) if is_trained[index]
+        }
         indices = np.array([number.get(id_text("user", user), -1) for user in wanted], np.int64)
         _warn_of_unknown([user for user, n in zip(wanted, indices, strict=True) if n < 0])
         lists = self._lists(indices, k, exclude_seen=exclude_seen)

@@ -23,10 +23,19 @@ from hrnn_jax.preprocess.read_log import Columns, Source
 from hrnn_jax.preprocess.reading import files
 
 PREPARED_DIR = "out/prepared"  # where commands prepare logs too
-# How to hold out events: by name the value of `DataConfig.split`.
 _READING = [field.name for field in dataclasses.fields(ReadConfig)]
-_ARGUMENTS = ("user", "item", "time", "session", "type", "prepared_dir", *_READING)  # of `read`
-SPLITS = {"last_session": "test", "validation": "validation"}
+_ARGUMENTS = (
+    "user",
+    "item",
+    "time",
+    "session",
+    "type",
+    "part",
+    "prepared_dir",
+    *_READING,
+)  # of `read`
+# What `Log.split` takes -> `DataConfig.split`; the first holds for `protocol`=last_session alone.
+SPLITS = {"last_session": "test", "test": "test", "validation": "validation"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Part:
     folder: pathlib.Path
     is_test: bool
     log: Log | None = None
-    by: str = "last_session"
+    by: str = "test"
 
     @functools.cached_property
     def events(self) -> EventLog:
@@ -138,15 +147,16 @@ class Log:
         Returns:
             Columns user_id, item_id (raw ids), ts (UTC) and, where the log has one, session_id.
         """
-        events = read_log.read(self.source)
+        events = read_log.read(self.source, parts=self.recipe.protocol == "given")
         return frames.raw_events(events)
 
-    def split(self, by: str = "last_session") -> tuple[Part, Part]:
-        """Hold out a session of each user.
+    def split(self, by: str = "test") -> tuple[Part, Part]:
+        """Hold out the last session of each user, or what `protocol` says.
 
         Args:
-            by: What is held out. "last_session": each user's last session. "validation": with the
-                last sessions set aside, the session before it, to tune on.
+            by: What is held out. "test": what the log's `protocol` holds out, each user's last
+                session by default, which "last_session" stands for too. "validation": with that
+                set aside, what the protocol holds out next, to tune on.
 
         Returns:
             The training part and the test part.
@@ -156,7 +166,12 @@ class Log:
                 counts after each of them.
         """
         if by not in SPLITS:
-            raise InputError(f"`by`={by}: give {' or '.join(SPLITS)}")
+            raise InputError(f"`by`={by}: give last_session, test or validation")
+        if by == "last_session" != self.recipe.protocol:
+            raise InputError(
+                f"`by`={by}: the log has `protocol`={self.recipe.protocol}; give test, or read the "
+                "log with another `protocol`"
+            )
         train = self.part(by, is_test=False)
         return train, dataclasses.replace(train, is_test=True)
 
@@ -191,6 +206,8 @@ class Log:
             time_format = read_log.time_format(self.source)
         except InputError:  # splitting it says so
             return f"<log {self.title}>"
+        if column is None:
+            return f"<log {self.title}: {time_format}>"
         return f"<log {self.title}: times of column {column!r} in {time_format}>"
 
 
@@ -199,7 +216,7 @@ def read(
     *,
     user: str = "user_id",
     item: str = "item_id",
-    time: str = "ts",
+    time: str | None = "ts",
     session: str | None = None,
     **settings: Any,
 ) -> Log:
@@ -213,12 +230,14 @@ def read(
         user: The column of user ids, integers or strings.
         item: The column of item ids, integers or strings.
         time: The column of times: Unix seconds, milliseconds, microseconds or nanoseconds, ISO
-            8601, a type of dates, or the form of `time_format`.
+            8601, a type of dates, or the form of `time_format`. None: there are no times, and a
+            user's events are in the order of the file, in one session without `session`.
         session: The column of session ids. Without one, sessions are cut at idle gaps.
         **settings: Fields of `DataConfig`, as in `min_support=5`, and of `ReadConfig`, as in
             `separator=";"`; `type`, the column of event types for `drop_types` and `drop_repeats`;
-            and `prepared_dir`, the folder that keeps prepared logs ("out/prepared" by default, as
-            for commands).
+            `part`, the column of parts for `protocol="given"`: train, validation or test; and
+            `prepared_dir`, the folder that keeps prepared logs ("out/prepared" by default, as for
+            commands).
 
     Returns:
         The log; it is read when it is split.
@@ -227,7 +246,9 @@ def read(
         InputError: A setting is out of bounds, or the frame is of an unknown kind.
     """
     prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
-    columns = Columns(user, item, time, session, settings.pop("type", None))
+    columns = Columns(
+        user, item, time, session, settings.pop("type", None), settings.pop("part", None)
+    )
     reading = ReadConfig.of(taken_reading(settings))
     recipe = with_settings(DataConfig(), settings, _ARGUMENTS)
     if isinstance(events, str | pathlib.Path):

@@ -39,12 +39,19 @@ XING = DataConfig(
     max_user_sessions=200,  # of the authors' script, not of the paper
 )
 JOURNEY = DataConfig(drop_repeats=True, max_user_sessions=200)
+SEQUENCES = DataConfig(  # as most published tables have it
+    min_support=1,
+    min_session_events=1,
+    min_user_sessions=1,
+    protocol="leave_one_out",
+    train_on_validation=False,
+)
 
 COLUMNS = {
     "journey": Columns(session_column="session_id"),
     **{name: log.columns for name, log in FORMS.items()},
 }
-RECIPES = {"xing": XING, "journey": JOURNEY}  # VIDEO of others
+RECIPES = {"xing": XING, "journey": JOURNEY, "sequences": SEQUENCES}  # VIDEO of others
 # And those registered later.
 NAMES = ["events", "journey", "simulated", "video", *FORMS]
 SHAPES = tuple(simulate.SHAPES)
@@ -111,7 +118,7 @@ def source(
     prepared_dir: pathlib.Path,
     *,
     events: pathlib.Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     reading: Mapping[str, Any] | None = None,
     simulation: Simulation = Simulation(),
 ) -> Source:
@@ -121,7 +128,8 @@ def source(
         dataset: one of `NAMES`.
         prepared_dir: the folder that keeps made logs, in its subfolder `raw`, to use again.
         events: the file of "xing", "video" or "events".
-        columns: names of columns by field of `read_log.Columns`, which override the data set's.
+        columns: names of columns by field of `read_log.Columns`, which override the data set's;
+            None for a column that the log lacks.
         reading: settings by field of `ReadConfig`, which override the data set's.
         simulation: what to simulate for "simulated", and for "video" without a file.
 
@@ -133,7 +141,8 @@ def source(
         raise InputError(f"`dataset`={dataset} brings its own log; drop `events`={events}")
     if shape is not None and dataset != "simulated":
         raise InputError(f"`dataset`={dataset} has no shape; drop `simulate_shape`={shape}")
-    named = dataclasses.replace(COLUMNS.get(dataset, Columns()), **(columns or {}))
+    own: Any = COLUMNS.get(dataset, Columns())
+    named = dataclasses.replace(own, **(columns or {}))
     usual = FORMS[dataset].reading if dataset in FORMS else ReadConfig()
     read = dataclasses.replace(usual, **(reading or {}))
     if events is not None:

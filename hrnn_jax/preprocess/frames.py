@@ -13,7 +13,7 @@ from hrnn_jax import atomic
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.ids_and_times import id_text, unix_seconds
 from hrnn_jax.preprocess import prepared, read_log
-from hrnn_jax.preprocess.sessions import TEST
+from hrnn_jax.preprocess.protocols import TEST
 
 Frame = pl.DataFrame
 Row = tuple[Any, ...]

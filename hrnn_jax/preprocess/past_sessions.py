@@ -34,7 +34,8 @@ def of_folder(folder: pathlib.Path, *, test: bool | None = None) -> Frame:
     Args:
         folder: the prepared folder. In one of format 1, which has neither ends nor ids of sessions,
             a session ends with its last event here, and has no id.
-        test: whether to return the test events alone, or without them; all by default.
+        test: whether to return the test events alone, or without them; all by default. A session
+            that has both ends then with its last event here.
 
     Raises:
         InputError: the folder is missing or damaged, or has an id or a time that live
@@ -58,7 +59,14 @@ def of_folder(folder: pathlib.Path, *, test: bool | None = None) -> Frame:
     if ends is None:
         end = pl.col(TIME).max().over(NUMBER).cast(pl.Float64).alias(END)
         return events.select(*COLUMNS[:4], pl.lit(None, pl.String).alias(SESSION), end)
-    return _with_ends(events, raw_ids.get(SESSION), ends[prepared.END])
+    past = _with_ends(events, raw_ids.get(SESSION), ends[prepared.END])
+    if test is None:
+        return past
+    # What the other part has of a session is not known.
+    others = frames.prepared_events(folder, test=not test)[SESSION].unique()
+    last = pl.col(TIME).max().over(NUMBER).cast(pl.Float64)
+    has_both = pl.col(NUMBER).is_in(others.implode())
+    return past.with_columns(pl.when(has_both).then(last).otherwise(pl.col(END)).alias(END))
 
 
 def of_log(
@@ -74,7 +82,7 @@ def of_log(
     Raises:
         InputError: the log cannot be read, see `read_log.read`.
     """
-    log = read_log.read(source)
+    log = read_log.read(source, parts=recipe.protocol == "given")
     raw_ids = log.raw_ids
     if without is not None:
         others = ~raw_ids[read_log.USER].cast(pl.String).is_in(without.cast(pl.String).implode())

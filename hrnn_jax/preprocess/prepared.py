@@ -1,6 +1,7 @@
 """Write and read a prepared folder: the border between polars and the models.
 
-events.parquet  user u32, session u32, item u32, time i64 (Unix seconds), test bool: a row per
+events.parquet  user u32, session u32, item u32, time i64 (Unix seconds), test bool, and
+                where the recipe needs them target and held, bool (see protocols.py): a row per
                 event in replay order (by user, then session, then place in the session). Users
                 and sessions are numbered 0.. in that order. Items 0..V-1 are those trained on: the
                 items of the run that is continued, if one is, in the order they have there, then
@@ -20,7 +21,8 @@ meta.json       format, name, data ("real" or "simulated"), shape (a key of stat
                 statistics.py)
 
 The folder's name ends in a fingerprint of the log's content and of all settings that decide what
-the folder holds. Format 1 has neither sessions.parquet nor reading; such folders are still used.
+the folder holds. Format 1 has neither sessions.parquet nor reading, and formats 1 and 2 have
+neither target nor held; such folders are still used.
 """
 
 from __future__ import annotations
@@ -37,20 +39,23 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import atomic
-from hrnn_jax.config import DataConfig, ReadConfig
+from hrnn_jax.config import MAX_GAP_MINUTES, DataConfig, ReadConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import read_log
+from hrnn_jax.preprocess.protocols import MARKS, TEST
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, TYPE, USER
 from hrnn_jax.preprocess.reading import files
-from hrnn_jax.preprocess.sessions import GIVEN, TEST, apply_recipe, refuse_unknown_types
+from hrnn_jax.preprocess.sessions import GIVEN, apply_recipe, refuse_unknown_types
 from hrnn_jax.preprocess.statistics import table1, table4
 
-FORMAT = 2  # count up when a folder holds something else; FORMATS can be read
-FORMATS = (1, FORMAT)
+FORMAT = 3  # count up when a folder holds something else; FORMATS can be read
+FORMATS = (1, 2, FORMAT)
 PREPARES = 1  # count up when the same log and recipe prepare to other events: it is in the name
 EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
 SESSIONS = "sessions.parquet"
+# Settings that came later: folders without them keep their names.
+_LATER_SETTINGS = ("protocol", "test_days", "task", "train_on_validation")
 END = "end"
 KEPT_META = "data.json"  # a run folder's copy of META, next to its ITEMS
 ELSEWHERE = "give another `prepared_dir`"
@@ -79,13 +84,13 @@ def prepare(
     Raises:
         InputError: the log cannot be read, a filter leaves no user, or there is no room.
     """
-    prepared_dir = pathlib.Path(prepared_dir)
+    prepared_dir, recipe = pathlib.Path(prepared_dir), _of_times(source, recipe)
     digest = files.digest(source.path)
     fingerprint = _fingerprint(source, recipe, digest, continued_items)
     folder = prepared_dir / f"{source.name}-{fingerprint[:12]}"
     if _is_complete(folder):
         return folder
-    log = read_log.read(source)
+    log = read_log.read(source, parts=recipe.protocol == "given")
     raw_ids, skipped = log.raw_ids, log.skipped
     continued_ids = pl.Series(RAW_ID, continued_items)
     continued_index = _find(raw_ids[ITEM], continued_ids)
@@ -137,7 +142,8 @@ def load(folder: pathlib.Path | str) -> EventLog:
     folder = pathlib.Path(folder)
     path, meta = folder / EVENTS, load_meta(folder)
     try:
-        table = pl.read_parquet(path, columns=[USER, SESSION, ITEM, TIME, TEST], glob=False)
+        table = pl.read_parquet(path, glob=False)
+        table = table.select(USER, SESSION, ITEM, TIME, TEST, *_marks(table.columns)[1:])
         if len(table) != meta["table1"]["events"]:
             raise ValueError(f"{len(table)} events, not {meta['table1']['events']}")
         path = folder / ITEMS
@@ -147,13 +153,14 @@ def load(folder: pathlib.Path | str) -> EventLog:
     user, session, item = (
         table[name].to_numpy().astype(np.int32) for name in (USER, SESSION, ITEM)
     )
+    marks = {name: table[name].to_numpy() for name in _marks(table.columns)}
     return EventLog(
         user=user,
         session=session,
         item=item,
         time=table[TIME].to_numpy(),
-        test=table[TEST].to_numpy(),
         n_items=n_items,
+        **marks,
     )
 
 
@@ -243,6 +250,27 @@ def source_of(meta: Mapping[str, Any], path: pathlib.Path | None = None) -> read
     return read_log.Source(meta["name"], path, columns, ReadConfig.of(reading))
 
 
+def _of_times(source: read_log.Source, recipe: DataConfig) -> DataConfig:
+    """Return the recipe without a gap that ends sessions, where the log has no times."""
+    if source.columns.part_column is not None and recipe.protocol != "given":
+        raise InputError(
+            "`part_column` has no effect without `protocol`=given: drop it, or give that"
+        )
+    if TIME in source.named:
+        return recipe
+    if recipe.protocol == "global_time":
+        raise InputError(
+            "`protocol`=global_time needs times; name their column with `time_column`, or choose "
+            "another protocol"
+        )
+    if recipe.session_gap_minutes not in (DataConfig.session_gap_minutes, MAX_GAP_MINUTES):
+        raise InputError(
+            f"`session_gap_minutes`={recipe.session_gap_minutes:g} needs times; name their column "
+            "with `time_column`, or drop it"
+        )
+    return dataclasses.replace(recipe, session_gap_minutes=MAX_GAP_MINUTES)
+
+
 def _is_complete(folder: pathlib.Path) -> bool:
     if not all((folder / name).exists() for name in (EVENTS, ITEMS, USERS, META)):
         return False
@@ -267,6 +295,11 @@ def _fingerprint(
     continued_items: Sequence[int] | Sequence[str],
 ) -> str:
     # Logs that need no setting keep the names that their folders had before there were any.
+    kept = {
+        name: value
+        for name, value in dataclasses.asdict(recipe).items()
+        if name not in _LATER_SETTINGS or value != getattr(DataConfig, name)
+    }
     reading = {name: of for name, of in source.reading.changed.items() if name != "separator"}
     decides = {
         "format": PREPARES,
@@ -276,11 +309,16 @@ def _fingerprint(
         "suffix": files.formats(source.path),
         "simulated": source.simulated,
         "shape": source.shape,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": kept,
         **({"reading": reading} if reading else {}),
         **({"known": list(continued_items)} if continued_items else {}),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _marks(columns: Sequence[str]) -> list[str]:
+    """Return the columns of events that say what is held out, `TEST` first."""
+    return [name for name in MARKS if name in columns]
 
 
 def _find(raw_ids: pl.Series, among: pl.Series) -> np.ndarray:
@@ -317,7 +355,7 @@ def _tables(
         pl.col(SESSION).rle_id(),
         pl.lit(pl.Series(number.astype(np.uint32))).gather(pl.col(ITEM)).alias(ITEM),
         pl.col(TIME).dt.epoch("s").alias(TIME),
-        pl.col(TEST),
+        *_marks(events.columns),
     )
     return {
         EVENTS: numbered.collect(),

@@ -121,6 +121,14 @@ FORMS = {
         Columns("user_pseudo_id", "items.item_id", "event_timestamp", type_column="event_name"),
         ReadConfig(explode="list"),
     ),
+    "sequences": Form(
+        "lines of a user and items, as Beauty.txt",
+        Columns(USER, ITEM, None),
+        # Each line is read as one value.
+        ReadConfig(
+            separator="\x1e", no_header=True, columns=("line",), quote_char="", explode="space"
+        ),
+    ),
 }
 
 
@@ -152,4 +160,18 @@ def _music30(scan: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-DERIVED: dict[str, Derive] = {"diginetica": _diginetica, "mind": _mind, "30music": _music30}
+def _sequences(scan: pl.LazyFrame) -> pl.LazyFrame:
+    """Take lines of a user and items apart, at white space."""
+    line = pl.col("line").str.strip_chars()
+    return scan.with_columns(
+        line.str.extract(r"^(\S+)").alias(USER),
+        line.str.extract(r"^\S+\s+(.*)$").fill_null("").alias(ITEM),
+    )
+
+
+DERIVED: dict[str, Derive] = {
+    "diginetica": _diginetica,
+    "mind": _mind,
+    "30music": _music30,
+    "sequences": _sequences,
+}

@@ -5,9 +5,11 @@ the same time in the order of the file:
 
     user     u32           0.., in the order of the raw ids (see `Events.raw_ids`)
     item     u32           0.., likewise
-    time     datetime[us]  UTC
+    time     datetime[us]  UTC; without a time column the event's place among its user's, in
+                           seconds after 1970
     session  u32           only when a session column is named
     type     str           only when a type column is named; may be null
+    part     str           only when asked for: train, validation or test
 
 Rows that repeat exactly are events like any other: the paper keeps repeats, and a user may click
 twice in a second. Their number is logged; `DataConfig.drop_repeats` drops them inside sessions.
@@ -24,16 +26,18 @@ import polars as pl
 
 from hrnn_jax.config import ReadConfig
 from hrnn_jax.errors import InputError
+from hrnn_jax.preprocess import parts as split_parts
 from hrnn_jax.preprocess.public_logs import DERIVED
 from hrnn_jax.preprocess.reading import files, ids, log_file
 from hrnn_jax.preprocess.reading.checks import Skipped
 from hrnn_jax.preprocess.reading.columns import Columns
 from hrnn_jax.preprocess.reading.files import COMPRESSED, SUFFIXES
-from hrnn_jax.preprocess.reading.table import IDS, ITEM, SESSION, TIME, TYPE, USER
+from hrnn_jax.preprocess.reading.table import IDS, ITEM, PART, SESSION, TIME, TYPE, USER
 
 __all__ = [
     "COMPRESSED",
     "ITEM",
+    "PART",
     "RAW_ID",
     "SESSION",
     "SUFFIXES",
@@ -84,12 +88,14 @@ class Events:
     skipped: Skipped = dataclasses.field(default_factory=Skipped)  # the rows that were dropped
 
 
-def read(source: Source) -> Events:
+def read(source: Source, *, parts: bool = False) -> Events:
     """Read a log.
 
     Args:
         source: the file or files, and how to read them. The end of a name, one of `SUFFIXES`, tells
             the format.
+        parts: whether each event is of a part of a split that the log brings. Without a column of
+            parts the names of the files tell, and files are read in the order of the parts.
 
     Returns:
         The events in the schema and order above, and the raw ids of their indices.
@@ -100,22 +106,35 @@ def read(source: Source) -> Events:
     named = source.named
     form = log_file.Form(named, source.reading, DERIVED.get(source.name))
     categories = {name: pl.Categories.random() for name in named if name in IDS}
+    if TIME not in named and source.reading.time_format is not None:
+        raise InputError("`time_format` needs times; name their column with `time_column`")
     found = files.find(source.path)
+    part_of = dict(split_parts.in_order(found)) if parts and PART not in named else {}
+    found = list(part_of) or found
     frames, skipped, forms = zip(
         *(log_file.read_file(file, form, categories) for file in found), strict=True
     )
+    if part_of:
+        frames = [
+            frame.with_columns(pl.lit(part_of[file], pl.String).alias(PART))
+            for file, frame in zip(found, frames, strict=True)
+        ]
     frame, dropped = _joined(frames, categories), sum(skipped, Skipped())
     _say_dropped(source, dropped)
     if frame.is_empty():
         raise InputError(f"{source.path}: has no events; give a log with at least one row")
-    days = frame.select(pl.col(TIME).min().dt.date(), last=pl.col(TIME).max().dt.date()).row(0)
-    times = " or ".join(dict.fromkeys(forms))
-    logger.info("time column %r: %s, %s .. %s UTC", named[TIME], times, *days)
+    if TIME in named:
+        days = frame.select(pl.col(TIME).min().dt.date(), last=pl.col(TIME).max().dt.date()).row(0)
+        times = " or ".join(dict.fromkeys(form for form in forms if form))
+        logger.info("time column %r: %s, %s .. %s UTC", named[TIME], times, *days)
+    if PART in named:
+        frame = frame.with_columns(split_parts.of_values(frame[PART], source.path, named[PART]))
     raw_ids = {}
     for name in categories:
         index, raw_ids[name] = ids.index(frame[name])
         frame = frame.with_columns(index.alias(name))
-    frame = _in_order(frame.reverse() if source.reading.descending else frame)
+    frame = frame.reverse() if source.reading.descending else frame
+    frame = _in_order(frame if TIME in named else frame.with_columns(_place().alias(TIME)))
     repeats = _count_repeats(frame)
     logger.info(
         "%s: %d events, %d users, %d items%s",
@@ -134,6 +153,8 @@ def time_format(source: Source) -> str:
     Raises:
         InputError: the file or its times cannot be read.
     """
+    if TIME not in source.named:
+        return "no times: the order of the file"
     form = log_file.Form(source.named, source.reading, DERIVED.get(source.name))
     return log_file.time_form(files.find(source.path)[0], form)
 
@@ -160,6 +181,12 @@ def _say_dropped(source: Source, dropped: Skipped) -> None:
         logger.warning("%s: %d bad rows dropped, such as:", source.path, dropped.bad)
         for row in dropped.first:
             logger.warning("  %s", row)
+
+
+def _place() -> pl.Expr:
+    """Return an event's place among its user's, as seconds after 1970."""
+    seconds = pl.int_range(pl.len(), dtype=pl.Int64).over(USER)
+    return (seconds * 10**6).cast(pl.Datetime("us"))
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:

@@ -1,24 +1,28 @@
-"""Cut sessions, filter and split an event log (Section 4.1). Each threshold is a setting."""
+"""Cut sessions, filter and split an event log (Section 4.1). Each threshold is a setting.
+
+With the paper's protocol filters count all events, and the split comes last. With the others the
+split comes first, and filters count training events alone: a test event has no part in what is
+trained on.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
 from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
+from hrnn_jax.preprocess import protocols
+from hrnn_jax.preprocess.protocols import TEST, Step
 from hrnn_jax.preprocess.read_log import ITEM, SESSION, TIME, TYPE, USER
 
-TEST = "test"
 MOST_TYPES = 20  # that a message lists
 GIVEN = "given"  # the log's session column, until `session` numbers the sessions of all users
-
-Step = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +49,14 @@ def apply_recipe(
 
     Returns:
         The events that are left, in replay order (by user, then session, then place in the
-        session), with `test` added. Sessions are numbered in that order, with gaps where some were
-        dropped. Then the ends of all sessions before the filters, see `cut`. And the counts of the
-        log and after each step.
+        session), with `test` and maybe other marks added, see `protocols`. Sessions are numbered
+        in that order, with gaps where some were dropped. Then the ends of all sessions before the
+        filters, see `cut`. And the counts of the log and after each step.
 
     Raises:
         InputError: a step leaves no user; the message names the setting and all counts.
     """
+    protocols.check_parts(events, recipe)
     events = events.rename({SESSION: GIVEN}, strict=False)
     counts = [_count("log", events)]
     ends = None
@@ -60,11 +65,12 @@ def apply_recipe(
         counts.append(_count(stage, events))
         if events.is_empty():
             raise InputError(f"{stage} leaves no user{_advice(counts)}: {_text(counts)}")
-    if not events[TEST].any():
+    if not events.select(protocols.is_case(events.columns).any()).item():
         raise InputError(
             f"the {recipe.split} split leaves no user with a session to test on"
             f"{_advice(counts)}: {_text(counts)}"
         )
+    events = protocols.with_targets(events, recipe)
     assert ends is not None  # one of the steps cuts sessions
     return events, ends, counts
 
@@ -101,34 +107,55 @@ def _apply(
 
 
 def _steps(recipe: DataConfig, columns: set[str], continued: np.ndarray | None) -> dict[str, Step]:
-    """Return the steps in the order of the paper, each under the setting that decides it."""
+    """Return the steps in their order, each under the setting that decides it."""
     steps = _cutting_steps(recipe, columns)
-    of_new, before = ("", "") if continued is None else (" of new items", ", or before")
-    steps[f"min_support={recipe.min_support}{of_new}"] = _keep(
-        _or_continued(_events_with_same(ITEM) >= recipe.min_support, continued)
+    set_aside, mark = protocols.with_levels(recipe), protocols.marked(recipe)
+    is_trained = _or_continued(_events_with_same(ITEM, where=~pl.col(TEST)) > 0, continued)
+    known = f"test items known to train{'' if continued is None else ', or before'}"
+    if protocols.splits_first(recipe):
+        steps[f"protocol={recipe.protocol}"] = lambda events: mark(set_aside(events))
+        steps |= _filters(recipe, continued, where=~pl.col(TEST))
+        steps[known] = _keep(is_trained)
+    else:
+        steps |= _filters(recipe, continued)
+        if recipe.split == "validation":
+            steps["last sessions set aside"] = set_aside
+            steps[known] = lambda events: mark(events).filter(is_trained)
+        else:
+            steps[known] = lambda events: mark(set_aside(events)).filter(is_trained)
+    steps[f"min_test_events={recipe.min_test_events}"] = _keep(
+        ~pl.col(TEST) | (_events_with_same(SESSION) >= recipe.min_test_events)
     )
-    steps[f"min_session_events={recipe.min_session_events}"] = _keep(
-        _events_with_same(SESSION) >= recipe.min_session_events
-    )
-    # A session is counted at its first event.
-    user_sessions = _events_with_same(USER, where=opens_session())
-    steps[f"min_user_sessions={recipe.min_user_sessions}"] = _keep(
-        user_sessions >= recipe.min_user_sessions
-    )
+    return steps
+
+
+def _filters(
+    recipe: DataConfig, continued: np.ndarray | None, where: pl.Expr | None = None
+) -> dict[str, Step]:
+    """Return the filters of Section 4.1, which count all events or those `where`.
+
+    Of a session, only the events that are counted can be dropped.
+    """
+    of_new = "" if continued is None else " of new items"
+    has_support = _events_with_same(ITEM, where) >= recipe.min_support
+    is_long = _events_with_same(SESSION, where) >= recipe.min_session_events
+    # A session is counted at the first event that counts.
+    opens = opens_session()
+    if where is not None:
+        is_long |= ~where
+        opens = where & (where.cum_sum().over(SESSION) == 1)
+    user_sessions = _events_with_same(USER, where=opens)
+    steps = {
+        f"min_support={recipe.min_support}{of_new}": _keep(_or_continued(has_support, continued)),
+        f"min_session_events={recipe.min_session_events}": _keep(is_long),
+        f"min_user_sessions={recipe.min_user_sessions}": _keep(
+            user_sessions >= recipe.min_user_sessions
+        ),
+    }
     if recipe.max_user_sessions is not None:
         steps[f"max_user_sessions={recipe.max_user_sessions}"] = _keep(
             user_sessions < recipe.max_user_sessions
         )
-    is_last = pl.col(SESSION) == pl.col(SESSION).max().over(USER)
-    if recipe.split == "validation":
-        steps["last sessions set aside"] = _keep(~is_last)
-    is_trained = _or_continued(_events_with_same(ITEM, where=~pl.col(TEST)) > 0, continued)
-    steps[f"test items known to train{before}"] = lambda events: events.with_columns(
-        is_last.alias(TEST)
-    ).filter(is_trained)
-    steps[f"min_test_events={recipe.min_test_events}"] = _keep(
-        ~pl.col(TEST) | (_events_with_same(SESSION) >= recipe.min_test_events)
-    )
     return steps
 
 

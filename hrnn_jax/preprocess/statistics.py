@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hrnn_jax.preprocess.protocols import TEST
 from hrnn_jax.preprocess.read_log import ITEM, SESSION, USER
-from hrnn_jax.preprocess.sessions import TEST, opens_session
+from hrnn_jax.preprocess.sessions import opens_session
 
 SHORT_HISTORY = 6  # sessions before the test session (Section 4.3.1)
 
@@ -60,7 +61,7 @@ def table1(log: pl.DataFrame) -> dict[str, Any]:
     per_item = pl.Series(np.bincount(log[ITEM].to_numpy()))
     per_item = per_item.filter(per_item > 0)  # items of a run that is continued may be absent
     per_session, per_user = log[SESSION].rle().struct["len"], sessions[USER].rle().struct["len"]
-    test_events, test_sessions = log[TEST].sum(), sessions[TEST].sum()
+    test_events = log[TEST].sum()
     return {
         "users": len(per_user),
         "items": len(per_item),
@@ -70,9 +71,9 @@ def table1(log: pl.DataFrame) -> dict[str, Any]:
         "events_per_session": _spread(per_session),
         "sessions_per_user": _spread(per_user),
         "train_events": len(log) - test_events,
-        "train_sessions": len(sessions) - test_sessions,
+        "train_sessions": sessions["trained"].sum(),
         "test_events": test_events,
-        "test_sessions": test_sessions,
+        "test_sessions": sessions["tested"].sum(),
     }
 
 
@@ -85,15 +86,19 @@ def table4(log: pl.DataFrame) -> dict[str, float]:
     Returns:
         The shares of test sessions whose users have short and long histories, by `ROWS`.
     """
-    is_test = pl.col(TEST)
-    users = _sessions(log).group_by(USER).agg(history=(~is_test).sum(), tested=is_test.any())
+    tested = pl.col("tested")
+    users = _sessions(log).group_by(USER).agg(history=(~tested).sum(), tested=tested.any())
     short = users.filter("tested").select((pl.col("history") <= SHORT_HISTORY).mean()).item()
     return {"short": short, "long": 1 - short}
 
 
 def _sessions(log: pl.DataFrame) -> pl.DataFrame:
-    """Return a row for each session."""
-    return log.lazy().filter(opens_session()).select(USER, TEST).collect()
+    """Return the user of each session, and whether it has test events and training events."""
+    first = log.select(opens_session().arg_true()).to_series()
+    test = log[TEST].to_numpy()
+    has = {"tested": test, "trained": ~test}
+    some = {name: np.logical_or.reduceat(of, first.to_numpy()) for name, of in has.items()}
+    return pl.DataFrame({USER: log[USER].gather(first), **some})
 
 
 def cells(meta: dict[str, Any]) -> dict[str, str]:

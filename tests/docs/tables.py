@@ -16,7 +16,8 @@ and a blank line; another one follows it, as text would else become a row.
 The file is a scores.csv in experiments/results; a cell has the means over seeds of the metrics at
 cutoff 5, with `spread: yes` also the sample standard deviation. `= name` renames a column or row.
 The best mean of a column is bold. With `kind: ablation` the file is the folder of a comparison, and
-a cell has what a change adds to the means of hrnn_plus, with the marks of comparison.md.
+a cell has what a change adds to the means of hrnn_plus, with the marks of comparison.md. With
+`kind: published` the file alone is named, see published.py.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from experiments.leaderboard.tables import ablation_table
 from experiments.paper.numbers import HEADLINES
 from experiments.paper.results import COMPARISON_FILES, ROW_NAMES, read_results
 from experiments.rendering.markdown import DASH
+from tests.docs import published
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results"
@@ -49,6 +51,8 @@ def fill(page: str) -> str:
 
 def _table(about: str) -> str:
     given = dict(re.split(r":\s*", line, maxsplit=1) for line in about.splitlines())
+    if given.get("kind") == "published":
+        return published.table(RESULTS / given["file"])
     metrics = [metric.strip() for metric in given["metrics"].split(",")]
     columns, rows = _named(given["columns"], {}), _named(given["rows"], {**ROW_NAMES, **NAMES})
     if given.get("kind") == "ablation":

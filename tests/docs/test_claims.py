@@ -1,11 +1,12 @@
 """What the pages say about results is what the shipped files hold, table by table and sentence by
 sentence; a number with decimals that is in neither is refused."""
 
+import json
 import re
 
 import pytest
 
-from tests.docs import other_pages, sentences, tables
+from tests.docs import other_pages, published, sentences, tables
 from tests.docs.claims import ROOT
 
 CLAIMS = [claim for page in sentences.PAGES for claim in page.claims()]
@@ -68,6 +69,31 @@ def test_a_table_is_made_of_the_means_over_seeds(tmp_path, monkeypatch):
     made = "| Recall@5 | Log A | b |\n| --- | ---: | ---: |\n| PPOP | 0.250 | – |\n"
     made += "| X | **0.600** ± 0.141 | – |\n"
     assert tables.fill(f"before\n{mark}| old |\nafter\n") == f"before\n{mark}{made}\nafter\n"
+
+
+def test_published_figures_stand_beside_ours_over_all_users(tmp_path, monkeypatch):
+    """One of two users has a target that is not known: it is missed. Bug: leave it out."""
+    head = "row,trains_on_validation,origin,cases,users,recall@10,ndcg@10,seeds,epochs"
+    (tmp_path / "log.csv").write_text(
+        f"{head},commit,command\nPeer,,published,2,2,0.25,0.5,,,,\nSR,true,measured,2,2,0.9,0.9,1,0,old,run\n"
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    mean = {"cases": 1.0, "recall@10": 0.5, "ndcg@10": 0.25}
+    about = {"name": "SR", "mean": mean, "users": 2, "seeds": [0], "epochs": 0}
+    about["exclude_session_items"] = False
+    (run / "metrics.json").write_text(json.dumps(about | {"made": {"commit": "abc"}}))
+    (run / "flags").write_text("--model=sr\n--train_on_validation\n")
+    published.main(tmp_path / "log.csv", [run])
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    made = tables.fill("<!-- table\nkind: published\nfile: log.csv\n-->\n\n").split("\n")[5:-2]
+    assert made == [
+        f"| Recall@10 / NDCG@10 | {' | '.join(published.ORIGINS.values())} |",
+        "| --- | ---: | ---: | ---: |",
+        "| Peer | **0.2500** / **0.5000** | – | – |",
+        "| SR | – | – | **0.2500** / **0.1250** |",
+    ]
+    assert (tmp_path / "log.csv").read_text().endswith('--cutoffs=5,10 --train_on_validation"\n')
 
 
 def test_the_numbers_of_a_sentence_are_put_into_its_page():

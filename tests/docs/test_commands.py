@@ -35,6 +35,7 @@ NOT_EXECUTED = {
     ".venv/bin/python -m experiments.run --flagfile=xing.flags": "reads a log that is not public",
     ".venv/bin/python -m experiments.describe --flagfile=checkins": "reads a public log",
     ".venv/bin/python -m experiments.describe --dataset=": "reads a public log",
+    ".venv/bin/python -m experiments.run --dataset=sequences": "reads a public log",
     ".venv/bin/python -m experiments.run --flagfile=journey": "trains on a public log for minutes",
     "make run FLAGFILE=journey": "trains on a public log for minutes",
     ".venv/bin/python -m docs.examples.own_loss": "test_own_loss runs it with a small log",

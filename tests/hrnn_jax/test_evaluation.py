@@ -387,3 +387,17 @@ def test_lists_hold_the_logarithms_of_a_mixtures_probabilities(mixed):
     np.put_along_axis(found, items, np.exp(np.float64(scores)), axis=1)
     np.testing.assert_allclose(found, probabilities, rtol=2e-5)
     assert (np.diff(found[np.arange(len(items))[:, None], items], axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("variant", ["rnn", "hrnn_init"])
+def test_the_last_event_of_a_session_is_ranked_alike_if_the_others_are_trained_on(variant):
+    """Bug: replay for RNN the held-out events of the session alone."""
+    config, log = model_config(variant), some_log()
+    params = weights.drawn(config)
+    is_last = np.append(log.session[1:] != log.session[:-1], True)
+    left_out = dataclasses.replace(log, test=log.test & is_last)
+    assert 0 < len(left_out.cases) < len(log.cases)
+    expected = ranked(params, config)[np.isin(log.cases, left_out.cases)]
+    np.testing.assert_array_equal(ranked(params, config, left_out), expected)
+    asked = dataclasses.replace(log, target=is_last)
+    np.testing.assert_array_equal(ranked(params, config, asked), expected)

@@ -31,7 +31,7 @@ class Reading:
     table: Table
     raw: pl.LazyFrame  # its columns by role, as in the file
     named: Mapping[str, str]  # the column of each role
-    form: times.TimeForm
+    form: times.TimeForm | None  # None without a time column
     config: ReadConfig
 
 
@@ -85,6 +85,9 @@ def of_ids(frame: pl.DataFrame, name: str, file: Reading) -> list[Fault]:
 
 def of_times(frame: pl.DataFrame, file: Reading) -> list[Fault]:
     """Return what is wrong with the times: unreadable ones, and those that no log has."""
+    form = file.form
+    if form is None:
+        return []
     column, instants = file.named[TIME], frame[TIME].to_physical()
     any_year = file.config.any_year
     low, high = (bound * 1e6 for bound in time_bounds(clock.time(), any_year=any_year))
@@ -94,11 +97,11 @@ def of_times(frame: pl.DataFrame, file: Reading) -> list[Fault]:
         value = _in_file(frame, at, TIME, file)
         if value is None or value == "":
             return f"no time (column {column!r})"
-        return f"time {value!r} (column {column!r}) is not in {file.form.name} as others are"
+        return f"time {value!r} (column {column!r}) is not in {form.name} as others are"
 
     def far(at: int) -> str:
         value, instant = _in_file(frame, at, TIME, file), _shown(instants[at])
-        read = "" if value == instant else f" is {instant} in {file.form.name}"
+        read = "" if value == instant else f" is {instant} in {form.name}"
         bounds = "1970 .. 5138" if any_year else "1990 .. tomorrow"
         return f"time {value!r} (column {column!r}){read}, not in {bounds}"
 
@@ -146,7 +149,8 @@ def _in_file(frame: pl.DataFrame, at: int, name: str, file: Reading) -> object:
         raw = file.raw.filter(pl.col(ROW) == place).head(1).select(name)
     else:
         raw = file.raw.slice(place, 1).select(name)
-    if raw.collect_schema()[name].is_temporal():  # Python has no years after 9999
+    # Python has no years after 9999.
+    if file.form is not None and raw.collect_schema()[name].is_temporal():
         instant = raw.select(file.form.parse(pl.col(name))).collect().to_series().to_physical()
         return None if instant[0] is None else _shown(instant[0])
     return raw.collect().item()

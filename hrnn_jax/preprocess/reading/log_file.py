@@ -17,7 +17,7 @@ from .faults import Reading
 from .files import COMPRESSED, JSON_LINES, PARQUET, SEPARATORS, SUFFIXES, LogFile
 from .json_lines import open_json_lines
 from .parquet import open_parquet
-from .table import IDS, ROW, TIME, TYPE, Table, input_errors
+from .table import IDS, PART, ROW, TIME, TYPE, Table, input_errors
 
 Categories = Mapping[str, pl.Categories]  # by role: of the ids that are texts
 Derive = Callable[[pl.LazyFrame], pl.LazyFrame]  # adds columns that a file has in another form
@@ -33,7 +33,7 @@ class Form(NamedTuple):
 
 def read_file(
     file: LogFile, form: Form, categories: Categories
-) -> tuple[pl.DataFrame, checks.Skipped, str]:
+) -> tuple[pl.DataFrame, checks.Skipped, str | None]:
     """Read a file.
 
     Args:
@@ -43,7 +43,7 @@ def read_file(
 
     Returns:
         The columns by role: ids as integers or categories, times as instants, types as text. Then
-        the rows that were dropped, and the form of the times.
+        the rows that were dropped, and the form of the times, None without a time column.
 
     Raises:
         InputError: the file, a column or a row cannot be read; the message names it.
@@ -61,7 +61,8 @@ def read_file(
             read = _typed(by_line, file.path, form, categories)
         assert read
         frame, skipped = checks.valid_events(*read)
-    return frame, skipped, read[1].form.name
+    form_of_times = read[1].form
+    return frame, skipped, None if form_of_times is None else form_of_times.name
 
 
 def time_form(file: LogFile, form: Form) -> str:
@@ -133,15 +134,17 @@ def _typed(
     named, config, _ = form
     raw = fields.by_role(table, named, config.explode, path)
     schema = raw.collect_schema()
-    time = times.detect(raw, TIME, named[TIME], config.time_format, path)
+    time = None
+    if TIME in named:
+        time = times.detect(raw, TIME, named[TIME], config.time_format, path)
     selected = raw.select(
-        time.parse(pl.col(TIME)).alias(TIME),
+        *([] if time is None else [time.parse(pl.col(TIME)).alias(TIME)]),
         *(
             ids.values(schema[name], name, categories[name], f"{path}: column {column!r}")
             for name, column in named.items()
             if name in IDS
         ),
-        *([pl.col(TYPE).cast(pl.String)] if TYPE in named else []),
+        *(pl.col(name).cast(pl.String) for name in (TYPE, PART) if name in named),
         *([ROW] if ROW in schema else []),
     )
     # A text row with too many values is only noticed when all its columns are read.

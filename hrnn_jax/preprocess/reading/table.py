@@ -16,6 +16,7 @@ from hrnn_jax.errors import InputError, reason
 from .files import PARQUET, suffix
 
 USER, ITEM, TIME, SESSION, TYPE = "user", "item", "time", "session", "type"
+PART = "part"
 IDS = (USER, ITEM, SESSION)
 ROW = "row"
 

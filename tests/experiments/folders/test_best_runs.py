@@ -43,7 +43,7 @@ def test_the_best_is_marked_and_what_does_not_differ_significantly(runs):
     assert found == {
         f"{name}@{cutoff}": [BEST, EQUAL, "", BEST]
         for cutoff in (2, 5)
-        for name in ("recall", "mrr", "precision")
+        for name in ("recall", "mrr", "precision", "ndcg")
     }
 
 

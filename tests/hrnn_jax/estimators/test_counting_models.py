@@ -161,3 +161,27 @@ def test_no_user_gets_an_empty_frame(parts):
     empty = hrnn_jax.PPOP().fit(parts[0]).recommend([])
     assert empty.columns == ["user", "item", "score", "rank"]
     assert len(empty) == 0
+
+
+def test_a_user_with_test_events_alone_is_a_user_without_events(tmp_path):
+    """Bug: give them the list of another user, whose events come next in the log."""
+    log = pl.DataFrame(
+        [
+            (user, item, 90_000 * day + n)
+            for day in (0, 1)
+            for user in "ac"
+            for n, item in enumerate("xy")
+        ]
+        + [("b", item, 90_000 + n) for n, item in enumerate("yx")],
+        schema=["user_id", "item_id", "ts"],
+        orient="row",
+    )
+    few = {"min_support": 1, "min_session_events": 1, "min_user_sessions": 0, "any_year": True}
+    read = hrnn_jax.read(log, protocol="global_time", test_days=1, prepared_dir=tmp_path, **few)
+    train, test = read.split()
+    assert train.users == ["a", "b", "c"]
+    model = hrnn_jax.SR().fit(train)
+    assert hrnn_jax.ranks(model, test)["user"].to_list() == ["a", "b", "c"]
+    with pytest.warns(UserWarning, match=r"without a training event: 1 \('b'\)"):
+        found = model.recommend(["c", "b"])
+    assert found.equals(model.recommend(["c"]))

@@ -10,6 +10,7 @@ import hrnn_jax
 from hrnn_jax import datasets, errors
 from hrnn_jax.config import DataConfig
 from hrnn_jax.preprocess import datasets as recipes
+from hrnn_jax.preprocess import past_sessions
 from tests.helpers import logs
 
 
@@ -110,7 +111,7 @@ def test_settings_that_cannot_be_are_refused(frame, log):
         )
         with pytest.raises(TypeError, match=words):
             hrnn_jax.read(frame, **{wrong: 3})
-    with pytest.raises(errors.InputError, match="give last_session or validation"):
+    with pytest.raises(errors.InputError, match="give last_session, test or validation"):
         log.split("random")
 
 
@@ -130,3 +131,28 @@ def test_the_named_logs_are_simulated_by_name(tmp_path):
 def test_a_log_that_is_not_there_is_refused(name, words, tmp_path):
     with pytest.raises(errors.InputError, match=words):
         datasets.load(name, prepared_dir=tmp_path)
+
+
+def test_a_log_is_split_by_its_protocol(frame, tmp_path):
+    """The last event of each user is the test part. Bug: hold out the last session all the same."""
+    log = hrnn_jax.read(
+        frame, protocol="leave_one_out", task="last_item", min_support=1, prepared_dir=tmp_path
+    )
+    train, test = log.split()
+    assert len(test) == 30 == len(test.events.cases)
+    both = pl.concat([train.frame(), test.frame()])
+    last = both.sort("user_id", "ts").group_by("user_id", maintain_order=True).last()
+    assert test.frame().sort("user_id")["ts"].equals(last["ts"])
+    with pytest.raises(errors.InputError, match="`protocol`=leave_one_out; give test"):
+        log.split("last_session")
+
+
+def test_sessions_of_one_part_end_with_its_last_event(frame, tmp_path):
+    """Bug: the training part knows when the held-out event of its last session was."""
+    log = hrnn_jax.read(frame, protocol="leave_one_out", min_support=1, prepared_dir=tmp_path)
+    train, _ = log.split()
+    past = past_sessions.of_folder(train.folder, test=False)
+    assert (past["end"] >= past["ts"]).all()
+    assert past.group_by("session").last().select((pl.col("end") == pl.col("ts")).all()).item()
+    whole = past_sessions.of_folder(train.folder)
+    assert whole["end"].max() > past["end"].max()

@@ -245,6 +245,9 @@ def test_flags_override_the_recipe(tmp_path):
         "min_user_sessions": 2,
         "min_test_events": 3,
         "session_gap_minutes": 31,
+        "protocol": "last_session",
+        "task": "last_item",
+        "train_on_validation": "false",
     }
     folder = prepare(
         tmp_path,
@@ -255,6 +258,7 @@ def test_flags_override_the_recipe(tmp_path):
     )
     meta = prepared.load_meta(folder)
     none = {"drop_types": [], "max_user_sessions": None, "drop_repeats": False}
+    none |= {"train_on_validation": False, "test_days": 7.0}
     assert meta["recipe"] == given | none
     assert meta["table1"]["events"] == 12
 
@@ -265,3 +269,31 @@ def test_preprocessing_imports_neither_jax_nor_pandas():
         "sys.exit(bool({'jax', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_empty_names_of_columns_stand_for_columns_that_a_log_lacks(tmp_path):
+    """Bug: take an empty flag for one that is not given, or for a column of that name."""
+    path = tmp_path / "log.csv"
+    sessions = ("7,1,1\n7,2,1\n", "7,2,2\n7,1,2\n")
+    path.write_text("user_id,item_id,session_id\n" + "".join(sessions))
+    few = {"min_support": 1, "min_session_events": 1, "min_user_sessions": 1}
+    given = {"dataset": "events", "events": path, "time_column": "", **few}
+    folder = prepare(tmp_path, **given, session_column="session_id")
+    assert prepared.load(folder).time.tolist() == [0, 1, 2, 3]
+    assert prepared.load(folder).session.tolist() == [0, 0, 1, 1]
+    with pytest.raises(errors.InputError, match=r"^`item_column` is empty"):
+        prepare(tmp_path, **given, item_column="")
+
+
+def test_sequences_leave_one_event_out_and_filter_nothing(tmp_path):
+    """The last event is the case; neither it nor the one before is trained on. Bug: use VIDEO's."""
+    path = tmp_path / "Beauty.txt"
+    path.write_text("1 5 3 5 3\n2 3 5 3 5\n4 9 5\n")
+    folder = prepare(tmp_path, dataset="sequences", events=path)
+    log = prepared.load(folder)
+    assert prepared.load_items(folder) == [3, 5]
+    assert log.test.tolist() == [False, False, True, True] * 2
+    assert log.cases.tolist() == [3, 7]
+    both = prepare(tmp_path, dataset="sequences", events=path, train_on_validation="true")
+    assert prepared.load(both).test.tolist() == [False, False, False, True] * 2 + [False, True]
+    assert prepared.load(both).cases.tolist() == [3, 7, 9]

@@ -236,8 +236,10 @@ def test_a_log_that_a_former_version_prepared_is_prepared_alike(tmp_path):
     expected = json.loads((former / "meta.json").read_text())
     assert expected["format"] == 1
     assert prepared.load_sessions(former) is None
-    expected |= {"format": 2}
+    expected |= {"format": 3}
     expected["source"]["path"] = str(FORMER / "log.csv")
+    expected["recipe"] |= {"protocol": "last_session", "test_days": 7.0, "task": "next_item"}
+    expected["recipe"] |= {"train_on_validation": True}
     expected |= {"reading": {}, "skipped": {"bad": 0, "first": [], "without_id": 0}}
     assert json.loads((folder / "meta.json").read_text()) == expected
 

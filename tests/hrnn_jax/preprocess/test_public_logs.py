@@ -113,6 +113,7 @@ LOGS = {
         [(17850, "85123A", seconds(2010, 12, 1, 8, 26))],
     ),
     "ga4": (f"{json.dumps(GA4)}\n{json.dumps(GA4_OTHER)}\n", [("77.88", "A1", T)]),
+    "sequences": ("1 5 3 5\n2 3\n", [(1, 5, 0), (1, 3, 1), (1, 5, 2), (2, 3, 0)]),
 }
 
 
@@ -143,7 +144,7 @@ def test_a_public_log_is_read_with_the_flags_of_the_page(name, tmp_path):
     given = flags_of(name)
     content, expected = LOGS[name]
     if given is None:
-        assert name in ("30music", "mind")  # no flags take their lines apart
+        assert name in ("30music", "mind", "sequences")  # no flags take their lines apart
         return
     columns = {flag: of for flag, of in given.items() if flag.endswith("_column")}
     reading = {flag: of for flag, of in given.items() if flag not in columns}

@@ -1,0 +1,114 @@
+"""Published figures beside ours by the same protocol, in experiments/results/protocols.
+
+python -m tests.docs.published experiments/results/protocols/beauty.csv RUN_FOLDER ..
+
+puts the figures of finished runs into such a file, in place of those of the same row; the published
+ones stay. `python -m tests.docs.tables` makes the pages' tables of it, where the comment has
+`kind: published`.
+
+A row has the means over its `cases`. Papers count every user as a case, also those whose target no
+training event has, and these are missed: in tables the means are over all `users`.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import polars as pl
+
+from experiments.rendering.markdown import DASH
+
+METRICS = {"recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
+ORIGINS = {  # columns of a table: whether it trains on the validation event, and the head
+    None: "published",
+    False: "here, without the event before it",
+    True: "here, with the event before it",
+}
+PLACES = 4
+_KEY = ("row", "trains_on_validation")
+_SCHEMA = {
+    "row": pl.String,
+    "trains_on_validation": pl.Boolean,
+    "origin": pl.String,
+    "cases": pl.Int64,
+    "users": pl.Int64,
+    "recall@10": pl.Float64,
+    "ndcg@10": pl.Float64,
+    "seeds": pl.Int64,
+    "epochs": pl.Int64,
+    "commit": pl.String,
+    "command": pl.String,
+}
+
+
+def table(path: pathlib.Path) -> str:
+    """Return the table of a file, in which the best of each metric in a column is bold."""
+    found = pl.read_csv(path, schema=_SCHEMA)
+    rows = found["row"].unique(maintain_order=True).to_list()
+    heads = [" / ".join(METRICS.values()), *ORIGINS.values()]
+    lines = [heads, ["---", *["---:"] * len(ORIGINS)]]
+    cells = {origin: _cells(found, rows, origin) for origin in ORIGINS}
+    lines += [[row, *(cells[origin][row] for origin in ORIGINS)] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def over_users(found: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with means over all users."""
+    share = pl.col("cases") / pl.col("users")
+    return found.with_columns(pl.col(metric) * share for metric in METRICS)
+
+
+def _cells(found: pl.DataFrame, rows: Sequence[str], origin: bool | None) -> dict[str, str]:
+    of_column = over_users(found).filter(pl.col(_KEY[1]).eq_missing(origin))
+    best = {metric: of_column[metric].max() for metric in METRICS}
+    cells = dict.fromkeys(rows, DASH)
+    for row in of_column.iter_rows(named=True):
+        texts = [f"{row[metric]:.{PLACES}f}" for metric in METRICS]
+        cells[row["row"]] = " / ".join(
+            f"**{text}**" if row[metric] == best[metric] else text
+            for text, metric in zip(texts, METRICS, strict=True)
+        )
+    return cells
+
+
+def measured(folder: pathlib.Path) -> dict[str, object]:
+    """Return the row of a finished run."""
+    about = json.loads((folder / "metrics.json").read_text())
+    flags = (folder / "flags").read_text().split()
+    with_validation = "--train_on_validation" in flags
+    model = next(flag for flag in flags if flag.startswith("--model="))
+    is_network, leaves_out = about["epochs"] > 0, about["exclude_session_items"]
+    command = [
+        ".venv/bin/python -m experiments.run",
+        *(["--flagfile=hrnn_plus.flags", f"--epochs={about['epochs']}"] if is_network else [model]),
+        "--dataset=sequences --events=Beauty.txt --cutoffs=5,10",
+        *(["--train_on_validation"] if with_validation else []),
+        *(["--exclude_session_items"] if leaves_out else []),
+    ]
+    return {
+        "row": about["name"] + (", without the user's items" if leaves_out else ""),
+        "trains_on_validation": with_validation,
+        "origin": "measured",
+        "cases": int(about["mean"]["cases"]),
+        "users": about["users"],
+        **{metric: about["mean"][metric] for metric in METRICS},
+        "seeds": len(about["seeds"]),
+        "epochs": about["epochs"],
+        "commit": about["made"]["commit"],
+        "command": " ".join(command),
+    }
+
+
+def main(path: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
+    """Put the figures of runs into a file."""
+    old = pl.read_csv(path, schema=_SCHEMA)
+    new = pl.DataFrame([measured(folder) for folder in folders], schema=_SCHEMA)
+    kept = old.join(new.select(_KEY), on=_KEY, how="anti", nulls_equal=True)
+    pl.concat([kept, new]).write_csv(path)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]), [pathlib.Path(folder) for folder in sys.argv[2:]])
