@@ -57,7 +57,8 @@ def scores_of(seed=0, *, n_items=V):
 def log_probabilities(mixture, scores, column, terms):
     """Return those of N users, each column's."""
     of_user = functools.partial(mixtures.log_probabilities, mixture)
-    return jax.vmap(of_user, in_axes=(0, None, 0))(scores, column, terms)
+    values, constant = jax.vmap(of_user, in_axes=(0, None, 0))(scores, column, terms)
+    return values + constant[:, None]
 
 
 @pytest.mark.parametrize("case", CASES)
