@@ -255,6 +255,7 @@ def load(path: pathlib.Path, *, epochs: int) -> Mixture:
             for field in dataclasses.fields(PlaceNetwork)
         }
         mixture = Mixture(place=PlaceNetwork(**of_place), **values)
+        _check_shapes(mixture)
     except Exception as error:  # np.load has no error of its own for a damaged file
         raise InputError(
             f"{path} is missing or damaged ({reason(error)}): repeat the command of the run with "
@@ -266,3 +267,20 @@ def load(path: pathlib.Path, *, epochs: int) -> Mixture:
             "the run with `resume`"
         )
     return mixture
+
+
+def _check_shapes(mixture: Mixture) -> None:
+    """Refuse a mixture of other inputs than those of this version.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    expected = {
+        "place network": (mixture.place.mean, PLACE_INPUTS),
+        "gate": (mixture.gate, features.USER_FEATURES),
+        "explore": (mixture.explore, EXPLORE_INPUTS),
+        "repeat": (mixture.repeat, REPEAT_INPUTS),
+    }
+    for name, (values, n_inputs) in expected.items():
+        if values.shape != (n_inputs,):
+            raise ValueError(f"its {name} has {values.size} inputs, in this version {n_inputs}")
