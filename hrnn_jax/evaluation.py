@@ -39,6 +39,7 @@ from hrnn_jax.topk import RankedItems, RankSettings
 from hrnn_jax.user_batches import NO_EVENT, NO_ITEM, Steps
 
 _LANES_MULTIPLE = 8
+_PLACES_MULTIPLE = 16  # a vector of float32
 _LISTED, _LISTED_ROWS = 64, 4  # cases of a call that lists items, and of these ranked at a time
 _T = TypeVar("_T")
 
@@ -203,7 +204,8 @@ def replay(
     row[t, lane] = np.arange(len(t)) - first[t // length]
     history = None
     if model_config.places:
-        history = jax.device_put(histories.start((n_lanes,), model_config.places))
+        places = _places(log_of_lanes.user, model_config.places)
+        history = jax.device_put(histories.start((n_lanes,), places))
     carry = jax.device_put(start_carry((n_lanes,), model_config))
     seen = Seen(carry.session[-1], history)
     seen = jax.tree.map(lambda a: jnp.zeros((n_rows, *a.shape[1:]), a.dtype), seen)
@@ -227,7 +229,14 @@ def _lanes(user: np.ndarray, most: int) -> int:
     return min(most, -(-needed // _LANES_MULTIPLE) * _LANES_MULTIPLE)
 
 
-@functools.partial(jax.jit, static_argnames="model_config", donate_argnames="seen")
+def _places(user: np.ndarray, most: int) -> int:
+    """Return how many places can be used: no more than the longest user has events."""
+    events = np.unique(user, return_counts=True)[1]
+    needed = int(events.max(initial=1))
+    return min(most, -(-needed // _PLACES_MULTIPLE) * _PLACES_MULTIPLE)
+
+
+@functools.partial(jax.jit, static_argnames="model_config", donate_argnames=("states", "seen"))
 def _bootstrap(
     params: Params,
     states: tuple[Carry, History | None],
@@ -241,8 +250,8 @@ def _bootstrap(
     """Replay a chunk of steps: return the states after it, and what was seen.
 
     What is seen after step t of lane b becomes row[t, b] of `seen`, if it has this row: a history
-    is large. The memory is that of another chunk: new memory, which the operating system clears
-    page by page, would take a fifth of a step with a history.
+    is large. The memory of both is that of another chunk: new memory, which the operating system
+    clears page by page, would take a fifth of a step with a history.
     """
 
     def body(
@@ -279,6 +288,9 @@ def _rank_chunk(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank the cases of the first rows of `seen` in one compiled call, see `_rank_blocks`."""
     n, n_ranked = len(cases.target), len(scoring.ranked.item)
+    # By how many places they have used: a block costs as much as its case of the most.
+    used = np.zeros(n, np.int32) if seen.history is None else np.asarray(_used(seen.history))[:n]
+    order = np.argsort(used, kind="stable")
     # On a CPU, larger products are no faster, and a chunk's last block has more padding. Elsewhere
     # a block is ranked all at once: many small steps would wait.
     on_cpu = jax.default_backend() == "cpu"
@@ -290,12 +302,20 @@ def _rank_chunk(
         padded = np.pad(values, [(0, limit * size - n), *[(0, 0)] * (values.ndim - 1)])
         return padded.reshape(limit, size, *values.shape[1:])
 
-    blocks = jax.tree.map(in_blocks, cases)
+    sorted_: _Cases = jax.tree.map(lambda values: values[order], cases)
+    blocks = jax.tree.map(in_blocks, (sorted_, order.astype(np.int32)))
     blocks, n_blocks = jax.device_put((blocks, np.int32(-(-n // size))))
     settings = RankSettings(n_first=n_first, ties=config.ties, rows=rows)
-    found = _rank_blocks(scoring, seen, blocks, n_blocks, settings=settings)
+    found = _rank_blocks(scoring, seen, *blocks, n_blocks, settings=settings)
     ranks, best = jax.device_get(found)
-    return ranks.reshape(-1)[:n], best.reshape(-1, n_first)[:n]
+    place = np.argsort(order)
+    return ranks.reshape(-1)[place], best.reshape(-1, n_first)[place]
+
+
+@jax.jit
+def _used(history: History) -> jax.Array:
+    """Return how many places each user has used, [N]."""
+    return (history.item != NO_ITEM).sum(axis=1)
 
 
 def _power_of_two(limit: int) -> int:
@@ -308,11 +328,12 @@ def _rank_blocks(
     scoring: _Scoring,
     seen: Seen,
     cases: _Cases,
+    rows: jax.Array,
     n_blocks: jax.Array,
     *,
     settings: RankSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Rank the first `n_blocks` of N blocks of n cases, of the rows of `seen` in order.
+    """Rank the first `n_blocks` of N blocks of n cases, of the rows [N, n] of `seen`.
 
     One call for all blocks, which share the memory of their scores: to allocate that anew takes as
     long as to compute them. Returns the ranks [N, n] and the recommended items [N, n, n_first].
@@ -320,9 +341,9 @@ def _rank_blocks(
     limit, size = cases.target.shape
 
     def block(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        at = i * size + jnp.arange(size)
-        here: Seen = jax.tree.map(lambda values: values[at], seen)
-        mixed = mixtures.mixed(scoring.mixture, here.history)
+        here: Seen = jax.tree.map(lambda values: values[rows[i]], seen)
+        used = None if here.history is None else _used(here.history).max()
+        mixed = mixtures.mixed(scoring.mixture, here.history, used)
         target, excluded = jax.tree.map(lambda values: values[i], cases)
         new = topk.rank(scoring.ranked, here.hidden, target, mixed, settings, excluded=excluded)
         return _put(found, new, i)

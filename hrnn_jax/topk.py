@@ -124,7 +124,7 @@ def rank(
 
     def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
         product, terms, column, own, excluded = case
-        scores = _scores(ranked, product, mixture, terms)
+        scores, _ = _scores(ranked, product, mixture, terms)
         if ranked.competes is not None:
             scores = jnp.maximum(scores, _LEAST)  # above the items that do not compete
         own = _own(scores, column, own)
@@ -174,9 +174,9 @@ def best(
     mixture, terms = mixed or (None, None)
 
     def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
-        scores = _scores(ranked, case[0], mixture, case[1])
+        scores, constant = _scores(ranked, case[0], mixture, case[1])
         columns = _first_columns(scores, n_first)
-        return ranked.item[columns], scores[columns]
+        return ranked.item[columns], scores[columns] + constant
 
     return jax.lax.map(of_case, (_products(ranked, hidden), terms), batch_size=rows)
 
@@ -186,9 +186,12 @@ def all_scores(
 ) -> jax.Array:
     """Return the scores of all items with a column, of n users [n, M], see `best`."""
     mixture, terms = mixed or (None, None)
-    return jax.vmap(lambda product, terms: _scores(ranked, product, mixture, terms))(
-        _products(ranked, hidden), terms
-    )
+
+    def of_user(product: jax.Array, terms: Terms | None) -> jax.Array:
+        scores, constant = _scores(ranked, product, mixture, terms)
+        return scores + constant
+
+    return jax.vmap(of_user)(_products(ranked, hidden), terms)
 
 
 def _products(ranked: RankedItems, hidden: jax.Array) -> jax.Array:
@@ -198,11 +201,11 @@ def _products(ranked: RankedItems, hidden: jax.Array) -> jax.Array:
 
 def _scores(
     ranked: RankedItems, product: jax.Array, mixture: Mixture | None, terms: Terms | None
-) -> jax.Array:
-    """Return the scores of a case, [M]: of the network, or the mixture's log probabilities."""
+) -> tuple[jax.Array, Any]:
+    """Return the scores of a case, [M], less a constant, and that: the network's, or log P."""
     scores = product + ranked.item_bias
     if mixture is None or terms is None:
-        return scores
+        return scores, 0
     return mixtures.log_probabilities(mixture, scores, ranked.column, terms)
 
 

@@ -26,12 +26,15 @@ _TRAIL_ROWS = -(-2 * TRAIL // WORDS)
 _RATE_DECAY = 0.9  # of `repeat_rate`, each event
 
 
+_OF_PLACE = ("item", "count", "event", "session", "minute", "first", "recent", "hours", "days")
+
+
 @struct.dataclass
 class History:
     """What is kept of each lane's user, all events so far included.
 
-    The places of a user are in no order; a place that is not used yet holds NO_ITEM. Counts of a
-    place begin when the item takes it.
+    The first places are taken first, else they are in no order. One that is not used yet holds
+    NO_ITEM. Counts of a place begin when the item takes it.
     """
 
     item: Array  # [B, R] int32
@@ -203,6 +206,15 @@ def add(
         repeat_rate=jnp.where(has_event, rate, history.repeat_rate),
         now=jnp.where(has_event, minute, history.now),
         gap=jnp.where(has_event, jnp.where(events > 1, minute - history.now, 0), history.gap),
+    )
+
+
+def first_places(history: History, n_first: int) -> History:
+    """Return the history without its last places, which are the last to be used."""
+    n_places = history.item.shape[1]
+    names = [name for name in _OF_PLACE if n_first < n_places]
+    return dataclasses.replace(
+        history, **{name: getattr(history, name)[:, :n_first] for name in names}
     )
 
 

@@ -17,6 +17,7 @@ places of the open session have probability 0.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -37,6 +38,7 @@ PLACE_INPUTS = features.PLACE_FEATURES + len(USER_INPUTS)
 EXPLORE_INPUTS = 1 + neighbours.LAGS * neighbours.SHARES
 REPEAT_INPUTS = 3
 FOLDER = "mixture"  # of a run folder
+_PARTS = 4  # of the places: their logits are computed for the first, two, three or all parts
 _LIMIT = 5.0  # of a place network's input, in standard deviations
 
 
@@ -101,6 +103,24 @@ def place_logits(network: PlaceNetwork, places: Array, user: Array) -> jax.Array
     return linear + jnp.einsum("k,nkr->nr", network.output, jnp.tanh(hidden))
 
 
+def _logits(
+    network: PlaceNetwork, history: History, user: jax.Array, used: jax.Array | None
+) -> jax.Array:
+    """Return the logits of all places, [n, R], 0 of those that surely are not used."""
+    n_places = history.item.shape[1]
+
+    def of_first(n_first: int) -> jax.Array:
+        first = histories.first_places(history, n_first)
+        logits = place_logits(network, features.place_features(first), user)
+        return jnp.pad(logits, [(0, 0), (0, n_places - n_first)])
+
+    if used is None:
+        return of_first(n_places)
+    sizes = np.unique(n_places * np.arange(1, _PARTS + 1) // _PARTS)
+    branches = [functools.partial(of_first, int(size)) for size in sizes]
+    return jax.lax.switch(jnp.searchsorted(sizes, used), branches)
+
+
 def _clipped(values: jax.Array) -> jax.Array:
     return jnp.clip(values, -_LIMIT, _LIMIT)
 
@@ -110,23 +130,29 @@ def allowed_places(history: History, drops_repeats: Array) -> jax.Array:
     return (history.item != NO_ITEM) & ~(histories.in_open_session(history) & drops_repeats)
 
 
-def mixed(mixture: FittedMixture | None, history: History | None) -> tuple[Mixture, Terms] | None:
+def mixed(
+    mixture: FittedMixture | None, history: History | None, used: jax.Array | None = None
+) -> tuple[Mixture, Terms] | None:
     """Return the weights and the terms of n users, None for a network without a mixture."""
     if mixture is None or history is None:
         return None
-    return mixture.weights, terms(mixture.weights, mixture.table, history)
+    return mixture.weights, terms(mixture.weights, mixture.table, history, used)
 
 
-def terms(mixture: Mixture, table: neighbours.Table, history: History) -> Terms:
+def terms(
+    mixture: Mixture, table: neighbours.Table, history: History, used: jax.Array | None = None
+) -> Terms:
     """Compute what does not depend on the network.
 
     Args:
         mixture: the weights.
         table: the neighbours of each item.
         history: of n users.
+        used: [] int32, no user has used more of the places; None: all may be. The fewer, the
+            faster.
     """
     user = features.user_features(history)
-    logit = place_logits(mixture.place, features.place_features(history), user)
+    logit = _logits(mixture.place, history, user, used)
     allowed = allowed_places(history, mixture.drops_repeats)
     last = histories.recent_items(history, neighbours.LAST)
     item, share = neighbours.after(table, last)
@@ -143,14 +169,17 @@ def terms(mixture: Mixture, table: neighbours.Table, history: History) -> Terms:
 
 def log_probabilities(
     mixture: Mixture, scores: jax.Array, column: jax.Array, terms: Terms
-) -> jax.Array:
-    """Return the logarithm of the probability of each item, [M], for one user.
+) -> tuple[jax.Array, jax.Array]:
+    """Return the logarithms of the probabilities of the items for one user, less a constant.
 
     Args:
         mixture: the weights.
         scores: [M] of the network, in the order of its columns.
         column: [V] of each item.
         terms: of the user, without the axis of users.
+
+    Returns:
+        Values [M], and the constant, []: the sum of both is log P. To rank, the values will do.
     """
 
     def columns(item: jax.Array) -> jax.Array:
@@ -162,11 +191,13 @@ def log_probabilities(
     own = jnp.stack([terms.logit, _at(scores, place), _at(explore, place)])
     repeat = jnp.where(terms.allowed, mixture.repeat @ own, -jnp.inf)
     explore = explore.at[place].set(-jnp.inf, mode="drop")
-    # Where every item has a place, there is nothing to explore.
-    gate = jnp.where((explore > -jnp.inf).any(), terms.gate, jnp.inf)
-    explore += jax.nn.log_sigmoid(-gate) - _log_sum(explore)
-    repeat += jax.nn.log_sigmoid(gate) - _log_sum(repeat)
-    return explore.at[place].set(repeat, mode="drop")
+    of_explore, of_repeat = jax.nn.logsumexp(explore), _log_sum(repeat)
+    # log P is explore + log(1 - g) - of_explore, and repeat + log(g) - of_repeat. Where every item
+    # has a place, there is nothing to explore.
+    nothing = of_explore == -jnp.inf
+    constant = jnp.where(nothing, -of_repeat, jax.nn.log_sigmoid(-terms.gate) - of_explore)
+    repeat += jnp.where(nothing, 0.0, terms.gate + of_explore - of_repeat)
+    return explore.at[place].set(repeat, mode="drop"), constant
 
 
 def _at(values: jax.Array, place: jax.Array) -> jax.Array:
@@ -224,6 +255,7 @@ def load(path: pathlib.Path, *, epochs: int) -> Mixture:
             for field in dataclasses.fields(PlaceNetwork)
         }
         mixture = Mixture(place=PlaceNetwork(**of_place), **values)
+        _check_shapes(mixture)
     except Exception as error:  # np.load has no error of its own for a damaged file
         raise InputError(
             f"{path} is missing or damaged ({reason(error)}): repeat the command of the run with "
@@ -235,3 +267,20 @@ def load(path: pathlib.Path, *, epochs: int) -> Mixture:
             "the run with `resume`"
         )
     return mixture
+
+
+def _check_shapes(mixture: Mixture) -> None:
+    """Refuse a mixture of other inputs than those of this version.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    expected = {
+        "place network": (mixture.place.mean, PLACE_INPUTS),
+        "gate": (mixture.gate, features.USER_FEATURES),
+        "explore": (mixture.explore, EXPLORE_INPUTS),
+        "repeat": (mixture.repeat, REPEAT_INPUTS),
+    }
+    for name, (values, n_inputs) in expected.items():
+        if values.shape != (n_inputs,):
+            raise ValueError(f"its {name} has {values.size} inputs, in this version {n_inputs}")

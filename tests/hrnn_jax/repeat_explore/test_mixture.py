@@ -57,7 +57,8 @@ def scores_of(seed=0, *, n_items=V):
 def log_probabilities(mixture, scores, column, terms):
     """Return those of N users, each column's."""
     of_user = functools.partial(mixtures.log_probabilities, mixture)
-    return jax.vmap(of_user, in_axes=(0, None, 0))(scores, column, terms)
+    values, constant = jax.vmap(of_user, in_axes=(0, None, 0))(scores, column, terms)
+    return values + constant[:, None]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -187,3 +188,15 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(tmp_path):
         np.savez(path, **{name: value for name, value in values.items() if name != changed})
         with pytest.raises(errors.InputError, match=words):
             mixtures.load(path, epochs=3)
+
+
+def test_a_mixture_of_other_inputs_is_refused(tmp_path):
+    """Bug: a traceback from the middle of an evaluation with a run folder of another version."""
+    path = tmp_path / "seed_0.npz"
+    mixtures.save(path, drawn_mixtures.drawn(), epochs=3)
+    with np.load(path) as file:
+        values = dict(file)
+    np.savez(path, **values | {"gate": values["gate"][:-1]})
+    words = rf"^{path} .*gate has 11 inputs, in this version 12.*: repeat the command of the run"
+    with pytest.raises(errors.InputError, match=words):
+        mixtures.load(path, epochs=3)
