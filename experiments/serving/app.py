@@ -28,6 +28,7 @@ from hrnn_jax.live.recommender import Recommender
 from . import schemas
 from .batcher import Batcher
 from .error_responses import add_error_handlers, describe_errors
+from .inspection_routes import preview_routes
 from .middleware import ServiceMiddleware
 from .prometheus import ServiceMetrics
 from .routes import event_routes, listing_routes, recommendation_routes, refuse_repeated
@@ -93,6 +94,7 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     checks = [*token, fastapi.Depends(refuse_repeated)]
     app.include_router(recommendation_routes(batcher, settings.max_k), dependencies=checks)
     app.include_router(event_routes(batcher, metrics), dependencies=checks)
+    app.include_router(preview_routes(batcher, settings.max_k), dependencies=checks)
     app.include_router(listing_routes(batcher, metrics), dependencies=checks)
     public = _public_routes(batcher, settings, compilation)
     app.include_router(public)

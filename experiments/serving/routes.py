@@ -72,6 +72,15 @@ async def refuse_repeated(request: fastapi.Request) -> None:
         raise InputError(f"query.{repeated[0]}: give it once")
 
 
+def check_events(events: Sequence[Event], *, any_year: bool) -> None:
+    """Raise InputError for the first invalid event, with its number."""
+    for n, event in enumerate(events):
+        try:
+            check_event(event, any_year=any_year)
+        except InputError as error:
+            raise InputError(f"event {n}: {error}") from None
+
+
 def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter:
     """Make the routes that take events in.
 
@@ -89,12 +98,8 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
     async def observe(body: schemas.RequestModel, session: str | None = None) -> schemas.Outcomes:
         several = body.events if isinstance(body, schemas.Several) else [body]
         events = [Event(**{"session": session, **dict(event)}) for event in several]
-        any_year = batcher.recommender.trained.any_year
-        for n, event in enumerate(events):
-            try:  # now, so that it does not make a batch with other requests fail
-                check_event(event, any_year=any_year)
-            except InputError as error:
-                raise InputError(f"event {n}: {error}") from None
+        # Now, so that none makes a batch with other requests fail.
+        check_events(events, any_year=batcher.recommender.trained.any_year)
         outcomes = await batcher.observe(events)
         for outcome in outcomes:
             metrics.events.labels(outcome).inc()
@@ -152,6 +157,9 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
         k: schemas.Count = pydantic.Field(
             10, ge=1, le=max_k, description="items recommended at each event"
         )
+        exclude_seen: bool = pydantic.Field(
+            False, description="leave out the items of the user's events so far"
+        )
 
     def add_recommendations(kind: str) -> None:
         @router.get(f"/{kind}s/{{id:any}}/recommendations")
@@ -161,7 +169,7 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
             """Recommend the next items, best first; without stored events those of a newcomer."""
             given = query.model_dump(exclude_unset=True)
             ranked = await batcher.recommend(Request(**{kind: id}, **given))
-            return schemas.Recommendations(recommendations=_scored(ranked))
+            return schemas.Recommendations(recommendations=scored(ranked))
 
     add_recommendations("user")
     add_recommendations("session")
@@ -180,7 +188,7 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
 
         def encoded_history() -> str:
             steps = batcher.recommender.history(
-                user=id, sessions=query.sessions, k=query.k, limit=schemas.MAX_RECOMMENDATIONS
+                user=id, limit=schemas.MAX_RECOMMENDATIONS, **query.model_dump()
             )
             return _by_session(steps).model_dump_json()
 
@@ -243,7 +251,7 @@ def _by_session(steps: Sequence[Step]) -> schemas.History:
                 session=number,
                 events=[
                     schemas.Step(
-                        item=step.item, time=step.time, recommendations=_scored(step.recommended)
+                        item=step.item, time=step.time, recommendations=scored(step.recommended)
                     )
                     for step in group
                 ],
@@ -253,5 +261,6 @@ def _by_session(steps: Sequence[Step]) -> schemas.History:
     )
 
 
-def _scored(ranked: Sequence[tuple[Id, float]]) -> list[schemas.Recommendation]:
+def scored(ranked: Sequence[tuple[Id, float]]) -> list[schemas.Recommendation]:
+    """Return a list of items and scores as answers have it."""
     return [schemas.Recommendation(item=item, score=score) for item, score in ranked]

@@ -99,6 +99,23 @@ class Several(RequestModel, Generic[AnyEvent]):
     events: list[AnyEvent] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
 
 
+class PreviewedEvent(RequestModel):
+    """An event of a newcomer, which is not stored."""
+
+    item: Id = pydantic.Field(examples=["i42"])
+    time: OptionalTime = pydantic.Field(None, description="Unix seconds; the current time if null")
+    session: OptionalId = pydantic.Field(
+        None,
+        description="the session's id; if null, an event after an idle gap opens a new session",
+    )
+
+
+class Preview(RequestModel):
+    """The events of a newcomer, in order."""
+
+    events: list[PreviewedEvent] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
+
+
 TAGS = ("one", "several")
 _ONE_OR_SEVERAL = pydantic.Discriminator(
     lambda body: TAGS[isinstance(body, dict) and "events" in body]
@@ -148,6 +165,18 @@ class Step(Recommendations):
 
     item: Id
     time: float
+
+
+class PreviewedStep(Recommendations):
+    """What happened to an event of a preview, and the list right after it."""
+
+    outcome: Outcome
+
+
+class PreviewedSteps(pydantic.BaseModel):
+    """The list after each event of a preview, in order."""
+
+    events: list[PreviewedStep]
 
 
 class Session(pydantic.BaseModel):

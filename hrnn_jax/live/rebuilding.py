@@ -14,6 +14,7 @@ import numpy as np
 
 from hrnn_jax import errors
 from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
 from hrnn_jax.live.events import open_session
 from hrnn_jax.live.replay import replay
@@ -30,6 +31,12 @@ class Network(NamedTuple):
     trained: TrainedRun
     model: BatchedModel
     item_index: Mapping[str, int]  # by raw id as text
+
+    def named(self, items: np.ndarray, scores: np.ndarray) -> list[tuple[Id, float]]:
+        """Return raw ids and scores of the items that can be next."""
+        ids, can_be = self.trained.items, scores > -np.inf
+        items, scores = items[can_be], scores[can_be]
+        return [(ids[i], score) for i, score in zip(items.tolist(), scores.tolist(), strict=True)]
 
 
 def accept(

@@ -21,8 +21,6 @@ import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from hrnn_jax import errors, model
 from hrnn_jax.arguments import several_ids, whole_number
 from hrnn_jax.checkpoint import TrainedRun, load_run
@@ -42,6 +40,7 @@ from hrnn_jax.live.events import (
     key_of,
     key_of_request,
 )
+from hrnn_jax.live.preview import check_size, lists_after
 from hrnn_jax.live.replay import replay
 from hrnn_jax.live.state_rows import StoredState
 from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent
@@ -162,6 +161,11 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             )
         with self._lock:
             yield
+
+    @property
+    def network(self) -> rebuilding.Network:
+        """The network and its catalogue, for `preview`; any thread may use it at any time."""
+        return self._network
 
     def __len__(self) -> int:
         """Return the number of users and anonymous sessions that have a state."""
@@ -304,7 +308,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                     candidates = self._indices("candidates", request.candidates)
                 live = states[key].live if key in states else self._model.start
                 queries.append(Query(live, request.k, excluded, candidates))
-        return [self._named(*ranked) for ranked in self._model.rank(queries)]
+        return [self._network.named(*ranked) for ranked in self._model.rank(queries)]
 
     def history(
         self,
@@ -313,6 +317,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         *,
         sessions: int = 10,
         k: int = 10,
+        exclude_seen: bool = False,
         limit: int | None = None,
     ) -> list[Step]:
         """Replay the stored events of one user or anonymous session.
@@ -324,6 +329,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             session: the anonymous session.
             sessions: number of last sessions to return.
             k: items recommended right after each event.
+            exclude_seen: leave out the items of the stored events so far.
             limit: the most items to recommend in all; None for any number.
 
         Returns:
@@ -339,22 +345,13 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         if not events:
             return []
         first = next(i for i, e in enumerate(events) if e.session > events[-1].session - sessions)
-        n_events, n_items = len(events) - first, min(k, len(self._item_index))
-        if limit is not None and n_events * n_items > limit:
-            raise errors.InputError(
-                f"{n_events:,} events with {n_items:,} recommendations each are more than "
-                f"{limit:,}: ask for fewer sessions, or for a smaller k"
-            )
+        check_size(len(events) - first, min(k, len(self._item_index)), limit)
         states = replay(self._model, {key: events}, self._item_index)[key]
-        best = self._model.best(states[first:], self._model.list_length(k))
+        items = [self._item_index[event.item] for event in events]
+        lists = lists_after(self._network, states, items, k, exclude_seen=exclude_seen, first=first)
         return [
-            Step(
-                self.trained.items[self._item_index[event.item]],
-                event.time,
-                event.session,
-                self._named(items[:k], scores[:k]),
-            )
-            for event, items, scores in zip(events[first:], *best, strict=True)
+            Step(self.trained.items[item], event.time, event.session, recommended)
+            for item, event, recommended in zip(items[first:], events[first:], lists, strict=True)
         ]
 
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
@@ -520,9 +517,3 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """Return the stored events of a key whose items are in the catalogue."""
         with self._exclusive():
             return [event for event in self._store.events(key) if event.item in self._item_index]
-
-    def _named(self, items: np.ndarray, scores: np.ndarray) -> list[tuple[Id, float]]:
-        """Return raw ids and scores of the items that can be next."""
-        ids, can_be = self.trained.items, scores > -np.inf
-        items, scores = items[can_be], scores[can_be]
-        return [(ids[i], score) for i, score in zip(items.tolist(), scores.tolist(), strict=True)]

@@ -38,7 +38,7 @@ export function drawPerson(visitor, at, click) {
   drawBefore(list, before, step);
   drawVisits(visitor, step);
   const visit = steps.slice(0, index + 1).filter(({ session }) => session === step.session);
-  compareWithNewcomer(visitor, list, visit.map(({ item }) => item));
+  compareWithNewcomer(visitor, list, visit);
   if (focused && document.activeElement === document.body) {
     (document.querySelector(`[data-key="${focused}"]`) ?? part("name")).focus();
   }
@@ -119,19 +119,19 @@ function drawEvent(visitor, step, place, isCurrent) {
 }
 
 /** Show the list of a newcomer who clicked the same items next to the user's list. */
-async function compareWithNewcomer(visitor, list, items) {
+async function compareWithNewcomer(visitor, list, visit) {
   const comparison = ++latestComparison;
-  const isCompared = visitor.kind === "user" && items.length > 0;
+  const isCompared = visitor.kind === "user" && visit.length > 0;
   part("newcomer-part").hidden = !isCompared;
-  part("lists").dataset.columns = 1 + (items.length > 0) + isCompared;
+  part("lists").dataset.columns = 1 + (visit.length > 0) + isCompared;
   if (!isCompared) return;
   const table = part("newcomer");
   table.ariaBusy = "true";
   let theirs = [];
   let summary;
   try {
-    theirs = await newcomerList(items);
-    summary = describeComparison(list, theirs, items);
+    theirs = await newcomerList(visit);
+    summary = describeComparison(list, theirs, visit);
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure;
     summary = failure.message;
@@ -143,8 +143,8 @@ async function compareWithNewcomer(visitor, list, items) {
   part("newcomer-summary").textContent = summary;
 }
 
-function describeComparison(list, theirs, items) {
-  const clicked = items.length === 1 ? items[0] : `the ${items.length} items of this visit`;
+function describeComparison(list, theirs, visit) {
+  const clicked = visit.length === 1 ? visit[0].item : `the ${visit.length} items of this visit`;
   const [own, other] = [places(list), places(theirs)];
   const added = [...own.keys()].filter((item) => !other.has(item));
   let result = `this list. Only the user’s history adds ${added.join(", ")}.`;

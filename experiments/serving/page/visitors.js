@@ -103,20 +103,15 @@ async function recommendations(path) {
   return (await service.get(`${path}/recommendations`, { k: K })).recommendations;
 }
 
-const newcomerLists = new Map(); // by the items clicked, as JSON
+const newcomerLists = new Map(); // by the events, as JSON
 
-/** Return the list of a newcomer who clicked these items; the service stores nothing of it. */
-export async function newcomerList(items) {
-  const key = JSON.stringify(items);
+/** Return the list of a newcomer with these events, {item, time}, as one visit. Nothing is stored. */
+export async function newcomerList(steps) {
+  const events = steps.map(({ item, time }) => ({ item, time, session: "visit" }));
+  const key = JSON.stringify(events);
   if (!newcomerLists.has(key)) {
-    const path = `sessions/${service.randomId()}`;
-    try {
-      const events = items.map((item) => ({ item }));
-      await service.call("POST", `${path}/events`, { events });
-      newcomerLists.set(key, await recommendations(path));
-    } finally {
-      service.call("DELETE", path).catch(() => {}); // the service drops idle sessions as well
-    }
+    const followed = await service.call("POST", `preview?k=${K}`, { events });
+    newcomerLists.set(key, followed.events.at(-1).recommendations);
   }
   return newcomerLists.get(key);
 }

@@ -368,7 +368,9 @@ def test_rows_move_only_without_a_preference_for_reduced_motion(page, motion, mo
     assert (page.browser.execute_script("return window.moved") > 0) == moves
 
 
-def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_not_stored(page, recommender):
+def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_looking_writes_nothing(
+    page, recommender, monkeypatch
+):
     known = len(recommender)
     page.open("#user=u6")
     page.click(1)
@@ -379,6 +381,10 @@ def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_not_stored(pag
         recommender.observe(item=item, session="newcomer")
     theirs = [item for item, _ in recommender.recommend(session="newcomer")]
     assert recommender.forget(session="newcomer")
+    written = []
+    monkeypatch.setattr(recommender._store, "write", lambda *_: written.append("write"))
+    monkeypatch.setattr(recommender._store, "delete", lambda *_: written.append("delete"))
+    page.open("#user=u6")
     users = page.items("#now")
     assert page.items("#newcomer") == theirs != users
     places = {row[1]: row[3] for row in page.rows("#newcomer")}
@@ -387,7 +393,11 @@ def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_not_stored(pag
     brought = [item for item in users if item not in theirs]
     said = f"Only the user’s history adds {', '.join(brought)}." if brought else "another order"
     assert said in page.text("#newcomer-summary")
-    page.wait(lambda: len(recommender) == known)
+    counts = dict(recommender.counts)
+    page.all("#visits a")[5].click()
+    page.settle()
+    assert page.items("#newcomer")
+    assert (written, len(recommender), dict(recommender.counts)) == ([], known, counts)
 
 
 def test_an_anonymous_visitor_clicks_reloads_and_is_forgotten(page, recommender):
