@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import fastapi
 import swagger_ui_bundle
@@ -29,6 +29,7 @@ from . import schemas
 from .batcher import Batcher
 from .error_responses import add_error_handlers, describe_errors
 from .inspection_routes import preview_routes
+from .item_catalogue import ItemCatalogue
 from .middleware import ServiceMiddleware
 from .prometheus import ServiceMetrics
 from .routes import event_routes, listing_routes, recommendation_routes, refuse_repeated
@@ -52,6 +53,8 @@ class Settings:
     max_k: int = 1_000
     keep_sessions_seconds: float = math.inf  # anonymous sessions idle for longer are deleted
     hosts: frozenset[str] | None = None  # names by which it may be called; None for any
+    catalogue: ItemCatalogue = dataclasses.field(default_factory=ItemCatalogue)
+    image_hosts: Sequence[str] = ()  # whose pictures of items the page may show
 
 
 def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fastapi.FastAPI:
@@ -92,10 +95,14 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     # The middleware checks the token; this only describes it in OpenAPI.
     token = [fastapi.Depends(HTTPBearer(auto_error=False))] if settings.token else []
     checks = [*token, fastapi.Depends(refuse_repeated)]
-    app.include_router(recommendation_routes(batcher, settings.max_k), dependencies=checks)
+    app.include_router(
+        recommendation_routes(batcher, settings.max_k, settings.catalogue), dependencies=checks
+    )
     app.include_router(event_routes(batcher, metrics), dependencies=checks)
-    app.include_router(preview_routes(batcher, settings.max_k), dependencies=checks)
-    app.include_router(listing_routes(batcher, metrics), dependencies=checks)
+    app.include_router(
+        preview_routes(batcher, settings.max_k, settings.catalogue), dependencies=checks
+    )
+    app.include_router(listing_routes(batcher, metrics, settings.catalogue), dependencies=checks)
     public = _public_routes(batcher, settings, compilation)
     app.include_router(public)
     metrics.model.info({"name": settings.model, "data": settings.data})
@@ -109,6 +116,7 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
         ],
         max_body_bytes=settings.max_body_bytes,
         hosts=settings.hosts,
+        image_hosts=settings.image_hosts,
     )
     return app
 
@@ -151,6 +159,8 @@ def _public_routes(
             items=len(recommender.trained.items),
             states=await batcher.call(len, recommender),
             given_sessions=settings.given_sessions,
+            scores="log probabilities" if recommender.trained.config.places else "scores",
+            image_hosts=list(settings.image_hosts),
             compiled=compilation.done,
         )
 

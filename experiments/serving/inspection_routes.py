@@ -12,17 +12,19 @@ from hrnn_jax.live.preview import preview
 from . import schemas
 from .batcher import Batcher
 from .error_responses import describe_errors
+from .item_catalogue import ItemCatalogue
 from .routes import StrictRoute, check_events, scored
 
 _AT_A_TIME = 2  # requests of each route that are computed; others wait
 
 
-def preview_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
+def preview_routes(batcher: Batcher, max_k: int, catalogue: ItemCatalogue) -> fastapi.APIRouter:
     """Make the route that follows given events.
 
     Args:
         batcher: of the network.
         max_k: the longest list that a request may ask for.
+        catalogue: describes the items.
 
     Returns:
         The router of POST /preview.
@@ -65,11 +67,11 @@ def preview_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
             return schemas.PreviewedSteps(
                 events=[
                     schemas.PreviewedStep(
-                        outcome=step.outcome, recommendations=scored(step.recommended)
+                        outcome=step.outcome, recommendations=scored(step.recommended, catalogue)
                     )
                     for step in steps
                 ]
-            ).model_dump_json()
+            ).model_dump_json(exclude_none=True)
 
         content = await anyio.to_thread.run_sync(encoded, limiter=limiter)
         return fastapi.Response(content, media_type="application/json")

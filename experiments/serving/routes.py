@@ -1,6 +1,7 @@
 """The JSON routes: events in; recommendations, histories, listings, metrics and health out."""
 
 import collections
+import functools
 import itertools
 import json
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,6 +23,7 @@ from hrnn_jax.live.recommender import Step
 from . import schemas
 from .batcher import Batcher
 from .error_responses import describe_errors
+from .item_catalogue import ItemCatalogue
 from .prometheus import ServiceMetrics
 from .schemas import TextId
 
@@ -127,12 +129,15 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
     return router
 
 
-def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
+def recommendation_routes(
+    batcher: Batcher, max_k: int, catalogue: ItemCatalogue
+) -> fastapi.APIRouter:
     """Make the routes that recommend.
 
     Args:
         batcher: recommends.
         max_k: the longest list that a request may ask for.
+        catalogue: describes the items.
 
     Returns:
         The router of GET /users/USER/recommendations, /sessions/SESSION/recommendations and
@@ -162,14 +167,14 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
         )
 
     def add_recommendations(kind: str) -> None:
-        @router.get(f"/{kind}s/{{id:any}}/recommendations")
+        @router.get(f"/{kind}s/{{id:any}}/recommendations", response_model_exclude_none=True)
         async def recommend(
             id: TextId, query: Annotated[RecommendationQuery, fastapi.Query()]
         ) -> schemas.Recommendations:
             """Recommend the next items, best first; without stored events those of a newcomer."""
             given = query.model_dump(exclude_unset=True)
             ranked = await batcher.recommend(Request(**{kind: id}, **given))
-            return schemas.Recommendations(recommendations=scored(ranked))
+            return schemas.Recommendations(recommendations=scored(ranked, catalogue))
 
     add_recommendations("user")
     add_recommendations("session")
@@ -190,7 +195,7 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
             steps = batcher.recommender.history(
                 user=id, limit=schemas.MAX_RECOMMENDATIONS, **query.model_dump()
             )
-            return _by_session(steps).model_dump_json()
+            return _by_session(steps, catalogue).model_dump_json(exclude_none=True)
 
         # In a thread of its own, with the encoding: both take some tenths of a second.
         content = await anyio.to_thread.run_sync(encoded_history, limiter=limiter)
@@ -199,12 +204,15 @@ def recommendation_routes(batcher: Batcher, max_k: int) -> fastapi.APIRouter:
     return router
 
 
-def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter:
+def listing_routes(
+    batcher: Batcher, metrics: ServiceMetrics, catalogue: ItemCatalogue
+) -> fastapi.APIRouter:
     """Make the routes that list what is stored, or delete it.
 
     Args:
         batcher: calls the recommender.
         metrics: answers GET /metrics.
+        catalogue: describes the items.
 
     Returns:
         The router of GET /users, /items and /metrics, and of DELETE for users and sessions.
@@ -218,11 +226,18 @@ def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRout
         users = await batcher.call(recommender.users, query.prefix, query.limit)
         return schemas.Users(users=[schemas.User(user=user, events=n) for user, n in users])
 
-    @router.get("/items")
+    @router.get("/items", response_model_exclude_none=True)
     async def list_items(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Items:
-        """List items that the model knows."""
-        items = (i for i in recommender.trained.items if str(i).startswith(query.prefix))
-        return schemas.Items(items=list(itertools.islice(items, query.limit)))
+        """List items that the model knows: those whose id starts with the prefix.
+
+        With a file of items those follow whose title has it, in upper or lower case.
+        """
+        items = recommender.trained.items
+        # In a thread: a million titles take some tenths of a second.
+        find = functools.partial(catalogue.find, query.prefix, items, query.limit)
+        found = await anyio.to_thread.run_sync(find)
+        titles = {str(i): catalogue.of(i)["title"] for i in found if "title" in catalogue.of(i)}
+        return schemas.Items(items=found, titles=None if catalogue.path is None else titles)
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def get_metrics() -> fastapi.Response:
@@ -244,14 +259,17 @@ def listing_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRout
     return router
 
 
-def _by_session(steps: Sequence[Step]) -> schemas.History:
+def _by_session(steps: Sequence[Step], catalogue: ItemCatalogue) -> schemas.History:
     return schemas.History(
         sessions=[
             schemas.Session(
                 session=number,
                 events=[
                     schemas.Step(
-                        item=step.item, time=step.time, recommendations=scored(step.recommended)
+                        item=step.item,
+                        time=step.time,
+                        recommendations=scored(step.recommended, catalogue),
+                        **catalogue.of(step.item),
                     )
                     for step in group
                 ],
@@ -261,6 +279,11 @@ def _by_session(steps: Sequence[Step]) -> schemas.History:
     )
 
 
-def scored(ranked: Sequence[tuple[Id, float]]) -> list[schemas.Recommendation]:
+def scored(
+    ranked: Sequence[tuple[Id, float]], catalogue: ItemCatalogue
+) -> list[schemas.Recommendation]:
     """Return a list of items and scores as answers have it."""
-    return [schemas.Recommendation(item=item, score=score) for item, score in ranked]
+    return [
+        schemas.Recommendation(item=item, score=score, **catalogue.of(item))
+        for item, score in ranked
+    ]

@@ -30,6 +30,11 @@ _SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS - 1}
 Id = Annotated[Any, pydantic.WithJsonSchema(_ID)]
 OptionalId = Annotated[Any, pydantic.WithJsonSchema(_ID | {"nullable": True})]
 OptionalTime = Annotated[Any, pydantic.WithJsonSchema(_SECONDS | {"nullable": True})]
+Text = Annotated[str | None, pydantic.WithJsonSchema({"type": "string"})]  # left out if None
+Titles = Annotated[
+    dict[str, str] | None,
+    pydantic.WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
+]
 TextId = Annotated[  # of a path or a query
     str,
     pydantic.AfterValidator(functools.partial(id_text, "id")),
@@ -144,13 +149,21 @@ class Outcomes(pydantic.BaseModel):
     outcomes: list[Outcome]
 
 
-class Recommendation(pydantic.BaseModel):
+class DescribedItem(pydantic.BaseModel):
+    """An item; the other fields are there if the file of --items has them."""
+
+    item: Id
+    title: Text = None
+    image: Text = pydantic.Field(None, description="the address of a picture")
+    url: Text = pydantic.Field(None, description="the address of the item's own page")
+
+
+class Recommendation(DescribedItem):
     """An item and its score, which orders the items of one list.
 
     It is a log probability where the network has `places`, else no probability.
     """
 
-    item: Id
     score: float
 
 
@@ -160,10 +173,9 @@ class Recommendations(pydantic.BaseModel):
     recommendations: list[Recommendation]
 
 
-class Step(Recommendations):
+class Step(DescribedItem, Recommendations):
     """An earlier event, and the list right after it."""
 
-    item: Id
     time: float
 
 
@@ -209,6 +221,9 @@ class Items(pydantic.BaseModel):
     """Items that the model knows."""
 
     items: list[Id]
+    titles: Titles = pydantic.Field(
+        None, description="by id, those of these items; there with a file of --items alone"
+    )
 
 
 class Health(pydantic.BaseModel):
@@ -221,6 +236,8 @@ class Health(pydantic.BaseModel):
     items: int
     states: int
     given_sessions: bool
+    scores: Literal["log probabilities", "scores"]
+    image_hosts: list[str] = pydantic.Field(description="whose pictures the page shows")
     compiled: bool = pydantic.Field(
         description="no request waits for a program any more; soon after the start, the first ones "
         "with candidates or with more than 100 items may wait a second or two"

@@ -122,6 +122,10 @@ def prepared(module, argv, folder):
     if is_run and not any(a.startswith(("--events=", "--continue_from=")) for a in argv):
         argv.append("--events=simulated.csv")
     for argument in argv:
+        if items := re.fullmatch(r"--items=(.+)", argument):
+            path = folder / "service" / items[1]
+            path.parent.mkdir(exist_ok=True)
+            pl.DataFrame({"item_id": ["i1"], "title": ["Tea"]}).write_parquet(path)
         if events := re.fullmatch(r"--events=(.+)", argument):
             (folder / events[1]).parent.mkdir(parents=True, exist_ok=True)
             if events[1].endswith(".parquet"):

@@ -160,6 +160,8 @@ def test_health_describes_the_service(app):
         "items": 20,
         "states": 0,
         "given_sessions": False,
+        "scores": "scores",
+        "image_hosts": [],
         "compiled": False,
     }
 
