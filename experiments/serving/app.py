@@ -28,9 +28,10 @@ from hrnn_jax.live.recommender import Recommender
 from . import schemas
 from .batcher import Batcher
 from .error_responses import add_error_handlers, describe_errors
-from .inspection_routes import preview_routes
+from .inspection_routes import explanation_routes, popular_routes, preview_routes
 from .item_catalogue import ItemCatalogue
 from .middleware import ServiceMiddleware
+from .overview import Overview
 from .prometheus import ServiceMetrics
 from .routes import event_routes, listing_routes, recommendation_routes, refuse_repeated
 
@@ -95,14 +96,16 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     # The middleware checks the token; this only describes it in OpenAPI.
     token = [fastapi.Depends(HTTPBearer(auto_error=False))] if settings.token else []
     checks = [*token, fastapi.Depends(refuse_repeated)]
-    app.include_router(
-        recommendation_routes(batcher, settings.max_k, settings.catalogue), dependencies=checks
-    )
-    app.include_router(event_routes(batcher, metrics), dependencies=checks)
-    app.include_router(
-        preview_routes(batcher, settings.max_k, settings.catalogue), dependencies=checks
-    )
-    app.include_router(listing_routes(batcher, metrics, settings.catalogue), dependencies=checks)
+    catalogue, overview = settings.catalogue, Overview(batcher)
+    for router in (
+        event_routes(batcher, metrics),
+        recommendation_routes(batcher, settings.max_k, catalogue),
+        preview_routes(batcher, settings.max_k, catalogue),
+        explanation_routes(batcher, catalogue),
+        popular_routes(batcher, catalogue, overview),
+        listing_routes(batcher, metrics, catalogue, overview),
+    ):
+        app.include_router(router, dependencies=checks)
     public = _public_routes(batcher, settings, compilation)
     app.include_router(public)
     metrics.model.info({"name": settings.model, "data": settings.data})

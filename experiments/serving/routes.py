@@ -24,10 +24,11 @@ from . import schemas
 from .batcher import Batcher
 from .error_responses import describe_errors
 from .item_catalogue import ItemCatalogue
+from .overview import Overview
 from .prometheus import ServiceMetrics
 from .schemas import TextId
 
-LISTS = ("exclude", "candidates")  # parameters that may be given several times
+LISTS = ("exclude", "candidates", "item")  # parameters that may be given several times
 _HISTORIES = 2  # that are replayed at a time; other requests for one wait
 
 
@@ -205,7 +206,7 @@ def recommendation_routes(
 
 
 def listing_routes(
-    batcher: Batcher, metrics: ServiceMetrics, catalogue: ItemCatalogue
+    batcher: Batcher, metrics: ServiceMetrics, catalogue: ItemCatalogue, overview: Overview
 ) -> fastapi.APIRouter:
     """Make the routes that list what is stored, or delete it.
 
@@ -213,6 +214,7 @@ def listing_routes(
         batcher: calls the recommender.
         metrics: answers GET /metrics.
         catalogue: describes the items.
+        overview: knows who has the most sessions.
 
     Returns:
         The router of GET /users, /items and /metrics, and of DELETE for users and sessions.
@@ -220,11 +222,22 @@ def listing_routes(
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
     recommender = batcher.recommender
 
-    @router.get("/users")
-    async def list_users(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Users:
+    @router.get("/users", response_model_exclude_none=True)
+    async def list_users(query: Annotated[schemas.UserListing, fastapi.Query()]) -> schemas.Users:
         """List users, and the number of events of each."""
+        if query.order == "visits":
+            visits = (await overview.counts()).visits
+            most = ((user, n) for user, n in visits.items() if user.startswith(query.prefix))
+            return schemas.Users(
+                users=[
+                    schemas.User(user=user, events=n_events, visits=n_visits)
+                    for user, (n_visits, n_events) in itertools.islice(most, query.limit)
+                ]
+            )
         users = await batcher.call(recommender.users, query.prefix, query.limit)
-        return schemas.Users(users=[schemas.User(user=user, events=n) for user, n in users])
+        return schemas.Users(
+            users=[schemas.User(user=user, events=n, visits=None) for user, n in users]
+        )
 
     @router.get("/items", response_model_exclude_none=True)
     async def list_items(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Items:
@@ -252,6 +265,8 @@ def listing_routes(
             """Delete everything stored about a user or an anonymous session."""
             if not await batcher.call(lambda: recommender.forget(**{kind: id})):
                 raise fastapi.HTTPException(404, f"nothing is stored about {kind} {id!r}")
+            if kind == "user":
+                overview.forget(id)
 
     add_deletion("user")
     add_deletion("session")

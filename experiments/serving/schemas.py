@@ -31,6 +31,7 @@ Id = Annotated[Any, pydantic.WithJsonSchema(_ID)]
 OptionalId = Annotated[Any, pydantic.WithJsonSchema(_ID | {"nullable": True})]
 OptionalTime = Annotated[Any, pydantic.WithJsonSchema(_SECONDS | {"nullable": True})]
 Text = Annotated[str | None, pydantic.WithJsonSchema({"type": "string"})]  # left out if None
+Number = Annotated[int | None, pydantic.WithJsonSchema({"type": "integer"})]
 Titles = Annotated[
     dict[str, str] | None,
     pydantic.WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
@@ -50,6 +51,11 @@ def _digits(value: Any) -> Any:
 
 
 Count = Annotated[int, pydantic.BeforeValidator(_digits)]  # of a query
+_PLACE = "^[0-9]{1,9}[.][0-9]{1,9}$"
+EventPlace = Annotated[
+    Annotated[str, pydantic.Field(pattern=_PLACE)] | None,
+    pydantic.WithJsonSchema({"type": "string", "pattern": _PLACE}),
+]
 
 
 class RequestModel(pydantic.BaseModel):
@@ -143,6 +149,22 @@ class Listing(RequestModel):
     limit: Count = pydantic.Field(50, ge=1, le=MAX_ROWS)
 
 
+class UserListing(Listing):
+    """The parameters of a list of users."""
+
+    order: Literal["id", "visits"] = pydantic.Field(
+        "id",
+        description="by id, or those with the most sessions first: of these the first 1,000 are "
+        "known, as they were counted some time ago if there are many events",
+    )
+
+
+class Popular(RequestModel):
+    """The parameters of the list of popular items."""
+
+    k: Count = pydantic.Field(10, ge=1, le=MAX_ROWS, description="items")
+
+
 class Outcomes(pydantic.BaseModel):
     """What happened to each event, in order."""
 
@@ -204,15 +226,63 @@ class History(pydantic.BaseModel):
     sessions: list[Session]
 
 
-class User(pydantic.BaseModel):
-    """A user and the number of events so far."""
+class Part(pydantic.BaseModel):
+    """A part of a score, or of the part of the neighbours."""
 
-    user: str
+    name: Literal["repeat", "explore", "habit", "network", "item", "neighbours", "others"] = (
+        pydantic.Field(
+            description="repeat, explore: the logarithm of the probability that the next event is "
+            "of an item that the user had, or of another one; habit: when and how often the user "
+            "had it; network: what the network reads from the events; item: what it has learnt of "
+            "the item, whoever the user is; neighbours: what others had next to the last items; "
+            "others: the items that it competes with"
+        )
+    )
+    value: float
+
+
+class Neighbour(DescribedItem):
+    """One of the last items of the session, and its part in the part of the neighbours."""
+
+    value: float
+
+
+class Explanation(DescribedItem):
+    """Why an item has its score."""
+
+    score: float
+    parts: list[Part] = pydantic.Field(description="they add up to the score")
+    neighbours: list[Neighbour]
+
+
+class Explanations(pydantic.BaseModel):
+    """The explanations of items, in the order of the request."""
+
+    explanations: list[Explanation]
+
+
+class PopularItem(DescribedItem):
+    """An item and the number of its stored events, of all users."""
+
     events: int
 
 
+class PopularItems(pydantic.BaseModel):
+    """The items with the most stored events, the most first."""
+
+    popular: list[PopularItem]
+
+
+class User(pydantic.BaseModel):
+    """A user and the number of events so far; by visits, of those that are stored."""
+
+    user: str
+    events: int
+    visits: Number = pydantic.Field(None, description="sessions; there with order=visits alone")
+
+
 class Users(pydantic.BaseModel):
-    """Users in order of their ids."""
+    """Users in the order that was asked for."""
 
     users: list[User]
 

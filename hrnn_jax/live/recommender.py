@@ -22,12 +22,12 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hrnn_jax import errors, model
-from hrnn_jax.arguments import several_ids, whole_number
+from hrnn_jax.arguments import whole_number
 from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.config import RecommenderConfig
-from hrnn_jax.ids_and_times import Id, id_text
+from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live import past_events, rebuilding
-from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, Query
+from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, LiveState, Query
 from hrnn_jax.live.events import (
     SESSION_PREFIX,
     USER_PREFIX,
@@ -51,6 +51,7 @@ STATES = "states.sqlite"  # file name in a run folder
 logger = logging.getLogger(__name__)
 _DEFAULTS = RecommenderConfig()
 _SESSIONS_OF_A_STEP = 200  # that are looked at for idle ones, some hundredths of a second of work
+_EVENTS_OF_A_STEP = 5_000  # that are read at a time, some hundredths of a second of work
 _JUMP = 60.0  # seconds
 
 
@@ -354,12 +355,60 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             for item, event, recommended in zip(items[first:], events[first:], lists, strict=True)
         ]
 
+    def state_after(
+        self,
+        user: Id | None = None,
+        session: Id | None = None,
+        *,
+        event: tuple[int, int] | None = None,
+    ) -> LiveState:
+        """Return the state of one user or anonymous session, now or after a stored event.
+
+        Args:
+            user: the user.
+            session: the anonymous session.
+            event: the number of its session and its place in it, from 0, as `history` has them; by
+                default the last one.
+
+        Raises:
+            InputError: an id is invalid, or no such event is stored.
+        """
+        key = key_of_request(Request(user, session))
+        if event is None:
+            with self._exclusive():
+                states = self._states([key])
+            return states[key].live if key in states else self._model.start
+        events = self._known_events(key)
+        of_session = [n for n, stored in enumerate(events) if stored.session == event[0]]
+        if not 0 <= event[1] < len(of_session):
+            raise errors.InputError(
+                f"no event {event[1]} of session {event[0]} is stored: see the user's history"
+            )
+        before = {key: events[: of_session[event[1]] + 1]}
+        return replay(self._model, before, self._item_index)[key][-1]
+
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
         """Return users whose ids start with a prefix, and the number of events of each."""
         limit = whole_number("limit", limit)
         with self._exclusive():
             sessions = self._store.sessions(f"{USER_PREFIX}{prefix}", limit=limit)
         return [(key[1:], session.n_events) for key, session in sessions.items()]
+
+    def stored_events(self) -> Generator[list[tuple[str, int, str]]]:
+        """Read the stored events of all users, in parts between which others may use this.
+
+        Yields:
+            User, number of the session and item of some thousand events; those of a user follow
+            each other.
+        """
+        after = "", 0
+        while True:
+            with self._exclusive():
+                rows = self._store.events_after(USER_PREFIX, after, _EVENTS_OF_A_STEP)
+            if not rows:
+                return
+            after = rows[-1][:2]
+            yield [(key[1:], session, item) for key, _, session, item in rows]
 
     def forget(self, user: Id | None = None, session: Id | None = None) -> bool:
         """Delete everything stored of a user or an anonymous session.
@@ -510,8 +559,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """Return the indices of those items of an argument that are in the catalogue."""
         if items is None:
             return set()
-        texts = [id_text("item", item) for item in several_ids(name, items)]
-        return {self._item_index[text] for text in texts if text in self._item_index}
+        return set(self._network.indices(name, items))
 
     def _known_events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key whose items are in the catalogue."""

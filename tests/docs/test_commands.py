@@ -180,7 +180,7 @@ def test_the_commands_of_a_page_do_what_they_say(page, folder):
             for module, argv in command.calls():
                 argv = prepared(module, argv, folder)
                 if module == "experiments.serve":
-                    with service(folder, argv):
+                    with service(folder, [*argv, "--states=own.sqlite"]):  # beside that for curl
                         pass
                     continue
                 result = runner.run_command(module, argv, folder)

@@ -1,11 +1,13 @@
 """The routes that show what the model would do, and why."""
 
+import asyncio
 import contextlib
 import dataclasses
 import pathlib
 
 import pytest
 
+from experiments.serving import overview
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.item_catalogue import ItemCatalogue
@@ -115,3 +117,94 @@ def test_the_content_policy_admits_pictures_of_the_given_hosts_alone(make_app):
         assert rule in policy
         assert policy.count("a.b") == len(hosts) / 2
         assert get(app, "/health")["image_hosts"] == hosts
+
+
+def test_explanations_add_up_to_the_recommended_scores_now_and_then(app, recommender):
+    recommender.observe_many(live_users.events(1, 2, 3))
+    recommender.observe_many(live_users.events(4, 5, time=live_users.NOW + 9 * live_users.GAP))
+    ask(app, "POST", "/sessions/s/events", json={"item": "i7"})
+    visits = get(app, "/users/u/history", k=40)["sessions"]
+    for path, then, listed in (
+        ("/users/u", {}, get(app, "/users/u/recommendations", k=40)),
+        ("/sessions/s", {}, get(app, "/sessions/s/recommendations", k=40)),
+        ("/users/nobody", {}, get(app, "/users/nobody/recommendations", k=40)),
+        ("/users/u", {"after": "0.2"}, visits[0]["events"][2]),
+        ("/users/u", {"after": "1.0"}, visits[1]["events"][0]),
+    ):
+        scores = dict(pairs(listed["recommendations"]))
+        items = [*scores][:30]
+        answer = get(app, f"{path}/explanations", item=[*items, "none"], **then)["explanations"]
+        assert [one["item"] for one in answer] == items
+        for one in answer:
+            assert [part["name"] for part in one["parts"]] == ["network", "item"]
+            assert sum(part["value"] for part in one["parts"]) == pytest.approx(one["score"])
+            assert one["score"] == pytest.approx(scores[one["item"]], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "query.item"),
+        ("item=i1&after=0", "query.after"),
+        ("item=i1&after=-1.0", "query.after"),
+        ("item=i1&after=0.0&after=0.0", "query.after: give it once"),
+        ("item=" + "&item=".join(["i1"] * 101), "query.item"),
+        ("item=", "ids have 1 to"),
+    ],
+)
+def test_an_invalid_question_gets_one_line(app, query, said):
+    ask(app, "POST", "/events", json={"user": "u", "item": "i2", "time": NOW})
+    response = ask(app, "GET", f"/users/u/explanations?{query}")
+    assert response.status_code == 422
+    assert said in response.json()["detail"]
+    response = ask(app, "GET", "/users/u/explanations?item=i1&after=0.1")
+    assert response.status_code == 404
+    assert response.json()["detail"].startswith("no event 1 of session 0 is stored")
+
+
+def test_popular_items_and_users_with_the_most_visits_come_first(app, monkeypatch):
+    """Bugs: count a user anew in each part; sort by id alone; keep a user who was forgotten."""
+    monkeypatch.setattr("hrnn_jax.live.recommender._EVENTS_OF_A_STEP", 3)
+    sessions = {"a": [1], "b": [1, 1, 2, 3], "c": [1, 2, 2], "cc": [1, 2]}
+    sent = [
+        {"user": user, "item": f"i{n}", "time": NOW, "session": session}
+        for user, some in sessions.items()
+        for n, session in enumerate(some)
+    ]
+    ask(app, "POST", "/events", json={"events": sent})
+    ask(app, "POST", "/sessions/s/events", json={"events": [{"item": "i9"}] * 9})
+    visits = [
+        {"user": "b", "events": 4, "visits": 3},
+        {"user": "c", "events": 3, "visits": 2},
+        {"user": "cc", "events": 2, "visits": 2},
+        {"user": "a", "events": 1, "visits": 1},
+    ]
+    assert get(app, "/users", order="visits") == {"users": visits}
+    assert get(app, "/users", order="visits", prefix="c", limit=1) == {"users": visits[1:2]}
+    assert get(app, "/popular", k=3)["popular"] == [
+        {"item": "i0", "events": 4},
+        {"item": "i1", "events": 3},
+        {"item": "i2", "events": 2},
+    ]
+    assert ask(app, "DELETE", "/users/b").status_code == 204
+    assert get(app, "/users", order="visits") == {"users": visits[1:]}
+
+
+def test_events_are_counted_again_once_the_last_count_is_old_enough(recommender):
+    """Bug: read millions of events for each look at the page."""
+
+    async def live():
+        with contextlib.closing(Batcher(recommender, ServiceMetrics())) as batcher:
+            counting = overview.Overview(batcher)
+            first = await counting.counts()
+            slow = dataclasses.replace(first, seconds=60)
+            recommender.observe_many(live_users.events(1))
+            counting._counts = slow  # counting took a minute, and has just ended
+            assert await counting.counts() == slow
+            counting._counts = old = dataclasses.replace(slow, ended=slow.ended - 6_001)
+            assert await counting.counts() == old  # nobody waits for the next one
+            assert counting._counting is not None
+            assert (await counting._counting).popular == [("i1", 1)]
+            assert (await counting.counts()).popular == [("i1", 1)]
+
+    asyncio.run(live())
