@@ -33,12 +33,25 @@ from .item_catalogue import ItemCatalogue
 from .middleware import ServiceMiddleware
 from .overview import Overview
 from .prometheus import ServiceMetrics
-from .routes import event_routes, listing_routes, recommendation_routes, refuse_repeated
+from .routes import (
+    GROUPS,
+    OPERATION,
+    event_routes,
+    listing_routes,
+    recommendation_routes,
+    refuse_repeated,
+)
 
 PAGE = pathlib.Path(__file__).parent / "page"
 _SWAGGER = pathlib.Path(swagger_ui_bundle.swagger_ui_path)
 _SWAGGER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 _HOUR = 3_600  # seconds
+_DESCRIPTION = (
+    "Send the events of people as they happen, and ask for a list when a page is shown. Bodies and "
+    "answers are JSON in UTF-8. An invalid request is answered with 4xx and one line in `detail` "
+    "that says what is wrong; 503 means that nothing was changed, and that the request may be sent "
+    "again."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +98,8 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     app = fastapi.FastAPI(
         title="hrnn_jax",
         summary="Recommends the next items to users and in anonymous sessions.",
+        description=_DESCRIPTION,
+        openapi_tags=[{"name": name, "description": said} for name, said in GROUPS.items()],
         version="1",
         docs_url=None,
         redoc_url=None,
@@ -149,7 +164,12 @@ def _public_routes(
     router = fastapi.APIRouter()
 
     @router.head("/health", include_in_schema=False)
-    @router.get("/health", responses=describe_errors(503))
+    @router.get(
+        "/health",
+        responses=describe_errors(503),
+        tags=[OPERATION],
+        summary="Say whether the service works, and what it serves.",
+    )
     async def get_health() -> schemas.Health:
         """Describe the service, once the thread that recommends has answered."""
         recommender = batcher.recommender

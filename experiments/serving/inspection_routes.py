@@ -17,7 +17,7 @@ from .batcher import Batcher
 from .error_responses import describe_errors
 from .item_catalogue import ItemCatalogue
 from .overview import Overview
-from .routes import StrictRoute, check_events, scored
+from .routes import INSPECTION, StrictRoute, check_events, scored
 from .schemas import TextId
 
 _MOST_EXPLAINED = 100  # items in one request
@@ -48,7 +48,12 @@ def preview_routes(batcher: Batcher, max_k: int, catalogue: ItemCatalogue) -> fa
             False, description="leave out the items of the events so far"
         )
 
-    @router.post("/preview", response_model=schemas.PreviewedSteps)
+    @router.post(
+        "/preview",
+        response_model=schemas.PreviewedSteps,
+        tags=[INSPECTION],
+        summary="Follow the events of a newcomer without storing them.",
+    )
     async def preview_events(
         body: schemas.Preview, query: Annotated[PreviewQuery, fastapi.Query()]
     ) -> fastapi.Response:
@@ -146,6 +151,8 @@ def explanation_routes(batcher: Batcher, catalogue: ItemCatalogue) -> fastapi.AP
         "/users/{id:any}/explanations",
         response_model_exclude_none=True,
         responses=describe_errors(404),
+        tags=[INSPECTION],
+        summary="Say why items are recommended to a user.",
     )
     async def explain_user(
         id: TextId, query: Annotated[UserExplanationQuery, fastapi.Query()]
@@ -157,7 +164,12 @@ def explanation_routes(batcher: Batcher, catalogue: ItemCatalogue) -> fastapi.AP
         """
         return await explanations(query.item, query.after, user=id)
 
-    @router.get("/sessions/{id:any}/explanations", response_model_exclude_none=True)
+    @router.get(
+        "/sessions/{id:any}/explanations",
+        response_model_exclude_none=True,
+        tags=[INSPECTION],
+        summary="Say why items are recommended in an anonymous session.",
+    )
     async def explain_session(
         id: TextId, query: Annotated[ExplanationQuery, fastapi.Query()]
     ) -> schemas.Explanations:
@@ -186,7 +198,12 @@ def popular_routes(
     """
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
 
-    @router.get("/popular", response_model_exclude_none=True)
+    @router.get(
+        "/popular",
+        response_model_exclude_none=True,
+        tags=[INSPECTION],
+        summary="List the most popular items.",
+    )
     async def list_popular(
         query: Annotated[schemas.Popular, fastapi.Query()],
     ) -> schemas.PopularItems:

@@ -33,7 +33,7 @@ class ItemCatalogue:
             known: by the text of the id, those of title, image and url that there are.
         """
         self.path = path
-        self._known: Mapping[str, dict[str, str]] = MappingProxyType(known or {})
+        self._known: Mapping[str, dict[str, str]] = MappingProxyType({} if known is None else known)
 
     def of(self, item: Id) -> dict[str, str]:
         """Return those of title, image and url that are known of an item."""

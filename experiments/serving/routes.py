@@ -29,6 +29,17 @@ from .prometheus import ServiceMetrics
 from .schemas import TextId
 
 LISTS = ("exclude", "candidates", "item")  # parameters that may be given several times
+# The groups of routes in the description of the API.
+EVENTS, LISTS_OUT, INSPECTION = "Events in", "Recommendations out", "Previews and explanations"
+STORED, OPERATION = "What is stored", "Operation"
+GROUPS = {
+    EVENTS: "Tell the service what people do, one event at a time or many at once.",
+    LISTS_OUT: "Ask what to show to a person next. Asking changes nothing.",
+    INSPECTION: "Look at what the model would do, and why. Nothing is stored.",
+    STORED: "List the users and items that are known, and delete what is stored of a person.",
+    OPERATION: "Watch the service: whether it works, and how fast.",
+}
+WHOM = {"user": "to a user", "session": "in an anonymous session"}
 _HISTORIES = 2  # that are replayed at a time; other requests for one wait
 
 
@@ -108,7 +119,7 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
             metrics.events.labels(outcome).inc()
         return schemas.Outcomes(outcomes=outcomes)
 
-    @router.post("/events")
+    @router.post("/events", tags=[EVENTS], summary="Take in events of users.")
     async def post_events(
         body: Annotated[schemas.AnyEvents, fastapi.Body()],
     ) -> schemas.Outcomes:
@@ -120,7 +131,11 @@ def event_routes(batcher: Batcher, metrics: ServiceMetrics) -> fastapi.APIRouter
         """
         return await observe(body)
 
-    @router.post("/sessions/{id:any}/events")
+    @router.post(
+        "/sessions/{id:any}/events",
+        tags=[EVENTS],
+        summary="Take in events of an anonymous session.",
+    )
     async def post_session_events(
         id: TextId, body: Annotated[schemas.AnySessionEvents, fastapi.Body()]
     ) -> schemas.Outcomes:
@@ -168,7 +183,12 @@ def recommendation_routes(
         )
 
     def add_recommendations(kind: str) -> None:
-        @router.get(f"/{kind}s/{{id:any}}/recommendations", response_model_exclude_none=True)
+        @router.get(
+            f"/{kind}s/{{id:any}}/recommendations",
+            response_model_exclude_none=True,
+            tags=[LISTS_OUT],
+            summary=f"Recommend items {WHOM[kind]}.",
+        )
         async def recommend(
             id: TextId, query: Annotated[RecommendationQuery, fastapi.Query()]
         ) -> schemas.Recommendations:
@@ -182,7 +202,12 @@ def recommendation_routes(
 
     limiter = anyio.CapacityLimiter(_HISTORIES)
 
-    @router.get("/users/{id:any}/history", response_model=schemas.History)
+    @router.get(
+        "/users/{id:any}/history",
+        response_model=schemas.History,
+        tags=[LISTS_OUT],
+        summary="List what a user did, and what was recommended after each event.",
+    )
     async def get_history(
         id: TextId, query: Annotated[HistoryQuery, fastapi.Query()]
     ) -> fastapi.Response:
@@ -222,7 +247,7 @@ def listing_routes(
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
     recommender = batcher.recommender
 
-    @router.get("/users", response_model_exclude_none=True)
+    @router.get("/users", response_model_exclude_none=True, tags=[STORED], summary="List users.")
     async def list_users(query: Annotated[schemas.UserListing, fastapi.Query()]) -> schemas.Users:
         """List users, and the number of events of each."""
         if query.order == "visits":
@@ -239,7 +264,12 @@ def listing_routes(
             users=[schemas.User(user=user, events=n, visits=None) for user, n in users]
         )
 
-    @router.get("/items", response_model_exclude_none=True)
+    @router.get(
+        "/items",
+        response_model_exclude_none=True,
+        tags=[STORED],
+        summary="Find items by their ids or titles.",
+    )
     async def list_items(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Items:
         """List items that the model knows: those whose id starts with the prefix.
 
@@ -252,15 +282,26 @@ def listing_routes(
         titles = {str(i): catalogue.of(i)["title"] for i in found if "title" in catalogue.of(i)}
         return schemas.Items(items=found, titles=None if catalogue.path is None else titles)
 
-    @router.get("/metrics", response_class=PlainTextResponse)
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        tags=[OPERATION],
+        summary="Return the measurements of the service.",
+    )
     async def get_metrics() -> fastapi.Response:
-        """Return counts and times in Prometheus' text format."""
+        """Return counts and times in the text format of Prometheus."""
         states = await batcher.call(len, recommender)
         text = metrics.text(states, rebuilt=recommender.counts["rebuilt"])
         return fastapi.Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     def add_deletion(kind: str) -> None:
-        @router.delete(f"/{kind}s/{{id:any}}", status_code=204, responses=describe_errors(404))
+        @router.delete(
+            f"/{kind}s/{{id:any}}",
+            status_code=204,
+            responses=describe_errors(404),
+            tags=[STORED],
+            summary=f"Forget {'a user' if kind == 'user' else 'an anonymous session'}.",
+        )
         async def delete(id: TextId) -> None:
             """Delete everything stored about a user or an anonymous session."""
             if not await batcher.call(lambda: recommender.forget(**{kind: id})):

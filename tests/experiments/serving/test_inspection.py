@@ -208,3 +208,18 @@ def test_events_are_counted_again_once_the_last_count_is_old_enough(recommender)
             assert (await counting.counts()).popular == [("i1", 1)]
 
     asyncio.run(live())
+
+
+def test_every_route_is_in_a_group_and_described_by_sentences(app):
+    described = get(app, "/openapi.json")
+    groups = [group["name"] for group in described["tags"]]
+    assert all(group["description"].endswith(".") for group in described["tags"])
+    used = set()
+    for path, methods in described["paths"].items():
+        for method, route in methods.items():
+            [group] = route["tags"]
+            used.add(group)
+            for text in (route["summary"], route["description"]):
+                assert text[0].isupper(), (method, path)
+                assert text.endswith("."), (method, path)
+    assert used == {*groups}
