@@ -46,6 +46,10 @@ class ServeFlags:
             as the run's was, or a prepared folder; none if empty. By default the sessions that the
             run was trained and tested on, and those of the users whom its filters dropped, if its
             log is at hand.
+        items: A .csv or .parquet file with the columns item_id and title and, if there are any,
+            image and url: what answers and the page say of items besides their ids.
+        image_hosts: The hosts from which the page may load the pictures of --items, such as
+            images.example.com or *.example.com. By default it loads none.
     """
 
     states: str | None = setting(None)
@@ -58,6 +62,8 @@ class ServeFlags:
     rebuild_states: bool = setting(False)
     keep_sessions_hours: float = setting(720.0, least=0)
     history: str | None = setting(None)
+    items: str | None = setting(None)
+    image_hosts: tuple[str, ...] = setting(())
 
 
 FLAGS = flags.FLAGS

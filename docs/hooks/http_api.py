@@ -13,18 +13,22 @@ _SETTINGS = Settings("", "", simulated=False, given_sessions=False, token=b"any"
 
 
 def page() -> str:
-    """Return a section for each route, then one for each object of its bodies and answers."""
+    """Return a section for each group of routes, then one for the objects of bodies and answers."""
     nobody = cast(Any, types.SimpleNamespace(recommender=None))
     spec = build(nobody, ServiceMetrics(), _SETTINGS).openapi()
-    routes = [
-        _route(method.upper(), path, route)
-        for path, methods in spec["paths"].items()
-        for method, route in methods.items()
-    ]
+    groups: list[str] = []
+    for group in spec["tags"]:
+        routes = [
+            _route(method.upper(), path, route)
+            for path, methods in spec["paths"].items()
+            for method, route in methods.items()
+            if group["name"] in route["tags"]
+        ]
+        groups += [f"## {group['name']}", group["description"], *routes]
     objects = [
         _object(name, schema) for name, schema in sorted(spec["components"]["schemas"].items())
     ]
-    return "\n\n".join(["## Routes", *routes, "## Objects", *objects])
+    return "\n\n".join([*groups, "## Objects", *objects])
 
 
 def _route(method: str, path: str, route: dict[str, Any]) -> str:

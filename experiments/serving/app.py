@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import fastapi
 import swagger_ui_bundle
@@ -29,9 +29,14 @@ from . import schemas
 from .batcher import Batcher
 from .error_responses import add_error_handlers, describe_errors
 from .hot_routes import HotRoutes
+from .inspection_routes import explanation_routes, popular_routes, preview_routes
+from .item_catalogue import ItemCatalogue
 from .middleware import ServiceMiddleware
+from .overview import Overview
 from .prometheus import ServiceMetrics
 from .routes import (
+    GROUPS,
+    OPERATION,
     Service,
     event_routes,
     listing_routes,
@@ -43,6 +48,12 @@ PAGE = pathlib.Path(__file__).parent / "page"
 _SWAGGER = pathlib.Path(swagger_ui_bundle.swagger_ui_path)
 _SWAGGER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 _HOUR = 3_600  # seconds
+_DESCRIPTION = (
+    "Send the events of people as they happen, and ask for a list when a page is shown. Bodies and "
+    "answers are JSON in UTF-8. An invalid request is answered with 4xx and one line in `detail` "
+    "that says what is wrong; 503 means that nothing was changed, and that the request may be sent "
+    "again."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +69,8 @@ class Settings:
     max_k: int = 1_000
     keep_sessions_seconds: float = math.inf  # anonymous sessions idle for longer are deleted
     hosts: frozenset[str] | None = None  # names by which it may be called; None for any
+    catalogue: ItemCatalogue = dataclasses.field(default_factory=ItemCatalogue)
+    image_hosts: Sequence[str] = ()  # whose pictures of items the page may show
 
 
 def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fastapi.FastAPI:
@@ -87,6 +100,8 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     app = fastapi.FastAPI(
         title="hrnn_jax",
         summary="Recommends the next items to users and in anonymous sessions.",
+        description=_DESCRIPTION,
+        openapi_tags=[{"name": name, "description": said} for name, said in GROUPS.items()],
         version="1",
         docs_url=None,
         redoc_url=None,
@@ -95,13 +110,26 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
     )
     app.openapi_version = "3.0.3"
     answer_error = add_error_handlers(app)
-    service = Service(batcher, metrics, settings.max_k, settings.max_body_bytes)
+    service = Service(
+        batcher,
+        metrics,
+        settings.max_k,
+        settings.max_body_bytes,
+        settings.catalogue,
+        Overview(batcher),
+    )
     # The middleware checks the token; this only describes it in OpenAPI.
     token = [fastapi.Depends(HTTPBearer(auto_error=False))] if settings.token else []
     checks = [*token, fastapi.Depends(refuse_repeated)]
-    app.include_router(recommendation_routes(service), dependencies=checks)
-    app.include_router(event_routes(service), dependencies=checks)
-    app.include_router(listing_routes(service), dependencies=checks)
+    for router in (
+        event_routes(service),
+        recommendation_routes(service),
+        preview_routes(service),
+        explanation_routes(service),
+        popular_routes(service),
+        listing_routes(service),
+    ):
+        app.include_router(router, dependencies=checks)
     public = _public_routes(batcher, settings, compilation)
     app.include_router(public)
     metrics.model.info({"name": settings.model, "data": settings.data})
@@ -116,6 +144,7 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
         ],
         max_body_bytes=settings.max_body_bytes,
         hosts=settings.hosts,
+        image_hosts=settings.image_hosts,
     )
     return app
 
@@ -145,7 +174,12 @@ def _public_routes(
     router = fastapi.APIRouter()
 
     @router.head("/health", include_in_schema=False)
-    @router.get("/health", responses=describe_errors(503))
+    @router.get(
+        "/health",
+        responses=describe_errors(503),
+        tags=[OPERATION],
+        summary="Say whether the service works, and what it serves.",
+    )
     async def get_health() -> schemas.Health:
         """Describe the service, once the thread that recommends has answered."""
         recommender = batcher.recommender
@@ -158,6 +192,8 @@ def _public_routes(
             items=len(recommender.trained.items),
             states=await batcher.call(len, recommender),
             given_sessions=settings.given_sessions,
+            scores="log probabilities" if recommender.trained.config.places else "scores",
+            image_hosts=list(settings.image_hosts),
             compiled=compilation.done,
         )
 

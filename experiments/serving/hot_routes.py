@@ -8,7 +8,7 @@ route. Every other request goes on to the routes, which say what is wrong with i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -23,7 +23,7 @@ from hrnn_jax.ids_and_times import id_text
 
 from . import schemas
 from .batcher import BusyError
-from .routes import LISTS, Service, observe, read_json, recommend
+from .routes import LISTS, Service, entries, observe, read_json, recommend
 
 _LISTS = re.compile(r"/(user|session)s/([\s\S]*)/recommendations")
 _EVENTS = re.compile(r"/(?:events|sessions/([\s\S]*)/events)")
@@ -92,7 +92,8 @@ class HotRoutes:
         except (InputError, pydantic.ValidationError):
             return None
         scope["route"] = _Route(f"/{kind}s/{{id:any}}/recommendations")
-        return _json(recommendations=_entries(await recommend(self._service, kind, id_, query)))
+        ranked = await recommend(self._service, kind, id_, query)
+        return _json(recommendations=entries(ranked, self._service.catalogue))
 
     async def _outcomes(self, scope: Scope, receive: _Kept, session: str | None) -> bytes | None:
         """Return the content of the answer to a valid request with events."""
@@ -132,10 +133,6 @@ class _Kept:
             if self._messages[-1]["type"] != "http.request":
                 return None
         return b"".join(message.get("body", b"") for message in self._messages)
-
-
-def _entries(ranked: Sequence[tuple[Any, float]]) -> list[dict[str, Any]]:
-    return [{"item": item, "score": score} for item, score in ranked]
 
 
 def _json(**content: Any) -> bytes:

@@ -17,9 +17,11 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 }
+_POLICY = (
+    "default-src 'self'; img-src 'self' data:{}; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
 
 
 class ServiceMiddleware:
@@ -34,6 +36,7 @@ class ServiceMiddleware:
         open_paths: Collection[str],
         max_body_bytes: int,
         hosts: Collection[str] | None = None,
+        image_hosts: Collection[str] = (),
     ):
         """Wrap an application.
 
@@ -45,6 +48,7 @@ class ServiceMiddleware:
             max_body_bytes: the largest body, with or without a Content-Length.
             hosts: the names by which the service may be called, in lower case; None for any. A page
                 of another host could otherwise have its own name lead here, and read and delete.
+            image_hosts: from which the page may load pictures, as a content policy names them.
         """
         self._app = app
         self._metrics = metrics
@@ -52,6 +56,8 @@ class ServiceMiddleware:
         self._open_paths = frozenset(open_paths)
         self._max_body_bytes = max_body_bytes
         self._hosts = hosts
+        policy = _POLICY.format("".join(f" {host}" for host in image_hosts))
+        self._headers = {**_HEADERS, "Content-Security-Policy": policy}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request; ASGI calls this."""
@@ -75,7 +81,7 @@ class ServiceMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 if scope["path"] not in self._open_paths:
                     headers["Cache-Control"] = "no-store"  # it may be about a person

@@ -2,9 +2,10 @@
 
 import asyncio
 import collections
+import functools
 import itertools
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import anyio
@@ -24,10 +25,23 @@ from hrnn_jax.live.recommender import Step
 from . import schemas
 from .batcher import Batcher
 from .error_responses import describe_errors
+from .item_catalogue import ItemCatalogue
+from .overview import Overview
 from .prometheus import ServiceMetrics
 from .schemas import TextId
 
-LISTS = ("exclude", "candidates")  # parameters that may be given several times
+LISTS = ("exclude", "candidates", "item")  # parameters that may be given several times
+# The groups of routes in the description of the API.
+EVENTS, LISTS_OUT, INSPECTION = "Events in", "Recommendations out", "Previews and explanations"
+STORED, OPERATION = "What is stored", "Operation"
+GROUPS = {
+    EVENTS: "Tell the service what people do, one event at a time or many at once.",
+    LISTS_OUT: "Ask what to show to a person next. Asking changes nothing.",
+    INSPECTION: "Look at what the model would do, and why. Nothing is stored.",
+    STORED: "List the users and items that are known, and delete what is stored of a person.",
+    OPERATION: "Watch the service: whether it works, and how fast.",
+}
+WHOM = {"user": "to a user", "session": "in an anonymous session"}
 _LONG_REQUESTS = 2  # histories and searches that are made at a time; others wait
 _BRACKETS = 16_384  # in a body; 349,000 lists would stop the event loop for a quarter of a second
 _EVENTS_OF_A_STEP = 100  # that are checked before other requests have a turn
@@ -98,6 +112,26 @@ class Service(NamedTuple):
     metrics: ServiceMetrics
     max_k: int  # the longest list that a request may ask for
     max_body_bytes: int
+    catalogue: ItemCatalogue  # describes the items
+    overview: Overview  # knows who has the most sessions, and the popular items
+
+
+async def checked(events: Iterable[Event], *, any_year: bool) -> list[Event]:
+    """Return the events; other requests have their turns meanwhile.
+
+    Raises:
+        InputError: for the first invalid event, with its number.
+    """
+    found: list[Event] = []
+    for n, event in enumerate(events):
+        if n and n % _EVENTS_OF_A_STEP == 0:
+            await asyncio.sleep(0)
+        try:
+            check_event(event, any_year=any_year)
+        except InputError as error:
+            raise InputError(f"event {n}: {error}") from None
+        found.append(event)
+    return found
 
 
 async def observe(
@@ -109,16 +143,11 @@ async def observe(
         InputError, StorageError, BusyError: see `Batcher.observe`.
     """
     several = body.events if isinstance(body, schemas.Several) else [body]
-    events: list[Event] = []
-    any_year = service.batcher.recommender.trained.any_year
-    for n, given in enumerate(several):
-        if n and n % _EVENTS_OF_A_STEP == 0:
-            await asyncio.sleep(0)
-        events.append(Event(**{"session": session, **dict(given)}))
-        try:  # now, so that it does not make a batch with other requests fail
-            check_event(events[-1], any_year=any_year)
-        except InputError as error:
-            raise InputError(f"event {n}: {error}") from None
+    # Now, so that none makes a batch with other requests fail.
+    events = await checked(
+        (Event(**{"session": session, **dict(given)}) for given in several),
+        any_year=service.batcher.recommender.trained.any_year,
+    )
     outcomes = await service.batcher.observe(events)
     for outcome, count in collections.Counter(outcomes).items():
         service.metrics.events.labels(outcome).inc(count)
@@ -147,7 +176,7 @@ def event_routes(service: Service) -> fastapi.APIRouter:
         responses=describe_errors(400, 401, 413, 415, 422, 503), route_class=StrictRoute
     )
 
-    @router.post("/events")
+    @router.post("/events", tags=[EVENTS], summary="Take in events of users.")
     async def post_events(
         body: Annotated[schemas.AnyEvents, fastapi.Body()],
     ) -> schemas.Outcomes:
@@ -159,7 +188,11 @@ def event_routes(service: Service) -> fastapi.APIRouter:
         """
         return schemas.Outcomes(outcomes=await observe(service, body))
 
-    @router.post("/sessions/{id:any}/events")
+    @router.post(
+        "/sessions/{id:any}/events",
+        tags=[EVENTS],
+        summary="Take in events of an anonymous session.",
+    )
     async def post_session_events(
         id: TextId, body: Annotated[schemas.AnySessionEvents, fastapi.Body()]
     ) -> schemas.Outcomes:
@@ -186,23 +219,37 @@ def recommendation_routes(service: Service) -> fastapi.APIRouter:
         k: schemas.Count = pydantic.Field(
             10, ge=1, le=service.max_k, description="items recommended at each event"
         )
+        exclude_seen: bool = pydantic.Field(
+            False, description="leave out the items of the user's events so far"
+        )
 
     def add_recommendations(kind: str) -> None:
-        @router.get(f"/{kind}s/{{id:any}}/recommendations")
+        @router.get(
+            f"/{kind}s/{{id:any}}/recommendations",
+            response_model_exclude_none=True,
+            tags=[LISTS_OUT],
+            summary=f"Recommend items {WHOM[kind]}.",
+        )
         async def get_recommendations(
             id: TextId,
             query: Annotated[RecommendationQuery, fastapi.Query()],  # pyright: ignore[reportInvalidTypeForm]
         ) -> schemas.Recommendations:
             """Recommend the next items, best first; without stored events those of a newcomer."""
             ranked = await recommend(service, kind, id, query)
-            return schemas.Recommendations(recommendations=_scored(ranked))
+            listed = entries(ranked, service.catalogue)
+            return schemas.Recommendations.model_validate({"recommendations": listed})
 
     add_recommendations("user")
     add_recommendations("session")
 
     limiter = anyio.CapacityLimiter(_LONG_REQUESTS)
 
-    @router.get("/users/{id:any}/history", response_model=schemas.History)
+    @router.get(
+        "/users/{id:any}/history",
+        response_model=schemas.History,
+        tags=[LISTS_OUT],
+        summary="List what a user did, and what was recommended after each event.",
+    )
     async def get_history(
         id: TextId, query: Annotated[HistoryQuery, fastapi.Query()]
     ) -> fastapi.Response:
@@ -214,9 +261,10 @@ def recommendation_routes(service: Service) -> fastapi.APIRouter:
 
         def encoded_history() -> bytes:
             steps = service.batcher.recommender.history(
-                user=id, sessions=query.sessions, k=query.k, limit=schemas.MAX_RECOMMENDATIONS
+                user=id, limit=schemas.MAX_RECOMMENDATIONS, **query.model_dump()
             )
-            return pydantic_core.to_json(_by_session(steps), inf_nan_mode="null")
+            sessions = _by_session(steps, service.catalogue)
+            return pydantic_core.to_json(sessions, inf_nan_mode="null")
 
         # In a thread of its own, with the encoding: both take some tenths of a second.
         content = await anyio.to_thread.run_sync(encoded_history, limiter=limiter)
@@ -233,39 +281,70 @@ def listing_routes(service: Service) -> fastapi.APIRouter:
     """
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
     batcher, metrics = service.batcher, service.metrics
-    recommender = batcher.recommender
+    catalogue, overview, recommender = service.catalogue, service.overview, batcher.recommender
     limiter = anyio.CapacityLimiter(_LONG_REQUESTS)
 
-    @router.get("/users")
-    async def list_users(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Users:
+    @router.get("/users", response_model_exclude_none=True, tags=[STORED], summary="List users.")
+    async def list_users(query: Annotated[schemas.UserListing, fastapi.Query()]) -> schemas.Users:
         """List users, and the number of events of each."""
+        if query.order == "visits":
+            visits = (await overview.counts()).visits
+            most = ((user, n) for user, n in visits.items() if user.startswith(query.prefix))
+            return schemas.Users(
+                users=[
+                    schemas.User(user=user, events=n_events, visits=n_visits)
+                    for user, (n_visits, n_events) in itertools.islice(most, query.limit)
+                ]
+            )
         users = await batcher.call(recommender.users, query.prefix, query.limit)
-        return schemas.Users(users=[schemas.User(user=user, events=n) for user, n in users])
+        return schemas.Users(
+            users=[schemas.User(user=user, events=n, visits=None) for user, n in users]
+        )
 
-    @router.get("/items")
+    @router.get(
+        "/items",
+        response_model_exclude_none=True,
+        tags=[STORED],
+        summary="Find items by their ids or titles.",
+    )
     async def list_items(query: Annotated[schemas.Listing, fastapi.Query()]) -> schemas.Items:
-        """List items that the model knows."""
+        """List items that the model knows: those whose id starts with the prefix.
 
-        def found() -> list[Id]:
-            items = (i for i in recommender.trained.items if str(i).startswith(query.prefix))
-            return list(itertools.islice(items, query.limit))
+        With a file of items those follow whose title has it, in upper or lower case.
+        """
+        items = recommender.trained.items
+        # In a thread: a million titles take some tenths of a second.
+        find = functools.partial(catalogue.find, query.prefix, items, query.limit)
+        found = await anyio.to_thread.run_sync(find, limiter=limiter)
+        titles = {str(i): catalogue.of(i)["title"] for i in found if "title" in catalogue.of(i)}
+        return schemas.Items(items=found, titles=None if catalogue.path is None else titles)
 
-        # In a thread of its own: of a million items it takes some tenths of a second.
-        return schemas.Items(items=await anyio.to_thread.run_sync(found, limiter=limiter))
-
-    @router.get("/metrics", response_class=PlainTextResponse)
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        tags=[OPERATION],
+        summary="Return the measurements of the service.",
+    )
     async def get_metrics() -> fastapi.Response:
-        """Return counts and times in Prometheus' text format."""
+        """Return counts and times in the text format of Prometheus."""
         states = await batcher.call(len, recommender)
         text = metrics.text(states, rebuilt=recommender.counts["rebuilt"])
         return fastapi.Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     def add_deletion(kind: str) -> None:
-        @router.delete(f"/{kind}s/{{id:any}}", status_code=204, responses=describe_errors(404))
+        @router.delete(
+            f"/{kind}s/{{id:any}}",
+            status_code=204,
+            responses=describe_errors(404),
+            tags=[STORED],
+            summary=f"Forget {'a user' if kind == 'user' else 'an anonymous session'}.",
+        )
         async def delete(id: TextId) -> None:
             """Delete everything stored about a user or an anonymous session."""
             if not await batcher.call(lambda: recommender.forget(**{kind: id})):
                 raise fastapi.HTTPException(404, f"nothing is stored about {kind} {id!r}")
+            if kind == "user":
+                overview.forget(id)
 
     add_deletion("user")
     add_deletion("session")
@@ -273,7 +352,7 @@ def listing_routes(service: Service) -> fastapi.APIRouter:
     return router
 
 
-def _by_session(steps: Sequence[Step]) -> dict[str, Any]:
+def _by_session(steps: Sequence[Step], catalogue: ItemCatalogue) -> dict[str, Any]:
     """Return what `schemas.History` describes.
 
     In plain dictionaries: to make 20,000 models, the garbage collector would stop all threads.
@@ -284,11 +363,10 @@ def _by_session(steps: Sequence[Step]) -> dict[str, Any]:
                 "session": number,
                 "events": [
                     {
-                        "recommendations": [
-                            {"item": item, "score": score} for item, score in step.recommended
-                        ],
+                        "recommendations": entries(step.recommended, catalogue),
                         "item": step.item,
                         "time": step.time,
+                        **catalogue.of(step.item),
                     }
                     for step in group
                 ],
@@ -298,5 +376,6 @@ def _by_session(steps: Sequence[Step]) -> dict[str, Any]:
     }
 
 
-def _scored(ranked: Sequence[tuple[Id, float]]) -> list[schemas.Recommendation]:
-    return [schemas.Recommendation(item=item, score=score) for item, score in ranked]
+def entries(ranked: Sequence[tuple[Id, float]], catalogue: ItemCatalogue) -> list[dict[str, Any]]:
+    """Return a list of items and scores as `schemas.Recommendation` describes them."""
+    return [{"item": item, "score": score, **catalogue.of(item)} for item, score in ranked]

@@ -30,6 +30,12 @@ _SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS - 1}
 Id = Annotated[Any, pydantic.WithJsonSchema(_ID)]
 OptionalId = Annotated[Any, pydantic.WithJsonSchema(_ID | {"nullable": True})]
 OptionalTime = Annotated[Any, pydantic.WithJsonSchema(_SECONDS | {"nullable": True})]
+Text = Annotated[str | None, pydantic.WithJsonSchema({"type": "string"})]  # left out if None
+Number = Annotated[int | None, pydantic.WithJsonSchema({"type": "integer"})]
+Titles = Annotated[
+    dict[str, str] | None,
+    pydantic.WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
+]
 TextId = Annotated[  # of a path or a query
     str,
     pydantic.AfterValidator(functools.partial(id_text, "id")),
@@ -45,6 +51,11 @@ def _digits(value: Any) -> Any:
 
 
 Count = Annotated[int, pydantic.BeforeValidator(_digits)]  # of a query
+_PLACE = "^[0-9]{1,9}[.][0-9]{1,9}$"
+EventPlace = Annotated[
+    Annotated[str, pydantic.Field(pattern=_PLACE)] | None,
+    pydantic.WithJsonSchema({"type": "string", "pattern": _PLACE}),
+]
 
 
 class RequestModel(pydantic.BaseModel):
@@ -99,6 +110,23 @@ class Several(RequestModel, Generic[AnyEvent]):
     events: list[AnyEvent] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
 
 
+class PreviewedEvent(RequestModel):
+    """An event of a newcomer, which is not stored."""
+
+    item: Id = pydantic.Field(examples=["i42"])
+    time: OptionalTime = pydantic.Field(None, description="Unix seconds; the current time if null")
+    session: OptionalId = pydantic.Field(
+        None,
+        description="the session's id; if null, an event after an idle gap opens a new session",
+    )
+
+
+class Preview(RequestModel):
+    """The events of a newcomer, in order."""
+
+    events: list[PreviewedEvent] = pydantic.Field(min_length=1, max_length=MAX_EVENTS)
+
+
 TAGS = ("one", "several")
 _ONE_OR_SEVERAL = pydantic.Discriminator(
     lambda body: TAGS[isinstance(body, dict) and "events" in body]
@@ -138,19 +166,43 @@ def recommendation_query(max_k: int) -> type[RequestModel]:
     return RecommendationQuery
 
 
+class UserListing(Listing):
+    """The parameters of a list of users."""
+
+    order: Literal["id", "visits"] = pydantic.Field(
+        "id",
+        description="by id, or those with the most sessions first: of these the first 1,000 are "
+        "known, as they were counted some time ago if there are many events",
+    )
+
+
+class Popular(RequestModel):
+    """The parameters of the list of popular items."""
+
+    k: Count = pydantic.Field(10, ge=1, le=MAX_ROWS, description="items")
+
+
 class Outcomes(pydantic.BaseModel):
     """What happened to each event, in order."""
 
     outcomes: list[Outcome]
 
 
-class Recommendation(pydantic.BaseModel):
+class DescribedItem(pydantic.BaseModel):
+    """An item; the other fields are there if the file of --items has them."""
+
+    item: Id
+    title: Text = None
+    image: Text = pydantic.Field(None, description="the address of a picture")
+    url: Text = pydantic.Field(None, description="the address of the item's own page")
+
+
+class Recommendation(DescribedItem):
     """An item and its score, which orders the items of one list.
 
     It is a log probability where the network has `places`, else no probability.
     """
 
-    item: Id
     score: float
 
 
@@ -160,11 +212,22 @@ class Recommendations(pydantic.BaseModel):
     recommendations: list[Recommendation]
 
 
-class Step(Recommendations):
+class Step(DescribedItem, Recommendations):
     """An earlier event, and the list right after it."""
 
-    item: Id
     time: float
+
+
+class PreviewedStep(Recommendations):
+    """What happened to an event of a preview, and the list right after it."""
+
+    outcome: Outcome
+
+
+class PreviewedSteps(pydantic.BaseModel):
+    """The list after each event of a preview, in order."""
+
+    events: list[PreviewedStep]
 
 
 class Session(pydantic.BaseModel):
@@ -180,15 +243,63 @@ class History(pydantic.BaseModel):
     sessions: list[Session]
 
 
-class User(pydantic.BaseModel):
-    """A user and the number of events so far."""
+class Part(pydantic.BaseModel):
+    """A part of a score, or of the part of the neighbours."""
 
-    user: str
+    name: Literal["repeat", "explore", "habit", "network", "item", "neighbours", "others"] = (
+        pydantic.Field(
+            description="repeat, explore: the logarithm of the probability that the next event is "
+            "of an item that the user had, or of another one; habit: when and how often the user "
+            "had it; network: what the network reads from the events; item: what it has learnt of "
+            "the item, whoever the user is; neighbours: what others had next to the last items; "
+            "others: the items that it competes with"
+        )
+    )
+    value: float
+
+
+class Neighbour(DescribedItem):
+    """One of the last items of the session, and its part in the part of the neighbours."""
+
+    value: float
+
+
+class Explanation(DescribedItem):
+    """Why an item has its score."""
+
+    score: float
+    parts: list[Part] = pydantic.Field(description="they add up to the score")
+    neighbours: list[Neighbour]
+
+
+class Explanations(pydantic.BaseModel):
+    """The explanations of items, in the order of the request."""
+
+    explanations: list[Explanation]
+
+
+class PopularItem(DescribedItem):
+    """An item and the number of its stored events, of all users."""
+
     events: int
 
 
+class PopularItems(pydantic.BaseModel):
+    """The items with the most stored events, the most first."""
+
+    popular: list[PopularItem]
+
+
+class User(pydantic.BaseModel):
+    """A user and the number of events so far; by visits, of those that are stored."""
+
+    user: str
+    events: int
+    visits: Number = pydantic.Field(None, description="sessions; there with order=visits alone")
+
+
 class Users(pydantic.BaseModel):
-    """Users in order of their ids."""
+    """Users in the order that was asked for."""
 
     users: list[User]
 
@@ -197,6 +308,9 @@ class Items(pydantic.BaseModel):
     """Items that the model knows."""
 
     items: list[Id]
+    titles: Titles = pydantic.Field(
+        None, description="by id, those of these items; there with a file of --items alone"
+    )
 
 
 class Health(pydantic.BaseModel):
@@ -209,6 +323,8 @@ class Health(pydantic.BaseModel):
     items: int
     states: int
     given_sessions: bool
+    scores: Literal["log probabilities", "scores"]
+    image_hosts: list[str] = pydantic.Field(description="whose pictures the page shows")
     compiled: bool = pydantic.Field(
         description="no request waits for a program any more; soon after the start, the first ones "
         "with candidates or with more than 100 items may wait a second or two"

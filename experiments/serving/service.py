@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import ipaddress
 import json
@@ -21,9 +22,10 @@ from hrnn_jax.live.state_file import refuse_strays
 
 from ..common import run_folder
 from ..folders.row_names import title
-from . import import_history
+from . import import_history, item_catalogue
 from .app import Settings, build
 from .batcher import Batcher
+from .item_catalogue import ItemCatalogue
 from .prometheus import ServiceMetrics
 from .protocol import BoundedProtocol
 
@@ -49,15 +51,22 @@ def serve(
         token: What requests need, if anything.
         begun: The Unix time at which the process began, for systems that do not tell it.
     """
+    image_hosts = item_catalogue.check_hosts(FLAGS.image_hosts)
+    catalogue = item_catalogue.read(pathlib.Path(FLAGS.items)) if FLAGS.items else ItemCatalogue()
     with contextlib.ExitStack() as stack:
         recommender = stack.enter_context(_recommender(run, config))
+        for line in catalogue.lines(recommender.trained.items, image_hosts):
+            print(line, flush=True)
         recommender.warm_up()
         metrics = ServiceMetrics()
         begun = metrics.registry.get_sample_value("process_start_time_seconds") or begun
         batcher = stack.enter_context(contextlib.closing(Batcher(recommender, metrics)))
         host, port = listener.getsockname()[:2]
         is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-        app = build(batcher, metrics, _settings(run, token, is_local=is_local))
+        settings = dataclasses.replace(
+            _settings(run, token, is_local=is_local), catalogue=catalogue, image_hosts=image_hosts
+        )
+        app = build(batcher, metrics, settings)
         if not token and not is_local:
             print(
                 "anyone who reaches this machine may read and write: see --token_file", flush=True

@@ -22,6 +22,7 @@ from hrnn_jax.extras import idle_time
 from hrnn_jax.precision import check_precision
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
+from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
@@ -52,6 +53,16 @@ class LiveState(NamedTuple):
     opens_session: bool  # Eq. 3 and 4 come before the last item
     gap: int  # class of the idle time before the last item, see idle_time.py
     fed: bool  # an item has been fed to the carry
+
+
+class Anatomy(NamedTuple):
+    """What the scores of all V items are made of, for one user."""
+
+    products: np.ndarray  # [V] of the representation and each item's output row
+    bias: np.ndarray  # [V]
+    weights: mixtures.Mixture | None  # of a network with `places`
+    terms: mixtures.Terms | None  # of the user, without the axis of users
+    last: np.ndarray  # [L] the last items of the session, whose neighbours count
 
 
 class Query(NamedTuple):
@@ -187,6 +198,16 @@ class BatchedModel:
                 lists[n] = items[kept], scores[kept]
         return lists
 
+    def anatomy(self, state: LiveState) -> Anatomy:
+        """Return what the scores after the last item are made of."""
+        program = functools.partial(_anatomy, self._network, config=self.config)
+        products, terms, last = self._call(program, [state], WIDTHS)
+        bias = np.asarray(self._network.params.items.item_bias)
+        mixture = self._network.mixture
+        of_user = jax.tree.map(lambda values: values[0], terms)
+        weights = None if mixture is None else jax.device_get(mixture.weights)
+        return Anatomy(products[0], bias, weights, of_user, last[0])
+
     def warm_up(self, n_first: int) -> None:
         """Compile all programs for up to `n_first` items, but that of candidates."""
         for width in WIDTHS:
@@ -203,7 +224,8 @@ class BatchedModel:
             n_first: that `warm_up` had.
 
         Returns:
-            A call for each program that any query can reach, those of fewer items first.
+            A call for each program that any query can reach, those of fewer items first, and
+            that of `anatomy`.
         """
         n_items = self.config.n_items
         smaller = (0, *CANDIDATE_COUNTS)
@@ -216,7 +238,8 @@ class BatchedModel:
             for width in SCORED_WIDTHS:
                 states = [self.start] * width
                 programs.append((length, functools.partial(self.best, states, length)))
-        return [program for _, program in sorted(programs, key=lambda pair: pair[0])]
+        likely = [program for _, program in sorted(programs, key=lambda pair: pair[0])]
+        return [*likely, functools.partial(self.anatomy, self.start)]
 
     def _list_lengths(self, n_first: int) -> set[int]:
         """Return the lengths of the lists that hold up to `n_first` items."""
@@ -319,6 +342,17 @@ def _score(network: _Network, items: jax.Array, user: _Batch, *, config: ModelCo
         return topk.all_scores(network.ranked, hidden, mixed)[:, network.ranked.column[items]]
     of_all = network.params.items
     return (of_all.item_out[items] @ hidden[0] + of_all.item_bias[items])[None]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _anatomy(
+    network: _Network, users: _Batch, *, config: ModelConfig
+) -> tuple[jax.Array, mixtures.Terms | None, jax.Array]:
+    hidden, mixed = _represent(network, users, config=config)
+    last = jnp.zeros((len(users.item), 0), jnp.int32)
+    if config.places:
+        last = histories.recent_items(_history_with_last_item(users), neighbours.LAST)
+    return hidden @ network.params.items.item_out.T, mixed[1] if mixed else None, last
 
 
 @jax.jit

@@ -7,13 +7,15 @@ training of others may go on with their states.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hrnn_jax import errors
+from hrnn_jax.arguments import several_ids
 from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
 from hrnn_jax.live.events import open_session
 from hrnn_jax.live.replay import replay
@@ -30,6 +32,17 @@ class Network(NamedTuple):
     trained: TrainedRun
     model: BatchedModel
     item_index: Mapping[str, int]  # by raw id as text
+
+    def indices(self, name: str, items: Collection[Id]) -> list[int]:
+        """Return the indices of those items of an argument that are in the catalogue, in order."""
+        texts = [id_text("item", item) for item in several_ids(name, items)]
+        return [self.item_index[text] for text in texts if text in self.item_index]
+
+    def named(self, items: np.ndarray, scores: np.ndarray) -> list[tuple[Id, float]]:
+        """Return raw ids and scores of the items that can be next."""
+        ids, can_be = self.trained.items, scores > -np.inf
+        items, scores = items[can_be], scores[can_be]
+        return [(ids[i], score) for i, score in zip(items.tolist(), scores.tolist(), strict=True)]
 
 
 def accept(

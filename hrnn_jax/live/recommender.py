@@ -21,15 +21,13 @@ import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from hrnn_jax import errors, model
-from hrnn_jax.arguments import several_ids, whole_number
+from hrnn_jax.arguments import whole_number
 from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.config import RecommenderConfig
-from hrnn_jax.ids_and_times import Id, id_text
+from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live import past_events, rebuilding
-from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, Query
+from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, LiveState, Query
 from hrnn_jax.live.events import (
     SESSION_PREFIX,
     USER_PREFIX,
@@ -42,6 +40,7 @@ from hrnn_jax.live.events import (
     key_of,
     key_of_request,
 )
+from hrnn_jax.live.preview import check_size, lists_after
 from hrnn_jax.live.replay import replay
 from hrnn_jax.live.state_rows import StoredState
 from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent
@@ -52,6 +51,7 @@ STATES = "states.sqlite"  # file name in a run folder
 logger = logging.getLogger(__name__)
 _DEFAULTS = RecommenderConfig()
 _SESSIONS_OF_A_STEP = 200  # that are looked at for idle ones, some hundredths of a second of work
+_EVENTS_OF_A_STEP = 5_000  # that are read at a time, some hundredths of a second of work
 _JUMP = 60.0  # seconds
 
 
@@ -162,6 +162,11 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             )
         with self._lock:
             yield
+
+    @property
+    def network(self) -> rebuilding.Network:
+        """The network and its catalogue, for `preview`; any thread may use it at any time."""
+        return self._network
 
     def __len__(self) -> int:
         """Return the number of users and anonymous sessions that have a state."""
@@ -304,7 +309,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                     candidates = self._indices("candidates", request.candidates)
                 live = states[key].live if key in states else self._model.start
                 queries.append(Query(live, request.k, excluded, candidates))
-        return [self._named(*ranked) for ranked in self._model.rank(queries)]
+        return [self._network.named(*ranked) for ranked in self._model.rank(queries)]
 
     def history(
         self,
@@ -313,6 +318,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         *,
         sessions: int = 10,
         k: int = 10,
+        exclude_seen: bool = False,
         limit: int | None = None,
     ) -> list[Step]:
         """Replay the stored events of one user or anonymous session.
@@ -324,6 +330,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             session: the anonymous session.
             sessions: number of last sessions to return.
             k: items recommended right after each event.
+            exclude_seen: leave out the items of the stored events so far.
             limit: the most items to recommend in all; None for any number.
 
         Returns:
@@ -339,23 +346,46 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         if not events:
             return []
         first = next(i for i, e in enumerate(events) if e.session > events[-1].session - sessions)
-        n_events, n_items = len(events) - first, min(k, len(self._item_index))
-        if limit is not None and n_events * n_items > limit:
-            raise errors.InputError(
-                f"{n_events:,} events with {n_items:,} recommendations each are more than "
-                f"{limit:,}: ask for fewer sessions, or for a smaller k"
-            )
+        check_size(len(events) - first, min(k, len(self._item_index)), limit)
         states = replay(self._model, {key: events}, self._item_index)[key]
-        best = self._model.best(states[first:], self._model.list_length(k))
+        items = [self._item_index[event.item] for event in events]
+        lists = lists_after(self._network, states, items, k, exclude_seen=exclude_seen, first=first)
         return [
-            Step(
-                self.trained.items[self._item_index[event.item]],
-                event.time,
-                event.session,
-                self._named(items[:k], scores[:k]),
-            )
-            for event, items, scores in zip(events[first:], *best, strict=True)
+            Step(self.trained.items[item], event.time, event.session, recommended)
+            for item, event, recommended in zip(items[first:], events[first:], lists, strict=True)
         ]
+
+    def state_after(
+        self,
+        user: Id | None = None,
+        session: Id | None = None,
+        *,
+        event: tuple[int, int] | None = None,
+    ) -> LiveState:
+        """Return the state of one user or anonymous session, now or after a stored event.
+
+        Args:
+            user: the user.
+            session: the anonymous session.
+            event: the number of its session and its place in it, from 0, as `history` has them; by
+                default the last one.
+
+        Raises:
+            InputError: an id is invalid, or no such event is stored.
+        """
+        key = key_of_request(Request(user, session))
+        if event is None:
+            with self._exclusive():
+                states = self._states([key])
+            return states[key].live if key in states else self._model.start
+        events = self._known_events(key)
+        of_session = [n for n, stored in enumerate(events) if stored.session == event[0]]
+        if not 0 <= event[1] < len(of_session):
+            raise errors.InputError(
+                f"no event {event[1]} of session {event[0]} is stored: see the user's history"
+            )
+        before = {key: events[: of_session[event[1]] + 1]}
+        return replay(self._model, before, self._item_index)[key][-1]
 
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
         """Return users whose ids start with a prefix, and the number of events of each."""
@@ -363,6 +393,22 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         with self._exclusive():
             sessions = self._store.sessions(f"{USER_PREFIX}{prefix}", limit=limit)
         return [(key[1:], session.n_events) for key, session in sessions.items()]
+
+    def stored_events(self) -> Generator[list[tuple[str, int, str]]]:
+        """Read the stored events of all users, in parts between which others may use this.
+
+        Yields:
+            User, number of the session and item of some thousand events; those of a user follow
+            each other.
+        """
+        after = "", 0
+        while True:
+            with self._exclusive():
+                rows = self._store.events_after(USER_PREFIX, after, _EVENTS_OF_A_STEP)
+            if not rows:
+                return
+            after = rows[-1][:2]
+            yield [(key[1:], session, item) for key, _, session, item in rows]
 
     def forget(self, user: Id | None = None, session: Id | None = None) -> bool:
         """Delete everything stored of a user or an anonymous session.
@@ -513,16 +559,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """Return the indices of those items of an argument that are in the catalogue."""
         if items is None:
             return set()
-        texts = [id_text("item", item) for item in several_ids(name, items)]
-        return {self._item_index[text] for text in texts if text in self._item_index}
+        return set(self._network.indices(name, items))
 
     def _known_events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key whose items are in the catalogue."""
         with self._exclusive():
             return [event for event in self._store.events(key) if event.item in self._item_index]
-
-    def _named(self, items: np.ndarray, scores: np.ndarray) -> list[tuple[Id, float]]:
-        """Return raw ids and scores of the items that can be next."""
-        ids, can_be = self.trained.items, scores > -np.inf
-        items, scores = items[can_be], scores[can_be]
-        return [(ids[i], score) for i, score in zip(items.tolist(), scores.tolist(), strict=True)]

@@ -195,6 +195,25 @@ class StateStore:
         rows = self._rows("SELECT * FROM events WHERE who = ? ORDER BY place", key)
         return [StoredEvent(*event) for _, *event in rows]
 
+    def events_after(
+        self, prefix: str, after: tuple[str, int], limit: int
+    ) -> list[tuple[str, int, int, str]]:
+        """Return the next stored events of all keys with a prefix, in the order of the keys.
+
+        Args:
+            prefix: of the keys.
+            after: key and place of the last event that was returned; ("", 0) at first.
+            limit: the most events to return.
+
+        Returns:
+            Key, place, session and item of each.
+        """
+        query = (
+            "SELECT who, place, session, item FROM events "
+            "WHERE (who, place) > (?, ?) AND who >= ? AND who < ? ORDER BY who, place LIMIT ?"
+        )
+        return self._rows(query, *after, prefix, prefix + _AFTER_ALL, limit)
+
     def session_items(self, numbers: Mapping[str, int]) -> dict[str, set[str]]:
         """Return the items that are stored of one session of each key.
 

@@ -123,6 +123,10 @@ def prepared(module, argv, folder):
     if is_run and not any(a.startswith(("--events=", "--continue_from=")) for a in argv):
         argv.append("--events=simulated.csv")
     for argument in argv:
+        if items := re.fullmatch(r"--items=(.+)", argument):
+            path = folder / "service" / items[1]
+            path.parent.mkdir(exist_ok=True)
+            pl.DataFrame({"item_id": ["i1"], "title": ["Tea"]}).write_parquet(path)
         if events := re.fullmatch(r"--events=(.+)", argument):
             (folder / events[1]).parent.mkdir(parents=True, exist_ok=True)
             if events[1].endswith(".parquet"):
@@ -177,7 +181,7 @@ def test_the_commands_of_a_page_do_what_they_say(page, folder):
             for module, argv in command.calls():
                 argv = prepared(module, argv, folder)
                 if module == "experiments.serve":
-                    with service(folder, argv):
+                    with service(folder, [*argv, "--states=own.sqlite"]):  # beside that for curl
                         pass
                     continue
                 result = runner.run_command(module, argv, folder)

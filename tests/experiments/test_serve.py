@@ -332,6 +332,8 @@ def test_a_bad_start_ends_in_one_line(child, trained_run, tmp_path):
             "no/states": ["--states=no/states", "--history="],
             "log.csv: no column 'user_id'": ["--history=log.csv"],
             "none.csv": ["--history=none.csv"],
+            "--items=log.csv: no column item_id, title; the file has a, b": ["--items=log.csv"],
+            "--image_hosts='a b'": ["--image_hosts=a b"],
             "seed_7": ["--seed=7"],
         }.items():
             given = (f"--run={trained_run}", "--states=states.sqlite", *argv)

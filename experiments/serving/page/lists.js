@@ -1,12 +1,20 @@
 /** Tables of recommendations, and the differences between two lists. */
 
 import { element } from "./dom.js";
+import { label, link, picture } from "./items.js";
 
 const SCORE = new Intl.NumberFormat("en-GB", {
   minimumFractionDigits: 3,
   maximumFractionDigits: 3,
 });
+const PERCENT = new Intl.NumberFormat("en-GB", { style: "percent", minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
 const MOTION = { duration: 450, easing: "cubic-bezier(.2, 0, 0, 1)" };
+
+/** Return a number with the sign of a minus that is as wide as a digit. */
+export const signed = (value) => SCORE.format(value).replace("-", "−");
+
+/** Return a share such as "7.6 %". */
+export const percent = (share) => PERCENT.format(share).replace("%", "\u202f%");
 
 /** Return a map from the items of a list to their places, from 1. */
 export function places(list) {
@@ -22,7 +30,7 @@ export function describeChanges(now, before) {
     counts[direction(place, old.get(item))] += 1;
   }
   const parts = Object.entries(counts).flatMap(([word, n]) => (n ? `${n} ${word}` : []));
-  return `${parts.join(", ")}.`;
+  return parts.length ? `${parts.join(", ")}.` : "";
 }
 
 function direction(place, old) {
@@ -57,19 +65,26 @@ function mark(kind, sign, words) {
 /**
  * Fill a table with a list.
  *
- * lastCell, itemCell: from an item and its place to the content of its cell.
+ * cells: functions from an item and its place to the content of cells. last: of the last one;
+ *   name: of the item's name; value: of the third one, which gets the entry of the list too.
+ * chosen: the item of the row that stands out.
  */
-export function fillTable(table, list, lastCell, itemCell = (item) => item) {
-  const rows = list.map(({ item, score }, index) =>
-    element(
+export function fillTable(table, list, { last, name = label, value, chosen }) {
+  const rows = list.map((entry, index) => {
+    const [item, place] = [String(entry.item), index + 1];
+    return element(
       "tr",
-      { data: { item } },
-      element("td", {}, String(index + 1)),
-      element("th", { scope: "row" }, itemCell(String(item), index + 1)),
-      element("td", {}, SCORE.format(score).replace("-", "−")),
-      element("td", {}, lastCell(String(item), index + 1)),
-    ),
-  );
+      { data: { item }, className: item === chosen ? "chosen" : "" },
+      element("td", {}, String(place)),
+      element(
+        "th",
+        { scope: "row" },
+        element("div", { className: "entry" }, picture(item), name(item, place), link(item)),
+      ),
+      element("td", {}, value(item, place, entry)),
+      element("td", {}, last(item, place)),
+    );
+  });
   table.tBodies[0].replaceChildren(...rows);
   table.hidden = rows.length === 0;
 }

@@ -2,7 +2,7 @@
 
 const TIMEOUT = 30_000; // ms: the first call may wait for the network to be compiled
 
-/** A call that failed. status: that of the response; 0 without a response. */
+/** A call that failed. status: that of the response; 0 without one, 400 if it cannot be sent. */
 export class Failure extends Error {
   constructor(message, status) {
     super(message);
@@ -16,7 +16,9 @@ export const hasToken = () => sessionStorage.getItem("token") !== null;
 /** Return an id as a part of a path. */
 export function pathPart(id) {
   // Browsers resolve these two even if they are escaped, and would call another path.
-  if (id === "." || id === "..") throw new Failure(`A browser cannot ask for the id “${id}”.`, 0);
+  if (id === "." || id === "..") {
+    throw new Failure(`A browser cannot ask for the id “${id}”: other clients of the service can.`, 400);
+  }
   return encodeURIComponent(id);
 }
 

@@ -24,6 +24,7 @@ from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event, check_event
 from hrnn_jax.live.recommender import Recommender
+from tests.helpers.app_calls import ask, get, pairs, together
 
 K = 5
 SETTINGS = Settings(
@@ -76,35 +77,6 @@ def make_app(recommender):
 @pytest.fixture
 def app(make_app):
     return make_app()
-
-
-def together(app, *requests):
-    """Send requests (method, path, arguments of httpx) at the same time; returns the responses."""
-
-    async def ask():
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://test"
-        ) as client:
-            return await asyncio.gather(
-                *(client.request(method, path, **more) for method, path, more in requests)
-            )
-
-    return asyncio.run(ask())
-
-
-def ask(app, method, path, **more):
-    [response] = together(app, (method, path, more))
-    return response
-
-
-def pairs(recommendations):
-    return [(entry["item"], entry["score"]) for entry in recommendations]
-
-
-def get(app, path, **params):
-    response = ask(app, "GET", path, params=params)
-    assert response.status_code == 200, response.text
-    return response.json()
 
 
 def events(user, items, **more):
@@ -189,6 +161,8 @@ def test_health_describes_the_service(app):
         "items": 20,
         "states": 0,
         "given_sessions": False,
+        "scores": "scores",
+        "image_hosts": [],
         "compiled": False,
     }
 
@@ -482,6 +456,10 @@ def test_every_route_except_the_public_ones_needs_the_token(make_app):
     for method, path in (
         ("POST", "/events"),
         ("POST", "/sessions/s/events"),
+        ("POST", "/preview"),
+        ("GET", "/users/u/explanations"),
+        ("GET", "/sessions/s/explanations"),
+        ("GET", "/popular"),
         ("GET", "/users/u/history"),
         ("GET", "/users/u/recommendations"),
         ("GET", "/sessions/s/recommendations"),
@@ -594,8 +572,8 @@ def test_a_history_of_too_many_recommendations_is_refused(app, monkeypatch):
     refused = ask(app, "GET", "/users/long/history?k=4")
     assert refused.status_code == 422
     assert refused.json()["detail"] == (
-        "4 events with 4 recommendations each are more than 12: ask for fewer sessions, or for a "
-        "smaller k"
+        "4 events with 4 recommendations each are more than 12: ask for fewer sessions or "
+        "events, or for a smaller k"
     )
 
 

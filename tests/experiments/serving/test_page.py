@@ -1,212 +1,17 @@
 """The page of the service in a browser, by keyboard and by pointer."""
 
-import contextlib
-import dataclasses
-import shutil
-import socket
-import threading
-
-import polars as pl
 import pytest
-import uvicorn
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
-from experiments.serving.app import Settings, build
-from experiments.serving.batcher import Batcher
-from experiments.serving.prometheus import ServiceMetrics
-from hrnn_jax.live import state_store
-from hrnn_jax.live.recommender import load_recommender
+from tests.helpers.page import NEEDS_CHROMIUM
 
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver"
-)
-SETTINGS = Settings(model="HRNN Init", data="a made log", simulated=True, given_sessions=False)
-BROWSER_FLAGS = (
-    "headless=new",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-)
+pytestmark = NEEDS_CHROMIUM
 HOSTILE = (
     "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>",
     "../\"a'/b?c=d&e#f%2F%25+ g",
     "https://example.org/" + "long" * 59,
 )
-SECONDS = 20  # a time limit far above what the page takes
-IDLE = """
-return document.querySelector("#main").ariaBusy === "false"
-    && document.querySelector("#newcomer").ariaBusy !== "true"
-    && document.getAnimations().length === 0
-"""
-ROWS = """
-return [...document.querySelector(arguments[0]).tBodies[0].rows].map(
-    (row) => [...row.cells].map((cell) => cell.innerText.split("\\n")[0]))
-"""
-
-SUGGESTIONS = """
-return [...document.querySelector(arguments[0]).options].map(({ value, text }) => [value, text])
-"""
-
-
-class Served:
-    """A service in this process that can stop and start again at the same port."""
-
-    def __init__(self, recommender, settings):
-        self.recommender = recommender
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._port = self._listening.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}/"
-        self._settings = settings
-        self._start()
-
-    def _start(self):
-        metrics = ServiceMetrics()
-        self._batcher = Batcher(self.recommender, metrics)
-        app = build(self._batcher, metrics, self._settings)
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        sockets = [self._listening]
-        self._thread = threading.Thread(target=self._server.run, args=[sockets], daemon=True)
-        self._thread.start()
-
-    def go_down(self):
-        self._server.should_exit = True
-        self._thread.join()
-        self._batcher.close()
-        self._listening.close()
-
-    def come_back(self):
-        self._listening = socket.create_server(("127.0.0.1", self._port))
-        self._start()
-
-
-class Page:
-    """What a person does on the page and sees there."""
-
-    def __init__(self, browser, served):
-        self.browser, self.served = browser, served
-
-    def open(self, address=""):
-        self.browser.get("about:blank")
-        self.browser.get(self.served.url + address)
-        self.settle()
-
-    def resize(self, width, height):
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-    def prefer_motion(self, value):
-        features = [{"name": "prefers-reduced-motion", "value": value}]
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def wait(self, until):
-        return WebDriverWait(self.browser, SECONDS, 0.02).until(lambda _: until())
-
-    def settle(self):
-        self.wait(lambda: self.browser.execute_script(IDLE))
-
-    def find(self, selector):
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
-
-    def all(self, selector):
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def text(self, selector):
-        return self.find(selector).text
-
-    def press(self, *keys):
-        webdriver.ActionChains(self.browser).send_keys(*keys).perform()
-
-    def focused(self):
-        return self.browser.switch_to.active_element
-
-    def rows(self, table):
-        """Return the cells of a table's rows."""
-        return self.browser.execute_script(ROWS, table)
-
-    def items(self, table):
-        return [item for _, item, *_ in self.rows(table)]
-
-    def click(self, place):
-        """Click the recommended item at this place; returns it."""
-        item = self.items("#now")[place - 1]
-        self.browser.execute_script("document.querySelector('#status').textContent = ''")
-        self.find(f"[data-key=place-{place}]").click()
-        self.wait_status(item)
-        return item
-
-    def suggestions(self, name):
-        """Return the (value, text) pairs that the field of this name suggests."""
-        return [tuple(pair) for pair in self.browser.execute_script(SUGGESTIONS, f"#{name}-ids")]
-
-    def wait_suggestions(self, name, expected):
-        self.wait(lambda: self.suggestions(name) == expected)
-
-    def wait_status(self, item):
-        """Wait until the status names the item of a click."""
-        self.wait(lambda: self.text("#status").startswith(f"{item} "))
-        self.settle()
-
-
-@pytest.fixture(scope="module")
-def recommender(trained_run):
-    """A network with the history of 30 users."""
-    with load_recommender(trained_run, states=state_store.IN_MEMORY) as loaded:
-        loaded.bootstrap(pl.read_csv(trained_run.parent / "log.csv"))
-        yield loaded
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for flag in BROWSER_FLAGS:
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(CHROMEDRIVER))
-    driver.set_page_load_timeout(SECONDS)
-    driver.set_script_timeout(SECONDS)
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def serve(recommender, browser):
-    """Start services with other settings; each call returns its page."""
-    with contextlib.ExitStack() as stack:
-
-        def started(**settings):
-            served = Served(recommender, dataclasses.replace(SETTINGS, **settings))
-            stack.callback(served.go_down)
-            return Page(browser, served)
-
-        yield started
-
-
-@pytest.fixture(scope="module")
-def served(recommender):
-    served = Served(recommender, SETTINGS)
-    yield served
-    served.go_down()
-
-
-@pytest.fixture
-def page(browser, served):
-    """The page on a wide screen. Any message in the browser's log fails the test."""
-    page = Page(browser, served)
-    page.resize(1280, 900)
-    page.prefer_motion("reduce")
-    browser.get_log("browser")
-    yield page
-    assert browser.get_log("browser") == []
 
 
 def test_the_keyboard_alone_finds_and_shows_a_user(page, recommender):
@@ -272,11 +77,11 @@ def test_each_event_shows_its_list_and_the_address_keeps_the_view(page, recommen
     for _ in ("first", "reloaded"):
         assert page.items("#now") == [item for item, _ in past[index].recommended]
         assert page.items("#before") == [item for item, _ in past[index - 1].recommended]
-        assert not page.all("#now button")
+        assert not page.all("#now button.item")
         page.browser.refresh()
         page.settle()
     page.find("#back").send_keys(Keys.ENTER)
-    page.wait(lambda: page.all("#now button"))
+    page.wait(lambda: page.all("#now button.item"))
     assert page.items("#now") == [item for item, _ in recommender.recommend("u2")]
     assert page.focused().text == "User u2"
     page.browser.back()
@@ -368,7 +173,9 @@ def test_rows_move_only_without_a_preference_for_reduced_motion(page, motion, mo
     assert (page.browser.execute_script("return window.moved") > 0) == moves
 
 
-def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_not_stored(page, recommender):
+def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_looking_writes_nothing(
+    page, recommender, monkeypatch
+):
     known = len(recommender)
     page.open("#user=u6")
     page.click(1)
@@ -379,6 +186,10 @@ def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_not_stored(pag
         recommender.observe(item=item, session="newcomer")
     theirs = [item for item, _ in recommender.recommend(session="newcomer")]
     assert recommender.forget(session="newcomer")
+    written = []
+    monkeypatch.setattr(recommender._store, "write", lambda *_: written.append("write"))
+    monkeypatch.setattr(recommender._store, "delete", lambda *_: written.append("delete"))
+    page.open("#user=u6")
     users = page.items("#now")
     assert page.items("#newcomer") == theirs != users
     places = {row[1]: row[3] for row in page.rows("#newcomer")}
@@ -387,7 +198,11 @@ def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_not_stored(pag
     brought = [item for item in users if item not in theirs]
     said = f"Only the user’s history adds {', '.join(brought)}." if brought else "another order"
     assert said in page.text("#newcomer-summary")
-    page.wait(lambda: len(recommender) == known)
+    counts = dict(recommender.counts)
+    page.all("#visits a")[5].click()
+    page.settle()
+    assert page.items("#newcomer")
+    assert (written, len(recommender), dict(recommender.counts)) == ([], known, counts)
 
 
 def test_an_anonymous_visitor_clicks_reloads_and_is_forgotten(page, recommender):
@@ -413,8 +228,8 @@ def test_an_anonymous_visitor_clicks_reloads_and_is_forgotten(page, recommender)
         page.settle()
     assert len(recommender) == known + 1
     page.find("#forget").click()
-    page.wait(lambda: page.text("#welcome-title") == "Choose a user")
-    page.wait(lambda: page.text("#users-summary").startswith("The first 24 users in the alphabet"))
+    page.wait(lambda: page.text("#welcome-title") == "Choose a person")
+    page.wait(lambda: page.text("#users-summary").startswith("The 24 people with the"))
     assert len(recommender) == known
 
 
@@ -430,7 +245,8 @@ def test_an_unknown_item_changes_nothing_and_shows_a_message(page, recommender):
 
 @pytest.mark.parametrize("user", HOSTILE)
 def test_hostile_ids_are_text_and_fit_a_phone(page, recommender, user):
-    recommender.observe(user=user, item="i1", time=1e9)
+    for day in range(9):  # more visits than others have
+        recommender.observe(user=user, item="i1", time=1e9 + 86_400 * day)
     page.resize(360, 740)
     page.open()
     page.find("#user").click()
@@ -443,7 +259,7 @@ def test_hostile_ids_are_text_and_fit_a_phone(page, recommender, user):
     page.wait(lambda: page.text("#name") == f"User {user}")
     page.settle()
     page.click(1)
-    assert len(recommender.history(user)) == 2
+    assert len(recommender.history(user, sessions=99)) == 10
     assert not page.browser.execute_script("return window.ran")
     wide = page.browser.execute_script("return document.documentElement.scrollWidth")
     assert wide == page.browser.execute_script("return innerWidth") == 360
