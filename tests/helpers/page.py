@@ -29,7 +29,7 @@ BROWSER_FLAGS = (
     "disable-component-update",
     "disable-sync",
 )
-SECONDS = 20  # a time limit far above what the page takes
+SECONDS = 60  # a time limit far above what the page takes
 IDLE = """
 return document.querySelector("#main").ariaBusy === "false"
     && document.querySelector("#newcomer").ariaBusy !== "true"

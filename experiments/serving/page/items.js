@@ -37,6 +37,7 @@ export function label(item) {
 
 /** Return an item's picture, an empty place where others have one, or nothing if none has. */
 export function picture(item) {
+  if (!hosts.length) return "";
   const { image } = known.get(String(item)) ?? {};
   if (![...known.values()].some((other) => other.image && isAdmitted(other.image))) return "";
   const place = element("span", { className: "picture" });
@@ -60,6 +61,7 @@ export function link(item) {
 }
 
 function isAdmitted(image) {
+  if (!URL.canParse(image)) return false;
   const { host, protocol } = new URL(image);
   if (protocol === "http:" && location.protocol === "https:") return false;
   return hosts.some(

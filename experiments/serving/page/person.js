@@ -141,7 +141,12 @@ function drawVisits(visitor, current, popular) {
     const title = element("h4", {}, `Visit ${number(session + 1)}`, date);
     return element("section", {}, title, element("ol", { reversed: true }, ...rows));
   });
-  part("visits").replaceChildren(...drawn.reverse());
+  const box = part("visits");
+  box.replaceChildren(...drawn.reverse());
+  const row = box.querySelector("[aria-current]"); // into view in its box, and the page stays
+  const above = row ? row.offsetTop - box.offsetTop : 0;
+  const isSeen = above >= box.scrollTop && above + 44 <= box.scrollTop + box.clientHeight;
+  if (!isSeen) box.scrollTop = above - 44;
   const counts = `${plural(drawn.length, "visit")}, ${plural(steps.length, "event")}.`;
   part("visits-summary").textContent = steps.length
     ? `${counts} Choose an event to see its lists. “no. 3”: it was third in the list before it.`

@@ -121,6 +121,10 @@ def test_it_says_how_often_the_next_click_was_in_the_list_and_which(page, recomm
     [chosen] = page.all("#now .chosen")
     assert chosen.get_attribute("data-item") == steps[n].item
     assert "the next click" in chosen.text
+    page.resize(390, 844)
+    page.open(f"#user=u14&at={visit + 1}.{place}")
+    box, row = page.find("#visits").rect, page.find("#visits [aria-current]").rect
+    assert box["y"] <= row["y"] <= box["y"] + box["height"] - 20  # of many, that one is seen
 
 
 def test_the_popular_items_stand_beside_the_list(page, recommender):
