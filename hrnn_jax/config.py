@@ -410,18 +410,21 @@ class EvaluationConfig(_Checked):
 
 @dataclasses.dataclass(frozen=True)
 class RecommenderConfig(_Checked):
-    """How the states and events of live users are stored.
+    """How the states and events of live users are stored, and what their lists leave out.
 
     Attributes:
         cached_users: The number of states kept in memory; the others are read from disk.
         kept_events: The number of newest events stored for each user.
         unknown_items: Whether an event of an item that the model does not know is skipped or
             refused.
+        exclude_session_items: Whether lists leave out the items that the open session has so far;
+            by default where the recipe of the run drops repeats.
     """
 
     cached_users: int = setting(100_000, least=1)
     kept_events: int = setting(1_000, least=1)
     unknown_items: UnknownItems = setting("skip", choices=get_args(UnknownItems))
+    exclude_session_items: bool | None = setting(None)
 
 
 @dataclasses.dataclass(frozen=True)

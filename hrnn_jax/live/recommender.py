@@ -125,6 +125,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         self.config = config
         # Events by outcome, those that were "late", and damaged states that were "rebuilt".
         self.counts: collections.Counter[str] = collections.Counter()
+        self._excludes_session_items = about.excludes_session_items(config.exclude_session_items)
         self._model = BatchedModel(params, about.config, about.mixture)
         self._item_index = {str(item): index for index, item in enumerate(about.items)}
         self._network = rebuilding.Network(about, self._model, self._item_index)
@@ -279,6 +280,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     def recommend_many(self, requests: Sequence[Request]) -> list[list[tuple[Id, float]]]:
         """Return the items of the highest scores for each request.
 
+        Items of the user's last session are left out as `RecommenderConfig` says, however long ago
+        its last event was: the list is of what comes next in it.
+
         Args:
             requests: any number. A user without an event gets the items of the highest biases: the
                 state is zeros.
@@ -295,8 +299,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         keys = [key_of_request(request) for request in requests]
         with self._exclusive():
             states = self._states(dict.fromkeys(keys))
+            of_session = self._session_items(states)
             for key, request in zip(keys, requests, strict=True):
-                excluded = self._indices("exclude", request.exclude)
+                excluded = self._indices("exclude", request.exclude) | of_session.get(key, set())
                 if request.exclude_seen:
                     excluded |= {self._item_index[event.item] for event in self._known_events(key)}
                 candidates = None
@@ -346,15 +351,22 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 f"{limit:,}: ask for fewer sessions, or for a smaller k"
             )
         states = replay(self._model, {key: events}, self._item_index)[key]
-        best = self._model.best(states[first:], self._model.list_length(k))
+        queries: list[Query] = []
+        number, so_far = -1, set[int]()
+        for event, state in zip(events[first:], states[first:], strict=True):
+            if event.session != number:
+                number, so_far = event.session, set()
+            if self._excludes_session_items:
+                so_far = so_far | {self._item_index[event.item]}
+            queries.append(Query(state, k, so_far, None))
         return [
             Step(
                 self.trained.items[self._item_index[event.item]],
                 event.time,
                 event.session,
-                self._named(items[:k], scores[:k]),
+                self._named(*ranked),
             )
-            for event, items, scores in zip(events[first:], *best, strict=True)
+            for event, ranked in zip(events[first:], self._model.rank(queries), strict=True)
         ]
 
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
@@ -515,6 +527,16 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             return set()
         texts = [id_text("item", item) for item in several_ids(name, items)]
         return {self._item_index[text] for text in texts if text in self._item_index}
+
+    def _session_items(self, states: Mapping[str, StoredState]) -> dict[str, set[int]]:
+        """Return by key what lists leave out as items of the open session, if they do."""
+        if not self._excludes_session_items:
+            return {}
+        numbers = {key: state.session.number for key, state in states.items()}
+        return {
+            key: {self._item_index[item] for item in items if item in self._item_index}
+            for key, items in self._store.session_items(numbers).items()
+        }
 
     def _known_events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key whose items are in the catalogue."""
