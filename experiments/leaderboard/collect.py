@@ -5,6 +5,9 @@ chosen.csv        column, row, trials, value, key, setting: the best trial, by h
 scores.csv        column, row, seed, metric, cutoff, value
 runs.csv          as in paper/collect.py
 significance.csv  column, metric, a, b, cases, statistic, p: a is hrnn_plus
+without_session_items.csv               as scores.csv, recall and mrr of the logs without repeats,
+                                        ranked without the items that the session has so far
+significance_without_session_items.csv  as significance.csv, of those ranks
 curves.csv        column, row, seed, epoch, metric, value: on the validation split
 """
 
@@ -37,6 +40,12 @@ from .grid import PLUS, ROWS
 
 BUDGETS = ("trials", "epochs")  # keys of data.csv
 CURVES = (f"recall@{CUTOFF}", f"mrr@{CUTOFF}")
+_SCORES = pl.Schema(
+    {
+        **{"column": pl.String, "row": pl.String, "seed": pl.Int32},
+        **{"metric": pl.String, "cutoff": pl.Int64, "value": pl.Float64},
+    }
+)
 TESTS = ("metric", "a", "b", "cases", "statistic", "p")
 
 
@@ -47,6 +56,7 @@ class Finished:
     studies: Sequence[StudyJob]
     runs: Sequence[Run]
     curves: Sequence[Run]
+    without_session_items: Sequence[Run]  # the runs once more, see `without_session_items`
 
 
 def write(
@@ -66,13 +76,8 @@ def write(
         command: the command that reproduces all of it.
     """
     runs = in_table_order(finished.runs, ROWS)
-    scores, tests = [], []
-    for column, cells in itertools.groupby(measured_cells(runs, data), lambda cell: cell[0]):
-        ranks = {}
-        for _, row, of_row, of_scores in cells:
-            scores.append(with_names(of_scores, column=column, row=row))
-            ranks[row] = of_row
-        tests += [(column, *line) for line in tests_against_plus(ranks)]
+    scores, tests = _measured(runs, data)
+    without, tests_without = _measured(in_table_order(finished.without_session_items, ROWS), data)
     # The place of a log on this machine is no part of the comparison.
     data = {key: {**of, "title": pathlib.PurePath(of["title"]).name} for key, of in data.items()}
     about = data_frame(data, command)
@@ -82,12 +87,26 @@ def write(
         {
             "data": pl.concat([about, frame(about.columns, spent)]),
             "chosen": chosen_frame(finished.studies),
-            "scores": pl.concat(scores),
+            "scores": scores,
             "runs": run_frame(runs),
-            "significance": frame(("column", *TESTS), tests),
+            "significance": tests,
+            "without_session_items": without.filter(pl.col("metric").is_in(queries.MEANS)),
+            "significance_without_session_items": tests_without,
             "curves": curve_frame(in_table_order(finished.curves, ROWS)),
         },
     )
+
+
+def _measured(runs: Sequence[Run], data: Descriptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the scores and the tests of significance of runs, which are in the order of tables."""
+    scores, tests = [pl.DataFrame(schema=_SCORES)], []
+    for column, cells in itertools.groupby(measured_cells(runs, data), lambda cell: cell[0]):
+        ranks = {}
+        for _, row, of_row, of_scores in cells:
+            scores.append(with_names(of_scores, column=column, row=row).cast(_SCORES))
+            ranks[row] = of_row
+        tests += [(column, *line) for line in tests_against_plus(ranks)]
+    return pl.concat(scores), frame(("column", *TESTS), tests)
 
 
 def tests_against_plus(

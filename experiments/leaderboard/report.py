@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 from hrnn_jax.preprocess import datasets
 
 from ..paper.report import annotated, commands, log_name
-from ..paper.results import COMPARISON_FILES, Column, Results, read_results
+from ..paper.results import (
+    COMPARISON_FILES,
+    Column,
+    Results,
+    headline,
+    read_results,
+    without_session_items,
+)
 from ..rendering.markdown import (
     Block,
     bullets,
@@ -61,10 +69,17 @@ def compose(results: Results) -> list[Block]:
         text = f"SIMULATED events: {', '.join(simulated)}. They do not show how good a model is."
         blocks.append(warning(text))
     rows = tables.rows_with_runs(results)
+    best, without = headline(results), without_session_items(results)
+    table = tables.score_table(best, without.columns)
     blocks += [
         heading("Recommendation quality"),
-        annotated(tables.score_table(results), results, columns, _notes(columns), rows),
-        bullets({column.label: tables.verdict(results, column) for column in columns}),
+        annotated(table, results, columns, _notes(columns), rows),
+        bullets({column.label: tables.verdict(best, column) for column in columns}),
+    ]
+    if without.columns:
+        of_all = dataclasses.replace(results, columns=without.columns)
+        blocks += [heading("All items ranked"), tables.score_table(of_all)]
+    blocks += [
         heading("Chosen settings"),
         tables.settings_table(results),
     ]

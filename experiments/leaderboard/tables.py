@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import polars as pl
 
@@ -34,8 +34,13 @@ def rows_with_runs(results: Results) -> dict[str, str]:
     return {row: NAMES.get(row, row) for row in ordered}
 
 
-def score_table(results: Results) -> Table:
-    """Lay out Recall@5 and MRR@5 of all models on all logs."""
+def score_table(results: Results, without_session_items: Collection[str] = ()) -> Table:
+    """Lay out Recall@5 and MRR@5 of all models on all logs.
+
+    Args:
+        results: of one way to rank a log.
+        without_session_items: the logs that were ranked without the items of the session.
+    """
     rows = {row: name for row, name in rows_with_runs(results).items() if row in NAMES}
 
     def cell(column: Column, row: str, metric: str) -> Cell:
@@ -55,7 +60,37 @@ def score_table(results: Results) -> Table:
             "Mean ± sample standard deviation over the seeds; the baselines do not depend on one. "
             "Bold: the best mean, as printed.",
             MARKS,
+            *_untested(results),
+            ranked_among(results.columns, without_session_items),
         ),
+    )
+
+
+def ranked_among(columns: Collection[str], without_session_items: Collection[str]) -> str:
+    """Say which items compete with the target on each log.
+
+    Args:
+        columns: the keys of the logs.
+        without_session_items: of those that were ranked so.
+    """
+    apart = [key for key in columns if key in without_session_items]
+    if not apart:
+        return "All items are ranked."
+    rest = "; on the others all items are" if len(apart) < len(columns) else ""
+    return (
+        f"On {', '.join(apart)}, whose recipe drops repeats, the items that the session has so far "
+        f"are not ranked (--exclude_session_items){rest}."
+    )
+
+
+def _untested(results: Results) -> list[str]:
+    """Name the logs without a test of significance."""
+    tested = {column for column, *_ in results.p_values}
+    untested = [key for key in results.columns if key not in tested]
+    return (
+        [f"Without a test of significance, and so without marks: {', '.join(untested)}."]
+        if (untested)
+        else []
     )
 
 
@@ -84,7 +119,9 @@ def verdict(results: Results, column: Column) -> str:
         theirs = means[rival]
         details = [f"{ours / theirs - 1:+.1%}" if theirs else "which is 0"]
         p = results.p_value(column.key, PLUS, rival, metric)
-        if p is not None:
+        if p is None:
+            details.append("not tested")
+        else:
             details += ["not significantly"] if p >= ALPHA else []
             details.append("p < 0.0001" if p < 0.0001 else f"p = {p:.2g}")
         parts.append(
@@ -150,7 +187,7 @@ def ablation_table(results: Results) -> Table:
         sections={"": rows},
         notes=(
             "Differences of means over the seeds that both rows have. Settings and epochs are "
-            f"those of {PLUS}.",
+            f"those of {PLUS}. {ranked_among(results.columns, ())}",
             MARKS,
         ),
     )
@@ -196,7 +233,7 @@ def learning_figure(results: Results, column: Column) -> Figure | None:
         name=name,
         svg=draw(name, [panels], networks, size=(6.8, 3.4), legend_columns=3),
         alt=f"{caption}. curves.csv holds its numbers.",
-        notes=("One seed, with the chosen settings.",),
+        notes=(f"One seed, with the chosen settings. {ranked_among([column.key], ())}",),
     )
 
 

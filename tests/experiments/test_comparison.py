@@ -78,6 +78,34 @@ def test_the_best_mean_is_bold_and_the_winner_is_named(written):
     assert r"MRR@5 0.2500 against 0.3000 of SR (-16.7%, p \< 0.0001)" in text
 
 
+def test_a_log_without_repeats_is_ranked_without_the_items_of_the_session(written):
+    """Bugs: mark by the tests of the other ranking, or leave out the ranks of all items."""
+    of_all = [*scores("sr", [0.7], [0.6]), *scores("hrnn_plus", [0.5], [0.5])]
+    of_all += [*scores("sr", [0.3], [0.3], "two"), *scores("hrnn_plus", [0.2], [0.2], "two")]
+    without = [*scores("sr", [0.4], [0.3]), *scores("hrnn_plus", [0.5], [0.45])]
+    lines = {
+        "data": [(log, key, value) for log in ("one", "two") for key, value in DATA.items()],
+        "scores": of_all,
+        "significance": [*p_values("sr", 0.01, 0.01), *p_values("sr", 0.9, 0.9, "two")],
+        "without_session_items": without,
+    }
+    text = written(**lines)
+    first, _, second = text.partition("## All items ranked")
+    assert line(first, "SR") == ["0.4000", "0.3000", "**0.3000**", "**0.3000** |"]
+    assert "without marks: one." in first
+    assert "On one, whose recipe drops repeats, the items that the session has so far" in first
+    assert "0.5000 against 0.4000 of SR (+25.0%, not tested)" in first
+    assert line(second, "SR") == ["**0.7000**▴", "**0.6000**▴ |"]
+    tests = p_values("sr", 0.02, 0.2)
+    first, _, second = written(**lines, significance_without_session_items=tests).partition(
+        "## All items ranked"
+    )
+    assert line(first, "SR")[:2] == ["0.4000▾", "0.3000"]
+    assert "without marks" not in first
+    assert line(second, "SR") == ["**0.7000**▴", "**0.6000**▴ |"]
+    assert "All items ranked" not in written(**lines | {"without_session_items": []})
+
+
 @pytest.mark.parametrize(
     ("sr", "words"),
     [(0.1, "wins both"), (0.9, "wins neither"), (None, "no comparison: no run of another")],
@@ -221,14 +249,14 @@ def made():
 
 def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n")
+    (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n--drop_repeats\n")
     log = logs.write(tmp_path / "log.csv")
     argv = ("--rows=sr,vsknn,hrnn_plus,without repeat and explore", "--n_seeds=1", "--jobs=2")
     argv += ("--trials=1", "--epochs=2")
     code, out, err = command(f"--logs=mine={log}:small.flags", *argv)
     assert code == 0, (out, err)
     first = made()
-    assert len(first) == 4 + 1
+    assert len(first) == 4 + 3 + 1
 
     def read(name):
         return pl.read_csv(f"out/comparison/results/{name}.csv")
@@ -241,13 +269,23 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
             last = read("curves").filter(epoch=2, metric="mrr@5")["value"].item()
             assert last == metrics["mean"]["mrr@5"]
         else:
+            is_without = kind == "without_session_items"
+            assert metrics["exclude_session_items"] == is_without
             mine = (
-                read("scores")
+                read(kind if is_without else "scores")
                 .filter(metric="mrr", cutoff=5)
                 .filter(pl.col("row").str.replace_all(" ", "_") == row.rpartition("-")[0])
             )
             assert mine["value"].item() == pytest.approx(metrics["mean"]["mrr@5"])
     assert set(read("significance")["b"]) == {"sr", "vsknn", "without repeat and explore"}
+    assert set(read("significance_without_session_items")["b"]) == {"sr", "vsknn"}
+    assert set(read("without_session_items")["metric"]) == {"recall", "mrr"}
+    by = ("row", "seed", "metric", "cutoff")
+    both = read("scores").join(read("without_session_items"), on=by)
+    assert (both["value"] <= both["value_right"]).all()  # no target is an item of its session
+    assert (both["value"] < both["value_right"]).any()
+    of_study = pathlib.Path("out/comparison/tune/mine/vsknn/best.flags").read_text()
+    assert "--exclude_session_items" in of_study
     assert set(read("chosen")["row"]) == {"vsknn"}  # the others are not tuned
     assert set(read("chosen")["key"]) == {*search_spaces.BY_NAME["vsknn"]}
     report = pathlib.Path("out/comparison/results/comparison.md").read_text()
@@ -259,7 +297,8 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
     code, out, err = command(f"--logs=mine={moved}:small.flags", *argv)
     assert code == 0, (out, err)
     assert made() == first
-    for done in ("1 of 1 studies", "4 of 4 runs", "1 of 1 learning curves"):
+    again = "3 of 3 runs without the session's items"
+    for done in ("1 of 1 studies", "4 of 4 runs", "1 of 1 learning curves", again):
         assert f"{done} were done before" in out
 
     results = pathlib.Path("out/comparison/results")
