@@ -25,7 +25,7 @@ HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
 BASELINES = (
     *("ppop", "item_knn", "markov", "sr"),
-    *("vsknn", "vsknn_br", "stan", "vstan", "ease", "popular"),
+    *("vsknn", "vsknn_br", "stan", "vstan", "ease", "popular", "counts"),
 )
 MODELS = [*NETWORKS, *BASELINES]  # and those that `baselines.by_name.register` adds
 SAMPLED_LOSSES = ["top1", "bpr", "top1_max", "bpr_max", "cross_entropy"]  # and those added later
@@ -507,6 +507,25 @@ class PopularConfig(_Checked):
     """
 
     window_hours: float = setting(24.0, least=0, models=("popular",))
+
+
+@dataclasses.dataclass(frozen=True)
+class CountsConfig(_Checked):
+    """A mixture of counts: the user's past with weight 1, and three parts about the last item.
+
+    Attributes:
+        half_life: Events of a user after which the weight of an earlier event is half.
+        markov_weight: Weight of what came right after the last item, of counts.
+        rules_weight: Weight of the sequential rules from the last item, of counts.
+        cosine_weight: Weight of the items most similar to the last one, of counts.
+        neighbours: Of counts: how many similar items are kept of each item.
+    """
+
+    half_life: float = setting(20.0, above=0, models=("counts",))
+    markov_weight: float = setting(0.1, least=0, models=("counts",))
+    rules_weight: float = setting(0.1, least=0, models=("counts",))
+    cosine_weight: float = setting(0.1, least=0, models=("counts",))
+    neighbours: int = setting(100, least=1, models=("counts",))
 
 
 def _either(values: Sequence[Any]) -> str:

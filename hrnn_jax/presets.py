@@ -48,6 +48,7 @@ NAMES = {
     "vstan": "VSTAN",
     "ease": "EASE",
     "popular": "Popular",
+    "counts": "Counts",
     "hrnn_plus": "hrnn_plus",
 }
 assert list(NAMES) == [*NETWORKS, *BASELINES, *PRESETS]

@@ -73,6 +73,8 @@ STAN: Space = {
     "lambda_snh": Choice((2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 100.0)),
     "lambda_inh": STEPS,
 }
+# Of parts of a mixture, next to a part of weight 1.
+WEIGHTS = Choice((0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0))
 PERSONAL: Space = {"dropout_user": TENTHS, "dropout_init": TENTHS}
 BY_MODEL: dict[str, Space] = {
     "rnn": TRAINING,
@@ -90,6 +92,13 @@ BY_MODEL: dict[str, Space] = {
     "stan": STAN,
     "vstan": {**STAN, "lambda_ipw": STEPS, "lambda_idf": Choice((0.0, 1.0, 2.0, 5.0, 10.0))},
     "popular": {"window_hours": Choice((0.0, 1.0, 6.0, 24.0, 168.0, 720.0))},
+    "counts": {
+        "half_life": Choice((5.0, 10.0, 20.0, 50.0, 200.0, 1000.0)),
+        "markov_weight": WEIGHTS,
+        "rules_weight": WEIGHTS,
+        "cosine_weight": WEIGHTS,
+        **NEIGHBOURS,
+    },
     "ease": {
         "l2": Range(1.0, 10000.0, log=True),  # Steck's best are 200, 500 and 1,000
         "ease_rows": Choice(("users", "sessions")),

@@ -11,6 +11,7 @@ import numpy as np
 from hrnn_jax.baselines import by_name
 from hrnn_jax.baselines.sparse_ranking import largest, row_chunks
 from hrnn_jax.config import (
+    CountsConfig,
     EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
@@ -206,3 +207,12 @@ class Popular(CountingModel):
     """
 
     configs, models = (PopularConfig,), ("popular",)
+
+
+class Counts(CountingModel):
+    """A mixture of the user's fading past, a Markov chain, rules and similar items, see `counts`.
+
+    Settings: the fields of `CountsConfig`.
+    """
+
+    configs, models = (CountsConfig,), ("counts",)

@@ -60,6 +60,7 @@ COUNTING = {
     "vstan": hrnn_jax.VSTAN(lambda_idf=1.0),
     "ease": hrnn_jax.EASE(l2=3.0, ease_rows="sessions"),
     "popular": hrnn_jax.Popular(window_hours=30.0),
+    "counts": hrnn_jax.Counts(rules_weight=0.0, half_life=7.0),
 }
 
 

@@ -21,6 +21,7 @@ MODELS = (
     hrnn_jax.VSTAN,
     hrnn_jax.EASE,
     hrnn_jax.Popular,
+    hrnn_jax.Counts,
 )
 
 
