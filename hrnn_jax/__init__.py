@@ -43,6 +43,7 @@ _PLACES = {
             "Popular",
             "SR",
             "STAN",
+            "UVSTAN",
             "VSKNN",
             "VSKNNBR",
             "VSTAN",

@@ -23,6 +23,7 @@ from hrnn_jax.estimators.counting_models import EASE as EASE
 from hrnn_jax.estimators.counting_models import PPOP as PPOP
 from hrnn_jax.estimators.counting_models import SR as SR
 from hrnn_jax.estimators.counting_models import STAN as STAN
+from hrnn_jax.estimators.counting_models import UVSTAN as UVSTAN
 from hrnn_jax.estimators.counting_models import VSKNN as VSKNN
 from hrnn_jax.estimators.counting_models import VSKNNBR as VSKNNBR
 from hrnn_jax.estimators.counting_models import VSTAN as VSTAN

@@ -46,6 +46,7 @@ NAMES = {
     "vsknn_br": "V-SKNN_BR",
     "stan": "STAN",
     "vstan": "VSTAN",
+    "u_vstan": "U-VSTAN",
     "ease": "EASE",
     "popular": "Popular",
     "counts": "Counts",

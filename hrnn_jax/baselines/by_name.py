@@ -30,15 +30,18 @@ CONFIGS: dict[str, type[Config]] = {
     "vsknn_br": SessionKnnConfig,
     "stan": StanConfig,
     "vstan": StanConfig,
+    "u_vstan": StanConfig,
     "ease": EaseConfig,
     "popular": PopularConfig,
     "counts": CountsConfig,
 }
-# Settings that a baseline has whatever its caller says: V-SKNN does not know the user, and STAN is
-# VSTAN without what that adds.
+# Settings that a baseline has whatever its caller says: V-SKNN and VSTAN do not know the user, and
+# STAN is VSTAN without what that adds.
+_NO_USER = {"boost": 0.0, "remind_weight": 0.0}
 FIXED = {
-    "vsknn": {"boost": 0.0, "remind_weight": 0.0},
-    "stan": {"lambda_ipw": 0.0, "lambda_idf": 0.0},
+    "vsknn": _NO_USER,
+    "vstan": {**_NO_USER, "extend": 0},
+    "stan": {**_NO_USER, "extend": 0, "lambda_ipw": 0.0, "lambda_idf": 0.0},
 }
 _registered: dict[str, Callable[[EventLog], Scorer]] = {}
 
@@ -78,7 +81,7 @@ def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
             return counting.item_knn_scorer(log, settings)
         case "vsknn" | "vsknn_br", SessionKnnConfig():
             return session_knn.scorer(log, settings)
-        case "stan" | "vstan", StanConfig():
+        case "stan" | "vstan" | "u_vstan", StanConfig():
             return stan.scorer(log, settings)
         case "ease", EaseConfig():
             return ease.scorer(log, settings)

@@ -183,10 +183,19 @@ class STAN(CountingModel):
 class VSTAN(CountingModel):
     """VSTAN: STAN that prefers neighbours with the latest items, and rare items, see `stan`.
 
-    Settings: the fields of `StanConfig`.
+    Settings: those of STAN, `lambda_ipw` and `lambda_idf`.
     """
 
     configs, models = (StanConfig,), ("vstan",)
+
+
+class UVSTAN(CountingModel):
+    """U-VSTAN: VSTAN that knows the user's own sessions, see `stan`.
+
+    Settings: the fields of `StanConfig`.
+    """
+
+    configs, models = (StanConfig,), ("u_vstan",)
 
 
 class EASE(CountingModel):
