@@ -1,6 +1,6 @@
 """Tune all models on some logs with one budget, run them with several seeds, and compare them.
 
-make comparison LOGS="news=clicks.parquet:video journey" TRIALS="20 journey=8"
+make leaderboard LOGS="news=clicks.parquet:video journey" TRIALS="20 journey=8"
 
 Each row with hyper-parameters but hrnn_plus, which has one recipe for all logs, is tuned on the
 validation split (experiments.tune); the best trial's settings are run with each seed and tested on
@@ -120,7 +120,7 @@ def command() -> str:
         "ROWS": ",".join(FLAGS.rows or ()),
     }
     given = [f'{name}="{text}"' for name, text in words.items() if text]
-    return " ".join(["make comparison", *given, f"SEEDS={FLAGS.n_seeds}"])
+    return " ".join(["make leaderboard", *given, f"SEEDS={FLAGS.n_seeds}"])
 
 
 if __name__ == "__main__":

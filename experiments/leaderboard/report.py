@@ -40,7 +40,7 @@ INTRODUCTION = (
 )
 
 
-# From the folder of this project's results, and from that of make comparison.
+# From the folder of this project's results, and from that of make leaderboard.
 PUBLIC_LOGS_PAGE = "../../../docs/how-to/public_logs.md"
 
 
@@ -93,7 +93,7 @@ def compose(results: Results) -> list[Block]:
         *blocks,
         heading("How to reproduce"),
         paragraph("All of it; then its report again, from the CSV files alone:"),
-        code([*commands(columns), "make comparison-table FROM=out/comparison/results"]),
+        code([*commands(columns), "make leaderboard-page FROM=out/comparison/results"]),
     ]
 
 
