@@ -4,7 +4,7 @@ data.csv          column, key, value: as in paper/collect.py, and the budgets
 chosen.csv        column, row, trials, value, key, setting: the best trial, by hyper-parameter
 scores.csv        column, row, seed, metric, cutoff, value
 runs.csv          as in paper/collect.py
-significance.csv  column, metric, a, b, cases, statistic, p: a is hrnn_plus
+significance.csv  column, metric, a, b, cases, statistic, p: a is hrnn_plus, or the best row
 without_session_items.csv               as scores.csv, recall and mrr of the logs without repeats,
                                         ranked without the items that the session has so far
 significance_without_session_items.csv  as significance.csv, of those ranks
@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pathlib
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
@@ -36,7 +37,7 @@ from ..paper.collect import (
     write_frames,
 )
 from ..tuning.study_job import StudyJob, chosen_frame
-from .grid import PLUS, ROWS
+from .grid import NAMES, PLUS, ROWS
 
 BUDGETS = ("trials", "epochs")  # keys of data.csv
 CURVES = (f"recall@{CUTOFF}", f"mrr@{CUTOFF}")
@@ -106,6 +107,7 @@ def _measured(runs: Sequence[Run], data: Descriptions) -> tuple[pl.DataFrame, pl
             scores.append(with_names(of_scores, column=column, row=row).cast(_SCORES))
             ranks[row] = of_row
         tests += [(column, *line) for line in tests_against_plus(ranks)]
+        tests += [(column, *line) for line in tests_against_best(ranks)]
     return pl.concat(scores), frame(("column", *TESTS), tests)
 
 
@@ -134,6 +136,29 @@ def tests_against_plus(
             )
         cases = {PLUS: queries.by_case(ours), row: queries.by_case(theirs)}
         yield from queries.signed_rank_tests(cases, PLUS, row)
+
+
+def tests_against_best(
+    ranks: Mapping[str, pl.DataFrame],
+) -> Iterator[tuple[str, str, str, int, float, float]]:
+    """Test the model with the best mean of a metric against the others, unless it is hrnn_plus.
+
+    Args:
+        ranks: of all seeds, by row.
+
+    Yields:
+        Lines of `TESTS`.
+    """
+    cases = {row: queries.by_case(of) for row, of in ranks.items() if row in NAMES}
+    for metric in queries.MEANS if len(cases) > 1 else ():
+        means = {row: statistics.fmean(of[metric]) for row, of in cases.items()}
+        best = max(means, key=means.__getitem__)
+        for row in means if best != PLUS else ():
+            if row in (best, PLUS):
+                continue
+            for line in queries.signed_rank_tests(cases, best, row):
+                if line[0].startswith(metric):
+                    yield line
 
 
 def curve_frame(runs: Sequence[Run]) -> pl.DataFrame:

@@ -29,7 +29,7 @@ from ..rendering.markdown import (
 from . import tables
 from .grid import NAMES
 
-TITLE = "hrnn_plus, and every other model tuned"
+TITLE = "Leaderboard: hrnn_plus, and every other model tuned"
 INTRODUCTION = (
     "Every other model with hyper-parameters was tuned with one budget a log, on the session "
     "before each user's last (the validation split); the best trial's settings were then trained "
@@ -85,7 +85,8 @@ def compose(results: Results) -> list[Block]:
     ]
     if any(row not in NAMES for row in rows):
         blocks += [heading("Ablation"), tables.ablation_table(results)]
-    blocks += [heading("Cost"), tables.cost_table(results)]
+    costs = [tables.cost_of_accuracy_table(best, column) for column in columns]
+    blocks += [heading("Cost"), tables.cost_figure(best), *costs, tables.cost_table(results)]
     drawn = [tables.learning_figure(results, column) for column in columns]
     if any(drawn):
         blocks += [heading("Learning curves"), *(figure for figure in drawn if figure)]

@@ -71,7 +71,7 @@ def test_the_best_mean_is_bold_and_the_winner_is_named(written):
         significance=[*p_values("sr", 0.2, 0.00001), *p_values("rnn", 0.01, 0.01)],
     )
     assert line(text, r"hrnn\_plus") == ["**0.5500** ± 0.0707", "0.2500 ± 0.0707 |"]
-    assert line(text, "SR") == ["0.5000", "**0.3000**▴ |"]  # no significant difference; better
+    assert line(text, "SR") == ["*0.5000*", "**0.3000**▴ |"]  # no significant difference; better
     assert line(text, "RNN") == ["0.4000▾ ± 0.0707", "0.1000▾ ± 0.0000 |"]
     assert r"hrnn\_plus wins Recall@5 alone: Recall@5 0.5500 against 0.5000 of SR (+10.0%" in text
     assert "not significantly, p = 0.2" in text
@@ -100,10 +100,34 @@ def test_a_log_without_repeats_is_ranked_without_the_items_of_the_session(writte
     first, _, second = written(**lines, significance_without_session_items=tests).partition(
         "## All items ranked"
     )
-    assert line(first, "SR")[:2] == ["0.4000▾", "0.3000"]
+    assert line(first, "SR")[:2] == ["0.4000▾", "*0.3000*"]
     assert "without marks" not in first
     assert line(second, "SR") == ["**0.7000**▴", "**0.6000**▴ |"]
     assert "All items ranked" not in written(**lines | {"without_session_items": []})
+
+
+def test_rows_that_do_not_differ_from_the_best_are_marked(written):
+    """Bugs: mark by the tests against hrnn_plus alone, or what was not tested."""
+    against_best = [
+        ("one", "recall@5", "sr", "markov", 0.3),
+        ("one", "recall@5", "sr", "rnn", 0.01),
+    ]
+    text = written(
+        scores=[
+            line
+            for row, value in {"sr": 0.6, "markov": 0.58, "rnn": 0.5, "ppop": 0.4}.items()
+            for line in scores(row, [value], [value])
+        ]
+        + scores("hrnn_plus", [0.59], [0.7]),
+        significance=[*p_values("sr", 0.2, 0.001), *p_values("rnn", 0.01, 0.2), *against_best],
+    )
+    assert line(text, "SR") == ["**0.6000**", "0.6000▾ |"]
+    assert line(text, "Markov") == ["*0.5800*", "0.5800 |"]
+    assert line(text, "RNN") == ["0.5000▾", "*0.5000* |"]
+    assert line(text, "PPOP") == ["0.4000", "0.4000 |"]
+    assert line(text, r"hrnn\_plus") == ["*0.5900*", "**0.7000** |"]
+    assert "Not yet run: Item-KNN, V-SKNN," in text
+    assert "Not yet run: Item-KNN, SR" not in text
 
 
 @pytest.mark.parametrize(
@@ -130,9 +154,10 @@ def test_the_ablation_shows_differences_and_marks(written):
     assert line(text, "a change of old") == ["+0.0000", "+0.0000 |"]
 
 
-def test_cost_is_relative_to_hrnn_init(written):
+def test_cost_stands_beside_accuracy_and_is_relative_to_hrnn_init(written, tmp_path):
     def run(row, rate, seed=0):
-        return ("one", row, seed, 9, 1.0, rate, 9.0, "c0ffee", "a machine", "now", "")
+        seconds = 1.0 if rate else ""
+        return ("one", row, seed, 9, seconds, rate, 9.0, "c0ffee", "a machine", "now", "")
 
     text = written(
         scores=[x for row in ("sr", "hrnn_init", "hrnn_plus") for x in scores(row, [0.1], [0.1])],
@@ -143,7 +168,14 @@ def test_cost_is_relative_to_hrnn_init(written):
             run("sr", ""),
         ],
     )
-    [costs] = re.findall(r"## Cost.*?\n## ", text, re.DOTALL)
+    [spent] = re.findall(r"## Cost.*?(?=\*\*Training time by event)", text, re.DOTALL)
+    assert line(spent, "HRNN Init") == ["**0.1000**", "**0.1000**", "1 s", "9 |"]
+    assert line(spent, "SR") == ["**0.1000**", "**0.1000**", "–", "9 |"]
+    svg = (tmp_path / "figures" / "cost.svg").read_text()
+    for name in ("SR", "HRNN Init", "hrnn_plus"):
+        assert f">{name}</text>" in svg
+    assert ">RNN</text>" not in svg
+    [costs] = re.findall(r"\*\*Training time by event.*?\n## ", text, re.DOTALL)
     assert line(costs, "HRNN Init") == ["5.0", "1.00 |"]
     assert line(costs, r"hrnn\_plus") == ["15.0", "3.00 |"]
     assert "SR" not in costs
@@ -240,6 +272,18 @@ def test_networks_are_compared_on_their_common_seeds():
     assert tests["recall@5", "without repeat and explore"] == (0, 1)  # not one case differs
     # By hand: -1/2 twice against SR, which has no seeds, and +1/2 twice: ranks 1 to 4 are all 2.5.
     assert tests["recall@5", "sr"][0] == 5
+
+
+def test_rows_are_tested_against_the_best_where_that_is_not_hrnn_plus():
+    def ranks(*found):
+        lines = [(0, session, 1, rank) for session, rank in enumerate(found)]
+        names = ["seed", "session", "position", "rank"]
+        return pl.DataFrame(lines, schema=names, orient="row")
+
+    rows = {"sr": ranks(1, 1, 9), "hrnn_plus": ranks(1, 9, 9), "rnn": ranks(9, 9, 9)}
+    found = {(metric, a, b) for metric, a, b, *_ in collect.tests_against_best(rows)}
+    assert found == {("recall@5", "sr", "rnn"), ("mrr@5", "sr", "rnn")}
+    assert not list(collect.tests_against_best(rows | {"hrnn_plus": ranks(1, 1, 1)}))
 
 
 def made():
