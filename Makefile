@@ -4,8 +4,10 @@
 # make reproduce-table3             set up, then Table 3 with all that comes with it: report.html
 # make reproduce                    the same and Table 5, the large data set
 # make check-table3                 compare a fresh Table 3 with the shipped one
-# make comparison                   tune, run and compare all models on journey; LOGS="..." on other logs
-# make comparison-table             the shipped report again, from its CSV files; FROM="..." from yours
+# make leaderboard                  tune, run and compare all models on journey; LOGS="..." on other logs, ROWS="..." some rows
+# make leaderboard-page             only writes the shipped page again, from its CSV files; FROM="..." from yours
+# make comparison                   make leaderboard, by its earlier name
+# make comparison-table             make leaderboard-page, by its earlier name
 # make benchmark-peers              the same work in RecBole and RecTools, which it installs; LOGS="..."
 # make tune EVENTS=my_log.csv       set up with the extra tune, then search a model's settings; FLAGS="--trials=20"
 # make serve                        set up, then serve the newest run, with a page; RUN=FOLDER another
@@ -49,11 +51,11 @@ REPRODUCE = .venv/bin/python -m experiments.reproduce --n_seeds=$(SEEDS) \
 LOGS ?= journey
 TRIALS ?= 20
 EPOCHS ?= 10
-comparison: SEEDS = 5
+leaderboard: SEEDS = 5
 # Logs of make benchmark-peers, in the same form; video is the simulated log.
 benchmark-peers: LOGS = journey video
-# The folder of CSV files whose report make comparison-table writes; make comparison writes its own
-# to out/comparison/results.
+# The folder of CSV files whose page make leaderboard-page writes; make leaderboard writes its own to
+# out/comparison/results.
 FROM ?= experiments/results/comparison
 
 # The run folder to serve, by default the newest run of a network; the log to tune on; and flags of
@@ -71,7 +73,7 @@ CHECK_PYTHON ?= $(if $(filter cpu,$(DEVICE)),.venv,.venv-gpu)/bin/python
 EVALUATION = .venv/with-journey,report,tune
 ALL = .venv/with-bench,journey,report,serve,test,tune
 
-.PHONY: help install run tune serve reproduce reproduce-table3 check-table3 comparison comparison-table benchmark-peers check-gpu \
+.PHONY: help install run tune serve reproduce reproduce-table3 check-table3 leaderboard leaderboard-page comparison comparison-table benchmark-peers check-gpu \
 	driver test check docs clean
 .DEFAULT_GOAL = run
 
@@ -105,11 +107,14 @@ reproduce-table3: $(EVALUATION)
 check-table3: reproduce-table3
 	.venv/bin/python -m experiments.check
 
-comparison: $(EVALUATION)
+comparison: leaderboard
+comparison-table: leaderboard-page
+
+leaderboard: $(EVALUATION)
 	.venv/bin/python -m experiments.comparison --logs="$(LOGS)" --trials="$(TRIALS)" \
 		--epochs="$(EPOCHS)" --n_seeds=$(SEEDS) $(if $(ROWS),--rows="$(ROWS)") $(if $(JOBS),--jobs=$(JOBS))
 
-comparison-table: .venv/with-report
+leaderboard-page: .venv/with-report
 	.venv/bin/python -m experiments.comparison --from=$(FROM)
 
 benchmark-peers: .venv/with-bench,journey

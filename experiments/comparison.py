@@ -1,12 +1,14 @@
 """Tune all models on some logs with one budget, run them with several seeds, and compare them.
 
-make comparison LOGS="news=clicks.parquet:video journey" TRIALS="20 journey=8"
+make leaderboard LOGS="news=clicks.parquet:video journey" TRIALS="20 journey=8"
 
 Each row with hyper-parameters but hrnn_plus, which has one recipe for all logs, is tuned on the
 validation split (experiments.tune); the best trial's settings are run with each seed and tested on
-the test split; and hrnn_plus is run with one thing changed at a time. The networks' learning curves
-are of the validation split. Every study and run is a process with a folder of its own: an
-interrupted comparison resumes where it stopped, and a finished one has nothing left to do.
+the test split; and hrnn_plus is run with one thing changed at a time. On logs without repeats all
+are ranked a second time, without the items that the session has so far, and tuned so. The networks'
+learning curves are of the validation split, among all items. Every study and run is a process with
+a folder of its own: an interrupted comparison resumes where it stopped, and a finished one has
+nothing left to do.
 
 All numbers go to CSV files, and comparison.md with its figures is made from these alone:
 
@@ -17,14 +19,17 @@ from __future__ import annotations
 
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
 from .common import cli
 from .jobs import grid as jobs_grid
+from .jobs.grid import Run
 from .jobs.paper_rows import chosen_rows
-from .jobs.runner import is_complete, make_runner, print_summary
-from .leaderboard import grid
+from .jobs.runner import Runner, is_complete, make_runner, print_summary
+from .leaderboard import grid, without_session_items
 from .leaderboard.studies import make_studies
 from .tuning import study_job
 
@@ -72,24 +77,38 @@ def main() -> None:
         data, failed = runner.prepare(columns)
         columns = [column for column in columns if column.key in data]
         prepared = {key: pathlib.Path(meta["prepared"]).name for key, meta in data.items()}
-        studies = make_studies(root, columns, rows, prepared, **budgets)
+        alike = without_session_items.logs_without_repeats(data)
+        studies = make_studies(root, columns, rows, prepared, **budgets, without_repeats=alike)
         if FLAGS.run:
             failed |= study_job.run_missing(studies, runner)
             studies = [study for study in studies if study.is_done()]
         cells = grid.tuned_rows(columns, rows, studies)
         runs = jobs_grid.ordered_runs(root, cells, FLAGS.n_seeds, prepared)
         curves = grid.learning_curves(root, cells, prepared, budgets["epochs"])
-        for what, wanted in (("runs", runs), ("learning curves", curves)):
-            if FLAGS.run:
-                found = runner.run_missing(wanted, data, what)
-                failed |= {f"{what} {run.name}": why for run, why in found.items()}
+        failed |= _run_missing(runner, data, {"runs": runs, "learning curves": curves})
         done = [run for run in runs if is_complete(run)]
+        again = without_session_items.ranked_anew(root, done, alike)
+        if FLAGS.run:
+            without_session_items.copy_weights(root, again)
+        failed |= _run_missing(runner, data, {"runs without the session's items": again})
         if done:
-            done_curves = [run for run in curves if is_complete(run)]
-            finished = collect.Finished(studies, done, done_curves)
+            of_kind = ([run for run in some if is_complete(run)] for some in (curves, again))
+            finished = collect.Finished(studies, done, *of_kind)
             collect.write(root / "results", finished, data, budgets, command())
             report.write(root / "results")
     print_summary(done, runs, f"the comparison is {root / 'results' / 'comparison.md'}", failed)
+
+
+def _run_missing(
+    runner: Runner, data: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Sequence[Run]]
+) -> dict[str, str]:
+    """Run what is missing of each kind, unless --norun; return the errors by name."""
+    failed: dict[str, str] = {}
+    for what, runs in wanted.items():
+        if FLAGS.run and runs:
+            found = runner.run_missing(runs, data, what)
+            failed |= {f"{what} {run.name}": why for run, why in found.items()}
+    return failed
 
 
 def command() -> str:
@@ -101,7 +120,7 @@ def command() -> str:
         "ROWS": ",".join(FLAGS.rows or ()),
     }
     given = [f'{name}="{text}"' for name, text in words.items() if text]
-    return " ".join(["make comparison", *given, f"SEEDS={FLAGS.n_seeds}"])
+    return " ".join(["make leaderboard", *given, f"SEEDS={FLAGS.n_seeds}"])
 
 
 if __name__ == "__main__":

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from absl import flags
 
+from hrnn_jax.config import RecommenderConfig, meanings
+
 from .common import cli, interrupt, run_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("weights", "weights.npz", "The file to write.")
+flags.DEFINE_bool(
+    "exclude_session_items", None, meanings(RecommenderConfig)["exclude_session_items"]
+)
 
 
 def main() -> None:
@@ -22,7 +27,7 @@ def main() -> None:
         from hrnn_jax.live import export
 
     about, params = load_run(folder, seed=FLAGS.seed)
-    export.write(FLAGS.weights, about, params)
+    export.write(FLAGS.weights, about, params, exclude_session_items=FLAGS.exclude_session_items)
     print(
         f"{FLAGS.weights}: seed {about.seed} after {about.epochs} epochs, "
         f"{about.config.n_items:,} items"

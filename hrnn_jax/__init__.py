@@ -19,8 +19,8 @@ from typing import Any
 __version__ = "0.2.0"
 # Public name -> the module that defines it; __init__.pyi says so to type checkers.
 _CONFIGS = (
-    "DataConfig EaseConfig EvaluationConfig ItemKnnConfig ModelConfig PopularConfig ReadConfig "
-    "RecommenderConfig SessionKnnConfig StanConfig TrainConfig"
+    "CountsConfig DataConfig EaseConfig EvaluationConfig ItemKnnConfig ModelConfig PopularConfig "
+    "ReadConfig RecommenderConfig SessionKnnConfig StanConfig TrainConfig"
 )
 _MODULES = ("callbacks", "datasets")  # the public names that are modules
 _PLACES = {
@@ -34,7 +34,20 @@ _PLACES = {
     **dict.fromkeys(("Event", "Request"), "live.events"),
     **dict.fromkeys(("HRNN", "HRNNPlus", "RNN", "RNNConcat"), "estimators.networks"),
     **dict.fromkeys(
-        ("EASE", "ItemKNN", "Markov", "PPOP", "Popular", "SR", "STAN", "VSKNN", "VSKNNBR", "VSTAN"),
+        (
+            "Counts",
+            "EASE",
+            "ItemKNN",
+            "Markov",
+            "PPOP",
+            "Popular",
+            "SR",
+            "STAN",
+            "UVSTAN",
+            "VSKNN",
+            "VSKNNBR",
+            "VSTAN",
+        ),
         "estimators.counting_models",
     ),
     **dict.fromkeys(("Log", "Part", "read"), "estimators.logs"),

@@ -1,4 +1,5 @@
 from hrnn_jax.checkpoint import load_run as load_run
+from hrnn_jax.config import CountsConfig as CountsConfig
 from hrnn_jax.config import DataConfig as DataConfig
 from hrnn_jax.config import EaseConfig as EaseConfig
 from hrnn_jax.config import EvaluationConfig as EvaluationConfig
@@ -22,9 +23,11 @@ from hrnn_jax.estimators.counting_models import EASE as EASE
 from hrnn_jax.estimators.counting_models import PPOP as PPOP
 from hrnn_jax.estimators.counting_models import SR as SR
 from hrnn_jax.estimators.counting_models import STAN as STAN
+from hrnn_jax.estimators.counting_models import UVSTAN as UVSTAN
 from hrnn_jax.estimators.counting_models import VSKNN as VSKNN
 from hrnn_jax.estimators.counting_models import VSKNNBR as VSKNNBR
 from hrnn_jax.estimators.counting_models import VSTAN as VSTAN
+from hrnn_jax.estimators.counting_models import Counts as Counts
 from hrnn_jax.estimators.counting_models import ItemKNN as ItemKNN
 from hrnn_jax.estimators.counting_models import Markov as Markov
 from hrnn_jax.estimators.counting_models import Popular as Popular

@@ -44,6 +44,13 @@ class TrainedRun:
     mixture: FittedMixture | None = None  # of a network with `places`
     any_year: bool = True  # events may be before 1990 or after tomorrow, as those of its log
 
+    def excludes_session_items(self, given: bool | None) -> bool:
+        """Tell whether lists leave out the items of the open session.
+
+        given: what was asked for; None for the default, which is that of a log without repeats.
+        """
+        return self.drop_repeats if given is None else given
+
 
 @contextlib.contextmanager
 def _manager(folder: pathlib.Path, *, saves: bool = False) -> Generator[ocp.CheckpointManager]:

@@ -27,8 +27,9 @@ HRNNS = ("hrnn_init", "hrnn_all")
 NETWORKS = ("rnn", "rnn_concat", *HRNNS)
 BASELINES = (
     *("ppop", "item_knn", "markov", "sr"),
-    *("vsknn", "vsknn_br", "stan", "vstan", "ease", "popular"),
+    *("vsknn", "vsknn_br", "stan", "vstan", "u_vstan", "ease", "popular", "counts"),
 )
+STANS = ("stan", "vstan", "u_vstan")
 MODELS = [*NETWORKS, *BASELINES]  # and those that `baselines.by_name.register` adds
 SAMPLED_LOSSES = ["top1", "bpr", "top1_max", "bpr_max", "cross_entropy"]  # and those added later
 _WITH_EXTRA_NEGATIVES = [*SAMPLED_LOSSES, "softmax"]
@@ -430,18 +431,21 @@ class EvaluationConfig(_Checked):
 
 @dataclasses.dataclass(frozen=True)
 class RecommenderConfig(_Checked):
-    """How the states and events of live users are stored.
+    """How the states and events of live users are stored, and what their lists leave out.
 
     Attributes:
         cached_users: The number of states kept in memory; the others are read from disk.
         kept_events: The number of newest events stored for each user.
         unknown_items: Whether an event of an item that the model does not know is skipped or
             refused.
+        exclude_session_items: Whether lists leave out the items that the open session has so far;
+            by default where the recipe of the run drops repeats.
     """
 
     cached_users: int = setting(100_000, least=1)
     kept_events: int = setting(1_000, least=1)
     unknown_items: UnknownItems = setting("skip", choices=get_args(UnknownItems))
+    exclude_session_items: bool | None = setting(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -477,12 +481,12 @@ class SessionKnnConfig(_Checked):
 
 @dataclasses.dataclass(frozen=True)
 class StanConfig(_Checked):
-    """VSTAN; STAN where lambda_ipw and lambda_idf are 0.
+    """U-VSTAN; VSTAN without extend, boost and reminders; STAN without lambda_ipw and lambda_idf.
 
     Attributes:
-        neighbours: Of stan and vstan: how many similar sessions' items are scored.
-        sample_size: Of stan and vstan: the most recent sessions with a shared item that neighbours
-            are chosen from.
+        neighbours: Of stan, vstan and u_vstan: how many similar sessions' items are scored.
+        sample_size: Of stan, vstan and u_vstan: the most recent sessions with a shared item that
+            neighbours are chosen from.
         lambda_spw: Steps back in the current session over which the weight of an item falls to 1/e.
         lambda_snh: Days over which the weight of a session falls to 1/e.
         lambda_inh: Steps from the last shared item, in a neighbour, over which the weight of its
@@ -490,15 +494,24 @@ class StanConfig(_Checked):
         lambda_ipw: Steps back in the current session, to the last item that a neighbour has, over
             which the weight of the neighbour falls to 1/e. 0: all weigh the same.
         lambda_idf: How much more an item scores for each factor of e by which it is rarer. 0: none.
+        extend: Events of a current session, of which a shorter one gets the user's last ones before
+            it.
+        boost: By which part of itself the similarity of the user's own sessions grows.
+        remind_weight: What is added at most for the items of the user's last sessions, as a part of
+            the largest score.
     """
 
-    neighbours: int = setting(500, least=1, models=("stan", "vstan"))
-    sample_size: int = setting(5000, least=1, models=("stan", "vstan"))
-    lambda_spw: float = setting(1.02, above=0, models=("stan", "vstan"))
-    lambda_snh: float = setting(5.0, above=0, models=("stan", "vstan"))
-    lambda_inh: float = setting(2.05, above=0, models=("stan", "vstan"))
-    lambda_ipw: float = setting(1.02, least=0, models=("vstan",))
-    lambda_idf: float = setting(5.0, least=0, models=("vstan",))
+    neighbours: int = setting(500, least=1, models=STANS)
+    sample_size: int = setting(5000, least=1, models=STANS)
+    lambda_spw: float = setting(1.02, above=0, models=STANS)
+    lambda_snh: float = setting(5.0, above=0, models=STANS)
+    lambda_inh: float = setting(2.05, above=0, models=STANS)
+    lambda_ipw: float = setting(1.02, least=0, models=("vstan", "u_vstan"))
+    lambda_idf: float = setting(5.0, least=0, models=("vstan", "u_vstan"))
+    extend: int = setting(5, least=0, models=("u_vstan",))
+    boost: float = setting(0.5, least=0, models=("u_vstan",))
+    remind_weight: float = setting(0.5, least=0, models=("u_vstan",))
+    remind_sessions: int = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -524,6 +537,25 @@ class PopularConfig(_Checked):
     """
 
     window_hours: float = setting(24.0, least=0, models=("popular",))
+
+
+@dataclasses.dataclass(frozen=True)
+class CountsConfig(_Checked):
+    """A mixture of counts: the user's past with weight 1, and three parts about the last item.
+
+    Attributes:
+        half_life: Events of a user after which the weight of an earlier event is half.
+        markov_weight: Weight of what came right after the last item, of counts.
+        rules_weight: Weight of the sequential rules from the last item, of counts.
+        cosine_weight: Weight of the items most similar to the last one, of counts.
+        neighbours: Of counts: how many similar items are kept of each item.
+    """
+
+    half_life: float = setting(20.0, above=0, models=("counts",))
+    markov_weight: float = setting(0.1, least=0, models=("counts",))
+    rules_weight: float = setting(0.1, least=0, models=("counts",))
+    cosine_weight: float = setting(0.1, least=0, models=("counts",))
+    neighbours: int = setting(100, least=1, models=("counts",))
 
 
 def _either(values: Sequence[Any]) -> str:

@@ -43,6 +43,11 @@ class EventLog:
         """The training events."""
         return self.where(~self.test)
 
+    def last_sessions(self) -> EventLog:
+        """Return the events of each user's last session."""
+        closes_user = np.append(self.opens_user[1:], True)[: len(self)]
+        return self.where(np.isin(self.session, self.session[closes_user]))
+
     def held_out(self) -> EventLog:
         """Return the training events, of which some are held out: those that `held` marks.
 

@@ -46,8 +46,10 @@ NAMES = {
     "vsknn_br": "V-SKNN_BR",
     "stan": "STAN",
     "vstan": "VSTAN",
+    "u_vstan": "U-VSTAN",
     "ease": "EASE",
     "popular": "Popular",
+    "counts": "Counts",
     "hrnn_plus": "hrnn_plus",
 }
 assert list(NAMES) == [*NETWORKS, *BASELINES, *PRESETS]

@@ -61,6 +61,24 @@ def test_each_target_installs_what_it_lacks_in_any_order(make, tmp_path):
     assert installs(make, "serve") == ["'.'", "'.[serve]'"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("comparison", "leaderboard"), ("comparison-table", "leaderboard-page")]
+)
+def test_earlier_names_of_the_leaderboard_do_the_same(make, tmp_path, old, new):
+    """Bug: the seeds of the earlier name are those of make reproduce."""
+    stamp(tmp_path, "installed", 2e9)
+    given = ("LOGS=journey a=log.csv:video", "ROWS=sr,counts", "FROM=out/results")
+    done = make("-n", new, *given)
+    assert "-m experiments.comparison" in done.stdout
+    assert make("-n", old, *given).stdout == done.stdout
+    if new == "leaderboard":
+        assert "--n_seeds=5" in done.stdout
+        assert '--logs="journey a=log.csv:video"' in done.stdout
+        assert '--rows="sr,counts"' in done.stdout
+    else:
+        assert "--from=out/results" in done.stdout
+
+
 def test_clean_keeps_runs_until_it_is_told_to_remove_them(make, tmp_path):
     (tmp_path / ".venv").mkdir()
     assert make("clean").returncode == 0

@@ -75,7 +75,8 @@ def define(
         texts = []
         for config in of_name:
             default = _default(config, name)
-            texts.append(meanings(config)[name])
+            meaning = meanings(config)[name]
+            texts += [] if meaning in texts else [meaning]
             if is_open and default not in (None, (), ""):
                 texts.append(f"Default: {_text(default)}.")
         config, text = of_name[0], " ".join(texts)

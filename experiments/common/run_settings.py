@@ -6,6 +6,7 @@ Nothing here defines a flag, so that commands about finished runs can use it.
 from __future__ import annotations
 
 from hrnn_jax.config import (
+    CountsConfig,
     EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
@@ -26,6 +27,7 @@ CONFIGS = {  # and where --help lists their flags
     StanConfig: "model",
     EaseConfig: "model",
     PopularConfig: "model",
+    CountsConfig: "model",
 }
 
 

@@ -54,6 +54,7 @@ class Run:
     seed: int
     epochs: int  # 0 for a method without training
     folder: pathlib.Path
+    exclude_session_items: bool = False  # the paper ranks all items
 
     @property
     def name(self) -> str:
@@ -68,6 +69,7 @@ class Run:
             *self.row.flags,
             *((f"--seeds={self.seed}",) if self.row.size else ()),
             f"--cutoffs={','.join(map(str, CUTOFFS))}",
+            f"--{'' if self.exclude_session_items else 'no'}exclude_session_items",
             "--resume",
             f"--output_dir={self.folder}",
             f"--prepared_dir={prepared_dir}",
@@ -216,7 +218,8 @@ def place_run(
         deciding[key] = value  # the last one of a name counts
     if "model" in deciding:  # a preset's settings stand there too: its runs are the network's
         deciding["model"] = network_of(deciding["model"])
-    for name in ("events", "prepared_dir"):  # they may move: `prepared` identifies the content
+    # A log may move: `prepared` identifies the content. And a run itself says what it leaves out.
+    for name in ("events", "prepared_dir", "exclude_session_items", "noexclude_session_items"):
         deciding.pop(name, None)
     if row.size is None:
         deciding = {name: value for name, value in deciding.items() if name in COUNTING_FLAGS}

@@ -4,7 +4,10 @@ data.csv          column, key, value: as in paper/collect.py, and the budgets
 chosen.csv        column, row, trials, value, key, setting: the best trial, by hyper-parameter
 scores.csv        column, row, seed, metric, cutoff, value
 runs.csv          as in paper/collect.py
-significance.csv  column, metric, a, b, cases, statistic, p: a is hrnn_plus
+significance.csv  column, metric, a, b, cases, statistic, p: a is hrnn_plus, or the best row
+without_session_items.csv               as scores.csv, recall and mrr of the logs without repeats,
+                                        ranked without the items that the session has so far
+significance_without_session_items.csv  as significance.csv, of those ranks
 curves.csv        column, row, seed, epoch, metric, value: on the validation split
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pathlib
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
@@ -33,10 +37,16 @@ from ..paper.collect import (
     write_frames,
 )
 from ..tuning.study_job import StudyJob, chosen_frame
-from .grid import PLUS, ROWS
+from .grid import NAMES, PLUS, ROWS
 
 BUDGETS = ("trials", "epochs")  # keys of data.csv
 CURVES = (f"recall@{CUTOFF}", f"mrr@{CUTOFF}")
+_SCORES = pl.Schema(
+    {
+        **{"column": pl.String, "row": pl.String, "seed": pl.Int32},
+        **{"metric": pl.String, "cutoff": pl.Int64, "value": pl.Float64},
+    }
+)
 TESTS = ("metric", "a", "b", "cases", "statistic", "p")
 
 
@@ -47,6 +57,7 @@ class Finished:
     studies: Sequence[StudyJob]
     runs: Sequence[Run]
     curves: Sequence[Run]
+    without_session_items: Sequence[Run]  # the runs once more, see `without_session_items`
 
 
 def write(
@@ -66,13 +77,8 @@ def write(
         command: the command that reproduces all of it.
     """
     runs = in_table_order(finished.runs, ROWS)
-    scores, tests = [], []
-    for column, cells in itertools.groupby(measured_cells(runs, data), lambda cell: cell[0]):
-        ranks = {}
-        for _, row, of_row, of_scores in cells:
-            scores.append(with_names(of_scores, column=column, row=row))
-            ranks[row] = of_row
-        tests += [(column, *line) for line in tests_against_plus(ranks)]
+    scores, tests = _measured(runs, data)
+    without, tests_without = _measured(in_table_order(finished.without_session_items, ROWS), data)
     # The place of a log on this machine is no part of the comparison.
     data = {key: {**of, "title": pathlib.PurePath(of["title"]).name} for key, of in data.items()}
     about = data_frame(data, command)
@@ -82,12 +88,27 @@ def write(
         {
             "data": pl.concat([about, frame(about.columns, spent)]),
             "chosen": chosen_frame(finished.studies),
-            "scores": pl.concat(scores),
+            "scores": scores,
             "runs": run_frame(runs),
-            "significance": frame(("column", *TESTS), tests),
+            "significance": tests,
+            "without_session_items": without.filter(pl.col("metric").is_in(queries.MEANS)),
+            "significance_without_session_items": tests_without,
             "curves": curve_frame(in_table_order(finished.curves, ROWS)),
         },
     )
+
+
+def _measured(runs: Sequence[Run], data: Descriptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the scores and the tests of significance of runs, which are in the order of tables."""
+    scores, tests = [pl.DataFrame(schema=_SCORES)], []
+    for column, cells in itertools.groupby(measured_cells(runs, data), lambda cell: cell[0]):
+        ranks = {}
+        for _, row, of_row, of_scores in cells:
+            scores.append(with_names(of_scores, column=column, row=row).cast(_SCORES))
+            ranks[row] = of_row
+        tests += [(column, *line) for line in tests_against_plus(ranks)]
+        tests += [(column, *line) for line in tests_against_best(ranks)]
+    return pl.concat(scores), frame(("column", *TESTS), tests)
 
 
 def tests_against_plus(
@@ -115,6 +136,29 @@ def tests_against_plus(
             )
         cases = {PLUS: queries.by_case(ours), row: queries.by_case(theirs)}
         yield from queries.signed_rank_tests(cases, PLUS, row)
+
+
+def tests_against_best(
+    ranks: Mapping[str, pl.DataFrame],
+) -> Iterator[tuple[str, str, str, int, float, float]]:
+    """Test the model with the best mean of a metric against the others, unless it is hrnn_plus.
+
+    Args:
+        ranks: of all seeds, by row.
+
+    Yields:
+        Lines of `TESTS`.
+    """
+    cases = {row: queries.by_case(of) for row, of in ranks.items() if row in NAMES}
+    for metric in queries.MEANS if len(cases) > 1 else ():
+        means = {row: statistics.fmean(of[metric]) for row, of in cases.items()}
+        best = max(means, key=means.__getitem__)
+        for row in means if best != PLUS else ():
+            if row in (best, PLUS):
+                continue
+            for line in queries.signed_rank_tests(cases, best, row):
+                if line[0].startswith(metric):
+                    yield line
 
 
 def curve_frame(runs: Sequence[Run]) -> pl.DataFrame:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 from hrnn_jax.preprocess import datasets
 
 from ..paper.report import annotated, commands, log_name
-from ..paper.results import COMPARISON_FILES, Column, Results, read_results
+from ..paper.results import (
+    COMPARISON_FILES,
+    Column,
+    Results,
+    headline,
+    read_results,
+    without_session_items,
+)
 from ..rendering.markdown import (
     Block,
     bullets,
@@ -21,7 +29,7 @@ from ..rendering.markdown import (
 from . import tables
 from .grid import NAMES
 
-TITLE = "hrnn_plus, and every other model tuned"
+TITLE = "Leaderboard: hrnn_plus, and every other model tuned"
 INTRODUCTION = (
     "Every other model with hyper-parameters was tuned with one budget a log, on the session "
     "before each user's last (the validation split); the best trial's settings were then trained "
@@ -32,7 +40,7 @@ INTRODUCTION = (
 )
 
 
-# From the folder of this project's results, and from that of make comparison.
+# From the folder of this project's results, and from that of make leaderboard.
 PUBLIC_LOGS_PAGE = "../../../docs/how-to/public_logs.md"
 
 
@@ -61,16 +69,24 @@ def compose(results: Results) -> list[Block]:
         text = f"SIMULATED events: {', '.join(simulated)}. They do not show how good a model is."
         blocks.append(warning(text))
     rows = tables.rows_with_runs(results)
+    best, without = headline(results), without_session_items(results)
+    table = tables.score_table(best, without.columns)
     blocks += [
         heading("Recommendation quality"),
-        annotated(tables.score_table(results), results, columns, _notes(columns), rows),
-        bullets({column.label: tables.verdict(results, column) for column in columns}),
+        annotated(table, results, columns, _notes(columns), rows),
+        bullets({column.label: tables.verdict(best, column) for column in columns}),
+    ]
+    if without.columns:
+        of_all = dataclasses.replace(results, columns=without.columns)
+        blocks += [heading("All items ranked"), tables.score_table(of_all)]
+    blocks += [
         heading("Chosen settings"),
         tables.settings_table(results),
     ]
     if any(row not in NAMES for row in rows):
         blocks += [heading("Ablation"), tables.ablation_table(results)]
-    blocks += [heading("Cost"), tables.cost_table(results)]
+    costs = [tables.cost_of_accuracy_table(best, column) for column in columns]
+    blocks += [heading("Cost"), tables.cost_figure(best), *costs, tables.cost_table(results)]
     drawn = [tables.learning_figure(results, column) for column in columns]
     if any(drawn):
         blocks += [heading("Learning curves"), *(figure for figure in drawn if figure)]
@@ -78,7 +94,7 @@ def compose(results: Results) -> list[Block]:
         *blocks,
         heading("How to reproduce"),
         paragraph("All of it; then its report again, from the CSV files alone:"),
-        code([*commands(columns), "make comparison-table FROM=out/comparison/results"]),
+        code([*commands(columns), "make leaderboard-page FROM=out/comparison/results"]),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..jobs.grid import Column
 from ..tuning.study_job import StudyJob
@@ -20,6 +20,7 @@ def make_studies(
     *,
     trials: Mapping[str, int],
     epochs: Mapping[str, int],
+    without_repeats: Collection[str] = (),
 ) -> list[StudyJob]:
     """Return a study for each row that is tuned.
 
@@ -30,13 +31,18 @@ def make_studies(
         prepared: the prepared folder's name by log.
         trials: by log.
         epochs: the most that a trial trains, by log.
+        without_repeats: the logs on which trials are ranked without the items of the session.
     """
     return [
         StudyJob(
             column=column,
             row=key,
             folder=root / "tune" / column.key / key,
-            flags=(*column.flags, *row_flags(key)),
+            flags=(
+                *column.flags,
+                *row_flags(key),
+                *(("--exclude_session_items",) if column.key in without_repeats else ()),
+            ),
             prepared=prepared[column.key],
             trials=trials[column.key],
             epochs=epochs[column.key] if key in NETWORKS else None,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import polars as pl
 
 from hrnn_jax.config import BASELINES
 
-from ..common.text import Spread, short
+from ..common.text import Spread, duration, short
 from ..paper.numbers import HEADLINES
 from ..paper.results import Column, Results, spreads
 from ..paper.tables import cells_of, costs, mean_cell
 from ..rendering.markdown import DASH, Cell, Figure, Table
-from ..rendering.plots import Panel, draw
+from ..rendering.plots import COUNTING, Panel, Point, draw, scatter
 from .grid import NAMES, NETWORKS, PLUS, ROWS
 from .studies import PATIENCE
 
@@ -34,8 +34,13 @@ def rows_with_runs(results: Results) -> dict[str, str]:
     return {row: NAMES.get(row, row) for row in ordered}
 
 
-def score_table(results: Results) -> Table:
-    """Lay out Recall@5 and MRR@5 of all models on all logs."""
+def score_table(results: Results, without_session_items: Collection[str] = ()) -> Table:
+    """Lay out Recall@5 and MRR@5 of all models on all logs.
+
+    Args:
+        results: of one way to rank a log.
+        without_session_items: the logs that were ranked without the items of the session.
+    """
     rows = {row: name for row, name in rows_with_runs(results).items() if row in NAMES}
 
     def cell(column: Column, row: str, metric: str) -> Cell:
@@ -44,6 +49,7 @@ def score_table(results: Results) -> Table:
             score,
             mark=_mark(results, column, row, metric),
             bold=results.is_best(column.key, row, rows, metric),
+            italic=_is_as_good_as_the_best(results, column, row, rows, metric),
         )
 
     return Table(
@@ -53,9 +59,58 @@ def score_table(results: Results) -> Table:
         sections={"": rows},
         notes=(
             "Mean ± sample standard deviation over the seeds; the baselines do not depend on one. "
-            "Bold: the best mean, as printed.",
+            "Bold: the best mean, as printed. Italic: does not differ significantly from the best.",
             MARKS,
+            *_not_run(rows),
+            *_untested(results),
+            ranked_among(results.columns, without_session_items),
         ),
+    )
+
+
+def ranked_among(columns: Collection[str], without_session_items: Collection[str]) -> str:
+    """Say which items compete with the target on each log.
+
+    Args:
+        columns: the keys of the logs.
+        without_session_items: of those that were ranked so.
+    """
+    apart = [key for key in columns if key in without_session_items]
+    if not apart:
+        return "All items are ranked."
+    rest = "; on the others all items are" if len(apart) < len(columns) else ""
+    return (
+        f"On {', '.join(apart)}, whose recipe drops repeats, the items that the session has so far "
+        f"are not ranked (--exclude_session_items){rest}."
+    )
+
+
+def _is_as_good_as_the_best(
+    results: Results, column: Column, row: str, rows: Iterable[str], metric: str
+) -> bool:
+    """Say whether a row that is not the best of a column was tested and does not differ from it."""
+    means = results.means(column.key, rows, metric)
+    if row not in means or results.is_best(column.key, row, rows, metric):
+        return False
+    best = max(means, key=means.__getitem__)
+    p = results.p_value(column.key, best, row, metric)
+    return p is not None and p >= ALPHA
+
+
+def _not_run(rows: Collection[str]) -> list[str]:
+    """Name the models without a finished run on any log."""
+    missing = [name for row, name in NAMES.items() if row not in rows]
+    return [f"Not yet run: {', '.join(missing)}."] if missing else []
+
+
+def _untested(results: Results) -> list[str]:
+    """Name the logs without a test of significance."""
+    tested = {column for column, *_ in results.p_values}
+    untested = [key for key in results.columns if key not in tested]
+    return (
+        [f"Without a test of significance, and so without marks: {', '.join(untested)}."]
+        if (untested)
+        else []
     )
 
 
@@ -84,7 +139,9 @@ def verdict(results: Results, column: Column) -> str:
         theirs = means[rival]
         details = [f"{ours / theirs - 1:+.1%}" if theirs else "which is 0"]
         p = results.p_value(column.key, PLUS, rival, metric)
-        if p is not None:
+        if p is None:
+            details.append("not tested")
+        else:
             details += ["not significantly"] if p >= ALPHA else []
             details.append("p < 0.0001" if p < 0.0001 else f"p = {p:.2g}")
         parts.append(
@@ -150,10 +207,67 @@ def ablation_table(results: Results) -> Table:
         sections={"": rows},
         notes=(
             "Differences of means over the seeds that both rows have. Settings and epochs are "
-            f"those of {PLUS}.",
+            f"those of {PLUS}. {ranked_among(results.columns, ())}",
             MARKS,
         ),
     )
+
+
+def cost_of_accuracy_table(results: Results, column: Column) -> Table:
+    """Lay out the accuracy of each model on a log next to what it costs to train and to rank."""
+    rows = {row: name for row, name in rows_with_runs(results).items() if row in NAMES}
+    figures: dict[str, dict[str, Cell]] = {
+        name: {
+            row: mean_cell(
+                results.score(column.key, row, metric),
+                bold=results.is_best(column.key, row, rows, metric),
+            )
+            for row in results.means(column.key, rows, metric)
+        }
+        for metric, name in HEADLINES.items()
+    }
+    formats = {
+        "train_seconds": ("Training", duration),
+        "eval_cases_per_second": ("Ranked cases / s", "{:,.0f}".format),
+    }
+    return Table(
+        caption=f"Accuracy and cost on {column.label}",
+        corner="Model",
+        groups={column.key: {**figures, **cells_of(costs(results, column), formats)}},
+        sections={"": rows},
+        notes=(
+            "Means over seeds; the hardware is named above, and several runs shared it. A model "
+            "without a training time counts whenever it ranks.",
+        ),
+    )
+
+
+def cost_figure(results: Results) -> Figure:
+    """Draw the accuracy of all models against the time of training and ranking, by log."""
+    panels: dict[str, dict[str, Point]] = {}
+    for column in results.columns.values():
+        spent = _seconds(results, column)
+        panels[column.name] = {
+            name: Point(row if row in NETWORKS else COUNTING, spent[row], score)
+            for row, name in NAMES.items()
+            if row in spent and (score := results.score(column.key, row, "recall"))
+        }
+    caption = "Recall@5 against the seconds of training and ranking the test cases, by log"
+    return Figure(
+        caption=caption,
+        name="cost",
+        svg=scatter("cost", panels, ("seconds", "Recall@5"), size=(9.6, 7.2)),
+        alt=f"{caption}. runs.csv and the scores hold its numbers.",
+        notes=("Up and to the left is better. Means over seeds; a bar is the range of the seeds.",),
+    )
+
+
+def _seconds(results: Results, column: Column) -> dict[str, float]:
+    """Return the mean seconds of training and ranking of each row on a log."""
+    ranked = pl.col("cases") / pl.col("eval_cases_per_second")
+    seconds = (pl.col("train_seconds").fill_null(0) + ranked).mean()
+    runs = results.frames["runs"].filter(column=column.key).group_by("row")
+    return {row: spent for row, spent in runs.agg(seconds).iter_rows() if spent}
 
 
 def cost_table(results: Results) -> Table:
@@ -196,7 +310,7 @@ def learning_figure(results: Results, column: Column) -> Figure | None:
         name=name,
         svg=draw(name, [panels], networks, size=(6.8, 3.4), legend_columns=3),
         alt=f"{caption}. curves.csv holds its numbers.",
-        notes=("One seed, with the chosen settings.",),
+        notes=(f"One seed, with the chosen settings. {ranked_among([column.key], ())}",),
     )
 
 

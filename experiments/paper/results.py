@@ -47,6 +47,11 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
     "history": (_RUN | {"group": pl.Enum(list(GROUPS["history"]))}, {"sessions": WHOLE} | _MEANS),
     "position": (_RUN | {"group": pl.Enum(list(GROUPS["position"]))}, {"cases": WHOLE} | _MEANS),
     "significance": (dict.fromkeys(("column", "metric", "a", "b"), TEXT), {"p": NUMBER}),
+    "without_session_items": (_RUN | {"metric": TEXT, "cutoff": WHOLE}, {"value": NUMBER}),
+    "significance_without_session_items": (
+        dict.fromkeys(("column", "metric", "a", "b"), TEXT),
+        {"p": NUMBER},
+    ),
     "chosen": (_ROW | {"key": TEXT}, {"trials": WHOLE, "value": NUMBER, "setting": TEXT}),
     "curves": (_RUN | {"epoch": WHOLE, "metric": TEXT}, {"value": NUMBER}),
 }
@@ -54,7 +59,10 @@ ADDED = ("stopped",)  # columns that older files do not have
 PAPER_FILES = (
     *("hyper", "runs", "failed", "chosen", "scores", "history", "position", "significance"),
 )
-COMPARISON_FILES = ("runs", "scores", "significance", "chosen", "curves")
+COMPARISON_FILES = (
+    *("runs", "scores", "significance", "chosen", "curves"),
+    *("without_session_items", "significance_without_session_items"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +165,6 @@ def read_results(
         kind: frames[kind].unpivot([*_MEANS], index=[*_RUN, "group"], variable_name="metric")
         for kind in GROUPS.keys() & frames.keys()
     }
-    # There is no p where all cases of the two rows are alike.
-    tests = frames["significance"].fill_nan(None).fill_null(1.0).iter_rows()
     return Results(
         columns=columns,
         frames=frames,
@@ -166,8 +172,42 @@ def read_results(
             "scores": spreads(frames["scores"], ("column", "row", "metric", "cutoff")),
             **{k: spreads(of, ("column", "row", "metric", "group")) for k, of in groups.items()},
         },
-        p_values={(column, metric, frozenset((a, b))): p for column, metric, a, b, p in tests},
+        p_values=p_values(frames["significance"]),
         stopped=stopped,
+    )
+
+
+def p_values(tests: pl.DataFrame) -> dict[tuple[str, str, frozenset[str]], float]:
+    """Return p by column, metric and the two rows. It is 1 where all of their cases are alike."""
+    lines = tests.fill_nan(None).fill_null(1.0).iter_rows()
+    return {(column, metric, frozenset((a, b))): p for column, metric, a, b, p in lines}
+
+
+def without_session_items(results: Results) -> Results:
+    """Return the results of those logs that were ranked so, without the items of the session."""
+    scores = results.frames["without_session_items"]
+    return dataclasses.replace(
+        results,
+        columns={key: of for key, of in results.columns.items() if key in scores["column"]},
+        spreads={"scores": spreads(scores, ("column", "row", "metric", "cutoff"))},
+        p_values=p_values(results.frames["significance_without_session_items"]),
+    )
+
+
+def headline(results: Results) -> Results:
+    """Return the results with the ranks that count on each log.
+
+    Those without the items of the session where there are such, and else those of all items.
+    """
+    without = without_session_items(results)
+    others = {
+        key: of for key, of in results.spreads["scores"].items() if key[0] not in without.columns
+    }
+    tests = {key: p for key, p in results.p_values.items() if key[0] not in without.columns}
+    return dataclasses.replace(
+        results,
+        spreads={**results.spreads, "scores": others | dict(without.spreads["scores"])},
+        p_values=tests | dict(without.p_values),
     )
 
 

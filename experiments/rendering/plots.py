@@ -35,11 +35,13 @@ LOOKS = {
     "hrnn_init": Look("#1f4fbf", "#8ab4ff", "D", "-"),
     "hrnn_plus": Look("#b3261e", "#ff8a80", "v", "-"),
 }
+COUNTING = "counting"  # a method without training, in figures of points
+LOOKS_OF_POINTS = LOOKS | {COUNTING: Look("#5e35b1", "#b39ddb", "P", "")}
 PALETTE = {  # colours on a light and on a dark page
     "page": ("#ffffff", "#14171a"),
     "ink": ("#1c2024", "#e6e9ec"),
     "line": ("#d5dade", "#343b42"),
-    **{network: (look.light, look.dark) for network, look in LOOKS.items()},
+    **{network: (look.light, look.dark) for network, look in LOOKS_OF_POINTS.items()},
 }
 _STAND_INS = {name: f"#0102{n:02x}" for n, name in enumerate(PALETTE, start=1)}
 
@@ -92,6 +94,59 @@ def draw(
                 handlelength=2.2,
                 columnspacing=1.2,
             )
+        return _to_svg(canvas)
+
+
+class Point(NamedTuple):
+    """A model in a figure of points."""
+
+    look: str  # a key of LOOKS_OF_POINTS
+    x: float
+    y: Spread
+
+
+def scatter(
+    name: str,
+    panels: Mapping[str, Mapping[str, Point]],
+    labels: tuple[str, str],
+    *,
+    size: tuple[float, float],
+) -> str:
+    """Draw points with their names, over a logarithmic horizontal axis.
+
+    Args:
+        name: of the figure.
+        panels: the points by name, by the panel's title; two panels next to each other.
+        labels: of the axes.
+        size: the width and height in inches.
+
+    Returns:
+        SVG.
+    """
+    with matplotlib.rc_context(_style(name)):
+        canvas = figure.Figure(figsize=size, facecolor=_STAND_INS["page"], layout="constrained")
+        n_rows = -(-len(panels) // 2)
+        axes = canvas.subplots(n_rows, min(len(panels), 2), squeeze=False).flat
+        for ax, (title, points) in zip(axes, panels.items(), strict=False):
+            by_x = sorted(points.items(), key=lambda item: item[1].x)
+            for number, (label, (look, x, y)) in enumerate(by_x):
+                color = _STAND_INS[look]
+                ax.plot(
+                    [x], [y.median], color=color, marker=LOOKS_OF_POINTS[look].marker, markersize=6
+                )
+                ax.vlines(x, y.low, y.high, color=color, linewidth=1.6)
+                place = (5, -11 if number % 2 else 4)  # neighbours' names are not at one height
+                offset = {"xytext": place, "textcoords": "offset points"}
+                ax.annotate(label, (x, y.median), **offset, fontsize=8, color=color)
+            ax.set(title=title, xlabel=labels[0], ylabel=labels[1], xscale="log")
+            ax.set_ylim(0, None)
+            ax.margins(x=0.15)
+            ax.xaxis.set_major_formatter(lambda value, _: _with_letter(value))
+            ax.minorticks_off()
+            ax.grid()
+            ax.set_axisbelow(True)
+        for ax in axes:  # an odd number of panels leaves one empty
+            ax.remove()
         return _to_svg(canvas)
 
 
@@ -176,7 +231,8 @@ def _to_svg(canvas: figure.Figure) -> str:
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # two figures of a page would have the same ids
     svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
-    drawn = [name for name in PALETTE if name != "hrnn_plus" or _STAND_INS[name] in svg]
+    if_used = ("hrnn_plus", COUNTING)
+    drawn = [name for name in PALETTE if name not in if_used or _STAND_INS[name] in svg]
     for name, stand_in in _STAND_INS.items():
         svg = svg.replace(stand_in, f"var(--{name})")
     light, dark = ("".join(f"--{name}: {PALETTE[name][n]}; " for name in drawn) for n in (0, 1))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hrnn_jax import registered_code
-from hrnn_jax.baselines import counting, ease, popular, session_knn, sparse_ranking, stan
+from hrnn_jax.baselines import counting, counts, ease, popular, session_knn, sparse_ranking, stan
 from hrnn_jax.baselines.sparse_ranking import Scorer
 from hrnn_jax.config import (
     MODELS,
+    CountsConfig,
     EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
@@ -21,7 +22,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.presets import NAMES
 
-Config = ItemKnnConfig | SessionKnnConfig | StanConfig | EaseConfig | PopularConfig
+Config = ItemKnnConfig | SessionKnnConfig | StanConfig | EaseConfig | PopularConfig | CountsConfig
 Settings = Config | None  # None of a method without any
 CONFIGS: dict[str, type[Config]] = {
     "item_knn": ItemKnnConfig,
@@ -29,14 +30,18 @@ CONFIGS: dict[str, type[Config]] = {
     "vsknn_br": SessionKnnConfig,
     "stan": StanConfig,
     "vstan": StanConfig,
+    "u_vstan": StanConfig,
     "ease": EaseConfig,
     "popular": PopularConfig,
+    "counts": CountsConfig,
 }
-# Settings that a baseline has whatever its caller says: V-SKNN does not know the user, and STAN is
-# VSTAN without what that adds.
+# Settings that a baseline has whatever its caller says: V-SKNN and VSTAN do not know the user, and
+# STAN is VSTAN without what that adds.
+_NO_USER = {"boost": 0.0, "remind_weight": 0.0}
 FIXED = {
-    "vsknn": {"boost": 0.0, "remind_weight": 0.0},
-    "stan": {"lambda_ipw": 0.0, "lambda_idf": 0.0},
+    "vsknn": _NO_USER,
+    "vstan": {**_NO_USER, "extend": 0},
+    "stan": {**_NO_USER, "extend": 0, "lambda_ipw": 0.0, "lambda_idf": 0.0},
 }
 _registered: dict[str, Callable[[EventLog], Scorer]] = {}
 
@@ -76,12 +81,14 @@ def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
             return counting.item_knn_scorer(log, settings)
         case "vsknn" | "vsknn_br", SessionKnnConfig():
             return session_knn.scorer(log, settings)
-        case "stan" | "vstan", StanConfig():
+        case "stan" | "vstan" | "u_vstan", StanConfig():
             return stan.scorer(log, settings)
         case "ease", EaseConfig():
             return ease.scorer(log, settings)
         case "popular", PopularConfig():
             return popular.scorer(log, settings)
+        case "counts", CountsConfig():
+            return counts.scorer(log, settings)
         case "ppop", None:
             return counting.ppop_scorer(log)
         case "markov", None:

@@ -39,7 +39,7 @@ import numpy as np
 from scipy import sparse
 
 from hrnn_jax.baselines import sparse_ranking
-from hrnn_jax.config import EvaluationConfig, SessionKnnConfig
+from hrnn_jax.config import EvaluationConfig, SessionKnnConfig, StanConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
 from hrnn_jax.metrics import Ranking
 
@@ -100,7 +100,7 @@ def scorer(log: EventLog, config: SessionKnnConfig) -> sparse_ranking.Scorer:
         arrays that the function makes for a case.
     """
     sessions = training_sessions(log)
-    reminders, full = _reminders(sessions, config.remind_sessions, log.user.max(initial=-1) + 1)
+    with_reminders, length = reminders(log, sessions, config)
     current_of, costs = look_up(
         log, sessions, neighbours=config.neighbours, sample_size=config.sample_size
     )
@@ -108,17 +108,39 @@ def scorer(log: EventLog, config: SessionKnnConfig) -> sparse_ranking.Scorer:
     def score(chunk: slice) -> sparse.csr_array:
         current = current_of(chunk)
         scores = _neighbours(sessions, current, config) @ sessions.items
+        return with_reminders(sparse.csr_array(scores), current.user)
+
+    return score, costs + length
+
+
+def reminders(
+    log: EventLog, sessions: Sessions, config: SessionKnnConfig | StanConfig
+) -> tuple[Callable[[sparse.csr_array, np.ndarray], sparse.csr_array], np.ndarray]:
+    """Return the function that adds reminders to scores, and how many each case has.
+
+    Args:
+        log: a prepared log with N test cases.
+        sessions: of its training events.
+        config: the weight of reminders, and how many sessions they are of.
+
+    Returns:
+        A function of the scores of some cases [n, V] and their users [n], which returns scores in
+        another unit. And the entries that it adds, [N].
+    """
+    of_user, full = _reminders(sessions, config.remind_sessions, log.user.max(initial=-1) + 1)
+
+    def added(scores: sparse.csr_array, user: np.ndarray) -> sparse.csr_array:
         peak = scores.max(axis=1).toarray()  # pyright: ignore[reportAttributeAccessIssue]
         peak[peak == 0] = 1
-        added = reminders[current.user]
-        added.data *= config.remind_weight * np.repeat(peak, np.diff(added.indptr))
-        return scores * full + added
+        own = of_user[user]
+        own.data = own.data * (config.remind_weight * np.repeat(peak, np.diff(own.indptr)))
+        return sparse.csr_array(scores * full + own)
 
-    return score, costs + np.diff(reminders.indptr)[log.user[log.cases]]
+    return added, np.diff(of_user.indptr)[log.user[log.cases]]
 
 
 def look_up(
-    log: EventLog, sessions: Sessions, *, neighbours: int, sample_size: int
+    log: EventLog, sessions: Sessions, *, neighbours: int, sample_size: int, extend: int = 0
 ) -> tuple[Callable[[slice], Current], np.ndarray]:
     """Return the function that cuts the current sessions out of the log, and what each case costs.
 
@@ -127,6 +149,8 @@ def look_up(
         sessions: of its training events.
         neighbours: the sessions of a case whose items are scored.
         sample_size: the most recent sessions of each item that are looked up.
+        extend: events of a current session, of which a shorter one gets the user's last ones before
+            it.
 
     Returns:
         A function from a slice of `log.cases` to their current sessions. And the costs, [N]: the
@@ -134,7 +158,8 @@ def look_up(
     """
     cases = log.cases
     begin = begin_of(cases, ~log.follows)  # [N]
-    repeat = _next_repeat(log)
+    begin = np.minimum(begin, np.maximum(cases - extend, begin_of(cases, log.opens_user)))
+    repeat = _next_repeat(log.item, log.user if extend else log.session)
 
     def current_of(chunk: slice) -> Current:
         length = cases[chunk] - begin[chunk]
@@ -151,7 +176,8 @@ def look_up(
         )
 
     looks = 1 + np.minimum(np.diff(sessions.of_item.indptr), sample_size)[log.item]  # [E]
-    looks[repeat[repeat < len(log)]] = 1  # a repeated item looks up its sessions only once
+    if not extend:  # a repeated item looks up its sessions only once
+        looks[repeat[repeat < len(log)]] = 1
     before = np.append(0, np.cumsum(looks))
     longest = np.sort(np.diff(sessions.items.indptr))[-neighbours:].sum()
     return current_of, before[cases] - before[begin] + longest
@@ -250,11 +276,11 @@ def _neighbours(sessions: Sessions, current: Current, config: SessionKnnConfig) 
     )
 
 
-def _next_repeat(log: EventLog) -> np.ndarray:
-    """Return the next event of each event's item in its session, E if there is none, [E]."""
-    order = np.lexsort((log.item, log.session))
-    same = (np.diff(log.item[order]) == 0) & (np.diff(log.session[order]) == 0)
-    repeat = np.full(len(log), len(log))
+def _next_repeat(item: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return the next event of each event's item [E] in its group [E], E if there is none, [E]."""
+    order = np.lexsort((item, group))
+    same = (np.diff(item[order]) == 0) & (np.diff(group[order]) == 0)
+    repeat = np.full(len(item), len(item))
     repeat[order[:-1][same]] = order[1:][same]
     return repeat
 

@@ -1,4 +1,4 @@
-"""STAN (Garg, Gupta, Malhotra, Vig & Shroff, SIGIR 2019) and VSTAN (Ludewig et al., UMUAI 2020).
+"""STAN (Garg et al., SIGIR 2019), VSTAN (Ludewig et al., UMUAI 2020) and U-VSTAN with the user.
 
 The current session is the part i_1..i_n of a test session before the target. Candidates are the
 `sample_size` most recent training sessions of any user that share an item with it, as in
@@ -19,6 +19,16 @@ of the current session score like all others. VSTAN has two factors more:
                * (1 + lambda_idf * ln(training sessions / training sessions with j))
 
 where p* is the largest p(i) of the items that t shares with the current session.
+
+U-VSTAN extends VSTAN by what the user did before, as Latifi, Mauro & Jannach (2021, "Session-aware
+recommendation: a surprising quest for the state-of-the-art") extend it to VSTAN_EBR, after the
+user-extended nearest neighbours of Ludewig et al.:
+
+- extend: a current session of fewer than `extend` events gets the user's last ones before it:
+  i_1..i_n are then the user's last `extend` events.
+- boost: sim(t) grows by `boost` times itself if t is of the same user; then neighbours are chosen.
+- remind: items of the user's last sessions get scores added, as V-SKNN_BR adds them, see
+  `session_knn`.
 
 The reference is the code of session-rec (`algorithms/knn/stan.py` and `vstan.py`). It differs:
 
@@ -57,7 +67,7 @@ def vstan(
     *,
     candidates: np.ndarray | None = None,
 ) -> Ranking:
-    """Rank by VSTAN, or where `lambda_ipw` and `lambda_idf` are 0 by STAN, see the module.
+    """Rank by U-VSTAN, or without what it adds by VSTAN or STAN, see the module.
 
     Args:
         log: a prepared log.
@@ -86,8 +96,13 @@ def scorer(log: EventLog, config: StanConfig) -> sparse_ranking.Scorer:
     idf = np.log(max(len(sessions.user), 1) / np.maximum(n_sessions, 1))
     factor = 1 + config.lambda_idf * idf
     current_of, costs = session_knn.look_up(
-        log, sessions, neighbours=config.neighbours, sample_size=config.sample_size
+        log,
+        sessions,
+        neighbours=config.neighbours,
+        sample_size=config.sample_size,
+        extend=config.extend,
     )
+    with_reminders, n_reminders = session_knn.reminders(log, sessions, config)
 
     def score(chunk: slice) -> sparse.csr_array:
         current = current_of(chunk)
@@ -113,10 +128,12 @@ def scorer(log: EventLog, config: StanConfig) -> sparse_ranking.Scorer:
         )
         scores = sparse.csr_array(of_case @ of_neighbour)
         scores.data *= factor[scores.indices]
+        if config.remind_weight:
+            scores = with_reminders(scores, current.user)
         scores.eliminate_zeros()  # where a decay is below the smallest number
         return scores
 
-    return score, costs
+    return score, costs + n_reminders
 
 
 def _neighbours(
@@ -131,6 +148,7 @@ def _neighbours(
     newest = np.searchsorted(row, row)  # the first of each case is its most recent
     seconds = sessions.time[session] - sessions.time[session[newest]]
     sim *= np.exp(seconds / (config.lambda_snh * DAY))
+    sim[sessions.user[session] == current.user[row]] *= 1 + config.boost
     # Stable: recent ones first.
     nearest = np.lexsort((-sim, row))[place_in_run(row) < config.neighbours]
     row, session, sim = row[nearest], session[nearest], sim[nearest]

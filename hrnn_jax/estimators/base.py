@@ -176,12 +176,20 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def _lists(
-        self, users: np.ndarray, k: int, *, exclude_seen: bool
+        self, users: np.ndarray, k: int, left_out: Mapping[int, np.ndarray]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the numbers of the best items and their scores, for users [n], -1 if unknown."""
+        """Return the numbers of the best items and their scores.
+
+        users: [n], -1 if unknown. left_out: of some users, the items that are not listed.
+        """
 
     def recommend(
-        self, users: Iterable[Id] | pl.DataFrame, k: int = 10, *, exclude_seen: bool = False
+        self,
+        users: Iterable[Id] | pl.DataFrame,
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        exclude_session_items: bool | None = None,
     ) -> pl.DataFrame:
         """Recommend items to users, as what comes next after their last training event.
 
@@ -190,6 +198,8 @@ class Model(abc.ABC):
             k: The length of the lists, at least 1. They are shorter where fewer items are left, or
                 where a counting model has a score for fewer.
             exclude_seen: Leave out the items of the user's training events.
+            exclude_session_items: Leave out those of the user's last session; by default where the
+                log was read with `drop_repeats`, so that none can come again in it.
 
         Returns:
             Columns user, item (raw ids), score and rank (from 1), a row per recommended item: users
@@ -221,7 +231,15 @@ class Model(abc.ABC):
         }
         indices = np.array([number.get(id_text("user", user), -1) for user in wanted], np.int64)
         _warn_of_unknown([user for user, n in zip(wanted, indices, strict=True) if n < 0])
-        lists = self._lists(indices, k, exclude_seen=exclude_seen)
+        if exclude_session_items is None:
+            exclude_session_items = self.train_.meta["recipe"]["drop_repeats"]
+        known = np.unique(indices[indices >= 0])
+        events, left_out = self.train_.events.train, {}
+        if exclude_seen:  # those of the last session too
+            left_out = seen_items(events, known)
+        elif exclude_session_items:
+            left_out = seen_items(events.last_sessions(), known)
+        lists = self._lists(indices, k, left_out)
         lengths = [len(items) for items, _ in lists]
         return pl.DataFrame(
             {

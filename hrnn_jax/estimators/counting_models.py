@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from hrnn_jax.baselines import by_name
 from hrnn_jax.baselines.sparse_ranking import largest, row_chunks
 from hrnn_jax.config import (
+    CountsConfig,
     EaseConfig,
     EvaluationConfig,
     ItemKnnConfig,
@@ -18,7 +20,7 @@ from hrnn_jax.config import (
     StanConfig,
 )
 from hrnn_jax.errors import InputError
-from hrnn_jax.estimators.base import Model, check_train, seen_items, with_cases
+from hrnn_jax.estimators.base import Model, check_train, with_cases
 from hrnn_jax.estimators.logs import Part
 from hrnn_jax.metrics import Ranking
 
@@ -102,19 +104,18 @@ class CountingModel(Model):
         )
 
     def _lists(
-        self, users: np.ndarray, k: int, *, exclude_seen: bool
+        self, users: np.ndarray, k: int, left_out: Mapping[int, np.ndarray]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         known = np.unique(users[users >= 0])
         events = self.train_.events.train
-        seen = seen_items(events, known) if exclude_seen else {}
         score, costs = by_name.scorer(self.key, with_cases(events, known), self._config())
         lists: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for chunk in row_chunks(costs) if len(known) else ():
             scores = score(chunk)
             for n, user in enumerate(known[chunk].tolist()):
                 row = slice(scores.indptr[n], scores.indptr[n + 1])
-                left_out = np.isin(scores.indices[row], list(seen.get(user, ())))
-                scores.data[row][left_out] = 0
+                is_out = np.isin(scores.indices[row], list(left_out.get(user, ())))
+                scores.data[row][is_out] = 0
             scores.eliminate_zeros()
             best = largest(scores, k)
             for n, user in enumerate(known[chunk].tolist()):
@@ -182,10 +183,19 @@ class STAN(CountingModel):
 class VSTAN(CountingModel):
     """VSTAN: STAN that prefers neighbours with the latest items, and rare items, see `stan`.
 
-    Settings: the fields of `StanConfig`.
+    Settings: those of STAN, `lambda_ipw` and `lambda_idf`.
     """
 
     configs, models = (StanConfig,), ("vstan",)
+
+
+class UVSTAN(CountingModel):
+    """U-VSTAN: VSTAN that knows the user's own sessions, see `stan`.
+
+    Settings: the fields of `StanConfig`.
+    """
+
+    configs, models = (StanConfig,), ("u_vstan",)
 
 
 class EASE(CountingModel):
@@ -206,3 +216,12 @@ class Popular(CountingModel):
     """
 
     configs, models = (PopularConfig,), ("popular",)
+
+
+class Counts(CountingModel):
+    """A mixture of the user's fading past, a Markov chain, rules and similar items, see `counts`.
+
+    Settings: the fields of `CountsConfig`.
+    """
+
+    configs, models = (CountsConfig,), ("counts",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -21,7 +21,7 @@ from hrnn_jax.config import (
 )
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import run_files
-from hrnn_jax.estimators.base import Model, check_test, check_train, seen_items, with_cases
+from hrnn_jax.estimators.base import Model, check_test, check_train, with_cases
 from hrnn_jax.estimators.callbacks.print_and_csv import Print
 from hrnn_jax.estimators.callbacks.trained_epoch import Callback, Epoch, close, training_figures
 from hrnn_jax.estimators.logs import Part, past_sessions_of
@@ -356,11 +356,10 @@ class NetworkModel(Model):
         return Recommender(about, self.params_, path, config=config)
 
     def _lists(
-        self, users: np.ndarray, k: int, *, exclude_seen: bool
+        self, users: np.ndarray, k: int, left_out: Mapping[int, np.ndarray]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         known, events = np.unique(users[users >= 0]), self.train_.events.train
-        seen = seen_items(events, known) if exclude_seen else {}
-        longest = k + max(map(len, seen.values()), default=0)
+        longest = k + max(map(len, left_out.values()), default=0)
         n_first = min([n for n in LIST_LENGTHS if n >= longest] + [events.n_items])
         trained = self.trained_
         lists: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -373,7 +372,7 @@ class NetworkModel(Model):
                 mixture=trained.fitted,
             )
             for user, items, scores in zip(known.tolist(), *best, strict=True):
-                can_be = ~np.isin(items, list(seen.get(user, ()))) & (scores > -np.inf)
+                can_be = ~np.isin(items, list(left_out.get(user, ()))) & (scores > -np.inf)
                 kept = np.flatnonzero(can_be)[:k]
                 lists[user] = items[kept], scores[kept]
         if (users < 0).any():

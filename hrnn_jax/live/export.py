@@ -14,13 +14,20 @@ from hrnn_jax.checkpoint import TrainedRun
 _UNSUPPORTED = {"places": 0, "idle_gap": False, "embedding": "none"}
 
 
-def write(path: pathlib.Path | str, about: TrainedRun, params: model.Params) -> None:
+def write(
+    path: pathlib.Path | str,
+    about: TrainedRun,
+    params: model.Params,
+    *,
+    exclude_session_items: bool | None = None,
+) -> None:
     """Write the weights as an npz file.
 
     Args:
         path: of the file.
         about: the network without its weights.
         params: the weights.
+        exclude_session_items: as of `RecommenderConfig`.
 
     Raises:
         InputError: the network has an extension of the paper that the scorer does not support.
@@ -37,6 +44,7 @@ def write(path: pathlib.Path | str, about: TrainedRun, params: model.Params) -> 
         "variant": np.array(about.config.variant),
         "leak": np.array(about.config.leak),
         "feed_last_item": np.array(about.config.feed_last_item),
+        "exclude_session_items": np.array(about.excludes_session_items(exclude_session_items)),
     }
     for name in ("item_in", "item_out", "item_bias"):
         arrays[name] = getattr(items, name)

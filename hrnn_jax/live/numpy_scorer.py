@@ -6,6 +6,7 @@
 
 Arrays of the file, with V items, H units, L layers; 3H is candidate | reset | update:
   items [V] raw ids; variant, leak, feed_last_item: how the network was trained
+  exclude_session_items: whether lists leave out the session's items; not in older files
   item_in [V, 3H], item_out [V, H], item_bias [V]
   session_w_cand [L, H, H], session_w_gates [L, H, 2H], session_b [L, 3H]: GRU_ses, Eq. 1
   session_w_in [L - 1, H, 3H]: its layers above the first
@@ -22,7 +23,7 @@ How events change the state, in the words of replay.py:
 
 import numpy as np
 
-State = tuple[np.ndarray, np.ndarray, int, bool, bool]
+State = tuple[np.ndarray, np.ndarray, int, bool, bool, tuple[int, ...]]
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -50,21 +51,24 @@ class Scorer:
         self.variant = str(self.weights["variant"])
 
     def start(self) -> State:
-        """Return a new user's state: GRU_ses, GRU_usr, last item, opens_session, fed."""
+        """Return a new user's: GRU_ses, GRU_usr, last item, opens_session, fed, session's items."""
         layers, units, _ = self.weights["session_w_cand"].shape
-        return np.zeros((layers, units), np.float32), np.zeros(units, np.float32), -1, False, False
+        zeros = np.zeros((layers + 1, units), np.float32)
+        return zeros[:-1], zeros[-1], -1, False, False, ()
 
     def observe(self, state: State, item: int | str, *, new_session: bool) -> State:
         """Return the state after an event; KeyError for an item that the network does not know."""
-        session, user, last, opens_session, fed = state
+        session, user, last, opens_session, fed, items = state
         index = self.index[item]
+        items = (index,) if new_session else (*items, index)
         if new_session and self.variant == "rnn":
-            return *self.start()[:2], index, False, False
+            return *self.start()[:2], index, False, False, items
         inside = not new_session or self.variant == "rnn_concat"
         if last >= 0 and (inside or self.weights["feed_last_item"]):
             session, user = self.step(session, user, last, opens_session)
             fed = True
-        return session, user, index, new_session and fed and self.variant.startswith("hrnn"), fed
+        opens_session = new_session and fed and self.variant.startswith("hrnn")
+        return session, user, index, opens_session, fed, items
 
     def step(self, session: np.ndarray, user: np.ndarray, index: int, opens_session: bool):
         """Return GRU_ses [L, H] and GRU_usr [H] after an item, by Eq. 1, 3, 4 and 5."""
@@ -87,7 +91,7 @@ class Scorer:
 
     def scores(self, state: State) -> np.ndarray:
         """Score all items [V], as evaluation ranks them."""
-        session, user, last, opens_session, _ = state
+        session, user, last, opens_session, _, _ = state
         if last >= 0:
             session, _ = self.step(session, user, last, opens_session)
         return self.weights["item_out"] @ session[-1] + self.weights["item_bias"]
@@ -95,5 +99,7 @@ class Scorer:
     def recommend(self, state: State, k: int = 10) -> list[tuple[int | str, float]]:
         """Return the k items of the highest scores, best first."""
         scores = self.scores(state)
-        best = np.argsort(-scores, kind="stable")[:k]
+        if self.weights.get("exclude_session_items", False):
+            scores[list(state[-1])] = -np.inf
+        best = np.argsort(-scores, kind="stable")[: min(k, np.sum(scores > -np.inf))]
         return [(self.items[index], float(scores[index])) for index in best]

@@ -10,7 +10,7 @@ from hrnn_jax import errors
 from hrnn_jax.arguments import whole_number
 from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live.batched_model import LiveState, Query
-from hrnn_jax.live.events import Event, Outcome, assign_sessions, check_event
+from hrnn_jax.live.events import Event, Outcome, StoredEvent, assign_sessions, check_event
 from hrnn_jax.live.rebuilding import Network
 from hrnn_jax.live.replay import replay
 
@@ -62,11 +62,10 @@ def preview(
         item_index=network.item_index,
         gap_seconds=network.trained.gap_seconds,
     )
-    observed = itertools.chain(*assigned.observed.values())
-    items = [None, *(network.item_index[event.item] for event in observed)]
+    observed = [None, *itertools.chain(*assigned.observed.values())]
     after = replay(network.model, assigned.observed, network.item_index)
     states = [network.model.start, *itertools.chain(*after.values())]
-    lists = lists_after(network, states, items, k, exclude_seen=exclude_seen)
+    lists = lists_after(network, states, observed, k, exclude_seen=exclude_seen)
     n_observed = itertools.accumulate(outcome == "observed" for outcome in assigned.outcomes)
     return [
         Previewed(outcome, lists[n])
@@ -77,7 +76,7 @@ def preview(
 def lists_after(
     network: Network,
     states: Sequence[LiveState],
-    items: Sequence[int | None],
+    events: Sequence[StoredEvent | None],
     k: int,
     *,
     exclude_seen: bool,
@@ -88,16 +87,21 @@ def lists_after(
     Args:
         network: the network.
         states: after each event.
-        items: of the events; None where there is none.
+        events: of the user, with items of the catalogue; None for none.
         k: length of the lists.
-        exclude_seen: leave out the items so far.
+        exclude_seen: leave out the items so far; by default those of the open session, if the
+            network leaves them out of lists.
         first: the event that the lists begin with.
     """
     queries: list[Query] = []
     seen: frozenset[int] = frozenset()
-    for state, item in zip(states, items, strict=True):
-        if exclude_seen and item is not None:
-            seen |= {item}
+    session = -1
+    for state, event in zip(states, events, strict=True):
+        if event is not None:
+            if not exclude_seen and event.session != session:
+                seen, session = frozenset(), event.session
+            if exclude_seen or network.excludes_session_items:
+                seen |= {network.item_index[event.item]}
         queries.append(Query(state, k, {*seen}, None))
     return [network.named(*ranked) for ranked in network.model.rank(queries[first:])]
 

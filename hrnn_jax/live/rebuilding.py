@@ -32,6 +32,7 @@ class Network(NamedTuple):
     trained: TrainedRun
     model: BatchedModel
     item_index: Mapping[str, int]  # by raw id as text
+    excludes_session_items: bool  # lists leave out the items of the open session
 
     def indices(self, name: str, items: Collection[Id]) -> list[int]:
         """Return the indices of those items of an argument that are in the catalogue, in order."""

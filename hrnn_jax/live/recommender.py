@@ -127,7 +127,12 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         self.counts: collections.Counter[str] = collections.Counter()
         self._model = BatchedModel(params, about.config, about.mixture)
         self._item_index = {str(item): index for index, item in enumerate(about.items)}
-        self._network = rebuilding.Network(about, self._model, self._item_index)
+        self._network = rebuilding.Network(
+            about,
+            self._model,
+            self._item_index,
+            about.excludes_session_items(config.exclude_session_items),
+        )
         self._lock, self._process = threading.RLock(), os.getpid()
         self._clocks = _clocks()  # when idle sessions were looked at last
         self._store = StateStore(
@@ -284,6 +289,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     def recommend_many(self, requests: Sequence[Request]) -> list[list[tuple[Id, float]]]:
         """Return the items of the highest scores for each request.
 
+        Items of the user's last session are left out as `RecommenderConfig` says, however long ago
+        its last event was: the list is of what comes next in it.
+
         Args:
             requests: any number. A user without an event gets the items of the highest biases: the
                 state is zeros.
@@ -300,8 +308,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         keys = [key_of_request(request) for request in requests]
         with self._exclusive():
             states = self._states(dict.fromkeys(keys))
+            of_session = self._session_items(states)
             for key, request in zip(keys, requests, strict=True):
-                excluded = self._indices("exclude", request.exclude)
+                excluded = self._indices("exclude", request.exclude) | of_session.get(key, set())
                 if request.exclude_seen:
                     excluded |= {self._item_index[event.item] for event in self._known_events(key)}
                 candidates = None
@@ -348,11 +357,17 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         first = next(i for i, e in enumerate(events) if e.session > events[-1].session - sessions)
         check_size(len(events) - first, min(k, len(self._item_index)), limit)
         states = replay(self._model, {key: events}, self._item_index)[key]
-        items = [self._item_index[event.item] for event in events]
-        lists = lists_after(self._network, states, items, k, exclude_seen=exclude_seen, first=first)
+        lists = lists_after(
+            self._network, states, events, k, exclude_seen=exclude_seen, first=first
+        )
         return [
-            Step(self.trained.items[item], event.time, event.session, recommended)
-            for item, event, recommended in zip(items[first:], events[first:], lists, strict=True)
+            Step(
+                self.trained.items[self._item_index[event.item]],
+                event.time,
+                event.session,
+                recommended,
+            )
+            for event, recommended in zip(events[first:], lists, strict=True)
         ]
 
     def state_after(
@@ -560,6 +575,16 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         if items is None:
             return set()
         return set(self._network.indices(name, items))
+
+    def _session_items(self, states: Mapping[str, StoredState]) -> dict[str, set[int]]:
+        """Return by key what lists leave out as items of the open session, if they do."""
+        if not self._network.excludes_session_items:
+            return {}
+        numbers = {key: state.session.number for key, state in states.items()}
+        return {
+            key: {self._item_index[item] for item in items if item in self._item_index}
+            for key, items in self._store.session_items(numbers).items()
+        }
 
     def _known_events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key whose items are in the catalogue."""

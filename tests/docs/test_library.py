@@ -40,7 +40,17 @@ def test_its_code_gives_what_its_comments_say(names):
 def test_it_names_every_model_and_callback():
     text = PAGE.read_text()
     models = ["HRNN", "HRNNPlus", "RNN", "RNNConcat", "PPOP", "ItemKNN", "Markov", "SR"]
-    for name in [*models, "VSKNN", "VSKNNBR", "STAN", "VSTAN", "EASE", "Popular"]:
+    for name in [
+        *models,
+        "VSKNN",
+        "VSKNNBR",
+        "STAN",
+        "VSTAN",
+        "EASE",
+        "Popular",
+        "Counts",
+        "UVSTAN",
+    ]:
         assert f"`{name}(" in text
         assert name in hrnn_jax.__all__
     for name in re.findall(r"callbacks\.(\w+)\(", text):

@@ -71,11 +71,63 @@ def test_the_best_mean_is_bold_and_the_winner_is_named(written):
         significance=[*p_values("sr", 0.2, 0.00001), *p_values("rnn", 0.01, 0.01)],
     )
     assert line(text, r"hrnn\_plus") == ["**0.5500** ± 0.0707", "0.2500 ± 0.0707 |"]
-    assert line(text, "SR") == ["0.5000", "**0.3000**▴ |"]  # no significant difference; better
+    assert line(text, "SR") == ["*0.5000*", "**0.3000**▴ |"]  # no significant difference; better
     assert line(text, "RNN") == ["0.4000▾ ± 0.0707", "0.1000▾ ± 0.0000 |"]
     assert r"hrnn\_plus wins Recall@5 alone: Recall@5 0.5500 against 0.5000 of SR (+10.0%" in text
     assert "not significantly, p = 0.2" in text
     assert r"MRR@5 0.2500 against 0.3000 of SR (-16.7%, p \< 0.0001)" in text
+
+
+def test_a_log_without_repeats_is_ranked_without_the_items_of_the_session(written):
+    """Bugs: mark by the tests of the other ranking, or leave out the ranks of all items."""
+    of_all = [*scores("sr", [0.7], [0.6]), *scores("hrnn_plus", [0.5], [0.5])]
+    of_all += [*scores("sr", [0.3], [0.3], "two"), *scores("hrnn_plus", [0.2], [0.2], "two")]
+    without = [*scores("sr", [0.4], [0.3]), *scores("hrnn_plus", [0.5], [0.45])]
+    lines = {
+        "data": [(log, key, value) for log in ("one", "two") for key, value in DATA.items()],
+        "scores": of_all,
+        "significance": [*p_values("sr", 0.01, 0.01), *p_values("sr", 0.9, 0.9, "two")],
+        "without_session_items": without,
+    }
+    text = written(**lines)
+    first, _, second = text.partition("## All items ranked")
+    assert line(first, "SR") == ["0.4000", "0.3000", "**0.3000**", "**0.3000** |"]
+    assert "without marks: one." in first
+    assert "On one, whose recipe drops repeats, the items that the session has so far" in first
+    assert "0.5000 against 0.4000 of SR (+25.0%, not tested)" in first
+    assert line(second, "SR") == ["**0.7000**▴", "**0.6000**▴ |"]
+    tests = p_values("sr", 0.02, 0.2)
+    first, _, second = written(**lines, significance_without_session_items=tests).partition(
+        "## All items ranked"
+    )
+    assert line(first, "SR")[:2] == ["0.4000▾", "*0.3000*"]
+    assert "without marks" not in first
+    assert line(second, "SR") == ["**0.7000**▴", "**0.6000**▴ |"]
+    assert "All items ranked" not in written(**lines | {"without_session_items": []})
+
+
+def test_rows_that_do_not_differ_from_the_best_are_marked(written):
+    """Bugs: mark by the tests against hrnn_plus alone, or what was not tested."""
+    against_best = [
+        ("one", "recall@5", "sr", "markov", 0.3),
+        ("one", "recall@5", "sr", "rnn", 0.01),
+    ]
+    text = written(
+        scores=[
+            line
+            for row, value in {"sr": 0.6, "markov": 0.58, "rnn": 0.5, "ppop": 0.4}.items()
+            for line in scores(row, [value], [value])
+        ]
+        + scores("hrnn_plus", [0.59], [0.7]),
+        significance=[*p_values("sr", 0.2, 0.001), *p_values("rnn", 0.01, 0.2), *against_best],
+    )
+    assert line(text, "SR") == ["**0.6000**", "0.6000▾ |"]
+    assert line(text, "Markov") == ["*0.5800*", "0.5800 |"]
+    assert line(text, "RNN") == ["0.5000▾", "*0.5000* |"]
+    assert line(text, "PPOP") == ["0.4000", "0.4000 |"]
+    assert line(text, r"hrnn\_plus") == ["*0.5900*", "**0.7000** |"]
+    assert "Not yet run: Item-KNN, V-SKNN," in text
+    assert "Not yet run: Item-KNN, SR" not in text
 
 
 @pytest.mark.parametrize(
@@ -102,9 +154,10 @@ def test_the_ablation_shows_differences_and_marks(written):
     assert line(text, "a change of old") == ["+0.0000", "+0.0000 |"]
 
 
-def test_cost_is_relative_to_hrnn_init(written):
+def test_cost_stands_beside_accuracy_and_is_relative_to_hrnn_init(written, tmp_path):
     def run(row, rate, seed=0):
-        return ("one", row, seed, 9, 1.0, rate, 9.0, "c0ffee", "a machine", "now", "")
+        seconds = 1.0 if rate else ""
+        return ("one", row, seed, 9, seconds, rate, 9.0, "c0ffee", "a machine", "now", "")
 
     text = written(
         scores=[x for row in ("sr", "hrnn_init", "hrnn_plus") for x in scores(row, [0.1], [0.1])],
@@ -115,7 +168,14 @@ def test_cost_is_relative_to_hrnn_init(written):
             run("sr", ""),
         ],
     )
-    [costs] = re.findall(r"## Cost.*?\n## ", text, re.DOTALL)
+    [spent] = re.findall(r"## Cost.*?(?=\*\*Training time by event)", text, re.DOTALL)
+    assert line(spent, "HRNN Init") == ["**0.1000**", "**0.1000**", "1 s", "9 |"]
+    assert line(spent, "SR") == ["**0.1000**", "**0.1000**", "–", "9 |"]
+    svg = (tmp_path / "figures" / "cost.svg").read_text()
+    for name in ("SR", "HRNN Init", "hrnn_plus"):
+        assert f">{name}</text>" in svg
+    assert ">RNN</text>" not in svg
+    [costs] = re.findall(r"\*\*Training time by event.*?\n## ", text, re.DOTALL)
     assert line(costs, "HRNN Init") == ["5.0", "1.00 |"]
     assert line(costs, r"hrnn\_plus") == ["15.0", "3.00 |"]
     assert "SR" not in costs
@@ -214,6 +274,18 @@ def test_networks_are_compared_on_their_common_seeds():
     assert tests["recall@5", "sr"][0] == 5
 
 
+def test_rows_are_tested_against_the_best_where_that_is_not_hrnn_plus():
+    def ranks(*found):
+        lines = [(0, session, 1, rank) for session, rank in enumerate(found)]
+        names = ["seed", "session", "position", "rank"]
+        return pl.DataFrame(lines, schema=names, orient="row")
+
+    rows = {"sr": ranks(1, 1, 9), "hrnn_plus": ranks(1, 9, 9), "rnn": ranks(9, 9, 9)}
+    found = {(metric, a, b) for metric, a, b, *_ in collect.tests_against_best(rows)}
+    assert found == {("recall@5", "sr", "rnn"), ("mrr@5", "sr", "rnn")}
+    assert not list(collect.tests_against_best(rows | {"hrnn_plus": ranks(1, 1, 1)}))
+
+
 def made():
     found = pathlib.Path("out/comparison").rglob("metrics.json")
     return {str(path.parent): path.stat().st_mtime_ns for path in found}
@@ -221,14 +293,14 @@ def made():
 
 def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n")
+    (tmp_path / "small.flags").write_text("--dataset=events\n--min_support=1\n--drop_repeats\n")
     log = logs.write(tmp_path / "log.csv")
     argv = ("--rows=sr,vsknn,hrnn_plus,without repeat and explore", "--n_seeds=1", "--jobs=2")
     argv += ("--trials=1", "--epochs=2")
     code, out, err = command(f"--logs=mine={log}:small.flags", *argv)
     assert code == 0, (out, err)
     first = made()
-    assert len(first) == 4 + 1
+    assert len(first) == 4 + 3 + 1
 
     def read(name):
         return pl.read_csv(f"out/comparison/results/{name}.csv")
@@ -241,13 +313,23 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
             last = read("curves").filter(epoch=2, metric="mrr@5")["value"].item()
             assert last == metrics["mean"]["mrr@5"]
         else:
+            is_without = kind == "without_session_items"
+            assert metrics["exclude_session_items"] == is_without
             mine = (
-                read("scores")
+                read(kind if is_without else "scores")
                 .filter(metric="mrr", cutoff=5)
                 .filter(pl.col("row").str.replace_all(" ", "_") == row.rpartition("-")[0])
             )
             assert mine["value"].item() == pytest.approx(metrics["mean"]["mrr@5"])
     assert set(read("significance")["b"]) == {"sr", "vsknn", "without repeat and explore"}
+    assert set(read("significance_without_session_items")["b"]) == {"sr", "vsknn"}
+    assert set(read("without_session_items")["metric"]) == {"recall", "mrr"}
+    by = ("row", "seed", "metric", "cutoff")
+    both = read("scores").join(read("without_session_items"), on=by)
+    assert (both["value"] <= both["value_right"]).all()  # no target is an item of its session
+    assert (both["value"] < both["value_right"]).any()
+    of_study = pathlib.Path("out/comparison/tune/mine/vsknn/best.flags").read_text()
+    assert "--exclude_session_items" in of_study
     assert set(read("chosen")["row"]) == {"vsknn"}  # the others are not tuned
     assert set(read("chosen")["key"]) == {*search_spaces.BY_NAME["vsknn"]}
     report = pathlib.Path("out/comparison/results/comparison.md").read_text()
@@ -259,7 +341,8 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
     code, out, err = command(f"--logs=mine={moved}:small.flags", *argv)
     assert code == 0, (out, err)
     assert made() == first
-    for done in ("1 of 1 studies", "4 of 4 runs", "1 of 1 learning curves"):
+    again = "3 of 3 runs without the session's items"
+    for done in ("1 of 1 studies", "4 of 4 runs", "1 of 1 learning curves", again):
         assert f"{done} were done before" in out
 
     results = pathlib.Path("out/comparison/results")

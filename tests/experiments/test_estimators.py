@@ -59,7 +59,9 @@ COUNTING = {
     "stan": hrnn_jax.STAN(lambda_snh=2.5),
     "vstan": hrnn_jax.VSTAN(lambda_idf=1.0),
     "ease": hrnn_jax.EASE(l2=3.0, ease_rows="sessions"),
+    "u_vstan": hrnn_jax.UVSTAN(extend=3, remind_weight=1.0),
     "popular": hrnn_jax.Popular(window_hours=30.0),
+    "counts": hrnn_jax.Counts(rules_weight=0.0, half_life=7.0),
 }
 
 

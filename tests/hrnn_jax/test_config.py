@@ -8,6 +8,7 @@ import pytest
 
 from hrnn_jax import config, errors
 from hrnn_jax.config import (
+    CountsConfig,
     DataConfig,
     EaseConfig,
     EvaluationConfig,
@@ -22,7 +23,7 @@ from hrnn_jax.config import (
 OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
 CONFIGS = (
     *(DataConfig, ModelConfig, TrainConfig, EvaluationConfig),
-    *(ItemKnnConfig, SessionKnnConfig, StanConfig, EaseConfig, PopularConfig),
+    *(ItemKnnConfig, SessionKnnConfig, StanConfig, EaseConfig, PopularConfig, CountsConfig),
 )
 
 

@@ -22,12 +22,23 @@ CONFIGS = strategies.builds(
     lambda_inh=strategies.sampled_from([0.4525, 2.05]),
     lambda_ipw=strategies.sampled_from([0.0, 0.7, 3.62]),
     lambda_idf=strategies.sampled_from([0.0, 1.0, 5.0]),
+    extend=strategies.sampled_from([0, 0, 1, 3, 20]),
+    boost=strategies.sampled_from([0.0, 0.5, 3.0]),
+    remind_weight=strategies.sampled_from([0.0, 0.5, 2.0]),
+    remind_sessions=strategies.integers(1, 3),
 )
-PLAIN = StanConfig(lambda_ipw=0.0, lambda_idf=0.0)  # STAN
+VSTAN = StanConfig(extend=0, boost=0.0, remind_weight=0.0)
+PLAIN = dataclasses.replace(VSTAN, lambda_ipw=0.0, lambda_idf=0.0)  # STAN
 
 
-def plain_scores(users, time, current, config):
-    """Score the items for one case of a time; `current` is its session before the target."""
+def plain_scores(users, time, case, config):
+    """Score the items for one case of a time: its user, its target, and its session before that."""
+    user, _, current = case
+    own = [items for _, items in users[user][:-1]]
+    before = [item for items in own for item in items]
+    missing = max(config.extend - len(current), 0)
+    current = before[max(len(before) - missing, 0) :] + current
+    owners = [user for user, sessions in enumerate(users) for _ in sessions[:-1]]
     past = [
         (start + len(items) - 1, number, items)
         for number, (start, items) in enumerate(s for sessions in users for s in sessions[:-1])
@@ -39,11 +50,12 @@ def plain_scores(users, time, current, config):
     weight = {item: math.exp((place - n) / config.lambda_spw) for item, place in places.items()}
     norm = math.sqrt(sum(w**2 for w in weight.values()))
     sims = []
-    for last, _, items in looked[: config.sample_size]:
+    for last, number, items in looked[: config.sample_size]:
         cosine = sum(weight[item] for item in {*items} & {*current})
         cosine /= norm * math.sqrt(len({*items}))
         days = (time - last) / 86_400
-        sims.append((cosine * math.exp(-days / config.lambda_snh), items))
+        boosted = 1 + config.boost * (owners[number] == user)
+        sims.append((boosted * cosine * math.exp(-days / config.lambda_snh), items))
     # Equal ones stay in their order: the more recent first.
     sims.sort(key=lambda pair: -round(math.log(pair[0]), 9))
     scores = dict.fromkeys(range(N_ITEMS), 0.0)
@@ -57,6 +69,12 @@ def plain_scores(users, time, current, config):
                 score *= math.exp(-back / config.lambda_ipw)
             with_item = sum(item in t[2] for t in past)
             scores[item] += score * (1 + config.lambda_idf * math.log(n_sessions / with_item))
+    peak = max(scores.values()) or 1
+    ages = range(1, config.remind_sessions + 1)
+    for age, items in zip(ages, reversed(own), strict=False):
+        for item in {*items}:
+            part = 1 / age / sum(1 / n for n in ages)
+            scores[item] += config.remind_weight * peak * part
     return np.array([*scores.values()])
 
 
@@ -74,8 +92,8 @@ def test_scores_equal_the_formulas(users, config, chunk):
         found = [score(rows) for rows in sparse_ranking.row_chunks(costs)]
     found = [row for rows in found for row in rows.toarray()]
     expected = [
-        plain_scores(users, log.time[case], current, config)
-        for case, (_, _, current) in zip(log.cases, timed_logs.cases(users), strict=True)
+        plain_scores(users, log.time[event], case, config)
+        for event, case in zip(log.cases, timed_logs.cases(users), strict=True)
     ]
     assert len(found) == len(expected)
     for ours, plain in zip(found, expected, strict=True):
@@ -110,6 +128,26 @@ def test_scores_by_hand():
     expected[[5, 6, 1, 7]] += third * np.array([E1, E2, 1, E1])
     scores = last_scores(logs.of(USERS, n_items=10), config)
     np.testing.assert_allclose(scores, expected / expected.max(), rtol=1e-6)
+
+
+def test_the_user_of_u_vstan_by_hand():
+    """One user had 0 and 1, another one 0 and 2; after 4, in the next session, came 0."""
+    log = logs.of([[[0, 1], [3, 4], [0, 9]], [[0, 2], [9]]], n_items=10)
+
+    def scores(**settings):
+        config = dataclasses.replace(PLAIN, lambda_snh=1e9, lambda_inh=1e9, **settings)
+        score, _ = stan.scorer(log, config)
+        found = score(slice(0, 1)).toarray()[0]
+        return found / found[2]
+
+    assert scores()[[1, 3]].tolist() == pytest.approx([1, 0])
+    assert scores(boost=0.5)[[1, 3]].tolist() == pytest.approx([1.5, 0])
+    # The user's last two events are 4 and 0: the session of 3 and 4 is a neighbour, a step back.
+    extended = scores(extend=2, lambda_spw=2.0)
+    assert extended[[1, 3]].tolist() == pytest.approx([1, E1])
+    # The largest score is 2, of item 0 in both neighbours; of 1/1 + 1/2 the last session has 2/3.
+    reminded = scores(remind_weight=0.5, remind_sessions=2)
+    assert reminded[[1, 3]].tolist() == pytest.approx([1 + 1 / 3, 2 / 3])
 
 
 def test_an_older_session_weighs_less():
@@ -178,9 +216,10 @@ def test_equal_items_have_equal_scores():
     assert scores[8] == scores[9] > 0  # each a step from 1
 
 
-def test_costs_bound_the_entries_of_each_case():
+@pytest.mark.parametrize("extend", [0, 10])
+def test_costs_bound_the_entries_of_each_case(extend):
     log = logs.random(0, users=20, sessions=25, events=60, n_items=70)
-    score, costs = stan.scorer(log, StanConfig(neighbours=20, sample_size=50))
+    score, costs = stan.scorer(log, StanConfig(neighbours=20, sample_size=50, extend=extend))
     entries = score(slice(0, len(costs)))
     assert np.all(np.diff(entries.indptr) <= costs)
 

@@ -21,6 +21,8 @@ MODELS = (
     hrnn_jax.VSTAN,
     hrnn_jax.EASE,
     hrnn_jax.Popular,
+    hrnn_jax.Counts,
+    hrnn_jax.UVSTAN,
 )
 
 
@@ -116,6 +118,9 @@ def test_settings_are_those_of_the_config():
     assert {*hrnn_jax.VSTAN().get_params()} - {*hrnn_jax.STAN().get_params()} == {
         "lambda_ipw",
         "lambda_idf",
+    }
+    assert {*hrnn_jax.UVSTAN().get_params()} - {*hrnn_jax.VSTAN().get_params()} == {
+        *("extend", "boost", "remind_weight")
     }
     assert hrnn_jax.PPOP().get_params() == {}
     with pytest.raises(TypeError, match="did you mean neighbours"):

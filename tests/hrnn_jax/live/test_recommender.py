@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from hrnn_jax import errors, evaluation
+from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.live import batched_model, state_store
 from hrnn_jax.live.events import Event, Request
 from tests.helpers import live_users, logs, mixtures, weights
@@ -50,8 +51,19 @@ def by_place(log):
     return waves.values()
 
 
-@pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS + EXTENSIONS)
-def test_live_ranks_equal_the_ranks_of_evaluation(variant, network, feed_last_item, monkeypatch):
+WITHOUT_SESSION_ITEMS = [FORMS[0], FORMS[2], EXTENSIONS[1]]
+
+
+@pytest.mark.parametrize(
+    ("variant", "network", "feed_last_item", "excludes"),
+    [
+        *((*form, False) for form in FORMS + EXTENSIONS),
+        *((*form, True) for form in WITHOUT_SESSION_ITEMS),
+    ],
+)
+def test_live_lists_equal_those_of_evaluation(
+    variant, network, feed_last_item, excludes, monkeypatch
+):
     # One width for all batches: fewer programs to compile. Other tests cover the widths.
     monkeypatch.setattr(batched_model, "WIDTHS", (20,))
     monkeypatch.setattr(batched_model, "SCORED_WIDTHS", (20,))
@@ -65,18 +77,25 @@ def test_live_ranks_equal_the_ranks_of_evaluation(variant, network, feed_last_it
         log,
         model_config=config,
         mixture=mixture,
-    ).rank
+        config=EvaluationConfig(exclude_session_items=excludes),
+    )
     recommender = live_users.recommender(
-        variant=variant, network={**network, "feed_last_item": feed_last_item}, mixture=mixture
+        variant=variant,
+        network={**network, "feed_last_item": feed_last_item},
+        mixture=mixture,
+        keep={"exclude_session_items": excludes},
     )
     is_case = np.zeros(len(log), bool)
     is_case[log.cases] = True
-    result = {}
+    result, shown = {}, np.zeros((1, live_users.N_ITEMS), int)
     for wave in by_place(log):
         cases = [event for event in wave if is_case[event]]
         requests = [Request(user=int(log.user[e]), k=live_users.N_ITEMS) for e in cases]
         for event, ranked in zip(cases, recommender.recommend_many(requests), strict=True):
-            result[event] = [item for item, _ in ranked].index(f"i{log.item[event]}") + 1
+            listed = [item for item, _ in ranked]
+            target = f"i{log.item[event]}"
+            result[event] = 1 + (listed.index(target) if target in listed else log.n_items - 1)
+            shown[0, [int(item[1:]) for item in listed[:5]]] += 1
         recommender.observe_many(
             [
                 Event(
@@ -88,7 +107,31 @@ def test_live_ranks_equal_the_ranks_of_evaluation(variant, network, feed_last_it
                 for e in wave
             ]
         )
-    assert [result[case] for case in log.cases.tolist()] == expected.tolist()
+    assert [result[case] for case in log.cases.tolist()] == expected.rank.tolist()
+    np.testing.assert_array_equal(shown, expected.shown)
+
+
+@pytest.mark.parametrize(
+    ("drops", "given", "expected"),
+    [(False, None, False), (True, None, True), (False, True, True), (True, False, False)],
+)
+def test_items_of_the_open_session_are_left_out_as_the_recipe_and_the_setting_say(
+    drops, given, expected
+):
+    keep, n = {"exclude_session_items": given}, live_users.N_ITEMS
+    live = live_users.recommender(drop_repeats=drops, keep=keep)
+    every = {f"i{item}" for item in range(n)}
+    for items, hours in (((5, 6), 0), ((1, 2, 3), 5)):
+        live.observe_many(live_users.events(*items, time=live_users.NOW + 3600 * hours))
+        own = {f"i{item}" for item in items} if expected else set()
+        found = live.recommend(user="u", k=n)
+        assert {item for item, _ in found} == every - own
+        assert len(live.recommend(user="u", k=4)) == 4
+        assert {i for i, _ in live.recommend(user="u", k=n, candidates=every)} == every - own
+        last = live.history(user="u", k=n)[-1]
+        live_users.assert_same_lists([last.recommended], [found])
+    before = live.history(user="u", k=n)[0]  # its session had this item alone so far
+    assert {item for item, _ in before.recommended} == every - ({"i5"} if expected else set())
 
 
 @pytest.fixture(scope="module")

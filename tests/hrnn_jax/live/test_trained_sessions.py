@@ -98,7 +98,10 @@ def make_run(log: list[dict], recipe: DataConfig, form: dict, root: pathlib.Path
 
 
 def lists_of_evaluation(params, events, about) -> dict[Any, dict]:
-    """Return the scores right before each event but the first of a session, as evaluation does."""
+    """Return the scores right before each event but the first of a session, as evaluation does.
+
+    Without the items that the session has so far, where repeats were dropped.
+    """
     every = dataclasses.replace(events, test=np.ones(len(events), bool))
     items, scores = evaluation.best(
         params, every, V, model_config=about.config, mixture=about.mixture, config=SHAPES
@@ -113,7 +116,9 @@ def lists_of_evaluation(params, events, about) -> dict[Any, dict]:
     ranked = zip(items.tolist(), scores.tolist(), strict=True)
     return {
         (events.user[case], sessions[case], place[case]): {
-            about.items[item]: score for item, score in zip(*row, strict=True)
+            about.items[item]: score
+            for item, score in zip(*row, strict=True)
+            if not (about.drop_repeats and item in events.item[case - place[case] : case])
         }
         for case, row in zip(every.cases, ranked, strict=True)
     }

@@ -1,0 +1,98 @@
+"""A mixture of counts: the user's past, which fades, and what follows or goes with the last item.
+
+Each part gives the items shares that sum to 1, or none where it knows nothing:
+
+    past(j)   ~ the sum of 2^(-age / half_life) over the user's events with j before the target,
+                those of the open session included; the last event has age 0, the one before 1, ...
+    markov(j) ~ how often j came right after the last item, in the training sessions
+    rules(j)  ~ the weight of the sequential rule from the last item to j, see `counting.rules`
+    cosine(j) ~ the cosine of j and the last item, of its `neighbours` most similar items
+
+    score(j)  = past(j) + markov_weight * markov(j) + rules_weight * rules(j)
+                + cosine_weight * cosine(j)
+
+Parts that know an item score it above 0; a part without a weight scores none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from hrnn_jax.baselines import counting, sparse_ranking
+from hrnn_jax.config import CountsConfig, EvaluationConfig
+from hrnn_jax.event_log import EventLog, begin_of, ranges
+from hrnn_jax.metrics import Ranking
+
+MAX_STEPS = 10  # of sequential rules, as of SR
+
+
+def counts(
+    log: EventLog,
+    settings: CountsConfig = CountsConfig(),
+    config: EvaluationConfig = EvaluationConfig(),
+    *,
+    candidates: np.ndarray | None = None,
+) -> Ranking:
+    """Rank by the mixture of counts, see the module.
+
+    Args:
+        log: a prepared log.
+        settings: the weights, the half-life of the past, and the neighbours of an item.
+        config: cutoffs, ties and the number of candidates.
+        candidates: the items to rank, by default those of `config`.
+    """
+    return sparse_ranking.rank_cases(log, scorer(log, settings), config, candidates=candidates)
+
+
+def scorer(log: EventLog, config: CountsConfig) -> sparse_ranking.Scorer:
+    """Return the function that scores test cases, and what each costs.
+
+    Args:
+        log: a prepared log with N test cases.
+        config: the weights, the half-life of the past, and the neighbours of an item.
+
+    Returns:
+        A function from a slice of `log.cases` to their scores, CSR [n, V]. And the costs, [N].
+    """
+    after_last = _after_last(log, config)
+    cases = log.cases
+    begin = begin_of(cases, log.opens_user)  # [N]
+    last = log.item[cases - 1]
+
+    def score(chunk: slice) -> sparse.csr_array:
+        length = cases[chunk] - begin[chunk]
+        event = ranges(begin[chunk], length)
+        age = np.repeat(cases[chunk], length) - 1 - event
+        past = sparse.csr_array(
+            (np.exp2(-age / config.half_life), log.item[event], np.append(0, np.cumsum(length))),
+            shape=(len(length), log.n_items),
+        )
+        scores = sparse.csr_array(_shares(past) + after_last[last[chunk]])
+        scores.eliminate_zeros()  # an age may be beyond the smallest number
+        return scores
+
+    return score, cases - begin + np.diff(after_last.indptr)[last]
+
+
+def _after_last(log: EventLog, config: CountsConfig) -> sparse.csr_array:
+    """Return what the parts but the past give all items after each item, weighed, [V, V]."""
+    train, total = log.train, sparse.csr_array((log.n_items, log.n_items))
+    for weight, part in (
+        (config.markov_weight, lambda: counting.rules(train, max_steps=1)),
+        (config.rules_weight, lambda: counting.rules(train, max_steps=MAX_STEPS)),
+        (config.cosine_weight, lambda: counting.cosines(train, config.neighbours)),
+    ):
+        if weight:
+            total = sparse.csr_array(total + weight * _shares(part()))
+    return total
+
+
+def _shares(values: sparse.csr_array) -> sparse.csr_array:
+    """Divide each row by its sum; a row without entries has none."""
+    shares = sparse.csr_array(values, dtype=np.float64, copy=True)
+    shares.sum_duplicates()
+    length = np.diff(shares.indptr)
+    row = np.repeat(np.arange(len(length)), length)
+    shares.data /= np.bincount(row, shares.data, minlength=len(length))[row]
+    return shares
