@@ -19,6 +19,7 @@ from hrnn_jax import errors
 Ties = Literal["against", "for"]
 Split = Literal["test", "validation"]
 UnknownItems = Literal["skip", "error"]
+Index = Literal["exact", "faiss"]
 OnBadRow = Literal["error", "skip"]
 
 HRNNS = ("hrnn_init", "hrnn_all")
@@ -417,11 +418,15 @@ class RecommenderConfig(_Checked):
         kept_events: The number of newest events stored for each user.
         unknown_items: Whether an event of an item that the model does not know is skipped or
             refused.
+        index: How the best items are found: by the scores of all items, or by exact scores of the
+            few that faiss scores highest roughly, for catalogues of hundreds of thousands. That is
+            made ready at each start, in seconds, and needs the extra index.
     """
 
     cached_users: int = setting(100_000, least=1)
     kept_events: int = setting(1_000, least=1)
     unknown_items: UnknownItems = setting("skip", choices=get_args(UnknownItems))
+    index: Index = setting("exact", choices=get_args(Index))
 
 
 @dataclasses.dataclass(frozen=True)
