@@ -21,6 +21,7 @@ Split = Literal["test", "validation"]
 Protocol = Literal["last_session", "leave_one_out", "global_time", "given"]
 Task = Literal["next_item", "last_item"]
 UnknownItems = Literal["skip", "error"]
+Index = Literal["exact", "faiss"]
 OnBadRow = Literal["error", "skip"]
 
 HRNNS = ("hrnn_init", "hrnn_all")
@@ -440,12 +441,16 @@ class RecommenderConfig(_Checked):
             refused.
         exclude_session_items: Whether lists leave out the items that the open session has so far;
             by default where the recipe of the run drops repeats.
+        index: How the best items are found: by the scores of all items, or by exact scores of the
+            few that faiss scores highest roughly, for catalogues of hundreds of thousands. That is
+            made ready at each start, in seconds, and needs the extra index.
     """
 
     cached_users: int = setting(100_000, least=1)
     kept_events: int = setting(1_000, least=1)
     unknown_items: UnknownItems = setting("skip", choices=get_args(UnknownItems))
     exclude_session_items: bool | None = setting(None)
+    index: Index = setting("exact", choices=get_args(Index))
 
 
 @dataclasses.dataclass(frozen=True)

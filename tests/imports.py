@@ -20,6 +20,7 @@ WITH_FRAMES = ("hrnn_jax.preprocess", "hrnn_jax.estimators")  # rooms that may u
 NEITHER = {"hrnn_jax", "hrnn_jax.config", "hrnn_jax.ids_and_times", "hrnn_jax.presets"}
 # What an extra brings, and the one file that names it.
 OF_EXTRAS = {
+    "faiss": "hrnn_jax.live.item_index",
     "tensorboardX": "hrnn_jax.estimators.callbacks.tensorboard",
     "wandb": "hrnn_jax.estimators.callbacks.weights_and_biases",
 }

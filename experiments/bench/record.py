@@ -21,6 +21,7 @@ UNITS = {  # of rows: the units to show a value in, from large to small, with si
     "events/s": [("events/s", 1, 0)],
     "cases/s": [("cases/s", 1, 0)],
     "requests/s": [("requests/s", 1, 0)],
+    "lists/s": [("lists/s", 1, 0)],
     "%": [("%", 1e-2, 1)],
 }
 HEAD = ("what", "measured", "floor", "ratio", "target", "")

@@ -23,7 +23,7 @@ from .benchmark_model import (
     RNN_SAMPLED,
     RNN_SMALL,
 )
-from .service import longest_wait, steady_load, throughput
+from .service import catalogue_index, longest_wait, steady_load, throughput
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
     "": (INIT_SMALL, "training step, HRNN Init small", 1.6),
@@ -57,6 +57,7 @@ TASKS: dict[str, Task] = {
     "users": commands.users,
     "serving": steady_load.serving,
     "throughput": throughput.throughput,
+    "index": catalogue_index.index,
     "longest_wait": longest_wait.longest_waits,
     "gpu": gpu.measure_all,
     "scaling_items": scaling.items,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -120,9 +121,10 @@ def write_states(
     """
     refuse_strays(path)
     atomic.remove_interrupted(path)
+    without_index = dataclasses.replace(config, index="exact")
     with atomic.writing(path) as partial:
         with (
-            Recommender(*network, partial, config=config) as recommender,
+            Recommender(*network, partial, config=without_index) as recommender,
             progress.bar("importing the history", len(past), "events") as advance,
         ):
             counts = recommender.take_sessions(past, on_events=advance)

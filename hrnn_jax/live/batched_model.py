@@ -19,6 +19,7 @@ import numpy as np
 from hrnn_jax import model, topk
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time
+from hrnn_jax.live.item_index import LONGEST, MEASURED_USERS, ItemIndex
 from hrnn_jax.precision import check_precision
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
@@ -36,6 +37,8 @@ CANDIDATE_COUNTS = (64, 1024, 16384)  # items of a call that scores candidates f
 WAITS, MINUTE = (0, 8), (0, 9)
 INSIDE, OPENS = 1, 2
 Ranked = tuple[np.ndarray, np.ndarray]  # items and their scores, best first
+# From the catalogue, the mixture and representations of users to an index.
+MakeIndex = Callable[[model.Items, mixtures.Mixture | None, np.ndarray], ItemIndex]
 _NO_PAST = (0, 4)  # the shape that state files have of a network without places
 _ROWS = 4  # users whose scores are compared at a time; they fit into the cache of a core
 
@@ -100,6 +103,8 @@ class BatchedModel:
         params: model.Params,
         config: ModelConfig,
         mixture: FittedMixture | None = None,
+        *,
+        make_index: MakeIndex | None = None,
     ):
         """Order the items for scoring.
 
@@ -107,6 +112,7 @@ class BatchedModel:
             params: the weights.
             config: of the network.
             mixture: of a network with `places`.
+            make_index: makes the index that finds the best items; None to score all items.
         """
         check_precision()
         self.config = config
@@ -121,6 +127,18 @@ class BatchedModel:
         )
         ranked = topk.arrange(params.items, np.arange(config.n_items), by_unit=True)
         self._network = _Network(params, jax.device_put(mixture), ranked)
+        self.index: ItemIndex | None = None
+        if make_index:
+            weights = None if mixture is None else mixture.weights
+            self.index = make_index(params.items, weights, self._newcomers())
+
+    def _newcomers(self) -> np.ndarray:
+        """Return the representations of users with one event each, of items drawn."""
+        rng = np.random.default_rng(0)
+        items = rng.integers(self.config.n_items, size=MEASURED_USERS).tolist()
+        states = [self.start._replace(item=item) for item in items]
+        program = functools.partial(_represented, self._network, config=self.config)
+        return self._call(program, states, WIDTHS)[0]
 
     def advance(self, states: Sequence[LiveState]) -> np.ndarray:
         """Feed each state its last item.
@@ -167,10 +185,18 @@ class BatchedModel:
 
         Returns:
             Items and scores, [n, length] each, the highest score first, and of equal scores the
-            lower item. Scores are those that evaluation ranks, before the output's tanh.
+            lower item. Scores are those that evaluation ranks, before the output's tanh. An index
+            may find fewer items, and leave out some of the best; the other scores are then -inf.
         """
+        if self.index and length <= LONGEST and length < self.config.n_items:
+            found = functools.partial(self._found_by, self.index, length=length)
+            return self._call(found, states, SCORED_WIDTHS)
         program = functools.partial(_best, self._network, config=self.config, n_first=length)
         return self._call(program, states, SCORED_WIDTHS)
+
+    def _found_by(self, index: ItemIndex, users: _Batch, *, length: int) -> Ranked:
+        hidden, terms = jax.device_get(_represented(self._network, users, config=self.config))
+        return index.best(hidden, terms, length)
 
     def rank(self, queries: Sequence[Query]) -> list[Ranked]:
         """Return the best items and their scores for each query.
@@ -319,6 +345,14 @@ def _represent(
     _, hidden = _step(network.params, users, config=config)
     history = _history_with_last_item(users) if config.places else None
     return hidden, mixtures.mixed(network.mixture, history)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _represented(
+    network: _Network, users: _Batch, *, config: ModelConfig
+) -> tuple[jax.Array, mixtures.Terms | None]:
+    hidden, mixed = _represent(network, users, config=config)
+    return hidden, None if mixed is None else mixed[1]
 
 
 @functools.partial(jax.jit, static_argnames="config")

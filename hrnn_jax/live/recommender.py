@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -41,6 +42,7 @@ from hrnn_jax.live.events import (
     key_of_request,
 )
 from hrnn_jax.live.preview import check_size, lists_after
+from hrnn_jax.live.item_index import ItemIndex
 from hrnn_jax.live.replay import replay
 from hrnn_jax.live.state_rows import StoredState
 from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent
@@ -111,6 +113,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         *,
         rebuild: bool = False,
         config: RecommenderConfig = _DEFAULTS,
+        on_indexed: Callable[[int], None] = lambda n: None,
     ):
         """Open the state file for a network, see `load_recommender`.
 
@@ -119,13 +122,21 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             params: the weights.
             states: the state file.
             rebuild: see `load_recommender`.
-            config: settings of the states.
+            config: settings of the states, and whether there is an index.
+            on_indexed: called with the number of items that were added to the index.
         """
         self.trained = about
         self.config = config
         # Events by outcome, those that were "late", and damaged states that were "rebuilt".
         self.counts: collections.Counter[str] = collections.Counter()
-        self._model = BatchedModel(params, about.config, about.mixture)
+        make_index = functools.partial(ItemIndex, on_items=on_indexed)
+        self._model = BatchedModel(
+            params,
+            about.config,
+            about.mixture,
+            make_index=make_index if config.index == "faiss" else None,
+        )
+        self.index = self._model.index
         self._item_index = {str(item): index for index, item in enumerate(about.items)}
         self._network = rebuilding.Network(
             about,

@@ -35,7 +35,7 @@ from .steady_load import (
     started,
 )
 
-CLIENTS = 6
+CLIENTS = 5
 WINDOW_SECONDS = 10
 LEAST_RATE, LONGEST_WAIT = 1_000, 0.007  # what bol.com's Serenade answers on two virtual cores
 SYNCS, SYNCED_BYTES = 200, 8_192

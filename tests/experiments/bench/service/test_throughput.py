@@ -1,5 +1,6 @@
 """Each client sends its next request once it has the whole answer to the last one."""
 
+import contextlib
 import socket
 import threading
 
@@ -23,7 +24,7 @@ def serve():
     log = []
 
     def answer(connection, pieces):
-        with connection:
+        with connection, contextlib.suppress(OSError):  # the client leaves at the end
             while request := connection.recv(65536):
                 log.append(request)
                 if not all(pieces):
@@ -44,6 +45,8 @@ def serve():
         return f"http://127.0.0.1:{listener.getsockname()[1]}", log
 
     yield start
+    with contextlib.suppress(OSError):  # wakes the thread that accepts
+        listener.shutdown(socket.SHUT_RDWR)
     listener.close()
 
 
