@@ -12,6 +12,7 @@ from experiments.bench import record
 from experiments.jobs.paper_rows import CODE_2017, EQUATIONS, ROWS
 from experiments.paper.results import read_results
 
+from . import published
 from .claims import BASKETS, CHECK_INS, RESULTS, Claim, benchmark, measured
 
 BEYOND = "docs/concepts/beyond_the_paper.md"
@@ -35,6 +36,13 @@ def claims() -> Iterator[Claim]:
     yield from _benchmark()
     yield from _report()
     yield from _flag_files()
+    beauty = published.over_users(published.read(RESULTS / "protocols/beauty.csv"))
+    of_sr = beauty.filter(row="SR", trains_on_validation=True)["ndcg@10"].item()
+    yield Claim(
+        "docs/concepts/protocols.md",
+        "SR then has a larger NDCG@10 than every published row.",
+        (beauty.filter(origin="published")["ndcg@10"] < of_sr).all(),
+    )
     scores = pl.read_csv(RESULTS / "scores.csv").filter(column=BASKETS, metric="recall", cutoff=5)
     means = dict(scores.group_by("row").agg(pl.col("value").mean()).iter_rows())
     yield Claim(

@@ -46,13 +46,18 @@ _SCHEMA = {
 
 def table(path: pathlib.Path) -> str:
     """Return the table of a file, in which the best of each metric in a column is bold."""
-    found = pl.read_csv(path, schema=_SCHEMA)
+    found = read(path)
     rows = found["row"].unique(maintain_order=True).to_list()
     heads = [" / ".join(METRICS.values()), *ORIGINS.values()]
     lines = [heads, ["---", *["---:"] * len(ORIGINS)]]
     cells = {origin: _cells(found, rows, origin) for origin in ORIGINS}
     lines += [[row, *(cells[origin][row] for origin in ORIGINS)] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def read(path: pathlib.Path) -> pl.DataFrame:
+    """Read a file: a row for each published row, and each run."""
+    return pl.read_csv(path, schema=_SCHEMA)
 
 
 def over_users(found: pl.DataFrame) -> pl.DataFrame:
@@ -104,7 +109,7 @@ def measured(folder: pathlib.Path) -> dict[str, object]:
 
 def main(path: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
     """Put the figures of runs into a file."""
-    old = pl.read_csv(path, schema=_SCHEMA)
+    old = read(path)
     new = pl.DataFrame([measured(folder) for folder in folders], schema=_SCHEMA)
     kept = old.join(new.select(_KEY), on=_KEY, how="anti", nulls_equal=True)
     pl.concat([kept, new]).write_csv(path)
