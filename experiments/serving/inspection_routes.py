@@ -1,5 +1,6 @@
 """The JSON routes that show what the model would do, and why; they store nothing."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -198,11 +199,14 @@ def popular_routes(service: Service) -> fastapi.APIRouter:
         minutes may pass if there are millions of them.
         """
         network, catalogue = service.batcher.recommender.network, service.catalogue
-        popular = []
-        for text, events in (await service.overview.counts()).popular:
-            for index in network.indices("items", [text]):
-                item = network.trained.items[index]
-                popular.append(schemas.PopularItem(item=item, events=events, **catalogue.of(item)))
-        return schemas.PopularItems(popular=popular[: query.k])
+        counted = (await service.overview.counts()).popular
+        # Of the items that other weights knew, these may not.
+        known = ((i, n) for text, n in counted for i in network.indices("items", [text]))
+        items = [(network.trained.items[i], n) for i, n in itertools.islice(known, query.k)]
+        return schemas.PopularItems(
+            popular=[
+                schemas.PopularItem(item=item, events=n, **catalogue.of(item)) for item, n in items
+            ]
+        )
 
     return router

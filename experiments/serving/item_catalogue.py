@@ -71,8 +71,8 @@ class ItemCatalogue:
         hosts = [host for host in map(_host_of, images) if not is_admitted(host, image_hosts)]
         if hosts:
             said.append(
-                f"warning: the page does not show {len(hosts):,} pictures, as --image_hosts does "
-                f"not name their hosts, such as {hosts[0]}"
+                f"warning: --image_hosts does not name the hosts of some pictures, which the page "
+                f"does not show: {len(hosts):,}, such as one of {hosts[0]}"
             )
         return said
 

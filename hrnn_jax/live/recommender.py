@@ -41,8 +41,8 @@ from hrnn_jax.live.events import (
     key_of,
     key_of_request,
 )
-from hrnn_jax.live.preview import check_size, lists_after
 from hrnn_jax.live.item_index import ItemIndex
+from hrnn_jax.live.preview import check_size, lists_after
 from hrnn_jax.live.replay import replay
 from hrnn_jax.live.state_rows import StoredState
 from hrnn_jax.live.state_store import COLUMNS, StateStore, StoredEvent

@@ -123,8 +123,8 @@ def test_what_a_file_lacks_or_has_in_vain_is_said(tmp_path):
     assert catalogue.lines(["d", "e"], ["*.example"]) == [
         f"1 of 2 items have a title in {path}",
         f"warning: 3 items of {path} are none of the model's, such as '7'",
-        "warning: the page does not show 1 pictures, as --image_hosts does not name their hosts, "
-        "such as b.example:81",
+        "warning: --image_hosts does not name the hosts of some pictures, which the page does not "
+        "show: 1, such as one of b.example:81",
     ]
     assert item_catalogue.ItemCatalogue().lines(["a"], []) == []
 
