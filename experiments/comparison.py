@@ -66,7 +66,7 @@ def main() -> None:
     columns = grid.logs(FLAGS.logs)
     if FLAGS.run:
         cli.needs("tune", "optuna")
-    rows = chosen_rows(FLAGS.rows, grid.ROWS)
+    rows = chosen_rows(grid.USUAL_ROWS if FLAGS.rows is None else FLAGS.rows, grid.ROWS)
     budgets = {
         "trials": grid.budgets("trials", FLAGS.trials, columns, TRIALS),
         "epochs": grid.budgets("epochs", FLAGS.epochs, columns, EPOCHS),

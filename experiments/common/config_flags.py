@@ -75,10 +75,10 @@ def define(
         texts = []
         for config in of_name:
             default = _default(config, name)
-            meaning = meanings(config)[name]
-            texts += [] if meaning in texts else [meaning]
+            text = meanings(config)[name]
             if is_open and default not in (None, (), ""):
-                texts.append(f"Default: {_text(default)}.")
+                text += f" Default: {_text(default)}."
+            texts += [] if text in texts else [text]  # of configs that share a setting, once
         config, text = of_name[0], " ".join(texts)
         default = None if is_open else _default(config, name)
         kind, setting = _type(config, name), settings(config)[name]

@@ -21,8 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from hrnn_jax.config import BASELINES
-
 from ..common import run_folder
 from ..jobs.grid import CUTOFF, Run
 from ..paper import queries
@@ -37,7 +35,7 @@ from ..paper.collect import (
     write_frames,
 )
 from ..tuning.study_job import StudyJob, chosen_frame
-from .grid import NAMES, PLUS, ROWS
+from .grid import NAMES, PLUS, ROWS, WITHOUT_SEEDS
 
 BUDGETS = ("trials", "epochs")  # keys of data.csv
 CURVES = (f"recall@{CUTOFF}", f"mrr@{CUTOFF}")
@@ -129,7 +127,7 @@ def tests_against_plus(
         if row == PLUS:
             continue
         ours, theirs = ranks[PLUS], ranks[row]
-        if row not in BASELINES:
+        if row not in WITHOUT_SEEDS:
             ours, theirs = (
                 ours.join(theirs, on="seed", how="semi"),
                 theirs.join(ours, on="seed", how="semi"),

@@ -17,10 +17,19 @@ from ..jobs.paper_rows import Row
 from ..tuning.study_job import StudyJob, tuned_flags
 
 PLUS = "hrnn_plus"
-UNTUNED = ("ppop", "markov", "sr", PLUS)  # without hyper-parameters, or one recipe for all logs
+# Models of RecTools by key: rows that are run only where --rows names them, see `peers`.
+PEERS = {
+    "sasrec": "SASRec (RecTools)",
+    "ligr": "SASRec with LiGR (RecTools)",
+    "hstu": "HSTU (RecTools)",
+}
+# Without hyper-parameters, one recipe for all logs, or with the defaults of their library.
+UNTUNED = ("ppop", "markov", "sr", *PEERS, PLUS)
+WITHOUT_SEEDS = (*BASELINES, *PEERS)  # rows with one run
 NETWORKS = (*PAPER_NETWORKS, PLUS)
 # The models' rows by key, and their names.
-NAMES = {key: model_names.NAMES[key] for key in BASELINES} | PAPER_NETWORKS | {PLUS: PLUS}
+_OWN = {key: model_names.NAMES[key] for key in BASELINES} | PAPER_NETWORKS
+NAMES = _OWN | PEERS | {PLUS: PLUS}
 _NEGATIVES = ("--extra_negatives=1000", "--mask_false_negatives")
 _CROSS_ENTROPY = ("--loss=cross_entropy", "--log_q", *_NEGATIVES)
 # hrnn_plus with one thing changed: rows with its flags and then these. Each option of a
@@ -60,6 +69,7 @@ ABLATION: dict[str, tuple[str, ...]] = {
     "last item fed": ("--feed_last_item",),
 }
 ROWS = (*NAMES, *ABLATION)
+USUAL_ROWS = tuple(row for row in ROWS if row not in PEERS)
 
 
 def logs(texts: Sequence[str]) -> list[Column]:
@@ -119,6 +129,8 @@ def row_flags(key: str) -> tuple[str, ...]:
     """Return a row's flags before tuning."""
     if key == PLUS:
         return (f"--flagfile={PLUS}.flags",)
+    if key in PEERS:
+        return ("--plugin=experiments.leaderboard.peers", f"--model={key}")
     return (f"--model={key}",) if key in BASELINES else PAPER_ROWS[f"{key}_small"].flags
 
 
@@ -140,7 +152,7 @@ def tuned_rows(
             flags = row_flags(model) if model in UNTUNED else tuned.get((column.key, model))
             if flags is None:
                 continue
-            size = None if key in BASELINES else "small"
+            size = None if key in WITHOUT_SEEDS else "small"
             flags = (*flags, *ABLATION.get(key, ()))
             cells.append((column, Row(key, size, flags)))
     return cells

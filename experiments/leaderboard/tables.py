@@ -7,15 +7,13 @@ from collections.abc import Callable, Collection, Iterable
 
 import polars as pl
 
-from hrnn_jax.config import BASELINES
-
 from ..common.text import Spread, duration, short
 from ..paper.numbers import HEADLINES
 from ..paper.results import Column, Results, spreads
 from ..paper.tables import cells_of, costs, mean_cell
 from ..rendering.markdown import DASH, Cell, Figure, Table
 from ..rendering.plots import COUNTING, Panel, Point, draw, scatter
-from .grid import NAMES, NETWORKS, PLUS, ROWS
+from .grid import NAMES, NETWORKS, PLUS, ROWS, WITHOUT_SEEDS
 from .studies import PATIENCE
 
 ALPHA = 0.05
@@ -339,5 +337,5 @@ def paired_means(
     ours, theirs = (results.score(column, r, metric) for r in (PLUS, row))
     if ours is None or theirs is None:
         return None
-    n = ours.n if row in BASELINES else min(ours.n, theirs.n)
+    n = ours.n if row in WITHOUT_SEEDS else min(ours.n, theirs.n)
     return statistics.fmean(ours.values[:n]), statistics.fmean(theirs.values[:n])

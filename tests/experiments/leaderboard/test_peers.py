@@ -1,0 +1,120 @@
+"""Rows of other libraries, with a made peer in place of RecTools: its scores are ranked as ours."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments.common import cli
+from experiments.jobs.paper_rows import chosen_rows
+from experiments.leaderboard import grid
+from hrnn_jax import errors
+from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.config import MODELS, EvaluationConfig
+from hrnn_jax.presets import NAMES
+from tests.helpers import logs
+
+ROOT = pathlib.Path(__file__).parents[3]
+# Scores by training events, from below 0; of item 0 it knows nothing.
+SCRIPT = """
+import sys
+import numpy as np
+model, log, out, scratch, seconds = sys.argv[1:]
+print("trains", model)
+if model == "hstu":
+    raise ValueError("out of memory")
+file = np.load(log)
+support = np.bincount(file["item"][~file["test"]], minlength=int(file["n_items"]))
+cases = file["test"] & (np.diff(file["session"], prepend=-1) == 0)
+scores = np.tile(support - 100.0, (np.count_nonzero(cases), 1)).astype(np.float32)
+scores[:, 0] = -np.inf
+np.save(out, scores if model == "sasrec" else scores[1:])
+open("trained", "a").write(model + " ")
+"""
+
+
+@pytest.fixture
+def peers(tmp_path, monkeypatch):
+    """The plugin with a made peer; what it registers is forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
+    known, names = [*MODELS], dict(NAMES)
+    sys.modules.pop("experiments.leaderboard.peers", None)
+    from experiments.leaderboard import peers
+
+    (tmp_path / "script.py").write_text(SCRIPT)
+    monkeypatch.setattr(peers, "SCRIPT", tmp_path / "script.py")
+    monkeypatch.setattr(peers, "install", lambda library, folder: pathlib.Path(sys.executable))
+    yield peers
+    MODELS[:] = known
+    NAMES.clear()
+    NAMES.update(names)
+    sys.modules.pop("experiments.leaderboard.peers", None)
+
+
+def test_scores_of_a_peer_are_ranked_and_kept(peers, tmp_path):
+    """Bugs: train again to rank without the session's items, rank what it does not know first."""
+    log = logs.random(0, users=20, sessions=5, n_items=12)
+    support = log.support
+    scorer = peers.scorer_of("sasrec")
+    ranking = sparse_ranking.rank_cases(log, scorer(log), EvaluationConfig())
+    targets = log.item[log.cases]
+    lowest = support[1:].min()
+    for target, rank in zip(targets.tolist(), ranking.rank.tolist(), strict=True):
+        if target == 0 or support[target] == lowest:
+            assert rank == log.n_items  # scores nothing, so all that are left are before it
+        else:
+            assert rank == np.count_nonzero(support[1:] >= support[target])
+    without = EvaluationConfig(exclude_session_items=True)
+    again = sparse_ranking.rank_cases(log, scorer(log), without).rank
+    assert (again != ranking.rank).any()
+    assert (tmp_path / "trained").read_text() == "sasrec "
+    other = logs.random(1, users=20, sessions=5, n_items=12)
+    sparse_ranking.rank_cases(other, scorer(other), EvaluationConfig())
+    assert (tmp_path / "trained").read_text() == "sasrec sasrec "
+
+
+def test_a_peer_that_fails_is_named_in_one_line_and_keeps_nothing(peers):
+    log = logs.random(0, users=20, sessions=5, n_items=12)
+    with pytest.raises(errors.InputError, match=r"`model`=hstu: RecTools .*: out of memory"):
+        peers.scorer_of("hstu")(log)
+    with pytest.raises(errors.InputError, match=r"scores of the shape .* for `model`=ligr"):
+        peers.scorer_of("ligr")(log)
+    assert not [*pathlib.Path("out/peers/scores").rglob("*.npy")]
+
+
+def test_rows_of_peers_are_run_only_where_they_are_named():
+    assert not {*grid.PEERS} & {*grid.USUAL_ROWS}
+    assert chosen_rows(["sasrec", "sr"], grid.ROWS) == ["sr", "sasrec"]
+    for key in grid.PEERS:
+        assert "--plugin=experiments.leaderboard.peers" in cli.expand(grid.row_flags(key))
+
+
+def test_a_run_of_a_peer_has_the_files_of_any_run(tmp_path):
+    """The whole command, with the environment and the script of a made peer."""
+    made = tmp_path / "made.py"
+    made.write_text(
+        "import pathlib, sys\n"
+        "from experiments.leaderboard import peers\n"
+        f"peers.SCRIPT = pathlib.Path({str(tmp_path / 'script.py')!r})\n"
+        "peers.install = lambda library, folder: pathlib.Path(sys.executable)\n"
+    )
+    (tmp_path / "script.py").write_text(SCRIPT)
+    log = logs.write(tmp_path / "log.csv")
+    argv = ["--plugin=made", "--model=sasrec", f"--events={log}", "--dataset=events"]
+    argv += ["--min_support=1", "--exclude_session_items", "--output_dir=out/run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.run", *argv],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "out/run/metrics.json").read_text())
+    assert metrics["name"] == "SASRec (RecTools)"
+    assert metrics["exclude_session_items"]
