@@ -13,7 +13,6 @@ all other items is estimated by a sample of the catalogue.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -202,9 +201,10 @@ def _positions(items: np.ndarray, some: np.ndarray) -> np.ndarray:
 @jax.jit
 def _of_columns(mixture: Mixture, scores: jax.Array, terms: Terms) -> jax.Array:
     """Return log probabilities [n, M] of items that are columns by themselves."""
-    log_probabilities = functools.partial(
-        mixtures.log_probabilities, mixture, column=jnp.arange(scores.shape[1])
-    )
-    return jax.vmap(lambda scores, terms: log_probabilities(scores=scores, terms=terms))(
-        scores, terms
-    )
+    column = jnp.arange(scores.shape[1])
+
+    def of_user(scores: jax.Array, terms: Terms) -> jax.Array:
+        values, constant = mixtures.log_probabilities(mixture, scores, column, terms)
+        return values + constant
+
+    return jax.vmap(of_user)(scores, terms)
