@@ -296,10 +296,10 @@ def test_of_two_processes_the_slower_leaves_the_folder_alone(tmp_path, monkeypat
     """The faster one may be reading it: it prepares the log while the slower one reads it."""
     log, read, inodes = source(tmp_path), read_log.read, []
 
-    def slow_read(given):
+    def slow_read(given, **how):
         monkeypatch.setattr(read_log, "read", read)
         inodes.append(prepared.prepare(log, RECIPE, tmp_path / "prepared").stat().st_ino)
-        return read(given)
+        return read(given, **how)
 
     monkeypatch.setattr(read_log, "read", slow_read)
     folder = prepared.prepare(log, RECIPE, tmp_path / "prepared")
