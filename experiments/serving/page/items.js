@@ -21,9 +21,11 @@ export function learn(entries) {
 
 /** Return an item's title, or else its id, for a sentence. */
 export function nameOf(item) {
-  const name = known.get(String(item))?.title ?? String(item);
+  const { title } = known.get(String(item)) ?? {};
+  if (!title) return String(item);
+  const name = title.length > LONG ? `${title.slice(0, LONG)}…` : title;
   // Isolated, so that a title from right to left leaves the rest of the sentence in its order.
-  return known.has(String(item)) ? `\u2068${name.length > LONG ? `${name.slice(0, LONG)}…` : name}\u2069` : name;
+  return `\u2068${name}\u2069`;
 }
 
 /** Return an item's title and, smaller, its id; without a title the id alone. */

@@ -7,7 +7,11 @@ const SCORE = new Intl.NumberFormat("en-GB", {
   minimumFractionDigits: 3,
   maximumFractionDigits: 3,
 });
-const PERCENT = new Intl.NumberFormat("en-GB", { style: "percent", minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
+const PERCENT = new Intl.NumberFormat("en-GB", {
+  style: "percent",
+  minimumSignificantDigits: 2,
+  maximumSignificantDigits: 2,
+});
 const MOTION = { duration: 450, easing: "cubic-bezier(.2, 0, 0, 1)" };
 
 /** Return a number with the sign of a minus that is as wide as a digit. */

@@ -132,7 +132,8 @@ function drawUsers(users) {
       : `The ${N_USERS} people with the most visits. Type an id above to find another.`;
   const rows = users.map(({ user, events, visits }) => {
     const count = element("small", {}, `${plural(visits, "visit")}, ${plural(events, "event")}`);
-    return element("li", {}, element("a", { href: address({ user }) }, element("bdi", {}, user), count));
+    const name = element("bdi", {}, user);
+    return element("li", {}, element("a", { href: address({ user }) }, name, count));
   });
   part("users").replaceChildren(...rows);
 }
@@ -246,7 +247,8 @@ on("click", "live", () => {
 });
 on("click", "forget", () => {
   const isUser = visitor.kind === "user";
-  if (isUser && !confirm(`Delete everything stored about user ${visitor.id}? It cannot be undone.`)) return;
+  const question = `Delete everything stored about user ${visitor.id}? It cannot be undone.`;
+  if (isUser && !confirm(question)) return;
   attempt(async (isCurrent) => {
     await visitor.forget();
     if (isCurrent()) location.hash = "";

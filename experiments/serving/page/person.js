@@ -1,9 +1,10 @@
-/** The view of a visitor: visits; the list now or after an event, before it, a newcomer's, popular. */
+/** The view of a visitor: visits; the list now or after an event, before it, a newcomer's. */
 
 import { commands } from "./command.js";
 import { address, element, number, part, plural } from "./dom.js";
 import { label, nameOf, picture } from "./items.js";
-import { changeMark, describeChanges, fillTable, percent, placeMark, places, signed } from "./lists.js";
+import { changeMark, describeChanges, fillTable, placeMark, places } from "./lists.js";
+import { percent, signed } from "./lists.js";
 import { options } from "./options.js";
 import { describeRight, placeBefore } from "./right.js";
 import { Failure } from "./service.js";
@@ -57,7 +58,11 @@ export function drawPerson(visitor, at, context) {
 
 const stepName = ({ session, place }) => `${session + 1}.${place}`;
 
-/** shown: step is the event after which the list is shown, null for the current list; next: the click after it. */
+/**
+ * Draw the list.
+ *
+ * step: the event after which it is shown; null for the current list. next: the click after it.
+ */
 function drawNow({ visitor, list, before, step, next }, { click, isChance }) {
   const old = places(before ?? []);
   const button = (item, place) =>
@@ -200,7 +205,8 @@ async function compareWithNewcomer(visitor, list, visit, { isChance }) {
 }
 
 function describeComparison(list, theirs, visit) {
-  const clicked = visit.length === 1 ? nameOf(visit[0].item) : `the ${visit.length} items of this visit`;
+  const [{ item: first }] = visit;
+  const clicked = visit.length === 1 ? nameOf(first) : `the ${visit.length} items of this visit`;
   const [own, other] = [places(list), places(theirs)];
   const added = [...own.keys()].filter((item) => !other.has(item));
   let result = `this list. Only the user’s history adds ${added.map(nameOf).join(", ")}.`;

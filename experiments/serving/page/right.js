@@ -1,12 +1,13 @@
 /** Was it right: how often the next click was among the items of the list before it. */
 
+import { plural } from "./dom.js";
 import { places, percent } from "./lists.js";
 
 /**
  * Return the place of a step's item in the list right before it.
  *
- * Undefined for the first click of a visit, which no list of the visit comes before; 0 if it was not
- * in the list.
+ * Undefined for the first click of a visit, before which there is no list of the visit; 0 if it was
+ * not in the list.
  */
 export function placeBefore(steps, index) {
   const before = steps[index - 1];
@@ -22,7 +23,8 @@ export function describeRight(steps, popular, excludesHad) {
   const share = (n) => percent(n / counted.length);
   const n = counted.length;
   const hits = counted.filter((index) => cases[index] > 0).length;
-  let said = `The next click was among the ten recommended in ${share(hits)} of ${n} ${n === 1 ? "case" : "cases"}`;
+  const among = "The next click was among the ten recommended";
+  let said = `${among} in ${share(hits)} of ${plural(n, "case")}`;
   if (excludesHad) return `${said}, with what was had left out.`;
   if (popular.length) {
     const known = places(popular);

@@ -17,7 +17,8 @@ export const hasToken = () => sessionStorage.getItem("token") !== null;
 export function pathPart(id) {
   // Browsers resolve these two even if they are escaped, and would call another path.
   if (id === "." || id === "..") {
-    throw new Failure(`A browser cannot ask for the id “${id}”: other clients of the service can.`, 400);
+    const reason = "other clients of the service can";
+    throw new Failure(`A browser cannot ask for the id “${id}”: ${reason}.`, 400);
   }
   return encodeURIComponent(id);
 }

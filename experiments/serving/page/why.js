@@ -18,8 +18,8 @@ const MEANING = {
 /**
  * Open or close the explanation of a row.
  *
- * button: in the row. visitor: whose list it is. event: {after}, as the service names the event after
- * which the list is shown; {} for now.
+ * button: in the row. visitor: whose list it is. event: {after}, as the service names the event
+ * after which the list is shown; {} for now.
  */
 export async function toggleWhy(button, visitor, event) {
   const row = button.closest("tr");
@@ -46,14 +46,15 @@ function describe(explanation) {
   const { item, score, parts, neighbours } = explanation;
   learn([explanation, ...neighbours]);
   const largest = Math.max(...parts.map(({ value }) => Math.abs(value)));
-  const rows = parts.map(({ name, value }) =>
-    element("tr", {}, element("th", { scope: "row" }, meaning(name, neighbours)), bar(value, largest), cell(value)),
-  );
+  const rows = parts.map(({ name, value }) => {
+    const head = element("th", { scope: "row" }, meaning(name, neighbours));
+    return element("tr", {}, head, bar(value, largest), cell(value));
+  });
   const sum = element("th", { scope: "row" }, "together: the score");
   rows.push(element("tr", { className: "sum" }, sum, element("td"), cell(score)));
   return [
     element("p", {}, sentence(nameOf(item), score, parts)),
-    element("table", { ariaLabel: `Parts of the score of ${nameOf(item)}` }, element("tbody", {}, ...rows)),
+    element("table", { ariaLabel: "Parts of the score" }, element("tbody", {}, ...rows)),
   ];
 }
 
@@ -69,7 +70,7 @@ function meaning(name, neighbours) {
 function sentence(name, score, parts) {
   const [first] = parts;
   if (first.name !== "repeat" && first.name !== "explore") {
-    return `${name} is here because these parts of its score add up to more than those of other items.`;
+    return `The parts of the score of ${name} add up to more than those of items below it.`;
   }
   const [mode, own] = [Math.exp(first.value), Math.exp(score - first.value)];
   return (
