@@ -42,6 +42,7 @@ def _adopt(process: Process, oracle: Oracle, key: str) -> None:
         if not is_told or not set(kept) <= set(person.kept):
             raise FaultError(f"events of {key} are {kept}, not {person.kept}, without a word")
         person.kept = kept
+        process.blurred.add(key)
     rebuilt = live.counts["rebuilt"]
     live.recommend_many([request(key)])  # repairs it
     if live.counts["rebuilt"] == rebuilt:
