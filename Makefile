@@ -13,6 +13,7 @@
 # make serve                        set up, then serve the newest run, with a page; RUN=FOLDER another
 # make check-gpu                    on a machine with a GPU: set up, reproduce recorded steps on it, and measure
 # make test                         set up, then all tests
+# make fault-test SEEDS=10000       the live state store on a disk, a clock and clients that fail; SEED=17 one run again
 # make check                        what CI adds: ruff, the type checker, the import rules, the docs' links
 # make docs                         build the documentation's site and serve it on this machine; SERVE=0 only builds
 # make help                         print these lines
@@ -64,6 +65,9 @@ RUN ?=
 EVENTS ?=
 FLAGS ?=
 
+# One seed of make fault-test, in place of the first SEEDS.
+SEED ?=
+
 # What check-gpu runs on; cpu tries the check out, in small sizes. The Python that has JAX for it is
 # one of those set up here, or yours: CHECK_PYTHON=python3.
 DEVICE ?= cuda
@@ -74,7 +78,7 @@ EVALUATION = .venv/with-journey,report,tune
 ALL = .venv/with-bench,journey,report,serve,test,tune
 
 .PHONY: help install run tune serve reproduce reproduce-table3 check-table3 leaderboard leaderboard-page comparison comparison-table benchmark-peers check-gpu \
-	driver test check docs clean
+	driver test fault-test check docs clean
 .DEFAULT_GOAL = run
 
 help:
@@ -133,6 +137,10 @@ driver: # before gigabytes are installed for it
 
 test: $(ALL)
 	.venv/bin/python -m pytest
+
+fault-test: SEEDS = 1000
+fault-test: .venv/with-test
+	.venv/bin/python -m tests.fault_simulator $(if $(SEED),--seed=$(SEED),--seeds=$(SEEDS))
 
 check: $(ALL) .venv/with-docs
 	.venv/bin/ruff check .

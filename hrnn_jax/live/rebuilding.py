@@ -17,10 +17,11 @@ from hrnn_jax.arguments import several_ids
 from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
-from hrnn_jax.live.events import open_session
+from hrnn_jax.live.events import OpenSession, open_session
 from hrnn_jax.live.replay import replay
-from hrnn_jax.live.state_rows import Row, StoredState, is_session, state_of
-from hrnn_jax.live.state_store import FORMAT, StateStore
+from hrnn_jax.live.state_rows import Row, StoredState, event_of, state_of
+from hrnn_jax.live.state_schema import FORMAT
+from hrnn_jax.live.state_store import StateStore
 
 logger = logging.getLogger(__name__)
 _UNFINISHED = "none: a rebuild has not ended"  # stands for the weights until it has
@@ -71,7 +72,9 @@ def accept(
         "shape": repr((start.carry.shape, start.past.shape)),
     }
     stored = store.about if tables is None else dict(tables["about"])
-    theirs = {name: stored.get(name, ours[name]) for name in ours}  # a new file has neither
+    n_states = len(store) if tables is None else len(tables["states"])
+    unknown = dict.fromkeys(ours, "damaged") if n_states else ours  # a new file has neither
+    theirs = {name: stored.get(name, unknown[name]) for name in ours}
     fits = theirs["weights"] in network.trained.lineage and theirs["shape"] == ours["shape"]
     if not fits and not rebuild:
         raise errors.InputError(_refusal(store, network, theirs["weights"]))
@@ -83,6 +86,7 @@ def accept(
             )
         if fits:
             _check_states(tables["states"], network)
+        _check_events(tables["events"])
     begun: dict[str, str] = {"weights": _UNFINISHED} if rebuild and theirs != ours else {}
     if tables is not None:
         store.replace({**tables, "about": list((stored | begun).items())})
@@ -110,6 +114,16 @@ def _check_states(rows: Sequence[Row], network: Network) -> None:
             ) from None
 
 
+def _check_events(rows: Sequence[Row]) -> None:
+    """Raise InputError for the first exported event that is damaged."""
+    for number, row in enumerate(rows, 1):
+        if event_of(row) is None:
+            raise errors.InputError(
+                f"events.parquet, row {number}: its bytes have changed (CRC-32); export the states "
+                "again"
+            )
+
+
 def _refusal(store: StateStore, network: Network, weights: str) -> str:
     """Say why states of these weights do not fit the network."""
     if weights == _UNFINISHED:
@@ -125,27 +139,22 @@ def _refusal(store: StateStore, network: Network, weights: str) -> str:
     )
 
 
-def repair(store: StateStore, network: Network, keys: Sequence[str]) -> dict[str, StoredState]:
+def repair(
+    store: StateStore, network: Network, sessions: Mapping[str, OpenSession | None]
+) -> dict[str, StoredState]:
     """Compute damaged states again from the stored events, and write them.
 
     Args:
         store: where the states are.
         network: the network.
-        keys: of the damaged states.
+        sessions: the open session by the key of each damaged state; None if it is damaged too.
 
     Returns:
         The states of those keys that have a stored event of a known item. The others have lost
         their state, and are newcomers.
     """
-    events = {key: store.events(key) for key in keys}
-    after = replay(network.model, events, network.item_index)
-    states: dict[str, StoredState] = {}
-    for key in [key for key, some in after.items() if some]:
-        session, told = store.sessions(key, limit=1)[key], open_session(events[key])
-        # That of the row knows more, if it is not damaged too.
-        agrees = session[-2:] == told[-2:] and is_session(session)
-        states[key] = StoredState(after[key][-1], session if agrees else told)
-    n_events = sum(map(len, after.values()))
+    keys = list(sessions)
+    states, n_events = _computed(store, network, sessions)
     try:
         store.write(states)
         store.delete([key for key in keys if key not in states])
@@ -159,14 +168,30 @@ def repair(store: StateStore, network: Network, keys: Sequence[str]) -> dict[str
     return states
 
 
+def _computed(
+    store: StateStore, network: Network, sessions: Mapping[str, OpenSession | None]
+) -> tuple[dict[str, StoredState], int]:
+    """Compute states from the stored events.
+
+    Returns:
+        The state of each key that has an event of a known item, and the number of these events.
+    """
+    events = {key: store.events(key) for key in sessions}
+    after = replay(network.model, events, network.item_index)
+    states: dict[str, StoredState] = {}
+    for key in [key for key, some in after.items() if some]:
+        session = sessions[key] or open_session(events[key])
+        states[key] = StoredState(after[key][-1], session)
+    return states, sum(map(len, after.values()))
+
+
 def _rebuild(store: StateStore, network: Network) -> None:
     """Compute all states again from the stored events, some hundred keys at a time."""
-    sessions = store.sessions()
-    for begin in range(0, len(sessions), WIDTHS[-1]):
-        keys = list(sessions)[begin : begin + WIDTHS[-1]]
-        events = {key: store.events(key) for key in keys}
-        after = replay(network.model, events, network.item_index)
-        store.write(
-            {key: StoredState(some[-1], sessions[key]) for key, some in after.items() if some}
-        )
-        store.delete([key for key, some in after.items() if not some])
+    every = list(store.sessions())
+    for begin in range(0, len(every), WIDTHS[-1]):
+        keys = every[begin : begin + WIDTHS[-1]]
+        states, damaged = store.get(keys)
+        known = {key: state.session for key, state in states.items()}
+        computed, _ = _computed(store, network, known | damaged)
+        store.write(computed)
+        store.delete([key for key in keys if key not in computed])

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Generator
 
 from hrnn_jax import errors
+from hrnn_jax.live import sqlite_pages
 
 IN_MEMORY = ":memory:"  # in the place of a path
 
@@ -43,26 +44,50 @@ def _beside(path: pathlib.Path | str) -> list[pathlib.Path]:
     return [pathlib.Path(f"{os.path.realpath(path)}{end}") for end in ("-wal", "-shm", "-journal")]
 
 
+def wal_of(path: pathlib.Path | str) -> pathlib.Path:
+    """Return the path of the -wal of a state file."""
+    return _beside(path)[0]
+
+
 def refuse_strays(path: pathlib.Path | str) -> None:
-    """Check that a state file which is to be made finds no files of another one next to it.
+    """Check that a state file which is to be opened or made has no files of another one next to it.
 
     SQLite takes them for its own, and reads the states of the other file out of them.
 
     Args:
-        path: of the state file; nothing is checked where it exists.
+        path: of the state file.
 
     Raises:
         InputError: names the files.
     """
-    file = pathlib.Path(path)
-    if path == IN_MEMORY or (file.exists() and file.stat().st_size):
+    if path == IN_MEMORY:
         return
-    if strays := [stray.name for stray in _beside(path) if stray.exists()]:
+    file, wal = pathlib.Path(path), wal_of(path)
+    strays = [stray.name for stray in _beside(path) if stray.exists()]
+    it_is, them, they_do = ("are", "them", "do") if len(strays) > 1 else ("is", "it", "does")
+    if not (file.exists() and file.stat().st_size):
+        if strays:
+            raise errors.InputError(
+                f"{path} does not exist, but {' and '.join(strays)} of a former one {they_do}: "
+                f"move {them} away, or put the file back"
+            )
+    elif wal.exists() and not _is_wal_of(wal, file):
         raise errors.InputError(
-            f"{path} does not exist, but {' and '.join(strays)} of a former one "
-            f"{'do' if len(strays) > 1 else 'does'}: move {'them' if len(strays) > 1 else 'it'} "
-            "away, or put the file back"
+            f"{' and '.join(strays)} next to {path} {it_is} of another state file: move {them} "
+            "away, or put the other file back"
         )
+
+
+def _is_wal_of(wal: pathlib.Path, file: pathlib.Path) -> bool:
+    """Tell whether a -wal can be of a state file: it can where one of both does not say."""
+    versions = sqlite_pages.versions_of_wal(wal)
+    try:
+        # Immutable: without the -wal. SQLite opens it, as closing a file ends locks of the process.
+        uri = f"{file.absolute().as_uri()}?immutable=1"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            return not versions or db.execute("PRAGMA user_version").fetchone()[0] in versions
+    except sqlite3.DatabaseError:  # damaged, as will be found when it is opened
+        return True
 
 
 @contextlib.contextmanager
@@ -73,11 +98,17 @@ def one_line_errors(path: pathlib.Path | str) -> Generator[None]:
     except sqlite3.ProgrammingError as error:  # of a closed connection
         text = "is closed: load the recommender again"
         raise _about(path, errors.InputError, text) from error
+    except errors.StorageError:
+        raise
+    except OSError as error:
+        _, kind, text = _ERRORS[1]
+        raise _about(path, kind, text.format(errors.reason(error))) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
+        words = " ".join(str(error).split())  # what a check finds is a text of several lines
         beside = ", ".join(path.name for path in _beside(path))
-        raise _about(path, kind, text.format(error, beside=beside)) from error
+        raise _about(path, kind, text.format(words, beside=beside)) from error
 
 
 def _about(
@@ -103,9 +134,14 @@ class FileWatch:
             path: of the file; `IN_MEMORY` has none to watch.
         """
         path_of_main = pathlib.Path(path).absolute()  # a link to another file is one put in place
-        self._paths = [] if path == IN_MEMORY else [path_of_main, _beside(path)[0]]
+        self._paths = [] if path == IN_MEMORY else [path_of_main, wal_of(path)]
         # Device, inode and size.
         self._known: dict[pathlib.Path, tuple[int, int, int]] = {}
+
+    @property
+    def wal_size(self) -> int:
+        """Return the bytes of the -wal at the last check."""
+        return sum(self._known[path][2] for path in self._paths[1:] if path in self._known)
 
     def expect_empty_wal(self) -> None:
         """Take down that this process has emptied the -wal."""

@@ -1,8 +1,7 @@
-"""A state as a row of the state file, and back; a damaged row is noticed."""
+"""States and events as rows of the state file, and back; a damaged row is noticed."""
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hrnn_jax import errors
-from hrnn_jax.extras import idle_time
 from hrnn_jax.live.batched_model import LiveState
-from hrnn_jax.live.events import OpenSession
+from hrnn_jax.live.events import OpenSession, StoredEvent
 
 Row = tuple[Any, ...]  # of a table
 
@@ -22,6 +20,12 @@ class StoredState(NamedTuple):
 
     live: LiveState
     session: OpenSession
+
+
+def crc_of(values: Sequence[Any]) -> int:
+    """Return the CRC-32 of a row's values, whatever types of numbers SQLite stores them in."""
+    plain = [float(value) if isinstance(value, int | float) else value for value in values]
+    return zlib.crc32(repr(plain).encode("utf-8", "surrogatepass"))
 
 
 def row_of(key: str, state: StoredState, items: Sequence[str], written: float) -> Row:
@@ -35,7 +39,14 @@ def row_of(key: str, state: StoredState, items: Sequence[str], written: float) -
     """
     (carry, past, item, *flags), session = state
     arrays = carry.tobytes(), past.tobytes()
-    return (key, *arrays, zlib.crc32(b"".join(arrays)), items[item], *flags, *session, written)
+    others = zlib.crc32(b"".join(arrays)), items[item], *flags, *session, written
+    return (key, *arrays, *others, crc_of((key, *others)))
+
+
+def session_of(row: Row) -> OpenSession | None:
+    """Return the open session in a row of the table `states`; None if it may be damaged."""
+    key, _, _, *others, crc = row
+    return OpenSession(*others[5:10]) if crc_of((key, *others)) == crc else None
 
 
 def state_of(row: Row, item_index: Mapping[str, int], start: LiveState) -> StoredState:
@@ -48,22 +59,17 @@ def state_of(row: Row, item_index: Mapping[str, int], start: LiveState) -> Store
 
     Raises:
         InputError: the row is damaged: its bytes have changed, it is of another shape or of an item
-            that is not known, or it has a value that no state has.
+            that is not known.
     """
-    _, carry, past, crc, item, opens_session, gap, fed, *session, _ = row
-    opened = OpenSession(*session)
-    try:
-        fault = _fault(carry, past, crc, start)
-        if not fault and item not in item_index:
-            fault = f"its item {item!r} is not in the catalogue"
-        if not fault and not (type(gap) is int and 0 <= gap <= idle_time.NONE):
-            fault = f"its gap is {gap!r}"
-        if not fault and not is_session(opened):
-            fault = "its open session has values that no session has"
-    except TypeError:
-        fault = "a value is of another type"
-    if fault:
-        raise errors.InputError(fault)
+    _, carry, past, crc, item, opens_session, gap, fed, *_ = row
+    session = session_of(row)
+    are_bytes = isinstance(carry, bytes) and isinstance(past, bytes)
+    if session is None or not are_bytes or zlib.crc32(carry + past) != crc:
+        raise errors.InputError("its bytes have changed (CRC-32)")
+    if (len(carry), len(past)) != (start.carry.nbytes, start.past.nbytes):
+        raise errors.InputError("it is of another shape")
+    if item not in item_index:
+        raise errors.InputError(f"its item {item!r} is not in the catalogue")
     live = LiveState(
         carry=np.frombuffer(carry, np.float32).reshape(start.carry.shape),
         past=np.frombuffer(past, np.int32).reshape(start.past.shape),
@@ -72,23 +78,15 @@ def state_of(row: Row, item_index: Mapping[str, int], start: LiveState) -> Store
         gap=gap,
         fed=bool(fed),
     )
-    return StoredState(live, opened)
+    return StoredState(live, session)
 
 
-def _fault(carry: bytes, past: bytes, crc: int, start: LiveState) -> str:
-    """Return what is wrong with the arrays of a row; nothing if it is empty."""
-    if zlib.crc32(carry + past) != crc:
-        return "its bytes have changed (CRC-32)"
-    if (len(carry), len(past)) != (start.carry.nbytes, start.past.nbytes):
-        return "it is of another shape"
-    return ""
+def event_row(key: str, event: StoredEvent) -> Row:
+    """Return the row of the table `events`."""
+    return (key, *event, crc_of((key, *event)))
 
 
-def is_session(values: Sequence[Any]) -> bool:
-    """Tell whether values that were read as an open session can be those of one."""
-    *times, id_, number, n_events = values
-    return (
-        all(isinstance(time, int | float) and math.isfinite(time) for time in times)
-        and all(type(count) is int and count >= 0 for count in (number, n_events))
-        and isinstance(id_, str | None)
-    )
+def event_of(row: Row) -> StoredEvent | None:
+    """Return the event in a row of the table `events`; None if it is damaged."""
+    *values, crc = row
+    return StoredEvent(*values[1:]) if crc_of(values) == crc else None

@@ -1,12 +1,6 @@
 """The state file: the states of live users and their stored events, in SQLite behind a cache.
 
-    states  who, carry and past (bytes of `LiveState`'s arrays), crc (CRC-32 of both), item (raw id
-            as text), the rest of `LiveState` and of `OpenSession`, written (Unix seconds, by the
-            clock of this machine)
-    events  the newest events of each key: who, and the fields of `StoredEvent`
-    about   format, weights (fingerprint of the weights that made the states), shape (of a state)
-
-The column `who` holds keys, see `events.key_of`. Events and the states after them are committed in
+Its tables are in `state_schema`. Events and the states after them are committed in
 one transaction before they are acknowledged: neither kill -9 nor a power failure loses them.
 """
 
@@ -16,6 +10,8 @@ import collections
 import contextlib
 import functools
 import json
+import logging
+import os
 import pathlib
 import sqlite3
 import time
@@ -24,36 +20,33 @@ from types import MappingProxyType
 from typing import Any
 
 from hrnn_jax import atomic, errors
-from hrnn_jax.live import state_file
+from hrnn_jax.live import sqlite_pages, state_file
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
 from hrnn_jax.live.state_file import FileWatch, one_line_errors, refuse_strays
-from hrnn_jax.live.state_rows import Row, StoredState, row_of, state_of
+from hrnn_jax.live.state_rows import (
+    Row,
+    StoredState,
+    event_of,
+    event_row,
+    row_of,
+    session_of,
+    state_of,
+)
+from hrnn_jax.live.state_schema import (
+    COLUMNS,
+    FORMAT,
+    SCHEMA,
+    SESSION_COLUMNS,
+    SETTINGS,
+    convert_from_2,
+)
 
+logger = logging.getLogger(__name__)
 IN_MEMORY = state_file.IN_MEMORY
-FORMAT = "2"
+_LEFT_OUT = "damaged events in {} are left out of their users' histories"
+_WAL_BYTES = 4_000_000  # of a -wal that is written into the file
 _AFTER_ALL = "\U0010ffff" * 65  # the last code point, once more than an id can have it
-_SCHEMA = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE states (
-    who TEXT PRIMARY KEY, carry BLOB NOT NULL, past BLOB NOT NULL, crc INTEGER NOT NULL,
-    item TEXT NOT NULL, opens INTEGER NOT NULL, gap INTEGER NOT NULL, fed INTEGER NOT NULL,
-    time REAL NOT NULL, last REAL NOT NULL, session TEXT, number INTEGER NOT NULL,
-    events INTEGER NOT NULL, written REAL NOT NULL
-);
-CREATE TABLE events (
-    who TEXT NOT NULL, place INTEGER NOT NULL, session INTEGER NOT NULL, item TEXT NOT NULL,
-    time REAL NOT NULL, event_id TEXT, PRIMARY KEY (who, place)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX deliveries ON events (who, event_id) WHERE event_id IS NOT NULL
-"""
-_STATE_COLUMNS = ("carry", "past", "crc", "item", "opens", "gap", "fed")
-_SESSION_COLUMNS = ("time", "last", "session", "number", "events")  # as in OpenSession
-COLUMNS = {
-    "about": ("name", "value"),
-    "states": ("who", *_STATE_COLUMNS, *_SESSION_COLUMNS, "written"),
-    "events": ("who", *StoredEvent._fields),
-}
 
 
 class StateStore:
@@ -94,7 +87,10 @@ class StateStore:
         # Of each key the values of its state, see `_add_to_cache`.
         self._cache: collections.OrderedDict[str, tuple[Any, ...]] = collections.OrderedDict()
         self._watch = FileWatch(path)
+        self._file: int | None = None  # descriptor for `sqlite_pages`, once the file is checked
         self._has_traces = True  # on disk, of what was deleted; maybe by a process that was killed
+        self._unclean: set[int] = set()  # pages that may have copies of rows in their unused part
+        self._begins_wal = True
         refuse_strays(path)
         if path != IN_MEMORY:
             atomic.remove_interrupted(pathlib.Path(path))
@@ -113,30 +109,60 @@ class StateStore:
         with one_line_errors(self.path):
             # Of a damaged text the rest is read: it must not take other rows with it.
             self._db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
-            # Exclusive: another process would not see the cache of this one.
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA secure_delete = ON")  # zeros in the place of deleted bytes
-            [result] = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            for setting in SETTINGS:
+                self._db.execute(f"PRAGMA {setting}")
+            [result] = self._db.execute("PRAGMA integrity_check(1)").fetchone()
             if result != "ok":
                 raise sqlite3.DatabaseError(result)
-            with self._transaction():
-                if not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone():
-                    for statement in _SCHEMA.split(";"):
+            if not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                with self._transaction():
+                    for statement in SCHEMA.split(";"):
                         self._db.execute(statement)
                     self._insert("about", [("format", FORMAT)])
             about = self.about
+            if about.get("format") == "2":
+                about = self._convert()
         if about.get("format") != FORMAT:
             raise errors.InputError(
                 f"{self.path} is in format {about.get('format')}, not {FORMAT}: give another file"
             )
+        for name, columns in COLUMNS.items():  # their names may be damaged
+            self._rows(f"SELECT {', '.join(columns)} FROM {name} LIMIT 0")
+        if self.path != IN_MEMORY:
+            self._file = os.open(self.path, os.O_RDWR)
         self._erase_traces()
+        with one_line_errors(self.path):
+            sqlite_pages.begin_wal(self._db)  # no copy of the file has this version
+        self._checkpoint()
+
+    def _convert(self) -> dict[str, str]:
+        """Bring a file of format 2 into this one; return its table `about`."""
+        with self._transaction():
+            convert_from_2(self._db)
+        [n_pages] = self._db.execute("PRAGMA page_count").fetchone()
+        self._unclean.update(range(1, n_pages + 1))
+        return self.about
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; one that was refused or lost is left as it is."""
         self._cache.clear()
-        self._db.close()
+        is_written = False
+        try:
+            with contextlib.suppress(errors.StorageError):
+                self.check_file()
+                is_written = self._checkpoint()
+        finally:
+            if not is_written:
+                self._leave_as_it_is()
+            self._db.close()
+            if self._file is not None:
+                os.close(self._file)  # which ends all locks of this process on the file
+                self._file = None
+
+    def _leave_as_it_is(self) -> None:
+        """Keep SQLite from writing what it can read of the -wal into the file when it closes it."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed already
+            self._db.interrupt()
 
     def check_file(self) -> None:
         """Raise StorageError if the file was removed, replaced or cut while in use."""
@@ -156,17 +182,24 @@ class StateStore:
         with self._transaction():
             self._insert("about", list(about.items()))
 
-    def get(self, keys: Collection[str]) -> tuple[dict[str, StoredState], list[str]]:
-        """Return the states of those keys that have one, and the keys whose state is damaged."""
+    def get(
+        self, keys: Collection[str]
+    ) -> tuple[dict[str, StoredState], dict[str, OpenSession | None]]:
+        """Return the states of those keys that have one.
+
+        Returns:
+            The states by key; and of the keys whose state is damaged the open session, None where
+            it may be damaged too.
+        """
         states = {key: _of_values(self._cache[key]) for key in keys if key in self._cache}
-        damaged: list[str] = []
+        damaged: dict[str, OpenSession | None] = {}
         if missing := [key for key in keys if key not in states]:
             query = "SELECT * FROM states WHERE who IN (SELECT value FROM json_each(?))"
             for row in self._rows(query, _json(missing)):
                 try:
                     states[row[0]] = state_of(row, self._item_index, self._start)
                 except errors.InputError:
-                    damaged.append(row[0])
+                    damaged[row[0]] = session_of(row)
         self._add_to_cache(states)
         return states, damaged
 
@@ -183,17 +216,24 @@ class StateStore:
         """
         now = time.time()
         rows = [row_of(key, state, self._items, now) for key, state in states.items()]
+        event_rows = [event_row(key, event) for key, some in events.items() for event in some]
         oldest = [(key, states[key].session.n_events - self._kept_events) for key in events]
         with self._transaction():
             self._insert("states", rows)
-            self._insert("events", [(key, *e) for key, some in events.items() for e in some])
+            self._insert("events", event_rows)
             self._db.executemany("DELETE FROM events WHERE who = ? AND place < ?", oldest)
         self._add_to_cache(states)
 
     def events(self, key: str) -> list[StoredEvent]:
-        """Return the stored events of a key, oldest first."""
+        """Return the stored events of a key, oldest first; damaged ones are left out."""
         rows = self._rows("SELECT * FROM events WHERE who = ? ORDER BY place", key)
-        return [StoredEvent(*event) for _, *event in rows]
+        events = [event for _, event in self._sound(rows)]
+        # The places from the oldest event on are all there, if none has become another key's.
+        n_events = self._rows("SELECT CAST(events AS INTEGER) FROM states WHERE who = ?", key)
+        oldest = events[0].place if events else 0
+        if len(events) == len(rows) and len(events) != sum(row[0] for row in n_events) - oldest:
+            logger.warning(_LEFT_OUT.format(self.path))
+        return events
 
     def events_after(
         self, prefix: str, after: tuple[str, int], limit: int
@@ -221,13 +261,14 @@ class StateStore:
             numbers: the session's number by key.
         """
         items: dict[str, set[str]] = {key: set() for key in numbers}
-        for key, item in self._matching_events("item", "session", numbers.items()):
-            items[key].add(item)
+        for key, event in self._matching_events("session", numbers.items()):
+            items[key].add(event.item)
         return items
 
     def delivered(self, event_ids: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those pairs of a key and an event id that are stored."""
-        return set(self._matching_events("event_id", "event_id", event_ids))
+        events = self._matching_events("event_id", event_ids)
+        return {(key, event.event_id) for key, event in events if event.event_id is not None}
 
     def sessions(self, prefix: str = "", *, limit: int = -1) -> dict[str, OpenSession]:
         """Return the open sessions of all keys that start with a prefix, in the order of the keys.
@@ -237,7 +278,7 @@ class StateStore:
             limit: the most sessions to return; -1 for all.
         """
         query = (
-            f"SELECT who, {', '.join(_SESSION_COLUMNS)} FROM states "
+            f"SELECT who, {', '.join(SESSION_COLUMNS)} FROM states "
             "WHERE who >= ? AND who < ? ORDER BY who LIMIT ?"
         )
         rows = self._rows(query, prefix, prefix + _AFTER_ALL, limit)
@@ -284,10 +325,30 @@ class StateStore:
     def _erase_traces(self) -> None:
         """Empty the -wal, which has the deleted rows as they were; until that has succeeded."""
         if self._has_traces:
+            self._checkpoint()
             with one_line_errors(self.path):
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                sqlite_pages.sync(state_file.wal_of(self.path))
             self._watch.expect_empty_wal()
             self._has_traces = False
+
+    def _checkpoint(self) -> bool:
+        """Write the -wal into the file, without the copies that moved rows have left in pages.
+
+        Returns:
+            Whether that was done; not in a file that has not been checked, or in memory.
+        """
+        if self._file is None:
+            return False
+        with one_line_errors(self.path):
+            self._unclean |= sqlite_pages.pages_of_wal(state_file.wal_of(self.path))
+            self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            self._begins_wal = True  # with the next write, but not where this has failed
+            sqlite_pages.clear_unused_parts(self._file, self._unclean)
+            self._db.execute("PRAGMA shrink_memory")  # SQLite reads the pages anew
+            self._unclean.clear()
+        self.check_file()  # which notes how large it is now
+        return True
 
     def dump(self) -> dict[str, list[Row]]:
         """Return the rows of each table in COLUMNS."""
@@ -306,21 +367,28 @@ class StateStore:
             return self._db.execute(query, values).fetchall()
 
     def _matching_events(
-        self, column: str, where: str, pairs: Iterable[tuple[str, object]]
-    ) -> list[tuple[str, str]]:
-        """Return key and a column of the events whose key and `where` column are a pair."""
+        self, column: str, pairs: Iterable[tuple[str, object]]
+    ) -> list[tuple[str, StoredEvent]]:
+        """Return the key and the event of those whose key and column are one of some pairs."""
         query = (
-            f"SELECT who, {column} FROM json_each(?) AS pair JOIN events "
+            "SELECT events.* FROM json_each(?) AS pair JOIN events "
             f"ON who = json_extract(pair.value, '$[0]') "
-            f"AND {where} = json_extract(pair.value, '$[1]')"
+            f"AND {column} = json_extract(pair.value, '$[1]')"
         )
-        return self._rows(query, _json(pairs))
+        return self._sound(self._rows(query, _json(pairs)))
+
+    def _sound(self, rows: Sequence[Row]) -> list[tuple[str, StoredEvent]]:
+        """Return the key and the event in each row that is not damaged."""
+        sound = [(row[0], event) for row in rows if (event := event_of(row)) is not None]
+        if len(sound) < len(rows):
+            logger.warning(_LEFT_OUT.format(self.path))
+        return sound
 
     def _insert(self, table: str, rows: Sequence[Row]) -> None:
         if rows:
+            # A damaged event may be in the place of another one, or have its id.
             values = ", ".join("?" * len(rows[0]))
-            verb = "INSERT" if table == "events" else "REPLACE"
-            self._db.executemany(f"{verb} INTO {table} VALUES ({values})", rows)
+            self._db.executemany(f"REPLACE INTO {table} VALUES ({values})", rows)
 
     def _add_to_cache(self, states: Mapping[str, StoredState]) -> None:
         """Put states into the cache as its newest; the oldest ones make room.
@@ -339,11 +407,17 @@ class StateStore:
         """Commit what the block writes, or nothing of it."""
         self.check_file()
         with one_line_errors(self.path):
+            if self._begins_wal:
+                sqlite_pages.begin_wal(self._db)
+                self._begins_wal = False
             self._db.execute("BEGIN IMMEDIATE")
             with self._db:
                 yield
                 self.check_file()
         self.check_file()
+        if self._watch.wal_size > _WAL_BYTES:
+            with contextlib.suppress(errors.StorageError):  # what was written is in the -wal
+                self._checkpoint()
 
 
 def _of_values(values: tuple[Any, ...]) -> StoredState:

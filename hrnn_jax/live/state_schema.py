@@ -1,0 +1,57 @@
+"""The tables of the state file, and files of an earlier format.
+
+    states  who, carry and past (bytes of `LiveState`'s arrays), crc (CRC-32 of both), item (raw id
+            as text), the rest of `LiveState` and of `OpenSession`, written (Unix seconds, by the
+            clock of this machine), row_crc (CRC-32 of all but the arrays)
+    events  the newest events of each key: who, the fields of `StoredEvent`, crc (of all these)
+    about   format, weights (fingerprint of the weights that made the states), shape (of a state)
+
+The column `who` holds keys, see `events.key_of`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from hrnn_jax.live.events import StoredEvent
+from hrnn_jax.live.state_rows import crc_of
+
+FORMAT = "3"
+SETTINGS = (
+    "locking_mode = EXCLUSIVE",  # another process would not see the cache of this one
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "secure_delete = ON",  # zeros in the place of deleted bytes
+    "wal_autocheckpoint = 0",  # the store does it, see `sqlite_pages`
+)
+SCHEMA = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE states (
+    who TEXT PRIMARY KEY, carry BLOB NOT NULL, past BLOB NOT NULL, crc INTEGER NOT NULL,
+    item TEXT NOT NULL, opens INTEGER NOT NULL, gap INTEGER NOT NULL, fed INTEGER NOT NULL,
+    time REAL NOT NULL, last REAL NOT NULL, session TEXT, number INTEGER NOT NULL,
+    events INTEGER NOT NULL, written REAL NOT NULL, row_crc INTEGER NOT NULL
+);
+CREATE TABLE events (
+    who TEXT NOT NULL, place INTEGER NOT NULL, session INTEGER NOT NULL, item TEXT NOT NULL,
+    time REAL NOT NULL, event_id TEXT, crc INTEGER NOT NULL, PRIMARY KEY (who, place)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX deliveries ON events (who, event_id) WHERE event_id IS NOT NULL
+"""
+_STATE_COLUMNS = ("carry", "past", "crc", "item", "opens", "gap", "fed")
+SESSION_COLUMNS = ("time", "last", "session", "number", "events")  # as in OpenSession
+COLUMNS = {
+    "about": ("name", "value"),
+    "states": ("who", *_STATE_COLUMNS, *SESSION_COLUMNS, "written", "row_crc"),
+    "events": ("who", *StoredEvent._fields, "crc"),
+}
+
+
+def convert_from_2(db: sqlite3.Connection) -> None:
+    """Bring the tables of format 2, which has no CRC-32 of whole rows, into this format."""
+    db.create_function("crc_of", -1, lambda *values: crc_of(values))
+    for table, column in (("states", "row_crc"), ("events", "crc")):
+        db.execute(f"ALTER TABLE {table} ADD {column} INTEGER NOT NULL DEFAULT 0")
+        values = [name for name in COLUMNS[table][:-1] if name not in ("carry", "past")]
+        db.execute(f"UPDATE {table} SET {column} = crc_of({', '.join(values)})")
+    db.execute("UPDATE about SET value = ? WHERE name = 'format'", (FORMAT,))

@@ -1,0 +1,176 @@
+"""What the disk, the clock and the operator do."""
+
+from __future__ import annotations
+
+from hrnn_jax import errors
+from hrnn_jax.live.events import Event
+from tests.fault_simulator.clients import USERS, deliver
+from tests.fault_simulator.oracle import ITEMS, Oracle
+from tests.fault_simulator.process import UNFINISHED, FaultError
+from tests.fault_simulator.run import Run
+
+
+def restart(run: Run) -> None:
+    """End the process and start another one."""
+    run.end()
+    run.start([run.process.oracle, *run.process.maybe])
+
+
+def fill_disk(run: Run) -> None:
+    """Leave little room on the disk, or make room."""
+    disk = run.process.disk
+    disk.room = run.draw.randrange(6000) if disk.room is None else None
+
+
+def fail_sync(run: Run) -> None:
+    """Let the next sync of a file fail."""
+    run.process.disk.failing_syncs = 1
+    deliver(run)
+
+
+def jump_clock(run: Run) -> None:
+    """Set the clock ahead for a moment, or back."""
+    clock = run.process.clock
+    offset = clock.wall - clock.steady
+    clock.wall += run.draw.choice([86_400.0, -offset + 1_700_000_000 - 1000.0])
+
+
+def flip(run: Run) -> None:
+    """Flip bits of a file while the process is down."""
+    process, draw = run.process, run.draw
+    run.end()
+    process.disk.write_back()
+    process.disk.room = None
+    if process.maybe:  # one kind of doubt at a time
+        run.start([process.oracle, *process.maybe])
+        return
+    whole = run.copy()
+    path = process.wal if whole.wal and draw.random() < 0.3 else process.path
+    if path.stat().st_size:
+        places = [process.disk.flip(path) for _ in range(draw.choice([1, 1, 3]))]
+        run.say(f"  {path.name} at {places}")
+    weights = draw.choice([None, None, None, 3 - process.oracle.weights])
+    # SQLite takes a damaged -wal for one that ends there.
+    candidates = process.since if path == process.wal else [process.oracle]
+    run.start(candidates, weights=weights, damage=whole)
+
+
+def lose_file(run: Run) -> None:
+    """Remove, replace or cut a file while the process runs: nothing is acknowledged then."""
+    process, draw = run.process, run.draw
+    if process.maybe:
+        return
+    process.disk.kill_after = None
+    process.disk.room = None
+    process.disk.write_back()
+    path = draw.choice([path for path in (process.path, process.wal) if path.exists()])
+    content = path.read_bytes()
+    how = draw.choice(["remove", "replace", "cut"])
+    whole = run.copy()
+    if how == "cut" and not content:
+        return
+    run.say(f"  {how} {path.name}")
+    if how == "remove":
+        path.unlink()
+    elif how == "replace":
+        path.unlink()
+        path.write_bytes(content)
+    else:
+        path.write_bytes(content[: draw.randrange(len(content))])
+    live = process.live
+    for call in (
+        lambda: live.observe_many([Event(ITEMS[0], USERS[0])]),
+        lambda: live.forget(user=USERS[0]),
+        live.check_file,
+    ):
+        result = process.attempt(call)
+        if not isinstance(result.error, errors.StorageError):
+            raise FaultError(f"the file is lost, and the answer is {result}")
+        # SQLite itself notices a -wal that was cut, when it reads a page from it.
+        if how != "cut" and "was removed, replaced or cut" not in str(result.error):
+            raise FaultError(f"the file is lost, and the message is {result.error}")
+    since = process.since
+    if draw.random() < 0.5:
+        run.say("stops")
+        process.stop()
+    else:
+        run.say("is killed")
+        process.end(power=False)
+    process.disk.settle()
+    if path == process.path and how == "remove":  # whatever the -wal has
+        since = [Oracle(process.oracle.weights, process.oracle.drop_repeats)]
+    run.start(since, damage=whole)
+
+
+def keep_copy(run: Run) -> None:
+    """Stop, and copy the state file, as the docs advise."""
+    run.process.stop()
+    run.process.disk.write_back()
+    run.process.disk.kill_after = None
+    run.start([run.process.oracle, *run.process.maybe])
+    run.process.stop()
+    if not run.process.wal.exists():
+        run.backup = run.copy()
+    run.start([run.process.oracle])
+
+
+def restore(run: Run) -> None:
+    """Put an older copy of the state file back, with or without the -wal of the killed process."""
+    if run.backup is None:
+        return
+    process = run.process
+    process.disk.kill_after = None
+    run.say("is killed")
+    process.end(power=False)
+    process.disk.write_back()
+    process.disk.put(process.path, run.backup.file)
+    if run.draw.random() < 0.5 or not process.wal.exists():
+        run.say("  without -wal")
+        process.disk.put(process.wal, None)
+        run.start([run.backup.oracle.copy()])
+    else:
+        run.start([run.backup.oracle.copy()], damage=run.backup)
+
+
+def other_weights(run: Run) -> None:
+    """Start with the weights of another training."""
+    run.end()
+    candidates = [run.process.oracle, *run.process.maybe]
+    run.start(candidates, weights=3 - run.process.oracle.weights)
+
+
+def export(run: Run) -> None:
+    """Export all states."""
+    run.process.live.export_states(run.export_folder)
+    run.exported = run.export_folder, run.process.oracle.copy()
+
+
+def import_(run: Run) -> None:
+    """Replace all states by exported ones."""
+    if run.exported is None:
+        return
+    process, (folder, oracle) = run.process, run.exported
+    weights, rebuild = process.oracle.weights, run.draw.random() < 0.5
+    after = oracle.copy()
+    fits = oracle.weights == weights
+    if not fits:
+        after.recompute(weights, process.clock.wall)
+    result = process.attempt(process.live.import_states, folder, rebuild=rebuild)
+    run.late = []
+    if not fits and not rebuild:
+        if result.error is None or "other weights" not in str(result.error):
+            raise FaultError(f"states of other weights were imported: {result}")
+        process.check()
+    elif result.killed or result.error is not None:
+        run.say(f"error: {result.error}")
+        process.disk.room = None
+        run.died()
+        marked = oracle.copy()
+        marked.weights = UNFINISHED
+        between = [oracle.copy()] if fits else [marked, after]
+        run.start([process.oracle, *process.maybe, *between], weights=weights)
+    else:
+        since = process.since
+        process.take(after)
+        process.since = [*since, oracle, after]
+        process.check()

@@ -1,0 +1,97 @@
+"""The steps of a run, drawn from its seed."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+
+from tests.fault_simulator import clients, operations
+from tests.fault_simulator.oracle import GAP
+from tests.fault_simulator.run import Run
+
+STEPS = 25
+WEIGHTS: dict[Callable[[Run], None], float] = {
+    clients.deliver: 30,
+    clients.read: 5,
+    clients.forget: 4,
+    clients.forget_idle: 2,
+    operations.restart: 4,
+    operations.fill_disk: 2,
+    operations.fail_sync: 2,
+    operations.jump_clock: 1,
+    operations.flip: 3,
+    operations.lose_file: 1,
+    operations.keep_copy: 1,
+    operations.restore: 1,
+    operations.other_weights: 2,
+    operations.export: 0.5,
+    operations.import_: 0.5,
+}
+
+
+class RunError(Exception):
+    """A fault, with the seed and the steps that led to it."""
+
+    def __init__(self, seed: int, steps: list[str], error: Exception):
+        """Say the steps and the error in lines."""
+        last = f"seed {seed}: {type(error).__name__}: {error}"
+        super().__init__("\n".join([*steps, last]))
+
+
+def run_seed(seed: int) -> Run:
+    """Run one seed; return the run, with its counts.
+
+    Raises:
+        RunError: says the seed and its steps.
+    """
+    memory = pathlib.Path("/dev/shm")  # no time is lost there
+    parent = memory if memory.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="fault_simulator_", dir=parent) as folder:
+        run = Run(seed, pathlib.Path(folder))
+        try:
+            with run.process.simulated():
+                try:
+                    run.start([run.process.oracle])
+                    for _ in range(STEPS):
+                        _step(run)
+                    operations.restart(run)
+                finally:
+                    run.process.stop()
+        except Exception as error:
+            raise RunError(seed, run.steps, error) from error
+    return run
+
+
+def _step(run: Run) -> None:
+    """Do one of the steps, with a chance of a kill in it."""
+    [step] = run.draw.choices(list(WEIGHTS), list(WEIGHTS.values()))
+    run.process.clock.sleep(run.draw.choice([0.25, 3.0, 2 * GAP]))
+    run.arm(0.2)
+    run.counts[step.__name__] += 1
+    run.say(step.__name__)
+    step(run)
+    run.process.disk.kill_after = None
+    if run.draw.random() < 0.3:
+        run.process.check()
+
+
+def summary(n_seeds: int, counts: Mapping[str, int]) -> str:
+    """Return a line that says what was run without a fault."""
+    kill_points = [name for name in counts if name.startswith("kill at")]
+    parts = (
+        f"{n_seeds:,} seed{'s' * (n_seeds > 1)} without a fault",
+        f"{sum(counts[step.__name__] for step in WEIGHTS):,} steps",
+        f"{counts['acknowledged events']:,} events acknowledged",
+        f"{counts['kill']:,} kills and {counts['power loss']:,} losses of power "
+        f"(at {len(kill_points)} kinds of operations)",
+        f"{counts['full']:,} times no room",
+        f"{counts['failed sync']:,} failed syncs",
+        f"{counts['flip']:,} times flipped bits",
+        f"{counts['lose_file']:,} files lost while running",
+        f"{counts['restore']:,} copies put back",
+        f"{counts['forget']:,} people forgotten",
+        f"{counts['other_weights']:,} other weights",
+        f"{counts['import_']:,} imports",
+    )
+    return ", ".join(parts)

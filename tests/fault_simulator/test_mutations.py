@@ -1,0 +1,115 @@
+"""The simulator finds faults of former versions again: each is put back, and a seed finds it."""
+
+import math
+
+import pytest
+
+from hrnn_jax import errors
+from hrnn_jax.live import (
+    rebuilding,
+    recommender,
+    sqlite_pages,
+    state_file,
+    state_rows,
+    state_store,
+)
+from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.state_store import StateStore
+from tests.fault_simulator import schedule
+
+
+def read_any_wal(patch):
+    """Let SQLite take the -wal of a removed file, or of the file that a copy replaces."""
+    patch.setattr(state_store, "refuse_strays", lambda path: None)
+
+
+def read_the_wal_of_another_file(patch):
+    """Refuse the -wal of a removed file alone."""
+    patch.setattr(state_file, "_is_wal_of", lambda wal, file: True)
+
+
+def begin_a_rebuild_without_a_mark(patch):
+    """Let a rebuild that is interrupted leave states of two networks."""
+    set_about = StateStore.set_about
+
+    def unless_unfinished(self, about):
+        if about.get("weights") != rebuilding._UNFINISHED:
+            set_about(self, about)
+
+    patch.setattr(StateStore, "set_about", unless_unfinished)
+
+
+def fail_for_one_damaged_state(patch):
+    """Answer an error to all of a batch, and to who is to be forgotten."""
+
+    def states(self, keys):
+        found, damaged = self._store.get(keys)
+        if damaged:
+            raise errors.StorageError("a state is damaged")
+        return found
+
+    patch.setattr(Recommender, "_states", states)
+
+
+def ignore_damaged_states(patch):
+    patch.setattr(state_rows, "crc_of", lambda values: 0)
+    patch.setattr(state_rows.zlib, "crc32", lambda data: 0)
+
+
+def ignore_lost_files(patch):
+    patch.setattr(state_file.FileWatch, "check", lambda self: None)
+
+
+def leave_traces_in_the_wal(patch):
+    patch.setattr(StateStore, "_erase_traces", lambda self: None)
+
+
+def leave_traces_in_unused_parts_of_pages(patch):
+    patch.setattr(sqlite_pages, "clear_unused_parts", lambda file, pages: None)
+
+
+def believe_a_clock_that_jumps(patch):
+    patch.setattr(recommender, "_JUMP", math.inf)
+
+
+def commit_without_sync(patch):
+    def begin(self, *arguments, **settings):
+        prepare(self, *arguments, **settings)
+        self._db.execute("PRAGMA synchronous = NORMAL")
+
+    prepare = StateStore._prepare
+    patch.setattr(StateStore, "_prepare", begin)
+
+
+def count_a_second_delivery(patch):
+    patch.setattr(StateStore, "delivered", lambda self, event_ids: set())
+
+
+# With the first seed that finds each, and some more where a step of the schedule has changed since.
+MUTATIONS = {
+    read_any_wal: 261,
+    read_the_wal_of_another_file: 206,
+    begin_a_rebuild_without_a_mark: 23,
+    fail_for_one_damaged_state: 17,
+    ignore_damaged_states: 17,
+    ignore_lost_files: 5,
+    leave_traces_in_the_wal: 4,
+    leave_traces_in_unused_parts_of_pages: 20,
+    believe_a_clock_that_jumps: 219,
+    commit_without_sync: 5,
+    count_a_second_delivery: 4,
+}
+MORE = 50
+
+
+def run_seeds(seeds):
+    for seed in seeds:
+        schedule.run_seed(seed)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_the_simulator_finds_a_fault_that_is_put_back(mutation, monkeypatch):
+    first = MUTATIONS[mutation]
+    mutation(monkeypatch)
+    with pytest.raises(schedule.RunError, match=r"\nseed \d+: "):
+        run_seeds(range(first, first + MORE))
