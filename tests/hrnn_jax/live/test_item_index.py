@@ -30,7 +30,7 @@ def catalogue(n_items, *, topics=20, seed=0):
     rng = np.random.default_rng(seed)
     centres = rng.normal(0, 1, (topics, H))
     near = centres[rng.integers(topics, size=n_items)] + rng.normal(0, 0.3, (n_items, H))
-    out, bias = jnp.asarray(near, jnp.float32), jnp.asarray(rng.normal(0, 1, n_items), jnp.float32)
+    out, bias = jnp.asarray(near, jnp.float32), jnp.asarray(rng.normal(0, 5, n_items), jnp.float32)
     return Items(item_in=out, item_out=out, item_bias=bias), centres.astype(np.float32)
 
 
@@ -137,6 +137,25 @@ def test_the_probability_of_what_was_not_looked_at_is_estimated(monkeypatch):
     assert [of_index[item] for item in common] == pytest.approx(
         [of_all[item] for item in common], abs=0.1
     )
+
+
+def test_neighbours_are_listed_whatever_their_rough_scores_are(monkeypatch):
+    """Bug: leave them to the index, which does not know of their bonuses."""
+    monkeypatch.setattr(item_index, "RECALL", 0)
+    monkeypatch.setattr(item_index, "_FEWEST", 1)
+    log = logs.random(3, users=20, sessions=5, n_items=2_000)
+    config = dataclasses.replace(live_users.config(places=4, neighbours=5), n_items=2_000)
+    mixture = mixtures.fitted(log, config)
+    explore = mixture.weights.explore.at[1:].set(2.0)
+    mixture = dataclasses.replace(
+        mixture, weights=dataclasses.replace(mixture.weights, explore=explore)
+    )
+    params = weights.drawn(config)
+    indexed = BatchedModel(params, config, mixture, make_index=ItemIndex)
+    last = int(np.flatnonzero(np.asarray(mixture.table.item)[:, -1] != NO_ITEM)[0])
+    past = indexed.with_waiting(indexed.start.past, live_users.NOW, opens=True)
+    found, _ = indexed.best([indexed.start._replace(item=last, past=past)], 16)
+    assert {*np.asarray(mixture.table.item)[last].tolist()} <= {*found[0].tolist()}
 
 
 def test_a_mixture_that_prefers_low_scores_is_refused_in_a_line():
