@@ -828,6 +828,6 @@ def _check_all_operations(app):
             @hypothesis.settings(max_examples=20, derandomize=True, deadline=None, database=None)
             @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
             def answered(case):
-                case.call_and_validate()
+                case.call_and_validate(timeout=300)  # a program may have to be compiled
 
             answered()
