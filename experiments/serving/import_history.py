@@ -15,7 +15,7 @@ from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import run_files
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
-from hrnn_jax.live.state_file import refuse_strays
+from hrnn_jax.live.store.state_file import refuse_strays
 from hrnn_jax.model import Params
 from hrnn_jax.preprocess import past_sessions, prepared
 from hrnn_jax.preprocess.reading import files

@@ -20,7 +20,7 @@ from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.live import item_index
 from hrnn_jax.live.recommender import STATES, Recommender
-from hrnn_jax.live.state_file import refuse_strays
+from hrnn_jax.live.store.state_file import refuse_strays
 
 from ..common import progress, run_folder
 from ..folders.row_names import title

@@ -28,7 +28,7 @@ from hrnn_jax.estimators.logs import Part, past_sessions_of
 from hrnn_jax.held_out import HeldOut
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
-from hrnn_jax.live.state_file import IN_MEMORY, refuse_strays
+from hrnn_jax.live.store.state_file import IN_MEMORY, refuse_strays
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours

@@ -19,9 +19,9 @@ from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
 from hrnn_jax.live.events import OpenSession, open_session
 from hrnn_jax.live.replay import replay
-from hrnn_jax.live.state_rows import Row, StoredState, event_of, state_of
-from hrnn_jax.live.state_schema import FORMAT
-from hrnn_jax.live.state_store import StateStore
+from hrnn_jax.live.store.state_rows import Row, StoredState, event_of, state_of
+from hrnn_jax.live.store.state_schema import FORMAT
+from hrnn_jax.live.store.state_store import StateStore
 
 logger = logging.getLogger(__name__)
 _UNFINISHED = "none: a rebuild has not ended"  # stands for the weights until it has

@@ -44,9 +44,9 @@ from hrnn_jax.live.events import (
 from hrnn_jax.live.item_index import ItemIndex
 from hrnn_jax.live.preview import check_size, lists_after
 from hrnn_jax.live.replay import replay
-from hrnn_jax.live.state_rows import StoredState
-from hrnn_jax.live.state_schema import COLUMNS
-from hrnn_jax.live.state_store import StateStore, StoredEvent
+from hrnn_jax.live.store.state_rows import StoredState
+from hrnn_jax.live.store.state_schema import COLUMNS
+from hrnn_jax.live.store.state_store import StateStore, StoredEvent
 from hrnn_jax.preprocess import past_sessions
 from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 

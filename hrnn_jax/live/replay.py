@@ -19,7 +19,7 @@ from types import MappingProxyType
 from hrnn_jax.extras import idle_time
 from hrnn_jax.live.batched_model import OPENS, WAITS, BatchedModel, LiveState
 from hrnn_jax.live.events import StoredEvent
-from hrnn_jax.live.state_rows import StoredState
+from hrnn_jax.live.store.state_rows import StoredState
 from hrnn_jax.user_batches import NO_ITEM
 
 

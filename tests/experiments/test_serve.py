@@ -29,9 +29,9 @@ from experiments.serving import import_history
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
-from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.store import state_store
 from hrnn_jax.preprocess import datasets, prepared
 from tests.helpers import logs, runs
 

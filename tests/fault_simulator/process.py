@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from hrnn_jax import errors
-from hrnn_jax.live import events, rebuilding, recommender, sqlite_pages, state_file, state_store
+from hrnn_jax.live import events, rebuilding, recommender
 from hrnn_jax.live.events import Request
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
+from hrnn_jax.live.store import sqlite_pages, state_file, state_store
 from tests.fault_simulator import network
 from tests.fault_simulator.connection import Connection
 from tests.fault_simulator.disk import Disk, Killed

@@ -5,16 +5,10 @@ import math
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import (
-    rebuilding,
-    recommender,
-    sqlite_pages,
-    state_file,
-    state_rows,
-    state_store,
-)
+from hrnn_jax.live import rebuilding, recommender
 from hrnn_jax.live.recommender import Recommender
-from hrnn_jax.live.state_store import StateStore
+from hrnn_jax.live.store import sqlite_pages, state_file, state_rows, state_store
+from hrnn_jax.live.store.state_store import StateStore
 from tests.fault_simulator import schedule
 
 

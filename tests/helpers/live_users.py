@@ -6,9 +6,9 @@ import numpy as np
 
 from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.config import ModelConfig
-from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event, Request
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
+from hrnn_jax.live.store import state_store
 from tests.helpers import weights
 
 N_ITEMS = 40

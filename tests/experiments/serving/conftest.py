@@ -8,8 +8,8 @@ import pytest
 from selenium import webdriver
 
 from experiments.serving import overview
-from hrnn_jax.live import state_store
 from hrnn_jax.live.recommender import load_recommender
+from hrnn_jax.live.store import state_store
 from tests.helpers.page import (
     BROWSER_FLAGS,
     CHROMEDRIVER,

@@ -21,9 +21,9 @@ from experiments.serving.batcher import Batcher
 from experiments.serving.prometheus import ServiceMetrics
 from hrnn_jax import errors
 from hrnn_jax.checkpoint import load_run
-from hrnn_jax.live import state_store
 from hrnn_jax.live.events import Event, check_event
 from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.store import state_store
 from tests.helpers.app_calls import ask, get, pairs, together
 
 K = 5

@@ -11,8 +11,8 @@ from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.prometheus import ServiceMetrics
 from hrnn_jax.checkpoint import load_run
-from hrnn_jax.live import state_store
 from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.store import state_store
 
 SETTINGS = Settings(
     model="HRNN Init",

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import export, numpy_scorer, replay, state_store
+from hrnn_jax.live import export, numpy_scorer, replay
 from hrnn_jax.live.recommender import load_recommender
+from hrnn_jax.live.store import state_store
 from tests.helpers import live_users, runs, weights
 from tests.hrnn_jax.live.test_recommender import FORMS
 

@@ -13,8 +13,9 @@ import pytest
 
 from hrnn_jax import errors, evaluation
 from hrnn_jax.config import EvaluationConfig
-from hrnn_jax.live import batched_model, state_store
+from hrnn_jax.live import batched_model
 from hrnn_jax.live.events import Event, Request
+from hrnn_jax.live.store import state_store
 from tests.helpers import live_users, logs, mixtures, weights
 
 FORMS = [
@@ -95,7 +96,7 @@ def test_live_lists_equal_those_of_evaluation(
             listed = [item for item, _ in ranked]
             target = f"i{log.item[event]}"
             result[event] = 1 + (listed.index(target) if target in listed else log.n_items - 1)
-            shown[0, [int(item[1:]) for item in listed[:5]]] += 1
+            shown[0, [int(str(item)[1:]) for item in listed[:5]]] += 1
         recommender.observe_many(
             [
                 Event(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 
 from hrnn_jax.live.events import StoredEvent
-from hrnn_jax.live.state_rows import crc_of
+from hrnn_jax.live.store.state_rows import crc_of
 
 FORMAT = "3"
 SETTINGS = (

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import sqlite_pages, state_store
+from hrnn_jax.live.store import sqlite_pages, state_store
 from tests.helpers import live_users
 
 

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Generator
 
 from hrnn_jax import errors
-from hrnn_jax.live import sqlite_pages
+from hrnn_jax.live.store import sqlite_pages
 
 IN_MEMORY = ":memory:"  # in the place of a path
 

@@ -14,11 +14,12 @@ import polars as pl
 import pytest
 
 from hrnn_jax import atomic, errors
-from hrnn_jax.live import batched_model, rebuilding, state_store
+from hrnn_jax.live import batched_model, rebuilding
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
-from hrnn_jax.live.state_rows import StoredState, crc_of
-from hrnn_jax.live.state_store import StateStore
+from hrnn_jax.live.store import state_store
+from hrnn_jax.live.store.state_rows import StoredState, crc_of
+from hrnn_jax.live.store.state_store import StateStore
 from tests.helpers import live_users, weights
 
 OLD_RUNS = pathlib.Path(__file__).parents[2] / "data" / "run_format_1"

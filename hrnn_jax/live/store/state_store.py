@@ -20,11 +20,11 @@ from types import MappingProxyType
 from typing import Any
 
 from hrnn_jax import atomic, errors
-from hrnn_jax.live import sqlite_pages, state_file
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
-from hrnn_jax.live.state_file import FileWatch, one_line_errors, refuse_strays
-from hrnn_jax.live.state_rows import (
+from hrnn_jax.live.store import sqlite_pages, state_file
+from hrnn_jax.live.store.state_file import FileWatch, one_line_errors, refuse_strays
+from hrnn_jax.live.store.state_rows import (
     Row,
     StoredState,
     event_of,
@@ -33,7 +33,7 @@ from hrnn_jax.live.state_rows import (
     session_of,
     state_of,
 )
-from hrnn_jax.live.state_schema import (
+from hrnn_jax.live.store.state_schema import (
     COLUMNS,
     FORMAT,
     SCHEMA,
