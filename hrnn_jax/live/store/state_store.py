@@ -326,10 +326,6 @@ class StateStore:
         """Empty the -wal, which has the deleted rows as they were; until that has succeeded."""
         if self._has_traces:
             self._checkpoint()
-            with one_line_errors(self.path):
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                sqlite_pages.sync(state_file.wal_of(self.path))
-            self._watch.expect_empty_wal()
             self._has_traces = False
 
     def _checkpoint(self) -> bool:
@@ -345,6 +341,10 @@ class StateStore:
             self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
             self._begins_wal = True  # with the next write, but not where this has failed
             sqlite_pages.clear_unused_parts(self._file, self._unclean)
+            # Of a -wal that is damaged later SQLite would put older pages over newer ones.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            sqlite_pages.sync(state_file.wal_of(self.path))
+            self._watch.expect_empty_wal()
             self._db.execute("PRAGMA shrink_memory")  # SQLite reads the pages anew
             self._unclean.clear()
         self.check_file()  # which notes how large it is now
