@@ -155,4 +155,4 @@ def test_sessions_of_one_part_end_with_its_last_event(frame, tmp_path):
     assert (past["end"] >= past["ts"]).all()
     assert past.group_by("session").last().select((pl.col("end") == pl.col("ts")).all()).item()
     whole = past_sessions.of_folder(train.folder)
-    assert whole["end"].max() > past["end"].max()
+    assert (whole["end"].to_numpy() > past["end"].max()).any()
