@@ -184,10 +184,18 @@ def write_tables(
         folder: where to write a file for each table.
         tables: the rows of each table, by name.
         columns: the columns of each table, by name.
+
+    Raises:
+        InputError: a column has values of several types, or the files cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
-        frame = pl.DataFrame(rows, schema=columns[name], orient="row", infer_schema_length=None)
+        try:
+            frame = pl.DataFrame(rows, schema=columns[name], orient="row", infer_schema_length=None)
+        except (pl.exceptions.PolarsError, TypeError) as error:
+            raise InputError(
+                f"the table {name} is damaged ({reason(error)}): put back a copy of the state file"
+            ) from error
         for column in PACKED.keys() & frame.columns:
             number, dtype = PACKED[column]
             numbers = [np.frombuffer(value, number).tolist() for value in frame[column]]

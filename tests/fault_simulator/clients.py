@@ -83,6 +83,7 @@ def forget(run: Run) -> None:
             process.disk.room = None
             if process.difference(process.oracle):
                 process.oracle = after  # deleted, but not from all bytes
+                process.since.append(after)
             process.maybe.append(after)
         else:
             if result.value != was_known:

@@ -141,7 +141,12 @@ def other_weights(run: Run) -> None:
 
 def export(run: Run) -> None:
     """Export all states."""
-    run.process.live.export_states(run.export_folder)
+    result = run.process.attempt(run.process.live.export_states, run.export_folder)
+    if result.error is not None and not run.process.blurred:
+        raise FaultError(f"an error without a fault: {result.error}")
+    if result.error is not None:
+        run.exported = None
+        return
     run.exported = run.export_folder, run.process.oracle.copy()
 
 

@@ -565,6 +565,18 @@ def test_a_damaged_event_is_left_out_with_a_line(path, monkeypatch):
         assert len(logged) == 1
 
 
+def test_an_export_of_a_damaged_value_is_an_error_in_one_line(path):
+    """Bug: pass on the error of polars, which knows no state file."""
+    filled(path)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE events SET place = x'00ff' WHERE who = 'uu3' AND place = 0")
+    db.close()
+    with live_users.recommender(path) as recommender:
+        with pytest.raises(errors.InputError, match="the table events is damaged") as raised:
+            recommender.export_states(path.parent / "export")
+        assert "\n" not in str(raised.value)
+
+
 def test_a_file_that_has_lost_the_name_of_its_weights_is_refused(path):
     """Bug: take it for a new one, of any weights."""
     filled(path)
