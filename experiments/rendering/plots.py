@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
-from matplotlib import figure, lines, ticker
+from matplotlib import figure, lines, ticker, transforms
 
 from ..common.text import Spread
 
@@ -43,6 +43,13 @@ PALETTE = {  # colours on a light and on a dark page
     "line": ("#d5dade", "#343b42"),
     **{network: (look.light, look.dark) for network, look in LOOKS_OF_POINTS.items()},
 }
+# Of a point's name, in points from it: the nearest first.
+_NAME_PLACES = [
+    (x, y)
+    for distance in range(5)
+    for y in (4 + 10 * distance, -11 - 10 * distance)
+    for x in (5, -5)
+]
 _STAND_INS = {name: f"#0102{n:02x}" for n, name in enumerate(PALETTE, start=1)}
 
 
@@ -127,17 +134,16 @@ def scatter(
         canvas = figure.Figure(figsize=size, facecolor=_STAND_INS["page"], layout="constrained")
         n_rows = -(-len(panels) // 2)
         axes = canvas.subplots(n_rows, min(len(panels), 2), squeeze=False).flat
+        names: list[Any] = []
         for ax, (title, points) in zip(axes, panels.items(), strict=False):
-            by_x = sorted(points.items(), key=lambda item: item[1].x)
-            for number, (label, (look, x, y)) in enumerate(by_x):
+            for label, (look, x, y) in points.items():
                 color = _STAND_INS[look]
                 ax.plot(
                     [x], [y.median], color=color, marker=LOOKS_OF_POINTS[look].marker, markersize=6
                 )
                 ax.vlines(x, y.low, y.high, color=color, linewidth=1.6)
-                place = (5, -11 if number % 2 else 4)  # neighbours' names are not at one height
-                offset = {"xytext": place, "textcoords": "offset points"}
-                ax.annotate(label, (x, y.median), **offset, fontsize=8, color=color)
+                at = {"xytext": _NAME_PLACES[0], "textcoords": "offset points"}
+                names.append(ax.annotate(label, (x, y.median), **at, fontsize=8, color=color))
             ax.set(title=title, xlabel=labels[0], ylabel=labels[1], xscale="log")
             ax.set_ylim(0, None)
             ax.margins(x=0.15)
@@ -147,7 +153,30 @@ def scatter(
             ax.set_axisbelow(True)
         for ax in axes:  # an odd number of panels leaves one empty
             ax.remove()
+        canvas.draw_without_rendering()  # which lays it out
+        _keep_apart(names)
         return _to_svg(canvas)
+
+
+def _keep_apart(names: Sequence[Any]) -> None:
+    """Put each name where it covers no other one and no point, if there is such a place.
+
+    Args:
+        names: the annotations of points, laid out.
+    """
+    points = [name.axes.transData.transform(name.xy) for name in names]
+    taken = [transforms.Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]
+    for name in names:
+        covered = []
+        for place in _NAME_PLACES:
+            name.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
+            box = name.get_window_extent()
+            covered.append(sum(box.overlaps(other) for other in taken))
+            if not covered[-1]:
+                break
+        place = _NAME_PLACES[covered.index(min(covered))]
+        name.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
+        taken.append(name.get_window_extent())
 
 
 def _draw_panel(panel: Panel, ax: Any) -> None:
