@@ -116,7 +116,7 @@ def _logits(
 
     if used is None:
         return of_first(n_places)
-    sizes = np.unique(n_places * np.arange(1, _PARTS + 1) // _PARTS)
+    sizes = np.unique(-(-n_places * np.arange(1, _PARTS + 1) // _PARTS))
     branches = [functools.partial(of_first, int(size)) for size in sizes]
     return jax.lax.switch(jnp.searchsorted(sizes, used), branches)
 

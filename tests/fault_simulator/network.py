@@ -35,8 +35,8 @@ def scores(weights: int, x: int) -> list[int]:
 class Network(BatchedModel):
     """In the place of `BatchedModel`; which items a query gets of the best ones is its code."""
 
-    def __init__(self, params: int, config: ModelConfig, mixture: None = None):
-        self.config, self._weights = config, params
+    def __init__(self, params: int, config: ModelConfig, mixture: None, *, make_index: None):
+        self.config, self._weights, self.index = config, params, None
         carry, past = np.zeros(SHAPE, np.float32), np.zeros((0, 4), np.int32)
         self.start = LiveState(carry, past, NO_ITEM, False, idle_time.NONE, False)
 

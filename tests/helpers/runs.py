@@ -8,7 +8,6 @@ import pytest
 from absl import app
 from absl.testing import flagsaver
 
-from experiments import run
 from experiments.common import cli
 from tests.helpers import logs
 
@@ -26,6 +25,8 @@ def call(main: Callable[[], None], *argv: str, defaults: Callable[[], Sequence[s
 
 def train(folder: pathlib.Path, *argv: str) -> pathlib.Path:
     """Train HRNN Init on the log of `logs.write`, all inside a folder; return its run folder."""
+    from experiments import run  # not with this module: its flags have names that others have too
+
     log = logs.write(folder / "log.csv")
     code = call(
         run.main,

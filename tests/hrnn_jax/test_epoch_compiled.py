@@ -93,7 +93,7 @@ def ranking(n_items, size, n_lanes=256):
     n_blocks = jax.ShapeDtypeStruct((), np.int32)
     scoring = evaluation._Scoring(ranked, None)
     seen = evaluation.Seen(hidden, None)
-    return function, (scoring, seen, cases, n_blocks)
+    return function, (scoring, seen, cases, target, n_blocks)
 
 
 def test_ranking_holds_the_scores_of_one_block():

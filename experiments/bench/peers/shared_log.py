@@ -68,7 +68,7 @@ def write(log: EventLog, path: pathlib.Path) -> None:
 
     def save(partial: pathlib.Path) -> None:
         with partial.open("wb") as file:  # given a path, numpy adds to its name
-            np.savez(file, **vars(log))
+            np.savez(file, **{name: of for name, of in vars(log).items() if of is not None})
 
     atomic.write(path, save)
 

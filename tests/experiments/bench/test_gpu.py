@@ -206,4 +206,4 @@ def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
     settings = topk.RankSettings(n_first=5, ties="against", rows=rows)
     rank = functools.partial(evaluation._rank_blocks, settings=settings)
     scoring = evaluation._Scoring(ranked, mixture)
-    export(rank, scoring, seen, cases, jax.ShapeDtypeStruct((), np.int32))
+    export(rank, scoring, seen, cases, target, jax.ShapeDtypeStruct((), np.int32))

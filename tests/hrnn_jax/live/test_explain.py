@@ -15,7 +15,12 @@ def mixed(drops_repeats=False):
     network = {"places": 4, "neighbours": 6}
     log = logs.random(3, users=20, sessions=5, n_items=N)
     fitted = mixtures.fitted(log, live_users.config(**network), drops_repeats=drops_repeats)
-    return live_users.recommender(network=network, mixture=fitted, drop_repeats=drops_repeats)
+    return live_users.recommender(
+        network=network,
+        mixture=fitted,
+        drop_repeats=drops_repeats,
+        keep={"exclude_session_items": False},
+    )
 
 
 def explained(recommender, items=range(N), **asked):

@@ -20,6 +20,7 @@ from hrnn_jax import evaluation
 from hrnn_jax.config import DataConfig, EvaluationConfig, ModelConfig
 from hrnn_jax.live import batched_model
 from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.store import state_store
 from hrnn_jax.preprocess import past_sessions, prepared, read_log
 from tests.helpers import live_users, mixtures, weights
 from tests.hrnn_jax.preprocess import oracle
@@ -58,7 +59,7 @@ class Run:
     network: tuple[Any, Any]
     best: dict[tuple[str, int, int], dict]  # by user, session and place: scores before the event
 
-    def recommender(self, states: pathlib.Path) -> Recommender:
+    def recommender(self, states: pathlib.Path | str) -> Recommender:
         return Recommender(*self.network, states)
 
     @property
@@ -176,7 +177,7 @@ def assert_test_sessions_are_ranked_online(run: Run) -> None:
     """Observe the log's own events of the test sessions, after a start with training alone."""
     kept = dict(oracle.prepare(run.log, run.recipe))
     users = pl.read_parquet(run.folder / prepared.USERS)["raw_id"].to_list()
-    with run.recommender(pathlib.Path(":memory:")) as live:
+    with run.recommender(state_store.IN_MEMORY) as live:
         live.take_sessions(past_sessions.of_folder(run.folder, test=False))
         for session in oracle.sessionise(run.log, run.recipe):
             if not any(kept.get(event["row"]) for event in session):

@@ -22,7 +22,7 @@ from hrnn_jax.live.store.state_rows import StoredState, crc_of
 from hrnn_jax.live.store.state_store import StateStore
 from tests.helpers import live_users, weights
 
-OLD_RUNS = pathlib.Path(__file__).parents[2] / "data" / "run_format_1"
+OLD_RUNS = pathlib.Path(__file__).parents[3] / "data" / "run_format_1"
 
 
 @pytest.fixture
