@@ -136,7 +136,12 @@ class Oracle:
         if person.item is not None:
             x = fold(self.weights, x, person.item, person.opens, person.gap)
         of_all = scores(self.weights, x)
-        seen = {kept.item for kept in person.kept} if exclude_seen else set()
+        # Where a session has no item twice, lists leave out those of the open one.
+        seen = {
+            kept.item
+            for kept in person.kept
+            if exclude_seen or (self.drop_repeats and kept.session == person.number)
+        }
         order = sorted(range(len(ITEMS)), key=lambda item: (-of_all[item], item))
         return [(ITEMS[n], float(of_all[n])) for n in order if ITEMS[n] not in seen][:k]
 
