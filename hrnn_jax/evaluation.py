@@ -224,16 +224,21 @@ def _lanes(user: np.ndarray, most: int) -> int:
 
     More lanes would save no steps, and be empty while the longest user's last events are replayed.
     """
-    events = np.unique(user, return_counts=True)[1]
-    needed = -(-len(user) // events.max(initial=1))
-    return min(most, -(-needed // _LANES_MULTIPLE) * _LANES_MULTIPLE)
+    return _rounded_up(-(-len(user) // _longest(user)), _LANES_MULTIPLE, most)
 
 
 def _places(user: np.ndarray, most: int) -> int:
     """Return how many places can be used: no more than the longest user has events."""
-    events = np.unique(user, return_counts=True)[1]
-    needed = int(events.max(initial=1))
-    return min(most, -(-needed // _PLACES_MULTIPLE) * _PLACES_MULTIPLE)
+    return _rounded_up(_longest(user), _PLACES_MULTIPLE, most)
+
+
+def _longest(user: np.ndarray) -> int:
+    """Return the events of the user who has the most."""
+    return int(np.unique(user, return_counts=True)[1].max(initial=1))
+
+
+def _rounded_up(needed: int, multiple: int, most: int) -> int:
+    return min(most, -(-needed // multiple) * multiple)
 
 
 @functools.partial(jax.jit, static_argnames="model_config", donate_argnames=("states", "seen"))

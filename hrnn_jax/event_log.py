@@ -43,10 +43,11 @@ class EventLog:
         """The training events."""
         return self.where(~self.test)
 
-    def last_sessions(self) -> EventLog:
-        """Return the events of each user's last session."""
+    @property
+    def in_last_session(self) -> np.ndarray:
+        """[E] bool: whether the event's session is the last one of its user."""
         closes_user = np.append(self.opens_user[1:], True)[: len(self)]
-        return self.where(np.isin(self.session, self.session[closes_user]))
+        return np.isin(self.session, self.session[closes_user])
 
     def held_out(self) -> EventLog:
         """Return the training events, of which some are held out: those that `held` marks.
@@ -59,10 +60,8 @@ class EventLog:
             return train
         held = train.held
         if held is None:
-            last = np.append(train.session[1:] != train.session[:-1], True)
-            is_last = np.append(train.user[1:] != train.user[:-1], True)
-            sessions = np.bincount(train.user[last], minlength=train.user.max() + 1)
-            held = np.isin(train.session, train.session[is_last]) & (sessions[train.user] > 1)
+            sessions = np.bincount(train.user[~train.follows])
+            held = train.in_last_session & (sessions[train.user] > 1)
         split = dataclasses.replace(train, test=held, target=None, held=None)
         return split.where(~held | (split.support > 0)[split.item])
 

@@ -16,11 +16,10 @@ from hrnn_jax.live.preview import preview
 
 from . import schemas
 from .error_responses import describe_errors
-from .routes import INSPECTION, Service, StrictRoute, checked, entries
+from .routes import INSPECTION, LONG_REQUESTS, Service, StrictRoute, checked, entries
 from .schemas import TextId
 
 _MOST_EXPLAINED = 100  # items in one request
-_AT_A_TIME = 2  # requests of each route that are computed; others wait
 
 
 def preview_routes(service: Service) -> fastapi.APIRouter:
@@ -32,7 +31,7 @@ def preview_routes(service: Service) -> fastapi.APIRouter:
     router = fastapi.APIRouter(
         responses=describe_errors(400, 401, 413, 415, 422, 503), route_class=StrictRoute
     )
-    limiter = anyio.CapacityLimiter(_AT_A_TIME)
+    limiter = anyio.CapacityLimiter(LONG_REQUESTS)
 
     class PreviewQuery(schemas.RequestModel):
         k: schemas.Count = pydantic.Field(
@@ -94,7 +93,7 @@ def explanation_routes(service: Service) -> fastapi.APIRouter:
         The router of GET /users/USER/explanations and /sessions/SESSION/explanations.
     """
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
-    limiter = anyio.CapacityLimiter(_AT_A_TIME)
+    limiter = anyio.CapacityLimiter(LONG_REQUESTS)
 
     class ExplanationQuery(schemas.RequestModel):
         item: list[TextId] = pydantic.Field(

@@ -42,7 +42,7 @@ GROUPS = {
     OPERATION: "Watch the service: whether it works, and how fast.",
 }
 WHOM = {"user": "to a user", "session": "in an anonymous session"}
-_LONG_REQUESTS = 2  # histories and searches that are made at a time; others wait
+LONG_REQUESTS = 2  # of a kind, as histories, that are computed at a time; others wait
 _BRACKETS = 16_384  # in a body; 349,000 lists would stop the event loop for a quarter of a second
 _EVENTS_OF_A_STEP = 100  # that are checked before other requests have a turn
 
@@ -242,7 +242,7 @@ def recommendation_routes(service: Service) -> fastapi.APIRouter:
     add_recommendations("user")
     add_recommendations("session")
 
-    limiter = anyio.CapacityLimiter(_LONG_REQUESTS)
+    limiter = anyio.CapacityLimiter(LONG_REQUESTS)
 
     @router.get(
         "/users/{id:any}/history",
@@ -282,7 +282,7 @@ def listing_routes(service: Service) -> fastapi.APIRouter:
     router = fastapi.APIRouter(responses=describe_errors(401, 422, 503))
     batcher, metrics = service.batcher, service.metrics
     catalogue, overview, recommender = service.catalogue, service.overview, batcher.recommender
-    limiter = anyio.CapacityLimiter(_LONG_REQUESTS)
+    limiter = anyio.CapacityLimiter(LONG_REQUESTS)
 
     @router.get("/users", response_model_exclude_none=True, tags=[STORED], summary="List users.")
     async def list_users(query: Annotated[schemas.UserListing, fastapi.Query()]) -> schemas.Users:

@@ -9,6 +9,7 @@ training events of the log only, except PPOP.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -203,3 +204,14 @@ def rules(log: EventLog, *, max_steps: int) -> sparse.csr_array:
         value = np.full(len(earlier), unit // steps, np.int64)
         weights = weights + sparse.csr_array((value, pair), shape=weights.shape)
     return weights
+
+
+def shares(counts: sparse.csr_array) -> sparse.csr_array:
+    """Divide each row by its sum; a row without entries has none.
+
+    Args:
+        counts: [n, m], no column twice in a row.
+    """
+    total: Any = counts.sum(axis=1)
+    values = counts.data / np.repeat(total, np.diff(counts.indptr))
+    return sparse.csr_array((values, counts.indices, counts.indptr), shape=counts.shape)

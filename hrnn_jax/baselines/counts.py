@@ -68,7 +68,8 @@ def scorer(log: EventLog, config: CountsConfig) -> sparse_ranking.Scorer:
             (np.exp2(-age / config.half_life), log.item[event], np.append(0, np.cumsum(length))),
             shape=(len(length), log.n_items),
         )
-        scores = sparse.csr_array(_shares(past) + after_last[last[chunk]])
+        past.sum_duplicates()
+        scores = sparse.csr_array(counting.shares(past) + after_last[last[chunk]])
         scores.eliminate_zeros()  # an age may be beyond the smallest number
         return scores
 
@@ -84,15 +85,5 @@ def _after_last(log: EventLog, config: CountsConfig) -> sparse.csr_array:
         (config.cosine_weight, lambda: counting.cosines(train, config.neighbours)),
     ):
         if weight:
-            total = sparse.csr_array(total + weight * _shares(part()))
+            total = sparse.csr_array(total + weight * counting.shares(part()))
     return total
-
-
-def _shares(values: sparse.csr_array) -> sparse.csr_array:
-    """Divide each row by its sum; a row without entries has none."""
-    shares = sparse.csr_array(values, dtype=np.float64, copy=True)
-    shares.sum_duplicates()
-    length = np.diff(shares.indptr)
-    row = np.repeat(np.arange(len(length)), length)
-    shares.data /= np.bincount(row, shares.data, minlength=len(length))[row]
-    return shares

@@ -238,7 +238,7 @@ class Model(abc.ABC):
         if exclude_seen:  # those of the last session too
             left_out = seen_items(events, known)
         elif exclude_session_items:
-            left_out = seen_items(events.last_sessions(), known)
+            left_out = seen_items(events.where(events.in_last_session), known)
         lists = self._lists(indices, k, left_out)
         lengths = [len(items) for items, _ in lists]
         return pl.DataFrame(

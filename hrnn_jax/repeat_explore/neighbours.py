@@ -53,7 +53,7 @@ def count(log: EventLog, neighbours: int) -> Table:
         counting.rules(log, max_steps=_STEPS),
         counting.cosines(log, neighbours),
     )
-    shares = [_shares(sparse.csr_array(each)) for each in counts]
+    shares = [counting.shares(sparse.csr_array(each)) for each in counts]
     total: Any = shares[0] + shares[1] + shares[2]
     nearest: Any = sparse_ranking.largest(sparse.csr_array(total), neighbours)
     row = np.repeat(np.arange(log.n_items), np.diff(nearest.indptr))
@@ -65,13 +65,6 @@ def count(log: EventLog, neighbours: int) -> Table:
         values: Any = each[row, nearest.indices]
         share[row, kind, place] = np.log1p(values / _FLOOR)
     return Table(item=item, share=share)
-
-
-def _shares(counts: sparse.csr_array) -> sparse.csr_array:
-    """Divide each row by its sum."""
-    total: Any = counts.sum(axis=1)
-    shares = counts.data / np.repeat(total, np.diff(counts.indptr))
-    return sparse.csr_array((shares, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def after(table: Table, last: Array) -> tuple[jax.Array, jax.Array]:

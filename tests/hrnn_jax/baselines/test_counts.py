@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from hrnn_jax.baselines import counts, sparse_ranking
+from hrnn_jax.baselines import counts
 from hrnn_jax.config import CountsConfig
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
+from tests.hrnn_jax.baselines.in_chunks import in_chunks
 
 F = fractions.Fraction
 WEIGHTS = strategies.sampled_from([0.0, 0.25, 1.0, 3.0])
@@ -69,10 +70,7 @@ def plain_scores(users, user, current, config):
 )
 def test_scores_equal_the_definition_in_fractions(users, config, chunk):
     log = timed_logs.of(users)
-    score, costs = counts.scorer(log, config)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
-        parts = [score(rows) for rows in sparse_ranking.row_chunks(costs)]
+    parts = in_chunks(counts.scorer(log, config), chunk)
     assert all((part.data > 0).all() for part in parts)
     found = [row for part in parts for row in part.toarray()]
     cases = list(timed_logs.cases(users))

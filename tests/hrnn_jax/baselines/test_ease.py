@@ -9,10 +9,11 @@ import pytest
 from hypothesis import strategies
 
 from hrnn_jax import errors
-from hrnn_jax.baselines import ease, sparse_ranking
+from hrnn_jax.baselines import ease
 from hrnn_jax.config import EaseConfig
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
+from tests.hrnn_jax.baselines.in_chunks import in_chunks
 
 
 def inverse(matrix):
@@ -56,10 +57,7 @@ def plain_weights(users, l2, rows):
 )
 def test_scores_equal_the_definition_in_fractions(users, l2, rows, chunk):
     b = plain_weights(users, l2, rows)
-    score, costs = ease.scorer(timed_logs.of(users), EaseConfig(l2=l2, ease_rows=rows))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
-        parts = [score(part) for part in sparse_ranking.row_chunks(costs)]
+    parts = in_chunks(ease.scorer(timed_logs.of(users), EaseConfig(l2=l2, ease_rows=rows)), chunk)
     found = [row for part in parts for row in part.toarray() / ease.UNIT]
     cases = [*timed_logs.cases(users)]
     assert len(found) == len(cases)

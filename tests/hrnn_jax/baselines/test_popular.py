@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from hrnn_jax.baselines import popular, sparse_ranking
+from hrnn_jax.baselines import popular
 from hrnn_jax.config import PopularConfig
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
+from tests.hrnn_jax.baselines.in_chunks import in_chunks
 
 
 def plain_counts(log, case, seconds):
@@ -31,10 +32,7 @@ def plain_counts(log, case, seconds):
 )
 def test_scores_equal_plain_counting(users, seconds, chunk):
     log = timed_logs.of(users)
-    score, costs = popular.scorer(log, PopularConfig(window_hours=seconds / 3600))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
-        parts = [score(rows) for rows in sparse_ranking.row_chunks(costs)]
+    parts = in_chunks(popular.scorer(log, PopularConfig(window_hours=seconds / 3600)), chunk)
     found = [row.tolist() for part in parts for row in part.toarray()]
     # A difference of 1e-9 seconds, as a number of hours may have, moves no edge.
     expected = [plain_counts(log, case, seconds and seconds + 1e-9) for case in log.cases]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from hrnn_jax.baselines import sparse_ranking, stan
+from hrnn_jax.baselines import stan
 from hrnn_jax.config import StanConfig
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
+from tests.hrnn_jax.baselines.in_chunks import in_chunks
 
 CONFIGS = strategies.builds(
     StanConfig,
@@ -86,10 +87,7 @@ def plain_scores(users, time, case, config):
 )
 def test_scores_equal_the_formulas(users, config, chunk):
     log = timed_logs.of(users)
-    score, costs = stan.scorer(log, config)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
-        found = [score(rows) for rows in sparse_ranking.row_chunks(costs)]
+    found = in_chunks(stan.scorer(log, config), chunk)
     found = [row for rows in found for row in rows.toarray()]
     expected = [
         plain_scores(users, log.time[event], case, config)
