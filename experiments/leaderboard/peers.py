@@ -11,6 +11,7 @@ budget, so that ranking a second time does not train again.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -44,15 +45,18 @@ def scorer_of(model: str) -> Callable[[EventLog], Scorer]:
     """
 
     def scorer(log: EventLog) -> Scorer:
-        scores = np.load(_scores(model, log), mmap_mode="r")
+        # A peer scores each held-out event that follows another one; a task may predict fewer.
+        every = dataclasses.replace(log, target=None)
+        scores = np.load(_scores(model, every), mmap_mode="r")
+        row = np.searchsorted(every.cases, log.cases)
 
         def score(chunk: slice) -> sparse.csr_array:
-            part = np.asarray(scores[chunk], np.float64)
+            part = np.asarray(scores[row[chunk]], np.float64)
             known = np.isfinite(part)
             least = np.where(known, part, np.inf).min(axis=1, keepdims=True)
             return sparse.csr_array(np.where(known, part - least, 0))
 
-        return score, np.full(len(scores), log.n_items)
+        return score, np.full(len(row), log.n_items)
 
     return scorer
 

@@ -1,5 +1,6 @@
 """Rows of other libraries, with a made peer in place of RecTools: its scores are ranked as ours."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -75,6 +76,19 @@ def test_scores_of_a_peer_are_ranked_and_kept(peers, tmp_path):
     other = logs.random(1, users=20, sessions=5, n_items=12)
     sparse_ranking.rank_cases(other, scorer(other), EvaluationConfig())
     assert (tmp_path / "trained").read_text() == "sasrec sasrec "
+
+
+def test_a_task_that_predicts_fewer_events_is_ranked_by_the_scores_of_these(peers, tmp_path):
+    """Bug: the scores that were kept of all events, one after the other, for those of the task."""
+    log = logs.random(0, users=20, sessions=5, n_items=12)
+    scorer, config = peers.scorer_of("sasrec"), EvaluationConfig()
+    whole = sparse_ranking.rank_cases(log, scorer(log), config).rank
+    is_target = np.arange(len(log)) % 3 == 0
+    fewer = dataclasses.replace(log, target=is_target)
+    assert 0 < len(fewer.cases) < len(log.cases)
+    found = sparse_ranking.rank_cases(fewer, scorer(fewer), config).rank
+    np.testing.assert_array_equal(found, whole[is_target[log.cases]])
+    assert (tmp_path / "trained").read_text() == "sasrec "
 
 
 def test_a_peer_that_fails_is_named_in_one_line_and_keeps_nothing(peers):
