@@ -8,12 +8,22 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from hrnn_jax.repeat_explore.history import DAY, DAYS, HOURS, History, halved, weekday
+from hrnn_jax.repeat_explore.history import (
+    DAY,
+    DAYS,
+    HOURS,
+    History,
+    halved,
+    in_open_session,
+    weekday,
+)
 from hrnn_jax.user_batches import NO_ITEM
 
-PLACE_FEATURES = 16
+PLACE_FEATURES = 19
 USER_FEATURES = 12
 _FLOOR = 0.02  # shares far below it count as none
+_LATELY = 80.0  # events of the trail after which an event counts half
+_LEAST = 0.05  # events far below it count as none
 
 
 def place_features(history: History) -> jax.Array:
@@ -24,7 +34,7 @@ def place_features(history: History) -> jax.Array:
     since); whether the session is the open one, and the one before; log of `recent`; log of the
     days since; how many times more often than at other hours the item is had at this hour of the
     day, and likewise on this day of the week, as logarithms; whether its last day was this one of
-    the week; and the two of `_own_rules`.
+    the week; and the five of `_of_trail`.
     """
     age = (history.events[:, None] - history.event).astype(jnp.float32)
     ago = (history.sessions[:, None] - history.session).astype(jnp.float32)
@@ -48,17 +58,21 @@ def place_features(history: History) -> jax.Array:
         jnp.log((_at_hour(history) + 0.3) / (count / HOURS + 0.3)),
         jnp.log((on_day + 0.5) / (count / DAYS + 0.5)),
         weekday(history.minute) == today,
-        *_own_rules(history),
+        *_of_trail(history),
     ]
     features = jnp.stack([values.astype(jnp.float32) for values in columns], axis=1)
     return jnp.where(history.item[:, None] != NO_ITEM, features, 0.0)
 
 
-def _own_rules(history: History) -> list[jax.Array]:
-    """Return how each place was related to the last item in the trail, logarithms [B, R] each.
+def _of_trail(history: History) -> list[jax.Array]:
+    """Return what the trail says of each place, logarithms [B, R] each.
 
-    The share of the place among what came right after the last item; and how often the place was
-    in a session with the last item, per event of the last item.
+    The share of the place among what came right after the last item; how often the place was in a
+    session with the last item, per event of the last item; how often it was in an earlier session
+    with an item of the open one, per such item's event; the share of the place in all earlier
+    sessions, each weighed by how alike it is to the open one (each of the items that both have
+    counts 1 / the events of the item, divided by the root of the session's events); and the events
+    of the place, halved every 80 events.
     """
     trail, session, events = history.trail, history.trail_session, history.events[:, None]
     n_users, size = trail.shape
@@ -70,16 +84,33 @@ def _own_rules(history: History) -> list[jax.Array]:
     # What follows the last event in the trail is the oldest one, or none.
     follows = (event > 0) & (session == jnp.roll(session, -1, axis=1))
     has_next = is_last & follows & (event != events)
-    # At most `size` sessions, one after the other, are in the trail.
-    of_session = jnp.zeros_like(known).at[user, session % size].max(is_last)
-    with_last = of_session[user, session % size]
+    earlier = known & (session != history.sessions[:, None])
+    is_open = earlier & in_open_session(history)[user, trail]
+
+    def by_session(values: jax.Array) -> jax.Array:
+        """Return the sum over the events of each event's session."""
+        # At most `size` sessions, one after the other, are in the trail.
+        total = jnp.zeros(trail.shape, jnp.float32).at[user, session % size].add(values)
+        return total[user, session % size]
+
+    def by_place(values: jax.Array) -> jax.Array:
+        return jnp.zeros(history.item.shape, jnp.float32).at[user, trail].add(values)
 
     def share(of_event: jax.Array, of_all: jax.Array) -> jax.Array:
-        none = jnp.zeros(history.item.shape, jnp.float32)
-        counts = none.at[user, trail].add((known & of_event).astype(jnp.float32))
-        return jnp.log(counts / jnp.maximum(of_all.sum(axis=1), 1)[:, None] + _FLOOR)
+        return jnp.log(by_place(of_event) / jnp.maximum(of_all, 1e-6)[:, None] + _FLOOR)
 
-    return [share(jnp.roll(has_next, 1, axis=1), has_next), share(with_last, is_last)]
+    after_last = known & jnp.roll(has_next, 1, axis=1)
+    with_last = known & (by_session(is_last) > 0)
+    count = jnp.maximum(history.count[user, trail], 1)
+    length = jnp.sqrt(jnp.maximum(by_session(earlier), 1))
+    alike = earlier * by_session(is_open / count) / length
+    return [
+        share(after_last, has_next.sum(axis=1)),
+        share(with_last, is_last.sum(axis=1)),
+        share(earlier * by_session(is_open), is_open.sum(axis=1)),
+        share(alike, alike.sum(axis=1)),
+        jnp.log(by_place(known * jnp.exp2(-(events - event) / _LATELY)) + _LEAST),
+    ]
 
 
 def user_features(history: History) -> jax.Array:

@@ -99,27 +99,47 @@ def place_features(kept, item):
         math.log((at_hour + 0.3) / (place["count"] / 8 + 0.3)),
         math.log((place["days"][today] + 0.5) / (place["count"] / 7 + 0.5)),
         weekday(place["minute"]) == today,
-        *own_rules(kept, item),
+        *of_trail(kept, item),
     ]
 
 
-def own_rules(kept, item):
-    """Return what the trail says of an item after, and in a session with, the last one.
+def of_trail(kept, item):
+    """Return what the trail says of an item, as the docstring of the function says.
 
     An event from before its item lost its place, and took one again, is of no item.
     """
-
     nowhere = {"first": math.inf}
     trail = [
-        (item_ if number >= kept.places.get(item_, nowhere)["first"] else None, session)
+        (item_ if number >= kept.places.get(item_, nowhere)["first"] else None, session, number)
         for item_, session, number in kept.trail
     ]
-    last, _ = trail[-1]
+    last, *_ = trail[-1]
     after = [b[0] for a, b in itertools.pairwise(trail) if a[0] == last and a[1] == b[1]]
-    sessions = {session for one, session in trail if one == last}
-    beside = sum(one == item and session in sessions for one, session in trail)
-    n_last = sum(one == last for one, _ in trail)
-    return math.log(after.count(item) / max(1, len(after)) + 0.02), math.log(beside / n_last + 0.02)
+    sessions = {session for one, session, _ in trail if one == last}
+    beside = sum(one == item and session in sessions for one, session, _ in trail)
+    n_last = sum(one == last for one, *_ in trail)
+    earlier = {}  # items by session
+    for one, session, _ in trail:
+        if one is not None and session != kept.sessions:
+            earlier.setdefault(session, []).append(one)
+    opened = {item_ for item_, place in kept.places.items() if place["session"] == kept.sessions}
+    n_open = {s: sum(one in opened for one in items) for s, items in earlier.items()}
+    near = sum(n_open[s] * items.count(item) for s, items in earlier.items())
+    alike = {
+        s: sum(1 / kept.places[one]["count"] for one in items if one in opened)
+        / math.sqrt(len(items))
+        for s, items in earlier.items()
+    }
+    cosine = sum(alike[s] * items.count(item) for s, items in earlier.items())
+    total = sum(alike[s] * len(items) for s, items in earlier.items())
+    lately = sum(2 ** (-(kept.events - number) / 80) for one, _, number in trail if one == item)
+    return [
+        math.log(after.count(item) / max(1e-6, len(after)) + 0.02),
+        math.log(beside / n_last + 0.02),
+        math.log(near / max(1e-6, sum(n_open.values())) + 0.02),
+        math.log(cosine / max(1e-6, total) + 0.02),
+        math.log(lately + 0.05),
+    ]
 
 
 def user_features(kept):
