@@ -348,6 +348,10 @@ class TrainConfig(_Checked):
         mean_over: The lanes that the loss of an update is the mean over: all lanes (batch), so that
             every pair of items weighs the same, or those with a target (valid), so that the few
             left in an epoch's last steps weigh more each.
+        held_out_patience: Of a network with places: it is trained for as many epochs as are best
+            for a network that is trained without each user's last training session, measured on
+            these sessions; the search ends after this many epochs in a row without a new best one.
+            0: all epochs are trained.
     """
 
     loss: str = setting("top1", choices=LOSSES, models=NETWORKS)
@@ -377,6 +381,7 @@ class TrainConfig(_Checked):
     batch_size: int = setting(50, least=1, models=NETWORKS)
     bptt_steps: int = setting(1, least=1, models=NETWORKS)
     mean_over: str = setting("batch", choices=("batch", "valid"), models=NETWORKS)
+    held_out_patience: int = setting(0, least=0, models=NETWORKS)
     chunk_steps: int = 256  # steps of one compiled call; the loss is read once a call
 
     def __post_init__(self) -> None:

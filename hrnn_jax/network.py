@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import evaluation, train
+from hrnn_jax import errors, evaluation, train
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.epoch import epoch_schedule, is_compiling, n_programs, run_epoch
 from hrnn_jax.event_log import EventLog
@@ -68,7 +68,14 @@ def make_network(
         model_config: of the network.
         train_config: how it is trained.
         evaluation_config: how it ranks.
+
+    Raises:
+        InputError: `held_out_patience` is given without `places`.
     """
+    if train_config.held_out_patience and not model_config.places:
+        raise errors.InputError(
+            f"`held_out_patience`={train_config.held_out_patience} has no effect without `places`"
+        )
     events, table = log.train, None
     if model_config.places:
         table = jax.device_put(neighbours.count(events, model_config.neighbours))

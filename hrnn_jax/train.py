@@ -141,7 +141,9 @@ def without_rates(
     neighbours = type(model_config).neighbours
     return (
         dataclasses.replace(model_config, **dropouts, places=0, neighbours=neighbours),
-        dataclasses.replace(config, learning_rate=0.5, momentum=chosen(config.momentum)),
+        dataclasses.replace(
+            config, learning_rate=0.5, momentum=chosen(config.momentum), held_out_patience=0
+        ),
     )
 
 

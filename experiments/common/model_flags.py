@@ -158,9 +158,8 @@ def seed_groups(seeds: Sequence[int]) -> list[Sequence[int]]:
     return [seeds[i : i + FLAGS.seeds_at_once] for i in range(0, len(seeds), FLAGS.seeds_at_once)]
 
 
-def epoch_title(seeds: Sequence[int], epoch: int) -> str:
-    """Name an epoch of some seeds for the output."""
+def epoch_title(seeds: Sequence[int], epoch: int, last: int) -> str:
+    """Name an epoch of some seeds, counted from 0, and the number of epochs for the output."""
     return (
-        f"seed{'s' if len(seeds) > 1 else ''} {','.join(map(str, seeds))} "
-        f"epoch {epoch + 1}/{FLAGS.epochs}"
+        f"seed{'s' if len(seeds) > 1 else ''} {','.join(map(str, seeds))} epoch {epoch + 1}/{last}"
     )

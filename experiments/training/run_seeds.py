@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import json
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from absl import flags
 
-from hrnn_jax import checkpoint, errors, metrics, train
+from hrnn_jax import atomic, checkpoint, errors, metrics, train
 from hrnn_jax.epoch import is_compiling
 from hrnn_jax.estimators.callbacks.tensorboard import TensorBoard
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch, training_figures
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.held_out import HeldOut
+from hrnn_jax.held_out import HeldOut, best_epoch
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 from hrnn_jax.repeat_explore import mixture as mixtures
@@ -31,6 +32,8 @@ from ..common.text import duration
 from . import continue_run, epochs
 
 FLAGS = flags.FLAGS
+# Beside a seed's mixture: the MRR by epoch from which the number of epochs was chosen.
+HELD_OUT = "seed_{seed}_held_out.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,7 @@ class NetworkRun:
     history: list[dict[str, Any]]  # of all seeds
     pace: progress.Pace  # of all seeds
     held_out: dict[int, HeldOut] = dataclasses.field(default_factory=dict)  # by seed
+    epochs: dict[int, int] = dataclasses.field(default_factory=dict)  # to train, by seed
 
 
 def train_and_rank(
@@ -69,8 +73,14 @@ def train_and_rank(
         sum(FLAGS.epochs - epochs for epochs in trained.values()), compiling=is_compiling
     )
     run = NetworkRun(folder, network, parents, run_folder.read_history(folder), pace)
-    by_progress = sorted(seeds, key=trained.__getitem__)
-    for begin, equal in itertools.groupby(by_progress, key=trained.__getitem__):
+    for seed in seeds:
+        run.epochs[seed] = _choose_epochs(run, seed)
+        pace.leave_out(FLAGS.epochs - run.epochs[seed])
+
+    def progress_of(seed: int) -> tuple[int, int]:
+        return trained[seed], run.epochs[seed]
+
+    for (begin, _), equal in itertools.groupby(sorted(seeds, key=progress_of), key=progress_of):
         for group in model_flags.seed_groups(list(equal)):
             yield from _train_and_rank_group(run, group, begin)
 
@@ -127,18 +137,18 @@ def _train(
     state = epochs.stack([_initial_state(run, seed, begin) for seed in seeds])
     # Entries of later epochs are there after a crash between history and checkpoint.
     history[:] = [e for e in history if e["seed"] not in seeds or e["epoch"] <= begin]
-    pace = run.pace
+    pace, last = run.pace, run.epochs[seeds[0]]
     pace.measure_anew()  # other seeds were ranked since the last step
 
     def count(n: int, of_epoch: int) -> None:
         pace.count(n, of_epoch / len(seeds))
 
-    for epoch in range(begin, FLAGS.epochs):
+    for epoch in range(begin, last):
         if len(_above_loss(history, seeds, epoch)) == len(seeds):
-            pace.leave_out(len(seeds) * (FLAGS.epochs - epoch))
+            pace.leave_out(len(seeds) * (last - epoch))
             print(f"the loss is above --stop_above_loss={FLAGS.stop_above_loss:g}: training stops")
             break
-        title = model_flags.epoch_title(seeds, epoch)
+        title = model_flags.epoch_title(seeds, epoch, last)
         done = epochs.train_epoch(run.network, state, seeds, epoch, title=title, on_events=count)
         state = done.state
         measured = (
@@ -147,7 +157,7 @@ def _train(
         for seed, loss, values in zip(seeds, done.losses, measured, strict=True):
             of_seed = Epoch(
                 number=epoch + 1,
-                last=FLAGS.epochs,
+                last=last,
                 loss=float(loss),
                 metrics=values,
                 events=done.events // len(seeds),
@@ -184,8 +194,9 @@ def ending(history: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[s
         seeds: those of the run.
 
     Returns:
-        "epochs": the most that a seed is trained; "stopped": by --stop_above_loss, a dictionary
-        with seed, epoch and loss for each seed, or None where there is none.
+        "epochs": the most that a seed may be trained, or was if all are stopped; "stopped": by
+        --stop_above_loss, a dictionary with seed, epoch and loss for each seed, or None where there
+        is none.
     """
     last = {
         seed: max((e["epoch"] for e in history if e["seed"] == seed), default=0) for seed in seeds
@@ -237,25 +248,58 @@ def _mixture(run: NetworkRun, seed: int, trained: int) -> Mixture | None:
     path = mixtures.file(run.folder, seed)
     with contextlib.suppress(errors.InputError):
         return mixtures.load(path, epochs=trained)
-    if seed not in run.held_out:
-        start = _initial_state(run, seed, 0) if run.parents else None
-        run.held_out[seed] = HeldOut(run.network, start, seed)
-
-    def train_epoch(*given: Any) -> epochs.EpochResult:
-        title = f"seed {seed} without the last sessions, epoch {given[-1] + 1}/{trained}"
-        return epochs.train_epoch(*given, title=title)
-
+    held_out = _held_out(run, seed)
     started = time.perf_counter()
-    mixture = run.held_out[seed].mixture(trained, train_epoch)
+    mixture = held_out.mixture(trained, _train_held_out(seed, trained))
     path.parent.mkdir(exist_ok=True)
     mixtures.save(path, mixture, epochs=trained)
-    n_cases = len(run.held_out[seed].network.log.cases)
+    n_cases = len(held_out.network.log.cases)
     print(
         f"seed {seed} learnt repeat and explore from {n_cases:,} held-out events in "
         f"{duration(time.perf_counter() - started)}",
         flush=True,
     )
     return mixture
+
+
+def _held_out(run: NetworkRun, seed: int) -> HeldOut:
+    if seed not in run.held_out:
+        start = _initial_state(run, seed, 0) if run.parents else None
+        run.held_out[seed] = HeldOut(run.network, start, seed)
+    return run.held_out[seed]
+
+
+def _train_held_out(seed: int, last: int) -> Callable[..., epochs.EpochResult]:
+    def train_epoch(*given: Any) -> epochs.EpochResult:
+        title = f"seed {seed} without the last sessions, epoch {given[-1] + 1}/{last}"
+        return epochs.train_epoch(*given, title=title)
+
+    return train_epoch
+
+
+def _choose_epochs(run: NetworkRun, seed: int) -> int:
+    """Return for how many epochs to train: --epochs, or fewer by --held_out_patience."""
+    patience = run.network.setup.config.held_out_patience
+    mixture = mixtures.file(run.folder, seed)
+    path = mixture.with_name(HELD_OUT.format(seed=seed))
+    scores = json.loads(path.read_text())["mrr"] if path.exists() else []
+    chosen = best_epoch(scores, most=FLAGS.epochs, patience=patience)
+    if chosen is not None:
+        return chosen
+    # Anew from the first epoch if --epochs has grown: the held-out network has no checkpoint.
+    held_out = _held_out(run, seed)
+    found = held_out.choose_epochs(FLAGS.epochs, _train_held_out(seed, FLAGS.epochs))
+    mixture.parent.mkdir(exist_ok=True)
+    if found.mixture is not None:
+        mixtures.save(mixture, found.mixture, epochs=found.epochs)
+    atomic.write(path, json.dumps({"mrr": found.scores}) + "\n")
+    scores = ", ".join(f"{score:.4f}" for score in found.scores)
+    print(
+        f"seed {seed} is trained for {found.epochs} of {FLAGS.epochs} epochs: without the last "
+        f"sessions the MRR of their {len(held_out.network.log.cases):,} events was {scores}",
+        flush=True,
+    )
+    return found.epochs
 
 
 def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:

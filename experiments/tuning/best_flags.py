@@ -50,7 +50,7 @@ def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
         f"# {' '.join(typed.split())}",
     ]
     lines += plugins.given()
-    written_below = {*drawn, "split", "model", "epochs", "schedule_epochs"}
+    written_below = {*drawn, "split", "model", "epochs", "schedule_epochs", "held_out_patience"}
     of_model = (model_flags.ModelFlags, model_flags.EpochFlags, *run_settings.CONFIGS)
     tables = (data_flags.DataFlags, ReadConfig, DataConfig, *of_model)
     for name in dict.fromkeys(itertools.chain(*map(settings, tables))):
@@ -58,6 +58,8 @@ def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
             lines.append(FLAGS[name].serialize())
     if epochs := best.user_attrs.get("best_epoch"):
         lines.append(f"--epochs={epochs}")
+        if FLAGS.held_out_patience:
+            lines.append("--held_out_patience=0")  # the search has chosen the epochs
         if FLAGS.schedule != "constant":  # the learning rate fell over the epochs of the trial
             lines.append(f"--schedule_epochs={model_flags.train_config().schedule_epochs}")
     lines += [f"--model={FLAGS.model}", *(f"--{name}={value}" for name, value in drawn.items())]

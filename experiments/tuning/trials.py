@@ -139,7 +139,7 @@ def _train(study: Study, trial: Trial, log: EventLog) -> float:
     for epoch in range(FLAGS.epochs):
         values = []
         for i, group in enumerate(groups):
-            title = f"trial {trial.number} {model_flags.epoch_title(group, epoch)}"
+            title = f"trial {trial.number} {model_flags.epoch_title(group, epoch, FLAGS.epochs)}"
             done = epochs.train_epoch(
                 network, states[i], group, epoch, title=title, on_events=shown.count
             )

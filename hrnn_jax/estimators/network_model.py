@@ -56,6 +56,14 @@ class _Trained:
         """The mixture with the neighbours of the log."""
         return network.fitted(self.network, self.mixture)
 
+    def choose_epochs(self, most: int) -> int:
+        """Return how many further epochs to train: `most`, or fewer by `held_out_patience`."""
+        if self.held_out is None or self.epochs:
+            return most
+        chosen = self.held_out.choose_epochs(most)
+        self.mixture, self.mixture_epochs = chosen.mixture, chosen.epochs
+        return chosen.epochs
+
     def learn_mixture(self) -> None:
         """Learn the mixture of a network with `places` after the present epochs."""
         if self.held_out is not None and self.mixture_epochs != self.epochs:
@@ -122,7 +130,8 @@ class NetworkModel(Model):
 
         Args:
             train: The training part of a log.
-            epochs: Passes over the training events; 0 keeps the drawn weights.
+            epochs: Passes over the training events; 0 keeps the drawn weights. With
+                `held_out_patience` they may be fewer.
             callbacks: Called after each epoch with an `Epoch`, see `hrnn_jax.callbacks`. By default
                 each prints a line; [] is silent.
             seed: Of the weights and of all random draws.
@@ -208,6 +217,7 @@ class NetworkModel(Model):
             check_test(self, validation)
         begin = trained.epochs
         try:
+            epochs = trained.choose_epochs(epochs)
             for number in range(begin + 1, begin + epochs + 1):
                 done = network.train_epoch(
                     trained.network, trained.state, [trained.seed], number - 1

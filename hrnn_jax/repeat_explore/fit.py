@@ -63,6 +63,7 @@ def fit(
     *,
     model_config: ModelConfig,
     seed: int,
+    place: PlaceNetwork | None = None,
 ) -> Mixture:
     """Learn the weights of the mixture.
 
@@ -73,18 +74,26 @@ def fit(
         table: counted from the training events of `log`.
         model_config: of the network.
         seed: of all random draws.
+        place: the place network that an earlier call with this log and seed has learnt, as it does
+            not depend on the network.
     """
     rng = np.random.default_rng((seed, _SEED))
+    of_places, of_items = rng.spawn(2)
     # As the network sees it: RNN Concat has one session for each user.
     drops_repeats = _drops_repeats(layout(log, model_config.variant))
     cases = _draw(log.cases, _CASES, rng)
-    learnt_from = _draw(_repeats(log), _TRAINING_REPEATS, rng)
-    seen = _see(params, log, np.union1d(cases, learnt_from), model_config, drops_repeats)
+    learnt_from = cases
+    if place is None:
+        learnt_from = np.union1d(cases, _draw(_repeats(log), _TRAINING_REPEATS, rng))
+    seen = _see(params, log, learnt_from, model_config, drops_repeats)
     held_out = log.test[seen.event]
-    repeats = np.logical_not(held_out) & (seen.place >= 0)
-    place = _fit_places(_take(seen, repeats), rng)
+    if place is None:
+        repeats = np.logical_not(held_out) & (seen.place >= 0)
+        place = _fit_places(_take(seen, repeats), of_places)
     tested = _take(seen, held_out)
-    explore = _fit_explore(params, log, table, _take(tested, np.logical_not(tested.known)), rng)
+    explore = _fit_explore(
+        params, log, table, _take(tested, np.logical_not(tested.known)), of_items
+    )
     repeated = _take(tested, tested.place >= 0)
     repeat = _fit_repeat(params, place, explore, table, repeated)
     gate = _fit_gate(_take(tested, np.any(tested.allowed, axis=1)))

@@ -442,6 +442,37 @@ def mixtures_of(folder):
     return {seed: dict(np.load(path)) for seed, path in files.items()}
 
 
+def test_held_out_sessions_choose_each_seeds_number_of_epochs(command):
+    """Bug: train on after the best epoch, or choose anew, or for all seeds what suits one."""
+    chosen = (*PLACES, "--held_out_patience=1", "--output_dir=chosen")
+    assert command(*chosen, "--epochs=6", "--curve", "--seeds_at_once=2")[0] == 0
+    epochs = {}
+    for seed in (0, 1):
+        scores = json.loads(pathlib.Path(f"chosen/mixture/seed_{seed}_held_out.json").read_text())[
+            "mrr"
+        ]
+        epochs[seed] = scores.index(max(scores)) + 1
+        assert len(scores) == min(6, epochs[seed] + 1)
+        assert [e["epoch"] for e in read_history("chosen") if e["seed"] == seed] == list(
+            range(1, epochs[seed] + 1)
+        )
+        alone = f"alone{seed}"
+        command(
+            *PLACES,
+            f"--seeds={seed}",
+            f"--output_dir={alone}",
+            f"--epochs={epochs[seed]}",
+        )
+        assert read(alone)["per_seed"][0]["mrr@5"] == read("chosen")["per_seed"][seed]["mrr@5"]
+    assert epochs[0] != epochs[1]
+    _, out, _ = command(*chosen, "--epochs=6", "--curve", "--seeds_at_once=2", "--resume")
+    assert "is complete" in out
+    pathlib.Path("chosen/metrics.json").unlink()
+    _, out, _ = command(*chosen, "--epochs=6", "--curve", "--seeds_at_once=2", "--resume")
+    assert "is trained for" not in out
+    assert not re.search(r"epoch \d+/", out)
+
+
 def test_a_mixture_is_the_same_however_it_came_about(command):
     """By a run, one that goes on with a curve, and one whose files were lost or damaged.
 

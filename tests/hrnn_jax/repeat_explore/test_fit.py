@@ -6,8 +6,9 @@ import pytest
 
 from hrnn_jax import evaluation, model, network
 from hrnn_jax.config import EvaluationConfig, ModelConfig
+from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.held_out import HeldOut
+from hrnn_jax.held_out import HeldOut, best_epoch
 from hrnn_jax.repeat_explore import fit, neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.train import TrainState
@@ -211,9 +212,58 @@ def test_the_epochs_of_a_call_are_those_that_the_last_one_lacks():
 
     start = made.init_state(5)
     held = HeldOut(made, start, 0)
-    held.mixture(1, train_epoch)
+    first = held.mixture(1, train_epoch)
     parts = held.mixture(2, train_epoch)
     assert numbers == [0, 1]
     whole = HeldOut(made, start, 0).mixture(2)
     networks.assert_identical(parts, whole)
     networks.assert_identical(start, made.init_state(5))
+    networks.assert_identical(held.mixture(1, train_epoch), first)
+    assert numbers == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "epochs"),
+    [
+        ([], 0, 5),
+        ([], 2, None),
+        ([0.1, 0.3, 0.2], 2, None),
+        ([0.1, 0.3, 0.2, 0.3], 2, 2),
+        ([0.1, 0.3, 0.2, 0.4], 2, None),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 2, 5),
+        ([0.1, 0.2, 0.3, 0.5, 0.4], 2, 4),
+        ([0.3, 0.2], 1, 1),
+    ],
+)
+def test_the_search_for_the_number_of_epochs_ends(scores, patience, epochs):
+    assert best_epoch(scores, most=5, patience=patience) == epochs
+
+
+def test_no_epoch_at_most_needs_none():
+    assert best_epoch([], most=0, patience=3) == 0
+
+
+def test_the_epochs_are_those_after_which_held_out_events_rank_best():
+    """... with the mixture of that epoch, though the search has gone on."""
+    config = networks.training_config(loss="full_softmax", held_out_patience=1, learning_rate=1.0)
+    made = network.make_network(networks.log(), CONFIG, config, EvaluationConfig())
+    found = HeldOut(made, None, 0).choose_epochs(6)
+    alone = HeldOut(made, None, 0)
+    scores = []
+    state = alone.network.init_state(0)
+    for epoch in range(len(found.scores)):
+        state = network.train_epoch(alone.network, state, [0], epoch).state
+        kept = jax.tree.map(np.array, state)
+        mixture = alone.mixture(epoch + 1)
+        ranks = network.rank(alone.network, kept.params, mixture).rank
+        scores.append(sum(1 / rank for rank in ranks.tolist()) / len(ranks))
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
+    assert len(scores) == 6 or scores[-1] <= max(scores[:-1])
+    assert found.epochs == scores.index(max(scores)) + 1
+    networks.assert_identical(found.mixture, HeldOut(made, None, 0).mixture(found.epochs))
+
+
+def test_patience_without_places_is_refused():
+    config = networks.training_config(held_out_patience=1)
+    with pytest.raises(InputError, match="`held_out_patience`=1 has no effect without `places`"):
+        network.make_network(networks.log(), networks.model_config(), config, EvaluationConfig())
