@@ -12,7 +12,7 @@ import pathlib
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from hrnn_jax import errors
 from hrnn_jax.checkpoint import TrainedRun, load_run
@@ -34,7 +34,7 @@ _HOLD, _PAUSE = 0.003, 0.001  # seconds for which the lock is held to read, and 
 class Progress(NamedTuple):
     """How far a reload is."""
 
-    step: str  # "loading", "computing states" or "removing the former states"
+    step: Literal["loading", "computing states", "done"]
     done: int = 0  # keys
     of: int = 0
 
