@@ -194,7 +194,7 @@ def test_who_is_forgotten_during_a_reload_is_in_no_state(path):
 
 
 def test_lists_during_a_reload_are_of_one_run_each(path):
-    """Bug: take the state under the lock, and the weights that rank after it."""
+    """Each list equals that of one of both, and the last one that of the next run."""
     events = live_users.random_events(0)
     lists = []
     expected = [oracle(network, events) for network in (OURS, NEXT)]
@@ -268,3 +268,27 @@ def test_a_run_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     )
     with pytest.raises(errors.InputError, match="run has changed while it was read"):
         reload.load_unchanged(run)
+
+
+@pytest.mark.parametrize("ask", ["lists", "history"])
+def test_an_answer_whose_states_were_read_before_the_swap_is_of_the_former_run(path, ask):
+    """Bug: take the state under the lock, and rank by the weights in use after it."""
+    events = live_users.random_events(0)
+    with Recommender(*OURS, path) as live:
+        live.observe_many(events)
+        call = {
+            "lists": lambda: live_users.all_lists(live),
+            "history": lambda: [step.recommended for step in live.history("u0")],
+        }[ask]
+        before, exclusive, waiting = call(), live._exclusive, ["next"]
+
+        @contextlib.contextmanager
+        def followed_by_a_reload():
+            with exclusive():
+                yield
+            if waiting:
+                live.reload(waiting.pop())
+
+        live._exclusive = followed_by_a_reload
+        live_users.assert_same_lists(call(), before)
+        assert live.trained == NEXT[0]
