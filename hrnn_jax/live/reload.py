@@ -25,7 +25,7 @@ from hrnn_jax.live.store.state_rows import StoredState
 from hrnn_jax.live.store.state_store import StateStore
 from hrnn_jax.model import Params
 
-_KEYS = WIDTHS[-1] // 4  # that are computed together
+_KEYS = WIDTHS[-2]  # that are computed together
 _FEW = 8  # keys that are caught up under the lock
 _ROUNDS = 50  # of catching up before that; with more events a second it is done with more keys
 _HOLD, _PAUSE = 0.003, 0.001  # seconds for which the lock is held to read, and then not
