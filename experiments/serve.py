@@ -41,6 +41,8 @@ class ServeFlags:
         max_k: The longest list of recommendations.
         rebuild_states: Compute the states again from the stored events, if they belong to other
             weights.
+        reload_runs: A folder of run folders: POST /reload may name any of them. By default it, and
+            SIGHUP, read --run again.
         keep_sessions_hours: Anonymous sessions are deleted after so many hours without an event.
         history: The users' history, imported at the first start: a log, read and cut into sessions
             as the run's was, or a prepared folder; none if empty. By default the sessions that the
@@ -60,6 +62,7 @@ class ServeFlags:
     max_body_kib: int = setting(1024, least=1)
     max_k: int = setting(1000, least=1)
     rebuild_states: bool = setting(False)
+    reload_runs: str | None = setting(None)
     keep_sessions_hours: float = setting(720.0, least=0)
     history: str | None = setting(None)
     items: str | None = setting(None)

@@ -34,6 +34,7 @@ from .item_catalogue import ItemCatalogue
 from .middleware import ServiceMiddleware
 from .overview import Overview
 from .prometheus import ServiceMetrics
+from .reload import Reloader, reload_routes
 from .routes import (
     GROUPS,
     OPERATION,
@@ -73,13 +74,24 @@ class Settings:
     image_hosts: Sequence[str] = ()  # whose pictures of items the page may show
 
 
-def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fastapi.FastAPI:
+@dataclasses.dataclass
+class Served:
+    """What is served now: a reload changes the settings that tell of the run, and no others."""
+
+    settings: Settings
+    reloader: Reloader
+
+
+def build(
+    batcher: Batcher, metrics: ServiceMetrics, settings: Settings, served: Served | None = None
+) -> fastapi.FastAPI:
     """Make the application.
 
     Args:
         batcher: calls the recommender. The caller closes it after the application has ended.
         metrics: get the counts and times of the service.
         settings: of the service.
+        served: what is served, where that can be reloaded.
 
     Returns:
         The ASGI application.
@@ -93,10 +105,12 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
         compiling = asyncio.create_task(compilation.run(batcher.recommender))
         yield
         deletion.cancel()
+        await current.reloader.close()
         compilation.ends = True
         await compiling
 
     compilation = _Compilation()
+    current = served or Served(settings, Reloader(batcher.recommender))
     app = fastapi.FastAPI(
         title="hrnn_jax",
         summary="Recommends the next items to users and in anonymous sessions.",
@@ -128,9 +142,10 @@ def build(batcher: Batcher, metrics: ServiceMetrics, settings: Settings) -> fast
         explanation_routes(service),
         popular_routes(service),
         listing_routes(service),
+        reload_routes(current.reloader, OPERATION),
     ):
         app.include_router(router, dependencies=checks)
-    public = _public_routes(batcher, settings, compilation)
+    public = _public_routes(batcher, current, compilation)
     app.include_router(public)
     metrics.model.info({"name": settings.model, "data": settings.data})
     app.add_middleware(HotRoutes, service=service, on_error=answer_error)
@@ -168,7 +183,7 @@ class _Compilation:
 
 
 def _public_routes(
-    batcher: Batcher, settings: Settings, compilation: _Compilation
+    batcher: Batcher, served: Served, compilation: _Compilation
 ) -> fastapi.APIRouter:
     """Make the routes that need no token: the health check, the page, and the OpenAPI page."""
     router = fastapi.APIRouter()
@@ -184,6 +199,7 @@ def _public_routes(
         """Describe the service, once the thread that recommends has answered."""
         recommender = batcher.recommender
         await batcher.call(recommender.check_file)
+        settings = served.settings
         return schemas.Health(
             status="ok",
             model=settings.model,
@@ -195,6 +211,7 @@ def _public_routes(
             scores="log probabilities" if recommender.trained.config.places else "scores",
             image_hosts=list(settings.image_hosts),
             compiled=compilation.done,
+            reload=served.reloader.health,
         )
 
     def add_file(path: str, file: pathlib.Path) -> None:

@@ -22,6 +22,7 @@ _DESCRIPTIONS = {
     400: "The body cannot be read.",
     401: "The service needs a token, and the request has none or a wrong one.",
     404: "Nothing is stored under this id.",
+    409: "Another one is under way.",
     413: "The body is too large.",
     415: "The body is not sent as application/json.",
     422: "A value of the request is invalid.",

@@ -113,14 +113,17 @@ def explanation_routes(service: Service) -> fastapi.APIRouter:
         recommender, catalogue = service.batcher.recommender, service.catalogue
 
         def explained() -> list[Explanation]:
-            indices = recommender.network.indices("items", items)
+            network = recommender.network
+            indices = network.indices("items", items)
             try:
                 session, _, place = (after or "").partition(".")
                 event = (int(session), int(place)) if after else None
                 state = recommender.state_after(**key, event=event)
             except InputError as error:
                 raise fastapi.HTTPException(404, str(error)) from error
-            return explain(recommender.network, state, indices)
+            if recommender.network is not network:  # reloaded: the state may be of either
+                return explained()
+            return explain(network, state, indices)
 
         found = await anyio.to_thread.run_sync(explained, limiter=limiter)
         return schemas.Explanations(

@@ -313,6 +313,25 @@ class Items(pydantic.BaseModel):
     )
 
 
+class ReloadedRun(RequestModel):
+    """The run folder to reload."""
+
+    run: str | None = pydantic.Field(
+        None,
+        max_length=255,
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
+        description="name of a folder in that of --reload_runs; by default the folder given at the "
+        "start, read again",
+    )
+
+
+class Reload(pydantic.BaseModel):
+    """How far the last reload is."""
+
+    status: Literal["none", "loading", "computing states", "done", "failed"]
+    part: float = pydantic.Field(description="of its states that are computed, from 0 to 1")
+
+
 class Health(pydantic.BaseModel):
     """What the service serves."""
 
@@ -329,6 +348,7 @@ class Health(pydantic.BaseModel):
         description="no request waits for a program any more; soon after the start, the first ones "
         "with candidates or with more than 100 items may wait a second or two"
     )
+    reload: Reload
 
 
 class Error(pydantic.BaseModel):

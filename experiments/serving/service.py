@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import gc
 import ipaddress
 import json
 import pathlib
+import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -25,11 +28,12 @@ from hrnn_jax.live.store.state_file import refuse_strays
 from ..common import progress, run_folder
 from ..folders.row_names import title
 from . import import_history, item_catalogue
-from .app import Settings, build
+from .app import Served, Settings, build
 from .batcher import Batcher
 from .item_catalogue import ItemCatalogue
 from .prometheus import ServiceMetrics
 from .protocol import BoundedProtocol
+from .reload import Reloader, Runs
 
 FLAGS = flags.FLAGS
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})  # names of this machine for itself
@@ -68,7 +72,8 @@ def serve(
         settings = dataclasses.replace(
             _settings(run, token, is_local=is_local), catalogue=catalogue, image_hosts=image_hosts
         )
-        app = build(batcher, metrics, settings)
+        served = _served(recommender, run, metrics, settings)
+        app = build(batcher, metrics, settings, served)
         if not token and not is_local:
             print(
                 "anyone who reaches this machine may read and write: see --token_file", flush=True
@@ -87,21 +92,28 @@ def serve(
         print(_about(run), flush=True)
         gc.collect()
         gc.freeze()  # collections that pass over the loaded network would delay requests
-        Server(server, url, begun).run([listener])
+        Server(server, url, begun, served.reloader.start_by_signal).run([listener])
 
 
 class Server(uvicorn.Server):
     """A server that says when it is ready, and closes the connections of clients that stall."""
 
-    def __init__(self, config: uvicorn.Config, url: str, begun: float) -> None:
-        """Take where it listens and the Unix time at which the process began."""
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        url: str,
+        begun: float,
+        on_hangup: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take where it listens, when the process began in Unix time, and what SIGHUP calls."""
         super().__init__(config)
-        self._url, self._begun = url, begun
+        self._url, self._begun, self._on_hangup = url, begun, on_hangup
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, with uvicorn's handlers of signals in place, so that a signal ends it from now."""
         await super().startup(sockets)
         if self.started:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
             seconds = time.time() - self._begun
             print(
                 f"ready in {seconds:.1f} s at {self._url}, its API at {self._url}/docs", flush=True
@@ -118,6 +130,25 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, BoundedProtocol):
                 connection.close_if_stalled()
+
+
+def _served(
+    recommender: Recommender, run: pathlib.Path, metrics: ServiceMetrics, settings: Settings
+) -> Served:
+    """Return what is served, and what a reload does to it."""
+    below = pathlib.Path(FLAGS.reload_runs) if FLAGS.reload_runs else None
+    states = pathlib.Path(FLAGS.states or run / STATES)
+
+    def change(folder: pathlib.Path) -> None:
+        of_run = _settings(folder, settings.token, is_local=settings.hosts is not None)
+        served.settings = dataclasses.replace(
+            of_run, catalogue=settings.catalogue, image_hosts=settings.image_hosts
+        )
+        metrics.model.info({"name": of_run.model, "data": of_run.data})
+        print(_about(folder), flush=True)
+
+    served = Served(settings, Reloader(recommender, Runs(run, states, FLAGS.seed, below), change))
+    return served
 
 
 def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:

@@ -27,7 +27,7 @@ from hrnn_jax.arguments import whole_number
 from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.ids_and_times import Id
-from hrnn_jax.live import past_events, rebuilding
+from hrnn_jax.live import past_events, rebuilding, reload
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, LiveState, Query
 from hrnn_jax.live.events import (
     SESSION_PREFIX,
@@ -126,25 +126,11 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             config: settings of the states, and whether there is an index.
             on_indexed: called with the number of items that were added to the index.
         """
-        self.trained = about
         self.config = config
         # Events by outcome, those that were "late", and damaged states that were "rebuilt".
         self.counts: collections.Counter[str] = collections.Counter()
-        make_index = functools.partial(ItemIndex, on_items=on_indexed)
-        self._model = BatchedModel(
-            params,
-            about.config,
-            about.mixture,
-            make_index=make_index if config.index == "faiss" else None,
-        )
-        self.index = self._model.index
-        self._item_index = {str(item): index for index, item in enumerate(about.items)}
-        self._network = rebuilding.Network(
-            about,
-            self._model,
-            self._item_index,
-            about.excludes_session_items(config.exclude_session_items),
-        )
+        self._use(_network(about, params, config, on_indexed))
+        self._reloading = threading.Lock()
         self._lock, self._process = threading.RLock(), os.getpid()
         self._clocks = _clocks()  # when idle sessions were looked at last
         self._store = StateStore(
@@ -159,6 +145,12 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         except BaseException:
             self.close()
             raise
+
+    def _use(self, network: rebuilding.Network) -> None:
+        """Take the network that makes states and lists."""
+        self.trained, self._model = network.trained, network.model
+        self.index, self._item_index = network.model.index, network.item_index
+        self._network = network
 
     def close(self) -> None:
         """Close the state file; a fork leaves that to the process that opened it."""
@@ -198,6 +190,52 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         with self._exclusive():
             self._store.check_file()
+
+    def reload(
+        self,
+        run: pathlib.Path | str,
+        *,
+        seed: int | None = None,
+        epochs: int | None = None,
+        on_progress: reload.OnProgress = lambda progress: None,
+        on_swap: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Go on with the weights of another run folder, or of the same one, trained again.
+
+        All states are computed again from the stored events; other threads use the recommender
+        meanwhile, with the weights of before. Both are swapped at once. A user whose stored items
+        are all unknown to the new run is as a newcomer, but nothing is forgotten.
+
+        Args:
+            run: the run folder.
+            seed: see `load_recommender`.
+            epochs: see `load_recommender`.
+            on_progress: called between the steps, see `reload.Progress`; what it raises ends the
+                reload before the swap, and is raised.
+            on_swap: called at the swap, while no other thread uses the recommender.
+
+        Raises:
+            InputError: the folder is damaged, a reload is under way, or the states are in a
+                database; nothing has changed.
+            StorageError: the state file cannot be written; nothing has changed.
+        """
+        if not self._reloading.acquire(blocking=False):
+            raise errors.InputError("a reload is under way: wait for its end")
+        try:
+            on_progress(reload.Progress("loading"))
+            about, params = reload.load_unchanged(pathlib.Path(run), seed=seed, epochs=epochs)
+            network = _network(about, params, self.config)
+            for program in reload.compile_programs(network):
+                on_progress(reload.Progress("loading"))
+                program()
+
+            def use() -> None:
+                self._use(network)
+                on_swap()
+
+            reload.swap(self._store, network, self._exclusive, use, on_progress)
+        finally:
+            self._reloading.release()
 
     def warm_up(self, k: int = 10) -> None:
         """Compile the programs for lists of up to k items, with as many excluded items."""
@@ -319,18 +357,21 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         queries: list[Query] = []
         keys = [key_of_request(request) for request in requests]
         with self._exclusive():
+            network = self._network  # of these states; another one may follow it soon
             states = self._states(dict.fromkeys(keys))
             of_session = self._session_items(states)
             for key, request in zip(keys, requests, strict=True):
                 excluded = self._indices("exclude", request.exclude) | of_session.get(key, set())
                 if request.exclude_seen:
-                    excluded |= {self._item_index[event.item] for event in self._known_events(key)}
+                    excluded |= {
+                        self._item_index[event.item] for event in self._known_events(key, network)
+                    }
                 candidates = None
                 if request.candidates is not None:
                     candidates = self._indices("candidates", request.candidates)
                 live = states[key].live if key in states else self._model.start
                 queries.append(Query(live, request.k, excluded, candidates))
-        return [self._network.named(*ranked) for ranked in self._model.rank(queries)]
+        return [network.named(*ranked) for ranked in network.model.rank(queries)]
 
     def history(
         self,
@@ -363,18 +404,17 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         sessions = whole_number("sessions", sessions)
         key = key_of_request(Request(user, session, k))
-        events = self._known_events(key)
+        network = self._network  # one for all: another one may follow it soon
+        events = self._known_events(key, network)
         if not events:
             return []
         first = next(i for i, e in enumerate(events) if e.session > events[-1].session - sessions)
-        check_size(len(events) - first, min(k, len(self._item_index)), limit)
-        states = replay(self._model, {key: events}, self._item_index)[key]
-        lists = lists_after(
-            self._network, states, events, k, exclude_seen=exclude_seen, first=first
-        )
+        check_size(len(events) - first, min(k, len(network.item_index)), limit)
+        states = replay(network.model, {key: events}, network.item_index)[key]
+        lists = lists_after(network, states, events, k, exclude_seen=exclude_seen, first=first)
         return [
             Step(
-                self.trained.items[self._item_index[event.item]],
+                network.trained.items[network.item_index[event.item]],
                 event.time,
                 event.session,
                 recommended,
@@ -404,15 +444,17 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         if event is None:
             with self._exclusive():
                 states = self._states([key])
-            return states[key].live if key in states else self._model.start
-        events = self._known_events(key)
+                start = self._model.start
+            return states[key].live if key in states else start
+        network = self._network
+        events = self._known_events(key, network)
         of_session = [n for n, stored in enumerate(events) if stored.session == event[0]]
         if not 0 <= event[1] < len(of_session):
             raise errors.InputError(
                 f"no event {event[1]} of session {event[0]} is stored: see the user's history"
             )
         before = {key: events[: of_session[event[1]] + 1]}
-        return replay(self._model, before, self._item_index)[key][-1]
+        return replay(network.model, before, network.item_index)[key][-1]
 
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
         """Return users whose ids start with a prefix, and the number of events of each."""
@@ -598,7 +640,26 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             for key, items in self._store.session_items(numbers).items()
         }
 
-    def _known_events(self, key: str) -> list[StoredEvent]:
+    def _known_events(self, key: str, network: rebuilding.Network) -> list[StoredEvent]:
         """Return the stored events of a key whose items are in the catalogue."""
         with self._exclusive():
-            return [event for event in self._store.events(key) if event.item in self._item_index]
+            return [event for event in self._store.events(key) if event.item in network.item_index]
+
+
+def _network(
+    about: TrainedRun,
+    params: model.Params,
+    config: RecommenderConfig,
+    on_indexed: Callable[[int], None] = lambda n: None,
+) -> rebuilding.Network:
+    """Bring a trained network into memory, with an index if there is one."""
+    make_index = functools.partial(ItemIndex, on_items=on_indexed)
+    batched = BatchedModel(
+        params,
+        about.config,
+        about.mixture,
+        make_index=make_index if config.index == "faiss" else None,
+    )
+    item_index = {str(item): index for index, item in enumerate(about.items)}
+    excludes = about.excludes_session_items(config.exclude_session_items)
+    return rebuilding.Network(about, batched, item_index, excludes)

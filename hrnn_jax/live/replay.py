@@ -41,7 +41,11 @@ def replay(
     known = {key: [e for e in some if e.item in item_index] for key, some in events.items()}
     latest = {key: states[key].live if key in states else model.start for key in known}
     # Number of the session and time of the latest event.
-    before = {key: (s.session.number, s.session.last_time) for key, s in states.items()}
+    before = {
+        key: (state.session.number, state.session.last_time)
+        for key, state in states.items()
+        if state.live.item != NO_ITEM  # else none of a known item
+    }
     result: dict[str, list[LiveState]] = {key: [] for key in known}
     # The first events of all keys are computed in one batch, then the second ones, and so on.
     for place in range(max(map(len, known.values()), default=0)):

@@ -472,3 +472,38 @@ def test_make_serve_takes_a_run_folder():
     command = ["make", *options, "serve", "RUN=out/run", "FLAGS=--port=0"]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert printed == ".venv/bin/python -m experiments.serve --run=out/run --port=0\n"
+
+
+def test_sighup_swaps_the_weights_of_a_run_that_was_trained_again(trained_run, tmp_path):
+    """Events are sent all the while, and a kill follows: no acknowledged one is lost."""
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    [newest] = (run / "checkpoint").glob("seed_*/2")
+    newest.rename(tmp_path / "2")
+    before = load_run(run)
+    argv = ["--history=", f"--compilation_cache={trained_run.parent / 'compiled'}"]
+    service = Service(run, tmp_path / "states.sqlite", tmp_path / "out", *argv)
+    acknowledged = {}
+    try:
+        service.wait_ready()
+        sent = [service.ask("POST", "/events", json=event("w", n)).json() for n in range(5)]
+        assert sent == [{"outcomes": ["observed"]}] * 5
+        assert_stored(service, before, {"w": 5})
+        sender = threading.Thread(target=send_until_it_dies, args=(service, "v", acknowledged))
+        sender.start()
+        (tmp_path / "2").rename(newest)
+        service.process.send_signal(signal.SIGHUP)
+        while (health := service.ask("GET", "/health").json()["reload"])["status"] != "done":
+            assert health["status"] != "failed", service.said
+            time.sleep(0.05)
+        service.end(signal.SIGKILL)
+        sender.join()
+        service = Service(run, tmp_path / "states.sqlite", tmp_path / "again", *argv)
+        service.wait_ready()
+        users = service.ask("GET", "/users").json()["users"]
+        counts = {entry["user"]: entry["events"] for entry in users}
+        assert acknowledged["v"] <= counts["v"] <= acknowledged["v"] + 1
+        assert load_run(run)[0].lineage[0] != before[0].lineage[0]
+        assert_stored(service, load_run(run), {"w": 5, "v": counts["v"]})
+    finally:
+        service.process.kill()
+        service.process.wait()

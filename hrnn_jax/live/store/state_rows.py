@@ -11,6 +11,7 @@ import numpy as np
 from hrnn_jax import errors
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
+from hrnn_jax.user_batches import NO_ITEM
 
 Row = tuple[Any, ...]  # of a table
 
@@ -39,7 +40,13 @@ def row_of(key: str, state: StoredState, items: Sequence[str], written: float) -
     """
     (carry, past, item, *flags), session = state
     arrays = carry.tobytes(), past.tobytes()
-    others = zlib.crc32(b"".join(arrays)), items[item], *flags, *session, written
+    others = (
+        zlib.crc32(b"".join(arrays)),
+        "" if item == NO_ITEM else items[item],
+        *flags,
+        *session,
+        written,
+    )
     return (key, *arrays, *others, crc_of((key, *others)))
 
 
@@ -68,12 +75,12 @@ def state_of(row: Row, item_index: Mapping[str, int], start: LiveState) -> Store
         raise errors.InputError("its bytes have changed (CRC-32)")
     if (len(carry), len(past)) != (start.carry.nbytes, start.past.nbytes):
         raise errors.InputError("it is of another shape")
-    if item not in item_index:
+    if item and item not in item_index:
         raise errors.InputError(f"its item {item!r} is not in the catalogue")
     live = LiveState(
         carry=np.frombuffer(carry, np.float32).reshape(start.carry.shape),
         past=np.frombuffer(past, np.int32).reshape(start.past.shape),
-        item=item_index[item],
+        item=item_index[item] if item else NO_ITEM,  # of events that were all of unknown items
         opens_session=bool(opens_session),
         gap=gap,
         fed=bool(fed),

@@ -24,14 +24,16 @@ SETTINGS = (
     "secure_delete = ON",  # zeros in the place of deleted bytes
     "wal_autocheckpoint = 0",  # the store does it, see `sqlite_pages`
 )
-SCHEMA = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE states (
+STATES_SCHEMA = """
+CREATE TABLE {} (
     who TEXT PRIMARY KEY, carry BLOB NOT NULL, past BLOB NOT NULL, crc INTEGER NOT NULL,
     item TEXT NOT NULL, opens INTEGER NOT NULL, gap INTEGER NOT NULL, fed INTEGER NOT NULL,
     time REAL NOT NULL, last REAL NOT NULL, session TEXT, number INTEGER NOT NULL,
     events INTEGER NOT NULL, written REAL NOT NULL, row_crc INTEGER NOT NULL
-);
+)"""
+SCHEMA = f"""
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+{STATES_SCHEMA.format("states")};
 CREATE TABLE events (
     who TEXT NOT NULL, place INTEGER NOT NULL, session INTEGER NOT NULL, item TEXT NOT NULL,
     time REAL NOT NULL, event_id TEXT, crc INTEGER NOT NULL, PRIMARY KEY (who, place)

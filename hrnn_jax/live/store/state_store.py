@@ -23,6 +23,7 @@ from hrnn_jax import atomic, errors
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
 from hrnn_jax.live.store import sqlite_pages, state_file
+from hrnn_jax.live.store.next_states import NextStates
 from hrnn_jax.live.store.state_file import FileWatch, one_line_errors, refuse_strays
 from hrnn_jax.live.store.state_rows import (
     Row,
@@ -49,7 +50,7 @@ _WAL_BYTES = 4_000_000  # of a -wal that is written into the file
 _AFTER_ALL = "\U0010ffff" * 65  # the last code point, once more than an id can have it
 
 
-class StateStore:
+class StateStore(NextStates):
     """The states and stored events of all users, in one file that only this process has open.
 
     Every method raises StorageError where the file is damaged, lost or cannot be written; nothing
@@ -130,6 +131,8 @@ class StateStore:
             self._rows(f"SELECT {', '.join(columns)} FROM {name} LIMIT 0")
         if self.path != IN_MEMORY:
             self._file = os.open(self.path, os.O_RDWR)
+        with one_line_errors(self.path):
+            self._drop_second_tables()
         self._erase_traces()
         with one_line_errors(self.path):
             sqlite_pages.begin_wal(self._db)  # no copy of the file has this version
@@ -218,6 +221,7 @@ class StateStore:
         rows = [row_of(key, state, self._items, now) for key, state in states.items()]
         event_rows = [event_row(key, event) for key, some in events.items() for event in some]
         oldest = [(key, states[key].session.n_events - self._kept_events) for key in events]
+        self._touch(states)
         with self._transaction():
             self._insert("states", rows)
             self._insert("events", event_rows)
@@ -313,8 +317,10 @@ class StateStore:
         Nothing of them is left in the file or the -wal.
         """
         rows = [(key,) for key in keys]
+        self._touch(keys)
         with self._transaction():
             self._db.executemany("DELETE FROM events WHERE who = ?", rows)
+            self._delete_second(rows)
             n_states = self._db.executemany("DELETE FROM states WHERE who = ?", rows).rowcount
         for key in keys:
             self._cache.pop(key, None)
@@ -360,6 +366,8 @@ class StateStore:
             for name in COLUMNS:
                 self._db.execute(f"DELETE FROM {name}")
                 self._insert(name, tables[name])
+            self._drop_second_tables()
+        self._second = None
         self._cache.clear()
 
     def _rows(self, query: str, *values: object) -> list[Row]:

@@ -164,6 +164,7 @@ def test_health_describes_the_service(app):
         "scores": "scores",
         "image_hosts": [],
         "compiled": False,
+        "reload": {"status": "none", "part": 0.0},
     }
 
 

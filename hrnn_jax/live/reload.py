@@ -1,0 +1,234 @@
+"""Swap the weights of a recommender that is in use, and its states together with them.
+
+The next states are computed from the stored events while the weights of today serve on, see
+`next_states`. Keys with events meanwhile are caught up in rounds, until a few are left. Those are
+computed under the lock, and all is swapped.
+"""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
+from typing import Literal, NamedTuple
+
+from hrnn_jax import errors
+from hrnn_jax.checkpoint import TrainedRun, load_run
+from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS
+from hrnn_jax.live.events import OpenSession, StoredEvent, open_session
+from hrnn_jax.live.rebuilding import Network
+from hrnn_jax.live.replay import replay
+from hrnn_jax.live.store import next_states
+from hrnn_jax.live.store.state_rows import StoredState
+from hrnn_jax.live.store.state_store import StateStore
+from hrnn_jax.model import Params
+
+_KEYS = WIDTHS[-2]  # that are computed together
+_FEW = 8  # keys that are caught up under the lock
+_ROUNDS = 50  # of catching up before that; with more events a second it is done with more keys
+_HOLD, _PAUSE = 0.003, 0.001  # seconds for which the lock is held to read, and then not
+
+
+class Progress(NamedTuple):
+    """How far a reload is."""
+
+    step: Literal["loading", "computing states", "done"]
+    done: int = 0  # keys
+    of: int = 0
+
+
+OnProgress = Callable[[Progress], object]
+
+
+def load_unchanged(
+    run: pathlib.Path, *, seed: int | None = None, epochs: int | None = None
+) -> tuple[TrainedRun, Params]:
+    """Load a run folder that may be replaced or written meanwhile.
+
+    Raises:
+        InputError: a file is missing or damaged, or the folder has changed meanwhile.
+    """
+    folder = run.resolve()  # a link may lead elsewhere in the middle
+    before = _files(folder)
+    loaded = load_run(folder, seed=seed, epochs=epochs)
+    if _files(folder) != before:
+        raise errors.InputError(
+            f"{run} has changed while it was read: reload it again once it is complete"
+        )
+    return loaded
+
+
+def _files(folder: pathlib.Path) -> set[tuple[str, int, int, int]]:
+    """Return what changes if one of the files that a network is loaded from does."""
+    files = [*folder.glob("*.json"), *(folder / "checkpoint").rglob("*")]
+    try:
+        found = [(str(file), file.stat()) for file in files]
+    except OSError:
+        return {("a file was removed", 0, 0, time.time_ns())}
+    return {(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found}
+
+
+def compile_programs(network: Network, k: int = 10) -> Iterable[Callable[[], object]]:
+    """Return calls that compile all programs of a network; each takes some seconds at most."""
+    n_first = max(2 * k, LIST_LENGTHS[1])
+    yield lambda: network.model.warm_up(n_first)
+    yield from network.model.rare_programs(n_first)
+
+
+def swap(
+    store: StateStore,
+    network: Network,
+    exclusive: Callable[[], AbstractContextManager[None]],
+    use: Callable[[], object],
+    on_progress: OnProgress,
+) -> None:
+    """Compute the states by the next weights, and swap them with those in use.
+
+    Args:
+        store: the states.
+        network: the next weights.
+        exclusive: lets one thread at a time use the store.
+        use: puts the next weights in the place of those in use; called together with the swap.
+        on_progress: called between the steps; what it raises ends the reload before the swap.
+
+    Raises:
+        InputError, StorageError: the states cannot be computed; those in use serve on.
+    """
+    computation = _Computation(store, network, exclusive)
+    about = {
+        "weights": network.trained.lineage[0],
+        "shape": repr((network.model.start.carry.shape, network.model.start.past.shape)),
+    }
+    swapped = False
+    try:
+        computation.begin()
+        computation.compute_all(on_progress)
+        left = computation.catch_up(on_progress)
+        with exclusive():
+            computation.compute(left | computation.next.take_touched())
+            computation.next.take_next(about, network.item_index, network.model.start)
+            use()
+        swapped = True
+    finally:
+        try:
+            computation.erase()
+        except errors.StorageError:  # the next reload or start removes it
+            if not swapped:
+                raise
+    on_progress(Progress("done"))
+
+
+class _Computation:
+    """The states by the next weights."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        network: Network,
+        exclusive: Callable[[], AbstractContextManager[None]],
+    ):
+        self.next = next_states.of(store)
+        self._store, self._network, self._exclusive = store, network, exclusive
+        self._items = list(network.item_index)
+
+    def begin(self) -> None:
+        self.erase()
+        with self._exclusive():
+            self.next.begin_next()
+
+    def erase(self) -> None:
+        """Remove the table that is not in use, in steps between which others may use the store."""
+        while True:
+            with self._exclusive():
+                if not self.next.erase_second():
+                    return
+            time.sleep(_PAUSE)
+
+    def compute_all(self, on_progress: OnProgress) -> None:
+        """Compute the states of all keys that there are now."""
+        with self._exclusive():
+            n_keys = len(self._store)
+        done, after = 0, ""
+        while after is not None:
+            on_progress(Progress("computing states", min(done, n_keys), n_keys))
+            with self._exclusive():
+                keys, after = self._store.keys_before("", float("inf"), after=after, limit=_KEYS)
+            self.compute(keys)
+            done += len(keys)
+
+    def catch_up(self, on_progress: OnProgress) -> set[str]:
+        """Compute the states again that have changed meanwhile; return the keys of the last few."""
+        touched: set[str] = set()
+        for _ in range(_ROUNDS):
+            on_progress(Progress("computing states", 1, 1))
+            with self._exclusive():
+                touched = self.next.take_touched()
+            if len(touched) <= _FEW:
+                return touched
+            keys = sorted(touched)
+            for begin in range(0, len(keys), _KEYS):
+                self.compute(keys[begin : begin + _KEYS])
+        return set()
+
+    def compute(self, keys: Collection[str]) -> None:
+        """Compute and write the states of some keys from the events since their next states."""
+        waiting = collections.deque(keys)
+        states: dict[str, StoredState] = {}  # before the events
+        found: dict[str, next_states.NextState] = {}
+        stored: dict[str, list[StoredEvent]] = {}
+        while waiting:
+            with self._exclusive():
+                end = time.perf_counter() + _HOLD
+                while waiting and time.perf_counter() < end:
+                    self._read(waiting.popleft(), found, stored)
+            if waiting:
+                time.sleep(_PAUSE)
+        new: dict[str, list[StoredEvent]] = {}
+        for key, events in stored.items():
+            new[key] = events
+            if state := found[key].state:
+                n_before = state.session.n_events
+                known = self._known(event for event in events if event.place < n_before)
+                last = open_session(known) if known else state.session
+                states[key] = state._replace(session=last)
+                new[key] = [event for event in events if event.place >= n_before]
+        after = replay(self._network.model, new, self._network.item_index, states)
+        written: dict[str, StoredState] = {}
+        for key, events in stored.items():
+            before = states[key].live if key in states else self._network.model.start
+            live = after[key][-1] if after[key] else before
+            session = found[key].session or (open_session(events) if events else None)
+            if session and (known := self._known(events)):
+                session = _as_known(session, open_session(known))
+            if session is not None:  # else nothing of the key can be read
+                written[key] = StoredState(live, session)
+        with self._exclusive():
+            self.next.write_next(written, self._items, {key: found[key].written for key in written})
+
+    def _read(
+        self,
+        key: str,
+        found: dict[str, next_states.NextState],
+        stored: dict[str, list[StoredEvent]],
+    ) -> None:
+        """Read the next state and the events of a key that has not been forgotten."""
+        network = self._network
+        state = self.next.next_state(key, network.item_index, network.model.start)
+        if state is not None:
+            found[key], stored[key] = state, self._store.events(key)
+
+    def _known(self, events: Iterable[StoredEvent]) -> list[StoredEvent]:
+        return [event for event in events if event.item in self._network.item_index]
+
+
+def _as_known(now: OpenSession, known: OpenSession) -> OpenSession:
+    """Return the open session as it is where only some items are known.
+
+    Events of unknown items open no session. Where all of the open session are, the next event opens
+    one, of a number that is free.
+    """
+    if now.number == known.number:
+        return now._replace(last_time=known.last_time)
+    return now._replace(latest_time=known.latest_time, last_time=known.last_time, id=None)
