@@ -11,6 +11,8 @@ import tempfile
 import jax
 import pytest
 
+from tests.helpers import postgresql
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
@@ -20,6 +22,7 @@ def pytest_configure(config):
     Many tests compile the same small programs, each in a process or a file of its own.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.database_server = postgresql.prepare()
         config.compiled_programs = tempfile.mkdtemp(prefix="hrnn_jax-tests-")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled_programs
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -30,9 +33,21 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    """Remove the compiled programs."""
+    """Stop the database server, and remove the compiled programs."""
+    if folder := getattr(config, "database_server", None):
+        postgresql.stop(folder)
     if folder := getattr(config, "compiled_programs", None):
         shutil.rmtree(pathlib.Path(folder), ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def states(request, tmp_path):
+    """Where states can be: a file of SQLite, or a database of PostgreSQL."""
+    if request.param == "sqlite":
+        yield tmp_path / "states.sqlite"
+    else:
+        with postgresql.database() as url:
+            yield url
 
 
 @pytest.fixture(autouse=True)

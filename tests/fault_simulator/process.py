@@ -17,7 +17,7 @@ from hrnn_jax import errors
 from hrnn_jax.live import events, rebuilding, recommender
 from hrnn_jax.live.events import Request
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
-from hrnn_jax.live.store import sqlite_pages, state_file, state_store
+from hrnn_jax.live.store import sqlite_pages, sqlite_store, state_file, state_store
 from tests.fault_simulator import network
 from tests.fault_simulator.connection import Connection
 from tests.fault_simulator.disk import Disk, Killed
@@ -85,10 +85,10 @@ class Process:
         log = types.SimpleNamespace(warning=self.lines.append)
         with contextlib.ExitStack() as stack:
             for place, name, value in (
-                (state_store, "sqlite3", module),
+                (sqlite_store, "sqlite3", module),
                 (state_file, "sqlite3", module),
                 (sqlite_pages, "os", types.SimpleNamespace(**vars(os) | calls)),
-                (state_store, "_WAL_BYTES", self.draw.choice([2000, 10_000, 4_000_000])),
+                (sqlite_store, "_WAL_BYTES", self.draw.choice([2000, 10_000, 4_000_000])),
                 (state_store, "time", self.clock),
                 (recommender, "time", self.clock),
                 (events, "clock", self.clock),

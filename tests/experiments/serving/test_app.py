@@ -24,6 +24,7 @@ from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live.events import Event, check_event
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import state_store
+from hrnn_jax.live.store.sqlite_store import SqliteStore
 from tests.helpers.app_calls import ask, get, pairs, together
 
 K = 5
@@ -194,7 +195,9 @@ def test_paths_are_logged_and_not_answered(make_app, network, tmp_path, monkeypa
     monkeypatch.setattr(error_responses.logger, "error", logged.append)
     with Recommender(*network, path) as recommender:
         app = make_app(recommender)
-        recommender._store._db.execute("PRAGMA query_only = 1")  # a file that cannot be written
+        store = recommender._store
+        assert isinstance(store, SqliteStore)
+        store._db.execute("PRAGMA query_only = 1")  # a file that cannot be written
         for _ in range(2):
             response = ask(app, "POST", "/events", json=events("u", ["i1"])[0])
             assert response.status_code == 503
