@@ -2,6 +2,7 @@
 (pyproject.toml).
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -48,6 +49,25 @@ def states(request, tmp_path):
     else:
         with postgresql.database() as url:
             yield url
+
+
+@pytest.fixture(params=["memory", "postgresql"])
+def anywhere(request, monkeypatch):
+    """Let recommenders of `live_users` keep states in memory, or each in a database of its own."""
+    from tests.helpers import live_users  # most tests need no part of it
+
+    with contextlib.ExitStack() as stack:
+
+        def opened(*arguments, **settings):
+            return stack.enter_context(made(*arguments, **settings))
+
+        if request.param == "postgresql":
+            made = live_users.Recommender
+            monkeypatch.setattr(live_users, "Recommender", opened)
+            monkeypatch.setattr(
+                live_users, "default_states", lambda: stack.enter_context(postgresql.database())
+            )
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,37 @@ def database() -> Generator[str]:
             db.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def drop_connections(url: str) -> None:
+    """End the server's side of all connections of recommenders, as its restart does."""
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE application_name = 'hrnn_jax' AND datname = current_database()"
+        )
+
+
+class Gate:
+    """A way to a database that can be closed: a link to the server's socket in a folder."""
+
+    def __init__(self, url: str, folder: pathlib.Path):
+        """Open the gate; `url` leads through it."""
+        self._direct, of_server = url, url.partition("host=")[2]
+        self._socket = pathlib.Path(of_server, ".s.PGSQL.5432")
+        self._link = folder / self._socket.name
+        self._link.symlink_to(self._socket)
+        self.url = url.replace(of_server, str(folder))
+
+    @contextlib.contextmanager
+    def closed(self) -> Generator[None]:
+        """Let nobody through, nor leave anybody in, during the block."""
+        self._link.unlink()
+        drop_connections(self._direct)
+        try:
+            yield
+        finally:
+            self._link.symlink_to(self._socket)
+
+
 def url_of(name: str, folder: pathlib.Path | str) -> str:
     """Return the URL of a database of the server with a socket in a folder."""
     return f"postgresql://postgres@/{name}?host={folder}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import json
 import re
@@ -25,6 +26,7 @@ from hrnn_jax.live.events import Event, check_event
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import state_store
 from hrnn_jax.live.store.sqlite_store import SqliteStore
+from tests.helpers import postgresql
 from tests.helpers.app_calls import ask, get, pairs, together
 
 K = 5
@@ -38,10 +40,13 @@ def network(trained_run):
     return load_run(trained_run)
 
 
-@pytest.fixture
-def recommender(network):
-    with Recommender(*network, state_store.IN_MEMORY) as made:
-        yield made
+@pytest.fixture(params=["memory", "postgresql"])
+def recommender(request, network):
+    with contextlib.ExitStack() as stack:
+        states = state_store.IN_MEMORY
+        if request.param == "postgresql":
+            states = stack.enter_context(postgresql.database())
+        yield stack.enter_context(Recommender(*network, states))
 
 
 class CountingBatcher(Batcher):
@@ -187,6 +192,31 @@ def test_a_service_whose_state_file_is_lost_takes_no_events_and_is_not_healthy(
             assert said.startswith("the state file was removed")
             assert str(tmp_path) not in said
         assert ask(app, "GET", "/users/u/recommendations").status_code == 200
+
+
+def test_a_service_whose_database_is_lost_works_again_once_it_is_back(
+    make_app, network, tmp_path, monkeypatch
+):
+    logged = []
+    monkeypatch.setattr(error_responses.logger, "error", logged.append)
+    with contextlib.ExitStack() as stack:
+        gate = postgresql.Gate(stack.enter_context(postgresql.database()), tmp_path)
+        app = make_app(stack.enter_context(Recommender(*network, gate.url)))
+        calls = (
+            ("GET", "/health", {}),
+            ("GET", "/users/u/recommendations", {}),
+            ("POST", "/events", {"json": events("u", ["i2"])[0]}),
+        )
+        with gate.closed():
+            for method, path, more in calls:
+                response = ask(app, method, path, **more)
+                assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+                said = response.json()["detail"]
+                assert said.startswith("the database of the states cannot be reached")
+                assert str(tmp_path) not in said
+        for method, path, more in calls:
+            assert ask(app, method, path, **more).status_code == 200
+        assert len(logged) == 1
 
 
 def test_paths_are_logged_and_not_answered(make_app, network, tmp_path, monkeypatch):
@@ -811,6 +841,7 @@ def test_of_a_large_value_the_message_has_the_beginning(app):
         assert "[[], [], [], [], [], [], ...]: " in detail
 
 
+@pytest.mark.parametrize("recommender", ["memory"], indirect=True)  # it takes seconds
 def test_answers_agree_with_the_openapi_description(make_app, network):
     """Of a run that takes any year: which other times are refused depends on the day."""
     about, params = network

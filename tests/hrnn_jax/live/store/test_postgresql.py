@@ -4,10 +4,8 @@ Here the processes are threads, each with a recommender and a connection of its 
 """
 
 import concurrent.futures
-import contextlib
 import itertools
 import logging
-import pathlib
 import sys
 
 import psycopg
@@ -30,28 +28,8 @@ def url():
 
 
 @pytest.fixture
-def outage(url, tmp_path):
-    """A URL of the database, and a block in which nobody reaches it."""
-    folder = url.partition("host=")[2]
-    link = tmp_path / ".s.PGSQL.5432"
-    link.symlink_to(pathlib.Path(folder, link.name))
-
-    @contextlib.contextmanager
-    def lost():
-        link.unlink()
-        drop_connections(url)
-        yield
-        link.symlink_to(pathlib.Path(folder, link.name))
-
-    return url.replace(folder, str(tmp_path)), lost
-
-
-def drop_connections(url):
-    """End the server's side of all connections, as its restart does."""
-    ends = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE "
-    stored_states.execute(
-        url, ends + "application_name = 'hrnn_jax' AND datname = current_database()"
-    )
+def gate(url, tmp_path):
+    return server.Gate(url, tmp_path)
 
 
 def together(*functions):
@@ -149,12 +127,11 @@ def test_locks_are_taken_in_one_order(url):
         together(lambda: lock(a, ["x", "y"]), lambda: lock(b, ["y", "x"]))
 
 
-def test_a_lost_database_is_an_error_until_it_is_back(outage):
-    url, lost = outage
-    with live_users.recommender(url) as recommender:
+def test_a_lost_database_is_an_error_until_it_is_back(gate):
+    with live_users.recommender(gate.url) as recommender:
         recommender.observe_many(live_users.random_events(0))
         expected = live_users.all_lists(recommender)
-        with lost():
+        with gate.closed():
             for call in (
                 recommender.check_file,
                 lambda: recommender.observe_many(live_users.random_events(1)),
@@ -181,7 +158,7 @@ def test_a_restarted_database_costs_no_request(url):
             lambda: recommender.history(user="u"),
             recommender.check_file,
         ):
-            drop_connections(url)
+            server.drop_connections(url)
             call()
 
 
