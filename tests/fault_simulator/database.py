@@ -114,7 +114,8 @@ class Cursor(psycopg.Cursor):
 
     def executemany(self, query: Any, params_seq: Any, **settings: Any) -> None:
         if query.startswith(b"INSERT"):
-            self.connection.link.insert(len(params_seq))
+            db: Any = self.connection
+            db.link.insert(len(params_seq))
         super().executemany(query, params_seq, **settings)
 
 
