@@ -298,3 +298,21 @@ def test_names_of_all_scripts_sort_as_in_a_file(url, tmp_path):
             "WHERE table_name = 'states' AND column_name = 'who'"
         ).fetchall()
     assert collation == "C"
+
+
+def test_an_import_that_is_interrupted_has_written_nothing(url):
+    """Bug: commit part of a history, which the next start takes for all of it."""
+    with live_users.recommender(url) as live, live_users.recommender(url) as other:
+
+        def interrupted():
+            with live.alone():
+                live.observe_many(live_users.random_events(0))
+                assert (len(live), len(other)) == (10, 0)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert len(live) == len(other) == 0
+        with live.alone():
+            live.observe_many(live_users.random_events(0))
+        assert len(other) == 10
