@@ -29,7 +29,8 @@ class ServeFlags:
     """The flags of this command, but for --run and --seed.
 
     Attributes:
-        states: The file of the users' states; by default states.sqlite in --run.
+        states: The file of the users' states; by default states.sqlite in --run. Or a database that
+            several services share, as postgresql://USER@HOST:PORT/DATABASE.
         host: The address to listen at; by default only this machine reaches it.
         port: The port to listen at; 0 takes a free one.
         allowed_hosts: Names by which the service may be called, such as the domain that a proxy

@@ -2,6 +2,7 @@
 (pyproject.toml).
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -10,6 +11,8 @@ import tempfile
 
 import jax
 import pytest
+
+from tests.helpers import postgresql
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -20,6 +23,7 @@ def pytest_configure(config):
     Many tests compile the same small programs, each in a process or a file of its own.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.database_server = postgresql.prepare()
         config.compiled_programs = tempfile.mkdtemp(prefix="hrnn_jax-tests-")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled_programs
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -30,9 +34,40 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    """Remove the compiled programs."""
+    """Stop the database server, and remove the compiled programs."""
+    if folder := getattr(config, "database_server", None):
+        postgresql.stop(folder)
     if folder := getattr(config, "compiled_programs", None):
         shutil.rmtree(pathlib.Path(folder), ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def states(request, tmp_path):
+    """Where states can be: a file of SQLite, or a database of PostgreSQL."""
+    if request.param == "sqlite":
+        yield tmp_path / "states.sqlite"
+    else:
+        with postgresql.database() as url:
+            yield url
+
+
+@pytest.fixture(params=["memory", "postgresql"])
+def anywhere(request, monkeypatch):
+    """Let recommenders of `live_users` keep states in memory, or each in a database of its own."""
+    from tests.helpers import live_users  # most tests need no part of it
+
+    with contextlib.ExitStack() as stack:
+
+        def opened(*arguments, **settings):
+            return stack.enter_context(made(*arguments, **settings))
+
+        if request.param == "postgresql":
+            made = live_users.Recommender
+            monkeypatch.setattr(live_users, "Recommender", opened)
+            monkeypatch.setattr(
+                live_users, "default_states", lambda: stack.enter_context(postgresql.database())
+            )
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ NEITHER = {"hrnn_jax", "hrnn_jax.config", "hrnn_jax.ids_and_times", "hrnn_jax.pr
 # What an extra brings, and the one file that names it.
 OF_EXTRAS = {
     "faiss": "hrnn_jax.live.item_index",
+    "psycopg": "hrnn_jax.live.store.postgresql",
     "tensorboardX": "hrnn_jax.estimators.callbacks.tensorboard",
     "wandb": "hrnn_jax.estimators.callbacks.weights_and_biases",
 }

@@ -123,14 +123,38 @@ def write_states(
     atomic.remove_interrupted(path)
     without_index = dataclasses.replace(config, index="exact")
     with atomic.writing(path) as partial:
-        with (
-            Recommender(*network, partial, config=without_index) as recommender,
-            progress.bar("importing the history", len(past), "events") as advance,
-        ):
-            counts = recommender.take_sessions(past, on_events=advance)
-            users = len(recommender)
+        with Recommender(*network, partial, config=without_index) as recommender:
+            line = _take(recommender, past)
         if path.exists():
             raise InputError(f"{path} was made meanwhile: is another service starting?")
         refuse_strays(path)
+    return line
+
+
+def add_states(recommender: Recommender, past: pl.DataFrame) -> str:
+    """Write the states after all events into a database without states: all or nothing.
+
+    Args:
+        recommender: of the database; no other process writes to it meanwhile.
+        past: as `read` returns them.
+
+    Returns:
+        A line that says how many users and events were imported.
+
+    Raises:
+        InputError: another process wrote states meanwhile.
+    """
+    with recommender.alone():
+        if len(recommender):
+            raise InputError("the database has states by now: is another service starting?")
+        line = _take(recommender, past)
+    recommender.counts.clear()  # they count what comes from now on
+    return line
+
+
+def _take(recommender: Recommender, past: pl.DataFrame) -> str:
+    """Take over past sessions; say in a line how many users and events there were."""
+    with progress.bar("importing the history", len(past), "events") as advance:
+        counts = recommender.take_sessions(past, on_events=advance)
     outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items()))
-    return f"imported the history of {users:,} users: events {outcomes}"
+    return f"imported the history of {len(recommender):,} users: events {outcomes}"

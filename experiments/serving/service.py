@@ -23,6 +23,7 @@ from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.live import item_index
 from hrnn_jax.live.recommender import STATES, Recommender
+from hrnn_jax.live.store.opening import is_database
 from hrnn_jax.live.store.state_file import refuse_strays
 
 from ..common import progress, run_folder
@@ -152,24 +153,24 @@ def _served(
 
 
 def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
-    """Load the network and the states; import the history if there is no state file yet."""
-    path = pathlib.Path(FLAGS.states or run / STATES)
-    refuse_strays(path)
+    """Load the network and the states; import the history if there are none yet."""
+    states = pathlib.Path(run / STATES) if FLAGS.states is None else FLAGS.states
+    if not is_database(states):
+        states = pathlib.Path(states)
+        refuse_strays(states)
     network = load_run(run, seed=FLAGS.seed)
-    if not path.exists():
-        past, lines = _history(run)
-        if past is not None:
-            lines = [import_history.write_states(path, network, past, config), *lines]
-        for line in lines:
-            print(line, flush=True)
+    if isinstance(states, pathlib.Path) and not states.exists():
+        _import(run, lambda past: import_history.write_states(states, network, past, config))
     with contextlib.ExitStack() as stack:
         more: dict[str, Any] = {}
         if config.index != "exact":
             bar = progress.bar("making the index", len(network[0].items), "items")
             more["on_indexed"] = stack.enter_context(bar)
         recommender = Recommender(
-            *network, path, rebuild=FLAGS.rebuild_states, config=config, **more
+            *network, states, rebuild=FLAGS.rebuild_states, config=config, **more
         )
+    if is_database(states) and not len(recommender):
+        _import(run, lambda past: import_history.add_states(recommender, past))
     if index := recommender.index:
         print(
             f"index: {index.scored:,} items are scored exactly for a list; half of them hold "
@@ -177,6 +178,15 @@ def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
             flush=True,
         )
     return recommender
+
+
+def _import(run: pathlib.Path, write: Callable[[pl.DataFrame], str]) -> None:
+    """Write the states after the past sessions, if there are any, and say what was imported."""
+    past, lines = _history(run)
+    if past is not None:
+        lines = [write(past), *lines]
+    for line in lines:
+        print(line, flush=True)
 
 
 def _history(run: pathlib.Path) -> tuple[pl.DataFrame | None, list[str]]:

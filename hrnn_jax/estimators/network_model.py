@@ -28,6 +28,7 @@ from hrnn_jax.estimators.logs import Part, past_sessions_of
 from hrnn_jax.held_out import HeldOut
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.store.opening import is_database
 from hrnn_jax.live.store.state_file import IN_MEMORY, refuse_strays
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.repeat_explore import mixture as mixtures
@@ -340,8 +341,9 @@ class NetworkModel(Model):
         `recommend` gives.
 
         Args:
-            states: The file of the states, made if it does not exist; in memory by default. A file
-                that exists keeps its states, and no history is imported.
+            states: The file of the states, made if it does not exist; in memory by default. Or a
+                database, as postgresql://USER@HOST:PORT/DATABASE. A file that exists, or a database
+                with states, keeps its states, and no history is imported.
             history: The events that users have a state of at first: True for those of `train_`,
                 None or False for none; or a frame, a log or a part of one.
             config: Settings of the states.
@@ -357,6 +359,11 @@ class NetworkModel(Model):
         if states == IN_MEMORY:
             recommender = Recommender(about, self.params_, states, config=config)
             return _with_history(recommender, self.train_, history)
+        if is_database(states):
+            recommender = Recommender(about, self.params_, states, config=config)
+            with recommender.alone():  # all of the history, or nothing
+                known = len(recommender)
+                return _with_history(recommender, self.train_, None if known else history)
         path = pathlib.Path(states)
         if not path.exists():
             refuse_strays(path)

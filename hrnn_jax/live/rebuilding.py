@@ -61,11 +61,22 @@ def accept(
             of other weights than the others; no weights fit them until they are computed again.
         network: the network.
         tables: the exported states.
-        rebuild: compute states that do not fit again.
+        rebuild: compute states that do not fit again. In a database that is one transaction.
 
     Raises:
         InputError: the states do not fit; nothing has changed.
     """
+    with store.updating():
+        _accept(store, network, tables, rebuild=rebuild)
+
+
+def _accept(
+    store: StateStore,
+    network: Network,
+    tables: Mapping[str, Sequence[Row]] | None,
+    *,
+    rebuild: bool,
+) -> None:
     start = network.model.start
     ours = {
         "weights": network.trained.lineage[0],
@@ -128,12 +139,12 @@ def _refusal(store: StateStore, network: Network, weights: str) -> str:
     """Say why states of these weights do not fit the network."""
     if weights == _UNFINISHED:
         return (
-            f"a rebuild of the states in {store.path} was interrupted, so some of them are of "
+            f"a rebuild of the states in {store.name} was interrupted, so some of them are of "
             "other weights than the others: start again with `rebuild`=True (`rebuild_states` of "
             "the service)"
         )
     return (
-        f"the states in {store.path} were made by other weights than those of "
+        f"the states in {store.name} were made by other weights than those of "
         f"{network.trained.folder}: give another file, or compute them again from their events "
         "(`rebuild`=True, `rebuild_states` of the service)"
     )
@@ -153,19 +164,23 @@ def repair(
         The states of those keys that have a stored event of a known item. The others have lost
         their state, and are newcomers.
     """
-    keys = list(sessions)
-    states, n_events = _computed(store, network, sessions)
-    try:
-        store.write(states)
-        store.delete([key for key in keys if key not in states])
-        result = "written"
-    except errors.StorageError as error:  # reading goes on
-        result = f"not written, as {error}"
-    logger.warning(
-        f"{len(keys)} damaged state{'s' * (len(keys) > 1)} in {store.path} computed again from "
-        f"{n_events} stored events, and {result}"
-    )
-    return states
+    with store.updating(sessions):
+        # Another process may have computed some meanwhile, and gone on with them.
+        others, sessions = store.get(sessions)
+        keys = list(sessions)
+        states, n_events = _computed(store, network, sessions)
+        try:
+            store.write(states)
+            store.delete([key for key in keys if key not in states])
+            result = "written"
+        except errors.StorageError as error:  # reading goes on
+            result = f"not written, as {error}"
+    if keys:
+        logger.warning(
+            f"{len(keys)} damaged state{'s' * (len(keys) > 1)} in {store.name} computed again from "
+            f"{n_events} stored events, and {result}"
+        )
+    return states | others
 
 
 def _computed(

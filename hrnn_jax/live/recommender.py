@@ -5,7 +5,7 @@
     recommender.recommend(user="u1", k=10)  # [(item, score), ...]
 
 See events.py for events and their sessions, replay.py for their effect on a user's state, and
-state_store.py for the file that holds the states.
+store/ for the file or the database that holds the states.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from hrnn_jax.live.events import (
     Event,
     Outcome,
     Request,
+    StoredEvent,
     assign_sessions,
     check_event,
     key_of,
@@ -44,9 +45,9 @@ from hrnn_jax.live.events import (
 from hrnn_jax.live.item_index import ItemIndex
 from hrnn_jax.live.preview import check_size, lists_after
 from hrnn_jax.live.replay import replay
+from hrnn_jax.live.store.opening import open_store
 from hrnn_jax.live.store.state_rows import StoredState
 from hrnn_jax.live.store.state_schema import COLUMNS
-from hrnn_jax.live.store.state_store import StateStore, StoredEvent
 from hrnn_jax.preprocess import past_sessions
 from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 
@@ -87,7 +88,8 @@ def load_recommender(
     Args:
         run: the run folder.
         states: the state file, made if it does not exist; by default states.sqlite in the run
-            folder, `state_store.IN_MEMORY` for none.
+            folder, `state_store.IN_MEMORY` for none. Or a database that several processes may
+            share, as postgresql://USER@HOST:PORT/DATABASE.
         seed: of the checkpoint; by default the first seed.
         epochs: of the checkpoint; by default the newest.
         rebuild: compute the states again from the stored events if other weights made them. Where
@@ -96,7 +98,7 @@ def load_recommender(
 
     Raises:
         InputError: a file is missing, or the states were made by other weights.
-        StorageError: the state file is damaged.
+        StorageError: the state file is damaged, or the database cannot be reached.
     """
     about, params = load_run(run, seed=seed, epochs=epochs)
     path = pathlib.Path(run) / STATES if states is None else states
@@ -121,7 +123,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Args:
             about: the network without its weights.
             params: the weights.
-            states: the state file.
+            states: the state file or database.
             rebuild: see `load_recommender`.
             config: settings of the states, and whether there is an index.
             on_indexed: called with the number of items that were added to the index.
@@ -133,13 +135,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         self._reloading = threading.Lock()
         self._lock, self._process = threading.RLock(), os.getpid()
         self._clocks = _clocks()  # when idle sessions were looked at last
-        self._store = StateStore(
-            states,
-            self._item_index,
-            self._model.start,
-            cached_users=config.cached_users,
-            kept_events=config.kept_events,
-        )
+        self._store = open_store(states, self._item_index, self._model.start, config)
         try:
             rebuilding.accept(self._store, self._network, rebuild=rebuild)
         except BaseException:
@@ -172,6 +168,21 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         with self._lock:
             yield
 
+    @contextlib.contextmanager
+    def _updating(self, keys: Collection[str] | None = None) -> Generator[None]:
+        """Let one thread of one process at a time change the states of some keys, or of all."""
+        with self._exclusive(), self._store.updating(keys):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Generator[None]:
+        """Let no other process change any state, and commit the block's changes together.
+
+        In a database, that is; a file is of this process alone, and each call is committed.
+        """
+        with self._updating():
+            yield
+
     @property
     def network(self) -> rebuilding.Network:
         """The network and its catalogue, for `preview`; any thread may use it at any time."""
@@ -183,10 +194,11 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             return len(self._store)
 
     def check_file(self) -> None:
-        """Check that the state file is still the one that was opened.
+        """Check that the state file is still the one that was opened, or the database answers.
 
         Raises:
-            StorageError: it was removed, replaced or cut; no event is taken any more.
+            StorageError: the file was removed, replaced or cut, and no event is taken any more; or
+                the database cannot be reached at present.
         """
         with self._exclusive():
             self._store.check_file()
@@ -288,7 +300,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                         f"item {event.item!r} is none of the {len(self._item_index)} of the "
                         "catalogue: leave the event out"
                     )
-        with self._exclusive():
+        with self._updating({event.key for event in checked}):
             states = self._states(dict.fromkeys(event.key for event in checked))
             sessions = {key: state.session for key, state in states.items()}
             numbers = {key: session.number for key, session in sessions.items()}
@@ -302,6 +314,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 gap_seconds=self.trained.gap_seconds,
             )
             self._store_assigned(assigned, states)
+        self._count(assigned)
         return assigned.outcomes
 
     def _store_assigned(self, assigned: AssignedEvents, states: Mapping[str, StoredState]) -> None:
@@ -318,6 +331,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             if key not in states or session != states[key].session
         }
         self._store.write(changed, assigned.observed)
+
+    def _count(self, assigned: AssignedEvents) -> None:
+        """Count events that are stored."""
         self.counts.update(assigned.outcomes)
         self.counts["late"] += assigned.n_late
 
@@ -525,7 +541,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 keys, after = self._store.keys_before(
                     SESSION_PREFIX, end, after=after, limit=_SESSIONS_OF_A_STEP
                 )
-                n_deleted = self._store.delete(keys) if keys else 0
+                n_deleted = self._store.delete(keys, before=end) if keys else 0
             yield n_deleted
 
     def bootstrap(
@@ -551,8 +567,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         counts: collections.Counter[str] = collections.Counter()
         for rows in histories(events, users=WIDTHS[-1]):
-            with self._exclusive():
-                is_new = self._are_new([key_of(user, None) for user, *_ in rows])
+            keys = [key_of(user, None) for user, *_ in rows]
+            with self._updating(set(keys)):
+                is_new = self._are_new(keys)
                 past = [
                     Event(item, user, time, session)
                     for (user, item, time, session), new in zip(rows, is_new, strict=True)
@@ -581,11 +598,13 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         counts: collections.Counter[str] = collections.Counter()
         for rows in past_sessions.by_users(past, users=WIDTHS[-1]):
             events = past_events.of_rows(rows)
-            with self._exclusive():
-                is_new = self._are_new([event.key for event in events])
+            keys = [event.key for event in events]
+            with self._updating(set(keys)):
+                is_new = self._are_new(keys)
                 events = list(itertools.compress(events, is_new))
                 assigned = past_events.assign(events, {}, item_index=self._item_index)
                 self._store_assigned(assigned, {})
+            self._count(assigned)
             counts.update(assigned.outcomes)
             counts.update({"known_user": n} if (n := len(rows) - len(events)) else {})
             on_events(len(rows))

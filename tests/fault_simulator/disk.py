@@ -56,6 +56,8 @@ class _Removal(NamedTuple):
 class Disk(apsw.VFS):
     """The disk of one run; SQLite reaches it by the name `NAME`."""
 
+    settles = False  # whether what a call that failed has done is known at once
+
     def __init__(self, folder: pathlib.Path, draw: random.Random):
         """Mount the disk.
 

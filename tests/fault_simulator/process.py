@@ -17,7 +17,7 @@ from hrnn_jax import errors
 from hrnn_jax.live import events, rebuilding, recommender
 from hrnn_jax.live.events import Request
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
-from hrnn_jax.live.store import sqlite_pages, state_file, state_store
+from hrnn_jax.live.store import sqlite_pages, sqlite_store, state_file, state_store
 from tests.fault_simulator import network
 from tests.fault_simulator.connection import Connection
 from tests.fault_simulator.disk import Disk, Killed
@@ -61,9 +61,9 @@ class Result(NamedTuple):
 class Process:
     """One recommender after the other on one state file, and what they have acknowledged."""
 
-    def __init__(self, folder: pathlib.Path, draw: random.Random):
+    def __init__(self, folder: pathlib.Path, draw: random.Random, *, disk: Any = None):
         self.draw, self.clock = draw, Clock()
-        self.disk = Disk(folder, draw)
+        self.disk: Any = disk or Disk(folder, draw)
         self.path = folder / "states.sqlite"
         self.wal = folder / "states.sqlite-wal"
         self.live: Recommender | None = None
@@ -79,16 +79,9 @@ class Process:
     @contextlib.contextmanager
     def simulated(self) -> Generator[None]:
         """Put the simulated parts below the recommender."""
-        connect = functools.partial(Connection, self.disk, self.draw)
-        module = types.SimpleNamespace(**vars(sqlite3) | {"connect": connect})
-        calls = {"pwrite": self.disk.pwrite, "fsync": self.disk.fsync}
         log = types.SimpleNamespace(warning=self.lines.append)
-        with contextlib.ExitStack() as stack:
+        with self._below(), contextlib.ExitStack() as stack:
             for place, name, value in (
-                (state_store, "sqlite3", module),
-                (state_file, "sqlite3", module),
-                (sqlite_pages, "os", types.SimpleNamespace(**vars(os) | calls)),
-                (state_store, "_WAL_BYTES", self.draw.choice([2000, 10_000, 4_000_000])),
                 (state_store, "time", self.clock),
                 (recommender, "time", self.clock),
                 (events, "clock", self.clock),
@@ -102,6 +95,25 @@ class Process:
             ):
                 stack.enter_context(mock.patch.object(place, name, value))
             yield
+
+    @contextlib.contextmanager
+    def _below(self) -> Generator[None]:
+        """Put the simulated parts below the store of states."""
+        connect = functools.partial(Connection, self.disk, self.draw)
+        module = types.SimpleNamespace(**vars(sqlite3) | {"connect": connect})
+        calls = {"pwrite": self.disk.pwrite, "fsync": self.disk.fsync}
+        with contextlib.ExitStack() as stack:
+            for place, name, value in (
+                (sqlite_store, "sqlite3", module),
+                (state_file, "sqlite3", module),
+                (sqlite_pages, "os", types.SimpleNamespace(**vars(os) | calls)),
+                (sqlite_store, "_WAL_BYTES", self.draw.choice([2000, 10_000, 4_000_000])),
+            ):
+                stack.enter_context(mock.patch.object(place, name, value))
+            yield
+
+    def turn(self) -> None:
+        """Ask another service of the same states from now on, if there is one."""
 
     def attempt(self, function: Callable[..., Any], *args: Any, **settings: Any) -> Result:
         """Call a function of the recommender."""

@@ -26,16 +26,25 @@ class Copy(NamedTuple):
 class Run:
     """A run of one seed."""
 
-    def __init__(self, seed: int, folder: pathlib.Path):
+    def __init__(
+        self,
+        seed: int,
+        folder: pathlib.Path,
+        make_process: Callable[[random.Random], Process] | None = None,
+    ):
         """Prepare a run.
 
         Args:
             seed: of all that happens.
             folder: an empty one.
+            make_process: of what is drawn; by default one of a state file.
         """
         self.draw = random.Random(seed)
-        (folder / "disk").mkdir()
-        self.process = Process(folder / "disk", self.draw)
+        if make_process is None:
+            (folder / "disk").mkdir()
+            self.process = Process(folder / "disk", self.draw)
+        else:
+            self.process = make_process(self.draw)
         self.exported: tuple[pathlib.Path, Oracle] | None = None
         self.export_folder = folder / "export"
         self.backup: Copy | None = None
@@ -131,6 +140,8 @@ class Run:
                     candidates, damage = [*damage.since[:-1], damage.oracle], None
                 elif disk.room is not None and "cannot be written" in str(result.error):
                     disk.room = None
+                elif disk.settles and "cannot be reached" in str(result.error):
+                    self.counts["errors"] += 1
                 elif not rebuild and any(oracle.weights != weights for oracle in candidates):
                     if not any(text in str(result.error) for text in ("weights", "rebuild")):
                         raise FaultError(f"refused: {result.error}")
@@ -182,8 +193,13 @@ class Run:
             disk.kill_after = None
             self.counts["errors"] += 1
             if difference := process.difference(process.oracle):
-                raise FaultError(f"after an error {difference}")
-            process.maybe.append(after)
+                # The answer to a commit was lost, but not the commit.
+                if not disk.settles or process.difference(after):
+                    raise FaultError(f"after an error {difference}")
+                process.oracle = after
+                self.counts["unanswered commits"] += 1
+            elif not disk.settles:
+                process.maybe.append(after)
             return False, None
         if after != process.oracle:
             process.maybe = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
 
-from tests.fault_simulator import clients, operations
+from tests.fault_simulator import clients, database, operations
 from tests.fault_simulator.oracle import GAP
 from tests.fault_simulator.run import Run
 
@@ -39,8 +40,34 @@ class RunError(Exception):
         super().__init__("\n".join([*steps, last]))
 
 
-def run_seed(seed: int) -> Run:
+# On a database: nothing of a file.
+ON_DATABASE: dict[Callable[[Run], None], float] = {
+    **{
+        step: WEIGHTS[step]
+        for step in (
+            clients.deliver,
+            clients.read,
+            clients.forget,
+            clients.forget_idle,
+            operations.restart,
+            operations.fill_disk,
+            operations.jump_clock,
+            operations.other_weights,
+            operations.import_,
+        )
+    },
+    database.export: WEIGHTS[operations.export],
+    database.lose_connection: 6,
+    database.damage_row: 3,
+}
+
+
+def run_seed(seed: int, url: str | None = None) -> Run:
     """Run one seed; return the run, with its counts.
+
+    Args:
+        seed: of all that happens.
+        url: of an empty database; by default the states are in a file.
 
     Raises:
         RunError: says the seed and its steps.
@@ -48,13 +75,15 @@ def run_seed(seed: int) -> Run:
     memory = pathlib.Path("/dev/shm")  # no time is lost there
     parent = memory if memory.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="fault_simulator_", dir=parent) as folder:
-        run = Run(seed, pathlib.Path(folder))
+        make = functools.partial(database.DatabaseProcess, url) if url else None
+        weights = ON_DATABASE if url else WEIGHTS
+        run = Run(seed, pathlib.Path(folder), make)
         try:
             with run.process.simulated():
                 try:
                     run.start([run.process.oracle])
                     for _ in range(STEPS):
-                        _step(run)
+                        _step(run, weights)
                     operations.restart(run)
                 finally:
                     run.process.stop()
@@ -63,9 +92,10 @@ def run_seed(seed: int) -> Run:
     return run
 
 
-def _step(run: Run) -> None:
+def _step(run: Run, weights: Mapping[Callable[[Run], None], float]) -> None:
     """Do one of the steps, with a chance of a kill in it."""
-    [step] = run.draw.choices(list(WEIGHTS), list(WEIGHTS.values()))
+    [step] = run.draw.choices(list(weights), list(weights.values()))
+    run.process.turn()
     run.process.clock.sleep(run.draw.choice([0.25, 3.0, 2 * GAP]))
     run.arm(0.2)
     run.counts[step.__name__] += 1

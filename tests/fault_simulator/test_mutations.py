@@ -7,14 +7,14 @@ import pytest
 from hrnn_jax import errors
 from hrnn_jax.live import rebuilding, recommender
 from hrnn_jax.live.recommender import Recommender
-from hrnn_jax.live.store import sqlite_pages, state_file, state_rows, state_store
-from hrnn_jax.live.store.state_store import StateStore
+from hrnn_jax.live.store import sqlite_pages, sqlite_store, state_file, state_rows
+from hrnn_jax.live.store.sqlite_store import SqliteStore
 from tests.fault_simulator import schedule
 
 
 def read_any_wal(patch):
     """Let SQLite take the -wal of a removed file, or of the file that a copy replaces."""
-    patch.setattr(state_store, "refuse_strays", lambda path: None)
+    patch.setattr(sqlite_store, "refuse_strays", lambda path: None)
 
 
 def read_the_wal_of_another_file(patch):
@@ -24,13 +24,13 @@ def read_the_wal_of_another_file(patch):
 
 def begin_a_rebuild_without_a_mark(patch):
     """Let a rebuild that is interrupted leave states of two networks."""
-    set_about = StateStore.set_about
+    set_about = SqliteStore.set_about
 
     def unless_unfinished(self, about):
         if about.get("weights") != rebuilding._UNFINISHED:
             set_about(self, about)
 
-    patch.setattr(StateStore, "set_about", unless_unfinished)
+    patch.setattr(SqliteStore, "set_about", unless_unfinished)
 
 
 def fail_for_one_damaged_state(patch):
@@ -55,7 +55,7 @@ def ignore_lost_files(patch):
 
 
 def leave_traces_in_the_wal(patch):
-    patch.setattr(StateStore, "_erase_traces", lambda self: None)
+    patch.setattr(SqliteStore, "_erase_traces", lambda self: None)
 
 
 def leave_traces_in_unused_parts_of_pages(patch):
@@ -71,12 +71,12 @@ def commit_without_sync(patch):
         prepare(self, *arguments, **settings)
         self._db.execute("PRAGMA synchronous = NORMAL")
 
-    prepare = StateStore._prepare
-    patch.setattr(StateStore, "_prepare", begin)
+    prepare = SqliteStore._prepare
+    patch.setattr(SqliteStore, "_prepare", begin)
 
 
 def count_a_second_delivery(patch):
-    patch.setattr(StateStore, "delivered", lambda self, event_ids: set())
+    patch.setattr(SqliteStore, "delivered", lambda self, event_ids: set())
 
 
 # With the first seed that finds each, and some more where a step of the schedule has changed since.

@@ -34,8 +34,13 @@ def about(model_config, **settings):
     return TrainedRun(**{**defaults, **settings})
 
 
+def default_states():
+    """Return where states are if a test does not say; the fixture `anywhere` replaces this."""
+    return state_store.IN_MEMORY
+
+
 def recommender(
-    path=state_store.IN_MEMORY,
+    path=None,
     *,
     variant="hrnn_init",
     seed=0,
@@ -50,7 +55,7 @@ def recommender(
     return Recommender(
         about(model_config, mixture=mixture, **settings),
         weights.drawn(model_config, seed=seed),
-        path,
+        default_states() if path is None else path,
         rebuild=rebuild,
         config=RecommenderConfig(**keep or {}),
     )

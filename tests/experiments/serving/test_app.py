@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import json
 import re
@@ -24,6 +25,8 @@ from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live.events import Event, check_event
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import state_store
+from hrnn_jax.live.store.sqlite_store import SqliteStore
+from tests.helpers import postgresql
 from tests.helpers.app_calls import ask, get, pairs, together
 
 K = 5
@@ -37,10 +40,13 @@ def network(trained_run):
     return load_run(trained_run)
 
 
-@pytest.fixture
-def recommender(network):
-    with Recommender(*network, state_store.IN_MEMORY) as made:
-        yield made
+@pytest.fixture(params=["memory", "postgresql"])
+def recommender(request, network):
+    with contextlib.ExitStack() as stack:
+        states = state_store.IN_MEMORY
+        if request.param == "postgresql":
+            states = stack.enter_context(postgresql.database())
+        yield stack.enter_context(Recommender(*network, states))
 
 
 class CountingBatcher(Batcher):
@@ -189,13 +195,40 @@ def test_a_service_whose_state_file_is_lost_takes_no_events_and_is_not_healthy(
         assert ask(app, "GET", "/users/u/recommendations").status_code == 200
 
 
+def test_a_service_whose_database_is_lost_works_again_once_it_is_back(
+    make_app, network, tmp_path, monkeypatch
+):
+    logged = []
+    monkeypatch.setattr(error_responses.logger, "error", logged.append)
+    with contextlib.ExitStack() as stack:
+        gate = postgresql.Gate(stack.enter_context(postgresql.database()), tmp_path)
+        app = make_app(stack.enter_context(Recommender(*network, gate.url)))
+        calls = (
+            ("GET", "/health", {}),
+            ("GET", "/users/u/recommendations", {}),
+            ("POST", "/events", {"json": events("u", ["i2"])[0]}),
+        )
+        with gate.closed():
+            for method, path, more in calls:
+                response = ask(app, method, path, **more)
+                assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+                said = response.json()["detail"]
+                assert said.startswith("the database of the states cannot be reached")
+                assert str(tmp_path) not in said
+        for method, path, more in calls:
+            assert ask(app, method, path, **more).status_code == 200
+        assert len(logged) == 1
+
+
 def test_paths_are_logged_and_not_answered(make_app, network, tmp_path, monkeypatch):
     """Bug: answer with the message of the library, which names the file."""
     path, logged = tmp_path / "states.sqlite", []
     monkeypatch.setattr(error_responses.logger, "error", logged.append)
     with Recommender(*network, path) as recommender:
         app = make_app(recommender)
-        recommender._store._db.execute("PRAGMA query_only = 1")  # a file that cannot be written
+        store = recommender._store
+        assert isinstance(store, SqliteStore)
+        store._db.execute("PRAGMA query_only = 1")  # a file that cannot be written
         for _ in range(2):
             response = ask(app, "POST", "/events", json=events("u", ["i1"])[0])
             assert response.status_code == 503
@@ -349,6 +382,7 @@ def test_events_that_are_not_sent_as_json_are_refused(app, kind):
     assert "application/json" in response.json()["detail"]
 
 
+@pytest.mark.parametrize("recommender", ["memory"], indirect=True)  # none reaches a state
 @pytest.mark.parametrize(
     ("method", "path", "status", "said"),
     [
@@ -412,6 +446,7 @@ def test_large_bodies_are_refused_in_one_part_or_many(make_app):
     assert get(app, "/health")["states"] == 0
 
 
+@pytest.mark.parametrize("recommender", ["memory"], indirect=True)  # none reaches a state
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -809,6 +844,7 @@ def test_of_a_large_value_the_message_has_the_beginning(app):
         assert "[[], [], [], [], [], [], ...]: " in detail
 
 
+@pytest.mark.parametrize("recommender", ["memory"], indirect=True)  # it takes seconds
 def test_answers_agree_with_the_openapi_description(make_app, network):
     """Of a run that takes any year: which other times are refused depends on the day."""
     about, params = network

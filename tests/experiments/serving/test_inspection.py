@@ -22,7 +22,7 @@ VISIT = [{"item": "i1", "time": NOW}, {"item": "none"}, {"item": "i2", "time": N
 
 
 @pytest.fixture
-def recommender():
+def recommender(anywhere):
     with live_users.recommender() as made:
         yield made
 

@@ -15,9 +15,9 @@ from hrnn_jax import errors, evaluation
 from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.live import batched_model
 from hrnn_jax.live.events import Event, Request
-from hrnn_jax.live.store import state_store
 from tests.helpers import live_users, logs, mixtures, weights
 
+pytestmark = pytest.mark.usefixtures("anywhere")
 FORMS = [
     ("rnn", {}, False),
     ("rnn_concat", {}, False),
@@ -143,7 +143,7 @@ def mixed():
     config = live_users.config(**network)
     fitted = {drops: mixtures.fitted(log, config, drops_repeats=drops) for drops in (False, True)}
 
-    def make(path=state_store.IN_MEMORY, *, drops_repeats=False, **settings):
+    def make(path=None, *, drops_repeats=False, **settings):
         settings |= {"mixture": fitted[drops_repeats], "drop_repeats": drops_repeats}
         return live_users.recommender(path, network=network, **settings)
 

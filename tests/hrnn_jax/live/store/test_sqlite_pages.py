@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live.store import sqlite_pages, state_store
+from hrnn_jax.live.store import sqlite_pages, sqlite_store
 from tests.helpers import live_users
 
 
@@ -58,7 +58,7 @@ def copy_of(path):
 
 def test_a_kill_after_a_checkpoint_leaves_a_wal_that_fits(path, monkeypatch):
     """Bug: refuse a -wal that is in the file already, or that goes on after it."""
-    monkeypatch.setattr(state_store, "_WAL_BYTES", 20_000)
+    monkeypatch.setattr(sqlite_store, "_WAL_BYTES", 20_000)
     with live_users.recommender(path) as recommender:
         for n in range(6):
             recommender.observe_many(live_users.random_events(n, count=20))

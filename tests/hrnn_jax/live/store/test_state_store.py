@@ -14,13 +14,15 @@ import polars as pl
 import pytest
 
 from hrnn_jax import atomic, errors
+from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.live import batched_model, rebuilding
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
 from hrnn_jax.live.store import state_store
+from hrnn_jax.live.store.opening import open_store
+from hrnn_jax.live.store.sqlite_store import SqliteStore
 from hrnn_jax.live.store.state_rows import StoredState, crc_of
-from hrnn_jax.live.store.state_store import StateStore
-from tests.helpers import live_users, weights
+from tests.helpers import live_users, stored_states, weights
 
 OLD_RUNS = pathlib.Path(__file__).parents[3] / "data" / "run_format_1"
 
@@ -37,14 +39,14 @@ def filled(path, **settings):
         return live_users.all_lists(recommender)
 
 
-def test_states_survive_a_restart(path):
-    expected = filled(path)
-    with live_users.recommender(path) as recommender:
+def test_states_survive_a_restart(states):
+    expected = filled(states)
+    with live_users.recommender(states) as recommender:
         assert live_users.all_lists(recommender) == expected
         events = live_users.random_events(1)
         recommender.observe_many(events)
         after = live_users.all_lists(recommender)
-    with live_users.recommender(path) as recommender:
+    with live_users.recommender(states) as recommender:
         assert live_users.all_lists(recommender) == after != expected
 
 
@@ -132,7 +134,9 @@ def test_a_small_cache_changes_nothing(path):
         for event in live_users.random_events(0):
             recommender.observe_many([event])
         live_users.assert_same_lists(live_users.all_lists(recommender), expected)
-        assert len(recommender._store._cache) == 2
+        store = recommender._store
+        assert isinstance(store, SqliteStore)
+        assert len(store._cache) == 2
         assert len(recommender) == 10
 
 
@@ -147,8 +151,8 @@ def test_the_garbage_collector_does_not_pass_over_cached_states(path):
         assert len(gc.get_objects()) - before < 300
 
 
-def test_only_the_newest_events_are_stored(path):
-    with live_users.recommender(path, keep={"kept_events": 3}) as recommender:
+def test_only_the_newest_events_are_stored(states):
+    with live_users.recommender(states, keep={"kept_events": 3}) as recommender:
         recommender.observe_many(live_users.events(1, 2, 3, 4, 5))
         assert [step.item for step in recommender.history(user="u")] == ["i3", "i4", "i5"]
         recommender.observe_many(live_users.events(6, time=live_users.NOW + 600))
@@ -156,8 +160,8 @@ def test_only_the_newest_events_are_stored(path):
         assert recommender.users() == [("u", 6)]
 
 
-def test_a_forgotten_user_is_a_new_user(path):
-    with live_users.recommender(path) as recommender:
+def test_a_forgotten_user_is_a_new_user(states):
+    with live_users.recommender(states) as recommender:
         recommender.observe_many(live_users.events(1, 2))
         assert recommender.forget(user="u")
         assert not recommender.forget(user="u")
@@ -184,7 +188,7 @@ def test_nothing_of_a_forgotten_person_is_left_on_disk(path, kill, monkeypatch):
             recommender.observe(session="a-person", item=f"i{n}")
         assert bytes_on_disk(path.parent).count(b"a-person") > 100
         if kill:
-            monkeypatch.setattr(StateStore, "_erase_traces", lambda store: None)
+            monkeypatch.setattr(SqliteStore, "_erase_traces", lambda store: None)
         assert recommender.forget(user="a-person")
         assert recommender.forget_idle_sessions(-1) == 1
         left = path.parent / "left"
@@ -218,8 +222,8 @@ def test_a_start_removes_what_killed_imports_left(path):
     ]
 
 
-def test_idle_anonymous_sessions_are_forgotten_and_users_are_not(path):
-    with live_users.recommender(path) as recommender:
+def test_idle_anonymous_sessions_are_forgotten_and_users_are_not(states):
+    with live_users.recommender(states) as recommender:
         recommender.observe_many(
             [Event("i1", session="s", time=live_users.NOW), *live_users.events(1)]
         )
@@ -229,10 +233,10 @@ def test_idle_anonymous_sessions_are_forgotten_and_users_are_not(path):
         assert recommender.users() == [("u", 1)]
 
 
-def test_idle_sessions_are_forgotten_some_at_a_time(path, monkeypatch):
+def test_idle_sessions_are_forgotten_some_at_a_time(states, monkeypatch):
     """Bug: all in one transaction, for which requests wait; or look at the first ones alone."""
     monkeypatch.setattr("hrnn_jax.live.recommender._SESSIONS_OF_A_STEP", 2)
-    with live_users.recommender(path) as recommender:
+    with live_users.recommender(states) as recommender:
         recommender.observe_many([Event("i1", session=f"s{n}") for n in range(7)])
         steps = recommender.forgetting_idle_sessions(-1)
         assert next(steps) == 2
@@ -262,8 +266,8 @@ def test_a_clock_that_jumps_ahead_for_a_moment_ends_no_session(monkeypatch):
         assert after(3600, 3600) == 1
 
 
-def test_users_are_listed_by_a_prefix_of_their_ids():
-    with live_users.recommender() as recommender:
+def test_users_are_listed_by_a_prefix_of_their_ids(states):
+    with live_users.recommender(states) as recommender:
         for user in ("anna", "änne", "ann", "bo", "%", "_"):
             recommender.observe(user=user, item="i1", time=live_users.NOW)
         assert [user for user, _ in recommender.users("ann")] == ["ann", "anna"]
@@ -277,9 +281,9 @@ def test_users_are_listed_by_a_prefix_of_their_ids():
         assert len(recommender.users(limit=4)) == 4
 
 
-def test_imported_states_equal_the_exported_ones(path, tmp_path):
-    expected = filled(path)
-    with live_users.recommender(path) as recommender:
+def test_imported_states_equal_the_exported_ones(states, tmp_path):
+    expected = filled(states)
+    with live_users.recommender(states) as recommender:
         recommender.export_states(tmp_path / "export")
         histories = [recommender.history(user=f"u{n}") for n in range(10)]
     table = pl.read_parquet(tmp_path / "export" / "states.parquet")
@@ -294,10 +298,10 @@ def test_imported_states_equal_the_exported_ones(path, tmp_path):
 
 @pytest.mark.parametrize("table", ["states", "events", "about"])
 def test_a_damaged_export_is_an_error_that_names_the_file_and_changes_nothing(
-    path, tmp_path, table
+    states, tmp_path, table
 ):
-    expected = filled(path)
-    with live_users.recommender(path) as recommender:
+    expected = filled(states)
+    with live_users.recommender(states) as recommender:
         recommender.export_states(tmp_path / "export")
         damaged = tmp_path / "export" / f"{table}.parquet"
         damaged.write_bytes(damaged.read_bytes()[:100])
@@ -323,7 +327,7 @@ def test_a_damaged_export_is_an_error_that_names_the_file_and_changes_nothing(
         ),
     ],
 )
-def test_an_export_with_a_bad_row_changes_nothing(path, tmp_path, table, change, says):
+def test_an_export_with_a_bad_row_changes_nothing(states, tmp_path, table, change, says):
     """Bug: replace all states first, and find the bad one when its user comes."""
     with live_users.recommender() as exported:
         exported.observe_many(live_users.events(1, 2))
@@ -338,31 +342,31 @@ def test_an_export_with_a_bad_row_changes_nothing(path, tmp_path, table, change,
         values = frame.drop("carry", "past", "row_crc").rows()
         frame = frame.with_columns(pl.Series("row_crc", [crc_of(some) for some in values]))
     frame.write_parquet(file)
-    with live_users.recommender(path) as recommender:
+    with live_users.recommender(states) as recommender:
         recommender.observe_many(live_users.events(3, user="mine"))
         with pytest.raises(errors.InputError, match=says):
             recommender.import_states(tmp_path / "export")
         assert recommender.users() == [("mine", 1)]
 
 
-def test_states_of_other_weights_are_an_error_unless_rebuilt(path):
-    filled(path)
+def test_states_of_other_weights_are_an_error_unless_rebuilt(states):
+    filled(states)
     other = {"seed": 1, "lineage": ("other",)}
     with pytest.raises(errors.InputError, match="were made by other weights"):
-        live_users.recommender(path, **other)
+        live_users.recommender(states, **other)
     expected = filled(state_store.IN_MEMORY, **other)
-    with live_users.recommender(path, rebuild=True, **other) as recommender:
+    with live_users.recommender(states, rebuild=True, **other) as recommender:
         live_users.assert_same_lists(live_users.all_lists(recommender), expected)
-    with live_users.recommender(path, **other) as recommender:  # they belong to these weights now
+    with live_users.recommender(states, **other) as recommender:  # they belong to these weights now
         live_users.assert_same_lists(live_users.all_lists(recommender), expected)
 
 
-def test_states_of_another_shape_can_be_rebuilt(path):
-    filled(path)
+def test_states_of_another_shape_can_be_rebuilt(states):
+    filled(states)
     other = {"lineage": ("other",), "network": {"layers": 2}}
     with pytest.raises(errors.InputError, match="were made by other weights"):
-        live_users.recommender(path, **other)
-    with live_users.recommender(path, rebuild=True, **other) as recommender:
+        live_users.recommender(states, **other)
+    with live_users.recommender(states, rebuild=True, **other) as recommender:
         live_users.assert_same_lists(
             live_users.all_lists(recommender), filled(state_store.IN_MEMORY, **other)
         )
@@ -401,12 +405,12 @@ def test_states_of_an_interrupted_rebuild_are_refused_by_all_weights(path, tmp_p
         live_users.recommender(file).close()
 
 
-def test_states_of_ancestor_weights_are_accepted(path):
-    expected = filled(path)
-    with live_users.recommender(path, lineage=("newer", "ours")) as recommender:
+def test_states_of_ancestor_weights_are_accepted(states):
+    expected = filled(states)
+    with live_users.recommender(states, lineage=("newer", "ours")) as recommender:
         assert live_users.all_lists(recommender) == expected
     with pytest.raises(errors.InputError, match="other weights"):  # but not by their ancestors
-        live_users.recommender(path)
+        live_users.recommender(states)
 
 
 def test_a_file_in_use_is_an_error(path):
@@ -427,14 +431,13 @@ def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path)
         assert [step.session for step in recommender.history("u1")] == [0, 0, 1, 1, 1]
 
 
-def test_queries_of_several_keys_return_the_rows_of_each_key():
+def test_queries_of_several_keys_return_the_rows_of_each_key(states):
     start = batched_model.BatchedModel(
         weights.drawn(live_users.config()), live_users.config()
     ).start
     keys = ["ua", "u\"'", "uü😀", "u%"]
-    store = StateStore(
-        state_store.IN_MEMORY, {"a": 0, "b": 1}, start, cached_users=1, kept_events=9
-    )
+    config = RecommenderConfig(cached_users=1, kept_events=9)
+    store = open_store(states, {"a": 0, "b": 1}, start, config)
     live = start._replace(item=1)
     states = {
         key: StoredState(live, OpenSession(n, n, None, number=1, n_events=2))
@@ -455,6 +458,7 @@ def test_queries_of_several_keys_return_the_rows_of_each_key():
     assert store.session_items(numbers) == items
     event_ids = {(key, f"{key} 1") for key in keys} | {("ua", "no"), ("u%", "ua 1")}
     assert store.delivered(event_ids) == {(key, f"{key} 1") for key in keys}
+    store.close()
 
 
 def overwrite(path):
@@ -529,37 +533,34 @@ def test_a_damaged_state_is_computed_again_and_no_other_is_touched(path, damage,
         assert not recommender.counts
 
 
-def test_a_damaged_state_without_events_is_a_newcomer_s(path):
-    filled(path)
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE states SET crc = crc + 1 WHERE who = 'uu3'")
-        db.execute("DELETE FROM events WHERE who = 'uu3'")
-    db.close()
-    with live_users.recommender(path) as recommender:
+def test_a_damaged_state_without_events_is_a_newcomer_s(states):
+    filled(states)
+    stored_states.execute(states, "UPDATE states SET crc = crc + 1 WHERE who = 'uu3'")
+    stored_states.execute(states, "DELETE FROM events WHERE who = 'uu3'")
+    with live_users.recommender(states) as recommender:
         assert recommender.recommend(user="u3") == recommender.recommend(user="new")
         assert recommender.counts["rebuilt"] == 1
         assert len(recommender) == 9
 
 
-def test_a_damaged_event_is_left_out_with_a_line(path, monkeypatch):
+def test_a_damaged_event_is_left_out_with_a_line(states, monkeypatch):
     """Bug: answer with the item that a flipped bit has made of another one."""
-    with live_users.recommender(path) as recommender:
+    with live_users.recommender(states) as recommender:
         recommender.observe_many(live_users.events(1, 2, 3))
         before = recommender.recommend(user="u")
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE events SET item = 'i9' WHERE place = 1")
-    db.close()
+    stored_states.execute(states, "UPDATE events SET item = 'i9' WHERE place = 1")
     logged = []
     monkeypatch.setattr(state_store.logger, "warning", logged.append)
-    with live_users.recommender(path) as recommender:
+    with live_users.recommender(states) as recommender:
         assert [step.item for step in recommender.history(user="u")] == ["i1", "i3"]
-        assert logged == [f"damaged events in {path} are left out of their users' histories"]
+        assert logged == [
+            f"damaged events in {recommender._store.name} are left out of their users' histories"
+        ]
         assert recommender.recommend(user="u") == before  # the state is whole
         recommender.observe_many(live_users.events(4))
-    with sqlite3.connect(path) as db:  # of the last event nothing but its absence tells
-        db.execute("UPDATE events SET who = 'ux' WHERE place = 3")
-    db.close()
-    with live_users.recommender(path) as recommender:
+    # of the last event nothing but its absence tells
+    stored_states.execute(states, "UPDATE events SET who = 'ux' WHERE place = 3")
+    with live_users.recommender(states) as recommender:
         logged.clear()
         assert [step.item for step in recommender.history(user="u")] == ["i1", "i3"]
         assert len(logged) == 1
@@ -577,14 +578,12 @@ def test_an_export_of_a_damaged_value_is_an_error_in_one_line(path):
         assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_has_lost_the_name_of_its_weights_is_refused(path):
+def test_a_file_that_has_lost_the_name_of_its_weights_is_refused(states):
     """Bug: take it for a new one, of any weights."""
-    filled(path)
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE about SET name = 'Weights' WHERE name = 'weights'")
-    db.close()
+    filled(states)
+    stored_states.execute(states, "UPDATE about SET name = 'Weights' WHERE name = 'weights'")
     with pytest.raises(errors.InputError, match="other weights"):
-        live_users.recommender(path)
+        live_users.recommender(states)
 
 
 def test_what_sqlite_finds_damaged_is_told_in_one_line(path):
@@ -608,7 +607,9 @@ def test_a_full_disk_is_an_error_and_changes_nothing(path):
     with live_users.recommender(path) as recommender:
         recommender.observe_many(live_users.random_events(0))
         expected, before = live_users.all_lists(recommender), dict(recommender.counts)
-        recommender._store._db.execute("PRAGMA max_page_count = 1")  # a full disk
+        store = recommender._store
+        assert isinstance(store, SqliteStore)
+        store._db.execute("PRAGMA max_page_count = 1")  # a full disk
         with pytest.raises(errors.StorageError, match="cannot be written"):
             recommender.observe_many(live_users.random_events(1, users=2000, count=4000))
         assert live_users.all_lists(recommender) == expected

@@ -1,0 +1,284 @@
+"""The state file: the states of live users and their stored events, in SQLite behind a cache.
+
+What is committed is on the disk: neither kill -9 nor a power failure loses it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import os
+import pathlib
+import sqlite3
+from collections.abc import Collection, Generator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from hrnn_jax import atomic, errors
+from hrnn_jax.live.batched_model import LiveState
+from hrnn_jax.live.events import OpenSession, StoredEvent
+from hrnn_jax.live.store import sqlite_pages, state_file
+from hrnn_jax.live.store.next_states import NextStates
+from hrnn_jax.live.store.state_file import IN_MEMORY, FileWatch, one_line_errors, refuse_strays
+from hrnn_jax.live.store.state_rows import Row, StoredState
+from hrnn_jax.live.store.state_schema import COLUMNS, FORMAT, SCHEMA, SETTINGS, convert_from_2
+from hrnn_jax.live.store.state_store import StateStore
+
+_WAL_BYTES = 4_000_000  # of a -wal that is written into the file
+
+
+class SqliteStore(NextStates, StateStore):
+    """The states and stored events of all users, in one file that only this process has open."""
+
+    _KEYS = "SELECT value FROM json_each(?)"
+    _PAIRS = (
+        "json_each(?) AS pair JOIN events ON who = json_extract(pair.value, '$[0]') "
+        "AND {} = json_extract(pair.value, '$[1]')"
+    )
+
+    def __init__(
+        self,
+        path: pathlib.Path | str,
+        item_index: Mapping[str, int],
+        start: LiveState,
+        *,
+        cached_users: int,
+        kept_events: int,
+    ):
+        """Open the file, or make it.
+
+        Args:
+            path: of the file, or `IN_MEMORY`.
+            item_index: the index of each item by its raw id as text; in the order of the indices.
+            start: a state, for the shapes.
+            cached_users: states held in memory.
+            kept_events: the newest events of each user that are stored.
+
+        Raises:
+            InputError: another process uses the file, or it cannot be opened, or it is in another
+                format.
+            StorageError: the file is damaged.
+        """
+        super().__init__(item_index, start, kept_events=kept_events)
+        self.path, self.name = path, str(path)
+        self._cached_users = cached_users
+        # Of each key the values of its state, see `_add_to_cache`.
+        self._cache: collections.OrderedDict[str, tuple[Any, ...]] = collections.OrderedDict()
+        self._watch = FileWatch(path)
+        self._file: int | None = None  # descriptor for `sqlite_pages`, once the file is checked
+        self._has_traces = True  # on disk, of what was deleted; maybe by a process that was killed
+        self._unclean: set[int] = set()  # pages that may have copies of rows in their unused part
+        self._begins_wal = True
+        refuse_strays(path)
+        if path != IN_MEMORY:
+            atomic.remove_interrupted(pathlib.Path(path))
+        with one_line_errors(self.path):
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=0.5
+            )
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Check the file, or make its tables."""
+        with one_line_errors(self.path):
+            # Of a damaged text the rest is read: it must not take other rows with it.
+            self._db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
+            for setting in SETTINGS:
+                self._db.execute(f"PRAGMA {setting}")
+            [result] = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+            if result != "ok":
+                raise sqlite3.DatabaseError(result)
+            if not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                with self._transaction():
+                    for statement in SCHEMA.split(";"):
+                        self._db.execute(statement)
+                    self._insert("about", [("format", FORMAT)])
+            about = self.about
+            if about.get("format") == "2":
+                about = self._convert()
+        if about.get("format") != FORMAT:
+            raise errors.InputError(
+                f"{self.path} is in format {about.get('format')}, not {FORMAT}: give another file"
+            )
+        for name, columns in COLUMNS.items():  # their names may be damaged
+            self._rows(f"SELECT {', '.join(columns)} FROM {name} LIMIT 0")
+        if self.path != IN_MEMORY:
+            self._file = os.open(self.path, os.O_RDWR)
+        with one_line_errors(self.path):
+            self._drop_second_tables()
+        self._erase_traces()
+        with one_line_errors(self.path):
+            sqlite_pages.begin_wal(self._db)  # no copy of the file has this version
+        self._checkpoint()
+
+    def _convert(self) -> dict[str, str]:
+        """Bring a file of format 2 into this one; return its table `about`."""
+        with self._transaction():
+            convert_from_2(self._db)
+        [n_pages] = self._db.execute("PRAGMA page_count").fetchone()
+        self._unclean.update(range(1, n_pages + 1))
+        return self.about
+
+    def close(self) -> None:
+        """Close the file; one that was refused or lost is left as it is."""
+        self._cache.clear()
+        is_written = False
+        try:
+            with contextlib.suppress(errors.StorageError):
+                self.check_file()
+                is_written = self._checkpoint()
+        finally:
+            if not is_written:
+                self._leave_as_it_is()
+            self._db.close()
+            if self._file is not None:
+                os.close(self._file)  # which ends all locks of this process on the file
+                self._file = None
+
+    def _leave_as_it_is(self) -> None:
+        """Keep SQLite from writing what it can read of the -wal into the file when it closes it."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed already
+            self._db.interrupt()
+
+    def check_file(self) -> None:
+        """Raise StorageError if the file was removed, replaced or cut while in use."""
+        try:
+            self._watch.check()
+        except errors.StorageError:
+            self._cache.clear()  # what was committed last may not be in it
+            raise
+
+    def updating(
+        self, keys: Collection[str] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """See `StateStore`: no other process has the file open."""
+        return contextlib.nullcontext()
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """See `StateStore`: no other process has the file open."""
+        return contextlib.nullcontext()
+
+    def get(
+        self, keys: Collection[str]
+    ) -> tuple[dict[str, StoredState], dict[str, OpenSession | None]]:
+        """See `StateStore`."""
+        states = {key: _of_values(self._cache[key]) for key in keys if key in self._cache}
+        damaged: dict[str, OpenSession | None] = {}
+        if missing := [key for key in keys if key not in states]:
+            read, damaged = super().get(missing)
+            states |= read
+        self._add_to_cache(states)
+        return states, damaged
+
+    def write(
+        self,
+        states: Mapping[str, StoredState],
+        events: Mapping[str, Sequence[StoredEvent]] = MappingProxyType({}),
+    ) -> None:
+        """See `StateStore`."""
+        self._touch(states)
+        super().write(states, events)
+        self._add_to_cache(states)
+
+    def delete(self, keys: Sequence[str], *, before: float | None = None) -> int:
+        """See `StateStore`; nothing of them is left in the file or the -wal."""
+        self._touch(keys)
+        n_states = super().delete(keys, before=before)
+        for key in keys:
+            self._cache.pop(key, None)
+        self._has_traces |= n_states > 0
+        self._erase_traces()
+        return n_states
+
+    def _delete_states(self, rows: Sequence[Row]) -> int:
+        self._delete_second(rows)
+        return super()._delete_states(rows)
+
+    def replace(self, tables: Mapping[str, Sequence[Row]]) -> None:
+        """See `StateStore`."""
+        super().replace(tables)
+        self._second = None
+        with self._transaction():
+            self._drop_second_tables()
+        self._cache.clear()
+
+    def _erase_traces(self) -> None:
+        """Empty the -wal, which has the deleted rows as they were; until that has succeeded."""
+        if self._has_traces:
+            self._checkpoint()
+            self._has_traces = False
+
+    def _checkpoint(self) -> bool:
+        """Write the -wal into the file, without the copies that moved rows have left in pages.
+
+        Returns:
+            Whether that was done; not in a file that has not been checked, or in memory.
+        """
+        if self._file is None:
+            return False
+        with one_line_errors(self.path):
+            self._unclean |= sqlite_pages.pages_of_wal(state_file.wal_of(self.path))
+            self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            self._begins_wal = True  # with the next write, but not where this has failed
+            sqlite_pages.clear_unused_parts(self._file, self._unclean)
+            # Of a -wal that is damaged later SQLite would put older pages over newer ones.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            sqlite_pages.sync(state_file.wal_of(self.path))
+            self._watch.expect_empty_wal()
+            self._db.execute("PRAGMA shrink_memory")  # SQLite reads the pages anew
+            self._unclean.clear()
+        self.check_file()  # which notes how large it is now
+        return True
+
+    def _rows(self, query: str, *values: object) -> list[Row]:
+        with one_line_errors(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    def _execute_many(self, statement: str, rows: Sequence[Row]) -> int:
+        return self._db.executemany(statement, rows).rowcount
+
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+        if rows:
+            # A damaged event may be in the place of another one, or have its id.
+            values = ", ".join("?" * len(rows[0]))
+            self._db.executemany(f"REPLACE INTO {table} VALUES ({values})", rows)
+
+    def _add_to_cache(self, states: Mapping[str, StoredState]) -> None:
+        """Put states into the cache as its newest; the oldest ones make room.
+
+        As plain tuples of plain values: the garbage collector need not pass over those, and would
+        stop all threads for 50 ms for the states of 100,000 users.
+        """
+        for key, state in states.items():
+            self._cache[key] = (*state.live, *state.session)
+            self._cache.move_to_end(key)
+        while len(self._cache) > self._cached_users:
+            self._cache.popitem(last=False)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Generator[None]:
+        """Commit what the block writes, or nothing of it."""
+        self.check_file()
+        with one_line_errors(self.path):
+            if self._begins_wal:
+                sqlite_pages.begin_wal(self._db)
+                self._begins_wal = False
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                yield
+                self.check_file()
+        self.check_file()
+        if self._watch.wal_size > _WAL_BYTES:
+            with contextlib.suppress(errors.StorageError):  # what was written is in the -wal
+                self._checkpoint()
+
+
+def _of_values(values: tuple[Any, ...]) -> StoredState:
+    """Return the state of which the cache holds the values."""
+    n_live = len(LiveState._fields)
+    return StoredState(LiveState(*values[:n_live]), OpenSession(*values[n_live:]))
