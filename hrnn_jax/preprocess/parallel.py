@@ -60,7 +60,7 @@ def opened(parts: Parts, scratch: pathlib.Path) -> Generator[Each]:
         yield in_turn
         return
     try:
-        import dask
+        import dask.config
         import distributed
     except ImportError as error:
         raise InputError(
@@ -99,7 +99,7 @@ def opened(parts: Parts, scratch: pathlib.Path) -> Generator[Each]:
                         n_workers=parts.workers,
                         threads_per_worker=1,
                         host="127.0.0.1",
-                        dashboard_address=None,
+                        dashboard_address=None,  # type: ignore[arg-type]
                         memory_limit=0,  # the engine kills no worker
                         local_directory=str(scratch),
                         silence_logs=logging.CRITICAL,

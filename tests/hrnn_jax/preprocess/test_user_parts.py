@@ -6,6 +6,7 @@ import zlib
 import hypothesis
 import numpy as np
 import polars as pl
+import psutil
 from hypothesis import strategies as st
 
 from hrnn_jax import errors
@@ -97,14 +98,26 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_folder_of_parts_is_the_same_by_one_process_and_by_two(tmp_path):
+def test_a_folder_of_parts_is_the_same_by_one_process_and_by_two_that_are_killed(tmp_path):
     """It holds the events of a folder of one part."""
     source = read_log.Source("toy", written.write(tmp_path / "log.csv"))
     recipe = DataConfig(min_support=1, min_session_events=2, min_user_sessions=2)
     one = prepared.prepare(source, recipe, tmp_path / "one")
     alone = prepared.prepare(source, recipe, tmp_path / "a", parts=Parts(3))
-    two = prepared.prepare(source, recipe, tmp_path / "b", parts=Parts(3, workers=2))
+    killed = []
+
+    def kill(*_):
+        if not killed:  # after the first part of the first pass
+            workers = psutil.Process().children(recursive=True)
+            killed.extend(w for w in workers if "spawn_main" in " ".join(w.cmdline()))
+            for worker in killed:
+                worker.kill()
+
+    spread = Parts(3, workers=2, progress=kill)
+    two = prepared.prepare(source, recipe, tmp_path / "b", parts=spread)
+    assert len(killed) == 2
     assert contents(alone) == contents(two)
+    assert list((tmp_path / "b").iterdir()) == [two]
     whole, first = prepared.load(alone), prepared.load(alone, parts=[1])
     assert event_hash(whole) == event_hash(prepared.load(one))
     assert 0 < len(first) < len(whole)
