@@ -75,7 +75,7 @@ class Part:
     @functools.cached_property
     def users(self) -> list[int] | list[str]:
         """The raw ids of the U users, in the order of their numbers."""
-        return pl.read_parquet(self.folder / prepared.USERS, glob=False)[read_log.RAW_ID].to_list()
+        return prepared.load_table(self.folder, prepared.USERS)[read_log.RAW_ID].to_list()
 
     @property
     def title(self) -> str:

@@ -55,14 +55,14 @@ def prepared_events(folder: pathlib.Path, *, test: bool | None = None) -> Frame:
         InputError: the folder is missing or damaged.
     """
     prepared.load(folder)  # checks it
-    events = pl.read_parquet(folder / prepared.EVENTS, glob=False)
+    events = prepared.load_table(folder, prepared.EVENTS)
     if test is not None:
         events = events.filter(pl.col(TEST) == test)
     for column, name, file in (
         (read_log.USER, USER, prepared.USERS),
         (read_log.ITEM, ITEM, prepared.ITEMS),
     ):
-        raw_ids = pl.read_parquet(folder / file, glob=False)[read_log.RAW_ID]
+        raw_ids = prepared.load_table(folder, file)[read_log.RAW_ID]
         events = events.with_columns(raw_ids.gather(events[column]).alias(name))
     return events.select(
         USER, ITEM, pl.col(read_log.TIME).alias(TIME), pl.col(read_log.SESSION).alias(SESSION)

@@ -45,8 +45,7 @@ def of_folder(folder: pathlib.Path, *, test: bool | None = None) -> Frame:
     ends = prepared.load_sessions(folder)
     files = {USER: prepared.USERS, ITEM: prepared.ITEMS}
     raw_ids = {
-        name: pl.read_parquet(folder / file, glob=False)[read_log.RAW_ID]
-        for name, file in files.items()
+        name: prepared.load_table(folder, file)[read_log.RAW_ID] for name, file in files.items()
     }
     if ends is not None and read_log.RAW_ID in ends.columns:
         files[SESSION], raw_ids[SESSION] = prepared.SESSIONS, ends[read_log.RAW_ID]

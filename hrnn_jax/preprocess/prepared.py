@@ -20,6 +20,11 @@ meta.json       format, name, data ("real" or "simulated"), shape (a key of stat
                 stage), known_items (how many the run that is continued has), table1 and table4 (see
                 statistics.py)
 
+A folder of P > 1 parts is of format 4. It has the tables of events, users and sessions by part, as
+in events-0-of-4.parquet, and in meta.json parts, a list of users, sessions and events of each part.
+A user's part is the CRC-32 of the text of the raw id, modulo P; users are ordered by part, and in
+a part by their raw ids. Numbers of users, sessions and items are those of all parts together.
+
 The folder's name ends in a fingerprint of the log's content and of all settings that decide what
 the folder holds. Format 1 has neither sessions.parquet nor reading, and formats 1 and 2 have
 neither target nor held; such folders are still used.
@@ -28,6 +33,7 @@ neither target nor held; such folders are still used.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -42,23 +48,25 @@ from hrnn_jax import atomic
 from hrnn_jax.config import MAX_GAP_MINUTES, DataConfig, ReadConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.preprocess import read_log
+from hrnn_jax.preprocess import read_log, user_parts
+from hrnn_jax.preprocess.parallel import Parts
 from hrnn_jax.preprocess.protocols import MARKS, TEST
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, TYPE, USER
 from hrnn_jax.preprocess.reading import files
-from hrnn_jax.preprocess.sessions import GIVEN, apply_recipe, refuse_unknown_types
+from hrnn_jax.preprocess.sessions import refuse_unknown_types
 from hrnn_jax.preprocess.statistics import table1, table4
+from hrnn_jax.preprocess.user_parts import END, EVENTS, ITEMS, SESSIONS, USERS
 
 FORMAT = 3  # count up when a folder holds something else; FORMATS can be read
-FORMATS = (1, 2, FORMAT)
+IN_PARTS = 4  # the format of a folder of several parts
+FORMATS = (1, 2, FORMAT, IN_PARTS)
 PREPARES = 1  # count up when the same log and recipe prepare to other events: it is in the name
-EVENTS, ITEMS, USERS, META = "events.parquet", "items.parquet", "users.parquet", "meta.json"
-SESSIONS = "sessions.parquet"
+META = "meta.json"
 # Settings that came later: folders without them keep their names.
 _LATER_SETTINGS = ("protocol", "test_days", "task", "train_on_validation")
-END = "end"
 KEPT_META = "data.json"  # a run folder's copy of META, next to its ITEMS
 ELSEWHERE = "give another `prepared_dir`"
+ONE = Parts()
 
 
 def prepare(
@@ -67,6 +75,7 @@ def prepare(
     prepared_dir: pathlib.Path | str,
     *,
     continued_items: Sequence[int] | Sequence[str] = (),
+    parts: Parts = ONE,
 ) -> pathlib.Path:
     """Prepare a log, unless it is prepared already.
 
@@ -77,6 +86,7 @@ def prepare(
         continued_items: raw ids of the items of the run that is continued. They stay items 0, 1,
             ... in this order, whether this log has them or not. Two ids are equal where their
             texts are.
+        parts: in how many parts, and by which workers. The workers do not change the folder.
 
     Returns:
         The prepared folder.
@@ -86,7 +96,7 @@ def prepare(
     """
     prepared_dir, recipe = pathlib.Path(prepared_dir), _of_times(source, recipe)
     digest = files.digest(source.path)
-    fingerprint = _fingerprint(source, recipe, digest, continued_items)
+    fingerprint = _fingerprint(source, recipe, digest, continued_items, parts.count)
     folder = prepared_dir / f"{source.name}-{fingerprint[:12]}"
     if _is_complete(folder):
         return folder
@@ -103,49 +113,62 @@ def prepare(
     if TYPE in log.frame.columns and not continued_items:  # a newer log may lack a type
         refuse_unknown_types(log.frame[TYPE], recipe.drop_types)
     continued = continued_index >= 0 if continued_items else None
-    events, ends, counts = apply_recipe(log.frame, recipe, continued=continued)
-    del log  # it takes several times the memory of the events that are left
-    tables = _tables(events, raw_ids, continued_ids, continued_index)
-    tables[SESSIONS] = _sessions(ends, events[SESSION], raw_ids.get(SESSION))
-    meta = {
-        "format": FORMAT,
-        "name": source.name,
-        "data": "simulated" if source.simulated else "real",
-        "shape": source.shape,
-        "notes": list(source.notes),
-        "source": {"path": str(source.path), "sha256": digest},
-        "columns": source.columns.by_name,
-        "reading": source.reading.changed,
-        "skipped": dataclasses.asdict(skipped),
-        "recipe": dataclasses.asdict(recipe),
-        "counts": [dataclasses.asdict(count) for count in counts],
-        "known_items": len(continued_items),
-        "table1": table1(tables[EVENTS]),
-        "table4": table4(tables[EVENTS]),
-    }
+    continued = continued_index >= 0
     with atomic.writing(folder, elsewhere=ELSEWHERE) as partial:
         partial.mkdir()
-        for name, table in tables.items():
-            table.write_parquet(partial / name)
+        number_items = functools.partial(
+            user_parts.number_items, raw_ids[ITEM], continued_ids, continued_index
+        )
+        if parts.count > 1:
+            more = user_parts.write_parts(partial, log, recipe, continued, (parts, number_items))
+        else:
+            of_run = continued if continued_items else None
+            more = user_parts.write_one(partial, log, recipe, of_run, number_items)
+        counts, measured, of_parts = more
+        meta = {
+            "format": IN_PARTS if of_parts else FORMAT,
+            "name": source.name,
+            "data": "simulated" if source.simulated else "real",
+            "shape": source.shape,
+            "notes": list(source.notes),
+            "source": {"path": str(source.path), "sha256": digest},
+            "columns": source.columns.by_name,
+            "reading": source.reading.changed,
+            "skipped": dataclasses.asdict(skipped),
+            "recipe": dataclasses.asdict(recipe),
+            "counts": [dataclasses.asdict(count) for count in counts],
+            "known_items": len(continued_items),
+            "table1": table1(measured),
+            "table4": table4(measured),
+            **({"parts": of_parts} if of_parts else {}),
+        }
         (partial / META).write_text(json.dumps(meta, indent=2) + "\n")
         if not _is_complete(folder):  # else another process was faster, and may be reading it
             shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
-def load(folder: pathlib.Path | str) -> EventLog:
+def load(folder: pathlib.Path | str, parts: Sequence[int] | None = None) -> EventLog:
     """Load the events of a prepared folder.
+
+    Args:
+        folder: the prepared folder.
+        parts: the numbers of the parts to load, rising: only their files are read. Users, sessions
+            and items keep their numbers among those of all parts. All parts by default.
 
     Raises:
         InputError: a file is missing or damaged; the message names it.
     """
     folder = pathlib.Path(folder)
     path, meta = folder / EVENTS, load_meta(folder)
+    table = load_table(folder, EVENTS, parts)
     try:
-        table = pl.read_parquet(path, glob=False)
         table = table.select(USER, SESSION, ITEM, TIME, TEST, *_marks(table.columns)[1:])
-        if len(table) != meta["table1"]["events"]:
-            raise ValueError(f"{len(table)} events, not {meta['table1']['events']}")
+        expected = meta["table1"]["events"]
+        if parts is not None:
+            expected = sum(of_part["events"] for of_part in _parts_of(meta, parts))
+        if len(table) != expected:
+            raise ValueError(f"{len(table)} events, not {expected}")
         path = folder / ITEMS
         n_items = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
@@ -164,6 +187,25 @@ def load(folder: pathlib.Path | str) -> EventLog:
     )
 
 
+def load_table(folder: pathlib.Path, name: str, parts: Sequence[int] | None = None) -> pl.DataFrame:
+    """Load a table of a prepared folder, of all parts or of some.
+
+    Raises:
+        InputError: a file is missing or damaged; the message names it.
+    """
+    count = 1 if name == ITEMS else len(load_meta(folder).get("parts", [None]))
+    tables, path = [], folder / name
+    for part in range(count) if parts is None else parts:
+        if not 0 <= part < count:
+            raise InputError(f"`parts`: {folder} has the parts 0 to {count - 1}, not {part}")
+        path = folder / user_parts.file_name(name, part, count)
+        try:
+            tables.append(pl.read_parquet(path, glob=False))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _damaged(path, error) from error
+    return tables[0] if len(tables) == 1 else pl.concat(tables)
+
+
 def load_sessions(folder: pathlib.Path | str) -> pl.DataFrame | None:
     """Load the ends and ids of the sessions of a prepared folder; None for one of format 1.
 
@@ -174,8 +216,8 @@ def load_sessions(folder: pathlib.Path | str) -> pl.DataFrame | None:
     path = folder / SESSIONS
     if not has_ends(folder):
         return None
+    table = load_table(folder, SESSIONS)
     try:
-        table = pl.read_parquet(path, glob=False)
         numbers = pl.int_range(len(table), dtype=pl.UInt32, eager=True)  # a list takes far more
         if not table[SESSION].equals(numbers) or END not in table.columns:
             raise ValueError("it has not the sessions 0, 1, 2, ... with their ends")
@@ -272,14 +314,19 @@ def _of_times(source: read_log.Source, recipe: DataConfig) -> DataConfig:
 
 
 def _is_complete(folder: pathlib.Path) -> bool:
-    if not all((folder / name).exists() for name in (EVENTS, ITEMS, USERS, META)):
+    if not all((folder / name).exists() for name in (ITEMS, META)):
         return False
-    if (folder / SESSIONS).exists():
-        return True
     try:
-        return not has_ends(folder)
+        meta = load_meta(folder)
     except InputError:
         return True  # whoever reads it says what is damaged
+    count = len(meta.get("parts", [None]))
+    names = [EVENTS, USERS, *([SESSIONS] if meta["format"] > 1 else [])]
+    return all(
+        (folder / user_parts.file_name(name, part, count)).exists()
+        for name in names
+        for part in range(count)
+    )
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> InputError:
@@ -293,6 +340,7 @@ def _fingerprint(
     recipe: DataConfig,
     digest: str,
     continued_items: Sequence[int] | Sequence[str],
+    parts: int,
 ) -> str:
     # Logs that need no setting keep the names that their folders had before there were any.
     kept = {
@@ -312,6 +360,7 @@ def _fingerprint(
         "recipe": kept,
         **({"reading": reading} if reading else {}),
         **({"known": list(continued_items)} if continued_items else {}),
+        **({"parts": parts} if parts > 1 else {}),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -328,49 +377,6 @@ def _find(raw_ids: pl.Series, among: pl.Series) -> np.ndarray:
     return found.cast(pl.Int64).to_numpy()
 
 
-def _tables(
-    events: pl.DataFrame,
-    raw_ids: dict[str, pl.Series],
-    continued_ids: pl.Series,
-    continued_index: np.ndarray,
-) -> dict[str, pl.DataFrame]:
-    """Number users, sessions and items anew, and return the tables by file name.
-
-    continued_ids, continued_index: raw ids of the items of the run that is continued, and the
-    number there of each item of this log, or -1.
-    """
-    trained_items = events.select(pl.col(ITEM).filter(~pl.col(TEST))).to_series().to_numpy()
-    counts = np.bincount(trained_items, minlength=len(continued_index))
-    new = (counts > 0) & (continued_index < 0)
-    number = np.where(new, len(continued_ids) + np.cumsum(new) - 1, continued_index)
-    support = np.zeros(len(continued_ids) + np.count_nonzero(new), np.uint32)
-    support[number[number >= 0]] = counts[number >= 0]
-    item_ids, user_index = raw_ids[ITEM].filter(pl.Series(new)), events[USER].unique().sort()
-    if len(continued_ids):
-        if continued_ids.dtype != item_ids.dtype:
-            continued_ids, item_ids = continued_ids.cast(pl.String), item_ids.cast(pl.String)
-        item_ids = pl.concat([continued_ids, item_ids])
-    numbered = events.lazy().select(
-        pl.col(USER).rle_id(),  # users and sessions are contiguous
-        pl.col(SESSION).rle_id(),
-        pl.lit(pl.Series(number.astype(np.uint32))).gather(pl.col(ITEM)).alias(ITEM),
-        pl.col(TIME).dt.epoch("s").alias(TIME),
-        *_marks(events.columns),
-    )
-    return {
-        EVENTS: numbered.collect(),
-        ITEMS: pl.DataFrame({RAW_ID: item_ids, "support": support}).with_row_index(ITEM),
-        USERS: pl.DataFrame({RAW_ID: raw_ids[USER].gather(user_index)}).with_row_index(USER),
-    }
-
-
-def _sessions(ends: pl.DataFrame, kept: pl.Series, raw_ids: pl.Series | None) -> pl.DataFrame:
-    """Return the table of the sessions that are left, numbered anew.
-
-    ends: of all sessions, see `sessions.cut`; kept: the session of each event that is left, rising;
-    raw_ids: of the sessions given by the log.
-    """
-    left = ends[ends[SESSION].search_sorted(kept.unique(maintain_order=True))]
-    ids = {} if raw_ids is None else {RAW_ID: raw_ids.gather(left[GIVEN])}
-    end = left[TIME].dt.epoch("us") / 1e6
-    return pl.DataFrame({END: end, **ids}).with_row_index(SESSION)
+def _parts_of(meta: Mapping[str, Any], parts: Sequence[int]) -> list[Mapping[str, int]]:
+    """Return what some parts of a folder hold."""
+    return [meta.get("parts", [meta["table1"]])[part] for part in parts]

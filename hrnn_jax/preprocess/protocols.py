@@ -26,8 +26,9 @@ A split adds the column `test`, and where they do not follow from it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import polars as pl
 
 from hrnn_jax.config import DataConfig
@@ -41,7 +42,10 @@ MARKS = (TEST, TARGET, HELD)
 _LEVEL, _LEVELS = "level", 3
 _DAY = 86_400_000_000  # microseconds
 
+LOG = "log"
+
 Step = Callable[[pl.LazyFrame], pl.LazyFrame]
+Totals = Mapping[str, np.ndarray]  # what steps that see some users only know of all of them
 
 
 def splits_first(recipe: DataConfig) -> bool:
@@ -62,17 +66,29 @@ def check_parts(events: pl.DataFrame, recipe: DataConfig) -> None:
             raise InputError(f"`protocol`=given: no event of the log is of the part {part}")
 
 
-def with_levels(recipe: DataConfig) -> Step:
+def of_log(events: pl.DataFrame) -> np.ndarray:
+    """Return what levels need to know of all events: [2] int64, merged by the larger of each.
+
+    It is the time of the last event in microseconds after 1970, -1 without events, and whether an
+    event is of the part validation.
+    """
+    last = events[TIME].dt.epoch("us").max()
+    validates = PART in events.columns and (events[PART] == VALIDATION).any()
+    return np.array([-1 if last is None else last, validates], np.int64)
+
+
+def with_levels(recipe: DataConfig, totals: Totals | None = None) -> Step:
     """Return the step that adds the level of each event, and drops what a split sets aside.
 
     Args:
         recipe: its protocol and split. The events are in replay order.
+        totals: with `of_log` of all events as `LOG`, where a step sees some users only.
     """
     level_of, level = _LEVEL_OF[recipe.protocol], pl.col(_LEVEL)
     known = pl.when(level <= _LEVELS).then(level).otherwise(0).cast(pl.UInt8).alias(_LEVEL)
 
     def step(events: pl.LazyFrame) -> pl.LazyFrame:
-        leveled = level_of(events, recipe).with_columns(known)
+        leveled = level_of(events, recipe, totals).with_columns(known)
         return leveled if recipe.split == "test" else leveled.filter(level != 1)
 
     return step
@@ -120,12 +136,12 @@ def is_case(columns: list[str]) -> pl.Expr:
     return is_target & follows
 
 
-def _last_sessions(events: pl.LazyFrame, _: DataConfig) -> pl.LazyFrame:
+def _last_sessions(events: pl.LazyFrame, *_: object) -> pl.LazyFrame:
     opens = (pl.col(SESSION) != pl.col(SESSION).shift()).fill_null(True)
     return _from_the_end(events.with_columns(opens.cum_sum().cast(pl.Int64).alias(_LEVEL)))
 
 
-def _last_events(events: pl.LazyFrame, _: DataConfig) -> pl.LazyFrame:
+def _last_events(events: pl.LazyFrame, *_: object) -> pl.LazyFrame:
     return _from_the_end(events.with_columns(pl.int_range(pl.len()).alias(_LEVEL)))
 
 
@@ -134,13 +150,16 @@ def _from_the_end(events: pl.LazyFrame) -> pl.LazyFrame:
     return events.with_columns(pl.col(_LEVEL).max().over(USER) - pl.col(_LEVEL) + 1)
 
 
-def _last_days(events: pl.LazyFrame, recipe: DataConfig) -> pl.LazyFrame:
-    age = (pl.col(TIME).max() - pl.col(TIME)).dt.total_microseconds()
+def _last_days(events: pl.LazyFrame, recipe: DataConfig, totals: Totals | None) -> pl.LazyFrame:
+    last = pl.col(TIME).max()
+    if totals is not None:
+        last = pl.lit(int(totals[LOG][0])).cast(pl.Datetime("us"))
+    age = (last - pl.col(TIME)).dt.total_microseconds()
     span = max(1, round(recipe.test_days * _DAY))
     return events.with_columns((age // span + 1).alias(_LEVEL))
 
 
-def _parts(events: pl.LazyFrame, _: DataConfig) -> pl.LazyFrame:
+def _parts(events: pl.LazyFrame, _: object, totals: Totals | None) -> pl.LazyFrame:
     part, place = pl.col(PART), pl.col("place")
     trains = part == TRAIN
     last = (
@@ -156,7 +175,10 @@ def _parts(events: pl.LazyFrame, _: DataConfig) -> pl.LazyFrame:
             .otherwise(place == pl.col("last"))
         )
     )
-    held = pl.when((part == VALIDATION).any()).then(3).otherwise(2)
+    validates = (part == VALIDATION).any()
+    if totals is not None:
+        validates = pl.lit(bool(totals[LOG][1]))
+    held = pl.when(validates).then(3).otherwise(2)
     level = pl.when(part == parts.TEST).then(1).when(part == VALIDATION).then(2)
     level = level.when(trains & pl.col("is_last")).then(held).otherwise(0)
     return last.with_columns(level.alias(_LEVEL)).drop("place", "of", "first", "last", "is_last")

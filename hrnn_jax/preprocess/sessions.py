@@ -18,10 +18,12 @@ import polars as pl
 from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import protocols
-from hrnn_jax.preprocess.protocols import TEST, Step
+from hrnn_jax.preprocess.protocols import TEST, Step, Totals
 from hrnn_jax.preprocess.read_log import ITEM, SESSION, TIME, TYPE, USER
 
+KNOWN, OF_NEW = "test items known to train", " of new items"
 MOST_TYPES = 20  # that a message lists
+SUPPORT, TRAINED = "support", "trained"  # of `Totals`: [items] events
 GIVEN = "given"  # the log's session column, until `session` numbers the sessions of all users
 
 
@@ -58,21 +60,36 @@ def apply_recipe(
     """
     protocols.check_parts(events, recipe)
     events = events.rename({SESSION: GIVEN}, strict=False)
-    counts = [_count("log", events)]
+    counts = [counted("log", events)]
     ends = None
-    for stage, step in _steps(recipe, set(events.columns), continued).items():
-        events, ends = _apply(step, events, ends)
-        counts.append(_count(stage, events))
-        if events.is_empty():
-            raise InputError(f"{stage} leaves no user{_advice(counts)}: {_text(counts)}")
-    if not events.select(protocols.is_case(events.columns).any()).item():
+    for stage, step in recipe_steps(recipe, set(events.columns), continued).items():
+        events, ends = apply_step(step, events, ends)
+        counts.append(counted(stage, events))
+        refuse_none(counts)
+    refuse_untested(has_cases(events), recipe, counts)
+    events = protocols.with_targets(events, recipe)
+    assert ends is not None  # one of the steps cuts sessions
+    return events, ends, counts
+
+
+def refuse_none(counts: Sequence[Count]) -> None:
+    """Raise InputError where the last step has left no user."""
+    if not counts[-1].events:
+        raise InputError(f"{counts[-1].stage} leaves no user{_advice(counts)}: {_text(counts)}")
+
+
+def refuse_untested(has_cases: bool, recipe: DataConfig, counts: Sequence[Count]) -> None:
+    """Raise InputError where all steps have left no case."""
+    if not has_cases:
         raise InputError(
             f"the {recipe.split} split leaves no user with a session to test on"
             f"{_advice(counts)}: {_text(counts)}"
         )
-    events = protocols.with_targets(events, recipe)
-    assert ends is not None  # one of the steps cuts sessions
-    return events, ends, counts
+
+
+def has_cases(events: pl.DataFrame) -> bool:
+    """Say whether a step has left something to predict."""
+    return events.select(protocols.is_case(events.columns).any()).item()
 
 
 def cut(events: pl.DataFrame, recipe: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -89,12 +106,12 @@ def cut(events: pl.DataFrame, recipe: DataConfig) -> tuple[pl.DataFrame, pl.Data
     """
     events, ends = events.rename({SESSION: GIVEN}, strict=False), None
     for step in _cutting_steps(recipe, set(events.columns)).values():
-        events, ends = _apply(step, events, ends)
+        events, ends = apply_step(step, events, ends)
     assert ends is not None
     return events, ends
 
 
-def _apply(
+def apply_step(
     step: Step, events: pl.DataFrame, ends: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Return the events after a step, and the ends of sessions once they are cut."""
@@ -106,38 +123,63 @@ def _apply(
     return events, ends
 
 
-def _steps(recipe: DataConfig, columns: set[str], continued: np.ndarray | None) -> dict[str, Step]:
-    """Return the steps in their order, each under the setting that decides it."""
+def recipe_steps(
+    recipe: DataConfig,
+    columns: set[str],
+    continued: np.ndarray | None,
+    totals: Totals | None = None,
+) -> dict[str, Step]:
+    """Return the steps in their order, each under the setting that decides it.
+
+    totals: where the steps see some users only; they can be applied as far as these are known.
+    """
     steps = _cutting_steps(recipe, columns)
-    set_aside, mark = protocols.with_levels(recipe), protocols.marked(recipe)
-    is_trained = _or_continued(_events_with_same(ITEM, where=~pl.col(TEST)) > 0, continued)
-    known = f"test items known to train{'' if continued is None else ', or before'}"
-    if protocols.splits_first(recipe):
-        steps[f"protocol={recipe.protocol}"] = lambda events: mark(set_aside(events))
-        steps |= _filters(recipe, continued, where=~pl.col(TEST))
-        steps[known] = _keep(is_trained)
+    set_aside, mark_last = protocols.with_levels(recipe, totals), marking(recipe)
+    if totals is None:
+        support, trained = None, _events_with_same(ITEM, where=~pl.col(TEST))
     else:
-        steps |= _filters(recipe, continued)
+        support, trained = _in_total(totals, SUPPORT), _in_total(totals, TRAINED)
+    is_trained = _or_continued(trained > 0, continued)
+    if protocols.splits_first(recipe):
+        mark = protocols.marked(recipe)
+        steps[f"protocol={recipe.protocol}"] = lambda events: mark(set_aside(events))
+        steps |= _filters(recipe, continued, support, where=~pl.col(TEST))
+    else:
+        steps |= _filters(recipe, continued, support)
         if recipe.split == "validation":
             steps["last sessions set aside"] = set_aside
-            steps[known] = lambda events: mark(events).filter(is_trained)
-        else:
-            steps[known] = lambda events: mark(set_aside(events)).filter(is_trained)
+    known = f"{KNOWN}{'' if continued is None else ', or before'}"
+    steps[known] = lambda events: mark_last(events).filter(is_trained)
     steps[f"min_test_events={recipe.min_test_events}"] = _keep(
         ~pl.col(TEST) | (_events_with_same(SESSION) >= recipe.min_test_events)
     )
     return steps
 
 
+def marking(recipe: DataConfig) -> Step:
+    """Return what is left to do, after the filters, to mark what is held out."""
+    if protocols.splits_first(recipe):
+        return lambda events: events
+    mark, set_aside = protocols.marked(recipe), protocols.with_levels(recipe)
+    if recipe.split == "validation":
+        return mark
+    return lambda events: mark(set_aside(events))
+
+
 def _filters(
-    recipe: DataConfig, continued: np.ndarray | None, where: pl.Expr | None = None
+    recipe: DataConfig,
+    continued: np.ndarray | None,
+    support: pl.Expr | None,
+    where: pl.Expr | None = None,
 ) -> dict[str, Step]:
     """Return the filters of Section 4.1, which count all events or those `where`.
 
-    Of a session, only the events that are counted can be dropped.
+    Of a session, only the events that are counted can be dropped. support: of an event's item,
+    where that is known.
     """
-    of_new = "" if continued is None else " of new items"
-    has_support = _events_with_same(ITEM, where) >= recipe.min_support
+    of_new = "" if continued is None else OF_NEW
+    support = _events_with_same(ITEM, where) if support is None else support
+    has_support = support >= recipe.min_support
     is_long = _events_with_same(SESSION, where) >= recipe.min_session_events
     # A session is counted at the first event that counts.
     opens = opens_session()
@@ -252,6 +294,11 @@ def _events_with_same(name: str, where: pl.Expr | None = None) -> pl.Expr:
     return pl.map_batches([index, counted], look_up, return_dtype=pl.UInt32)
 
 
+def _in_total(totals: Totals, name: str) -> pl.Expr:
+    """Return the total of each event's item; of an unknown total, nothing that can be used."""
+    return pl.lit(pl.Series(totals.get(name, np.zeros(0, np.int64)))).gather(pl.col(ITEM))
+
+
 def _or_continued(condition: pl.Expr, continued: np.ndarray | None) -> pl.Expr:
     """Accept the items of the run that is continued as well."""
     if continued is None:
@@ -259,7 +306,8 @@ def _or_continued(condition: pl.Expr, continued: np.ndarray | None) -> pl.Expr:
     return condition | pl.lit(pl.Series(continued)).gather(pl.col(ITEM))
 
 
-def _count(stage: str, events: pl.DataFrame) -> Count:
+def counted(stage: str, events: pl.DataFrame) -> Count:
+    """Return how many users, items, sessions and events a step has left."""
     sessions = events[SESSION].n_unique() if SESSION in events.columns else None
     items = int(np.count_nonzero(np.bincount(events[ITEM].to_numpy())))
     return Count(stage, events[USER].n_unique(), items, sessions, len(events))

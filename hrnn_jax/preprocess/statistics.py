@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +50,51 @@ PAPER = {
 # fmt: on
 
 
-def table1(log: pl.DataFrame) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What Tables 1 and 4 need to know of some users."""
+
+    per_item: np.ndarray  # [items] events
+    per_session: pl.Series  # [sessions] events
+    per_user: pl.Series  # [users] sessions
+    test_events: int
+    trained: int  # sessions with training events
+    tested: int  # sessions with test events
+    histories: pl.Series  # [users with test events] sessions without them
+
+
+def measure(log: pl.DataFrame) -> Measured:
+    """Measure the events of some users, in the schema of a prepared folder."""
+    sessions, tested = _sessions(log), pl.col("tested")
+    users = sessions.group_by(USER).agg(history=(~tested).sum(), tested=tested.any())
+    return Measured(
+        per_item=np.bincount(log[ITEM].to_numpy()),
+        per_session=log[SESSION].rle().struct["len"],
+        per_user=sessions[USER].rle().struct["len"],
+        test_events=int(log[TEST].sum()),
+        trained=int(sessions["trained"].sum()),
+        tested=int(sessions["tested"].sum()),
+        histories=users.filter("tested")["history"],
+    )
+
+
+def merged(parts: Sequence[Measured]) -> Measured:
+    """Return what the users of all parts measure together."""
+    per_item = np.zeros(max(len(part.per_item) for part in parts), np.int64)
+    for part in parts:
+        per_item[: len(part.per_item)] += part.per_item
+    return Measured(
+        per_item,
+        pl.concat([part.per_session for part in parts]),
+        pl.concat([part.per_user for part in parts]),
+        sum(part.test_events for part in parts),
+        sum(part.trained for part in parts),
+        sum(part.tested for part in parts),
+        pl.concat([part.histories for part in parts]),
+    )
+
+
+def table1(log: Measured) -> dict[str, Any]:
     """Compute Table 1.
 
     Args:
@@ -57,27 +103,25 @@ def table1(log: pl.DataFrame) -> dict[str, Any]:
     Returns:
         Counts, and of three distributions the median, mean and standard deviation, by `ROWS`.
     """
-    sessions = _sessions(log)
-    per_item = pl.Series(np.bincount(log[ITEM].to_numpy()))
+    per_item = pl.Series(log.per_item)
     per_item = per_item.filter(per_item > 0)  # items of a run that is continued may be absent
-    per_session, per_user = log[SESSION].rle().struct["len"], sessions[USER].rle().struct["len"]
-    test_events = log[TEST].sum()
+    events = int(log.per_item.sum())
     return {
-        "users": len(per_user),
+        "users": len(log.per_user),
         "items": len(per_item),
-        "sessions": len(per_session),
-        "events": len(log),
+        "sessions": len(log.per_session),
+        "events": events,
         "events_per_item": _spread(per_item),
-        "events_per_session": _spread(per_session),
-        "sessions_per_user": _spread(per_user),
-        "train_events": len(log) - test_events,
-        "train_sessions": sessions["trained"].sum(),
-        "test_events": test_events,
-        "test_sessions": sessions["tested"].sum(),
+        "events_per_session": _spread(log.per_session),
+        "sessions_per_user": _spread(log.per_user),
+        "train_events": events - log.test_events,
+        "train_sessions": log.trained,
+        "test_events": log.test_events,
+        "test_sessions": log.tested,
     }
 
 
-def table4(log: pl.DataFrame) -> dict[str, float]:
+def table4(log: Measured) -> dict[str, float]:
     """Compute Table 4.
 
     Args:
@@ -86,9 +130,7 @@ def table4(log: pl.DataFrame) -> dict[str, float]:
     Returns:
         The shares of test sessions whose users have short and long histories, by `ROWS`.
     """
-    tested = pl.col("tested")
-    users = _sessions(log).group_by(USER).agg(history=(~tested).sum(), tested=tested.any())
-    short = users.filter("tested").select((pl.col("history") <= SHORT_HISTORY).mean()).item()
+    short: float = (log.histories <= SHORT_HISTORY).mean()  # type: ignore[assignment]
     return {"short": short, "long": 1 - short}
 
 

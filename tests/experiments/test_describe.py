@@ -12,7 +12,7 @@ from experiments import describe
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.preprocess.datasets import PUBLIC_LOGS
 from hrnn_jax.preprocess.event_hash import event_hash
-from hrnn_jax.preprocess.statistics import PAPER, ROWS, table1, table4
+from hrnn_jax.preprocess.statistics import PAPER, ROWS, measure, table1, table4
 from tests.helpers import logs
 from tests.hrnn_jax.preprocess.test_statistics import LOG
 
@@ -21,7 +21,7 @@ from tests.hrnn_jax.preprocess.test_statistics import LOG
 @pytest.mark.parametrize("data", ["real", "simulated"])
 def test_all_rows_are_printed_next_to_the_papers(shape, data, capsys):
     meta = {"name": "events", "shape": shape, "data": data}
-    meta |= {"table1": table1(LOG), "table4": table4(LOG)}
+    meta |= {"table1": table1(measure(LOG)), "table4": table4(measure(LOG))}
     describe.print_tables(meta)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert [line.split("  ")[0].strip() for line in lines[1:]] == list(ROWS.values())

@@ -5,7 +5,7 @@ import statistics
 import polars as pl
 import pytest
 
-from hrnn_jax.preprocess.statistics import PAPER, table1, table4
+from hrnn_jax.preprocess.statistics import PAPER, measure, table1, table4
 
 # User 0: 8 sessions of lengths 1, 1, .. 1, 4; user 1: sessions of 2 and 3 events, both trained on;
 # user 2: sessions of 1 and 2 events. Last sessions of users 0 and 2 are held out.
@@ -22,7 +22,7 @@ LOG = pl.DataFrame(
 
 
 def test_every_row_of_table_1_equals_the_count_by_hand():
-    got = table1(LOG)
+    got = table1(measure(LOG))
     assert {key: value for key, value in got.items() if isinstance(value, int)} == {
         "users": 3,
         "items": 4,
@@ -49,13 +49,13 @@ def test_every_row_of_table_1_equals_the_count_by_hand():
 
 
 def test_a_history_is_the_sessions_before_the_held_out_one():
-    assert table4(LOG) == {"short": 0.5, "long": 0.5}
+    assert table4(measure(LOG)) == {"short": 0.5, "long": 0.5}
     six = LOG.filter(pl.col("session") != 0)  # user 0 is left 6 sessions of training
-    assert table4(six) == {"short": 1.0, "long": 0.0}
+    assert table4(measure(six)) == {"short": 1.0, "long": 0.0}
 
 
 def test_the_standard_deviation_of_a_single_user_is_zero():
-    assert table1(LOG.filter(user=0))["sessions_per_user"]["std"] == 0
+    assert table1(measure(LOG.filter(user=0)))["sessions_per_user"]["std"] == 0
 
 
 def test_the_papers_numbers_agree_with_each_other():
