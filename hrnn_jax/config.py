@@ -345,6 +345,9 @@ class TrainConfig(_Checked):
             default.
         batch_size: Users (or sessions of RNN) side by side: the lanes B.
         bptt_steps: Steps K that one update unrolls and back-propagates through.
+        lane_groups: Groups G of the users, by a hash of each user's number. A group fills its own
+            B / G of the lanes, so that the devices of a mesh, each with whole groups, need only
+            their users' events.
         mean_over: The lanes that the loss of an update is the mean over: all lanes (batch), so that
             every pair of items weighs the same, or those with a target (valid), so that the few
             left in an epoch's last steps weigh more each.
@@ -380,6 +383,7 @@ class TrainConfig(_Checked):
     )
     batch_size: int = setting(50, least=1, models=NETWORKS)
     bptt_steps: int = setting(1, least=1, models=NETWORKS)
+    lane_groups: int = setting(1, least=1, models=NETWORKS)
     mean_over: str = setting("batch", choices=("batch", "valid"), models=NETWORKS)
     held_out_patience: int = setting(0, least=0, models=NETWORKS)
     chunk_steps: int = 256  # steps of one compiled call; the loss is read once a call
@@ -387,6 +391,11 @@ class TrainConfig(_Checked):
     def __post_init__(self) -> None:
         """Raise InputError where a value is out of bounds, or where a loss has no negatives."""
         super().__post_init__()
+        if self.batch_size % self.lane_groups:
+            raise errors.InputError(
+                f"`batch_size`={self.batch_size} lanes are not a multiple of "
+                f"`lane_groups`={self.lane_groups}: give a multiple"
+            )
         if self.batch_size == 1 and self.loss in SAMPLED_LOSSES and not self.extra_negatives:
             raise errors.InputError(
                 f"`batch_size`=1 leaves `loss`={self.loss} without negatives: give 2 or more, "

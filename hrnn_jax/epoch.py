@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from hrnn_jax import errors, lane_widths, user_batches
+from hrnn_jax import errors, lane_groups, lane_widths, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import negatives
@@ -48,6 +48,9 @@ def epoch_schedule(
     log: EventLog, model_config: ModelConfig, config: TrainConfig, *, seed: int, epoch: int
 ) -> Schedule:
     """Lay out one epoch of the training events, users in the order of (seed, epoch)."""
+    if config.lane_groups > 1:
+        groups = range(config.lane_groups)
+        return lane_groups.build(log, model_config, config, groups=groups, draw=(seed, epoch))
     return user_batches.build(
         user_batches.layout(log, model_config.variant),
         config.batch_size,
@@ -142,7 +145,7 @@ def _programs(
     }
 
 
-def _chunk_length(config: TrainConfig) -> int:
+def chunk_length(config: TrainConfig) -> int:
     """Return the steps of a chunk: as many whole windows as fit, at least one."""
     return max(1, config.chunk_steps // config.bptt_steps) * config.bptt_steps
 
@@ -167,7 +170,7 @@ def _inputs(
     epoch: int,
 ) -> _Inputs:
     """Collect what an epoch reads. With S > 1 seeds, seeds are the first axis, like the state's."""
-    length, n_seeds = _chunk_length(setup.config), len(seeds)
+    length, n_seeds = chunk_length(setup.config), len(seeds)
     batch_size = schedules[0].event.shape[1]
     # The shapes of all epochs must be the same, whichever widths they have.
     width = lane_widths.whole_width(schedules).opening
@@ -222,13 +225,14 @@ def run_epoch(
             step.
     """
     config = setup.config
-    stacked, length = len(seeds) > 1, _chunk_length(config)
+    stacked, length = len(seeds) > 1, chunk_length(config)
     updates = length // config.bptt_steps
     plan = lane_widths.plan(schedules, setup.widths, config.bptt_steps, updates)
     # In the order of their use; and those that a later epoch will use.
     used = [part.width for parts in plan for part in parts]
     widths = list(dict.fromkeys([*used, *setup.widths, lane_widths.whole_width(schedules)]))
-    losses = _EpochLosses(schedules, seeds, epoch, len(plan) * length, config.bptt_steps)
+    events = count_events(schedules, len(plan) * length)
+    losses = EpochLosses(events, seeds, epoch, config.bptt_steps)
     if not plan:
         return state, losses.means()
 
@@ -271,21 +275,20 @@ def run_epoch(
     return running.state, losses.means()
 
 
-class _EpochLosses:
+def count_events(schedules: Sequence[Schedule], n_steps: int) -> np.ndarray:
+    """Count the events with a target at each of an epoch's steps: [S, n_steps]."""
+    events = np.zeros((len(schedules), n_steps), np.int64)
+    for row, schedule in zip(events, schedules, strict=True):
+        row[: len(schedule.event)] = np.count_nonzero(schedule.steps.valid, axis=1)
+    return events
+
+
+class EpochLosses:
     """Add up the losses of an epoch's chunks, as means over the events with a target."""
 
-    def __init__(
-        self,
-        schedules: Sequence[Schedule],
-        seeds: Sequence[int],
-        epoch: int,
-        n_steps: int,
-        window: int,
-    ):
+    def __init__(self, events: np.ndarray, seeds: Sequence[int], epoch: int, window: int):
+        """Begin an epoch: `events` [S, T] of `count_events`, `window` steps of an update."""
         self._seeds, self._epoch, self._window = seeds, epoch, window
-        events = np.zeros((len(seeds), n_steps), np.int64)
-        for row, schedule in zip(events, schedules, strict=True):
-            row[: len(schedule.event)] = np.count_nonzero(schedule.steps.valid, axis=1)
         self._events = events.reshape(len(seeds), -1, window).sum(axis=2)  # [S, updates]
         self._totals = np.zeros(len(seeds))
         self._n_updates = 0  # so far

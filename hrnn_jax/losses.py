@@ -26,7 +26,7 @@ from hrnn_jax.config import LOSSES, TrainConfig, add_loss
 from hrnn_jax.errors import InputError
 from hrnn_jax.extras import negatives
 from hrnn_jax.model import Items, gather_rows
-from hrnn_jax.user_batches import Array, Steps
+from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
 _TINY = 1e-24  # inside the logarithm of bpr_max
 
@@ -225,6 +225,7 @@ class Candidates:
 
     target: OutputRows  # [K, B]
     extra: OutputRows  # [E], the same for all steps and lanes
+    others: OutputRows | None = None  # [K, O] targets of lanes that are on other devices
 
 
 def sampled_loss(
@@ -249,7 +250,7 @@ def sampled_loss(
         [K, B] losses, 0 where a lane has no target.
     """
     of_step = functools.partial(_sampled_loss_of_step, config=config)
-    axes: Any = Candidates(target=0, extra=None)  # pyright: ignore
+    axes: Any = Candidates(target=0, extra=None, others=0)  # pyright: ignore
     return jax.vmap(of_step, in_axes=(axes, 0, 0, None))(candidates, hidden, steps, sampler)
 
 
@@ -264,12 +265,19 @@ def _sampled_loss_of_step(
     """Compute the losses of one step, [B]: `sampled_loss` without the axis of steps."""
     target, valid = steps.target, steps.valid
     n_extra = len(candidates.extra.item)
-    shared = jax.tree.map(  # C = B + E candidates that all lanes share
-        lambda own, extra: jnp.concatenate([own, extra]), candidates.target, candidates.extra
+    others = [] if candidates.others is None else [candidates.others]
+    # C = B + E candidates that all lanes share, and perhaps those of other devices.
+    shared = jax.tree.map(
+        lambda *rows: jnp.concatenate(rows), candidates.target, candidates.extra, *others
     )
     scores = hidden @ shared.row.T + shared.bias[None]
-    is_own = np.eye(len(target), len(target) + n_extra, dtype=bool)
-    among = valid[:, None] & jnp.concatenate([valid, jnp.ones(n_extra, bool)])[None]
+    is_own = np.eye(len(target), len(shared.item), dtype=bool)
+    among = (
+        valid[:, None]
+        & jnp.concatenate(
+            [valid, jnp.ones(n_extra, bool), *(rows.item != NO_ITEM for rows in others)]
+        )[None]
+    )
     if config.mask_false_negatives:
         among &= (shared.item[None] != target[:, None]) | is_own
     offer = None if sampler is None else sampler.offer

@@ -84,6 +84,8 @@ class StepInputs(NamedTuple):
     x: jax.Array  # [B, 3H] or [B, H], `item_inputs` of steps.input
     steps: Steps  # [B] each, and [W]
     key: jax.Array | None = None  # of this time, for dropout; None for none
+    # [] number of the first of these lanes, for dropout, where they are a part of a batch's
+    first_lane: jax.Array | None = None
 
 
 @struct.dataclass
@@ -254,9 +256,9 @@ def step(
         what the lane's previous user left. For users that are to start from zeros, the caller
         clears `carry`.
     """
-    x, steps, key = inputs
+    x, steps, key, first_lane = inputs
     rates = rates or DropoutRates.of(config)
-    bits = _dropout_bits(key, steps, config)
+    bits = _dropout_bits(key, steps, config, first_lane)
     if network.embedding_w is not None:
         x = dropout(bits.embedding, x, rates.embedding) @ network.embedding_w
     if network.gap_w is not None:
@@ -346,7 +348,9 @@ class _DropoutBits(NamedTuple):
     init: jax.Array | None = None  # [W, H]
 
 
-def _dropout_bits(key: jax.Array | None, steps: Steps, config: ModelConfig) -> _DropoutBits:
+def _dropout_bits(
+    key: jax.Array | None, steps: Steps, config: ModelConfig, first_lane: jax.Array | None
+) -> _DropoutBits:
     """Draw the bits of a step's dropout; those of a lane depend on the key and the lane alone.
 
     Drawing is most of dropout's cost, so both words of each draw are used.
@@ -358,10 +362,10 @@ def _dropout_bits(key: jax.Array | None, steps: Steps, config: ModelConfig) -> _
     embedding = user = init = None
     if config.dropout_user or config.dropout_init:
         # Above all numbers of columns that the other words have.
-        user, init = _words(key, steps.opening, 1 << 30, units)
+        user, init = _words(key, _numbered(steps.opening, first_lane), 1 << 30, units)
     n_session = n_layers * (config.dropout_session > 0)
     if n_drawn := n_session + (config.dropout_embedding > 0):
-        lanes = jnp.arange(len(steps.input))
+        lanes = _numbered(jnp.arange(len(steps.input)), first_lane)
         words = jnp.concatenate(_words(key, lanes, 0, -(-n_drawn * units // 2)), axis=1)
         drawn = [words[:, i * units : (i + 1) * units] for i in range(n_drawn)]
         session[:n_session] = drawn[:n_session]
@@ -372,6 +376,10 @@ def _dropout_bits(key: jax.Array | None, steps: Steps, config: ModelConfig) -> _
         user if config.dropout_user else None,
         init if config.dropout_init else None,
     )
+
+
+def _numbered(lanes: jax.Array, first_lane: jax.Array | None) -> jax.Array:
+    return lanes if first_lane is None else lanes + first_lane
 
 
 def _words(key: jax.Array, lane: jax.Array, begin: int, n: int) -> Sequence[jax.Array]:

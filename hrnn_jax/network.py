@@ -51,7 +51,8 @@ class EpochResult(NamedTuple):
 
 
 @contextlib.contextmanager
-def _unwatched(events: int) -> Generator[OnChunk]:
+def unwatched(events: int) -> Generator[OnChunk]:
+    """Tell nobody of the chunks of an epoch."""
     yield lambda events, loss: None
 
 
@@ -89,7 +90,7 @@ def train_epoch(
     seeds: Sequence[int],
     epoch: int,
     *,
-    watch: Callable[[int], contextlib.AbstractContextManager[OnChunk]] = _unwatched,
+    watch: Callable[[int], contextlib.AbstractContextManager[OnChunk]] = unwatched,
 ) -> EpochResult:
     """Train the seeds of a stacked state for one epoch.
 

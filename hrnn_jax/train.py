@@ -21,7 +21,7 @@ from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import negatives
 from hrnn_jax.lane_widths import Width
-from hrnn_jax.losses import Candidates, OutputRows, full_softmax_loss, sampled_loss
+from hrnn_jax.losses import sampled_loss
 from hrnn_jax.model import (
     Carry,
     DropoutRates,
@@ -32,6 +32,7 @@ from hrnn_jax.model import (
     init_params,
     unroll,
 )
+from hrnn_jax.placement import ONE_DEVICE, OneDevice
 from hrnn_jax.precision import check_precision
 from hrnn_jax.user_batches import Array, Steps
 
@@ -107,16 +108,19 @@ def make_setup(log: EventLog, model_config: ModelConfig, config: TrainConfig) ->
     """
     laid = user_batches.layout(log, model_config.variant)
     n_users = int(laid.opens_user.sum())
+    n_lanes = -(-max(2, n_users) // config.lane_groups) * config.lane_groups
     config = dataclasses.replace(
-        config.for_catalogue(log.n_items), batch_size=min(config.batch_size, max(2, n_users))
+        config.for_catalogue(log.n_items), batch_size=min(config.batch_size, n_lanes)
     )
+    sampler = jax.device_put(negatives.make_sampler(log, config))
+    if config.lane_groups > 1:  # each has its longest lanes first, so all are computed
+        return TrainSetup(model_config, config, sampler)
     schedule = user_batches.build(
         laid,
         config.batch_size,
         rng=np.random.default_rng(0),
         feed_last_item=model_config.feed_last_item,
     )
-    sampler = jax.device_put(negatives.make_sampler(log, config))
     widths = lane_widths.choose(schedule, config.bptt_steps)
     return TrainSetup(model_config, config, sampler, widths)
 
@@ -194,7 +198,11 @@ def extend_state(state: TrainState, fresh: TrainState) -> TrainState:
 
 
 def update(
-    running: Running, steps: Steps, draws: Draws, setup: TrainSetup
+    running: Running,
+    steps: Steps,
+    draws: Draws,
+    setup: TrainSetup,
+    placement: OneDevice = ONE_DEVICE,
 ) -> tuple[Running, jax.Array]:
     """Make one update from K steps.
 
@@ -203,6 +211,7 @@ def update(
         steps: [K, B], and [K, W] lanes that open a session.
         draws: of this update.
         setup: of the run.
+        placement: where the rows of the tables and the batch's other lanes are.
 
     Returns:
         What follows the update, and the loss: the mean over the window's (step, lane) pairs with a
@@ -218,10 +227,10 @@ def update(
         key = jax.random.fold_in(draws.keys[0], _NEGATIVES)
         extra = negatives.draw(key, setup.sampler, config.extra_negatives)
     keys = draws.keys if setup.model_config.has_dropout else None
-    inputs, targets = steps.input.reshape(-1), steps.target.reshape(-1)
+    inputs, targets = placement.occurrences(steps.input), placement.occurrences(steps.target)
     tied, whole = items.item_in is None, config.loss == "full_softmax"
-    scored = jnp.concatenate([targets, extra, inputs[: len(inputs) * tied]])
-    n_valid = jnp.maximum(steps.valid.sum(), 1)
+    scored = jnp.concatenate([targets, placement.rows(extra), inputs[: len(inputs) * tied]])
+    n_valid = jnp.maximum(placement.total(steps.valid.sum()), 1)
     n_mean = n_valid if config.mean_over == "valid" else len(steps.valid) * config.batch_size
     in_rows = None
     if not tied:
@@ -240,34 +249,30 @@ def update(
     )
 
     def loss_of(values: Params) -> tuple[jax.Array, tuple[Carry, jax.Array]]:
-        if values.items.item_in is not None:
-            x = values.items.item_in
-        elif whole:
-            x = gather_rows(values.items.item_out, inputs)
-        else:
-            x = values.items.item_out[-len(inputs) :]
-        x = x.reshape(*steps.input.shape, -1)
+        x = placement.inputs(values.items, inputs, steps, whole=whole)
         after, hidden = unroll(
             values.network,
             carry,
-            StepInputs(x, steps, keys),
+            StepInputs(x, steps, keys, placement.first_lane(steps)),
             config=setup.model_config,
             rates=rates.dropout,
         )
         if whole:
-            lane_losses = full_softmax_loss(values.items, hidden, steps, setup.sampler)
+            lane_losses = placement.full_softmax_loss(values.items, hidden, steps, setup.sampler)
         else:
-            candidates = _candidates(values.items, steps, extra)
+            candidates = placement.candidates(values.items, steps, extra)
             lane_losses = sampled_loss(candidates, hidden, steps, setup.sampler, config=config)
         total = lane_losses.sum()
-        return total / n_mean, (after, total / n_valid)
+        return total / n_mean, (after, placement.total(total) / n_valid)
 
-    (_, (carry, loss)), grads = jax.value_and_grad(loss_of, has_aux=True)(values)
+    seen = placement.seen(values, whole=whole)
+    (_, (carry, loss)), grads = jax.value_and_grad(loss_of, has_aux=True)(seen)
+    grads = placement.total_gradients(grads, whole=whole)
     rows = Params(
         network=jax.tree.map(lambda _: row_optimizer.WHOLE, state.params.network),
         items=Items(item_in=in_rows, item_out=out_rows, item_bias=out_rows),
     )
-    any_target = steps.valid.any()  # the padding of a step without one moves nothing
+    any_target = placement.any(steps.valid)  # the padding of a step without one moves nothing
     params, opt_state = row_optimizer.apply(
         make_optimizer(config, rates, any_target),
         state.params,
@@ -278,21 +283,13 @@ def update(
     return Running(TrainState(params=params, opt_state=opt_state), carry, place_of), loss
 
 
-def _candidates(gathered: Items, steps: Steps, extra: jax.Array) -> Candidates:
-    """Split the gathered output rows: the targets' first, then the extra negatives'."""
-    shape, n_targets = steps.target.shape, steps.target.size
-    own, more = (
-        jax.tree.map(lambda rows, part=part: rows[part], (gathered.item_out, gathered.item_bias))
-        for part in (slice(n_targets), slice(n_targets, n_targets + len(extra)))
-    )
-    return Candidates(
-        target=OutputRows(steps.target, own[0].reshape(*shape, -1), own[1].reshape(shape)),
-        extra=OutputRows(extra, *more),
-    )
-
-
 def train_chunk(
-    running: Running, steps: Steps, place: jax.Array, span: jax.Array, setup: TrainSetup
+    running: Running,
+    steps: Steps,
+    place: jax.Array,
+    span: jax.Array,
+    setup: TrainSetup,
+    placement: OneDevice = ONE_DEVICE,
 ) -> tuple[Running, jax.Array]:
     """Make some updates of a chunk, one after the other.
 
@@ -303,6 +300,7 @@ def train_chunk(
             epoch, and how many steps the epoch has.
         span: [2] int32: the first update of the chunk to make, and the end.
         setup: of the run.
+        placement: see `update`.
 
     Returns:
         What follows the last of them, and the losses [T / K] of the updates that were made, 0
@@ -321,7 +319,7 @@ def train_chunk(
 
     def body(i: jax.Array, scanned: tuple[Any, ...]) -> tuple[Any, ...]:
         running, losses, (steps, draws) = scanned
-        running, loss = update(running, steps, draws, setup)
+        running, loss = update(running, steps, draws, setup, placement)
         return running, losses.at[i].set(loss), inputs_of(i + 1)
 
     # An update hands the next one its inputs, as part of the loop's state: otherwise XLA's CPU

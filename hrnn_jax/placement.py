@@ -1,0 +1,102 @@
+"""Where the rows of the item tables and the lanes of a batch are while an update is made.
+
+`OneDevice` has all of them in one place, and sends nothing. Over a mesh of devices each holds some
+of the rows and some of the lanes (hrnn_jax.sharding): it sends what the others need. The update
+(train.py) and the losses are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from hrnn_jax import losses
+from hrnn_jax.extras import negatives
+from hrnn_jax.losses import Candidates, OutputRows
+from hrnn_jax.model import Items, Params, gather_rows
+from hrnn_jax.user_batches import Steps
+
+
+class OneDevice:
+    """All rows and all lanes are here.
+
+    In a subclass N is the number of pairs of K steps and *all* lanes, of which `steps` has some.
+    """
+
+    def rows(self, items: jax.Array) -> jax.Array:
+        """Return where the tables here have the rows of items; NO_ITEM where they have not."""
+        return items
+
+    def occurrences(self, items: jax.Array) -> jax.Array:
+        """Return `rows` of the items [K, B] of all lanes: [N]."""
+        return self.rows(items.reshape(-1))
+
+    def total(self, values: Any) -> Any:
+        """Add up what the devices have."""
+        return values
+
+    def any(self, mask: jax.Array) -> jax.Array:
+        """Say whether any value of any device is True."""
+        return mask.any()
+
+    def first_lane(self, steps: Steps) -> jax.Array | None:
+        """Return the number of the first lane here, for each of K steps; None where it is 0."""
+        return None
+
+    def seen(self, values: Params, *, whole: bool) -> Params:
+        """Return the weights that the loss of the lanes here is computed with.
+
+        Args:
+            values: the dense weights, the rows [N, ...] of the inputs and those of the scored
+                items, as far as they are here: zeros for other rows.
+            whole: whether the output rows are the table.
+
+        Returns:
+            The same with all rows. Those of the inputs are of the lanes here alone.
+        """
+        return values
+
+    def total_gradients(self, grads: Params, *, whole: bool) -> Params:
+        """Add up the gradients with respect to what `seen` returned: those of its argument."""
+        return grads
+
+    def inputs(self, items: Items, rows: jax.Array, steps: Steps, *, whole: bool) -> jax.Array:
+        """Return the inputs of GRU_ses at K steps, [K, B, ...].
+
+        Args:
+            items: as `seen` returned them.
+            rows: [N] what `occurrences` returned for the inputs.
+            steps: K of them.
+            whole: whether `items.item_out` is the table.
+        """
+        if items.item_in is not None:
+            x = items.item_in
+        elif whole:
+            x = gather_rows(items.item_out, rows)
+        else:
+            x = items.item_out[-len(rows) :]
+        return x.reshape(*steps.input.shape, -1)
+
+    def candidates(self, gathered: Items, steps: Steps, extra: jax.Array) -> Candidates:
+        """Split the gathered output rows: the targets' first, then the extra negatives'."""
+        shape, n_targets = steps.target.shape, steps.target.size
+        own, more = (
+            jax.tree.map(
+                lambda rows, part=part: rows[part], (gathered.item_out, gathered.item_bias)
+            )
+            for part in (slice(n_targets), slice(n_targets, n_targets + len(extra)))
+        )
+        return Candidates(
+            target=OutputRows(steps.target, own[0].reshape(*shape, -1), own[1].reshape(shape)),
+            extra=OutputRows(extra, *more),
+        )
+
+    def full_softmax_loss(
+        self, items: Items, hidden: jax.Array, steps: Steps, sampler: negatives.Sampler | None
+    ) -> jax.Array:
+        """Compute `losses.full_softmax_loss` of the lanes here over all items."""
+        return losses.full_softmax_loss(items, hidden, steps, sampler)
+
+
+ONE_DEVICE = OneDevice()

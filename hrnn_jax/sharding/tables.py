@@ -1,0 +1,123 @@
+"""The mesh, and where the rows of the item tables live on it.
+
+The mesh has one axis, `shard`, over all devices of all processes. Row r of each item table, and of
+its optimizer's state, lives on shard r mod D as its row r // D; so each shard has ceil(V / D) rows,
+of which the last may be padding. The dense weights are on every shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from hrnn_jax.config import TrainConfig
+from hrnn_jax.model import Params
+from hrnn_jax.train import TrainState, make_optimizer
+
+AXIS = "shard"
+BY_SHARD, REPLICATED = PartitionSpec(AXIS), PartitionSpec()
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Return a mesh over some devices, by default all of all processes, in the order of these.
+
+    The devices of a process must follow each other.
+    """
+    return Mesh(np.array(jax.devices() if devices is None else list(devices)), (AXIS,))
+
+
+def n_rows(n_items: int, n_shards: int) -> int:
+    """Return how many rows of a table of V items each shard has."""
+    return -(-n_items // n_shards)
+
+
+def state_specs(state: TrainState, config: TrainConfig) -> TrainState:
+    """Return for each array of a state whether it is by shard or replicated."""
+    params = Params(
+        network=jax.tree.map(lambda _: REPLICATED, state.params.network),
+        items=jax.tree.map(lambda _: BY_SHARD, state.params.items),
+    )
+    opt_state = optax.tree.map_params(
+        make_optimizer(config),
+        lambda _, spec: spec,
+        state.opt_state,
+        params,
+        transform_non_params=lambda _: REPLICATED,
+    )
+    return TrainState(params, opt_state)
+
+
+def put_state(state: TrainState, mesh: Mesh, config: TrainConfig) -> TrainState:
+    """Put a state of one device onto a mesh.
+
+    Args:
+        state: of one seed; the same in all processes.
+        mesh: of `make_mesh`.
+        config: of the training.
+
+    Returns:
+        The state with its item tables by shard, [D ceil(V / D), ...]: shard after shard.
+    """
+
+    def put(leaf: jax.Array, spec: PartitionSpec) -> jax.Array:
+        values = np.asarray(leaf)
+        if spec == BY_SHARD:
+            values = by_shard(values, mesh.size)
+        return put_global(values, mesh, spec)
+
+    return jax.tree.map(put, state, state_specs(state, config))
+
+
+def take_state(state: TrainState, mesh: Mesh, config: TrainConfig, n_items: int) -> TrainState:
+    """Undo `put_state`; all processes must call it.
+
+    Returns:
+        The state as numpy arrays, the rows of the tables in the order of the items.
+    """
+
+    def take(leaf: jax.Array, spec: PartitionSpec) -> np.ndarray:
+        if spec == REPLICATED:
+            return np.asarray(leaf.addressable_data(0))
+        return in_order(gathered(leaf), mesh.size, n_items)
+
+    return jax.tree.map(take, state, state_specs(state, config))
+
+
+def by_shard(table: np.ndarray, n_shards: int) -> np.ndarray:
+    """Arrange the rows of a table [V, ...] shard after shard, padded: [D ceil(V / D), ...]."""
+    rows = n_rows(len(table), n_shards)
+    padded = np.pad(table, [(0, rows * n_shards - len(table)), *[(0, 0)] * (table.ndim - 1)])
+    return padded.reshape(rows, n_shards, *table.shape[1:]).swapaxes(0, 1).reshape(padded.shape)
+
+
+def in_order(table: np.ndarray, n_shards: int, n_items: int) -> np.ndarray:
+    """Undo `by_shard`: the rows of the first `n_items` items in their order."""
+    by_row = table.reshape(n_shards, -1, *table.shape[1:]).swapaxes(0, 1)
+    return by_row.reshape(table.shape)[:n_items]
+
+
+def put_global(values: np.ndarray, mesh: Mesh, spec: PartitionSpec) -> jax.Array:
+    """Put an array that all processes have as a whole onto the mesh."""
+    sharding = NamedSharding(mesh, spec)
+    return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+
+def put_local(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Put arrays of which each process has the part of its own shards onto the mesh."""
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(
+        lambda part: jax.make_array_from_process_local_data(sharding, np.asarray(part)), values
+    )
+
+
+def gathered(leaf: jax.Array) -> np.ndarray:
+    """Return an array of the mesh as a whole, in every process."""
+    if leaf.is_fully_addressable:
+        return np.asarray(leaf)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

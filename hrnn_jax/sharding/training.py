@@ -1,0 +1,210 @@
+"""Train a network over a mesh: the same schedule, losses and result as on one device."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
+
+from hrnn_jax import lane_groups, network, user_batches
+from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.epoch import EpochLosses, chunk_length
+from hrnn_jax.errors import InputError
+from hrnn_jax.event_log import EventLog
+from hrnn_jax.extras.negatives import Sampler
+from hrnn_jax.model import start_carry
+from hrnn_jax.network import EpochResult, Network, OnChunk
+from hrnn_jax.sharding.on_mesh import OnMesh
+from hrnn_jax.sharding.tables import (
+    AXIS,
+    BY_SHARD,
+    REPLICATED,
+    n_rows,
+    put_global,
+    put_local,
+    state_specs,
+)
+from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, train_chunk, without_rates
+from hrnn_jax.user_batches import Steps
+
+_BY_LANE = PartitionSpec(None, AXIS)  # of arrays [T, B]
+
+
+def check(config: TrainConfig, mesh: Mesh) -> None:
+    """Raise InputError unless each shard and each process of the mesh has whole lane groups."""
+    if config.lane_groups % mesh.size:
+        raise InputError(
+            f"`lane_groups`={config.lane_groups} cannot be shared by {mesh.size} devices: "
+            f"give a multiple of {mesh.size}"
+        )
+
+
+def own_groups(config: TrainConfig, mesh: Mesh) -> range:
+    """Return the lane groups of this process."""
+    check(config, mesh)
+    each, here = config.lane_groups // mesh.size, jax.process_index()
+    shards = [n for n, of in enumerate(mesh.devices.flat) if of.process_index == here]
+    return range(each * shards[0], each * (shards[-1] + 1))
+
+
+def train_epoch(
+    network_: Network,
+    state: TrainState,
+    mesh: Mesh,
+    *,
+    seed: int,
+    epoch: int,
+    watch: Callable[[int], contextlib.AbstractContextManager[OnChunk]] = network.unwatched,
+) -> EpochResult:
+    """Train one seed for one epoch over a mesh; all processes must call it.
+
+    Args:
+        network_: that is trained. Its `train_log` needs the events of this process' groups alone.
+        state: as `tables.put_state` returns it. It is donated.
+        mesh: of `tables.make_mesh`.
+        seed: of the run.
+        epoch: counted from 0.
+        watch: see `network.train_epoch`; it is told of the events of all processes.
+
+    Raises:
+        InputError: the lane groups are not a multiple of the devices.
+        DivergedError: a loss is not finite.
+    """
+    started = time.perf_counter()
+    setup = network_.setup
+    length = chunk_length(setup.config)
+    steps, counts = _steps(network_.train_log, setup, mesh, (seed, epoch))
+    n_steps = len(counts)
+    losses = EpochLosses(
+        np.pad(counts, (0, -n_steps % length))[None], [seed], epoch, setup.config.bptt_steps
+    )
+    running = Running(state, *_fresh(setup, mesh))
+    shared: Any = put_global_tree((Rates.of(setup.model_config, setup.config), setup.sampler), mesh)
+    program = chunk_program(setup, mesh)
+    span = put_global(np.array([0, length // setup.config.bptt_steps], np.int32), mesh, REPLICATED)
+    events, first, since = int(counts.sum()), 0, started
+    with watch(events) as on_chunk:
+        pending = None
+        for begin in range(0, n_steps, length):
+            place = np.array([seed, epoch, begin, n_steps], np.uint32)
+            window = user_batches.pad(
+                steps.window(begin, begin + length), length, steps.opening.shape[1]
+            )
+            running, found = program(
+                running,
+                put_local(window, mesh, _BY_LANE),
+                put_global(place, mesh, REPLICATED),
+                span,
+                *shared,
+            )
+            if pending is not None:
+                told = losses.add([pending])
+                if not first:
+                    first, since = told[0], time.perf_counter()
+                on_chunk(*told)
+            pending = found
+        if pending is not None:
+            on_chunk(*losses.add([pending]))
+    ended = time.perf_counter()
+    rate = (events - first) / (ended - since) if 0 < first < events else None
+    return EpochResult(running.state, losses.means(), events, ended - started, rate)
+
+
+def chunk_program(setup: TrainSetup, mesh: Mesh) -> Callable[..., tuple[Running, jax.Array]]:
+    """Return the compiled function of `train_chunk` over a mesh.
+
+    It takes `Running`, which is donated, steps [T, B], place, span, rates and sampler. The lanes of
+    `opening` are counted within a shard.
+    """
+    return _program(*without_rates(setup.model_config, setup.config), mesh)
+
+
+@functools.lru_cache(8)
+def _program(model_config: ModelConfig, config: TrainConfig, mesh: Mesh) -> Callable[..., Any]:
+    placement = OnMesh(mesh.size, model_config.n_items, config.bptt_steps)
+
+    def chunk(
+        running: Running,
+        steps: Steps,
+        place: jax.Array,
+        span: jax.Array,
+        rates: Rates,
+        sampler: Sampler | None,
+    ) -> tuple[Running, jax.Array]:
+        setup = TrainSetup(model_config, config, sampler, rates=rates)
+        return train_chunk(running, steps, place, span, setup, placement)
+
+    def over_mesh(running: Running, steps: Steps, *rest: Any) -> tuple[Running, jax.Array]:
+        specs = Running(state_specs(running.state, config), BY_SHARD, BY_SHARD)  # pyright: ignore
+        mapped = jax.shard_map(
+            chunk,
+            mesh=mesh,
+            in_specs=(specs, _BY_LANE, REPLICATED, REPLICATED, REPLICATED, REPLICATED),
+            out_specs=(specs, REPLICATED),
+            check_vma=False,
+        )
+        return mapped(running, steps, *rest)
+
+    return jax.jit(over_mesh, donate_argnums=0)
+
+
+def _fresh(setup: TrainSetup, mesh: Mesh) -> tuple[Any, jax.Array]:
+    """Return the lanes' states before their first event, and scratch memory."""
+    carry = start_carry((setup.config.batch_size,), setup.model_config)
+    scratch = np.zeros(mesh.size * n_rows(setup.model_config.n_items, mesh.size), np.int32)
+    carry = jax.tree.map(lambda a: put_global(a, mesh, BY_SHARD), carry)
+    return carry, put_global(scratch, mesh, BY_SHARD)
+
+
+def put_global_tree(values: Any, mesh: Mesh) -> Any:
+    """Put arrays on all shards as they are."""
+    return jax.tree.map(lambda a: put_global(np.asarray(a), mesh, REPLICATED), values)
+
+
+def _steps(
+    log: EventLog, setup: TrainSetup, mesh: Mesh, draw: tuple[int, int]
+) -> tuple[Steps, np.ndarray]:
+    """Lay out an epoch of this process' lanes.
+
+    Returns:
+        The steps, whose `opening` has the same W of each shard, one shard after the other; and the
+        events with a target that all processes have at each step.
+    """
+    config, groups = setup.config, own_groups(setup.config, mesh)
+    steps = lane_groups.build(log, setup.model_config, config, groups=groups, draw=draw).steps
+    n_shards = len(groups) * mesh.size // config.lane_groups
+    opens = np.split(steps.opens, n_shards, axis=1)
+    opening = [user_batches.opening_lanes(of_shard) for of_shard in opens]
+    width, n_steps = _most(max(a.shape[1] for a in opening), len(steps.input))
+    each = config.batch_size // mesh.size
+    parts = [
+        user_batches.pad(
+            Steps(*(a[:, n * each : (n + 1) * each] for a in steps[:-1]), opening[n]),
+            n_steps,
+            width,
+        )
+        for n in range(n_shards)
+    ]
+    joined = Steps(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
+    return joined, _sum(joined.valid.sum(axis=1))
+
+
+def _most(*numbers: int) -> Sequence[int]:
+    """Return the largest that any process has, of each number."""
+    if jax.process_count() == 1:
+        return numbers
+    return multihost_utils.process_allgather(np.array(numbers)).max(axis=0).tolist()
+
+
+def _sum(counts: np.ndarray) -> np.ndarray:
+    """Add up the counts of all processes."""
+    if jax.process_count() == 1:
+        return counts
+    return multihost_utils.process_allgather(counts).sum(axis=0)

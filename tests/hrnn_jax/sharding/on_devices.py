@@ -1,0 +1,147 @@
+"""Train on 1, 2 and 4 forced devices, and print as JSON how far the runs differ from one device.
+
+A process of its own, as the number of devices is fixed when jax starts.
+"""
+
+import json
+import os
+import sys
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import numpy as np
+
+from hrnn_jax import errors, network
+from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
+from hrnn_jax.sharding import tables, training
+from tests.helpers import logs
+
+N_ITEMS, SEED = 41, 3  # not a multiple of the devices: the last rows of some are padding
+DROPPING = {"dropout_session": 0.3, "dropout_user": 0.2, "dropout_init": 0.1}
+# Of the network, of training, groups, epochs, devices.
+RUNS = {
+    "top1": ({}, {}, 4, 22, (1, 2, 4)),
+    "one group": ({"variant": "rnn"}, {}, 1, 1, (1,)),
+    "bpr_max": (
+        {"variant": "hrnn_all", **DROPPING},
+        {"loss": "bpr_max", "extra_negatives": 5, "momentum": 0.2, "mask_false_negatives": True},
+        *(4, 1, (4,)),
+    ),
+    "log_q": (
+        {"embedding": "tied"},
+        {"loss": "cross_entropy", "log_q": True, "extra_negatives": 5, "bptt_steps": 2},
+        *(4, 1, (2,)),
+    ),
+    "full_softmax": (
+        {"embedding": "tied", "dropout_embedding": 0.1},
+        {"loss": "full_softmax", "optimizer": "adam", "learning_rate": 0.01},
+        *(4, 1, (4,)),
+    ),
+    "on offer": (
+        {"embedding": "separate"},
+        {"loss": "full_softmax", "negative_hours": 200.0},
+        4,
+        1,
+        (2,),
+    ),
+}
+LOG = logs.random(1, users=150, sessions=5, events=7, n_items=N_ITEMS)
+
+
+def made(name):
+    of_model, of_training, groups, epochs, devices = RUNS[name]
+    model_config = ModelConfig(n_items=N_ITEMS, **{"hidden_units": 8, **of_model})
+    config = TrainConfig(batch_size=16, lane_groups=groups, chunk_steps=16, **of_training)
+    return network.make_network(LOG, model_config, config, EvaluationConfig()), epochs, devices
+
+
+def on_one(net, epochs):
+    state, losses = net.init_state(SEED), []
+    for epoch in range(epochs):
+        result = network.train_epoch(net, state, [SEED], epoch)
+        state = result.state
+        losses.append(float(result.losses[0]))
+    return jax.tree.map(np.asarray, state), losses, result.events
+
+
+def over_mesh(net, epochs, n_devices):
+    mesh, config = tables.make_mesh(jax.devices()[:n_devices]), net.setup.config
+    start = jax.tree.map(np.asarray, net.init_state(SEED))
+    state = tables.put_state(start, mesh, config)
+    back = tables.take_state(state, mesh, config, N_ITEMS)
+    jax.tree.map(np.testing.assert_array_equal, start, back)
+    assert state.params.items.item_out.sharding.shard_shape((44, 8)) == (44 // n_devices, 8) or (
+        44 % n_devices
+    )
+    losses, seen = [], []
+    for epoch in range(epochs):
+        result = training.train_epoch(
+            net, state, mesh, seed=SEED, epoch=epoch, watch=lambda n: _Watch(seen)
+        )
+        state = result.state
+        losses.append(float(result.losses[0]))
+    return tables.take_state(state, mesh, config, N_ITEMS), losses, sum(seen) / epochs
+
+
+class _Watch:
+    def __init__(self, seen):
+        self.seen = seen
+
+    def __enter__(self):
+        return lambda events, loss: self.seen.append(events)
+
+    def __exit__(self, *_):
+        return None
+
+
+def furthest(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(x - y).max(initial=0)) for x, y in pairs)
+
+
+def refusal():
+    net, *_ = made("one group")
+    try:
+        training.check(net.setup.config, tables.make_mesh())
+    except errors.InputError as error:
+        return str(error)
+    return None
+
+
+def main():
+    found = {}
+    for name in RUNS:
+        net, epochs, devices = made(name)
+        state, losses, events = on_one(net, epochs)
+        moved = furthest(state.params.items, net.init_state(SEED).params.items)
+        runs = {}
+        for n in devices:
+            other, other_losses, other_events = over_mesh(net, epochs, n)
+            ratio = np.abs(np.array(other_losses) / losses - 1).max()
+            runs[n] = {
+                "loss": float(ratio),
+                "weights": furthest(state, other),
+                "events": other_events / events,
+            }
+        found[name] = {"runs": runs, "moved": moved, "steps": net_steps(net, epochs)}
+    json.dump({"runs": found, "refusal": refusal()}, sys.stdout)
+
+
+def net_steps(net, epochs):
+    from hrnn_jax.epoch import epoch_schedule
+
+    setup = net.setup
+    return sum(
+        len(
+            epoch_schedule(
+                net.train_log, setup.model_config, setup.config, seed=SEED, epoch=e
+            ).event
+        )
+        for e in range(epochs)
+    )
+
+
+if __name__ == "__main__":
+    main()
