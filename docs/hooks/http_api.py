@@ -7,7 +7,7 @@ import types
 from typing import Any, cast
 
 from experiments.serving.app import Settings, build
-from experiments.serving.prometheus import ServiceMetrics
+from experiments.serving.operation.prometheus import ServiceMetrics
 
 _SETTINGS = Settings("", "", simulated=False, given_sessions=False, token=b"any")
 

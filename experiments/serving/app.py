@@ -32,9 +32,9 @@ from .hot_routes import HotRoutes
 from .inspection_routes import explanation_routes, popular_routes, preview_routes
 from .item_catalogue import ItemCatalogue
 from .middleware import ServiceMiddleware
+from .operation.prometheus import ServiceMetrics
+from .operation.reload import Reloader, reload_routes
 from .overview import Overview
-from .prometheus import ServiceMetrics
-from .reload import Reloader, reload_routes
 from .routes import (
     GROUPS,
     OPERATION,

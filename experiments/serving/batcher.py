@@ -20,7 +20,7 @@ from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live.events import Event, Outcome, Request
 from hrnn_jax.live.recommender import Recommender
 
-from .prometheus import ServiceMetrics
+from .operation.prometheus import ServiceMetrics
 
 MAX_BATCH = 1_024  # events or lists; a single larger request is a batch of its own
 MAX_WAITING = 16_384  # events or lists that may queue, some seconds of work

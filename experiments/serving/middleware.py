@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .error_responses import error_response
-from .prometheus import ServiceMetrics
+from .operation.prometheus import ServiceMetrics
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",

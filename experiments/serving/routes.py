@@ -26,8 +26,8 @@ from . import schemas
 from .batcher import Batcher
 from .error_responses import describe_errors
 from .item_catalogue import ItemCatalogue
+from .operation.prometheus import ServiceMetrics
 from .overview import Overview
-from .prometheus import ServiceMetrics
 from .schemas import TextId
 
 LISTS = ("exclude", "candidates", "item")  # parameters that may be given several times

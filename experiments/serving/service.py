@@ -32,9 +32,9 @@ from . import import_history, item_catalogue
 from .app import Served, Settings, build
 from .batcher import Batcher
 from .item_catalogue import ItemCatalogue
-from .prometheus import ServiceMetrics
+from .operation.prometheus import ServiceMetrics
+from .operation.reload import Reloader, Runs
 from .protocol import BoundedProtocol
-from .reload import Reloader, Runs
 
 FLAGS = flags.FLAGS
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})  # names of this machine for itself

@@ -12,7 +12,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
-from experiments.serving.prometheus import ServiceMetrics
+from experiments.serving.operation.prometheus import ServiceMetrics
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NEEDS_CHROMIUM = pytest.mark.skipif(

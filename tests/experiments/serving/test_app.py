@@ -19,7 +19,7 @@ from schemathesis.core.result import Ok
 from experiments.serving import error_responses, routes, schemas, service
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
-from experiments.serving.prometheus import ServiceMetrics
+from experiments.serving.operation.prometheus import ServiceMetrics
 from hrnn_jax import errors
 from hrnn_jax.checkpoint import load_run
 from hrnn_jax.live.events import Event, check_event

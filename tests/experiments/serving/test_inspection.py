@@ -11,7 +11,7 @@ from experiments.serving import overview
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.item_catalogue import ItemCatalogue
-from experiments.serving.prometheus import ServiceMetrics
+from experiments.serving.operation.prometheus import ServiceMetrics
 from hrnn_jax.live.events import Event
 from tests.helpers import live_users
 from tests.helpers.app_calls import ask, get, pairs

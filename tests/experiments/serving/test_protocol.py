@@ -13,7 +13,7 @@ import uvicorn
 from experiments.serving import protocol
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
-from experiments.serving.prometheus import ServiceMetrics
+from experiments.serving.operation.prometheus import ServiceMetrics
 from experiments.serving.service import Server
 from tests.helpers import live_users
 

@@ -16,8 +16,8 @@ from hrnn_jax.errors import InputError, StorageError
 from hrnn_jax.live.recommender import STATES, Recommender
 from hrnn_jax.live.reload import Progress
 
-from . import schemas
-from .error_responses import describe_errors
+from .. import schemas
+from ..error_responses import describe_errors
 
 logger = logging.getLogger("hrnn_jax")  # a command shows what it gets
 

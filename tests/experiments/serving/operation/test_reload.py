@@ -11,8 +11,8 @@ import pytest
 
 from experiments.serving.app import Served, Settings, build
 from experiments.serving.batcher import Batcher
-from experiments.serving.prometheus import ServiceMetrics
-from experiments.serving.reload import Reloader, Runs
+from experiments.serving.operation.prometheus import ServiceMetrics
+from experiments.serving.operation.reload import Reloader, Runs
 from hrnn_jax.errors import InputError
 from hrnn_jax.live import reload
 from hrnn_jax.live.recommender import Recommender

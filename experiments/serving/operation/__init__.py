@@ -1,0 +1,1 @@
+"""How the service is watched and run: its measurements, and weights that are swapped."""
