@@ -24,8 +24,8 @@ AXIS = "shard"
 BY_SHARD, REPLICATED = PartitionSpec(AXIS), PartitionSpec()
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Return a mesh over some devices, by default all of all processes, in the order of these.
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """Return a mesh over some of jax's devices, by default all of all processes, in their order.
 
     The devices of a process must follow each other.
     """

@@ -14,7 +14,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[3]
-NAMES = ("top1", "one group", "bpr_max", "log_q", "full_softmax", "on offer")
+NAMES = ("top1", "one group", "bpr_max", "log_q", "full_softmax")
 
 
 @functools.cache
