@@ -25,7 +25,7 @@ BY_SHARD, REPLICATED = PartitionSpec(AXIS), PartitionSpec()
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """Return a mesh over some of jax's devices, by default all of all processes, in their order.
+    """Return a mesh over some devices, by default all of all processes, in the order of these.
 
     The devices of a process must follow each other.
     """

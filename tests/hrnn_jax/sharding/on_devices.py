@@ -6,6 +6,7 @@ A process of its own, as the number of devices is fixed when jax starts.
 import json
 import os
 import sys
+from typing import Any
 
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
@@ -15,7 +16,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 
-from hrnn_jax import errors, network
+from hrnn_jax import errors, model, network, train, user_batches
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.epoch import epoch_schedule
 from hrnn_jax.sharding import tables, training
@@ -108,6 +109,33 @@ def refusal():
     return None
 
 
+def large():
+    """Compile an update of ten million items on all four devices, which nothing is trained of."""
+    model_config = ModelConfig(n_items=10_000_000, hidden_units=100)
+    config = TrainConfig(batch_size=400, lane_groups=4)
+    setup, mesh = train.TrainSetup(model_config, config), tables.make_mesh()
+    state = jax.eval_shape(lambda: train.init_state(0, model_config, config))
+    steps = user_batches.Steps(
+        *(np.zeros((256, 400), np.int32) for _ in range(2)),
+        *(np.zeros((256, 400), bool) for _ in range(3)),
+        *(np.zeros((256, 400), kind) for kind in (np.int32, np.int8)),
+        opening=np.zeros((256, 4 * 32), np.int32),
+    )
+    running = train.Running(
+        state,
+        model.start_carry((400,), model_config),
+        jax.ShapeDtypeStruct((model_config.n_items,), np.int32),
+    )
+    program: Any = training.chunk_program(setup, mesh)
+    span, place = np.zeros(2, np.int32), np.zeros(4, np.uint32)
+    rates = train.Rates.of(model_config, config)
+    compiled = program.lower(running, steps, place, span, rates, None).compile()
+    memory = compiled.memory_analysis()
+    sizes = [sum(a.size * 4 for a in jax.tree.leaves(of)) for of in (state, state.params.items)]
+    used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return {"all": sizes[0], "tables": 2 * sizes[1], "used": used}
+
+
 def main():
     found = {}
     for name in RUNS:
@@ -124,7 +152,7 @@ def main():
                 "events": other_events / events,
             }
         found[name] = {"runs": runs, "moved": moved, "steps": net_steps(net, epochs)}
-    json.dump({"runs": found, "refusal": refusal()}, sys.stdout)
+    json.dump({"runs": found, "refusal": refusal(), "large": large()}, sys.stdout)
 
 
 def net_steps(net, epochs):
