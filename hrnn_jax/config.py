@@ -588,6 +588,7 @@ def _either(values: Sequence[Any]) -> str:
 RECIPE_FORMAT = 4
 _SINCE_FORMAT_3 = {"leak": "equation"}
 _SINCE_FORMAT_4 = ("places", "neighbours")
+_ADDED_TO_TRAINING = {"lane_groups": 1}  # to format 4, which some runs were written in without
 UNTIL_FORMAT_4 = ("neighbours_weight",)
 _FORMAT_1_MODEL = {
     "embedding": "none",
@@ -631,9 +632,11 @@ def upgrade_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
             f"the run's recipe is in format {written_in}, and this version reads up to "
             f"{RECIPE_FORMAT}: use the version that made the run"
         )
-    if written_in == RECIPE_FORMAT or "training" not in recipe:
+    if "training" not in recipe:
         return {**recipe, "format": RECIPE_FORMAT}
-    model, training = dict(recipe["model"]), dict(recipe["training"])
+    model, training = dict(recipe["model"]), {**_ADDED_TO_TRAINING, **recipe["training"]}
+    if written_in == RECIPE_FORMAT:
+        return {**recipe, "training": training}
     if written_in == 1:
         model = {**_FORMAT_1_MODEL, **model}
         training = {**_FORMAT_1_TRAINING, **training}

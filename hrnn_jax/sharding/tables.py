@@ -24,7 +24,7 @@ AXIS = "shard"
 BY_SHARD, REPLICATED = PartitionSpec(AXIS), PartitionSpec()
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """Return a mesh over some devices, by default all of all processes, in the order of these.
 
     The devices of a process must follow each other.

@@ -186,7 +186,7 @@ def _steps(
     each = config.batch_size // mesh.size
     parts = [
         user_batches.pad(
-            Steps(*(a[:, n * each : (n + 1) * each] for a in steps[:-1]), opening[n]),
+            Steps(*(a[:, n * each : (n + 1) * each] for a in steps))._replace(opening=opening[n]),
             n_steps,
             width,
         )

@@ -88,6 +88,13 @@ def test_an_old_recipe_gets_all_settings():
     assert config.upgrade_recipe({**found, "format": 2, "model": model}) == found
 
 
+def test_a_recipe_of_this_format_gets_the_settings_added_to_it():
+    """Bug: refuse to go on with a run of yesterday, as its recipe lacks a setting."""
+    found = config.upgrade_recipe(recipe("hrnn_init"))
+    training = {name: of for name, of in found["training"].items() if name != "lane_groups"}
+    assert config.upgrade_recipe({**found, "training": training}) == found
+
+
 def test_an_old_recipe_keeps_its_values_and_the_defaults_of_then():
     plain = config.upgrade_recipe(recipe("hrnn_init"))
     assert (plain["model"]["dropout_user"], plain["model"]["feed_last_item"]) == (0.1, False)
