@@ -313,15 +313,21 @@ class Items(pydantic.BaseModel):
     )
 
 
+_RUN_NAME = {"type": "string", "maxLength": 255, "pattern": r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"}
+_RunName = Annotated[
+    str, pydantic.Field(max_length=_RUN_NAME["maxLength"], pattern=_RUN_NAME["pattern"])
+]
+
+
 class ReloadedRun(RequestModel):
     """The run folder to reload."""
 
-    run: str | None = pydantic.Field(
-        None,
-        max_length=255,
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
-        description="name of a folder in that of --reload_runs; by default the folder given at the "
-        "start, read again",
+    run: Annotated[_RunName | None, pydantic.WithJsonSchema(_RUN_NAME | {"nullable": True})] = (
+        pydantic.Field(
+            None,
+            description="name of a folder in that of --reload_runs; by default the folder given at "
+            "the start, read again",
+        )
     )
 
 

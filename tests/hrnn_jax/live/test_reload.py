@@ -12,7 +12,7 @@ import pytest
 from hrnn_jax import errors
 from hrnn_jax.live import reload
 from hrnn_jax.live.recommender import Recommender
-from hrnn_jax.live.store import state_store
+from hrnn_jax.live.store import sqlite_store, state_store
 from tests.helpers import live_users, weights
 
 
@@ -123,7 +123,7 @@ def copies_at_each_step(path, events, folder, monkeypatch):
     Returns a list that gets the path of each copy, and the number of events acknowledged by then.
     """
     copies = []
-    transaction = state_store.StateStore._transaction
+    transaction = sqlite_store.SqliteStore._transaction
 
     @contextlib.contextmanager
     def copied(store):
@@ -134,7 +134,7 @@ def copies_at_each_step(path, events, folder, monkeypatch):
             shutil.copy(f"{path}{end}", f"{copy}{end}")
         copies.append((copy, len(events)))
 
-    monkeypatch.setattr(state_store.StateStore, "_transaction", copied)
+    monkeypatch.setattr(sqlite_store.SqliteStore, "_transaction", copied)
     return copies
 
 
