@@ -29,6 +29,7 @@ HRNN_PLUS: Mapping[str, Any] = {
     "optimizer": "adam",
     "learning_rate": 0.001,
     "momentum": 0.0,
+    "held_out_patience": 2,
 }
 # Models that are a network with settings: by name the network, and its settings.
 PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"hrnn_plus": ("hrnn_init", HRNN_PLUS)}

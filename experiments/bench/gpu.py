@@ -47,6 +47,7 @@ PLUS = BenchmarkModel(
         negative_hours=24,
         optimizer="adam",
         learning_rate=0.001,
+        held_out_patience=2,
     ),
 )
 

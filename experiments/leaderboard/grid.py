@@ -36,7 +36,7 @@ _CROSS_ENTROPY = ("--loss=cross_entropy", "--log_q", *_NEGATIVES)
 # network has a row here or in Table 3, which shows when to use it. Keys have no comma (--rows).
 ABLATION: dict[str, tuple[str, ...]] = {
     # Its parts, each left out.
-    "without repeat and explore": ("--places=0",),
+    "without repeat and explore": ("--places=0", "--held_out_patience=0"),
     "without idle gap": ("--noidle_gap",),
     "without the user GRU": ("--model=rnn",),
     "mean over valid lanes": ("--mean_over=valid",),

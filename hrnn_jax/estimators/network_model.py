@@ -62,7 +62,8 @@ class _Trained:
         if self.held_out is None or self.epochs:
             return most
         chosen = self.held_out.choose_epochs(most)
-        self.mixture, self.mixture_epochs = chosen.mixture, chosen.epochs
+        if chosen.mixture is not None:
+            self.mixture, self.mixture_epochs = chosen.mixture, chosen.epochs
         return chosen.epochs
 
     def learn_mixture(self) -> None:

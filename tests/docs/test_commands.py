@@ -42,7 +42,6 @@ NOT_EXECUTED = {
     ".venv/bin/python -m docs.examples.own_data_set": "test_own_data_set runs it",
     ".venv/bin/python -m docs.examples.own_model": "test_own_model runs it with a small log",
     ".venv/bin/python -m experiments.serve --states=postgresql": "test_replicas starts two",
-    "createdb": "needs a server of PostgreSQL, as what follows it",
     ".venv/bin/pip": "installs",
     ".venv/bin/python -m pip": "installs",
     "make install": "installs",

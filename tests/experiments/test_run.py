@@ -344,7 +344,12 @@ RECIPES = {
             **{"batch_size": 10, "bptt_steps": 1, "chunk_steps": 256, "mean_over": "batch"},
             **{"activation": None, "regularisation": 0.0, "log_q": False, "negative_hours": 0.0},
             **{"extra_negatives": 0, "negative_alpha": 0.75, "mask_false_negatives": False},
-            **{"schedule": "constant", "schedule_epochs": 0, "lane_groups": 1},
+            **{
+                "schedule": "constant",
+                "schedule_epochs": 0,
+                "lane_groups": 1,
+                "held_out_patience": 0,
+            },
         },
     },
     "item_knn": {"model": {"name": "item_knn", "neighbours": 300}},
