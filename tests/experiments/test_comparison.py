@@ -310,7 +310,8 @@ def test_a_comparison_resumes_and_reports(command, tmp_path, monkeypatch):
         metrics = json.loads(pathlib.Path(folder, "metrics.json").read_text())
         if kind == "curves":
             assert metrics["split"] == "validation"
-            last = read("curves").filter(epoch=2, metric="mrr@5")["value"].item()
+            # Of two epochs at most: its held-out sessions choose.
+            last = read("curves").filter(metric="mrr@5").sort("epoch")["value"][-1]
             assert last == metrics["mean"]["mrr@5"]
         else:
             is_without = kind == "without_session_items"
