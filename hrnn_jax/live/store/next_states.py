@@ -8,6 +8,7 @@ table is removed in steps, or by the next start.
 
 from __future__ import annotations
 
+import abc
 import collections
 import contextlib
 import sqlite3
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple
 from hrnn_jax import errors
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession
-from hrnn_jax.live.store.state_rows import Row, StoredState, row_of, session_of, state_of
+from hrnn_jax.live.store.state_rows import StoredState, row_of, session_of, state_of
 from hrnn_jax.live.store.state_schema import STATES_SCHEMA
+from hrnn_jax.live.store.state_store import StateStore
 
 _NEXT, _FORMER = "next_states", "former_states"
 _ROWS_OF_A_STEP = 500  # that are erased, some thousandths of a second of work
@@ -32,38 +34,25 @@ class NextState(NamedTuple):
     written: float  # Unix seconds
 
 
-class NextStates:
-    """The part of a state file that swaps its states."""
+class NextStates(StateStore):
+    """A state file, as far as it swaps its states."""
 
     _db: sqlite3.Connection
-    _item_index: Mapping[str, int]
-    _items: list[str]
-    _start: LiveState
     _cache: collections.OrderedDict[str, tuple[Any, ...]]
     _former_cache: collections.OrderedDict[str, tuple[Any, ...]] | None = None
     # The second table of states, if there is one, and the keys whose states in `_NEXT` are old.
     _second: str | None = None
     _touched: set[str]
 
-    def _transaction(self) -> contextlib.AbstractContextManager[None]:
-        raise NotImplementedError
-
-    def _rows(self, query: str, *values: object) -> list[Row]:
-        raise NotImplementedError
-
-    def _insert(self, table: str, rows: Sequence[Row]) -> None:
-        raise NotImplementedError
-
+    @abc.abstractmethod
     def _erase_traces(self) -> None:
-        raise NotImplementedError
+        """Leave nothing on the disk of rows that were deleted."""
 
-    def _drop_second_tables(self) -> bool:
-        """Remove what a process that was killed has left; return whether there was something."""
+    def _drop_second_tables(self) -> None:
+        """Remove what a process that was killed has left."""
         names = "SELECT name FROM sqlite_schema WHERE name IN (?, ?)"
-        left = [name for [name] in self._rows(names, _NEXT, _FORMER)]
-        for name in left:
+        for [name] in self._rows(names, _NEXT, _FORMER):
             self._db.execute(f"DROP TABLE {name}")
-        return bool(left)
 
     def begin_next(self) -> None:
         """Make the table of the next states."""

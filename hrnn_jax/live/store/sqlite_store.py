@@ -23,12 +23,11 @@ from hrnn_jax.live.store.next_states import NextStates
 from hrnn_jax.live.store.state_file import IN_MEMORY, FileWatch, one_line_errors, refuse_strays
 from hrnn_jax.live.store.state_rows import Row, StoredState
 from hrnn_jax.live.store.state_schema import COLUMNS, FORMAT, SCHEMA, SETTINGS, convert_from_2
-from hrnn_jax.live.store.state_store import StateStore
 
 _WAL_BYTES = 4_000_000  # of a -wal that is written into the file
 
 
-class SqliteStore(NextStates, StateStore):
+class SqliteStore(NextStates):
     """The states and stored events of all users, in one file that only this process has open."""
 
     _KEYS = "SELECT value FROM json_each(?)"
