@@ -17,8 +17,6 @@ import tempfile
 import uuid
 from collections.abc import Generator
 
-import psycopg
-
 FOLDER = "HRNN_JAX_TESTS_POSTGRESQL"  # of the server, in the environment of all workers
 _OPTIONS = {
     "listen_addresses": "",
@@ -49,6 +47,8 @@ def stop(folder: pathlib.Path | str) -> None:
 @contextlib.contextmanager
 def database() -> Generator[str]:
     """Make an empty database; its URL is that of the socket."""
+    import psycopg  # here: the recorded steps are checked where no database client is installed
+
     folder, name = _server(), f"test_{uuid.uuid4().hex}"
     with psycopg.connect(url_of("postgres", folder), autocommit=True) as db:
         db.execute(f"CREATE DATABASE {name} TEMPLATE template0")
@@ -60,6 +60,8 @@ def database() -> Generator[str]:
 
 def drop_connections(url: str) -> None:
     """End the server's side of all connections of recommenders, as its restart does."""
+    import psycopg
+
     with psycopg.connect(url, autocommit=True) as db:
         db.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
