@@ -106,7 +106,10 @@ def load_recommender(
 
 
 class Recommender(contextlib.AbstractContextManager["Recommender"]):
-    """A network and the states of its live users; one thread at a time uses it, others wait."""
+    """A network and the states of its live users; one thread at a time uses it, others wait.
+
+    But for lists of states in memory, which any thread gets at any time.
+    """
 
     def __init__(
         self,
