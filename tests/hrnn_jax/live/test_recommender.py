@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import itertools
 import os
-from concurrent import futures
 from typing import Any
 
 import jax
@@ -319,15 +318,6 @@ def test_sessions_of_a_user_at_once_are_replayed_one_after_the_other():
         steps = live.history("u")
     assert [step.item for step in steps] == ["i0", "i2", "i4", "i1", "i3", "i5"]
     assert [step.session for step in steps] == [0, 0, 0, 1, 1, 1]
-
-
-def test_a_list_of_a_state_in_memory_does_not_wait_for_a_commit():
-    """Bug: take the lock, which is held while the disk is synced."""
-    recommender = live_users.recommender()
-    recommender.observe_many(live_users.events(1, 2))
-    expected = recommender.recommend("u")
-    with futures.ThreadPoolExecutor(1) as thread, recommender.alone():
-        assert thread.submit(recommender.recommend, "u").result(60) == expected
 
 
 def test_a_batch_of_users_gets_the_lists_of_each_user_alone():
