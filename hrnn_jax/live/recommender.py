@@ -106,7 +106,10 @@ def load_recommender(
 
 
 class Recommender(contextlib.AbstractContextManager["Recommender"]):
-    """A network and the states of its live users; one thread at a time uses it, others wait."""
+    """A network and the states of its live users; one thread at a time uses it, others wait.
+
+    But for lists of states in memory, which any thread gets at any time.
+    """
 
     def __init__(
         self,
@@ -161,12 +164,15 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     @contextlib.contextmanager
     def _exclusive(self) -> Generator[None]:
         """Let one thread at a time use the states, of the process that opened their file."""
+        self._check_process()
+        with self._lock:
+            yield
+
+    def _check_process(self) -> None:
         if os.getpid() != self._process:  # the lock may be held for ever there, and the file is not
             raise errors.InputError(
                 "this recommender is of the process before the fork: load one in this process"
             )
-        with self._lock:
-            yield
 
     @contextlib.contextmanager
     def _updating(self, keys: Collection[str] | None = None) -> Generator[None]:
@@ -370,23 +376,19 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Raises:
             InputError: an id or k is invalid.
         """
-        queries: list[Query] = []
         keys = [key_of_request(request) for request in requests]
-        with self._exclusive():
-            network = self._network  # of these states; another one may follow it soon
-            states = self._states(dict.fromkeys(keys))
-            of_session = self._session_items(states)
-            for key, request in zip(keys, requests, strict=True):
-                excluded = self._indices("exclude", request.exclude) | of_session.get(key, set())
-                if request.exclude_seen:
-                    excluded |= {
-                        self._item_index[event.item] for event in self._known_events(key, network)
-                    }
-                candidates = None
-                if request.candidates is not None:
-                    candidates = self._indices("candidates", request.candidates)
-                live = states[key].live if key in states else self._model.start
-                queries.append(Query(live, request.k, excluded, candidates))
+        self._check_process()
+        network, queries = self._network, None
+        if not (network.excludes_session_items or any(each.exclude_seen for each in requests)):
+            # While events are synced to the disk, lists of states in memory go on.
+            states = self._store.cached(keys)
+            if states.keys() == {*keys} and network is self._network:
+                queries = self._queries(network, keys, requests, states)
+        if queries is None:
+            with self._exclusive():
+                network = self._network  # of these states; another one may follow it soon
+                states = self._states(dict.fromkeys(keys))
+                queries = self._queries(network, keys, requests, states)
         return [network.named(*ranked) for ranked in network.model.rank(queries)]
 
     def history(
@@ -630,6 +632,29 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         with self._exclusive():
             rebuilding.accept(self._store, self._network, tables, rebuild=rebuild)
 
+    def _queries(
+        self,
+        network: rebuilding.Network,
+        keys: Sequence[str],
+        requests: Sequence[Request],
+        states: Mapping[str, StoredState],
+    ) -> list[Query]:
+        """Return what a network is to list for requests, by the states of their keys."""
+        queries: list[Query] = []
+        of_session = self._session_items(states)
+        for key, request in zip(keys, requests, strict=True):
+            excluded = _indices(network, "exclude", request.exclude) | of_session.get(key, set())
+            if request.exclude_seen:
+                excluded |= {
+                    network.item_index[event.item] for event in self._known_events(key, network)
+                }
+            candidates = None
+            if request.candidates is not None:
+                candidates = _indices(network, "candidates", request.candidates)
+            live = states[key].live if key in states else network.model.start
+            queries.append(Query(live, request.k, excluded, candidates))
+        return queries
+
     def _are_new(self, keys: Sequence[str]) -> list[bool]:
         """Tell for each key whether it has no state."""
         known = self._states(dict.fromkeys(keys))
@@ -642,12 +667,6 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             states |= rebuilding.repair(self._store, self._network, damaged)
             self.counts["rebuilt"] += len(damaged)
         return states
-
-    def _indices(self, name: str, items: Collection[Id] | None) -> set[int]:
-        """Return the indices of those items of an argument that are in the catalogue."""
-        if items is None:
-            return set()
-        return set(self._network.indices(name, items))
 
     def _session_items(self, states: Mapping[str, StoredState]) -> dict[str, set[int]]:
         """Return by key what lists leave out as items of the open session, if they do."""
@@ -682,3 +701,8 @@ def _network(
     item_index = {str(item): index for index, item in enumerate(about.items)}
     excludes = about.excludes_session_items(config.exclude_session_items)
     return rebuilding.Network(about, batched, item_index, excludes)
+
+
+def _indices(network: rebuilding.Network, name: str, items: Collection[Id] | None) -> set[int]:
+    """Return the indices of those items of an argument that are in the catalogue."""
+    return set() if items is None else set(network.indices(name, items))

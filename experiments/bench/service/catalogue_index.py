@@ -24,7 +24,7 @@ from ..timing import Settings, seconds
 
 ITEMS, UNITS, TOPICS = 1_000_000, 100, 2_000
 NOISE, SCALE, POPULARITY = 0.7, 0.3, 0.3  # of an item in its topic, of all vectors, of log rank
-USERS, AT_ONCE = 512, SCORED_WIDTHS[1]
+USERS, AT_ONCE = 512, SCORED_WIDTHS[2]
 BATCHES = 20  # of a turn
 LEAST_RECALL = 0.98
 LENGTH = 16  # the compiled list that holds ten items

@@ -74,8 +74,9 @@ def clear_unused_parts(file: int, pages: Iterable[int] | None) -> None:
             _number(page[header + 5 : header + 7]),
         )
         begin = header + _TREE_PAGES[page[header]] + 2 * n_rows
-        if any(page[begin:rows]):
-            os.pwrite(file, bytes(rows - begin), (number - 1) * size + begin)
+        zeros = bytes(max(0, rows - begin))
+        if page[begin:rows] != zeros:
+            os.pwrite(file, zeros, (number - 1) * size + begin)
     os.fsync(file)
 
 

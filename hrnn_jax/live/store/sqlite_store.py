@@ -166,13 +166,23 @@ class SqliteStore(NextStates):
         self, keys: Collection[str]
     ) -> tuple[dict[str, StoredState], dict[str, OpenSession | None]]:
         """See `StateStore`."""
-        states = {key: _of_values(self._cache[key]) for key in keys if key in self._cache}
+        states = self.cached(keys)
         damaged: dict[str, OpenSession | None] = {}
         if missing := [key for key in keys if key not in states]:
             read, damaged = super().get(missing)
+            self._add_to_cache(read)
             states |= read
-        self._add_to_cache(states)
         return states, damaged
+
+    def cached(self, keys: Collection[str]) -> dict[str, StoredState]:
+        """See `StateStore`; they become the newest of the cache, which has what is committed."""
+        cache = self._cache  # a swap of all states takes another one
+        found: dict[str, StoredState] = {}
+        for key in keys:
+            with contextlib.suppress(KeyError):  # not in it, or not any more
+                found[key] = _of_values(cache[key])
+                cache.move_to_end(key)
+        return found
 
     def write(
         self,

@@ -131,6 +131,10 @@ class StateStore(abc.ABC):
                 damaged[row[0]] = session_of(row)
         return states, damaged
 
+    def cached(self, keys: Collection[str]) -> dict[str, StoredState]:
+        """Return those states that are in memory; any thread may call this at any time."""
+        return {}
+
     def _state_rows(self, keys: Collection[str]) -> list[Row]:
         """Return the rows of the table `states` of some keys."""
         return self._rows(f"SELECT * FROM states WHERE who IN ({self._KEYS})", as_json(keys))
@@ -274,8 +278,11 @@ class StateStore(abc.ABC):
         self, column: str, pairs: Iterable[tuple[str, object]]
     ) -> list[tuple[str, StoredEvent]]:
         """Return the key and the event of those whose key and column are one of some pairs."""
+        parameter = as_json(pairs)
+        if parameter == "[]":
+            return []
         query = f"SELECT events.* FROM {self._PAIRS.format(column)}"
-        return self._sound(self._rows(query, as_json(pairs)))
+        return self._sound(self._rows(query, parameter))
 
     def _sound(self, rows: Sequence[Row]) -> list[tuple[str, StoredEvent]]:
         """Return the key and the event in each row that is not damaged."""

@@ -583,6 +583,19 @@ def test_requests_that_arrive_together_share_a_call(make_app, recommender):
         assert listed == pytest.approx(dict(recommender.recommend(f"u{n}")), abs=1e-5)
 
 
+def test_a_call_of_several_requests_is_followed_by_one_of_as_many(
+    make_app, recommender, monkeypatch
+):
+    """Bug: take the first request that comes, and let the next one wait for the whole call."""
+    monkeypatch.setattr("experiments.serving.batcher.PAUSE", 600)  # seconds: no clock decides
+    counting = Counting(recommender)
+    app = make_app(counting)
+    gets = [("GET", f"/users/u{n}/recommendations", {}) for n in range(3)]
+    while_one_waits(app, counting, *gets, lists=True)
+    together(app, *gets)
+    assert counting.calls == [("lists", n) for n in (1, 3, 3)]
+
+
 def test_a_list_does_not_wait_for_events_that_are_written(make_app, recommender):
     """Bug: have one thread do both."""
     counting = Counting(recommender)

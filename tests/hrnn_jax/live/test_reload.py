@@ -281,6 +281,7 @@ def test_an_answer_whose_states_were_read_before_the_swap_is_of_the_former_run(p
             "history": lambda: [step.recommended for step in live.history("u0")],
         }[ask]
         before, exclusive, waiting = call(), live._exclusive, ["next"]
+        live._store.cached = lambda keys: {}
 
         @contextlib.contextmanager
         def followed_by_a_reload():
@@ -292,3 +293,20 @@ def test_an_answer_whose_states_were_read_before_the_swap_is_of_the_former_run(p
         live._exclusive = followed_by_a_reload
         live_users.assert_same_lists(call(), before)
         assert live.trained == NEXT[0]
+
+
+def test_a_list_of_a_state_in_memory_is_of_the_weights_that_made_it(path):
+    """Bug: take the weights, and then a state that a reload has put into memory meanwhile."""
+    events = live_users.random_events(0)
+    with Recommender(*OURS, path) as live:
+        live.observe_many(events)
+        cached, waiting = live._store.cached, ["next"]
+
+        def after_a_reload(keys):
+            if waiting:
+                live.reload(waiting.pop())
+                live_users.all_lists(live)
+            return cached(keys)
+
+        live._store.cached = after_a_reload
+        live_users.assert_same_lists(live_users.all_lists(live), oracle(NEXT, events))

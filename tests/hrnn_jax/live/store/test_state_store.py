@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import time
 import zlib
+from concurrent import futures
 
 import polars as pl
 import pytest
@@ -616,3 +617,12 @@ def test_a_full_disk_is_an_error_and_changes_nothing(path):
         assert recommender.counts == before
     with live_users.recommender(path) as recommender:
         assert live_users.all_lists(recommender) == expected
+
+
+def test_a_list_of_a_state_in_memory_does_not_wait_for_a_commit():
+    """Bug: take the lock, which is held while the disk is synced."""
+    recommender = live_users.recommender()
+    recommender.observe_many(live_users.events(1, 2))
+    expected = recommender.recommend("u")
+    with futures.ThreadPoolExecutor(1) as thread, recommender.alone():
+        assert thread.submit(recommender.recommend, "u").result(60) == expected
