@@ -94,8 +94,9 @@ def restore(folder: pathlib.Path, like: Tree, *, epochs: int, whole: bool = Fals
     """
     with _reported(folder, epochs), _manager(folder) as manager:
         metadata: Any = manager.item_metadata(epochs)
+        # Sorted, as the metadata have names in place of the state's classes, in another order.
         there, expected = (
-            [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+            sorted((tuple(leaf.shape), str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
             for tree in (metadata.tree, like)
         )
         if there != expected:
