@@ -1,4 +1,4 @@
-"""A run of several processes: its folder is that of one, and wrong flags are refused in one line."""
+"""A run of several processes: its folder is that of one; wrong flags are refused in one line."""
 
 import os
 import pathlib
