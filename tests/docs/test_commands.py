@@ -42,7 +42,7 @@ NOT_EXECUTED = {
     **dict.fromkeys(
         (
             ".venv/bin/python -m experiments.run --flagfile=video.flags --events=my_log.csv --lane",
-            ".venv/bin/python -m experiments.run --flagfile=video.flags --events=/shared/my_log.csv",
+            ".venv/bin/python -m experiments.run --flagfile=video.flags --events=/shared",
         ),
         "needs several devices; test_distributed runs two processes",
     ),
