@@ -10,6 +10,7 @@
 # make comparison-table             make leaderboard-page, by its earlier name
 # make benchmark-peers              the same work in RecBole and RecTools, which it installs; LOGS="..."
 # make tune EVENTS=my_log.csv       set up with the extra tune, then search a model's settings; FLAGS="--trials=20"
+# make run-distributed PROCESSES=2  set up, then one small run of several processes on this machine
 # make serve                        set up, then serve the newest run, with a page; RUN=FOLDER another
 # make check-gpu                    on a machine with a GPU: set up, reproduce recorded steps on it, and measure
 # make test                         set up, then all tests
@@ -77,7 +78,7 @@ CHECK_PYTHON ?= $(if $(filter cpu,$(DEVICE)),.venv,.venv-gpu)/bin/python
 EVALUATION = .venv/with-journey,report,tune
 ALL = .venv/with-bench,journey,report,serve,test,tune
 
-.PHONY: help install run tune serve reproduce reproduce-table3 check-table3 leaderboard leaderboard-page comparison comparison-table benchmark-peers check-gpu \
+.PHONY: help install run run-distributed tune serve reproduce reproduce-table3 check-table3 leaderboard leaderboard-page comparison comparison-table benchmark-peers check-gpu \
 	driver test fault-test check docs clean
 .DEFAULT_GOAL = run
 
@@ -95,6 +96,18 @@ run: .venv/installed $(if $(findstring journey,$(FLAGFILE)),.venv/with-journey)
 	$(TRAIN) --flagfile=rnn_small.flags
 	$(TRAIN) --model=hrnn_init
 	@.venv/bin/python -m experiments.compare
+
+# The processes that train together, each with lanes of its own; the first prints.
+PROCESSES ?= 2
+run-distributed: .venv/installed
+	@port=$$(.venv/bin/python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'); \
+	started=; failed=0; \
+	for process in $$(seq 0 $$(($(PROCESSES) - 1))); do \
+		$(TRAIN) --simulate_scale=0.05 --epochs=2 --lane_groups=$(PROCESSES) --batch_size=$$((25 * $(PROCESSES))) \
+			--coordinator=127.0.0.1:$$port --processes=$(PROCESSES) --process=$$process $(FLAGS) & \
+		started="$$started $$!"; \
+	done; \
+	for each in $$started; do wait $$each || failed=$$?; done; exit $$failed
 
 tune: .venv/with-tune $(if $(findstring journey,$(FLAGFILE)),.venv/with-journey)
 	.venv/bin/python -m experiments.tune --flagfile=$(FLAGFILE) $(if $(EVENTS),--events=$(EVENTS)) $(FLAGS)

@@ -5,9 +5,10 @@ python -m experiments.run --flagfile=video.flags
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -29,7 +30,7 @@ from .common import (
 )
 from .folders import earlier_run
 from .folders.default_folder import default_folder
-from .training import continue_run
+from .training import continue_run, distributed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +79,16 @@ def main() -> None:
     model_flags.check()  # before any work
     data_flags.recipe()
     seeds = model_flags.seeds()
+    distributed.check()
+    with distributed.joined():
+        _run(seeds)
+
+
+def _run(seeds: Sequence[int]) -> None:
     print(f"{model_flags.NAMES[FLAGS.model]} on {data_flags.title()}", flush=True)
     parents = continue_run.parents(seeds) if FLAGS.continue_from else {}
     known_items: Sequence[Any] = next((parent.items for parent in parents.values()), ())
-    prepared_folder = data_flags.prepare(known_items)
+    prepared_folder = distributed.first_alone(lambda: data_flags.prepare(known_items))
     if kept := data_flags.kept(prepared.load_meta(prepared_folder)["counts"]):
         print(kept, flush=True)
     log = prepared.load(prepared_folder)
@@ -100,19 +107,40 @@ def main() -> None:
         recipe["continued_from"] = {"run": FLAGS.continue_from, "weights": lineages}
         n_new = log.n_items - len(known_items)
         print(f"{len(known_items):,} items of {FLAGS.continue_from}, {n_new:,} new ones")
-    with run_lock.locked(folder, "output_dir"):
-        run_folder.open_folder(folder, recipe, refusal=_refusal(folder, prepared_folder))
+    about = _about(prepared.load_meta(prepared_folder))
+    distributed.check_same(
+        {"recipe": recipe, "evaluation": about, "output_dir": str(folder)}
+        | {name: FLAGS[name].value for name in ("epochs", "resume", "curve", "stop_above_loss")}
+    )
+    with _opened(folder, recipe, prepared_folder):
         test = int(log.test.sum())
         print(
             f"{len(log) - test:,} training and {test:,} test events, {log.n_items:,} items; "
             f"in {folder}",
             flush=True,
         )
-        with run_folder.removed_unless_begun(folder):
-            metrics = _finish(folder, prepared_folder, log, parents)
+        metrics = _finish(folder, prepared_folder, log, parents)
+    if metrics is None:
+        return
     cases = int(metrics["mean"]["cases"])
     print(f"\n{metrics['title']}: {cases:,} test cases, results in {folder}\n")
     run_folder.print_metrics([metrics])
+
+
+@contextlib.contextmanager
+def _opened(
+    folder: pathlib.Path, recipe: Mapping[str, Any], prepared_folder: pathlib.Path
+) -> Generator[None]:
+    """Open the run folder for the block in the process that writes it; the others wait for it."""
+    if not distributed.is_first():
+        distributed.wait()
+        yield
+        return
+    with run_lock.locked(folder, "output_dir"):
+        run_folder.open_folder(folder, recipe, refusal=_refusal(folder, prepared_folder))
+        distributed.wait()
+        with run_folder.removed_unless_begun(folder):
+            yield
 
 
 def _refusal(folder: pathlib.Path, prepared_folder: pathlib.Path) -> str | None:
@@ -131,29 +159,35 @@ def _finish(
     prepared_folder: pathlib.Path,
     log: EventLog,
     parents: continue_run.Parents,
-) -> dict[str, Any]:
-    """Train and rank what is missing in an open run folder; return the content of metrics.json."""
+) -> dict[str, Any] | None:
+    """Train and rank what is missing in an open run folder.
+
+    Returns:
+        The content of metrics.json; None in a process that does not write it.
+    """
     with interrupt.held():
         from .training import run_seeds  # here: flags and log are checked before jax is loaded
 
     compile_cache.keep()
-    is_network = model_flags.is_network()
-    if is_network:  # also for a run that ended before these files existed
+    is_network, writes = model_flags.is_network(), distributed.is_first()
+    if is_network and writes:  # also for a run that ended before these files existed
         run_folder.write_data(folder, prepared_folder)
     about = _about(prepared.load_meta(prepared_folder))
     if is_network:
         about |= run_seeds.ending(run_folder.read_history(folder), about["seeds"])
     metrics = run_folder.read_finished(folder, about)
-    if metrics and not (is_network and run_seeds.lacks_mixtures(folder)):
+    is_finished = bool(metrics) and not (is_network and run_seeds.lacks_mixtures(folder))
+    if distributed.of_first(is_finished):
         print(f"{folder} is complete")
         return metrics
-    atomic.write(folder / "flags", cli.flag_file(besides=["resume"]))
+    if writes:
+        atomic.write(folder / "flags", cli.flag_file(besides=["resume", *distributed.OWN]))
     if is_network:
         results = list(run_seeds.train_and_rank(folder, log, parents))
         about |= run_seeds.ending(run_folder.read_history(folder), about["seeds"])
     else:
         results = [run_seeds.rank_baseline(log)]
-    return run_folder.write_results(folder, log, about, results)
+    return run_folder.write_results(folder, log, about, results) if writes else None
 
 
 def _about(meta: Mapping[str, Any]) -> dict[str, Any]:

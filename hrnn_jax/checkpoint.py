@@ -54,14 +54,23 @@ class TrainedRun:
 
 @contextlib.contextmanager
 def _manager(folder: pathlib.Path, *, saves: bool = False) -> Generator[ocp.CheckpointManager]:
+    # Of several processes, each reads and writes by itself.
+    alone = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(me, {me}, f"process_{me}")
+    if saves:
+        folder.mkdir(parents=True, exist_ok=True)
     # Not asynchronous: the next update donates, and so overwrites, the buffers to be written.
     options = ocp.CheckpointManagerOptions(
         max_to_keep=KEPT,
         enable_async_checkpointing=False,
         cleanup_tmp_directories=saves,  # of an interrupted save; to a reader it may be under way
+        create=False,
+        multiprocessing_options=alone,
     )
     # Compressed, weights lose a tenth of their size, but are all held once more to be written.
-    handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=alone)
     try:
         made = ocp.CheckpointManager(folder.absolute(), item_handlers=handler, options=options)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -52,7 +52,8 @@ __all__ = [
 ]
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (*run_files.FILES, *STATES)
-BEGUN = ("checkpoint", run_files.HISTORY, RANKS, METRICS)  # one is there where a run has begun
+# One is there where a run has begun.
+BEGUN = ("checkpoint", "shards", run_files.HISTORY, RANKS, METRICS)
 IN_TABLE = ("recall", "mrr", "precision", "ndcg")  # the metrics of the paper, and NDCG
 
 

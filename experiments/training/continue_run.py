@@ -16,6 +16,7 @@ from hrnn_jax.preprocess import datasets
 
 from ..common import cli, config_flags, interrupt, model_flags, run_folder, run_settings
 from ..common.text import as_flag
+from . import distributed
 
 if TYPE_CHECKING:  # the flags of a command are checked before jax is loaded
     from hrnn_jax import checkpoint, train
@@ -36,7 +37,10 @@ class ContinueFlags:
 FLAGS = flags.FLAGS
 config_flags.define_command(ContinueFlags, "training")
 # Flags that are not taken over.
-OWN = ("continue_from", "events", "output_dir", "resume", "curve", "tensorboard")
+OWN = (
+    *("continue_from", "events", "output_dir", "resume", "curve", "tensorboard"),
+    *distributed.OWN,
+)
 # Settings that shape the weights, or the states of live users.
 SAME = (
     "name",

@@ -37,10 +37,12 @@ def train_epoch(
     *,
     title: str,
     on_events: Callable[[int, int], None] = lambda n, of: None,
+    train_it: Callable[..., EpochResult] = train_one_epoch,
 ) -> EpochResult:
     """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar.
 
-    on_events: called with the events of each chunk of steps, and those of the epoch.
+    on_events: called with the events of each chunk of steps, and those of the epoch. train_it: does
+    what `network.train_epoch` does.
     """
 
     @contextlib.contextmanager
@@ -55,7 +57,7 @@ def train_epoch(
 
             yield on_chunk
 
-    return train_one_epoch(network, state, seeds, epoch, watch=watch)
+    return train_it(network, state, seeds, epoch, watch=watch)
 
 
 def rank(

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from absl import flags
 
 from hrnn_jax import atomic, checkpoint, errors, metrics, train
@@ -29,7 +28,7 @@ from hrnn_jax.repeat_explore.mixture import Mixture
 from ..common import model_flags, progress, run_folder
 from ..common.run_folder import TENSORBOARD, SeedResult
 from ..common.text import duration
-from . import continue_run, epochs
+from . import continue_run, distributed, epochs, placements
 
 FLAGS = flags.FLAGS
 # Beside a seed's mixture: the MRR by epoch from which the number of epochs was chosen.
@@ -45,6 +44,7 @@ class NetworkRun:
     parents: continue_run.Parents  # empty unless it continues another run
     history: list[dict[str, Any]]  # of all seeds
     pace: progress.Pace  # of all seeds
+    placement: placements.OneDevice
     held_out: dict[int, HeldOut] = dataclasses.field(default_factory=dict)  # by seed
     epochs: dict[int, int] = dataclasses.field(default_factory=dict)  # to train, by seed
 
@@ -58,12 +58,13 @@ def train_and_rank(
         InputError: The folder holds checkpoints of more epochs than the run has.
     """
     network = model_flags.make_network(log)
+    placement = placements.place(folder, network)
     if (lanes := network.setup.config.batch_size) < FLAGS.batch_size:
         print(f"{lanes} lanes: there are no more users for --batch_size={FLAGS.batch_size}")
     if network.table is not None:
         neighbours.save(folder / neighbours.FILE, network.table)
     seeds = model_flags.seeds()
-    trained = {seed: checkpoint.latest(checkpoint.folder(folder, seed)) for seed in seeds}
+    trained = {seed: placement.trained(seed) for seed in seeds}
     if max(trained.values()) > FLAGS.epochs:
         raise errors.InputError(
             f"{folder} has trained {max(trained.values())} epochs, more than "
@@ -72,7 +73,7 @@ def train_and_rank(
     pace = progress.Pace(
         sum(FLAGS.epochs - epochs for epochs in trained.values()), compiling=is_compiling
     )
-    run = NetworkRun(folder, network, parents, run_folder.read_history(folder), pace)
+    run = NetworkRun(folder, network, parents, run_folder.read_history(folder), pace, placement)
     for seed in seeds:
         run.epochs[seed] = _choose_epochs(run, seed)
         pace.leave_out(FLAGS.epochs - run.epochs[seed])
@@ -105,7 +106,7 @@ def _train_and_rank_group(
     """Train and rank seeds side by side. Ranking needs no optimizer state: it is freed here."""
     with contextlib.ExitStack() as opened:
         boards: dict[int, TensorBoard] = {}
-        for seed in seeds if FLAGS.tensorboard else ():
+        for seed in seeds if FLAGS.tensorboard and distributed.is_first() else ():
             board = TensorBoard(run.folder / TENSORBOARD / f"seed_{seed}")
             boards[seed] = opened.enter_context(contextlib.closing(board))
         params = _train(run, seeds, begin, boards).params
@@ -144,12 +145,13 @@ def _train(
         pace.count(n, of_epoch / len(seeds))
 
     for epoch in range(begin, last):
-        if len(_above_loss(history, seeds, epoch)) == len(seeds):
+        above = len(_above_loss(history, seeds, epoch)) == len(seeds)
+        if distributed.of_first(above):
             pace.leave_out(len(seeds) * (last - epoch))
             print(f"the loss is above --stop_above_loss={FLAGS.stop_above_loss:g}: training stops")
             break
         title = model_flags.epoch_title(seeds, epoch, last)
-        done = epochs.train_epoch(run.network, state, seeds, epoch, title=title, on_events=count)
+        done = run.placement.train_epoch(state, seeds, epoch, title=title, on_events=count)
         state = done.state
         measured = (
             _curve_metrics(run, seeds, state, epoch + 1) if FLAGS.curve else [{}] * len(seeds)
@@ -169,9 +171,9 @@ def _train(
             if boards:
                 boards[seed](of_seed)
         # Before the checkpoint: a crash between the two costs an epoch's training, not its entry.
-        run_folder.write_history(run.folder, history)
-        for seed, seed_state in zip(seeds, epochs.unstack(state, len(seeds)), strict=True):
-            checkpoint.save(checkpoint.folder(run.folder, seed), seed_state, epochs=epoch + 1)
+        if distributed.is_first():
+            run_folder.write_history(run.folder, history)
+        run.placement.save(state, seeds, epoch + 1)
         left = pace.seconds_left()  # with --curve, which takes time of its own
         if not FLAGS.curve:
             left = pace.events_left() / done.rate if done.rate else 0.0
@@ -183,7 +185,7 @@ def _train(
             + (f", {duration(left)} left" if round(left) else ""),
             flush=True,
         )
-    return state
+    return run.placement.finish(state, seeds)
 
 
 def ending(history: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
@@ -222,11 +224,10 @@ def _above_loss(
 def _curve_metrics(
     run: NetworkRun, seeds: Sequence[int], state: train.TrainState, trained: int
 ) -> list[dict[str, float]]:
+    params = run.placement.whole(state).params
     rankings = (
-        epochs.rank(
-            run.network, params, _mixture(run, seed, trained), title=f"seed {seed} evaluation"
-        )
-        for seed, params in zip(seeds, epochs.unstack(state.params, len(seeds)), strict=True)
+        run.placement.rank(own, _mixture(run, seed, trained), title=f"seed {seed} evaluation")
+        for seed, own in zip(seeds, epochs.unstack(params, len(seeds)), strict=True)
     )
     return [metrics.summarise(ranking.rank, model_flags.cutoffs()) for ranking in rankings]
 
@@ -234,11 +235,12 @@ def _curve_metrics(
 def _initial_state(run: NetworkRun, seed: int, begin: int) -> train.TrainState:
     """Return the state of a seed after `begin` epochs."""
     if begin:
-        like = jax.eval_shape(run.network.init_state, 0)
-        return checkpoint.restore(checkpoint.folder(run.folder, seed), like, epochs=begin)
+        return run.placement.restore(seed, begin)
     if run.parents:
-        return continue_run.extended_state(run.parents[seed], run.network.setup)
-    return run.network.init_state(seed)
+        start = continue_run.extended_state(run.parents[seed], run.network.setup)
+    else:
+        start = run.network.init_state(seed)
+    return run.placement.put(start)
 
 
 def _mixture(run: NetworkRun, seed: int, trained: int) -> Mixture | None:
@@ -305,7 +307,7 @@ def _choose_epochs(run: NetworkRun, seed: int) -> int:
 def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:
     mixture = _mixture(run, seed, checkpoint.latest(checkpoint.folder(run.folder, seed)))
     started = time.perf_counter()
-    ranking = epochs.rank(run.network, params, mixture, title=f"seed {seed} evaluation")
+    ranking = run.placement.rank(params, mixture, title=f"seed {seed} evaluation")
     figures = _figures(seed, ranking, run.network.log, time.perf_counter() - started)
     own = [entry for entry in run.history if entry["seed"] == seed]
     return SeedResult(figures | training_figures(own), ranking)

@@ -34,6 +34,7 @@ CODE = "registered_code.py"  # that registered the model or the loss
 # What a run folder holds. The last two are of repeat_explore: neighbours.FILE, mixture.FOLDER.
 FILES = (
     *(run_lock.FILE, "flags", RECIPE, prepared.ITEMS, DATA, "checkpoint", HISTORY, TENSORBOARD),
+    "shards",  # checkpoints of a run over several devices, until its training ends
     *(RANKS, RECOMMENDED, METRICS, CODE, "neighbours.npz", "mixture"),
 )
 

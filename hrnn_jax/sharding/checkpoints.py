@@ -2,25 +2,32 @@
 
 Each process writes its own shards, to a file system that all of them share. A checkpoint is there
 once all have written, so that one that is killed leaves the checkpoint before. It is read by any
-number of devices and processes that its arrays can be divided by. Run folders keep the format of
-`hrnn_jax.checkpoint`, which one process writes.
+number of devices and processes that its arrays can be divided by; the state of a network
+(`save_state`) by any number. A run folder keeps them while its training is under way, and at its
+end the format of `hrnn_jax.checkpoint`, which one process writes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding
 
 from hrnn_jax.checkpoint import KEPT
+from hrnn_jax.config import TrainConfig
 from hrnn_jax.errors import InputError, reason
+from hrnn_jax.sharding import tables
+from hrnn_jax.train import TrainState
 
 Tree = TypeVar("Tree")
+_SHARDS = "shards"  # in the checkpoint's metadata, of a network's state: D
 _CHECKSUMS = "sums"  # in the checkpoint's metadata, of each array in the order of the state
 
 
@@ -36,21 +43,29 @@ def _manager(folder: pathlib.Path) -> Generator[ocp.CheckpointManager]:
         yield manager
 
 
-def save(folder: pathlib.Path, state: Any, *, epochs: int) -> None:
+def folder(run: pathlib.Path, seed: int) -> pathlib.Path:
+    """Return the folder of a seed's checkpoints in the folder of a run over several devices."""
+    return run / "shards" / f"seed_{seed}"
+
+
+def save(
+    folder: pathlib.Path, state: Any, *, epochs: int, metadata: Mapping[str, Any] | None = None
+) -> None:
     """Write a checkpoint, whole or not at all; called by all processes.
 
     Args:
         folder: of the checkpoints, the same one for all processes.
         state: arrays, each on the devices of all processes.
         epochs: after how many epochs the state is.
+        metadata: what else it says.
 
     Raises:
         InputError: the checkpoint cannot be written; the earlier ones stay.
     """
-    metadata: dict[str, Any] = {_CHECKSUMS: checksums(state)}
+    said: dict[str, Any] = {_CHECKSUMS: checksums(state), **(metadata or {})}
     try:
         with _manager(folder) as manager:
-            manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=metadata))
+            manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=said))
     except OSError as error:
         raise InputError(
             f"cannot write the checkpoint {folder / str(epochs)} ({reason(error)}); make room "
@@ -64,7 +79,7 @@ def latest(folder: pathlib.Path) -> int:
         return manager.latest_step() or 0
 
 
-def restore(folder: pathlib.Path, like: Tree, *, epochs: int) -> Tree:
+def restore(folder: pathlib.Path, like: Tree, *, epochs: int, whole: bool = False) -> Tree:
     """Read a checkpoint onto the devices; called by all processes, of which each reads its shards.
 
     Args:
@@ -72,30 +87,110 @@ def restore(folder: pathlib.Path, like: Tree, *, epochs: int) -> Tree:
         like: shapes, dtypes and shardings of the state that is expected. The devices may be others
             than those that it was saved from.
         epochs: after how many epochs the state was saved.
+        whole: whether each process reads the arrays as a whole, as numpy arrays.
 
     Raises:
         InputError: the checkpoint is damaged or of another model.
     """
-    with _manager(folder) as manager:
-        try:
-            metadata: Any = manager.item_metadata(epochs)
-            there, expected = (
-                [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
-                for tree in (metadata.tree, like)
-            )
-            if there != expected:
-                raise ValueError("it holds other weights than this model has")
-            shardings = ocp.checkpoint_utils.construct_restore_args(like)
-            args = ocp.args.PyTreeRestore(like, restore_args=shardings)
-            state: Any = manager.restore(epochs, args=args)
-            if metadata.custom_metadata[_CHECKSUMS] != checksums(state):
-                raise ValueError("its weights are not those that were saved")
-        except Exception as error:  # the reader has no error of its own for a damaged file
-            raise InputError(
-                f"cannot read the checkpoint {folder / str(epochs)} ({reason(error)}); remove that "
-                "folder to go on from the one before"
-            ) from error
+    with _reported(folder, epochs), _manager(folder) as manager:
+        metadata: Any = manager.item_metadata(epochs)
+        # Sorted, as the metadata have names in place of the state's classes, in another order.
+        there, expected = (
+            sorted((tuple(leaf.shape), str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
+            for tree in (metadata.tree, like)
+        )
+        if there != expected:
+            raise ValueError("it holds other weights than this model has")
+        if whole:
+            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
+        else:
+            how = ocp.checkpoint_utils.construct_restore_args(like)
+        state: Any = manager.restore(epochs, args=ocp.args.PyTreeRestore(like, restore_args=how))
+        if metadata.custom_metadata[_CHECKSUMS] != checksums(state):
+            raise ValueError("its weights are not those that were saved")
     return state
+
+
+@contextlib.contextmanager
+def _reported(folder: pathlib.Path, epochs: int) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:  # the reader has no error of its own for a damaged file
+        raise InputError(
+            f"cannot read the checkpoint {folder / str(epochs)} ({reason(error)}); remove that "
+            "folder to go on from the one before"
+        ) from error
+
+
+def save_state(folder: pathlib.Path, state: TrainState, mesh: Mesh, *, epochs: int) -> None:
+    """Write a checkpoint of a state that `tables.put_state` put onto a mesh, see `save`."""
+    save(folder, state, epochs=epochs, metadata={_SHARDS: mesh.size})
+
+
+def restore_state(
+    folder: pathlib.Path, like: TrainState, mesh: Mesh, config: TrainConfig, *, epochs: int
+) -> TrainState:
+    """Read a checkpoint of `save_state` onto a mesh; called by all processes.
+
+    From another number of shards than the mesh has, each process reads the state as a whole.
+
+    Args:
+        folder: of the checkpoints.
+        like: shapes and dtypes of the state on one device.
+        mesh: of `tables.make_mesh`.
+        config: of the training.
+        epochs: after how many epochs the state was saved.
+
+    Raises:
+        InputError: the checkpoint is damaged or of another model.
+    """
+    shards = _shards(folder, epochs)
+    if shards != mesh.size:
+        whole = restore_whole(folder, like, config, epochs=epochs)
+        return tables.put_state(whole, mesh, config)
+    shapes = _by_shard(like, shards, config)
+    specs = tables.state_specs(like, config)
+    placed = jax.tree.map(
+        lambda a, spec: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=NamedSharding(mesh, spec)),
+        *(shapes, specs),
+    )
+    return restore(folder, placed, epochs=epochs)
+
+
+def restore_whole(
+    folder: pathlib.Path, like: TrainState, config: TrainConfig, *, epochs: int
+) -> TrainState:
+    """Read a checkpoint of `save_state` as numpy arrays, rows in the order of the items.
+
+    See `restore_state`.
+    """
+    shards = _shards(folder, epochs)
+    state = restore(folder, _by_shard(like, shards, config), epochs=epochs, whole=True)
+    n_items = len(like.params.items.item_bias)
+
+    def take(leaf: np.ndarray, spec: Any) -> np.ndarray:
+        return tables.in_order(leaf, shards, n_items) if spec == tables.BY_SHARD else leaf
+
+    return jax.tree.map(take, state, tables.state_specs(like, config))
+
+
+def _shards(folder: pathlib.Path, epochs: int) -> int:
+    """Return the number of shards of a checkpoint of `save_state`."""
+    with _reported(folder, epochs), _manager(folder) as manager:
+        metadata: Any = manager.item_metadata(epochs)
+        return metadata.custom_metadata[_SHARDS]
+
+
+def _by_shard(like: TrainState, n_shards: int, config: TrainConfig) -> TrainState:
+    """Return the shapes of a state, its tables by shard and padded."""
+
+    def shape(leaf: Any, spec: Any) -> Any:
+        if spec != tables.BY_SHARD:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        rows = n_shards * tables.n_rows(leaf.shape[0], n_shards)
+        return jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype)
+
+    return jax.tree.map(shape, like, tables.state_specs(like, config))
 
 
 def checksums(state: Any) -> list[int]:

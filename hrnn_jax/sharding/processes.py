@@ -9,23 +9,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import socket
 import sys
 import threading
 from collections.abc import Generator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from hrnn_jax import errors
 
+Tree = TypeVar("Tree")
 HEARTBEAT_SECONDS = 30  # without one after which jax takes a process for dead
 JOIN_SECONDS = 300.0
-_GONE = ("Gloo", "NCCL", "coordination service", "CoordinationService", "heartbeat")
+WAIT_SECONDS = 30 * 24 * 3600  # for process 0 to prepare a log or to rank
+END_SECONDS = 5.0  # that a process with an error waits for the others to have the same one
+_GONE = ("Gloo", "NCCL", "coordination service", "CoordinationService", "heartbeat", "Barrier")
+_waits = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,16 +144,44 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def of_first(values: Tree) -> Tree:
+    """Return what process 0 has, in all processes.
+
+    Args:
+        values: numbers below 2**31, or arrays of such, of the same shapes in all processes.
+    """
+    if jax.process_count() == 1:
+        return values
+    sent = multihost_utils.broadcast_one_to_all(jax.tree.map(_as_int32, values))
+    return jax.tree.map(_like, values, sent)
+
+
+def wait() -> None:
+    """Wait until all processes are here, for hours if need be: a collective would fail earlier."""
+    if jax.process_count() == 1:
+        return
+    everyone = set(range(jax.process_count()))
+    name = f"wait_{next(_waits)}"
+    ocp.multihost.sync_global_processes(name, timeout=WAIT_SECONDS, processes=everyone)
+
+
 @contextlib.contextmanager
 def together() -> Generator[None]:
     """End this process with one line and exit code 1 where another one has died in the block.
 
-    An orderly end would wait for it.
+    An orderly end would wait for it. So does that of an error of this process alone: it passes
+    through, and the process ends in a few seconds, unless all have come to their end before.
     """
     try:
         yield
     except Exception as error:
-        if jax.process_count() == 1 or not any(sign in str(error) for sign in _GONE):
+        if jax.process_count() == 1:
+            raise
+        if not any(sign in str(error) for sign in _GONE):
+            code = 2 if isinstance(error, errors.InputError | OSError) else 1
+            end = threading.Timer(END_SECONDS, _exit, [code])
+            end.daemon = True
+            end.start()
             raise
         _end(
             f"process {jax.process_index()} ends, as another one has ended or cannot be reached; "
@@ -184,9 +218,22 @@ def _missing(place: Place, where: str, within: float) -> str:
 
 def _end(text: str, code: int = 2) -> NoReturn:
     print("error:", text, file=sys.stderr)
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # at once: jax's threads would wait for the others, then abort
+
+
+def _as_int32(values: Any) -> np.ndarray:
+    return np.asarray(values, np.int32)
+
+
+def _like(values: Any, sent: Any) -> Any:
+    kind = values.dtype if isinstance(values, np.ndarray) else None
+    return np.asarray(sent, kind) if kind else type(values)(sent)
 
 
 def _digest(value: Any) -> np.ndarray:

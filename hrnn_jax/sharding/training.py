@@ -35,6 +35,7 @@ from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, train_chunk, 
 from hrnn_jax.user_batches import Steps
 
 _BY_LANE = PartitionSpec(None, AXIS)  # of arrays [T, B]
+_compiled: set[tuple[Callable[..., Any], int]] = set()  # of `chunk_program`, by lanes that open
 
 
 def check(config: TrainConfig, mesh: Mesh) -> None:
@@ -87,33 +88,34 @@ def train_epoch(
     )
     running = Running(state, *_fresh(setup, mesh))
     shared: Any = put_global_tree((Rates.of(setup.model_config, setup.config), setup.sampler), mesh)
-    program = chunk_program(setup, mesh)
-    span = put_global(np.array([0, length // setup.config.bptt_steps], np.int32), mesh, REPLICATED)
+    program, window = chunk_program(setup, mesh), setup.config.bptt_steps
     events, first, since = int(counts.sum()), 0, started
+    width = steps.opening.shape[1]
+    compiles = (program, width) not in _compiled
+    _compiled.add((program, width))
     with watch(events) as on_chunk:
         pending = None
         for begin in range(0, n_steps, length):
             place = np.array([seed, epoch, begin, n_steps], np.uint32)
-            window = user_batches.pad(
-                steps.window(begin, begin + length), length, steps.opening.shape[1]
-            )
+            # Not the updates behind the epoch's end: each sends as much as any other.
+            span = np.array([0, -(-min(length, n_steps - begin) // window)], np.int32)
+            chunk = user_batches.pad(steps.window(begin, begin + length), length, width)
             running, found = program(
                 running,
-                put_local(window, mesh, _BY_LANE),
-                put_global(place, mesh, REPLICATED),
-                span,
+                put_local(chunk, mesh, _BY_LANE),
+                *(put_global(values, mesh, REPLICATED) for values in (place, span)),
                 *shared,
             )
             if pending is not None:
                 told = losses.add([pending])
-                if not first:
+                if compiles and not first:
                     first, since = told[0], time.perf_counter()
                 on_chunk(*told)
             pending = found
         if pending is not None:
             on_chunk(*losses.add([pending]))
     ended = time.perf_counter()
-    rate = (events - first) / (ended - since) if 0 < first < events else None
+    rate = (events - first) / (ended - since) if not compiles or 0 < first < events else None
     return EpochResult(running.state, losses.means(), events, ended - started, rate)
 
 

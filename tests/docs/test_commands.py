@@ -29,6 +29,7 @@ NOT_EXECUTED = {
     "make check-table3": "takes hours; test_check has small tables",
     "make leaderboard ": "takes hours; test_comparison makes a small one",
     "make leaderboard": "takes hours; test_comparison makes a small one",
+    "make run-distributed": "test_distributed runs two processes with a small log",
     "make benchmark-peers": "installs other libraries, 3 GB",
     ".venv/bin/python -m experiments.benchmark": "takes an hour; test_benchmark measures a little",
     "python -m experiments.benchmark": "takes an hour; test_benchmark measures a little",
@@ -38,6 +39,13 @@ NOT_EXECUTED = {
     ".venv/bin/python -m experiments.run --dataset=sequences": "reads a public log",
     ".venv/bin/python -m experiments.run --flagfile=journey": "trains on a public log for minutes",
     "make run FLAGFILE=journey": "trains on a public log for minutes",
+    **dict.fromkeys(
+        (
+            ".venv/bin/python -m experiments.run --flagfile=video.flags --events=my_log.csv --lane",
+            ".venv/bin/python -m experiments.run --flagfile=video.flags --events=/shared",
+        ),
+        "needs several devices; test_distributed runs two processes",
+    ),
     ".venv/bin/python -m docs.examples.own_loss": "test_own_loss runs it with a small log",
     ".venv/bin/python -m docs.examples.own_data_set": "test_own_data_set runs it",
     ".venv/bin/python -m docs.examples.own_model": "test_own_model runs it with a small log",

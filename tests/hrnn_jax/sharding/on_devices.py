@@ -5,7 +5,9 @@ A process of its own, as the number of devices is fixed when jax starts.
 
 import json
 import os
+import pathlib
 import sys
+import tempfile
 from typing import Any
 
 os.environ["XLA_FLAGS"] = (
@@ -19,7 +21,7 @@ import numpy as np
 from hrnn_jax import errors, model, network, train, user_batches
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.epoch import epoch_schedule
-from hrnn_jax.sharding import tables, training
+from hrnn_jax.sharding import checkpoints, tables, training
 from tests.helpers import logs
 
 N_ITEMS, SEED = 41, 3  # not a multiple of the devices: the last rows of some are padding
@@ -100,6 +102,23 @@ def furthest(a, b):
     return max(float(np.abs(x - y).max(initial=0)) for x, y in pairs)
 
 
+def restored():
+    """Save on four devices; return how far what 4, 2 and 1 devices read is from what was saved."""
+    net, *_ = made("full_softmax")  # tied: some tables are None
+    config, start = net.setup.config, jax.tree.map(np.asarray, net.init_state(SEED))
+    like = jax.eval_shape(net.init_state, 0)
+    four, two = (tables.make_mesh(jax.devices()[:n]) for n in (4, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        checkpoints.save_state(path, tables.put_state(start, four, config), four, epochs=1)
+        found = []
+        for mesh in (four, two):
+            state = checkpoints.restore_state(path, like, mesh, config, epochs=1)
+            found.append(tables.take_state(state, mesh, config, N_ITEMS))
+        found.append(checkpoints.restore_whole(path, like, config, epochs=1))
+    return [furthest(start, state) for state in found]
+
+
 def refusal():
     net, *_ = made("one group")
     try:
@@ -152,7 +171,8 @@ def main():
                 "events": other_events / events,
             }
         found[name] = {"runs": runs, "moved": moved, "steps": net_steps(net, epochs)}
-    json.dump({"runs": found, "refusal": refusal(), "large": large()}, sys.stdout)
+    figures = {"refusal": refusal(), "large": large(), "restored": restored()}
+    json.dump({"runs": found, **figures}, sys.stdout)
 
 
 def net_steps(net, epochs):

@@ -1,0 +1,92 @@
+"""A run of several processes: its folder is that of one; wrong flags are refused in one line."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+
+from experiments import run
+from hrnn_jax import checkpoint
+from tests.helpers import logs, runs
+
+ROOT = pathlib.Path(__file__).parents[3]
+SMALL = ("--dataset=events", "--min_support=1", "--hidden_units=8", "--batch_size=16")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def weights(folder):
+    return jax.tree.leaves(checkpoint.load_run(folder)[1])
+
+
+def test_two_processes_leave_the_run_folder_of_one(tmp_path):
+    """And the second one prints nothing. One device goes on from where they ended."""
+    log = logs.write(tmp_path / "log.csv")
+    given = [*SMALL, f"--events={log}", f"--prepared_dir={tmp_path / 'prepared'}"]
+    given += ["--lane_groups=4", f"--compilation_cache={tmp_path / 'compiled'}"]
+    coordinator = f"--coordinator=127.0.0.1:{free_port()}"
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    command = [sys.executable, "-m", "experiments.run", *given, f"--output_dir={both}"]
+    command += ["--epochs=1", coordinator, "--processes=2"]
+    running = [
+        subprocess.Popen(
+            [*command, f"--process={n}"],
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    try:
+        (out, errors), second = [process.communicate() for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], errors
+    assert "training over 2 devices of 2 processes" in out
+    assert second == ("", "")
+    for folder, epochs in ((alone, 1), (both, 2), (alone, 2)):
+        options = [f"--epochs={epochs}", f"--output_dir={folder}", "--resume"]
+        assert runs.call(run.main, *given, *options) == 0
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (both, alone)]
+    assert names[0] == names[1]
+    for found, expected in zip(weights(both), weights(alone), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    ranks, expected = (pl.read_parquet(folder / "ranks.parquet") for folder in (both, alone))
+    assert ranks.equals(expected)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--processes=2"], "--processes needs --coordinator"),
+        (["--process=0"], "--process needs --coordinator"),
+        (["--coordinator=a:9", "--processes=2", "--process=2"], "--process=2: of 2 processes"),
+        (["--coordinator=a:9", "--process=0"], "--coordinator needs --processes"),
+        (["--coordinator=a:9", "--processes=0", "--process=0"], "--processes=0: give 1 or more"),
+        (["--coordinator=a", "--processes=2", "--process=1"], "give HOST:PORT of process 0"),
+        (["--coordinator=auto", "--processes=2"], "--coordinator=auto asks the cluster"),
+        (["--coordinator=a:9", "--processes=3", "--process=0"], "cannot be shared by 3 processes"),
+        (["--coordinator=a:9", "--places=8"], "--places=8 is trained on one device"),
+        (["--coordinator=a:9", "--seeds_at_once=2"], "--seeds_at_once=2 is for one device"),
+        (["--coordinator=a:9", "--model=sr"], "--coordinator is not used by --model=sr"),
+    ],
+)
+def test_wrong_flags_are_refused_in_one_line(flags, says, capfd):
+    small = SMALL[:2] if "--model=sr" in flags else (*SMALL, "--lane_groups=4")
+    assert runs.call(run.main, *small, "--events=log.csv", *flags) == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
