@@ -218,6 +218,20 @@ def first_places(history: History, n_first: int) -> History:
     )
 
 
+def first_events(history: History, size: int) -> History:
+    """Return the history without the last places of the trail, the last to be used."""
+    return dataclasses.replace(
+        history,
+        trail=history.trail[:, :size],
+        trail_session=history.trail_session[:, :size],
+    )
+
+
+def used_places(history: History) -> jax.Array:
+    """Return how many places each user has used, [B]."""
+    return (history.item != NO_ITEM).sum(axis=1)
+
+
 def recent_items(history: History, last: int) -> jax.Array:
     """Return the last different items of the users' open sessions, the latest first.
 
