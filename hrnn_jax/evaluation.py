@@ -295,13 +295,16 @@ def _rank_chunk(
     """Rank the cases of the first rows of `seen` in one compiled call, see `_rank_blocks`."""
     n, n_ranked = len(cases.target), len(scoring.ranked.item)
     # By how many places they have used: a block costs as much as its case of the most.
-    used = np.zeros(n, np.int32) if seen.history is None else np.asarray(_used_places(seen.history))[:n]
-    order = np.argsort(used, kind="stable")
+    order = np.arange(n)
+    if seen.history is not None:
+        order = np.argsort(np.asarray(_used_places(seen.history))[:n], kind="stable")
     # On a CPU, larger products are no faster, and a chunk's last block has more padding. Elsewhere
     # a block is ranked all at once: many small steps would wait.
     on_cpu = jax.default_backend() == "cpu"
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 128 if on_cpu else 1024))
-    rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
+    # A mixture has two scores of each item: the network's, and with the neighbours.
+    cached = config.cached_values // (1 if scoring.mixture is None else 2)
+    rows = _power_of_two(np.clip(cached // n_ranked, 1, size)) if on_cpu else size
     limit = -(-len(seen.hidden) // size)  # blocks: the same number for every chunk
 
     def in_blocks(values: np.ndarray) -> np.ndarray:

@@ -73,12 +73,12 @@ def place_features(history: History, of_trail: jax.Array) -> jax.Array:
 def trail_features(history: History) -> jax.Array:
     """Return what the trail says of each place, logarithms, [TRAIL_FEATURES, B, R].
 
-    In this order: the share of the place among what came right after the last item; how often the place was in a
-    session with the last item, per event of the last item; how often it was in an earlier session
-    with an item of the open one, per such item's event; the share of the place in all earlier
-    sessions, each weighed by how alike it is to the open one (each of the items that both have
-    counts 1 / the events of the item, divided by the root of the session's events); and the events
-    of the place, halved every 80 events.
+    In this order: the share of the place among what came right after the last item; how often the
+    place was in a session with the last item, per event of the last item; how often it was in an
+    earlier session with an item of the open one, per such item's event; the share of the place in
+    all earlier sessions, each weighed by how alike it is to the open one (each of the items that
+    both have counts 1 / the events of the item, divided by the root of the session's events); and
+    the events of the place, halved every 80 events.
     """
     trail, session, events = history.trail, history.trail_session, history.events[:, None]
     n_users, size = trail.shape

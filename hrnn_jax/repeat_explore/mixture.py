@@ -201,8 +201,10 @@ def log_probabilities(
     place = columns(terms.place)
     explore = mixture.explore[0] * scores
     explore = explore.at[columns(terms.neighbour)].add(terms.bonus, mode="drop")
-    own = jnp.stack([terms.logit, _at(scores, place), _at(explore, place)])
-    repeat = jnp.where(terms.allowed, mixture.repeat @ own, -jnp.inf)
+    # Elementwise: a product of matrices would need the three in one array.
+    of_logit, of_score, of_own = mixture.repeat
+    repeat = of_logit * terms.logit + of_score * _at(scores, place) + of_own * _at(explore, place)
+    repeat = jnp.where(terms.allowed, repeat, -jnp.inf)
     explore = explore.at[place].set(-jnp.inf, mode="drop")
     of_explore, of_repeat = jax.nn.logsumexp(explore), _log_sum(repeat)
     # log P is explore + log(1 - g) - of_explore, and repeat + log(g) - of_repeat. Where every item
