@@ -40,6 +40,7 @@ from hrnn_jax.user_batches import NO_EVENT, NO_ITEM, Steps
 
 _LANES_MULTIPLE = 8
 _PLACES_MULTIPLE = 16  # a vector of float32
+_used_places = jax.jit(histories.used_places)
 _LISTED, _LISTED_ROWS = 64, 4  # cases of a call that lists items, and of these ranked at a time
 _T = TypeVar("_T")
 
@@ -294,13 +295,16 @@ def _rank_chunk(
     """Rank the cases of the first rows of `seen` in one compiled call, see `_rank_blocks`."""
     n, n_ranked = len(cases.target), len(scoring.ranked.item)
     # By how many places they have used: a block costs as much as its case of the most.
-    used = np.zeros(n, np.int32) if seen.history is None else np.asarray(_used(seen.history))[:n]
-    order = np.argsort(used, kind="stable")
+    order = np.arange(n)
+    if seen.history is not None:
+        order = np.argsort(np.asarray(_used_places(seen.history))[:n], kind="stable")
     # On a CPU, larger products are no faster, and a chunk's last block has more padding. Elsewhere
     # a block is ranked all at once: many small steps would wait.
     on_cpu = jax.default_backend() == "cpu"
     size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 128 if on_cpu else 1024))
-    rows = _power_of_two(np.clip(config.cached_values // n_ranked, 1, size)) if on_cpu else size
+    # A mixture has two scores of each item: the network's, and with the neighbours.
+    cached = config.cached_values // (1 if scoring.mixture is None else 2)
+    rows = _power_of_two(np.clip(cached // n_ranked, 1, size)) if on_cpu else size
     limit = -(-len(seen.hidden) // size)  # blocks: the same number for every chunk
 
     def in_blocks(values: np.ndarray) -> np.ndarray:
@@ -315,12 +319,6 @@ def _rank_chunk(
     ranks, best = jax.device_get(found)
     place = np.argsort(order)
     return ranks.reshape(-1)[place], best.reshape(-1, n_first)[place]
-
-
-@jax.jit
-def _used(history: History) -> jax.Array:
-    """Return how many places each user has used, [N]."""
-    return (history.item != NO_ITEM).sum(axis=1)
 
 
 def _power_of_two(limit: int) -> int:
@@ -347,8 +345,7 @@ def _rank_blocks(
 
     def block(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         here: Seen = jax.tree.map(lambda values: values[rows[i]], seen)
-        used = None if here.history is None else _used(here.history).max()
-        mixed = mixtures.mixed(scoring.mixture, here.history, used)
+        mixed = mixtures.mixed(scoring.mixture, here.history, in_parts=True)
         target, excluded = jax.tree.map(lambda values: values[i], cases)
         new = topk.rank(scoring.ranked, here.hidden, target, mixed, settings, excluded=excluded)
         return _put(found, new, i)

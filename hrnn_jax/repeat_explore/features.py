@@ -5,6 +5,8 @@ Not in the paper. All of it was known before the next event.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -19,30 +21,34 @@ from hrnn_jax.repeat_explore.history import (
 )
 from hrnn_jax.user_batches import NO_ITEM
 
-PLACE_FEATURES = 19
+TRAIL_FEATURES = 5
+PLACE_FEATURES = 14 + TRAIL_FEATURES
 USER_FEATURES = 12
 _FLOOR = 0.02  # shares far below it count as none
 _LATELY = 80.0  # events of the trail after which an event counts half
 _LEAST = 0.05  # events far below it count as none
 
 
-def place_features(history: History) -> jax.Array:
-    """Return the features of each place, [B, PLACE_FEATURES, R], 0 for an unused one.
+def place_features(history: History, of_trail: jax.Array) -> jax.Array:
+    """Return the features of each place, [PLACE_FEATURES, B, R], 0 for an unused one.
 
     In this order: log of the count; count per session; log(1 + age) / 3 and 1 / (1 + age), where
     age is the number of the user's events since; whether the age is 0, and 1; log(1 + sessions
     since); whether the session is the open one, and the one before; log of `recent`; log of the
     days since; how many times more often than at other hours the item is had at this hour of the
     day, and likewise on this day of the week, as logarithms; whether its last day was this one of
-    the week; and the five of `_of_trail`.
+    the week; and those of the trail.
+
+    Args:
+        history: of B users.
+        of_trail: [TRAIL_FEATURES, B, R], see `trail_features`.
     """
     age = (history.events[:, None] - history.event).astype(jnp.float32)
     ago = (history.sessions[:, None] - history.session).astype(jnp.float32)
     count = jnp.maximum(history.count, 1).astype(jnp.float32)
     days_ago = jnp.maximum(history.now[:, None] - history.minute, 0).astype(jnp.float32) / DAY
     today = weekday(history.now)[:, None]
-    is_day = jnp.arange(DAYS)[None] == today
-    on_day = _of_bins(history.days, is_day.astype(jnp.float32))
+    on_day = _of_bin(history.days, weekday(history.now))
     columns = [
         jnp.log(count),
         history.count / jnp.maximum(history.sessions[:, None], 1),
@@ -58,21 +64,21 @@ def place_features(history: History) -> jax.Array:
         jnp.log((_at_hour(history) + 0.3) / (count / HOURS + 0.3)),
         jnp.log((on_day + 0.5) / (count / DAYS + 0.5)),
         weekday(history.minute) == today,
-        *_of_trail(history),
+        *of_trail,
     ]
-    features = jnp.stack([values.astype(jnp.float32) for values in columns], axis=1)
-    return jnp.where(history.item[:, None] != NO_ITEM, features, 0.0)
+    features = jnp.stack([values.astype(jnp.float32) for values in columns])
+    return jnp.where(history.item[None] != NO_ITEM, features, 0.0)
 
 
-def _of_trail(history: History) -> list[jax.Array]:
-    """Return what the trail says of each place, logarithms [B, R] each.
+def trail_features(history: History) -> jax.Array:
+    """Return what the trail says of each place, logarithms, [TRAIL_FEATURES, B, R].
 
-    The share of the place among what came right after the last item; how often the place was in a
-    session with the last item, per event of the last item; how often it was in an earlier session
-    with an item of the open one, per such item's event; the share of the place in all earlier
-    sessions, each weighed by how alike it is to the open one (each of the items that both have
-    counts 1 / the events of the item, divided by the root of the session's events); and the events
-    of the place, halved every 80 events.
+    In this order: the share of the place among what came right after the last item; how often the
+    place was in a session with the last item, per event of the last item; how often it was in an
+    earlier session with an item of the open one, per such item's event; the share of the place in
+    all earlier sessions, each weighed by how alike it is to the open one (each of the items that
+    both have counts 1 / the events of the item, divided by the root of the session's events); and
+    the events of the place, halved every 80 events.
     """
     trail, session, events = history.trail, history.trail_session, history.events[:, None]
     n_users, size = trail.shape
@@ -87,30 +93,37 @@ def _of_trail(history: History) -> list[jax.Array]:
     earlier = known & (session != history.sessions[:, None])
     is_open = earlier & in_open_session(history)[user, trail]
 
-    def by_session(values: jax.Array) -> jax.Array:
-        """Return the sum over the events of each event's session."""
+    # Several sums at a time: most of a sum's time is to find where each value goes.
+    def by_session(*values: jax.Array) -> Iterable[jax.Array]:
+        """Return sums over the events of each event's session, [B, TRAIL] each."""
         # At most `size` sessions, one after the other, are in the trail.
-        total = jnp.zeros(trail.shape, jnp.float32).at[user, session % size].add(values)
-        return total[user, session % size]
+        at_session = user, session % size
+        total = jnp.zeros((n_users, size, len(values))).at[at_session].add(_stack(values))
+        return jnp.moveaxis(total[at_session], 2, 0)
 
-    def by_place(values: jax.Array) -> jax.Array:
-        return jnp.zeros(history.item.shape, jnp.float32).at[user, trail].add(values)
+    def by_place(*values: jax.Array) -> Iterable[jax.Array]:
+        """Return sums over the events of each place, [B, R] each."""
+        total = jnp.zeros((*history.item.shape, len(values))).at[user, trail].add(_stack(values))
+        return jnp.moveaxis(total, 2, 0)
 
-    def share(of_event: jax.Array, of_all: jax.Array) -> jax.Array:
-        return jnp.log(by_place(of_event) / jnp.maximum(of_all, 1e-6)[:, None] + _FLOOR)
-
-    after_last = known & jnp.roll(has_next, 1, axis=1)
-    with_last = known & (by_session(is_last) > 0)
     count = jnp.maximum(history.count[user, trail], 1)
-    length = jnp.sqrt(jnp.maximum(by_session(earlier), 1))
-    alike = earlier * by_session(is_open / count) / length
-    return [
-        share(after_last, has_next.sum(axis=1)),
-        share(with_last, is_last.sum(axis=1)),
-        share(earlier * by_session(is_open), is_open.sum(axis=1)),
-        share(alike, alike.sum(axis=1)),
-        jnp.log(by_place(known * jnp.exp2(-(events - event) / _LATELY)) + _LEAST),
+    n_last, n_open, open_shares, n_earlier = by_session(is_last, is_open, is_open / count, earlier)
+    alike = earlier * open_shares / jnp.sqrt(jnp.maximum(n_earlier, 1))
+    of_events = [  # of each event, and the sum that the place's is a share of
+        (known & jnp.roll(has_next, 1, axis=1), has_next),
+        (known & (n_last > 0), is_last),
+        (earlier * n_open, is_open),
+        (alike, alike),
     ]
+    lately = known * jnp.exp2(-(events - event) / _LATELY)
+    *shares, weight = by_place(*(of_event for of_event, _ in of_events), lately)
+    totals = (jnp.maximum(total.sum(axis=1), 1e-6)[:, None] for _, total in of_events)
+    logs = [jnp.log(sum_ / total + _FLOOR) for sum_, total in zip(shares, totals, strict=True)]
+    return jnp.stack([*logs, jnp.log(weight + _LEAST)])
+
+
+def _stack(values: Sequence[jax.Array]) -> jax.Array:
+    return jnp.stack([one.astype(jnp.float32) for one in values], axis=2)
 
 
 def user_features(history: History) -> jax.Array:
@@ -147,13 +160,12 @@ def _at_hour(history: History) -> jax.Array:
     place = (history.now % DAY).astype(jnp.float32) / (DAY // HOURS) - 0.5
     below = jnp.floor(place)
     part = (place - below)[:, None]
-    first = below.astype(jnp.int32)[:, None] % HOURS
-    bins = jnp.arange(HOURS)[None]
-    return _of_bins(
-        history.hours, (1 - part) * (bins == first) + part * (bins == (first + 1) % HOURS)
-    )
+    first = below.astype(jnp.int32) % HOURS
+    following = _of_bin(history.hours, (first + 1) % HOURS)
+    return (1 - part) * _of_bin(history.hours, first) + part * following
 
 
-def _of_bins(events: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the weighted sum of the bins of each place, [B, R]: faster than to pick bins."""
-    return (events.astype(jnp.float32) * weight[:, None]).sum(axis=2)
+def _of_bin(events: jax.Array, bin_: jax.Array) -> jax.Array:
+    """Return the events of each place in one bin of each user, [B, R]."""
+    own = jnp.take_along_axis(events, bin_[:, None, None], axis=2, mode="clip")
+    return own[:, :, 0].astype(jnp.float32)

@@ -178,7 +178,7 @@ def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tu
         here.hidden,
         history.item,
         mixtures.allowed_places(history, drops_repeats),
-        features.place_features(history),
+        jnp.moveaxis(features.place_features(history, features.trail_features(history)), 0, 1),
         features.user_features(history),
         histories.recent_items(history, neighbours.LAST),
     )
@@ -213,7 +213,9 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
 
     def loss(weights: Any, batch: Any) -> jax.Array:
         places, user, allowed, place = batch
-        logits = mixtures.place_logits(PlaceNetwork(**fixed, **weights), places, user)
+        logits = mixtures.place_logits(
+            PlaceNetwork(**fixed, **weights), jnp.moveaxis(places, 1, 0), user
+        )
         decay = sum((values**2).sum() for values in weights.values())
         return _cross_entropy(logits, allowed, place) + _DECAY * decay
 
@@ -322,7 +324,7 @@ def _fit_repeat(
             for near, value, places in zip(item, bonus, seen.item, strict=True)
         ]
     )
-    logit = np.asarray(mixtures.place_logits(place, seen.places, seen.user))
+    logit = np.asarray(mixtures.place_logits(place, np.moveaxis(seen.places, 1, 0), seen.user))
     inputs = np.stack([logit, score, explore[0] * score + of_place], axis=2).astype(np.float32)
 
     def loss(weights: jax.Array, inputs: jax.Array) -> jax.Array:

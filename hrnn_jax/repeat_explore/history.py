@@ -155,12 +155,12 @@ def add(
     events = history.events + has_event
     sessions = history.sessions + opens
     same = (history.item == item[:, None]) & has_event[:, None]
-    known = same.any(axis=1)
     # All different, so that their minimum finds the place: unlike argmin, it compiles to vector
-    # instructions.
+    # instructions. Below 0 if the item has a place.
     n_users, places = history.item.shape
     order = jnp.where(same, -places, places * history.event) + jnp.arange(places)[None]
-    place = order.min(axis=1) % places
+    least = order.min(axis=1)
+    known, place = least < 0, least % places
     user = jnp.arange(n_users)
     here = user, jnp.where(has_event, place, places)  # outside for users without an event
     at = user, jnp.where(has_event, events % TRAIL, TRAIL)
@@ -216,6 +216,20 @@ def first_places(history: History, n_first: int) -> History:
     return dataclasses.replace(
         history, **{name: getattr(history, name)[:, :n_first] for name in names}
     )
+
+
+def first_events(history: History, size: int) -> History:
+    """Return the history without the last places of the trail, the last to be used."""
+    return dataclasses.replace(
+        history,
+        trail=history.trail[:, :size],
+        trail_session=history.trail_session[:, :size],
+    )
+
+
+def used_places(history: History) -> jax.Array:
+    """Return how many places each user has used, [B]."""
+    return (history.item != NO_ITEM).sum(axis=1)
 
 
 def recent_items(history: History, last: int) -> jax.Array:

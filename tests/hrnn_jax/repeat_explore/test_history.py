@@ -183,7 +183,7 @@ def replayed(steps, minutes):
         history = histories.step(history, *now)
         return history, (
             history,
-            features.place_features(history),
+            features.place_features(history, features.trail_features(history)),
             features.user_features(history),
             histories.recent_items(history, 5),
             histories.in_open_session(history),
@@ -261,7 +261,7 @@ def test_features_are_those_of_plain_python(replay):
                 expected = place_features(kept, item)
                 values.append(expected)
             np.testing.assert_allclose(
-                of_places[t, lane, :, place], np.float64(expected), rtol=1e-4, atol=1e-5
+                of_places[t, :, lane, place], np.float64(expected), rtol=1e-4, atol=1e-5
             )
     assert (np.std(np.float64(values), axis=0) > 0).all()  # none is the same for all
 
