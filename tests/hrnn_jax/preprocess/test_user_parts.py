@@ -1,4 +1,4 @@
-"""user_parts.py: parts by users hold just the events that one part holds."""
+"""walk.py: parts by users hold just the events that one part holds."""
 
 import dataclasses
 import zlib
@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from hrnn_jax import errors
 from hrnn_jax.config import DataConfig
-from hrnn_jax.preprocess import prepared, protocols, read_log, sessions, user_parts
+from hrnn_jax.preprocess import prepared, protocols, read_log, sessions
 from hrnn_jax.preprocess.event_hash import event_hash
-from hrnn_jax.preprocess.parallel import Parts
+from hrnn_jax.preprocess.user_parts import log_parts, walk
+from hrnn_jax.preprocess.user_parts.parallel import Parts
 from tests.helpers import logs as written
 from tests.hrnn_jax.preprocess.test_protocols import split_first
 from tests.hrnn_jax.preprocess.test_sessions import frame, logs, recipes
@@ -25,16 +26,16 @@ def walked(log: pl.DataFrame, recipe: DataConfig, continued: np.ndarray, parts: 
     """Return the events of all parts in the order of one part, and the counts of each step."""
     log = log.rename({"session": "given"}, strict=False)
     user = log["user"]
-    each = [user_parts.Walked(log.filter(user % parts == part)) for part in range(parts)]
+    each = [walk.Walked(log.filter(user % parts == part)) for part in range(parts)]
     totals, counts = {}, []
     while True:
-        each = [user_parts.walk(part, recipe, continued, totals) for part in each]
+        each = [walk.walk(part, recipe, continued, totals) for part in each]
         steps = zip(*(part.counts for part in each), strict=True)
-        counts += [user_parts.merged_counts(step) for step in steps]
+        counts += [walk.merged_counts(step) for step in steps]
         asks = each[0].asks
         if asks is None:
             break
-        totals[asks] = user_parts.merged_tallies(asks, [part.tally for part in each])
+        totals[asks] = walk.merged_tallies(asks, [part.tally for part in each])
     left = pl.concat([part.events.drop("session") for part in each])
     return left.sort("user", maintain_order=True), counts
 
@@ -89,9 +90,9 @@ def test_the_part_of_a_user_is_the_crc_32_of_the_text_of_the_id():
     """The same for a number and its text, on every machine."""
     texts = ["7", "10", "-3", "12345"]
     expected = [zlib.crc32(text.encode()) % 4 for text in texts]
-    assert user_parts.part_of(pl.Series(texts), 4).tolist() == expected
-    assert user_parts.part_of(pl.Series(texts).cast(pl.Int64), 4).tolist() == expected
-    assert user_parts.part_of(pl.Series(["123456789"]), 2**32).tolist() == [0xCBF43926]
+    assert log_parts.part_of(pl.Series(texts), 4).tolist() == expected
+    assert log_parts.part_of(pl.Series(texts).cast(pl.Int64), 4).tolist() == expected
+    assert log_parts.part_of(pl.Series(["123456789"]), 2**32).tolist() == [0xCBF43926]
 
 
 def contents(folder):
