@@ -52,7 +52,7 @@ from hrnn_jax.preprocess import read_log
 from hrnn_jax.preprocess.protocols import MARKS, TEST
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, TYPE, USER
 from hrnn_jax.preprocess.reading import files
-from hrnn_jax.preprocess.sessions import refuse_unknown_types
+from hrnn_jax.preprocess.sessions import apply_recipe, refuse_unknown_types
 from hrnn_jax.preprocess.statistics import table1, table4
 from hrnn_jax.preprocess.user_parts import passes, tables
 from hrnn_jax.preprocess.user_parts.parallel import Parts
@@ -312,7 +312,9 @@ def _left(
     items = tables.items_of(source.path, log.raw_ids[ITEM], continued_items)
     if TYPE in log.frame.columns and not continued_items:  # a newer log may lack a type
         refuse_unknown_types(read_log.types(log.frame), recipe.drop_types)
-    return tables.apply(log, recipe, items)
+    # The frame of the log, which takes several times the memory of what is left, is not kept.
+    events, ends, counts = apply_recipe(log.frame, recipe, continued=items.continued)
+    return tables.Left(events, ends, counts, log.raw_ids, log.skipped, items)
 
 
 def _is_complete(folder: pathlib.Path) -> bool:

@@ -68,7 +68,7 @@ def read(scratch: Scratch, source: read_log.Source, parts: int, each: Each) -> R
     found = read_log.files_of(source, parts=recipe.protocol == "given")
     files = range(len(found))
     tasks = [(scratch, source, file, of_log) for file, of_log in enumerate(found)]
-    read_files: list[FromFile] = each("files read", read_file, tasks)
+    read_files: list[FromFile] = each("files of the log read", read_file, tasks)
     skipped = read_log.say_read(source, [file.said for file in read_files])
     protocols.check_parts(set().union(*(file.of_split for file in read_files)), recipe)
     raw_ids = {
@@ -79,9 +79,9 @@ def read(scratch: Scratch, source: read_log.Source, parts: int, each: Each) -> R
     raw_ids[USER].to_frame(RAW_ID).write_parquet(scratch.folder / "user-ids.parquet")
     if SESSION in raw_ids:
         raw_ids[SESSION].to_frame(RAW_ID).write_parquet(scratch.folder / "session-ids.parquet")
-    each("files in parts", spread_file, [(scratch, file, parts) for file in files])
+    each("files split into parts", spread_file, [(scratch, file, parts) for file in files])
     tasks = [(scratch, source, part, len(found)) for part in range(parts)]
-    repeats: list[int] = each("parts in order", join_part, tasks)
+    repeats: list[int] = each("parts put in order", join_part, tasks)
     for path in scratch.folder.glob("*-file*"):
         path.unlink()
     events = sum(file.said.events for file in read_files)

@@ -12,6 +12,7 @@ import logging
 import os
 import pathlib
 import re
+import signal
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -127,7 +128,9 @@ def opened(parts: Parts, scratch: pathlib.Path) -> Generator[Each]:
         ),
     }
     with contextlib.ExitStack() as stack:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in list(logging.root.manager.loggerDict):
+            if name.partition(".")[0] in ("distributed", "tornado"):  # what fails is raised as well
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         stack.enter_context(dask.config.set(own))
         address: Any = parts.scheduler
         try:
@@ -149,20 +152,30 @@ def opened(parts: Parts, scratch: pathlib.Path) -> Generator[Each]:
                 f"`scheduler`={address}: cannot be reached ({reason(error)}); give the address "
                 "that `dask scheduler` prints"
             ) from error
-        if parts.scheduler is not None:
+        if parts.scheduler is None:
+            client.run(_ignore_interrupts)
+        else:
             with contextlib.suppress(TimeoutError):
                 client.wait_for_workers(1, timeout=_WITHOUT_WORKERS)
             _check_workers(client, parts)
         yield spread
 
 
+def _ignore_interrupts() -> None:
+    """Leave ctrl-C, which all processes of a terminal get, to the process that ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _check_workers(client: Any, parts: Parts) -> None:
-    """Raise InputError where the scheduler has no worker: tasks would wait for ever."""
-    if parts.scheduler is not None and not client.scheduler_info(n_workers=1)["workers"]:
-        raise InputError(
-            f"`scheduler`={parts.scheduler}: has no worker; start `dask worker {parts.scheduler}` "
-            "on each machine, and the command again"
-        )
+    """Raise InputError where there is no worker: tasks would wait for ever."""
+    if client.scheduler_info(n_workers=1)["workers"]:
+        return
+    if parts.scheduler is None:
+        raise InputError("all `workers` have ended: start the command again")
+    raise InputError(
+        f"`scheduler`={parts.scheduler}: has no worker; start `dask worker {parts.scheduler}` on "
+        "each machine, and the command again"
+    )
 
 
 @contextlib.contextmanager
@@ -178,7 +191,7 @@ def _in_one_line(title: str, parts: Parts) -> Generator[None]:
             f"{title}: its worker was killed again and again, for want of memory say; give "
             "fewer `workers` or more `parts`, and start again"
         ) from error
-    except (distributed.CancelledError, distributed.CommClosedError) as error:
+    except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
         raise InputError(
             f"{title}: the scheduler of {where} has ended ({reason(error)}); start it and the "
             "command again"

@@ -78,7 +78,7 @@ def walk_all(
     walk_no, done = 0, 0
     while True:
         tasks = [(scratch, part, walk_no, done, known) for part in range(parts)]
-        found: list[Advance] = each(f"parts, pass {walk_no + 1}", advance, tasks)
+        found: list[Advance] = each(f"parts through pass {walk_no + 1}", advance, tasks)
         for part in range(parts):
             scratch.path(part, f"events-{walk_no}").unlink()
         for step in zip(*(part.counts for part in found), strict=True):

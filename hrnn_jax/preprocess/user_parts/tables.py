@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import read_log, sessions, statistics
 from hrnn_jax.preprocess.protocols import MARKS, TEST
@@ -103,16 +102,6 @@ def items_of(
             "give a log with the same ids, or train a new run"
         )
     return Items(raw_ids, continued_ids, index)
-
-
-def apply(log: read_log.Events, recipe: DataConfig, items: Items) -> Left:
-    """Apply a recipe to a log; the log itself, which takes several times the memory, is not kept.
-
-    Raises:
-        InputError: as `sessions.apply_recipe` does.
-    """
-    events, ends, counts = sessions.apply_recipe(log.frame, recipe, continued=items.continued)
-    return Left(events, ends, counts, log.raw_ids, log.skipped, items)
 
 
 def write(folder: pathlib.Path, left: Left) -> Written:
