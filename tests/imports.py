@@ -20,8 +20,8 @@ WITH_FRAMES = ("hrnn_jax.preprocess", "hrnn_jax.estimators")  # rooms that may u
 NEITHER = {"hrnn_jax", "hrnn_jax.config", "hrnn_jax.ids_and_times", "hrnn_jax.presets"}
 # What an extra brings, and the one file that names it.
 OF_EXTRAS = {
-    "dask": "hrnn_jax.preprocess.parallel",
-    "distributed": "hrnn_jax.preprocess.parallel",
+    "dask": "hrnn_jax.preprocess.user_parts.parallel",
+    "distributed": "hrnn_jax.preprocess.user_parts.parallel",
     "faiss": "hrnn_jax.live.item_index",
     "psycopg": "hrnn_jax.live.store.postgresql",
     "tensorboardX": "hrnn_jax.estimators.callbacks.tensorboard",

@@ -19,7 +19,7 @@ from hrnn_jax.config import DataConfig, ReadConfig, setting, settings
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import datasets, prepared, read_log
 
-from . import config_flags
+from . import config_flags, parts_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,10 @@ def prepare(continued_items: Sequence[int] | Sequence[str] = ()) -> pathlib.Path
         if FLAGS.dataset == "xing" and not FLAGS.events:
             raise InputError(f"{error}: --flagfile=xing_simulated.flags does that") from error
         raise
-    return prepared.prepare(source, own_recipe, root, continued_items=continued_items)
+    with parts_flags.shown() as parts:
+        return prepared.prepare(
+            source, own_recipe, root, continued_items=continued_items, parts=parts
+        )
 
 
 def recipe() -> DataConfig:

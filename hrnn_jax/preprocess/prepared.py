@@ -22,8 +22,8 @@ meta.json       format, name, data ("real" or "simulated"), shape (a key of stat
 
 A folder of P > 1 parts is of format 4. It has the tables of events, users and sessions by part, as
 in events-0-of-4.parquet, and in meta.json parts, a list of users, sessions and events of each part.
-A user's part is the CRC-32 of the text of the raw id, modulo P; users are ordered by part, and in
-a part by their raw ids. Numbers of users, sessions and items are those of all parts together.
+A user's part is the CRC-32 of the text of the raw id, modulo P. Users, sessions and items have the
+numbers that they have in a folder of one part, so that those of a part have gaps.
 
 The folder's name ends in a fingerprint of the log's content and of all settings that decide what
 the folder holds. Format 1 has neither sessions.parquet nor reading, and formats 1 and 2 have
@@ -48,14 +48,15 @@ from hrnn_jax import atomic
 from hrnn_jax.config import MAX_GAP_MINUTES, DataConfig, ReadConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.preprocess import read_log, user_parts
-from hrnn_jax.preprocess.parallel import Parts
+from hrnn_jax.preprocess import read_log
 from hrnn_jax.preprocess.protocols import MARKS, TEST
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, TYPE, USER
 from hrnn_jax.preprocess.reading import files
-from hrnn_jax.preprocess.sessions import refuse_unknown_types
+from hrnn_jax.preprocess.sessions import apply_recipe, refuse_unknown_types
 from hrnn_jax.preprocess.statistics import table1, table4
-from hrnn_jax.preprocess.user_parts import END, EVENTS, ITEMS, SESSIONS, USERS
+from hrnn_jax.preprocess.user_parts import passes, tables
+from hrnn_jax.preprocess.user_parts.parallel import Parts
+from hrnn_jax.preprocess.user_parts.tables import END, EVENTS, ITEMS, SESSIONS, USERS
 
 FORMAT = 3  # count up when a folder holds something else; FORMATS can be read
 IN_PARTS = 4  # the format of a folder of several parts
@@ -100,33 +101,19 @@ def prepare(
     folder = prepared_dir / f"{source.name}-{fingerprint[:12]}"
     if _is_complete(folder):
         return folder
-    log = read_log.read(source, parts=recipe.protocol == "given")
-    raw_ids, skipped = log.raw_ids, log.skipped
-    continued_ids = pl.Series(RAW_ID, continued_items)
-    continued_index = _find(raw_ids[ITEM], continued_ids)
-    if continued_items and (continued_index < 0).all():
-        raise InputError(
-            f"{source.path}: has none of the {len(continued_items):,} items of the run that is "
-            f"continued: the log's ids are as {raw_ids[ITEM][0]!r}, the run's as "
-            f"{continued_items[0]!r}; give a log with the same ids, or train a new run"
+    atomic.remove_interrupted(folder)
+    if parts.count == 1:
+        left = _left(source, recipe, continued_items)
+        write = functools.partial(tables.write, left=left)
+    else:
+        write = functools.partial(
+            passes.write, source=source, recipe=recipe, known=continued_items, parts=parts
         )
-    if TYPE in log.frame.columns and not continued_items:  # a newer log may lack a type
-        refuse_unknown_types(log.frame[TYPE], recipe.drop_types)
-    continued = continued_index >= 0 if continued_items else None
-    continued = continued_index >= 0
     with atomic.writing(folder, elsewhere=ELSEWHERE) as partial:
         partial.mkdir()
-        number_items = functools.partial(
-            user_parts.number_items, raw_ids[ITEM], continued_ids, continued_index
-        )
-        if parts.count > 1:
-            more = user_parts.write_parts(partial, log, recipe, continued, (parts, number_items))
-        else:
-            of_run = continued if continued_items else None
-            more = user_parts.write_one(partial, log, recipe, of_run, number_items)
-        counts, measured, of_parts = more
+        written = write(partial)
         meta = {
-            "format": IN_PARTS if of_parts else FORMAT,
+            "format": IN_PARTS if written.parts else FORMAT,
             "name": source.name,
             "data": "simulated" if source.simulated else "real",
             "shape": source.shape,
@@ -134,13 +121,13 @@ def prepare(
             "source": {"path": str(source.path), "sha256": digest},
             "columns": source.columns.by_name,
             "reading": source.reading.changed,
-            "skipped": dataclasses.asdict(skipped),
+            "skipped": dataclasses.asdict(written.skipped),
             "recipe": dataclasses.asdict(recipe),
-            "counts": [dataclasses.asdict(count) for count in counts],
+            "counts": [dataclasses.asdict(count) for count in written.counts],
             "known_items": len(continued_items),
-            "table1": table1(measured),
-            "table4": table4(measured),
-            **({"parts": of_parts} if of_parts else {}),
+            "table1": table1(written.measured),
+            "table4": table4(written.measured),
+            **({"parts": written.parts} if written.parts else {}),
         }
         (partial / META).write_text(json.dumps(meta, indent=2) + "\n")
         if not _is_complete(folder):  # else another process was faster, and may be reading it
@@ -153,8 +140,9 @@ def load(folder: pathlib.Path | str, parts: Sequence[int] | None = None) -> Even
 
     Args:
         folder: the prepared folder.
-        parts: the numbers of the parts to load, rising: only their files are read. Users, sessions
-            and items keep their numbers among those of all parts. All parts by default.
+        parts: the numbers of the parts to load: only their files are read. Users, sessions and
+            items keep their numbers among those of all parts. All parts by default, which are the
+            events of a folder of one part in its order.
 
     Raises:
         InputError: a file is missing or damaged; the message names it.
@@ -194,16 +182,19 @@ def load_table(folder: pathlib.Path, name: str, parts: Sequence[int] | None = No
         InputError: a file is missing or damaged; the message names it.
     """
     count = 1 if name == ITEMS else len(load_meta(folder).get("parts", [None]))
-    tables, path = [], folder / name
+    loaded, path = [], folder / name
     for part in range(count) if parts is None else parts:
         if not 0 <= part < count:
             raise InputError(f"`parts`: {folder} has the parts 0 to {count - 1}, not {part}")
-        path = folder / user_parts.file_name(name, part, count)
+        path = folder / tables.file_name(name, part, count)
         try:
-            tables.append(pl.read_parquet(path, glob=False))
+            loaded.append(pl.read_parquet(path, glob=False))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _damaged(path, error) from error
-    return tables[0] if len(tables) == 1 else pl.concat(tables)
+    if len(loaded) == 1:
+        return loaded[0]
+    # A user is in one part, so that the order of users is that of their sessions.
+    return pl.concat(loaded).sort(SESSION if name == SESSIONS else USER, maintain_order=True)
 
 
 def load_sessions(folder: pathlib.Path | str) -> pl.DataFrame | None:
@@ -313,6 +304,19 @@ def _of_times(source: read_log.Source, recipe: DataConfig) -> DataConfig:
     return dataclasses.replace(recipe, session_gap_minutes=MAX_GAP_MINUTES)
 
 
+def _left(
+    source: read_log.Source, recipe: DataConfig, continued_items: Sequence[int] | Sequence[str]
+) -> tables.Left:
+    """Read a log, and return what the recipe leaves of it."""
+    log = read_log.read(source, parts=recipe.protocol == "given")
+    items = tables.items_of(source.path, log.raw_ids[ITEM], continued_items)
+    if TYPE in log.frame.columns and not continued_items:  # a newer log may lack a type
+        refuse_unknown_types(read_log.types(log.frame), recipe.drop_types)
+    # The frame of the log, which takes several times the memory of what is left, is not kept.
+    events, ends, counts = apply_recipe(log.frame, recipe, continued=items.continued)
+    return tables.Left(events, ends, counts, log.raw_ids, log.skipped, items)
+
+
 def _is_complete(folder: pathlib.Path) -> bool:
     if not all((folder / name).exists() for name in (ITEMS, META)):
         return False
@@ -323,7 +327,7 @@ def _is_complete(folder: pathlib.Path) -> bool:
     count = len(meta.get("parts", [None]))
     names = [EVENTS, USERS, *([SESSIONS] if meta["format"] > 1 else [])]
     return all(
-        (folder / user_parts.file_name(name, part, count)).exists()
+        (folder / tables.file_name(name, part, count)).exists()
         for name in names
         for part in range(count)
     )
@@ -368,13 +372,6 @@ def _fingerprint(
 def _marks(columns: Sequence[str]) -> list[str]:
     """Return the columns of events that say what is held out, `TEST` first."""
     return [name for name in MARKS if name in columns]
-
-
-def _find(raw_ids: pl.Series, among: pl.Series) -> np.ndarray:
-    """Return the index of each id among others, -1 where it is not there: [ids]."""
-    texts, numbers = among.cast(pl.String), pl.Series(range(len(among)), dtype=pl.Int64)
-    found = raw_ids.cast(pl.String).replace_strict(texts, numbers, default=-1)
-    return found.cast(pl.Int64).to_numpy()
 
 
 def _parts_of(meta: Mapping[str, Any], parts: Sequence[int]) -> list[Mapping[str, int]]:

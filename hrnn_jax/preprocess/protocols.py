@@ -26,7 +26,7 @@ A split adds the column `test`, and where they do not follow from it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import polars as pl
@@ -56,13 +56,17 @@ def splits_first(recipe: DataConfig) -> bool:
     return recipe.protocol != "last_session"
 
 
-def check_parts(events: pl.DataFrame, recipe: DataConfig) -> None:
-    """Raise InputError where a log that brings its split lacks a part that is needed."""
+def check_parts(of_events: Iterable[str], recipe: DataConfig) -> None:
+    """Raise InputError where a log that brings its split lacks a part that is needed.
+
+    of_events: the different parts that its events are of.
+    """
     if recipe.protocol != "given":
         return
+    there = set(of_events)
     needs_validation = recipe.split == "validation" or not recipe.train_on_validation
     for part in (TRAIN, *([VALIDATION] if needs_validation else []), parts.TEST):
-        if not (events[PART] == part).any():
+        if part not in there:
             raise InputError(f"`protocol`=given: no event of the log is of the part {part}")
 
 

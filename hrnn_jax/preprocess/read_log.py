@@ -18,9 +18,11 @@ twice in a second. Their number is logged; `DataConfig.drop_repeats` drops them 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
@@ -103,48 +105,118 @@ def read(source: Source, *, parts: bool = False) -> Events:
     Raises:
         InputError: a file, a column or a row cannot be read; the message names it.
     """
-    named = source.named
-    form = log_file.Form(named, source.reading, DERIVED.get(source.name))
-    categories = {name: pl.Categories.random() for name in named if name in IDS}
-    if TIME not in named and source.reading.time_format is not None:
-        raise InputError("`time_format` needs times; name their column with `time_column`")
-    found = files.find(source.path)
-    part_of = dict(split_parts.in_order(found)) if parts and PART not in named else {}
-    found = list(part_of) or found
-    frames, skipped, forms = zip(
-        *(log_file.read_file(file, form, categories) for file in found), strict=True
-    )
-    if part_of:
-        frames = [
-            frame.with_columns(pl.lit(part_of[file], pl.String).alias(PART))
-            for file, frame in zip(found, frames, strict=True)
-        ]
-    frame, dropped = _joined(frames, categories), sum(skipped, Skipped())
-    _say_dropped(source, dropped)
-    if frame.is_empty():
-        raise InputError(f"{source.path}: has no events; give a log with at least one row")
-    if TIME in named:
-        days = frame.select(pl.col(TIME).min().dt.date(), last=pl.col(TIME).max().dt.date()).row(0)
-        times = " or ".join(dict.fromkeys(form for form in forms if form))
-        logger.info("time column %r: %s, %s .. %s UTC", named[TIME], times, *days)
-    if PART in named:
-        frame = frame.with_columns(split_parts.of_values(frame[PART], source.path, named[PART]))
+    categories = new_categories(source)
+    read = [read_file(source, file, categories) for file in files_of(source, parts=parts)]
+    frame, said = _joined([file.frame for file in read], categories), [file.said for file in read]
+    skipped = say_read(source, said)
+    del read
     raw_ids = {}
     for name in categories:
         index, raw_ids[name] = ids.index(frame[name])
         frame = frame.with_columns(index.alias(name))
+    frame = in_order(frame, source)
+    say_size(source, [len(frame), len(raw_ids[USER]), len(raw_ids[ITEM])], count_repeats(frame))
+    return Events(frame, raw_ids, skipped)
+
+
+class InPart(NamedTuple):
+    """A file of a log, and the part of a split that its name tells."""
+
+    file: files.LogFile
+    part: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What is said of a file once it is read."""
+
+    events: int
+    skipped: Skipped
+    form: str | None  # of its times
+    first: datetime.datetime | None  # of the times; None without events or times
+    last: datetime.datetime | None
+
+
+class ReadFile(NamedTuple):
+    """The events of a file in its order, with ids as integers or categories."""
+
+    frame: pl.DataFrame
+    said: Said
+
+
+def files_of(source: Source, *, parts: bool) -> list[InPart]:
+    """Return the files of a log in the order in which they are read; parts: see `read`.
+
+    Raises:
+        InputError: there is none, or a name tells no part of a split.
+    """
+    if TIME not in source.named and source.reading.time_format is not None:
+        raise InputError("`time_format` needs times; name their column with `time_column`")
+    found = files.find(source.path)
+    if parts and PART not in source.named:
+        return [InPart(*file) for file in split_parts.in_order(found)]
+    return [InPart(file, None) for file in found]
+
+
+def new_categories(source: Source) -> dict[str, pl.Categories]:
+    """Return categories for the ids of each role, for the files that one process reads."""
+    return {name: pl.Categories.random() for name in source.named if name in IDS}
+
+
+def read_file(source: Source, of_log: InPart, categories: Mapping[str, pl.Categories]) -> ReadFile:
+    """Read a file of a log.
+
+    Raises:
+        InputError: the file, a column or a row cannot be read; the message names it.
+    """
+    named = source.named
+    form = log_file.Form(named, source.reading, DERIVED.get(source.name))
+    frame, skipped, form_of_times = log_file.read_file(of_log.file, form, categories)
+    if of_log.part is not None:
+        frame = frame.with_columns(pl.lit(of_log.part, pl.String).alias(PART))
+    elif PART in named:
+        values = split_parts.of_values(frame[PART], source.path, named[PART])
+        frame = frame.with_columns(values)
+    first, last = None, None
+    if TIME in named:
+        first, last = frame.select(pl.col(TIME).min(), last=pl.col(TIME).max()).row(0)
+    return ReadFile(frame, Said(len(frame), skipped, form_of_times, first, last))
+
+
+def say_read(source: Source, said: Sequence[Said]) -> Skipped:
+    """Say what was dropped from the files of a log, and of when it is; return what was dropped.
+
+    Raises:
+        InputError: the log has no event.
+    """
+    dropped = sum((file.skipped for file in said), Skipped())
+    _say_dropped(source, dropped)
+    if not any(file.events for file in said):
+        raise InputError(f"{source.path}: has no events; give a log with at least one row")
+    if TIME in source.named:
+        first = min(file.first for file in said if file.first is not None)
+        last = max(file.last for file in said if file.last is not None)
+        times = " or ".join(dict.fromkeys(file.form for file in said if file.form))
+        days = f"{first.date()} .. {last.date()} UTC"
+        logger.info("time column %r: %s, %s", source.named[TIME], times, days)
+    return dropped
+
+
+def say_size(source: Source, size: Sequence[int], repeats: int) -> None:
+    """Say how large a log is; size: its events, users and items."""
+    kept = f"; {repeats} events repeat another exactly and are kept" if repeats else ""
+    logger.info("%s: %d events, %d users, %d items%s", source.path, *size, kept)
+
+
+def types(frame: pl.DataFrame) -> dict[str, int]:
+    """Return how many events have each type."""
+    return dict(frame[TYPE].drop_nulls().value_counts().iter_rows())
+
+
+def in_order(frame: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """Order the events of whole users, which are in the order of the files, as `read` does."""
     frame = frame.reverse() if source.reading.descending else frame
-    frame = _in_order(frame if TIME in named else frame.with_columns(_place().alias(TIME)))
-    repeats = _count_repeats(frame)
-    logger.info(
-        "%s: %d events, %d users, %d items%s",
-        source.path,
-        len(frame),
-        len(raw_ids[USER]),
-        len(raw_ids[ITEM]),
-        f"; {repeats} events repeat another exactly and are kept" if repeats else "",
-    )
-    return Events(frame, raw_ids, dropped)
+    return _in_order(frame if TIME in source.named else frame.with_columns(_place().alias(TIME)))
 
 
 def time_format(source: Source) -> str:
@@ -200,7 +272,7 @@ def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
     return ordered.with_columns(pl.col(USER).set_sorted())
 
 
-def _count_repeats(frame: pl.DataFrame) -> int:
+def count_repeats(frame: pl.DataFrame) -> int:
     """Count the events that equal an earlier one in all columns, in an ordered frame."""
     again = (pl.col(TIME) == pl.col(TIME).shift()).fill_null(False)
     tied = frame.lazy().filter(again | again.shift(-1, fill_value=False))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import protocols
 from hrnn_jax.preprocess.protocols import TEST, Step, Totals
-from hrnn_jax.preprocess.read_log import ITEM, SESSION, TIME, TYPE, USER
+from hrnn_jax.preprocess.read_log import ITEM, PART, SESSION, TIME, TYPE, USER
 
 KNOWN, OF_NEW = "test items known to train", " of new items"
 MOST_TYPES = 20  # that a message lists
@@ -58,7 +58,8 @@ def apply_recipe(
     Raises:
         InputError: a step leaves no user; the message names the setting and all counts.
     """
-    protocols.check_parts(events, recipe)
+    of_parts = events[PART].unique() if PART in events.columns else ()
+    protocols.check_parts(of_parts, recipe)
     events = events.rename({SESSION: GIVEN}, strict=False)
     counts = [counted("log", events)]
     ends = None
@@ -221,11 +222,14 @@ def _cutting_steps(recipe: DataConfig, columns: set[str]) -> dict[str, Step]:
     return steps
 
 
-def refuse_unknown_types(types: pl.Series, dropped: Sequence[str]) -> None:
-    """Raise InputError where no event is of a type that is to be dropped."""
-    events_of = dict(types.drop_nulls().value_counts(sort=True).rows())
+def refuse_unknown_types(events_of: Mapping[str, int], dropped: Sequence[str]) -> None:
+    """Raise InputError where no event is of a type that is to be dropped.
+
+    events_of: how many events of the log have each type.
+    """
     if unknown := [each for each in dropped if each not in events_of]:
-        shown = [f"{each!r} ({count:,} events)" for each, count in events_of.items()]
+        by_events = sorted(events_of.items(), key=lambda of: (-of[1], of[0]))
+        shown = [f"{each!r} ({count:,} events)" for each, count in by_events]
         more = f" and {len(shown) - MOST_TYPES:,} more" if len(shown) > MOST_TYPES else ""
         raise InputError(
             f"`drop_types`: no event is of the type {', '.join(map(repr, unknown))}; there are "

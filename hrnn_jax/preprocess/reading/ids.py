@@ -79,10 +79,9 @@ def problems(texts: pl.Series, name: str, null_values: tuple[str, ...] | None) -
 
 def index(ids: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return the index of each id among the sorted different ids, and those ids."""
-    places, unique = _index_integers(ids.to_physical())
-    if ids.dtype.is_integer():
-        return places, unique.cast(pl.Int64)
-    text = unique.cat.to(ids.dtype).cast(pl.String)
+    places, text = different(ids)
+    if text.dtype.is_integer():
+        return places, text
     whole = text.str.replace(INTEGRAL, "$1")
     if not whole.equals(text):  # 3.0 is 3: two texts may be one id
         places = (whole.rank("dense") - 1).gather(places)
@@ -94,9 +93,19 @@ def index(ids: pl.Series) -> tuple[pl.Series, pl.Series]:
     return order.arg_sort().gather(places), raw_id.gather(order)
 
 
+def different(ids: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Return the place of each id among the different ids, and those, as integers or texts."""
+    places, unique = _index_integers(ids.to_physical())
+    if ids.dtype.is_integer():
+        return places, unique.cast(pl.Int64)
+    return places, unique.cat.to(ids.dtype).cast(pl.String)
+
+
 def _index_integers(keys: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return the index of each integer among the sorted different integers, and those integers."""
     values = keys.to_numpy().astype(np.int64)
+    if not len(values):
+        return pl.Series(dtype=pl.UInt32), keys
     low, high = int(values.min()), int(values.max())
     if high - low >= MAX_SPAN * len(values):
         return keys.rank("dense") - 1, keys.unique().sort()
