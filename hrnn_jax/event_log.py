@@ -24,6 +24,7 @@ class EventLog:
     n_items: int  # V, the items of the training set
     target: np.ndarray | None = None  # [E] bool, the events that are predicted; None: see `cases`
     held: np.ndarray | None = None  # [E] bool, what `held_out` holds out; None: last sessions
+    has_times: bool = True  # whether `time` says when; else it is the event's place in the order
 
     def __len__(self) -> int:
         """Return the number of events E."""
@@ -36,7 +37,7 @@ class EventLog:
             for name, column in vars(self).items()
             if isinstance(column, np.ndarray)
         }
-        return EventLog(**columns, n_items=self.n_items)
+        return dataclasses.replace(self, **columns)
 
     @property
     def train(self) -> EventLog:

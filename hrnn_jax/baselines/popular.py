@@ -16,6 +16,7 @@ from scipy import sparse
 
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import EvaluationConfig, PopularConfig
+from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 
@@ -49,7 +50,15 @@ def scorer(log: EventLog, config: PopularConfig) -> sparse_ranking.Scorer:
 
     Returns:
         A function from a slice of `log.cases` to their scores, CSR [n, V]. And the costs, [N].
+
+    Raises:
+        InputError: there is a window, and the log has no times.
     """
+    if config.window_hours and not log.has_times:
+        raise InputError(
+            f"`window_hours`={config.window_hours:g} needs times, and the log has none: give 0, "
+            "which counts all training events"
+        )
     train = log.train
     order = np.argsort(train.time, kind="stable")
     time, item = train.time[order], train.item[order]

@@ -319,7 +319,8 @@ def with_cases(train: EventLog, users: np.ndarray) -> EventLog:
         name: np.insert(getattr(train, name), at, np.asarray(value, getattr(train, name).dtype))
         for name, value in added.items()
     }
-    return EventLog(**columns, test=np.insert(train.test, at, values=True), n_items=train.n_items)
+    test = np.insert(train.test, at, values=True)
+    return EventLog(**columns, test=test, n_items=train.n_items, has_times=train.has_times)
 
 
 def seen_items(events: EventLog, users: np.ndarray) -> dict[int, np.ndarray]:

@@ -171,6 +171,7 @@ def load(folder: pathlib.Path | str, parts: Sequence[int] | None = None) -> Even
         item=item,
         time=table[TIME].to_numpy(),
         n_items=n_items,
+        has_times=meta["columns"]["time"] is not None,
         **marks,
     )
 

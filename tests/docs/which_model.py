@@ -117,9 +117,8 @@ def _in_three_sentences() -> Iterator[tuple[str, bool]]:
         "**Counting** comes next on each of them, with "
         f"{min(parts):.0f}% to {max(parts):.0f}% of "
         f"hrnn_plus' Recall@5 or MRR@5 and no training: by Recall@5 `{rows[NEWS]}` is the best "
-        f"of it on news, `{rows[CHECK_INS]}` on check-ins and reading, `{rows[BASKETS]}` on "
-        "baskets.",
-        rows[CHECK_INS] == rows[READING],
+        f"of it on news and check-ins, `{rows[READING]}` on reading, `{rows[BASKETS]}` on baskets.",
+        rows[CHECK_INS] == rows[NEWS],
     )
     yield (
         "**The paper's networks** are behind the best counting row on each log in both metrics",
@@ -127,8 +126,8 @@ def _in_three_sentences() -> Iterator[tuple[str, bool]]:
     )
     missing = [name for row, name in NAMES.items() if row not in COMPARED]
     yield (
-        f"Nine rows have no shipped run yet, and one of them may be ahead: {', '.join(missing)}.",
-        len(missing) == 9,
+        f"Six rows have no shipped run yet, and one of them may be ahead: {', '.join(missing)}.",
+        len(missing) == 6,
     )
 
 
@@ -149,17 +148,15 @@ def _significance() -> str:
 
 
 def _by_kind() -> Iterator[tuple[str, bool]]:
-    counting = [row for row in OTHERS if row != "ppop"]
-    ppop = {log: mean(log, "ppop") for log in (CHECK_INS, BASKETS)}
+    first = {
+        log: max(OTHERS, key=lambda row, log=log: mean(log, row)) for log in (CHECK_INS, BASKETS)
+    }
     yield (
-        "Personal Pop (`ppop`) needs no training and is the best of the other rows on both logs by "
-        "Recall@5, on check-ins together with V-SKNN_BR: "
-        f"{ppop[CHECK_INS]:.3f} on check-ins, where the best of the paper's networks reaches "
-        f"{best(CHECK_INS, PAPERS):.3f}, and {ppop[BASKETS]:.3f} on baskets, where it reaches "
-        f"{best(BASKETS, PAPERS):.3f}.",
-        ppop[BASKETS] > best(BASKETS, counting)
-        and ppop[CHECK_INS] >= best(CHECK_INS, counting)
-        and f"{mean(CHECK_INS, 'vsknn_br'):.4f}" == f"{ppop[CHECK_INS]:.4f}",
+        f"Of the other rows `counts` has the best Recall@5 on check-ins, "
+        f"{mean(CHECK_INS, 'counts'):.3f}, where the best of the paper's networks reaches "
+        f"{best(CHECK_INS, PAPERS):.3f}, and Personal Pop (`ppop`), which has nothing to tune, on "
+        f"baskets, {mean(BASKETS, 'ppop'):.3f}, where it reaches {best(BASKETS, PAPERS):.3f}.",
+        first == {CHECK_INS: "counts", BASKETS: "ppop"},
     )
     yield (
         f"its Recall@5 is {mean(READING, 'vsknn'):.3f}, that of hrnn_plus "
@@ -169,9 +166,10 @@ def _by_kind() -> Iterator[tuple[str, bool]]:
         mean(READING, PLUS, "mrr") > mean(READING, "vsknn", "mrr"),
     )
     yield (
-        f"sequential rules (`sr`) reach {mean(NEWS, 'sr'):.3f} without training, ahead of the "
-        f"paper's networks; hrnn_plus reaches {mean(NEWS, PLUS):.3f}.",
-        mean(NEWS, "sr") > best(NEWS, PAPERS),
+        f"`counts` reaches {mean(NEWS, 'counts'):.3f} without training, and sequential rules "
+        f"(`sr`) {mean(NEWS, 'sr'):.3f}, both ahead of the paper's networks; hrnn_plus reaches "
+        f"{mean(NEWS, PLUS):.3f}.",
+        min(mean(NEWS, "counts"), mean(NEWS, "sr")) > best(NEWS, PAPERS),
     )
 
 

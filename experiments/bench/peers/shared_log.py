@@ -76,7 +76,8 @@ def write(log: EventLog, path: pathlib.Path) -> None:
 def read(path: pathlib.Path) -> EventLog:
     """Read what `write` has written."""
     with np.load(path) as file:
-        return EventLog(**{**file, "n_items": int(file["n_items"])})
+        numbers = {"n_items": int(file["n_items"]), "has_times": bool(file["has_times"])}
+        return EventLog(**{**file, **numbers})
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies
 
 from hrnn_jax.baselines import popular
 from hrnn_jax.config import PopularConfig
+from hrnn_jax.errors import InputError
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
 from tests.hrnn_jax.baselines.in_chunks import in_chunks
@@ -84,3 +85,12 @@ def test_a_log_without_cases_has_no_ranks(users):
 
 def test_without_training_events_no_item_scores():
     assert popular.popular(logs.of([[[0, 1]]], n_items=4)).rank.tolist() == [4]
+
+
+def test_a_window_is_refused_where_the_log_has_no_times():
+    """Bug: count the places of a user's events as seconds."""
+    log = dataclasses.replace(logs.of(USERS), has_times=False)
+    with pytest.raises(InputError, match=r"^`window_hours`=24 needs times, and the log has none"):
+        popular.scorer(log.where(log.user == 0), PopularConfig(24.0))
+    score, _ = popular.scorer(log, PopularConfig(0.0))
+    assert score(slice(0, 1)).toarray()[0].tolist() == [1, 2, 1, 1, 0, 0]

@@ -70,6 +70,7 @@ def test_a_gap_in_time_is_refused_where_there_are_no_times(tmp_path):
         prepared.prepare(given, by_time, tmp_path)
     meta = prepared.load_meta(prepared.prepare(given, LENIENT, tmp_path))
     assert meta["recipe"]["session_gap_minutes"] == MAX_GAP_MINUTES
+    assert not prepared.load(prepared.prepare(given, LENIENT, tmp_path)).has_times
     assert prepared.source_of(meta) == given
     with pytest.raises(errors.InputError, match="`time_format` needs times"):
         events(path, time_column=None, time_format="%Y")
