@@ -35,6 +35,11 @@ class Scratch(NamedTuple):
         return self.folder / f"{number}-{name}.parquet"
 
 
+def write_soon_read(table: pl.DataFrame, path: pathlib.Path) -> None:
+    """Write a table that is read once or twice: the usual zstd took a third more CPU time in all."""
+    table.write_parquet(path, compression="lz4")
+
+
 class FromFile(NamedTuple):
     """What the events of a file tell about the log."""
 
@@ -48,7 +53,7 @@ class ReadLog(NamedTuple):
 
     raw_ids: dict[str, pl.Series]  # as `read_log.Events` has them
     skipped: read_log.Skipped
-    count: sessions.Count
+    size: sessions.Count
     types: dict[str, int]  # how many events have each
 
 
@@ -76,9 +81,9 @@ def read(scratch: Scratch, source: read_log.Source, parts: int, each: Each) -> R
     }
     part = part_of(raw_ids[USER], parts)
     np.save(scratch.folder / "part.npy", part)
-    raw_ids[USER].to_frame(RAW_ID).write_parquet(scratch.folder / "user-ids.parquet")
+    write_soon_read(raw_ids[USER].to_frame(RAW_ID), scratch.folder / "user-ids.parquet")
     if SESSION in raw_ids:
-        raw_ids[SESSION].to_frame(RAW_ID).write_parquet(scratch.folder / "session-ids.parquet")
+        write_soon_read(raw_ids[SESSION].to_frame(RAW_ID), scratch.folder / "session-ids.parquet")
     each("files split into parts", spread_file, [(scratch, file, parts) for file in files])
     tasks = [(scratch, source, part, len(found)) for part in range(parts)]
     repeats: list[int] = each("parts put in order", join_part, tasks)
@@ -101,8 +106,8 @@ def read_file(
     for name in categories:
         places, values = ids.different(frame[name])
         frame = frame.with_columns(places.cast(pl.UInt32).alias(name))
-        values.to_frame(RAW_ID).write_parquet(scratch.path(file, f"file-{name}s"))
-    frame.write_parquet(scratch.path(file, "file"))
+        write_soon_read(values.to_frame(RAW_ID), scratch.path(file, f"file-{name}s"))
+    write_soon_read(frame, scratch.path(file, "file"))
     of_split = set(frame[PART].unique()) if PART in frame.columns else set()
     types = read_log.types(frame) if TYPE in frame.columns else {}
     return FromFile(said, types, of_split)
@@ -117,7 +122,7 @@ def spread_file(scratch: Scratch, file: int, parts: int) -> None:
             frame = frame.with_columns(index[INDEX].gather(frame[name]).alias(name))
     part = pl.Series(np.load(scratch.folder / "part.npy")).gather(frame[USER])
     for own in range(parts):
-        frame.filter(part == own).write_parquet(scratch.path(own, f"file-{file}"))
+        write_soon_read(frame.filter(part == own), scratch.path(own, f"file-{file}"))
 
 
 def join_part(scratch: Scratch, source: read_log.Source, part: int, files: int) -> int:
@@ -136,12 +141,12 @@ def join_part(scratch: Scratch, source: read_log.Source, part: int, files: int) 
             old = frame[name].unique().sort()
             raw_ids = pl.read_parquet(scratch.folder / f"{name}-ids.parquet", glob=False)[RAW_ID]
             table = pl.DataFrame({RAW_ID: raw_ids.gather(old), INDEX: old})
-            table.write_parquet(scratch.path(part, f"{name}s"))
+            write_soon_read(table, scratch.path(part, f"{name}s"))
             new = pl.Series(old.search_sorted(frame[name]), dtype=pl.UInt32)
             frame = frame.with_columns(new.alias(name))
     repeats = read_log.count_repeats(frame)
     frame = frame.rename({SESSION: sessions.GIVEN}, strict=False)
-    frame.write_parquet(scratch.path(part, "events-0"))
+    write_soon_read(frame, scratch.path(part, "events-0"))
     return repeats
 
 
@@ -160,6 +165,6 @@ def _merged_ids(scratch: Scratch, name: str, files: int) -> pl.Series:
     begin = 0
     for file, of_file in enumerate(of_files):
         own = index.slice(begin, len(of_file)).cast(pl.UInt32)
-        own.to_frame(INDEX).write_parquet(scratch.path(file, f"file-{name}-index"))
+        write_soon_read(own.to_frame(INDEX), scratch.path(file, f"file-{name}-index"))
         begin += len(of_file)
     return raw_ids

@@ -111,7 +111,7 @@ def opened(parts: Parts, scratch: pathlib.Path) -> Generator[Each]:
             waiting = set(futures)
             while waiting:
                 try:
-                    done, waiting = distributed.wait(
+                    done, waiting = distributed.wait(  # type: ignore[misc]
                         waiting, timeout=_WITHOUT_WORKERS, return_when="FIRST_COMPLETED"
                     )
                 except TimeoutError:
@@ -182,6 +182,7 @@ def _check_workers(client: Any, parts: Parts) -> None:
 def _in_one_line(title: str, parts: Parts) -> Generator[None]:
     """Raise as InputError what the engine raises of its workers."""
     import distributed
+    from distributed.comm.core import CommClosedError
 
     where = "this machine" if parts.scheduler is None else f"`scheduler`={parts.scheduler}"
     try:
@@ -191,7 +192,7 @@ def _in_one_line(title: str, parts: Parts) -> Generator[None]:
             f"{title}: its worker was killed again and again, for want of memory say; give "
             "fewer `workers` or more `parts`, and start again"
         ) from error
-    except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
+    except (distributed.CancelledError, CommClosedError) as error:
         raise InputError(
             f"{title}: the scheduler of {where} has ended ({reason(error)}); start it and the "
             "command again"

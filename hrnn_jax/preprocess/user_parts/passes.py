@@ -14,7 +14,7 @@ from hrnn_jax.preprocess import read_log, sessions, statistics
 from hrnn_jax.preprocess.protocols import TEST
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TYPE, USER
 from hrnn_jax.preprocess.user_parts import log_parts, parallel, tables
-from hrnn_jax.preprocess.user_parts.log_parts import INDEX, Scratch
+from hrnn_jax.preprocess.user_parts.log_parts import INDEX, Scratch, write_soon_read
 from hrnn_jax.preprocess.user_parts.parallel import Each, Parts
 from hrnn_jax.preprocess.user_parts.walk import Walked, merged_counts, merged_tallies, walk
 
@@ -48,9 +48,9 @@ def advance(scratch: Scratch, part: int, walk_no: int, done: int, known: Sequenc
     walked = walk(Walked(events, ends, done), scratch.recipe, continued, totals)
     assert walked.ends is not None  # the first total is asked for after sessions are cut
     if not walk_no:
-        walked.ends.write_parquet(scratch.path(part, "ends"))
+        write_soon_read(walked.ends, scratch.path(part, "ends"))
     left, tally = walked.events, walked.tally
-    left.write_parquet(scratch.path(part, f"events-{walk_no + 1}"))
+    write_soon_read(left, scratch.path(part, f"events-{walk_no + 1}"))
     if tally is None:
         tally = np.bincount(left.filter(~pl.col(TEST))[ITEM].to_numpy(), minlength=len(continued))
     has_cases = walked.asks is None and sessions.has_cases(left)
@@ -111,7 +111,7 @@ def number_users(scratch: Scratch, parts: int, walks: int) -> None:
     users = users.select(USER, first.cast(pl.UInt32).alias(SESSION), "part")
     for part in range(parts):
         own = users.filter(pl.col("part") == part).drop("part")
-        own.write_parquet(scratch.path(part, "numbers"))
+        write_soon_read(own, scratch.path(part, "numbers"))
 
 
 def finish(
@@ -194,7 +194,7 @@ def _write(
         sessions.refuse_unknown_types(log.types, scratch.recipe.drop_types)
     items = tables.items_of(source.path, log.raw_ids[ITEM], known)
     np.save(scratch.folder / "continued.npy", items.continued_index >= 0)
-    walks, trained, counts = walk_all(scratch, parts, [log.count], each)
+    walks, trained, counts = walk_all(scratch, parts, [log.size], each)
     number, of_items = items.numbered(trained)
     of_items.write_parquet(folder / tables.ITEMS)
     np.save(scratch.folder / "number.npy", number)

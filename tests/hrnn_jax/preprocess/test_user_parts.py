@@ -4,6 +4,7 @@ import dataclasses
 import re
 import sys
 import zlib
+from typing import Any
 
 import distributed
 import hypothesis
@@ -210,6 +211,7 @@ def by_flags(tmp_path, **given):
 def test_the_workers_of_a_scheduler_make_the_folder_of_one_process(tmp_path, toy, capsys):
     """By the flags of a command; what is done is said by line. Bug: ignore --scheduler."""
     in_one = by_flags(tmp_path / "a", events=toy.path, parts=2)
+    cluster: Any
     with distributed.LocalCluster(
         n_workers=2,
         threads_per_worker=1,
@@ -218,7 +220,7 @@ def test_the_workers_of_a_scheduler_make_the_folder_of_one_process(tmp_path, toy
         host="127.0.0.1",
         dashboard_address=None,
     ) as cluster:
-        address = cluster.scheduler_address.removeprefix("tcp://")
+        address = str(cluster.scheduler_address).removeprefix("tcp://")
         spread = by_flags(tmp_path / "b", events=toy.path, parts=2, scheduler=address)
     assert contents(in_one) == contents(spread)
     assert capsys.readouterr().out.count("parts written: 2 done") == 2
