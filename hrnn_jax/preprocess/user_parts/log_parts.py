@@ -36,7 +36,7 @@ class Scratch(NamedTuple):
 
 
 def write_soon_read(table: pl.DataFrame, path: pathlib.Path) -> None:
-    """Write a table that is read once or twice: the usual zstd took a third more CPU time in all."""
+    """Write a table that is read once or twice: zstd took a third more CPU time."""
     table.write_parquet(path, compression="lz4")
 
 
