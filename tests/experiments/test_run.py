@@ -132,7 +132,7 @@ def test_a_run_folder_holds_what_it_says(command, name, tmp_path):
     assert f"{found['mean']['ndcg@5']:.4f}" in out
     left = {path.name for path in pathlib.Path("run").iterdir()}
     of_networks = {"checkpoint", "history.jsonl", "items.parquet", "data.json"}
-    asked_for = {"tensorboard", "neighbours.npz", "mixture", "registered_code.py"}
+    asked_for = {"tensorboard", "neighbours.npz", "mixture", "registered_code.py", "shards"}
     assert left == set(common_run_folder.FILES) - {*common_run_folder.STATES, *asked_for} - (
         set() if neural else of_networks
     )
