@@ -152,4 +152,5 @@ def of_first(value: T) -> T:
 
 def _print_nothing() -> None:
     sys.stdout.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -140,3 +140,14 @@ def test_the_shipped_runs_have_the_speed_of_every_kind_of_row():
     assert {speed.row for speed in found} >= {"ppop", "rnn_small", "rnn_large", "hrnn_plus"}
     assert all(speed.per_case > 0 for speed in found)
     assert all((speed.per_event > 0) == (speed.size is not None) for speed in found)
+
+
+def test_runs_on_a_gpu_do_not_tell_how_long_others_take(tmp_path):
+    """Bug: read the speeds of all runs."""
+    path = tmp_path / "runs.csv"
+    path.write_text(
+        "column,row,epochs,train_events_per_second,eval_cases_per_second,machine\n"
+        'xing,rnn_large,10,1000,50,"Intel(R) Xeon(R) Processor, 1 core"\n'
+        "xing,rnn_large,10,90000,5000,1 x NVIDIA H100 80GB HBM3\n"
+    )
+    assert [speed.per_event for speed in shipped_speeds([path])] == [1e-3]
