@@ -52,7 +52,16 @@ FURTHER_NOTE = (
     "recommended at least once. Popularity: the mean number of training events of the recommended "
     "items."
 )
-COST_NOTE = (
-    "Means over the runs. The paper, on one K80 GPU: from about 5 minutes (RNN small, XING) to "
-    "about 30 minutes (HRNN All large, VIDEO)."
+# By device: what it is called, and how its runs shared it.
+COSTS = {
+    "cpu": ("processors", "Means over the runs; each had one thread, and others ran beside it."),
+    "gpu": (
+        "GPUs",
+        "Means over the runs; several shared the GPU. Of seeds that were trained side by side each "
+        "counts with the time of all.",
+    ),
+}
+COST_OF_PAPER = (
+    "The paper, on one K80 GPU: from about 5 minutes (RNN small, XING) to about 30 minutes "
+    "(HRNN All large, VIDEO)."
 )

@@ -54,7 +54,7 @@ def compose(results: Results) -> list[Block]:
     everything = [*results.columns.values()]
     columns = [column for column in everything if column.key != XXL]
     table_1 = [key for key in statistics.ROWS if key not in tables.TABLE_4]
-    costs = tables.cost_table(results, everything, "Training times and rates (Section 4.2)")
+    costs = [block for device in results.devices() for block in _costs(results.on(device), device)]
     failures = [tables.failure_table(results)] if len(results.frames["failed"]) else []
     history = "Table 4: test sessions in each history length group"
     no_data, no_network = "data set but Table 5's", "network run with these groups"
@@ -71,7 +71,7 @@ def compose(results: Results) -> list[Block]:
         ),
         *_section("Large-scale data", _large_scale(results), "run at the scale of VIDEOXXL"),
         heading("Cost of the runs"),
-        annotated(costs, results, everything, [explanations.COST_NOTE]),
+        *costs,
         *failures,
         heading("How to reproduce"),
         paragraph("Table 3, and all of this report:"),
@@ -197,8 +197,13 @@ def _not_trained(results: Results, columns: Sequence[Column]) -> list[str]:
     return [" ".join([explanations.STOPPED, *found])] if found else []
 
 
-def _gains(results: Results, columns: Sequence[Column], caption: str) -> list[Block]:
-    table = tables.gain_table(results, columns, caption)
+def _gains(
+    results: Results,
+    columns: Sequence[Column],
+    caption: str,
+    rows: Collection[str] = NETWORK_ROWS,
+) -> list[Block]:
+    table = tables.gain_table(results, columns, caption, rows)
     return [annotated(table, results, columns, [explanations.GAIN_NOTE])] if [*table.rows()] else []
 
 
@@ -215,6 +220,15 @@ def _similar_baselines(results: Results, column: Column) -> list[str]:
     text = "every network tested differs significantly from the baselines"
     text = f"no significant difference of {similar}" if similar else text
     return [f"{column.label}: {text}."] if tests else []
+
+
+def _costs(results: Results, device: str) -> list[Block]:
+    """Lay out what the runs took that a kind of device computed."""
+    columns = [c for c in results.columns.values() if c.key in results.frames["runs"]["column"]]
+    where, note = explanations.COSTS[device]
+    caption = f"Training times and rates on {where} (Section 4.2)"
+    table = tables.cost_table(results, columns, caption)
+    return [annotated(table, results, columns, [note, explanations.COST_OF_PAPER])]
 
 
 def _searches(results: Results, columns: Sequence[Column]) -> list[str]:
@@ -259,7 +273,7 @@ def _large_scale(results: Results) -> list[Block]:
     ]
     return [
         annotated(table, results, [column], notes),
-        *_gains(results, [column], "Relative gains of the HRNNs in Table 5"),
+        *_gains(results, [column], "Relative gains of the HRNNs in Table 5", rows),
     ]
 
 

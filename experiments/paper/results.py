@@ -40,7 +40,7 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
         _RUN,
         {"cases": WHOLE}
         | dict.fromkeys(_TIMES, NUMBER)
-        | dict.fromkeys(("commit", "machine", "finished", "stopped"), TEXT),
+        | dict.fromkeys(("commit", "machine", "device", "finished", "stopped"), TEXT),
     ),
     "failed": (_RUN, {"reason": TEXT}),
     "scores": (_RUN | {"metric": TEXT, "cutoff": WHOLE}, {"value": NUMBER}),
@@ -55,7 +55,7 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
     "chosen": (_ROW | {"key": TEXT}, {"trials": WHOLE, "value": NUMBER, "setting": TEXT}),
     "curves": (_RUN | {"epoch": WHOLE, "metric": TEXT}, {"value": NUMBER}),
 }
-ADDED = ("stopped",)  # columns that older files do not have
+ADDED = ("device", "stopped")  # columns that older files do not have
 PAPER_FILES = (
     *("hyper", "runs", "failed", "chosen", "scores", "history", "position", "significance"),
 )
@@ -101,6 +101,19 @@ class Results:
     # By (column, row): where the loss of rows that did not train stood. Nothing else here has them
     # but the frames hyper, runs and failed.
     stopped: Mapping[tuple[str, str], str]
+
+    def devices(self) -> list[str]:
+        """Return what computed the runs: cpu before gpu."""
+        return sorted(self._devices().unique())
+
+    def on(self, device: str) -> Results:
+        """Return the same with those runs alone that a kind of device computed."""
+        runs = self.frames["runs"].filter(self._devices() == device)
+        return dataclasses.replace(self, frames={**self.frames, "runs": runs})
+
+    def _devices(self) -> pl.Series:
+        # Older files do not say it; their runs are of processors.
+        return self.frames["runs"]["device"].fill_null("cpu")
 
     def score(self, column: str, row: str, metric: str, cutoff: int = 5) -> Spread | None:
         """Return a metric over the seeds of a row, or None without a finished run."""

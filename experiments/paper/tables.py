@@ -186,13 +186,15 @@ def _score(results: Results, column: str, row: str, rows: Collection[str], metri
     )
 
 
-def gain_table(results: Results, columns: Sequence[Column], caption: str) -> Table:
-    """Lay out the HRNNs' relative gains next to the paper's; without rows where there are none."""
+def gain_table(
+    results: Results, columns: Sequence[Column], caption: str, rows: Collection[str]
+) -> Table:
+    """Lay out the relative gains of the HRNNs among some rows next to the paper's, if any."""
     sections: dict[str, dict[tuple[str, str], str]] = {}
     for over in OVER:
         for row in NETWORKS.values():
             base = reference(row, over) if over in PAPER_NETWORKS else over
-            if row.is_hrnn and base:
+            if row.is_hrnn and base and row.key in rows:
                 of_section = sections.setdefault(row.section, {})
                 of_section[row.key, base] = f"{row.name} over {NAMES[over]}"
     groups = {}

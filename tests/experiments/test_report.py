@@ -344,7 +344,7 @@ def test_gains_stand_beside_the_papers_where_it_has_such_data(read):
         for line in scores(row, [value, value], column=column)
     ]
     found = read(data=columns, scores=lines)
-    table = tables.gain_table(found, [*found.columns.values()], "")
+    table = tables.gain_table(found, [*found.columns.values()], "", tables.ROW_NAMES)
     assert [[*heads] for heads in table.groups.values()] == [
         ["Recall@5, paper", "Recall@5, here", "MRR@5, paper", "MRR@5, here"],
         ["Recall@5, here", "MRR@5, here"],
