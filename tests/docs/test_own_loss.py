@@ -37,7 +37,7 @@ def test_the_margin_is_the_mean_hinge_over_the_negatives_that_count():
 def test_the_command_trains_with_the_loss_and_others_read_its_run(tmp_path):
     logs.write(tmp_path / "log.csv")
     data = "--dataset=events", "--events=log.csv", "--min_support=1"
-    small = "--hidden_units=8", "--batch_size=10", "--epochs=2", "--compilation_cache="
+    small = "--hidden_units=8", "--batch_size=30", "--epochs=2", "--compilation_cache="
     examples.run("own_loss", "--loss=margin", *data, *small, "--output_dir=run", folder=tmp_path)
     recipe = json.loads((tmp_path / "run/recipe.json").read_text())
     assert recipe["training"]["loss"] == "margin"
@@ -73,7 +73,7 @@ def test_a_loss_of_another_shape_is_refused(tmp_path, shape, returned):
     name = re.sub(r"\W", "", f"wrong_{returned}")  # what is compiled for a name is kept
     losses.register(name, lambda r, among: shape(losses.top1(r, among), r))
     train, _ = hrnn_jax.read(logs.write(tmp_path / "log.csv"), min_support=1).split("last_session")
-    network = hrnn_jax.RNN(loss=name, hidden_units=4, batch_size=10)
+    network = hrnn_jax.RNN(loss=name, hidden_units=4, batch_size=30)
     with pytest.raises(InputError, match=f"{name} returned {returned}, and .10. is expected"):
         network.fit(train, epochs=1)
 

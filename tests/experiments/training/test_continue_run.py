@@ -52,7 +52,7 @@ def old(command):
     ).write_csv("new.csv")
     code, _, err = command(
         *("--dataset=events", "--events=old.csv", "--min_support=1", "--hidden_units=8"),
-        *("--batch_size=10", "--momentum=0.1", "--learning_rate=0.05", "--epochs=2"),
+        *("--batch_size=30", "--momentum=0.1", "--learning_rate=0.05", "--epochs=2"),
         *("--seeds=0,1", "--output_dir=old"),
     )
     assert code == 0, err
@@ -124,7 +124,7 @@ def test_a_continued_run_keeps_items_weights_and_flags(old):
     assert recipe["training"] == parent["training"]
     assert read("new")["seeds"] == [0, 1]
     assert [entry["epoch"] for entry in read_history("new")] == [1, 1]  # of its own
-    config = TrainConfig(learning_rate=0.05, momentum=0.1, batch_size=10)
+    config = TrainConfig(learning_rate=0.05, momentum=0.1, batch_size=30)
     network = ModelConfig(n_items=20, hidden_units=8)
     for seed in (0, 1):
         like = train.init_state(9, network, config)
