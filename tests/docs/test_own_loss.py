@@ -73,7 +73,7 @@ def test_a_loss_of_another_shape_is_refused(tmp_path, shape, returned):
     name = re.sub(r"\W", "", f"wrong_{returned}")  # what is compiled for a name is kept
     losses.register(name, lambda r, among: shape(losses.top1(r, among), r))
     train, _ = hrnn_jax.read(logs.write(tmp_path / "log.csv"), min_support=1).split("last_session")
-    network = hrnn_jax.RNN(loss=name, hidden_units=4, batch_size=30)
+    network = hrnn_jax.RNN(loss=name, hidden_units=4, batch_size=10)
     with pytest.raises(InputError, match=f"{name} returned {returned}, and .10. is expected"):
         network.fit(train, epochs=1)
 
