@@ -15,10 +15,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hrnn_jax.config import LOSSES, NETWORKS, ModelConfig, TrainConfig, upgrade_recipe
+from hrnn_jax.config import LOSSES, NETWORKS, ModelConfig, TrainConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.model import Params
 from hrnn_jax.preprocess import prepared
+from hrnn_jax.recipe_formats import upgrade_recipe
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture

@@ -12,9 +12,13 @@ import tempfile
 import jax
 import pytest
 
+from hrnn_jax import epoch
 from tests.helpers import postgresql
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+HERE = pathlib.Path(__file__).parent
+# Where tests are about what is around a network: files, processes, lines, answers. See below.
+AROUND = [HERE / room for room in ("docs", "experiments", "hrnn_jax/estimators")]
 
 
 def pytest_configure(config):
@@ -39,6 +43,18 @@ def pytest_unconfigure(config):
         postgresql.stop(folder)
     if folder := getattr(config, "compiled_programs", None):
         shutil.rmtree(pathlib.Path(folder), ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of a session
+def pytest_runtest_setup(item):
+    """Compile without LLVM's optimizations in tests of what is around a network.
+
+    These train networks, and most of their time is compiling, which this halves. The other tests
+    check programs as they are shipped.
+    """
+    quick = any(item.path.is_relative_to(room) for room in AROUND)
+    jax.config.update("jax_disable_most_optimizations", quick)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # of subprocesses
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -85,3 +101,4 @@ def _programs():
     """
     yield
     jax.clear_caches()
+    epoch._program.cache_clear()

@@ -17,7 +17,10 @@ TREES = ("hrnn_jax", "experiments")
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER_IN_THE_LIBRARY = {"absl", "pandas", "matplotlib", "rich", "fastapi", "optuna", "psutil"}
 WITH_FRAMES = ("hrnn_jax.preprocess", "hrnn_jax.estimators")  # rooms that may use polars
-NEITHER = {"hrnn_jax", "hrnn_jax.config", "hrnn_jax.ids_and_times", "hrnn_jax.presets"}
+NEITHER = {
+    "hrnn_jax",
+    *(f"hrnn_jax.{name}" for name in ("config", "ids_and_times", "presets", "recipe_formats")),
+}
 # What an extra brings, and the one file that names it.
 OF_EXTRAS = {
     "dask": "hrnn_jax.preprocess.user_parts.parallel",

@@ -10,7 +10,6 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from hrnn_jax import atomic, errors, run_lock
-from hrnn_jax.config import upgrade_recipe
 from hrnn_jax.estimators import run_files
 from hrnn_jax.estimators.run_files import (
     DATA,
@@ -26,6 +25,7 @@ from hrnn_jax.estimators.run_files import (
     write_history,
     write_results,
 )
+from hrnn_jax.recipe_formats import upgrade_recipe
 
 from .text import print_table
 

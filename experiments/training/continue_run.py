@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import NETWORKS, setting, upgrade_recipe
+from hrnn_jax.config import NETWORKS, setting
 from hrnn_jax.preprocess import datasets
+from hrnn_jax.recipe_formats import upgrade_recipe
 
 from ..common import cli, config_flags, interrupt, model_flags, run_folder, run_settings
 from ..common.text import as_flag

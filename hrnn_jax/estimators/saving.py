@@ -9,9 +9,10 @@ import time
 from typing import Any
 
 from hrnn_jax import atomic, errors, metrics, run_lock
-from hrnn_jax.config import RECIPE_FORMAT, EvaluationConfig
+from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.estimators import run_files
 from hrnn_jax.presets import NAMES
+from hrnn_jax.recipe_formats import RECIPE_FORMAT
 
 
 def save(model: Any, folder: pathlib.Path, *, overwrite: bool) -> pathlib.Path:

@@ -37,7 +37,7 @@ def test_the_margin_is_the_mean_hinge_over_the_negatives_that_count():
 def test_the_command_trains_with_the_loss_and_others_read_its_run(tmp_path):
     logs.write(tmp_path / "log.csv")
     data = "--dataset=events", "--events=log.csv", "--min_support=1"
-    small = "--hidden_units=8", "--batch_size=10", "--epochs=2", "--compilation_cache="
+    small = "--hidden_units=8", "--batch_size=30", "--epochs=2", "--compilation_cache="
     examples.run("own_loss", "--loss=margin", *data, *small, "--output_dir=run", folder=tmp_path)
     recipe = json.loads((tmp_path / "run/recipe.json").read_text())
     assert recipe["training"]["loss"] == "margin"

@@ -15,7 +15,7 @@ from tests.helpers import runs
 from tests.hrnn_jax.estimators.test_callbacks import scalars
 
 # The settings of `runs.train`.
-SMALL = {"hidden_units": 8, "batch_size": 10}
+SMALL = {"hidden_units": 8, "batch_size": 30}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_a_run_continues_a_saved_model_with_its_settings(parts, trained_run, tmp
 def test_the_command_writes_the_scalars_of_each_seed(parts, tmp_path):
     """Read by the format itself, see test_callbacks.py."""
     pytest.importorskip("tensorboardX")
-    given = ("--seeds=0,1", "--hidden_units=8", "--batch_size=10")
+    given = ("--seeds=0,1", "--hidden_units=8", "--batch_size=30")
     command(parts, tmp_path / "run", "--tensorboard", "--epochs=2", *given)
     history = run_files.read_history(tmp_path / "run")
     for seed in (0, 1):

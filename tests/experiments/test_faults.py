@@ -18,7 +18,7 @@ from tests.helpers import logs, runs
 ROOT = pathlib.Path(__file__).parents[2]
 GIVEN = (
     *("--dataset=events", "--events=log.csv", "--min_support=1", "--hidden_units=32"),
-    *("--batch_size=10", "--dropout_session=0.2", "--epochs=3", "--output_dir=run"),
+    *("--batch_size=30", "--dropout_session=0.2", "--epochs=3", "--output_dir=run"),
 )
 FILES = (
     *("recipe.json", "items.parquet", "data.json", "flags"),

@@ -151,7 +151,7 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
     assert "imported the history of 30 users: events 720 observed\n" in first.said
     recall = json.loads((trained_run / "metrics.json").read_text())["mean"]["recall@5"]
     named = (
-        f"serving HRNN Init --hidden_units=8 --dropout_session=0 --batch_size=10 of {trained_run}"
+        f"serving HRNN Init --hidden_units=8 --dropout_session=0 --batch_size=30 of {trained_run}"
     )
     assert f"\n{named}, recall@5 {recall:.4f}\nready in" in first.said
     earliest, latest = (first.ready_time - begun for begun in first.begun[::-1])

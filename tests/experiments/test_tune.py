@@ -211,7 +211,7 @@ def test_a_study_whose_trials_all_diverge_says_so(tune, monkeypatch):
             "--optimizer=sgd",
             "--learning_rate=1e30",
         ),
-        *("--model=hrnn_init", "--batch_size=10", "--fix=learning_rate,momentum,batch_size"),
+        *("--model=hrnn_init", "--batch_size=30", "--fix=learning_rate,momentum,batch_size"),
         "--epochs=3",
     )
     assert code == 1, out

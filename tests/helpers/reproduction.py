@@ -11,7 +11,7 @@ from experiments.jobs import grid
 from experiments.paper import searches
 
 DATA = ("--dataset=events", "--min_support=1")
-SMALL = ("--hidden_units=4", "--batch_size=10", "--dropout_session=0.1")
+SMALL = ("--hidden_units=4", "--batch_size=30", "--dropout_session=0.1")
 
 
 def shrink(log, *, epochs=2, rnn_flags=(), columns=("one", "two"), tuned=False):

@@ -35,7 +35,7 @@ def train(folder: pathlib.Path, *argv: str) -> pathlib.Path:
         f"--prepared_dir={folder / 'prepared'}",
         "--min_support=1",
         "--hidden_units=8",
-        "--batch_size=10",
+        "--batch_size=30",
         "--epochs=2",
         "--compilation_cache=",
         f"--output_dir={folder / 'run'}",

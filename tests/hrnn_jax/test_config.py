@@ -1,8 +1,6 @@
-"""Settings stand once: bounds, meanings, needs, and the recipes of former versions."""
+"""Settings stand once: bounds, meanings, needs."""
 
 import dataclasses
-import json
-import pathlib
 
 import pytest
 
@@ -20,7 +18,6 @@ from hrnn_jax.config import (
     TrainConfig,
 )
 
-OLD = pathlib.Path(__file__).parents[1] / "data" / "run_format_1"
 CONFIGS = (
     *(DataConfig, ModelConfig, TrainConfig, EvaluationConfig),
     *(ItemKnnConfig, SessionKnnConfig, StanConfig, EaseConfig, PopularConfig, CountsConfig),
@@ -62,73 +59,6 @@ def test_every_setting_has_a_meaning_and_a_model_that_uses_it(cls):
 def test_a_bad_value_is_refused_by_its_argument(cls, values, message):
     with pytest.raises(errors.InputError, match=message):
         cls(**values)
-
-
-def recipe(name):
-    return json.loads((OLD / name / "recipe.json").read_text())
-
-
-def test_an_old_recipe_gets_all_settings():
-    """None is left to a default of the present version, which may change."""
-    found = config.upgrade_recipe(recipe("hrnn_init"))
-    model, training = dict(found["model"]), found["training"]
-    assert model.pop("name") == "hrnn_init"
-    assert model.keys() == {field.name for field in dataclasses.fields(ModelConfig)}
-    assert training.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
-    ModelConfig(**model)
-    TrainConfig(**training)
-    assert (found["format"], found["data"]) == (4, "events-46389046f5c4")
-    assert config.upgrade_recipe(found) == found
-    # And what was written in formats 3 and 2, before there were some of the settings.
-    removed = {"past": 0, "neighbours": 0, "neighbours_weight": 0.4}
-    model = {"name": "hrnn_init", **model, **removed}
-    del model["places"]
-    assert config.upgrade_recipe({**found, "format": 3, "model": model}) == found
-    del model["leak"]
-    assert config.upgrade_recipe({**found, "format": 2, "model": model}) == found
-
-
-def test_a_recipe_of_this_format_gets_the_settings_added_to_it():
-    """Bug: refuse to go on with a run of yesterday, as its recipe lacks a setting."""
-    found = config.upgrade_recipe(recipe("hrnn_init"))
-    added = ("lane_groups", "held_out_patience")
-    training = {name: of for name, of in found["training"].items() if name not in added}
-    assert config.upgrade_recipe({**found, "training": training}) == found
-
-
-def test_an_old_recipe_keeps_its_values_and_the_defaults_of_then():
-    plain = config.upgrade_recipe(recipe("hrnn_init"))
-    assert (plain["model"]["dropout_user"], plain["model"]["feed_last_item"]) == (0.1, False)
-    assert plain["model"]["leak"] == "equation"
-    assert (plain["training"]["mean_over"], plain["training"]["negative_alpha"]) == ("valid", 0.75)
-    assert plain["model"]["places"] == 0
-
-
-def test_the_recipe_of_a_baseline_is_unchanged_but_for_its_format():
-    assert config.upgrade_recipe(recipe("vsknn_br")) == {**recipe("vsknn_br"), "format": 4}
-
-
-@pytest.mark.parametrize(
-    ("part", "name", "value"),
-    [
-        ("model", "past", 64),
-        ("model", "init_gate", True),
-        ("training", "clip", 1.0),
-        ("training", "warmup", 0.5),
-    ],
-)
-def test_a_run_that_needs_a_removed_setting_is_refused(part, name, value):
-    old = recipe("hrnn_init")
-    old[part][name] = config.REMOVED[name]
-    assert name not in config.upgrade_recipe(old)[part]
-    old[part][name] = value
-    with pytest.raises(errors.InputError, match=f"{name}={value}, which this version no longer"):
-        config.upgrade_recipe(old)
-
-
-def test_a_recipe_of_a_later_format_is_refused():
-    with pytest.raises(errors.InputError, match="format 5"):
-        config.upgrade_recipe({"format": 5})
 
 
 def test_softmax_is_full_on_a_small_catalogue_and_estimated_on_a_large_one():

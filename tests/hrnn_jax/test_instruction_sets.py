@@ -26,10 +26,7 @@ def test_golden_and_parity_hold_with_narrower_vectors():
     """XLA sums in another order then, so that the last bits of every sum differ."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={narrower_isa()}"
     arguments = [
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
+        *("-q", "-x", "-n", "0", "-p", "no:cacheprovider"),  # workers would import jax twice more
         *(f"tests/hrnn_jax/{test}" for test in TESTS),
     ]
     result = subprocess.run(

@@ -17,11 +17,12 @@ ROOT = pathlib.Path(__file__).parents[3]
 def start(tmp_path):
     """Start a command as its users do; returns the programs kept, with times."""
     log = logs.write(tmp_path / "log.csv")
-    small = ("--min_support=1", "--hidden_units=8", "--batch_size=10", "--epochs=1")
+    small = ("--model=rnn", "--min_support=1", "--hidden_units=8", "--batch_size=30", "--epochs=1")
     given = ["--dataset=events", f"--events={log}", *small]
 
     def call(*argv, command="run", **variables):
-        unset = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+        kept = ("JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE")  # those of all tests
+        unset = {k: v for k, v in os.environ.items() if not k.startswith(kept)}
         done = subprocess.run(
             [sys.executable, "-m", f"experiments.{command}", *given, *argv],
             cwd=tmp_path,

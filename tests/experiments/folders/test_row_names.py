@@ -7,7 +7,6 @@ import pytest
 
 from experiments.folders.row_names import row_names
 from hrnn_jax.config import (
-    RECIPE_FORMAT,
     EvaluationConfig,
     ItemKnnConfig,
     ModelConfig,
@@ -15,6 +14,7 @@ from hrnn_jax.config import (
     settings,
 )
 from hrnn_jax.presets import HRNN_PLUS
+from hrnn_jax.recipe_formats import RECIPE_FORMAT
 
 
 @pytest.fixture

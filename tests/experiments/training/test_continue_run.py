@@ -52,7 +52,7 @@ def old(command):
     ).write_csv("new.csv")
     code, _, err = command(
         *("--dataset=events", "--events=old.csv", "--min_support=1", "--hidden_units=8"),
-        *("--batch_size=10", "--momentum=0.1", "--learning_rate=0.05", "--epochs=2"),
+        *("--batch_size=30", "--momentum=0.1", "--learning_rate=0.05", "--epochs=2"),
         *("--seeds=0,1", "--output_dir=old"),
     )
     assert code == 0, err
@@ -124,7 +124,7 @@ def test_a_continued_run_keeps_items_weights_and_flags(old):
     assert recipe["training"] == parent["training"]
     assert read("new")["seeds"] == [0, 1]
     assert [entry["epoch"] for entry in read_history("new")] == [1, 1]  # of its own
-    config = TrainConfig(learning_rate=0.05, momentum=0.1, batch_size=10)
+    config = TrainConfig(learning_rate=0.05, momentum=0.1, batch_size=30)
     network = ModelConfig(n_items=20, hidden_units=8)
     for seed in (0, 1):
         like = train.init_state(9, network, config)
@@ -264,10 +264,11 @@ def test_damage_to_the_continued_run_is_named(name, how, old):
 
 def test_a_simulated_run_goes_on_without_events(command):
     """Its log needs no path: another seed of it is a new log."""
-    given = ("--dataset=simulated", "--simulate_scale=0.005", "--hidden_units=8", "--epochs=1")
-    code, _, err = command(*given, "--output_dir=old")
+    given = ("--dataset=simulated", "--simulate_scale=0.005", "--model=rnn", "--hidden_units=8")
+    code, _, err = command(*given, "--epochs=1", "--output_dir=old")
     assert code == 0, err
-    code, out, err = command("--continue_from=old", "--simulate_seed=1", "--output_dir=new")
+    newer = ("--simulate_seed=1", "--epochs=0", "--output_dir=new")
+    code, out, err = command("--continue_from=old", *newer)
     assert code == 0, err
     assert "items of old" in out
     assert read("new")["data"] == "simulated"

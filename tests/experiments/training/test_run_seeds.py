@@ -16,7 +16,7 @@ def train(tmp_path, capfd):
     """Train RNN in tmp_path/run; returns its metrics.json, the losses by seed, and the output."""
     log = logs.write(tmp_path / "log.csv")
     flag_file = tmp_path / "small.flags"
-    flag_file.write_text("--min_support=1\n--hidden_units=8\n--batch_size=10\n--model=rnn\n")
+    flag_file.write_text("--min_support=1\n--hidden_units=8\n--batch_size=30\n--model=rnn\n")
 
     def call(*argv, name="run"):
         folder = tmp_path / name

@@ -30,4 +30,4 @@ def saved(network, tmp_path_factory):
 
 def small(**settings):
     """Make a network of the one shape that is compiled for these tests."""
-    return hrnn_jax.HRNN(hidden_units=8, batch_size=10, **settings)
+    return hrnn_jax.HRNN(hidden_units=8, batch_size=30, **settings)
