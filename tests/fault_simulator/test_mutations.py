@@ -8,6 +8,7 @@ from hrnn_jax import errors
 from hrnn_jax.live import rebuilding, recommender
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import sqlite_pages, sqlite_store, state_file, state_rows
+from hrnn_jax.live.store.next_states import NextStates
 from hrnn_jax.live.store.sqlite_store import SqliteStore
 from tests.fault_simulator import schedule
 
@@ -79,6 +80,38 @@ def count_a_second_delivery(patch):
     patch.setattr(SqliteStore, "delivered", lambda self, event_ids: set())
 
 
+def serve_states_of_the_former_weights(patch):
+    """Let a reload take the next weights, and the states as they are."""
+
+    def take_next(self, about, item_index, start):
+        self.set_about(about)
+
+    patch.setattr(NextStates, "take_next", take_next)
+
+
+def name_the_weights_of_a_reload_later(patch):
+    """Swap the states in one transaction, and say of which weights they are in the next one."""
+    take_next = NextStates.take_next
+
+    def in_two(self, about, item_index, start):
+        take_next(self, {}, item_index, start)
+        self.set_about(about)
+
+    patch.setattr(NextStates, "take_next", in_two)
+
+
+def miss_events_during_a_reload(patch):
+    patch.setattr(NextStates, "_touch", lambda self, keys: None)
+
+
+def forget_in_one_of_both_tables(patch):
+    patch.setattr(NextStates, "_delete_second", lambda self, rows: None)
+
+
+def keep_the_table_of_a_killed_reload(patch):
+    patch.setattr(NextStates, "_drop_second_tables", lambda self: None)
+
+
 # With the first seed that finds each, and some more where a step of the schedule has changed since.
 MUTATIONS = {
     read_any_wal: 346,
@@ -92,6 +125,11 @@ MUTATIONS = {
     believe_a_clock_that_jumps: 219,
     commit_without_sync: 5,
     count_a_second_delivery: 4,
+    serve_states_of_the_former_weights: 0,
+    name_the_weights_of_a_reload_later: 35,
+    miss_events_during_a_reload: 0,
+    forget_in_one_of_both_tables: 39,
+    keep_the_table_of_a_killed_reload: 10,
 }
 MORE = 50
 

@@ -58,6 +58,26 @@ def database() -> Generator[str]:
             db.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@contextlib.contextmanager
+def served() -> Generator[str]:
+    """Make an empty database; its server is started, outside of the tests, and stopped."""
+    folder = None if FOLDER in os.environ else prepare()
+    try:
+        with database() as url:
+            yield url
+    finally:
+        if folder:
+            stop(folder)
+
+
+def empty(url: str) -> None:
+    """Remove all states from a database; a new one takes ten times as long."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("DROP SCHEMA IF EXISTS hrnn_jax CASCADE")
+
+
 def drop_connections(url: str) -> None:
     """End the server's side of all connections of recommenders, as its restart does."""
     import psycopg
