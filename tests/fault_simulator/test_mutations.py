@@ -63,6 +63,12 @@ def leave_traces_in_unused_parts_of_pages(patch):
     patch.setattr(sqlite_pages, "clear_unused_parts", lambda file, pages: None)
 
 
+def keep_the_bytes_of_deleted_rows(patch):
+    """Delete as SQLite was built to, which is without zeros in most builds."""
+    settings = [one for one in sqlite_store.SETTINGS if not one.startswith("secure_delete")]
+    patch.setattr(sqlite_store, "SETTINGS", settings)
+
+
 def believe_a_clock_that_jumps(patch):
     patch.setattr(recommender, "_JUMP", math.inf)
 
@@ -122,6 +128,7 @@ MUTATIONS = {
     ignore_lost_files: 1,
     leave_traces_in_the_wal: 4,
     leave_traces_in_unused_parts_of_pages: 20,
+    keep_the_bytes_of_deleted_rows: 0,
     believe_a_clock_that_jumps: 109,
     commit_without_sync: 5,
     count_a_second_delivery: 8,
