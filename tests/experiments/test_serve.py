@@ -102,11 +102,11 @@ def start(trained_run, tmp_path):
     """Start services one after the other on one state file; none outlives the test."""
     started = []
 
-    def start_service(*argv, ready=True):
+    def start_service(*argv):
         output = tmp_path / f"{len(started)}.out"
         service = Service(trained_run, tmp_path / "states.sqlite", output, *argv)
         started.append(service)
-        return service.wait_ready() if ready else service
+        return service.wait_ready()
 
     yield start_service
     for service in started:
@@ -146,7 +146,7 @@ def assert_stored(service, network, counts):
 
 
 def test_the_first_start_imports_the_history_and_the_next_continues(
-    start, trained_run, network, tmp_path
+    start, child, trained_run, network, tmp_path
 ):
     first = start()
     assert "imported the history of 30 users: events 720 observed\n" in first.said
@@ -175,13 +175,15 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
     assert [entry["item"] for entry in answer] == [item for item, _ in expected]
     assert first.ask("POST", "/events", json=event("u3", 0)).json() == {"outcomes": ["observed"]}
 
-    other = start("--history=", ready=False)  # while the first has the states open
-    assert other.process.wait(SECONDS) == 2
-    assert re.fullmatch(r"error: .*states.sqlite is in use by another process: .*\n", other.said)
+    # while the first has the states open
+    given = (f"--run={trained_run}", f"--states={tmp_path / 'states.sqlite'}", "--history=")
+    code, said = child(call_serve, tmp_path, *given)
+    assert code == 2
+    assert re.fullmatch(r"error: .*states.sqlite is in use by another process: .*\n", said)
 
     assert first.end() == 0
     assert "rror" not in first.said
-    assert {path.name for path in tmp_path.iterdir()} == {"0.out", "1.out", "states.sqlite"}
+    assert {path.name for path in tmp_path.iterdir()} == {"0.out", "states.sqlite"}
     second = start()
     assert "history" not in second.said
     users = second.ask("GET", "/users", params={"prefix": "u3"}).json()["users"]
@@ -190,7 +192,7 @@ def test_the_first_start_imports_the_history_and_the_next_continues(
     assert second.said.endswith("\nstopped\n")
 
 
-def test_acknowledged_events_survive_kill_9(start, network):
+def test_acknowledged_events_survive_kill_9_and_a_full_disk(start, network, tmp_path):
     service = start("--history=")
     acknowledged = {}
     senders = [
@@ -211,6 +213,36 @@ def test_acknowledged_events_survive_kill_9(start, network):
     for user, n in acknowledged.items():
         assert n <= counts[user] <= n + 1  # the last one may be stored without an answer
     assert_stored(again, network, counts)
+    counts["full"] = send_until_the_disk_is_full(again, tmp_path)
+    assert_stored(again, network, counts)
+    again.end(signal.SIGKILL)
+    last = start("--history=")
+    assert_stored(last, network, counts)
+    assert last.ask("POST", "/events", json=event("full", counts["full"])).status_code == 200
+
+
+def send_until_the_disk_is_full(service, folder):
+    """Let no file grow by much, and send events until none fits; return how many did."""
+    acknowledged = 0
+
+    def send():
+        return service.ask("POST", "/events", json=event("full", acknowledged))
+
+    while acknowledged < 5:
+        assert send().status_code == 200
+        acknowledged += 1
+    size = (folder / "states.sqlite-wal").stat().st_size
+    limits = resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (size + 40_000, limits[1]))
+    while (response := send()).status_code == 200:
+        acknowledged += 1
+        assert acknowledged < 1000
+    for _ in range(3):
+        assert response.status_code == 503
+        assert "make room" in response.json()["detail"]
+        assert service.ask("GET", "/users/full/recommendations").status_code == 200
+        response = send()
+    return acknowledged
 
 
 def connects(address):
@@ -245,34 +277,6 @@ def test_requests_in_flight_are_answered_before_the_end(start, network):
     again = start("--history=", "--host=0.0.0.0")
     assert "anyone who reaches this machine may read and write" in again.said
     assert_stored(again, network, {"w": 300})
-
-
-def test_a_full_disk_loses_no_acknowledged_event(start, network, tmp_path):
-    service = start("--history=")
-    acknowledged = 0
-
-    def send():
-        return service.ask("POST", "/events", json=event("full", acknowledged))
-
-    while acknowledged < 5:
-        assert send().status_code == 200
-        acknowledged += 1
-    size = (tmp_path / "states.sqlite-wal").stat().st_size
-    limits = resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (size + 40_000, limits[1]))
-    while (response := send()).status_code == 200:
-        acknowledged += 1
-        assert acknowledged < 1000
-    for _ in range(3):
-        assert response.status_code == 503
-        assert "make room" in response.json()["detail"]
-        assert service.ask("GET", "/users/full/recommendations").status_code == 200
-        response = send()
-    assert_stored(service, network, {"full": acknowledged})
-    service.end(signal.SIGKILL)
-    again = start("--history=")
-    assert_stored(again, network, {"full": acknowledged})
-    assert again.ask("POST", "/events", json=event("full", acknowledged)).status_code == 200
 
 
 def call_serve(folder, *argv):
