@@ -14,7 +14,7 @@
 # make serve                        set up, then serve the newest run, with a page; RUN=FOLDER another
 # make check-gpu                    on a machine with a GPU: set up, reproduce recorded steps on it, and measure
 # make test                         set up, then all tests
-# make fault-test SEEDS=10000       the live state store on a disk, a clock and clients that fail; SEED=17 one run again
+# make fault-test SEEDS=10000       live states on a disk that fails, then in a database; SEED=17 one run again, STATES=file
 # make check                        what CI adds: ruff, the type checker, the import rules, the docs' links
 # make docs                         build the documentation's site and serve it on this machine; SERVE=0 only builds
 # make help                         print these lines
@@ -66,8 +66,10 @@ RUN ?=
 EVENTS ?=
 FLAGS ?=
 
-# One seed of make fault-test, in place of the first SEEDS.
+# One seed of make fault-test, in place of the first SEEDS; and where its states are, by default in a
+# file and then in a database.
 SEED ?=
+STATES ?=
 
 # What check-gpu runs on; cpu tries the check out, in small sizes. The Python that has JAX for it is
 # one of those set up here, or yours: CHECK_PYTHON=python3.
@@ -153,7 +155,7 @@ test: $(ALL)
 
 fault-test: SEEDS = 1000
 fault-test: .venv/with-test
-	.venv/bin/python -m tests.fault_simulator $(if $(SEED),--seed=$(SEED),--seeds=$(SEEDS))
+	.venv/bin/python -m tests.fault_simulator $(if $(SEED),--seed=$(SEED),--seeds=$(SEEDS)) $(if $(STATES),--states=$(STATES))
 
 check: $(ALL) .venv/with-docs
 	.venv/bin/ruff check .

@@ -3,3 +3,4 @@
 from .common import interrupt
 
 interrupt.end_while_importing()
+interrupt.hold_hangups()

@@ -1,8 +1,10 @@
-"""Ctrl-C at the start of a command: one line, whatever is being imported.
+"""Signals at the start of a command: ctrl-C, and SIGHUP of the service.
 
-An exception in the middle of an import leaves a traceback, and in one of jax it can abort the
-process. So a command ends at once while its modules are imported, and jax, which is imported later,
-is imported whole.
+Ctrl-C is answered by one line, whatever is being imported. An exception in the middle of an import
+leaves a traceback, and in one of jax it can abort the process. So a command ends at once while its
+modules are imported, and jax, which is imported later, is imported whole.
+
+SIGHUP, by which the service reloads its run, would end a service that is not ready yet.
 """
 
 from __future__ import annotations
@@ -37,6 +39,27 @@ def end_while_importing() -> None:
     is_command = sys.argv and os.path.basename(sys.argv[0]) in ("-m", "hrnn-jax")
     if is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end_at_once)
+
+
+_hangups: list[int] = []  # that came before the service was ready
+
+
+def hold_hangups() -> None:
+    """Hold SIGHUP back, if this process is the command serve, until it asks by `had_hangup`.
+
+    For the first line of the package.
+    """
+    package = __name__.partition(".")[0]
+    by_name = [os.path.basename(argument) for argument in sys.argv[:1]] == ["hrnn-jax"]
+    if f"{package}.serve" in sys.orig_argv or (by_name and sys.argv[1:2] == ["serve"]):
+        signal.signal(signal.SIGHUP, lambda number, frame: _hangups.append(number))
+
+
+def had_hangup() -> bool:
+    """Tell whether a SIGHUP was held back, and forget it."""
+    came = bool(_hangups)
+    _hangups.clear()
+    return came
 
 
 def raise_from_here() -> None:

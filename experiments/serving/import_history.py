@@ -22,6 +22,7 @@ from hrnn_jax.preprocess.reading import files
 
 from ..common import progress
 
+_MADE = "{} was made meanwhile: is another service starting?"
 _OTHERS = "--history=LOG with another --states imports all users of a log"
 
 
@@ -126,8 +127,14 @@ def write_states(
         with Recommender(*network, partial, config=without_index) as recommender:
             line = _take(recommender, past)
         if path.exists():
-            raise InputError(f"{path} was made meanwhile: is another service starting?")
+            raise InputError(_MADE.format(path))
         refuse_strays(path)
+        try:
+            path.hardlink_to(partial)  # to rename would replace what another service has just made
+        except FileExistsError:
+            raise InputError(_MADE.format(path)) from None
+        except OSError:  # a file system without links
+            pass
     return line
 
 
@@ -139,14 +146,15 @@ def add_states(recommender: Recommender, past: pl.DataFrame) -> str:
         past: as `read` returns them.
 
     Returns:
-        A line that says how many users and events were imported.
+        A line that says how many users and events were imported, or that another service has
+        imported them meanwhile.
 
     Raises:
-        InputError: another process wrote states meanwhile.
+        StorageError: another service takes longer for that than this one waits.
     """
     with recommender.alone():
-        if len(recommender):
-            raise InputError("the database has states by now: is another service starting?")
+        if len(recommender):  # all of a history, which is one transaction
+            return "another service, which started together with this one, has imported the history"
         line = _take(recommender, past)
     recommender.counts.clear()  # they count what comes from now on
     return line

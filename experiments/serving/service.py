@@ -26,7 +26,7 @@ from hrnn_jax.live.recommender import STATES, Recommender
 from hrnn_jax.live.store.opening import is_database
 from hrnn_jax.live.store.state_file import refuse_strays
 
-from ..common import progress, run_folder
+from ..common import interrupt, progress, run_folder
 from ..folders.row_names import title
 from . import import_history, item_catalogue
 from .app import Served, Settings, build
@@ -119,6 +119,8 @@ class Server(uvicorn.Server):
             print(
                 f"ready in {seconds:.1f} s at {self._url}, its API at {self._url}/docs", flush=True
             )
+            if interrupt.had_hangup():
+                self._on_hangup()
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due; uvicorn calls this ten times a second."""

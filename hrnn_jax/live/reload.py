@@ -188,8 +188,10 @@ class _Computation:
         new: dict[str, list[StoredEvent]] = {}
         for key, events in stored.items():
             new[key] = events
-            if state := found[key].state:
-                n_before = state.session.n_events
+            state = found[key].state
+            n_before = state.session.n_events if state else 0
+            # Not where events between were stored and dropped again: it starts from what is kept.
+            if state and not (events and events[0].place > n_before):
                 known = self._known(event for event in events if event.place < n_before)
                 last = open_session(known) if known else state.session
                 states[key] = state._replace(session=last)

@@ -20,12 +20,13 @@ from unittest import mock
 
 import psycopg
 
+from hrnn_jax import errors
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import postgresql
 from tests.fault_simulator import operations
 from tests.fault_simulator.clients import deliver
 from tests.fault_simulator.disk import Killed
-from tests.fault_simulator.process import Process, Result
+from tests.fault_simulator.process import FaultError, Process, Result
 from tests.fault_simulator.repairs import adopt_damaged
 from tests.fault_simulator.run import Run
 from tests.helpers import stored_states
@@ -167,6 +168,15 @@ def export(run: Run) -> None:
     """Export all states; a service that is killed meanwhile has changed nothing."""
     run.process.disk.kill_after = None
     operations.export(run)
+
+
+def refuse_reload(run: Run) -> None:
+    """Ask for a reload, which is refused; the weights of before serve on."""
+    process = run.process
+    process.disk.kill_after = None
+    result = process.attempt(process.live.reload, "2")
+    if not isinstance(result.error, errors.InputError) or "file alone" not in str(result.error):
+        raise FaultError(f"a reload of a database: {result}")
 
 
 def lose_connection(run: Run) -> None:

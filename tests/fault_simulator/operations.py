@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Any
+
 from hrnn_jax import errors
 from hrnn_jax.live.events import Event
-from tests.fault_simulator.clients import USERS, deliver
+from tests.fault_simulator.clients import USERS, deliver, forget, forget_idle, read
+from tests.fault_simulator.disk import Killed
 from tests.fault_simulator.oracle import ITEMS, Oracle
 from tests.fault_simulator.process import UNFINISHED, FaultError
 from tests.fault_simulator.run import Run
@@ -179,3 +184,106 @@ def import_(run: Run) -> None:
         process.take(after)
         process.since = [*since, oracle, after]
         process.check()
+
+
+def reload(run: Run) -> None:
+    """Swap the weights, while others do something wherever the reload lets them.
+
+    Before the swap all answers are those of the former weights, after it those of the next ones,
+    and a process that is killed leaves the states of one of both.
+    """
+    process, draw = run.process, run.draw
+    live, weights = process.live, draw.choice([3 - process.oracle.weights] * 4 + [1])
+    process.oracle.begin_reload()
+    others = _Others(run)
+    live._exclusive = others.wrapped(live._exclusive)
+    swapped: list[Oracle] = []
+
+    def after_the_swap() -> None:
+        after = process.oracle.reloaded(weights)
+        process.settle(after)
+        process.oracle, process.maybe = after, []
+        process.since.append(after)
+        swapped.append(after)
+        if difference := process.difference(after):
+            raise FaultError(f"at the swap {difference}")
+
+    run.arm(0.4, mean=40)
+    faults = process.disk.faults
+    result = process.attempt(live.reload, str(weights), on_swap=after_the_swap)
+    if process.live is not live:  # killed, and started again, by what others did
+        return
+    del live._exclusive
+    run.say(f"  weights {weights}, {len(swapped)} swap, {result.error}")
+    run.counts["swaps"] += len(swapped)
+    if result.killed:
+        run.counts["killed reloads"] += 1
+        run.died()
+        run.arm(0.2)
+        of_both = [process.oracle, *process.maybe, process.oracle.reloaded(weights)]
+        run.start(
+            [process.oracle] if swapped else of_both,
+            weights=process.oracle.weights if swapped else draw.choice([1, 2]),
+        )
+    elif result.error is None:
+        if not swapped:
+            raise FaultError("the reload has ended without a swap")
+        process.check()
+    else:
+        is_replaced = others.n_imports and "were replaced" in str(result.error)
+        if swapped or (process.disk.faults == faults and not is_replaced):
+            raise FaultError(f"an error of the reload without a fault: {result.error}")
+        process.disk.kill_after = None
+        if not is_replaced:
+            process.maybe.append(process.oracle.reloaded(weights))
+        process.check()
+
+
+class _Others:
+    """What other threads do whenever a reload does not hold the lock."""
+
+    def __init__(self, run: Run):
+        self.n_imports = 0
+        self._run, self._live = run, run.process.live
+        self._chance = run.draw.choice([0, 0.05, 0.2])
+        self._depth = 0  # of locks that are held
+        self._is_busy = False
+
+    def wrapped(self, exclusive: Any) -> Any:
+        """Return the lock, after which others do something, maybe."""
+
+        @contextlib.contextmanager
+        def followed() -> Generator[None]:
+            with exclusive():
+                self._depth += 1
+                try:
+                    yield
+                finally:
+                    self._depth -= 1
+            if not self._depth and not self._is_busy:
+                self._act()
+
+        return followed
+
+    def _act(self) -> None:
+        draw = self._run.draw
+        if draw.random() < self._chance:
+            [step] = draw.choices(list(_MEANWHILE), list(_MEANWHILE.values()))
+            self._run.say(f" meanwhile {step.__name__}")
+            self._run.counts[f"{step.__name__} in a reload"] += 1
+            self.n_imports += step is import_
+            self._is_busy = True
+            step(self._run)
+            self._is_busy = False
+        if self._run.process.live is not self._live:
+            raise Killed
+
+
+_MEANWHILE: dict[Callable[[Run], None], float] = {
+    deliver: 10,
+    read: 2,
+    forget: 2,
+    forget_idle: 1,
+    fill_disk: 0.5,
+    import_: 0.3,
+}

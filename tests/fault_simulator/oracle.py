@@ -43,6 +43,8 @@ class Person:
     item: int | None = None
     opens: bool = False
     gap: int = NO_GAP
+    dropped: tuple[Kept, ...] = ()  # events that were stored since a reload has begun, and are not
+    choices: tuple[Person, ...] = ()  # what the person may be after the reload
 
     def feed(self, weights: int, event: Kept, number: int, last: float) -> None:
         """Change the network's state by an event, after one of a session and a time."""
@@ -58,10 +60,30 @@ class Person:
 
     def recomputed(self, weights: int, now: float) -> Person:
         """Return the person whose state was computed again from the kept events."""
-        new = dataclasses.replace(self, x=0, item=None, opens=False, gap=NO_GAP, written=now)
-        for event, before in zip(self.kept, (self.kept[0], *self.kept), strict=False):
+        return dataclasses.replace(self.computed(weights, self.kept), written=now)
+
+    def computed(self, weights: int, events: tuple[Kept, ...]) -> Person:
+        """Return the person whose state was computed from some events."""
+        new = dataclasses.replace(self, x=0, item=None, opens=False, gap=NO_GAP, choices=())
+        for event, before in zip(events, (*events[:1], *events), strict=False):
             new.feed(weights, event, before.session, before.time)
         return new
+
+    def reloaded(self, weights: int) -> Person:
+        """Return the person after a reload.
+
+        The state was computed at some time of the reload, from the events that were stored then,
+        and went on with those after them.
+        """
+        known = self
+        if self.kept:
+            told = self.told()
+            known = dataclasses.replace(self, last=told.last)
+            if told.number != self.number:  # as for events of unknown items: damaged ones
+                known = dataclasses.replace(known, latest=told.latest, id=None)
+        every = (*self.dropped, *self.kept)
+        choices = [known.computed(weights, every[n:]) for n in range(len(self.dropped) + 1)]
+        return dataclasses.replace(choices[0], choices=tuple(choices))
 
     def told(self) -> Person:
         """Return the person whose open session is known from the kept events alone."""
@@ -125,7 +147,9 @@ class Oracle:
         person.feed(self.weights, kept, number, last)
         person.n_events += 1
         oldest = person.n_events - KEPT
-        person.kept = tuple(one for one in (*person.kept, kept) if one.place >= oldest)
+        every = (*person.kept, kept)
+        person.kept = tuple(one for one in every if one.place >= oldest)
+        person.dropped += every[: len(every) - len(person.kept)]
         person.latest, person.last, person.written = max(person.latest, time), time, now
         return "observed"
 
@@ -153,6 +177,16 @@ class Oracle:
             for key, person in self.people.items()
             if person.kept  # all others are gone, as nothing tells their states
         }
+
+    def begin_reload(self) -> None:
+        """Note which events are stored from now on."""
+        for person in self.people.values():
+            person.dropped = ()
+
+    def reloaded(self, weights: int) -> Oracle:
+        """Return all people after a reload that has begun."""
+        people = {key: person.reloaded(weights) for key, person in self.people.items()}
+        return dataclasses.replace(self, weights=weights, people=people)
 
     def idle(self, end: float) -> list[str]:
         """Return the anonymous sessions that were written before a time."""

@@ -14,10 +14,17 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from hrnn_jax import errors
-from hrnn_jax.live import events, rebuilding, recommender
+from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax.live import events, rebuilding, recommender, reload
 from hrnn_jax.live.events import Request
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
-from hrnn_jax.live.store import sqlite_pages, sqlite_store, state_file, state_store
+from hrnn_jax.live.store import (
+    next_states,
+    sqlite_pages,
+    sqlite_store,
+    state_file,
+    state_store,
+)
 from tests.fault_simulator import network
 from tests.fault_simulator.connection import Connection
 from tests.fault_simulator.disk import Disk, Killed
@@ -38,12 +45,18 @@ class Clock:
 
     def __init__(self) -> None:
         self.wall, self.steady = float(live_users.NOW), 1000.0
+        self._looks = 0
 
     def time(self) -> float:
         return self.wall
 
     def clock_gettime(self, _: int) -> float:
         return self.steady
+
+    def perf_counter(self) -> float:
+        """Return a time by which a reload holds the lock for one key or two."""
+        self._looks += 1
+        return 0.002 * self._looks
 
     def sleep(self, seconds: float) -> None:
         self.wall += seconds
@@ -89,6 +102,13 @@ class Process:
                 (recommender, "WIDTHS", (2,)),
                 (rebuilding, "WIDTHS", (2,)),
                 (recommender, "_SESSIONS_OF_A_STEP", 2),
+                (next_states, "_ROWS_OF_A_STEP", 2),
+                (reload, "_KEYS", 2),
+                (reload, "_FEW", 1),
+                (reload, "_ROUNDS", 3),
+                (reload, "time", self.clock),
+                (reload, "load_unchanged", self._load),
+                (reload, "compile_programs", lambda network: []),
                 (recommender, "logger", log),
                 (rebuilding, "logger", log),
                 (state_store, "logger", log),
@@ -127,19 +147,28 @@ class Process:
             result = Result(error=error)
         return Result(killed=True) if self.disk.dead else result
 
-    def open(self, weights: int, rebuild: bool) -> None:
-        """Start a recommender."""
-        self.lines.clear()
-        about = live_users.about(
+    def _about(self, weights: int) -> TrainedRun:
+        return live_users.about(
             network.CONFIG,
             items=ITEMS,
             gap_seconds=GAP,
             drop_repeats=self.oracle.drop_repeats,
             lineage=(f"weights {weights}",),
         )
+
+    def _load(self, run: pathlib.Path, **_: Any) -> tuple[TrainedRun, int]:
+        """Load a run folder, which has the name of its weights."""
+        weights = int(run.name)
+        return self._about(weights), weights
+
+    def open(self, weights: int, rebuild: bool) -> None:
+        """Start a recommender."""
+        self.lines.clear()
         config = RecommenderConfig(cached_users=self.cached, kept_events=KEPT)
         self.looked = self.clock.wall, self.clock.steady
-        self.live = Recommender(about, weights, self.path, rebuild=rebuild, config=config)
+        self.live = Recommender(
+            self._about(weights), weights, self.path, rebuild=rebuild, config=config
+        )
 
     def stop(self) -> None:
         """End the process as SIGTERM does; it may be killed meanwhile."""
@@ -200,11 +229,23 @@ class Process:
         """
         differences = []
         for oracle in reversed(candidates):
+            self.settle(oracle)
             if not (difference := self.difference(oracle)):
                 self.take(oracle)
                 return
             differences.append(difference)
         raise FaultError("after the start " + ", and ".join(differences))
+
+    def settle(self, oracle: Oracle) -> None:
+        """Find out which of their choices people are after a reload."""
+        for key, person in oracle.people.items():
+            if not person.choices:
+                continue
+            [found] = self.live.recommend_many([request(key, k=4)])
+            for choice in person.choices:
+                oracle.people[key] = choice
+                if oracle.best(key, 4) == found:
+                    break
 
     def take(self, oracle: Oracle) -> None:
         """Go on from what an oracle has."""

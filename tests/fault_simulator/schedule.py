@@ -28,6 +28,7 @@ WEIGHTS: dict[Callable[[Run], None], float] = {
     operations.other_weights: 2,
     operations.export: 0.5,
     operations.import_: 0.5,
+    operations.reload: 2,
 }
 
 
@@ -57,6 +58,7 @@ ON_DATABASE: dict[Callable[[Run], None], float] = {
         )
     },
     database.export: WEIGHTS[operations.export],
+    database.refuse_reload: 0.5,
     database.lose_connection: 6,
     database.damage_row: 3,
 }
@@ -107,21 +109,29 @@ def _step(run: Run, weights: Mapping[Callable[[Run], None], float]) -> None:
 
 
 def summary(n_seeds: int, counts: Mapping[str, int]) -> str:
-    """Return a line that says what was run without a fault."""
+    """Return a line that says what was run without a fault, as far as it has happened."""
     kill_points = [name for name in counts if name.startswith("kill at")]
+    steps = {step.__name__ for step in (*WEIGHTS, *ON_DATABASE)}
     parts = (
-        f"{n_seeds:,} seed{'s' * (n_seeds > 1)} without a fault",
-        f"{sum(counts[step.__name__] for step in WEIGHTS):,} steps",
-        f"{counts['acknowledged events']:,} events acknowledged",
-        f"{counts['kill']:,} kills and {counts['power loss']:,} losses of power "
-        f"(at {len(kill_points)} kinds of operations)",
-        f"{counts['full']:,} times no room",
-        f"{counts['failed sync']:,} failed syncs",
-        f"{counts['flip']:,} times flipped bits",
-        f"{counts['lose_file']:,} files lost while running",
-        f"{counts['restore']:,} copies put back",
-        f"{counts['forget']:,} people forgotten",
-        f"{counts['other_weights']:,} other weights",
-        f"{counts['import_']:,} imports",
+        (sum(counts[name] for name in steps), "steps"),
+        (counts["acknowledged events"], "events acknowledged"),
+        (counts["kill"], "kills"),
+        (counts["power loss"], "losses of power"),
+        (len(kill_points), "kinds of operations at which they came"),
+        (counts["lost connection"], "lost connections"),
+        (counts["unanswered commits"], "commits without an answer"),
+        (counts["full"], "times no room"),
+        (counts["failed sync"], "failed syncs"),
+        (counts["flip"], "times flipped bits"),
+        (counts["damage_row"], "damaged rows"),
+        (counts["lose_file"], "files lost while running"),
+        (counts["restore"], "copies put back"),
+        (counts["forget"], "people forgotten"),
+        (counts["other_weights"], "other weights"),
+        (counts["swaps"], "reloads to their end"),
+        (counts["killed reloads"], "killed reloads"),
+        (sum(n for name, n in counts.items() if name.endswith("in a reload")), "calls in reloads"),
+        (counts["import_"], "imports"),
     )
-    return ", ".join(parts)
+    happened = ", ".join(f"{n:,} {what}" for n, what in parts if n)
+    return f"{n_seeds:,} seed{'s' * (n_seeds > 1)} without a fault, {happened}"

@@ -13,20 +13,26 @@ from tests.helpers import postgresql
 SEEDS = 14  # in about six seconds
 
 
-def run_seed(seed):
-    with postgresql.database() as url:
-        return schedule.run_seed(seed, url)
+@pytest.fixture(scope="module")
+def url():
+    with postgresql.database() as made:
+        yield made
 
 
-def run_seeds(seeds):
+def run_seed(seed, url):
+    postgresql.empty(url)
+    return schedule.run_seed(seed, url)
+
+
+def run_seeds(seeds, url):
     for seed in seeds:
-        run_seed(seed)
+        run_seed(seed, url)
 
 
-def test_seeds_run_without_a_fault_on_a_database():
+def test_seeds_run_without_a_fault_on_a_database(url):
     counts = collections.Counter()
     for seed in range(SEEDS):
-        counts += run_seed(seed).all_counts
+        counts += run_seed(seed, url).all_counts
     for kind in ("kill at before", "kill at after", "lost connection", "unanswered commits",
                  "full", "damage_row", "rebuilt", "forget", "other_weights"):  # fmt: skip
         assert counts[kind], kind
@@ -48,7 +54,7 @@ def ignore_damaged_states(patch):
 @pytest.mark.parametrize(
     "mutation", [commit_each_statement, count_a_second_delivery, ignore_damaged_states]
 )
-def test_the_simulator_finds_a_fault_that_is_put_in(mutation, monkeypatch):
+def test_the_simulator_finds_a_fault_that_is_put_in(mutation, monkeypatch, url):
     mutation(monkeypatch)
     with pytest.raises(schedule.RunError, match=r"\nseed \d+: "):
-        run_seeds(range(2 * SEEDS))
+        run_seeds(range(2 * SEEDS), url)

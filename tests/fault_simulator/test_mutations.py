@@ -8,6 +8,7 @@ from hrnn_jax import errors
 from hrnn_jax.live import rebuilding, recommender
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import sqlite_pages, sqlite_store, state_file, state_rows
+from hrnn_jax.live.store.next_states import NextStates
 from hrnn_jax.live.store.sqlite_store import SqliteStore
 from tests.fault_simulator import schedule
 
@@ -62,6 +63,12 @@ def leave_traces_in_unused_parts_of_pages(patch):
     patch.setattr(sqlite_pages, "clear_unused_parts", lambda file, pages: None)
 
 
+def keep_the_bytes_of_deleted_rows(patch):
+    """Delete as SQLite was built to, which is without zeros in most builds."""
+    settings = [one for one in sqlite_store.SETTINGS if not one.startswith("secure_delete")]
+    patch.setattr(sqlite_store, "SETTINGS", settings)
+
+
 def believe_a_clock_that_jumps(patch):
     patch.setattr(recommender, "_JUMP", math.inf)
 
@@ -79,19 +86,57 @@ def count_a_second_delivery(patch):
     patch.setattr(SqliteStore, "delivered", lambda self, event_ids: set())
 
 
+def serve_states_of_the_former_weights(patch):
+    """Let a reload take the next weights, and the states as they are."""
+
+    def take_next(self, about, item_index, start):
+        self.set_about(about)
+
+    patch.setattr(NextStates, "take_next", take_next)
+
+
+def name_the_weights_of_a_reload_later(patch):
+    """Swap the states in one transaction, and say of which weights they are in the next one."""
+    take_next = NextStates.take_next
+
+    def in_two(self, about, item_index, start):
+        take_next(self, {}, item_index, start)
+        self.set_about(about)
+
+    patch.setattr(NextStates, "take_next", in_two)
+
+
+def miss_events_during_a_reload(patch):
+    patch.setattr(NextStates, "_touch", lambda self, keys: None)
+
+
+def forget_in_one_of_both_tables(patch):
+    patch.setattr(NextStates, "_delete_second", lambda self, rows: None)
+
+
+def keep_the_table_of_a_killed_reload(patch):
+    patch.setattr(NextStates, "_drop_second_tables", lambda self: None)
+
+
 # With the first seed that finds each, and some more where a step of the schedule has changed since.
 MUTATIONS = {
-    read_any_wal: 346,
-    read_the_wal_of_another_file: 206,
-    begin_a_rebuild_without_a_mark: 23,
-    fail_for_one_damaged_state: 17,
-    ignore_damaged_states: 17,
-    ignore_lost_files: 5,
+    read_any_wal: 260,
+    read_the_wal_of_another_file: 212,
+    begin_a_rebuild_without_a_mark: 3,
+    fail_for_one_damaged_state: 18,
+    ignore_damaged_states: 9,
+    ignore_lost_files: 1,
     leave_traces_in_the_wal: 4,
     leave_traces_in_unused_parts_of_pages: 20,
-    believe_a_clock_that_jumps: 219,
+    keep_the_bytes_of_deleted_rows: 0,
+    believe_a_clock_that_jumps: 109,
     commit_without_sync: 5,
-    count_a_second_delivery: 4,
+    count_a_second_delivery: 8,
+    serve_states_of_the_former_weights: 0,
+    name_the_weights_of_a_reload_later: 35,
+    miss_events_during_a_reload: 0,
+    forget_in_one_of_both_tables: 39,
+    keep_the_table_of_a_killed_reload: 10,
 }
 MORE = 50
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fault_simulator import schedule
-from tests.fault_simulator.__main__ import main
+from tests.fault_simulator.__main__ import PLACES, main
 from tests.fault_simulator.oracle import Oracle
 
 SEEDS = 40  # of `make fault-test`, in about two seconds
@@ -28,15 +28,15 @@ def test_a_seed_is_one_run():
 
 
 def test_the_command_prints_what_was_run(capsys):
-    assert main(range(2), with_steps=False) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("2 seeds without a fault, 50 steps, ")
-    assert printed.count("\n") == 1
+    assert main(range(2), places=PLACES, with_steps=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for place, line in zip(("file", "database"), lines, strict=True):
+        assert line.startswith(f"states in a {place}: 2 seeds without a fault, 50 steps, ")
 
 
 def test_the_command_prints_a_fault_with_its_steps_and_its_seed(monkeypatch, capsys):
     monkeypatch.setattr(Oracle, "best", lambda *_, **__: [])
-    assert main([7], with_steps=False) == 1
+    assert main([7], places=PLACES, with_steps=False) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[-2].startswith("seed 7: FaultError: ")
-    assert lines[-1] == "run it again: make fault-test SEED=7"
+    assert lines[-1] == "run it again: make fault-test SEED=7 STATES=file"

@@ -49,6 +49,15 @@ def test_an_old_run_recommends_what_it_did(run):
             np.testing.assert_allclose(found_scores, scores, rtol=0, atol=error)
 
 
+def test_an_unknown_optimizer_is_an_error_in_one_line(run):
+    """As of a later version. Bug: let a KeyError out."""
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["training"]["optimizer"] = "lion"
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(InputError, match=r"^`optimizer`=lion: give adagrad, adam or sgd$"):
+        load_run(run)
+
+
 def test_a_run_that_needs_a_removed_setting_is_refused():
     """Bug: read its weights, and leave out the bonus for items of the user's past."""
     with pytest.raises(InputError, match=r"^[^\n]*past=4, which this version no longer has[^\n]*$"):

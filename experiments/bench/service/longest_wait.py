@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent import futures
 from urllib import parse
 
+from hrnn_jax import errors
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import load_recommender
 
@@ -46,7 +47,9 @@ def longest_waits(settings: Settings) -> Mapping[str, Row]:
         commands.run(folder)
         rows = _of_attacks(settings, folder)
         rows["compiling"] = _beside_compiling(settings, folder)
-        rows["forgetting"] = _beside_forgetting(settings, folder, sessions)
+        kept = _kept_sessions(folder, sessions)
+        rows["forgetting"] = _beside_forgetting(settings, folder, kept, sessions)
+        rows["reload"] = _beside_reload(settings, folder, kept, sessions)
     return rows
 
 
@@ -117,13 +120,21 @@ def _beside_compiling(settings: Settings, folder: pathlib.Path) -> Row:
     return _row("the first requests of each width after a start, nothing compiled", longest)
 
 
-def _beside_forgetting(settings: Settings, folder: pathlib.Path, sessions: int) -> Row:
-    """Measure the start of a service that has to delete idle sessions."""
-    kept, states = folder / "kept.sqlite", folder / "idle.sqlite"
+def _kept_sessions(folder: pathlib.Path, sessions: int) -> pathlib.Path:
+    """Write a state file with so many anonymous sessions."""
+    kept = folder / "kept.sqlite"
     with load_recommender(folder / "run", states=kept) as recommender:
         for begin in range(0, sessions, 1_000):
             some = range(begin, min(begin + 1_000, sessions))
             recommender.observe_many([Event(n % ITEMS, session=n) for n in some])
+    return kept
+
+
+def _beside_forgetting(
+    settings: Settings, folder: pathlib.Path, kept: pathlib.Path, sessions: int
+) -> Row:
+    """Measure the start of a service that has to delete idle sessions."""
+    states = folder / "idle.sqlite"
     longest = []
     for _ in range(settings.long_repeats):
         shutil.copy(kept, states)
@@ -134,6 +145,28 @@ def _beside_forgetting(settings: Settings, folder: pathlib.Path, sessions: int) 
                     time.sleep(0.1)
             longest.append(waits.longest)
     return _row(f"the deletion of {sessions:,} idle sessions", longest)
+
+
+def _beside_reload(
+    settings: Settings, folder: pathlib.Path, kept: pathlib.Path, sessions: int
+) -> Row:
+    """Measure a reload, which computes all states again and swaps them."""
+    states = folder / "reloaded.sqlite"
+    longest = []
+    for _ in range(settings.long_repeats):
+        shutil.copy(kept, states)
+        with started(folder, f"--states={states}") as (_, url, _):
+            _wait_until_compiled(url)
+            waits = Waits(url)
+            with waits.measured():
+                with connect(url) as connection:
+                    send(connection, Request("/reload", {}))
+                while (status := _health(url)["reload"]["status"]) != "done":
+                    if status == "failed":
+                        raise errors.InputError("the reload has failed")
+                    time.sleep(0.1)
+            longest.append(waits.longest)
+    return _row(f"a reload of the weights and of {sessions:,} states", longest)
 
 
 def _row(what: str, longest: list[float]) -> Row:

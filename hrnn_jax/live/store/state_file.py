@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import sqlite3
@@ -12,6 +13,7 @@ from hrnn_jax import errors
 from hrnn_jax.live.store import sqlite_pages
 
 IN_MEMORY = ":memory:"  # in the place of a path
+_LOCKED_BYTES = 512, 0x4000_0000  # number and first one of those that SQLite locks in a file
 
 # Codes of SQLite's errors, and what is raised for them; the last row is for all other codes.
 _ERRORS = (
@@ -58,7 +60,7 @@ def refuse_strays(path: pathlib.Path | str) -> None:
         path: of the state file.
 
     Raises:
-        InputError: names the files.
+        InputError: names the files; or another process is making the state file.
     """
     if path == IN_MEMORY:
         return
@@ -67,15 +69,32 @@ def refuse_strays(path: pathlib.Path | str) -> None:
     it_is, them, they_do = ("are", "them", "do") if len(strays) > 1 else ("is", "it", "does")
     if not (file.exists() and file.stat().st_size):
         if strays:
+            _refuse_in_use(file)
             raise errors.InputError(
                 f"{path} does not exist, but {' and '.join(strays)} of a former one {they_do}: "
                 f"move {them} away, or put the file back"
             )
     elif wal.exists() and not _is_wal_of(wal, file):
+        _refuse_in_use(file)
         raise errors.InputError(
             f"{' and '.join(strays)} next to {path} {it_is} of another state file: move {them} "
             "away, or put the other file back"
         )
+
+
+def _refuse_in_use(file: pathlib.Path) -> None:
+    """Raise InputError if another process has a state file open: the files next to it are its own.
+
+    They do not look so while that process makes the file.
+    """
+    if not file.exists():
+        return
+    with contextlib.suppress(OSError), file.open("rb") as opened:
+        try:
+            fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB, *_LOCKED_BYTES)
+        except BlockingIOError:
+            _, kind, text = _ERRORS[0]
+            raise _about(file, kind, text) from None
 
 
 def _is_wal_of(wal: pathlib.Path, file: pathlib.Path) -> bool:

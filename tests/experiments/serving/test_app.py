@@ -479,8 +479,19 @@ def test_probes_may_ask_for_the_head_alone_and_answers_about_people_are_not_stor
     for path in ("/", "/health"):
         assert ask(app, "HEAD", path).status_code == 200
         assert ask(app, "GET", path).headers["cache-control"] == "no-cache"
-    for path in ("/users", "/users/u/history", "/users/u/recommendations", "/users/%00/history"):
+    for path in (
+        *("/users", "/users/u/history", "/users/u/recommendations", "/users/%00/history"),
+        *("/sessions/s/recommendations", "/users/u/explanations?item=i1", "/users/u%2Fv/history"),
+        *("/sessions/s/explanations?item=i1", "/popular", "/metrics", "/events"),
+    ):
         assert ask(app, "GET", path).headers["cache-control"] == "no-store"
+    for path, body in {
+        "/events": events("u", ["i1"])[0],
+        "/sessions/s/events": {"item": "i1"},
+        "/preview": {"events": [{"item": "i1"}]},
+    }.items():
+        assert ask(app, "POST", path, json=body).headers["cache-control"] == "no-store"
+    assert ask(app, "DELETE", "/users/u").headers["cache-control"] == "no-store"
 
 
 def test_every_route_except_the_public_ones_needs_the_token(make_app):

@@ -10,7 +10,9 @@ import threading
 import pytest
 
 from hrnn_jax import errors
+from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.live import reload
+from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import sqlite_store, state_store
 from tests.helpers import live_users, weights
@@ -115,6 +117,28 @@ def test_lists_after_a_reload_are_those_of_a_recommender_that_always_had_the_wei
         is_stored = [True] * n_before + [outcome == "observed" for outcome in outcomes]
         events = list(itertools.compress(events, is_stored))
         assert_lists(again, OURS, events)
+
+
+def test_a_user_whose_newest_events_are_more_than_those_kept_starts_from_the_kept_ones(path):
+    """Bug: go on from the state computed first, over the events that are no longer stored."""
+    config = RecommenderConfig(kept_events=3)
+    first, second = (
+        live_users.events(1, 2),
+        live_users.events(3, 4, 5, 6, time=live_users.NOW + 300),
+    )
+    with Recommender(*OURS, path, config=config) as live:
+        live.observe_many([*first, Event("i1", "v", live_users.NOW)])
+        waiting = [second]
+
+        def go_on(progress):
+            if progress.done and waiting:  # the next states of all are there
+                live.observe_many(waiting.pop())
+
+        live.reload("next", on_progress=go_on)
+        assert not waiting
+        with Recommender(*NEXT, state_store.IN_MEMORY) as plain:
+            plain.observe_many(second[-3:])
+            live_users.assert_same_lists([live.recommend("u")], [plain.recommend("u")])
 
 
 def copies_at_each_step(path, events, folder, monkeypatch):

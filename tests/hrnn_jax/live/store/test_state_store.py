@@ -1,5 +1,7 @@
 """States survive a restart, use bounded memory, and never serve other weights."""
 
+import contextlib
+import functools
 import gc
 import json
 import os
@@ -7,7 +9,10 @@ import pathlib
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
+import types
 import zlib
 from concurrent import futures
 
@@ -19,7 +24,7 @@ from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.live import batched_model, rebuilding
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
-from hrnn_jax.live.store import state_store
+from hrnn_jax.live.store import sqlite_store, state_store
 from hrnn_jax.live.store.opening import open_store
 from hrnn_jax.live.store.sqlite_store import SqliteStore
 from hrnn_jax.live.store.state_rows import StoredState, crc_of
@@ -417,6 +422,85 @@ def test_states_of_ancestor_weights_are_accepted(states):
 def test_a_file_in_use_is_an_error(path):
     with live_users.recommender(path), pytest.raises(errors.InputError, match="in use by another"):
         live_users.recommender(path)
+
+
+@contextlib.contextmanager
+def before_statement(beginning, act, monkeypatch):
+    """Call a function before the next statement of a store that begins like this."""
+    waiting = [act]
+
+    class Connection(sqlite3.Connection):
+        def execute(self, statement, *values):
+            if waiting and statement.strip().startswith(beginning):
+                waiting.pop()()
+            return super().execute(statement, *values)
+
+    connect = functools.partial(sqlite3.connect, factory=Connection)
+    module = types.SimpleNamespace(**vars(sqlite3) | {"connect": connect})
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_store, "sqlite3", module)
+        yield
+    assert not waiting
+
+
+@pytest.mark.parametrize(
+    "moment", ["PRAGMA locking_mode", "PRAGMA synchronous", "CREATE TABLE about", "PRAGMA shrink"]
+)
+def test_of_two_that_make_a_file_at_once_one_has_it_and_the_other_gets_one_line(
+    path, moment, monkeypatch
+):
+    refused, opened = [], []
+
+    def start():
+        try:
+            opened.append(live_users.recommender(path))
+        except errors.InputError as error:
+            refused.append(str(error))
+
+    with before_statement(moment, start, monkeypatch):
+        start()
+    [recommender], [line] = opened, refused
+    assert "\n" not in line
+    with recommender:
+        assert recommender.observe(user="u", item="i1") == "observed"
+    with live_users.recommender(path) as again:
+        assert again.users() == [("u", 1)]
+
+
+def asked_by_another_process(path):
+    """Return what another process says of the files next to a state file."""
+    code = (
+        "import sys; from hrnn_jax.errors import InputError\n"
+        "from hrnn_jax.live.store.state_file import refuse_strays\n"
+        "try: refuse_strays(sys.argv[1])\n"
+        "except InputError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert not done.stderr
+    return done.stdout
+
+
+def test_files_of_one_who_makes_a_state_file_are_not_said_to_be_of_another_one(path, monkeypatch):
+    """Bug: advise to move away a -journal or -wal that is in use, with all it holds."""
+    said = []
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN", "CREATE TABLE a (b)"):
+            db.execute(statement)
+        assert not path.stat().st_size
+        assert path.with_name(path.name + "-journal").exists()
+        said.append(asked_by_another_process(path))
+    path.unlink()
+    wal = path.with_name(path.name + "-wal")
+
+    def ask():
+        assert wal.stat().st_size
+        said.append(asked_by_another_process(path))
+
+    with before_statement("PRAGMA wal_checkpoint", ask, monkeypatch):
+        live_users.recommender(path).close()
+    assert [line.partition(": ")[0] for line in said] == [
+        f"{path} is in use by another process"
+    ] * 2
 
 
 def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path):
