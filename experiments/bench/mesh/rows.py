@@ -91,8 +91,8 @@ def compiled(settings: Settings, n_devices: int, n_items: int, n_lanes: int = LA
     return Compiled(**json.loads(cost.last_line))
 
 
-def _bytes(program: Compiled) -> Mapping[str, Row]:
-    rows = {}
+def _bytes(program: Compiled) -> dict[str, Row]:
+    rows: dict[str, Row] = {}
     for collective in COLLECTIVES:
         sizes, rest = (of.get(collective, []) for of in (program.of_update, program.of_chunk))
         if not sizes and not rest:
