@@ -99,11 +99,12 @@ run: .venv/installed $(if $(findstring journey,$(FLAGFILE)),.venv/with-journey)
 	$(TRAIN) --model=hrnn_init
 	@.venv/bin/python -m experiments.compare
 
-# The processes that train together, each with lanes of its own; the first prints.
+# The processes that train together, each with lanes of its own; the first prints. The shell starts
+# them so that they ignore ctrl-C, and ends them.
 PROCESSES ?= 2
 run-distributed: .venv/installed
 	@port=$$(.venv/bin/python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'); \
-	started=; failed=0; \
+	started=; failed=0; trap 'kill $$started; exit 130' INT TERM; \
 	for process in $$(seq 0 $$(($(PROCESSES) - 1))); do \
 		$(TRAIN) --simulate_scale=0.05 --epochs=2 --lane_groups=$(PROCESSES) --batch_size=$$((25 * $(PROCESSES))) \
 			--coordinator=127.0.0.1:$$port --processes=$(PROCESSES) --process=$$process $(FLAGS) & \

@@ -59,6 +59,11 @@ def epoch_schedule(
     )
 
 
+def compiler_options() -> dict[str, bool | str] | None:
+    """Return the options with which programs of training are compiled, None for the defaults."""
+    return _CPU_OPTIONS if jax.default_backend() == "cpu" else None
+
+
 def chunk_function(
     model_config: ModelConfig, config: TrainConfig, width: Width, *, stacked: bool
 ) -> Callable[..., tuple[Running, jax.Array]]:
@@ -97,7 +102,7 @@ def chunk_function(
     return jax.jit(
         jax.vmap(chunk, in_axes=(0, 0, 0, None, None, None)) if stacked else chunk,
         donate_argnums=0,
-        compiler_options=_CPU_OPTIONS if jax.default_backend() == "cpu" else None,
+        compiler_options=compiler_options(),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -24,6 +24,7 @@ from hrnn_jax.gru import where
 from hrnn_jax.metrics import Ranking, count_recommended
 from hrnn_jax.model import (
     Carry,
+    DenseWeights,
     Params,
     StepInputs,
     item_inputs,
@@ -52,11 +53,30 @@ class _Scoring(NamedTuple):
     mixture: FittedMixture | None
 
 
-class _Cases(NamedTuple):
+class Cases(NamedTuple):
     """Test cases, n of them or in blocks."""
 
     target: np.ndarray | jax.Array  # [n] items
     excluded: np.ndarray | jax.Array | None  # [n, S] items that do not compete; NO_ITEM for none
+
+
+class ToRank(NamedTuple):
+    """The test cases of a log, N of them, and what they are ranked among."""
+
+    log: EventLog  # of the users with a case
+    cases: np.ndarray  # [N] events of `log`
+    candidates: np.ndarray  # [M] items, ascending
+    excluded: np.ndarray | None  # [N, S] see `Cases`
+    n_first: int  # length of the lists
+
+    def of(self, events: np.ndarray) -> Cases:
+        """Return some of the cases, by their events."""
+        row = np.searchsorted(self.cases, events)
+        return Cases(self.log.item[events], None if self.excluded is None else self.excluded[row])
+
+
+# Events [n] that were predicted, the ranks of their items [n], and lists of items [n, n_first].
+RankedChunk = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Seen(NamedTuple):
@@ -90,27 +110,55 @@ def rank(
         candidates: the items to rank, by default those of `config`.
         on_cases: called with the number of cases that were ranked, each time some were.
     """
-    cutoffs = config.cutoffs
+    given = to_rank(log, model_config, config, candidates)
+    ranked = topk.arrange(params.items, given.candidates, whole=mixture is not None)
+    scoring = _Scoring(ranked, mixture)
+
+    def chunks() -> Iterator[RankedChunk]:
+        for events, seen in replay(params, given.log, given.cases, model_config, config):
+            part = given.of(events)
+            yield events, *_rank_chunk(scoring, seen, part, given.n_first, config)
+
+    return collect(given, chunks(), config, on_cases)
+
+
+def to_rank(
+    log: EventLog,
+    model_config: ModelConfig,
+    config: EvaluationConfig,
+    candidates: np.ndarray | None = None,
+) -> ToRank:
+    """Say what is to be ranked, see `rank`."""
     if candidates is None:
         candidates = log.most_supported(config.candidates)
     session_only = model_config.variant == "rnn"
     groups = log.session if session_only else log.user
     tested = log.where(np.isin(groups, groups[log.test]))
     cases = tested.cases
-    ranks = np.zeros(len(cases), np.int32)
-    shown = np.zeros((len(cutoffs), log.n_items), np.int64)
-    # In ascending order, so that of equal scores the lower item is recommended first.
-    ranked = topk.arrange(params.items, np.sort(candidates), whole=mixture is not None)
-    scoring = _Scoring(ranked, mixture)
-    n_first = min(max(cutoffs), len(candidates))
-    excluded = tested.session_items(cases) if config.exclude_session_items else None
-    for events, seen in replay(params, tested, cases, model_config, config):
-        row = np.searchsorted(cases, events)
-        part = _Cases(tested.item[events], None if excluded is None else excluded[row])
-        found, best = _rank_chunk(scoring, seen, part, n_first, config)
-        ranks[row] = found
+    return ToRank(
+        log=tested,
+        cases=cases,
+        # So that of equal scores the lower item is recommended first.
+        candidates=np.sort(candidates),
+        excluded=tested.session_items(cases) if config.exclude_session_items else None,
+        n_first=min(max(config.cutoffs), len(candidates)),
+    )
+
+
+def collect(
+    given: ToRank,
+    chunks: Iterator[RankedChunk],
+    config: EvaluationConfig,
+    on_cases: Callable[[int], None],
+) -> Ranking:
+    """Collect the ranks of all cases, and count what is recommended, see `rank`."""
+    cutoffs, n_items = config.cutoffs, given.log.n_items
+    ranks = np.zeros(len(given.cases), np.int32)
+    shown = np.zeros((len(cutoffs), n_items), np.int64)
+    for events, found, best in chunks:
+        ranks[np.searchsorted(given.cases, events)] = found
         place = np.where(best == NO_ITEM, max(cutoffs), np.arange(best.shape[1]))
-        shown += count_recommended(best, place, cutoffs, log.n_items)
+        shown += count_recommended(best, place, cutoffs, n_items)
         on_cases(len(events))
     return Ranking(ranks, shown)
 
@@ -185,9 +233,54 @@ def replay(
         The predicted events [n], and what predicts them: the first n rows of arrays [N, ...] on the
         device. The next chunk's values replace these.
     """
+    laid = lay_out(log, predicted, model_config, config)
+    n_lanes = laid.steps.input.shape[1]
+    history = None
+    if model_config.places:
+        users = user_batches.layout(log, model_config.variant).user
+        places = _places(users, model_config.places)
+        history = jax.device_put(histories.start((n_lanes,), places))
+    carry = jax.device_put(start_carry((n_lanes,), model_config))
+    seen = Seen(carry.session[-1], history)
+    seen = jax.tree.map(lambda a: jnp.zeros((laid.n_rows, *a.shape[1:]), a.dtype), seen)
+    for steps, minute, row, events in laid.chunks(config.chunk_steps):
+        part = jax.device_put((steps, minute, row))
+        (carry, history), seen = _bootstrap(
+            params, (carry, history), seen, *part, model_config=model_config
+        )
+        if len(events):
+            yield events, seen
+
+
+class Laid(NamedTuple):
+    """A log to be replayed, T steps of B lanes in whole chunks."""
+
+    steps: Steps
+    minute: np.ndarray  # [T, B] of the events
+    row: np.ndarray  # [T, B] among the predicted events of its chunk; `n_rows` for none
+    n_rows: int  # at least the predicted events of any chunk
+    events: Sequence[np.ndarray]  # the predicted events of each chunk
+
+    def chunks(self, length: int) -> Iterator[tuple[Steps, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield steps, minutes, rows and predicted events of each chunk of so many steps."""
+        for number, events in enumerate(self.events):
+            begin, end = number * length, (number + 1) * length
+            part = slice(begin, end)
+            yield self.steps.window(begin, end), self.minute[part], self.row[part], events
+
+
+def lay_out(
+    log: EventLog,
+    predicted: np.ndarray,
+    model_config: ModelConfig,
+    config: EvaluationConfig,
+    *,
+    n_shards: int = 1,
+) -> Laid:
+    """Lay out a log to be replayed, see `replay`, on lanes of which each shard has as many."""
     check_precision()
     log_of_lanes = user_batches.layout(log, model_config.variant)
-    n_lanes = _lanes(log_of_lanes.user, config.lanes)
+    n_lanes = -(-_lanes(log_of_lanes.user, config.lanes) // n_shards) * n_shards
     schedule = user_batches.build(log_of_lanes, n_lanes, feed_last_item=model_config.feed_last_item)
     length = config.chunk_steps
     n_steps = -(-len(schedule.event) // length) * length
@@ -203,21 +296,8 @@ def replay(
     n_rows = 1 << (int(np.diff(first).max(initial=1)) - 1).bit_length()
     row = np.full((n_steps, n_lanes), n_rows, np.int32)  # outside: not kept
     row[t, lane] = np.arange(len(t)) - first[t // length]
-    history = None
-    if model_config.places:
-        places = _places(log_of_lanes.user, model_config.places)
-        history = jax.device_put(histories.start((n_lanes,), places))
-    carry = jax.device_put(start_carry((n_lanes,), model_config))
-    seen = Seen(carry.session[-1], history)
-    seen = jax.tree.map(lambda a: jnp.zeros((n_rows, *a.shape[1:]), a.dtype), seen)
-    for begin, done, more in zip(range(0, n_steps, length), first, first[1:], strict=False):
-        chunk = slice(begin, begin + length)
-        part = jax.device_put((steps.window(begin, begin + length), minute[chunk], row[chunk]))
-        (carry, history), seen = _bootstrap(
-            params, (carry, history), seen, *part, model_config=model_config
-        )
-        if done < more:
-            yield next_event[t[done:more], lane[done:more]], seen
+    events = np.split(next_event[t, lane], first[1:-1])[: len(first) - 1]
+    return Laid(steps, minute, row, n_rows, events)
 
 
 def _lanes(user: np.ndarray, most: int) -> int:
@@ -266,10 +346,7 @@ def _bootstrap(
         (carry, history), seen = so_far
         now: Steps = jax.tree.map(lambda values: values[i], steps)
         x = item_inputs(params.items, now.input)  # of one step: those of a chunk are large
-        # Users start from zeros; `step` would pass on what the lane's previous user left.
-        session = tuple(where(now.user_start, 0.0, h) for h in carry.session)
-        carry = dataclasses.replace(carry, session=session)
-        carry, hidden = step(params.network, carry, StepInputs(x, now), config=model_config)
+        carry, hidden = advance(params.network, carry, StepInputs(x, now), model_config)
         if history is not None:
             history = histories.step(history, now, minute[i])
         seen = jax.tree.map(
@@ -278,6 +355,16 @@ def _bootstrap(
         return (carry, history), seen
 
     return jax.lax.fori_loop(0, len(steps.input), body, (states, seen))
+
+
+def advance(
+    network: DenseWeights, carry: Carry, inputs: StepInputs, model_config: ModelConfig
+) -> tuple[Carry, jax.Array]:
+    """Advance lanes by one event, see `model.step`; users start from zeros."""
+    # `step` would pass on what the lane's previous user left.
+    session = tuple(where(inputs.steps.user_start, 0.0, h) for h in carry.session)
+    carry = dataclasses.replace(carry, session=session)
+    return step(network, carry, inputs, config=model_config)
 
 
 def _put(arrays: _T, new: _T, i: jax.Array) -> _T:
@@ -290,35 +377,64 @@ def _put(arrays: _T, new: _T, i: jax.Array) -> _T:
 
 
 def _rank_chunk(
-    scoring: _Scoring, seen: Seen, cases: _Cases, n_first: int, config: EvaluationConfig
+    scoring: _Scoring, seen: Seen, cases: Cases, n_first: int, config: EvaluationConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank the cases of the first rows of `seen` in one compiled call, see `_rank_blocks`."""
-    n, n_ranked = len(cases.target), len(scoring.ranked.item)
+    n = len(cases.target)
     # By how many places they have used: a block costs as much as its case of the most.
     order = np.arange(n)
     if seen.history is not None:
         order = np.argsort(np.asarray(_used_places(seen.history))[:n], kind="stable")
-    # On a CPU, larger products are no faster, and a chunk's last block has more padding. Elsewhere
-    # a block is ranked all at once: many small steps would wait.
-    on_cpu = jax.default_backend() == "cpu"
-    size = _power_of_two(np.clip(config.score_values // n_ranked, 1, 128 if on_cpu else 1024))
     # A mixture has two scores of each item: the network's, and with the neighbours.
     cached = config.cached_values // (1 if scoring.mixture is None else 2)
-    rows = _power_of_two(np.clip(cached // n_ranked, 1, size)) if on_cpu else size
-    limit = -(-len(seen.hidden) // size)  # blocks: the same number for every chunk
-
-    def in_blocks(values: np.ndarray) -> np.ndarray:
-        padded = np.pad(values, [(0, limit * size - n), *[(0, 0)] * (values.ndim - 1)])
-        return padded.reshape(limit, size, *values.shape[1:])
-
-    sorted_: _Cases = jax.tree.map(lambda values: values[order], cases)
-    blocks = jax.tree.map(in_blocks, (sorted_, order.astype(np.int32)))
-    blocks, n_blocks = jax.device_put((blocks, np.int32(-(-n // size))))
+    size, rows = block_size(len(scoring.ranked.item), config.score_values, cached)
+    blocks = jax.device_put(in_blocks(cases, order, size, len(seen.hidden)))
     settings = RankSettings(n_first=n_first, ties=config.ties, rows=rows)
-    found = _rank_blocks(scoring, seen, *blocks, n_blocks, settings=settings)
+    found = _rank_blocks(scoring, seen, *blocks, settings=settings)
     ranks, best = jax.device_get(found)
     place = np.argsort(order)
     return ranks.reshape(-1)[place], best.reshape(-1, n_first)[place]
+
+
+def block_size(n_ranked: int, score_values: int, cached_values: int) -> tuple[int, int]:
+    """Return how many cases are scored at a time, and how many of these are ranked at a time.
+
+    Args:
+        n_ranked: items M that are scored.
+        score_values: scores held at a time.
+        cached_values: of these, ranked at a time.
+    """
+    # On a CPU, larger products are no faster, and a chunk's last block has more padding. Elsewhere
+    # a block is ranked all at once: many small steps would wait.
+    on_cpu = jax.default_backend() == "cpu"
+    size = _power_of_two(np.clip(score_values // n_ranked, 1, 128 if on_cpu else 1024))
+    rows = _power_of_two(np.clip(cached_values // n_ranked, 1, size)) if on_cpu else size
+    return size, rows
+
+
+def in_blocks(
+    cases: Cases, order: np.ndarray, size: int, n_rows: int
+) -> tuple[Cases, np.ndarray, np.int32]:
+    """Put cases in blocks, as many for every chunk.
+
+    Args:
+        cases: n of them.
+        order: [n] in which they are ranked.
+        size: of a block.
+        n_rows: the most cases of a chunk.
+
+    Returns:
+        The cases and `order`, [N, size] each, and the number of blocks that have any.
+    """
+    n, limit = len(order), -(-n_rows // size)
+
+    def cut(values: np.ndarray) -> np.ndarray:
+        padded = np.pad(values, [(0, limit * size - n), *[(0, 0)] * (values.ndim - 1)])
+        return padded.reshape(limit, size, *values.shape[1:])
+
+    sorted_: Cases = jax.tree.map(lambda values: values[order], cases)
+    blocks = jax.tree.map(cut, (sorted_, order.astype(np.int32)))
+    return *blocks, np.int32(-(-n // size))
 
 
 def _power_of_two(limit: int) -> int:
@@ -330,7 +446,7 @@ def _power_of_two(limit: int) -> int:
 def _rank_blocks(
     scoring: _Scoring,
     seen: Seen,
-    cases: _Cases,
+    cases: Cases,
     rows: jax.Array,
     n_blocks: jax.Array,
     *,

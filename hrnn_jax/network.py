@@ -35,6 +35,13 @@ class Network:
     table: neighbours.Table | None  # of a network with `places`
     evaluation_config: EvaluationConfig
 
+    @property
+    def ranking_config(self) -> ModelConfig:
+        """The network without dropout: all trials of a study share what ranking compiles."""
+        config = self.setup.model_config
+        dropouts = [name for name in vars(config) if name.startswith("dropout_")]
+        return dataclasses.replace(config, **dict.fromkeys(dropouts, 0.0))
+
     def init_state(self, seed: int) -> train.TrainState:
         """Draw the weights of one seed, and start its optimizer."""
         return train.init_state(seed, self.setup.model_config, self.setup.config)
@@ -148,13 +155,10 @@ def rank(
         mixture: of a network with `places`.
         on_cases: see `evaluation.rank`.
     """
-    # Evaluation drops no units: without them, all trials of a study share what is compiled for it.
-    config = network.setup.model_config
-    dropouts = [name for name in vars(config) if name.startswith("dropout_")]
     return evaluation.rank(
         params,
         network.log,
-        model_config=dataclasses.replace(config, **dict.fromkeys(dropouts, 0.0)),
+        model_config=network.ranking_config,
         mixture=fitted(network, mixture),
         config=network.evaluation_config,
         on_cases=on_cases,

@@ -7,9 +7,10 @@ of the rows and some of the lanes (hrnn_jax.sharding): it sends what the others 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from hrnn_jax import losses
 from hrnn_jax.extras import negatives
@@ -18,27 +19,37 @@ from hrnn_jax.model import Items, Params, gather_rows
 from hrnn_jax.user_batches import Steps
 
 
+class Lanes(NamedTuple):
+    """What every device knows of all lanes, B of them, at some steps; see `Steps`."""
+
+    input: jax.Array  # [..., B]
+    target: jax.Array  # [..., B]
+    valid: jax.Array  # [..., B]
+    time: jax.Array  # [..., B]
+
+    @classmethod
+    def of(cls, steps: Steps) -> Lanes:
+        """Return what is known of the lanes of `steps`."""
+        return cls(*(jnp.asarray(steps._asdict()[name]) for name in cls._fields))
+
+
 class OneDevice:
     """All rows and all lanes are here.
 
     In a subclass N is the number of pairs of K steps and *all* lanes, of which `steps` has some.
     """
 
+    def all_lanes(self, steps: Steps) -> Lanes | None:
+        """Return what is known of all lanes at steps [..., B]; None where `steps` has them all."""
+        return None
+
     def rows(self, items: jax.Array) -> jax.Array:
         """Return where the tables here have the rows of items; NO_ITEM where they have not."""
         return items
 
-    def occurrences(self, items: jax.Array) -> jax.Array:
-        """Return `rows` of the items [K, B] of all lanes: [N]."""
-        return self.rows(items.reshape(-1))
-
     def total(self, values: Any) -> Any:
         """Add up what the devices have."""
         return values
-
-    def any(self, mask: jax.Array) -> jax.Array:
-        """Say whether any value of any device is True."""
-        return mask.any()
 
     def first_lane(self, steps: Steps) -> jax.Array | None:
         """Return the number of the first lane here, for each of K steps; None where it is 0."""
@@ -66,7 +77,7 @@ class OneDevice:
 
         Args:
             items: as `seen` returned them.
-            rows: [N] what `occurrences` returned for the inputs.
+            rows: [N] where the inputs' rows are, see `rows`.
             steps: K of them.
             whole: whether `items.item_out` is the table.
         """
@@ -78,7 +89,9 @@ class OneDevice:
             x = items.item_out[-len(rows) :]
         return x.reshape(*steps.input.shape, -1)
 
-    def candidates(self, gathered: Items, steps: Steps, extra: jax.Array) -> Candidates:
+    def candidates(
+        self, gathered: Items, steps: Steps, lanes: Lanes, extra: jax.Array
+    ) -> Candidates:
         """Split the gathered output rows: the targets' first, then the extra negatives'."""
         shape, n_targets = steps.target.shape, steps.target.size
         own, more = (
@@ -93,7 +106,12 @@ class OneDevice:
         )
 
     def full_softmax_loss(
-        self, items: Items, hidden: jax.Array, steps: Steps, sampler: negatives.Sampler | None
+        self,
+        items: Items,
+        hidden: jax.Array,
+        steps: Steps,
+        lanes: Lanes,
+        sampler: negatives.Sampler | None,
     ) -> jax.Array:
         """Compute `losses.full_softmax_loss` of the lanes here over all items."""
         return losses.full_softmax_loss(items, hidden, steps, sampler)

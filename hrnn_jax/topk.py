@@ -19,7 +19,7 @@ from hrnn_jax.config import Ties
 from hrnn_jax.model import Items
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, Terms
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.user_batches import NO_ITEM, Array
 
 _LEAST = float(np.finfo(np.float32).min) / 2  # score of an item that competes and cannot be
 GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
@@ -69,10 +69,7 @@ def arrange(
     if whole and len(ranked) < n_items:
         competes = np.isin(np.arange(n_items), ranked)
         ranked = np.arange(n_items)
-    n_groups = -(-len(ranked) // GROUP)
-    order = np.argsort(np.arange(len(ranked)) % n_groups, kind="stable")
-    item = np.empty(len(ranked), np.int32)
-    item[order] = ranked
+    item = in_columns(ranked)
     column = np.full(n_items, len(ranked), np.int32)
     column[item] = np.arange(len(ranked))
     return RankedItems(
@@ -86,6 +83,15 @@ def arrange(
         competes=None if competes is None else jax.device_put(competes[item]),
         by_unit=by_unit,
     )
+
+
+def in_columns(ranked: np.ndarray) -> np.ndarray:
+    """Return items [M], given in ascending order, in the order of their columns, see `arrange`."""
+    n_groups = -(-len(ranked) // GROUP)
+    order = np.argsort(np.arange(len(ranked)) % n_groups, kind="stable")
+    item = np.empty(len(ranked), np.int32)
+    item[order] = ranked
+    return item
 
 
 def rank(
@@ -132,8 +138,8 @@ def rank(
             scores = jnp.where(ranked.competes, scores, -jnp.inf)
         if excluded is not None:
             scores = scores.at[excluded].set(-jnp.inf, mode="drop")
-        n_above = _count_above(scores, column, own, ties=settings.ties)
-        columns = _first_columns(scores, settings.n_first)
+        n_above = count_above(scores, column, own, ties=settings.ties)
+        columns = first_columns(scores, settings.n_first)
         listed = ranked.item[columns]
         if excluded is not None:
             listed = jnp.where(scores[columns] == -jnp.inf, NO_ITEM, listed)
@@ -175,7 +181,7 @@ def best(
 
     def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
         scores, constant = _scores(ranked, case[0], mixture, case[1])
-        columns = _first_columns(scores, n_first)
+        columns = first_columns(scores, n_first)
         return ranked.item[columns], scores[columns] + constant
 
     return jax.lax.map(of_case, (_products(ranked, hidden), terms), batch_size=rows)
@@ -218,22 +224,24 @@ def _own(scores: jax.Array, column: jax.Array, of_target: jax.Array) -> jax.Arra
     return jnp.where(column < len(scores), scores[jnp.minimum(column, len(scores) - 1)], of_target)
 
 
-def _count_above(scores: jax.Array, column: jax.Array, own: jax.Array, *, ties: Ties) -> jax.Array:
+def above(scores: Array, own: jax.Array, ties: Ties) -> jax.Array:
+    """Say whether items of some scores rank above the target, which scores `own`."""
+    # Written so that a score that is not a number counts against the model.
+    return ~(scores <= own) if ties == "for" else ~(scores < own)
+
+
+def count_above(scores: jax.Array, column: jax.Array, own: jax.Array, *, ties: Ties) -> jax.Array:
     """Count the other ranked items that score [M] above the target, which scores `own`."""
-
-    def above(scores: jax.Array) -> jax.Array:
-        # Written so that a score that is not a number counts against the model.
-        return ~(scores <= own) if ties == "for" else ~(scores < own)
-
     # Bytes add up faster, and not in one reduction with the rest, which XLA would not fuse.
     rows, rest = _by_group(scores)
-    n_above = above(rows).sum(axis=0, dtype=jnp.uint8).sum(dtype=jnp.int32) + above(rest).sum()
+    n_above = above(rows, own, ties).sum(axis=0, dtype=jnp.uint8).sum(dtype=jnp.int32)
+    n_above += above(rest, own, ties).sum()
     at_target = scores[jnp.minimum(column, len(scores) - 1)]
     # The target itself is no other item.
-    return n_above - ((column < len(scores)) & above(at_target))
+    return n_above - ((column < len(scores)) & above(at_target, own, ties))
 
 
-def _first_columns(scores: jax.Array, n_first: int) -> jax.Array:
+def first_columns(scores: jax.Array, n_first: int) -> jax.Array:
     """Return the columns of the `n_first` best scores [M], of equal ones the lower item first.
 
     They are in the `n_first` groups of the best maxima, of equal maxima the lower groups. Proof: an
@@ -243,11 +251,11 @@ def _first_columns(scores: jax.Array, n_first: int) -> jax.Array:
     rows, rest = _by_group(scores)
     n_groups = rows.shape[1]
     rest = jnp.pad(rest, (0, n_groups - len(rest)), constant_values=-jnp.inf)
-    maxima = _nan_first(jnp.maximum(rows.max(axis=0), rest))
+    maxima = nan_first(jnp.maximum(rows.max(axis=0), rest))
     best_groups = jax.lax.top_k(maxima, min(n_first, n_groups))[1]
     # By group, and within a group by column: in the order of the items.
     column = (jnp.sort(best_groups)[:, None] + n_groups * jnp.arange(GROUP)[None]).reshape(-1)
-    few = jnp.where(column < len(scores), _nan_first(scores[column]), -jnp.inf)
+    few = jnp.where(column < len(scores), nan_first(scores[column]), -jnp.inf)
     return column[jax.lax.top_k(few, n_first)[1]]
 
 
@@ -258,7 +266,7 @@ def _by_group(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
     return scores[:full].reshape(-1, n_groups), scores[full:]
 
 
-def _nan_first(scores: jax.Array) -> jax.Array:
+def nan_first(scores: jax.Array) -> jax.Array:
     """Replace NaN by the largest number, as top_k orders NaN by its sign, and -inf by the least.
 
     The padding of a group, which is -inf, is then below all.

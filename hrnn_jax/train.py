@@ -32,7 +32,7 @@ from hrnn_jax.model import (
     init_params,
     unroll,
 )
-from hrnn_jax.placement import ONE_DEVICE, OneDevice
+from hrnn_jax.placement import ONE_DEVICE, Lanes, OneDevice
 from hrnn_jax.precision import check_precision
 from hrnn_jax.user_batches import Array, Steps
 
@@ -203,6 +203,7 @@ def update(
     draws: Draws,
     setup: TrainSetup,
     placement: OneDevice = ONE_DEVICE,
+    lanes: Lanes | None = None,
 ) -> tuple[Running, jax.Array]:
     """Make one update from K steps.
 
@@ -212,11 +213,12 @@ def update(
         draws: of this update.
         setup: of the run.
         placement: where the rows of the tables and the batch's other lanes are.
+        lanes: what is known of all lanes at these steps, by default those of `steps`.
 
     Returns:
         What follows the update, and the loss: the mean over the window's (step, lane) pairs with a
-        target. (The gradient is of the mean over all pairs of K steps and `batch_size` lanes with
-        `mean_over`=batch.)
+        target, or the part of it that is of the lanes here. (The gradient is of the mean over all
+        pairs of K steps and `batch_size` lanes with `mean_over`=batch.)
     """
     state, carry, place_of = running.state, running.carry, running.place_of
     config, items = setup.config, state.params.items
@@ -227,10 +229,11 @@ def update(
         key = jax.random.fold_in(draws.keys[0], _NEGATIVES)
         extra = negatives.draw(key, setup.sampler, config.extra_negatives)
     keys = draws.keys if setup.model_config.has_dropout else None
-    inputs, targets = placement.occurrences(steps.input), placement.occurrences(steps.target)
+    lanes = Lanes.of(steps) if lanes is None else lanes
+    inputs, targets = (placement.rows(a.reshape(-1)) for a in (lanes.input, lanes.target))
     tied, whole = items.item_in is None, config.loss == "full_softmax"
     scored = jnp.concatenate([targets, placement.rows(extra), inputs[: len(inputs) * tied]])
-    n_valid = jnp.maximum(placement.total(steps.valid.sum()), 1)
+    n_valid = jnp.maximum(lanes.valid.sum(), 1)
     n_mean = n_valid if config.mean_over == "valid" else len(steps.valid) * config.batch_size
     in_rows = None
     if not tied:
@@ -258,12 +261,14 @@ def update(
             rates=rates.dropout,
         )
         if whole:
-            lane_losses = placement.full_softmax_loss(values.items, hidden, steps, setup.sampler)
+            lane_losses = placement.full_softmax_loss(
+                values.items, hidden, steps, lanes, setup.sampler
+            )
         else:
-            candidates = placement.candidates(values.items, steps, extra)
+            candidates = placement.candidates(values.items, steps, lanes, extra)
             lane_losses = sampled_loss(candidates, hidden, steps, setup.sampler, config=config)
         total = lane_losses.sum()
-        return total / n_mean, (after, placement.total(total) / n_valid)
+        return total / n_mean, (after, total / n_valid)
 
     seen = placement.seen(values, whole=whole)
     (_, (carry, loss)), grads = jax.value_and_grad(loss_of, has_aux=True)(seen)
@@ -272,7 +277,7 @@ def update(
         network=jax.tree.map(lambda _: row_optimizer.WHOLE, state.params.network),
         items=Items(item_in=in_rows, item_out=out_rows, item_bias=out_rows),
     )
-    any_target = placement.any(steps.valid)  # the padding of a step without one moves nothing
+    any_target = lanes.valid.any()  # the padding of a step without one moves nothing
     params, opt_state = row_optimizer.apply(
         make_optimizer(config, rates, any_target),
         state.params,
@@ -309,7 +314,7 @@ def train_chunk(
     window = setup.config.bptt_steps
     n_updates = len(steps.input) // window
     windows = jax.tree.map(lambda a: a.reshape(n_updates, window, *a.shape[1:]), steps)
-    inputs = windows, _draw(place, n_updates, setup)
+    inputs = windows, placement.all_lanes(windows), _draw(place, n_updates, setup)
 
     def inputs_of(i: jax.Array) -> tuple[Any, ...]:
         i = jnp.minimum(i, n_updates - 1)
@@ -318,8 +323,8 @@ def train_chunk(
         )
 
     def body(i: jax.Array, scanned: tuple[Any, ...]) -> tuple[Any, ...]:
-        running, losses, (steps, draws) = scanned
-        running, loss = update(running, steps, draws, setup, placement)
+        running, losses, (steps, lanes, draws) = scanned
+        running, loss = update(running, steps, draws, setup, placement, lanes)
         return running, losses.at[i].set(loss), inputs_of(i + 1)
 
     # An update hands the next one its inputs, as part of the loop's state: otherwise XLA's CPU
@@ -327,7 +332,7 @@ def train_chunk(
     begin, end = span
     first = running, jnp.zeros(n_updates), inputs_of(begin)
     running, losses, _ = jax.lax.fori_loop(begin, end, body, first)
-    return running, losses
+    return running, placement.total(losses)
 
 
 def _draw(place: jax.Array, n_updates: int, setup: TrainSetup) -> Draws:

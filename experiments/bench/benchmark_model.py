@@ -200,6 +200,11 @@ class Training:
         return function.lower(running, steps, place, span, rates, sampler).compile()
 
 
+def users_of(batch: int, steps: int) -> int:
+    """Return how many users of `random_log` fill as many lanes for so many steps."""
+    return max(batch, round(batch * (steps + MAX_USER_STEPS) / (SESSIONS * (EVENTS - 1))))
+
+
 def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:
     """Draw a log, lay out an epoch in which all lanes have a user, and begin to train.
 
@@ -214,8 +219,7 @@ def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:
     work *= 1 + model.train_config.extra_negatives / 500
     # Whole chunks: the padding of a last one would count as steps.
     steps = max(1, round(steps / work / chunk)) * chunk
-    users = max(batch, round(batch * (steps + MAX_USER_STEPS) / (SESSIONS * (EVENTS - 1))))
-    log = random_log(np.random.default_rng(0), users, model.model_config.n_items)
+    log = random_log(np.random.default_rng(0), users_of(batch, steps), model.model_config.n_items)
     schedules = [model.schedule(log, seed) for seed in range(seeds)]
     assert min(len(schedule.event) for schedule in schedules) >= steps
     cut = [Schedule(s.steps.window(0, steps), s.event[:steps]) for s in schedules]

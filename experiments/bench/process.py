@@ -68,7 +68,7 @@ def running(
     cache: pathlib.Path | None = None,
     share: int = 1,
     python: pathlib.Path | None = None,
-    one_core: bool = False,
+    core: int | None = None,
 ) -> Generator[psutil.Popen]:
     """Start Python with these arguments, and end it after the block.
 
@@ -77,13 +77,14 @@ def running(
         cache: The folder of compiled programs.
         share: How many such commands share the cores.
         python: The Python to start, by default that of this process.
-        one_core: Bind it to one core, with one thread; where the system cannot bind, one thread.
+        core: Bind it to this one of the cores, counted from the last, with one thread; where the
+            system cannot bind, one thread.
     """
-    threads = 1 if one_core else max(1, provenance.cores() // share)
+    threads = 1 if core is not None else max(1, provenance.cores() // share)
     environment = pool.environment(threads)
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache.absolute())
-    with _bound_to_a_core() if one_core else contextlib.nullcontext():
+    with contextlib.nullcontext() if core is None else _bound_to(core):
         process = psutil.Popen(
             [str(python or sys.executable), *command],
             stdin=subprocess.PIPE,  # closed when this process ends, which ends the worker
@@ -102,13 +103,13 @@ def running(
 
 
 @contextlib.contextmanager
-def _bound_to_a_core() -> Generator[None]:
-    """Bind this thread to its last core for the block, and with it the processes that it starts."""
+def _bound_to(core: int) -> Generator[None]:
+    """Bind this thread to a core for the block, and with it the processes that it starts."""
     if not hasattr(os, "sched_setaffinity"):  # not Linux
         yield
         return
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
+    os.sched_setaffinity(0, {sorted(cores, reverse=True)[core]})
     try:
         yield
     finally:

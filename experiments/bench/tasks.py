@@ -23,6 +23,7 @@ from .benchmark_model import (
     RNN_SAMPLED,
     RNN_SMALL,
 )
+from .mesh import rows as mesh
 from .service import catalogue_index, longest_wait, steady_load, throughput
 
 MODELS = {  # model, title of the row about its step, target of the step's ratio to its floor
@@ -48,6 +49,8 @@ TASKS: dict[str, Task] = {
     "catalogue": steps.catalogue,
     "memory": steps.memory,
     "memory_run": commands.whole_run,
+    "mesh": mesh.training,
+    "mesh_memory": mesh.memory,
     "evaluation": evaluation.evaluate,
     "preprocessing": commands.preprocessing,
     "schedule": evaluation.schedule,

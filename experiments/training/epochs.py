@@ -61,8 +61,16 @@ def train_epoch(
 
 
 def rank(
-    network: Network, params: Params, mixture: Mixture | None = None, *, title: str
+    network: Network,
+    params: Params,
+    mixture: Mixture | None = None,
+    *,
+    title: str,
+    rank_it: Callable[..., Ranking] = rank_cases,
 ) -> Ranking:
-    """Rank the test cases with a network's weights, under a progress bar."""
+    """Rank the test cases with a network's weights, under a progress bar.
+
+    rank_it: does what `network.rank` does.
+    """
     with progress.bar(title, len(network.log.cases), "cases") as advance:
-        return rank_cases(network, params, mixture, on_cases=advance)
+        return rank_it(network, params, mixture, on_cases=advance)

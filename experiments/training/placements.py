@@ -19,7 +19,7 @@ from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 from hrnn_jax.network import EpochResult, Network, unstack
 from hrnn_jax.repeat_explore.mixture import Mixture
-from hrnn_jax.sharding import checkpoints, processes, tables, training
+from hrnn_jax.sharding import checkpoints, evaluation, processes, tables, training
 
 from . import distributed, epochs
 
@@ -66,7 +66,7 @@ class OneDevice:
         """End the training of some seeds: leave checkpoints of one device alone.
 
         Returns:
-            The stacked state on one device, rows in the order of the items.
+            The stacked state, as it was given.
         """
         for seed, own in zip(seeds, unstack(state, len(seeds)), strict=True):
             of_one, of_many = self._folders(seed)
@@ -78,10 +78,6 @@ class OneDevice:
     def rank(self, params: Params, mixture: Mixture | None, *, title: str) -> Ranking:
         """Rank the test cases with the weights of one seed, see `epochs.rank`."""
         return epochs.rank(self.network, params, mixture, title=title)
-
-    def whole(self, state: train.TrainState) -> train.TrainState:
-        """Return a stacked state on one device, rows in the order of the items."""
-        return state
 
     def _folders(self, seed: int) -> tuple[pathlib.Path, pathlib.Path]:
         return checkpoint.folder(self.folder, seed), checkpoints.folder(self.folder, seed)
@@ -147,26 +143,24 @@ class OverMesh(OneDevice):
 
     def finish(self, state: train.TrainState, seeds: Sequence[int]) -> train.TrainState:
         """Write the checkpoint of one device in place of those by shard."""
-        whole = self.whole(state)
+        setup = self.network.setup
+        n_items = setup.model_config.n_items
+        whole = tables.take_state(state, self.mesh, setup.config, n_items)
         if processes.is_first():
             super().finish(whole, seeds)
         distributed.wait()
-        return whole
-
-    def whole(self, state: train.TrainState) -> train.TrainState:
-        """Collect a state from all devices, as numpy arrays."""
-        setup = self.network.setup
-        return tables.take_state(state, self.mesh, setup.config, setup.model_config.n_items)
+        return state
 
     def rank(self, params: Params, mixture: Mixture | None, *, title: str) -> Ranking:
-        """Rank in process 0, on one device; all processes have the ranks."""
-        log, config = self.network.log, self.network.evaluation_config
-        shape = len(config.cutoffs), log.n_items
-        ranking = Ranking(np.zeros(len(log.cases), np.int32), np.zeros(shape, np.int64))
-        if processes.is_first():
-            ranking = super().rank(jax.tree.map(jax.device_put, params), mixture, title=title)
-        distributed.wait()
-        return Ranking(*processes.of_first((ranking.rank, ranking.shown)))
+        """Rank the test cases with the weights of one seed, each device among its rows."""
+        assert mixture is None  # `distributed.refuse_for_mesh` refuses `places`
+
+        def rank_it(
+            network: Network, params: Params, mixture: None, *, on_cases: Callable[[int], None]
+        ) -> Ranking:
+            return evaluation.rank(network, params, self.mesh, on_cases=on_cases)
+
+        return epochs.rank(self.network, params, title=title, rank_it=rank_it)
 
 
 def place(folder: pathlib.Path, network: Network) -> OneDevice:

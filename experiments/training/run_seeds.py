@@ -224,7 +224,7 @@ def _above_loss(
 def _curve_metrics(
     run: NetworkRun, seeds: Sequence[int], state: train.TrainState, trained: int
 ) -> list[dict[str, float]]:
-    params = run.placement.whole(state).params
+    params = state.params
     rankings = (
         run.placement.rank(own, _mixture(run, seed, trained), title=f"seed {seed} evaluation")
         for seed, own in zip(seeds, epochs.unstack(params, len(seeds)), strict=True)

@@ -49,7 +49,7 @@ def _forward(
     top = jnp.where(jnp.isfinite(top), top, 0.0)
     weight = jnp.exp(scores - top[:, None])
     own = jnp.where(is_own, scores, 0.0).sum(axis=1)
-    total, own = jax.lax.psum((weight.sum(axis=1), own), AXIS)
+    total, own = jax.lax.psum(jnp.stack([weight.sum(axis=1), own]), AXIS)
     total_ = jnp.maximum(total, jnp.finfo(total.dtype).tiny)
     all_losses = (jnp.log(total_) + top - own).reshape(shape[0], -1)
     losses = jax.lax.dynamic_slice_in_dim(all_losses, first, shape[1], axis=1)

@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Generator, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -29,6 +30,7 @@ Tree = TypeVar("Tree")
 HEARTBEAT_SECONDS = 30  # without one after which jax takes a process for dead
 JOIN_SECONDS = 300.0
 WAIT_SECONDS = 30 * 24 * 3600  # for process 0 to prepare a log or to rank
+FIRST_SECONDS = 1.0  # that process 0 waits at ctrl-C, so that it does not end before the others
 END_SECONDS = 5.0  # that a process with an error waits for the others to have the same one
 _GONE = ("Gloo", "NCCL", "coordination service", "CoordinationService", "heartbeat", "Barrier")
 _waits = itertools.count()
@@ -96,6 +98,8 @@ def join(
         _check_free(place.coordinator)
     # Used by CPUs alone.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It would catch SIGTERM, for a checkpoint that is not asked for, and not end.
+    jax.config.update("jax_enable_preemption_service", False)
     where = place.coordinator or "the cluster's coordinator"
     waiting = threading.Timer(within, _end, [_missing(place, where, within)])
     waiting.daemon = True
@@ -174,6 +178,10 @@ def together() -> Generator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        if jax.process_count() > 1 and is_first():
+            time.sleep(FIRST_SECONDS)
+        raise
     except Exception as error:
         if jax.process_count() == 1:
             raise

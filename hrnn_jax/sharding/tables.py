@@ -67,9 +67,15 @@ def put_state(state: TrainState, mesh: Mesh, config: TrainConfig) -> TrainState:
 
     def put(leaf: jax.Array, spec: PartitionSpec) -> jax.Array:
         values = np.asarray(leaf)
-        if spec == BY_SHARD:
-            values = by_shard(values, mesh.size)
-        return put_global(values, mesh, spec)
+        if spec != BY_SHARD:
+            return put_global(values, mesh, spec)
+        rows = n_rows(len(values), mesh.size)
+        shape = rows * mesh.size, *values.shape[1:]
+
+        def own(index: Any) -> np.ndarray:
+            return rows_of(values, index[0].indices(shape[0])[0] // rows, mesh.size)
+
+        return jax.make_array_from_callback(shape, NamedSharding(mesh, spec), own)
 
     return jax.tree.map(put, state, state_specs(state, config))
 
@@ -89,15 +95,15 @@ def take_state(state: TrainState, mesh: Mesh, config: TrainConfig, n_items: int)
     return jax.tree.map(take, state, state_specs(state, config))
 
 
-def by_shard(table: np.ndarray, n_shards: int) -> np.ndarray:
-    """Arrange the rows of a table [V, ...] shard after shard, padded: [D ceil(V / D), ...]."""
-    rows = n_rows(len(table), n_shards)
-    padded = np.pad(table, [(0, rows * n_shards - len(table)), *[(0, 0)] * (table.ndim - 1)])
-    return padded.reshape(rows, n_shards, *table.shape[1:]).swapaxes(0, 1).reshape(padded.shape)
+def rows_of(table: np.ndarray, shard: int, n_shards: int) -> np.ndarray:
+    """Return the rows of a table [V, ...] that are on a shard, padded: [ceil(V / D), ...]."""
+    own = table[shard::n_shards]
+    padding = n_rows(len(table), n_shards) - len(own)
+    return np.pad(own, [(0, padding), *[(0, 0)] * (table.ndim - 1)])
 
 
 def in_order(table: np.ndarray, n_shards: int, n_items: int) -> np.ndarray:
-    """Undo `by_shard`: the rows of the first `n_items` items in their order."""
+    """Return the rows of the first `n_items` items in their order, from shard after shard."""
     by_row = table.reshape(n_shards, -1, *table.shape[1:]).swapaxes(0, 1)
     return by_row.reshape(table.shape)[:n_items]
 

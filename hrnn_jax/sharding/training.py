@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from hrnn_jax import lane_groups, network, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
-from hrnn_jax.epoch import EpochLosses, chunk_length
+from hrnn_jax.epoch import EpochLosses, chunk_length, compiler_options
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras.negatives import Sampler
@@ -154,7 +154,7 @@ def _program(model_config: ModelConfig, config: TrainConfig, mesh: Mesh) -> Call
         )
         return mapped(running, steps, *rest)
 
-    return jax.jit(over_mesh, donate_argnums=0)
+    return jax.jit(over_mesh, donate_argnums=0, compiler_options=compiler_options())
 
 
 def _fresh(setup: TrainSetup, mesh: Mesh) -> tuple[Any, jax.Array]:
@@ -182,20 +182,42 @@ def _steps(
     config, groups = setup.config, own_groups(setup.config, mesh)
     steps = lane_groups.build(log, setup.model_config, config, groups=groups, draw=draw).steps
     n_shards = len(groups) * mesh.size // config.lane_groups
+    width, n_steps = _most(opening_width(steps, n_shards), len(steps.input))
+    joined = by_shard(steps, n_shards, n_steps, width)
+    return joined, _sum(joined.valid.sum(axis=1))
+
+
+def opening_width(steps: Steps, n_shards: int) -> int:
+    """Return W of the shard of which most lanes open a session at a step, see `by_shard`."""
     opens = np.split(steps.opens, n_shards, axis=1)
-    opening = [user_batches.opening_lanes(of_shard) for of_shard in opens]
-    width, n_steps = _most(max(a.shape[1] for a in opening), len(steps.input))
-    each = config.batch_size // mesh.size
+    return max(user_batches.opening_lanes(of_shard).shape[1] for of_shard in opens)
+
+
+def by_shard(steps: Steps, n_shards: int, n_steps: int, width: int) -> Steps:
+    """Count the lanes of `opening` within shards that have as many lanes each.
+
+    Args:
+        steps: of all lanes of the shards.
+        n_shards: how many.
+        n_steps: to pad to.
+        width: W of each shard.
+
+    Returns:
+        The steps, `opening` one shard after the other.
+    """
+    each = steps.input.shape[1] // n_shards
+    opens = np.split(steps.opens, n_shards, axis=1)
     parts = [
         user_batches.pad(
-            Steps(*(a[:, n * each : (n + 1) * each] for a in steps))._replace(opening=opening[n]),
+            Steps(*(a[:, n * each : (n + 1) * each] for a in steps))._replace(
+                opening=user_batches.opening_lanes(of_shard)
+            ),
             n_steps,
             width,
         )
-        for n in range(n_shards)
+        for n, of_shard in enumerate(opens)
     ]
-    joined = Steps(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
-    return joined, _sum(joined.valid.sum(axis=1))
+    return Steps(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
 
 def _most(*numbers: int) -> Sequence[int]:

@@ -36,6 +36,7 @@ def claims() -> Iterator[Claim]:
     yield from _benchmark()
     yield from _report()
     yield from _flag_files()
+    yield from _scaling()
     beauty = published.over_users(published.read(RESULTS / "protocols/beauty.csv"))
     of_sr = beauty.filter(row="SR", trains_on_validation=True)["ndcg@10"].item()
     yield Claim(
@@ -191,4 +192,15 @@ def _report() -> Iterator[Claim]:
     yield Claim(
         "experiments/results/report.md",
         f"Of the large HRNNs in these results, these did not train: {', '.join(found)}.",
+    )
+
+
+def _scaling() -> Iterator[Claim]:
+    """Yield what docs/scaling.md says was measured on one H100."""
+    few, many = (benchmark(f"gpu/small/{lanes}") for lanes in (50, 4096))
+    yield Claim("docs/scaling.md", f"a step takes {50 / few * 1e6:.0f} microseconds beside")
+    yield Claim(
+        "docs/scaling.md",
+        f"One H100 by itself took {4096 / many * 1e6:.0f} microseconds for 4,096 lanes, measured "
+        f"with 60,000 items: {many / 1e6:.1f} million events a second.",
     )

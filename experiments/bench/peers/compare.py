@@ -127,7 +127,7 @@ def _turn(
         try:
             # All turns share what is compiled.
             cost = measure(
-                *command, python=python, cache=npz.parent / "cache", until=RESULT, one_core=True
+                *command, python=python, cache=npz.parent / "cache", until=RESULT, core=0
             )
         except errors.InputError as error:
             raise errors.InputError(f"{contender.name}: {error}") from error

@@ -202,7 +202,7 @@ def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
     )
     mixture = FittedMixture(jax.eval_shape(mixtures.drawn), table)
     target = jax.ShapeDtypeStruct((128 * lanes.batch_size // rows, rows), np.int32)
-    cases = evaluation._Cases(target, None)
+    cases = evaluation.Cases(target, None)
     settings = topk.RankSettings(n_first=5, ties="against", rows=rows)
     rank = functools.partial(evaluation._rank_blocks, settings=settings)
     scoring = evaluation._Scoring(ranked, mixture)

@@ -28,7 +28,7 @@ def test_a_process_is_bound_to_one_core_and_this_one_is_not():
     """Bug: leave this process bound."""
     cores = os.sched_getaffinity(0)
     code = "import os; print(len(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'])"
-    assert process.measure("-c", code, one_core=True).last_line == "1 1\n"
+    assert process.measure("-c", code, core=0).last_line == "1 1\n"
     assert os.sched_getaffinity(0) == cores
 
 

@@ -1,7 +1,9 @@
 """A run of several processes: its folder is that of one; wrong flags are refused in one line."""
 
+import contextlib
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from experiments import run
 from hrnn_jax import checkpoint
+from hrnn_jax.sharding import checkpoints
 from tests.helpers import logs, runs
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -29,15 +32,11 @@ def weights(folder):
     return jax.tree.leaves(checkpoint.load_run(folder)[1])
 
 
-def test_two_processes_leave_the_run_folder_of_one(tmp_path):
-    """And the second one prints nothing. One device goes on from where they ended."""
-    log = logs.write(tmp_path / "log.csv")
-    given = [*SMALL, f"--events={log}", f"--prepared_dir={tmp_path / 'prepared'}"]
-    given += ["--lane_groups=4", f"--compilation_cache={tmp_path / 'compiled'}"]
-    coordinator = f"--coordinator=127.0.0.1:{free_port()}"
-    both, alone = tmp_path / "both", tmp_path / "alone"
-    command = [sys.executable, "-m", "experiments.run", *given, f"--output_dir={both}"]
-    command += ["--epochs=1", coordinator, "--processes=2"]
+@contextlib.contextmanager
+def two_processes(*flags):
+    """Start two processes of a run; they are killed after the block."""
+    command = [sys.executable, "-u", "-m", "experiments.run", *flags, "--processes=2"]
+    command.append(f"--coordinator=127.0.0.1:{free_port()}")
     running = [
         subprocess.Popen(
             [*command, f"--process={n}"],
@@ -50,15 +49,47 @@ def test_two_processes_leave_the_run_folder_of_one(tmp_path):
         for n in range(2)
     ]
     try:
-        (out, errors), second = [process.communicate() for process in running]
+        yield running
     finally:
         for process in running:
             process.kill()
-    assert [process.returncode for process in running] == [0, 0], errors
+            process.communicate()
+
+
+def ended(running):
+    """Wait; return the exit codes, and what each printed as an error."""
+    errors = [process.communicate()[1] for process in running]
+    return [process.returncode for process in running], errors
+
+
+def test_two_processes_go_on_after_any_end_and_leave_the_run_folder_of_one(tmp_path):
+    """And the second one prints nothing. One device goes on from where they ended."""
+    log = logs.write(tmp_path / "log.csv")
+    given = [*SMALL, f"--events={log}", f"--prepared_dir={tmp_path / 'prepared'}", "--resume"]
+    given += ["--lane_groups=4", f"--compilation_cache={tmp_path / 'compiled'}"]
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    lost = "error: process 0 ends, as another one has ended or cannot be reached; start the same "
+    lost += "command on all again to go on\n"
+    interrupted = "interrupted: add --resume to go on\n"
+    for signals, codes, errors in (
+        ({1: signal.SIGKILL}, [1, -signal.SIGKILL], [lost, ""]),
+        ({1: signal.SIGINT}, [1, 130], [lost, interrupted]),
+        ({0: signal.SIGINT, 1: signal.SIGINT}, [130, 130], [interrupted, interrupted]),
+        ({1: signal.SIGTERM}, [1, -signal.SIGTERM], [lost, ""]),
+    ):
+        with two_processes(*given, f"--output_dir={both}", "--epochs=100000") as running:
+            assert any("loss" in line for line in running[0].stdout)
+            for number, sent in signals.items():
+                running[number].send_signal(sent)
+            assert ended(running) == (codes, errors)
+    last = checkpoints.latest(checkpoints.folder(both, 0)) + 1
+    with two_processes(*given, f"--output_dir={both}", f"--epochs={last}") as running:
+        out = running[0].stdout.read()
+        assert running[1].stdout.read() == ""
+        assert ended(running) == ([0, 0], ["", ""])
     assert "training over 2 devices of 2 processes" in out
-    assert second == ("", "")
-    for folder, epochs in ((alone, 1), (both, 2), (alone, 2)):
-        options = [f"--epochs={epochs}", f"--output_dir={folder}", "--resume"]
+    for folder, epochs in ((alone, last), (both, last + 1), (alone, last + 1)):
+        options = [f"--epochs={epochs}", f"--output_dir={folder}"]
         assert runs.call(run.main, *given, *options) == 0
     names = [sorted(path.name for path in folder.iterdir()) for folder in (both, alone)]
     assert names[0] == names[1]

@@ -8,7 +8,6 @@ import os
 import pathlib
 import sys
 import tempfile
-from typing import Any
 
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
@@ -18,10 +17,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 
-from hrnn_jax import errors, model, network, train, user_batches
+from experiments.bench.mesh import compiled
+from hrnn_jax import errors, network
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.epoch import epoch_schedule
-from hrnn_jax.sharding import checkpoints, tables, training
+from hrnn_jax.sharding import checkpoints, evaluation, tables, training
 from tests.helpers import logs
 
 N_ITEMS, SEED = 41, 3  # not a multiple of the devices: the last rows of some are padding
@@ -50,6 +50,7 @@ RUNS = {
     ),
 }
 LOG = logs.random(1, users=150, sessions=5, events=7, n_items=N_ITEMS)
+LOG_TO_RANK = logs.random(2, users=60, sessions=4, events=6, n_items=N_ITEMS)
 
 
 def made(name):
@@ -119,6 +120,50 @@ def restored():
     return [furthest(start, state) for state in found]
 
 
+# Of the network, of the evaluation, devices.
+RANKED = {
+    "all": ({"variant": "hrnn_all"}, {"cutoffs": (3, 5)}, (2, 4)),
+    "some candidates": (
+        {"embedding": "tied"},
+        {"candidates": 6, "cutoffs": (4,), "ties": "for"},
+        (4,),
+    ),
+    "scores that tie or are none": (
+        {"variant": "rnn_concat"},
+        {"exclude_session_items": True, "cutoffs": (40,)},
+        (4,),
+    ),
+}
+
+
+def ranked(name):
+    """Return in how many cases and lists a mesh differs from one device, and how many there are."""
+    of_model, of_evaluation, devices = RANKED[name]
+    model_config = ModelConfig(n_items=N_ITEMS, **{"hidden_units": 8, **of_model})
+    config = TrainConfig(batch_size=16, lane_groups=4)
+    # Few lanes and scores at a time, so that there are several chunks and blocks.
+    of_evaluation = {"lanes": 24, "chunk_steps": 12, "score_values": 200, **of_evaluation}
+    net = network.make_network(LOG_TO_RANK, model_config, config, EvaluationConfig(**of_evaluation))
+    state = jax.tree.map(np.array, net.init_state(SEED))
+    items = state.params.items
+    items.item_bias[:] = np.random.default_rng(0).normal(0, 0.1, N_ITEMS)
+    if name.startswith("scores"):
+        items.item_bias[[3, 8]], items.item_bias[12] = np.nan, -np.inf
+        for a in (items.item_out, items.item_bias):
+            a[20:30] = a[20]
+    one = network.rank(net, jax.tree.map(jax.device_put, state.params))
+    found = []
+    for n in devices:
+        mesh = tables.make_mesh(jax.devices()[:n])
+        params = tables.put_state(state, mesh, config).params
+        other = evaluation.rank(net, params, mesh)
+        differ = [
+            int((a != b).sum()) for a, b in ((one.rank, other.rank), (one.shown, other.shown))
+        ]
+        found.append(differ)
+    return {"differ": found, "cases": len(one.rank), "ranks": len({*one.rank.tolist()})}
+
+
 def refusal():
     net, *_ = made("one group")
     try:
@@ -130,29 +175,7 @@ def refusal():
 
 def large():
     """Compile an update of ten million items on all four devices, which nothing is trained of."""
-    model_config = ModelConfig(n_items=10_000_000, hidden_units=100)
-    config = TrainConfig(batch_size=400, lane_groups=4)
-    setup, mesh = train.TrainSetup(model_config, config), tables.make_mesh()
-    state = jax.eval_shape(lambda: train.init_state(0, model_config, config))
-    steps = user_batches.Steps(
-        *(np.zeros((256, 400), np.int32) for _ in range(2)),
-        *(np.zeros((256, 400), bool) for _ in range(3)),
-        *(np.zeros((256, 400), kind) for kind in (np.int32, np.int8)),
-        opening=np.zeros((256, 4 * 32), np.int32),
-    )
-    running = train.Running(
-        state,
-        model.start_carry((400,), model_config),
-        jax.ShapeDtypeStruct((model_config.n_items,), np.int32),
-    )
-    program: Any = training.chunk_program(setup, mesh)
-    span, place = np.zeros(2, np.int32), np.zeros(4, np.uint32)
-    rates = train.Rates.of(model_config, config)
-    compiled = program.lower(running, steps, place, span, rates, None).compile()
-    memory = compiled.memory_analysis()
-    sizes = [sum(a.size * 4 for a in jax.tree.leaves(of)) for of in (state, state.params.items)]
-    used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    return {"all": sizes[0], "tables": 2 * sizes[1], "used": used}
+    return compiled.compile_update(4, 10_000_000, 400)._asdict()
 
 
 def main():
@@ -171,7 +194,13 @@ def main():
                 "events": other_events / events,
             }
         found[name] = {"runs": runs, "moved": moved, "steps": net_steps(net, epochs)}
-    figures = {"refusal": refusal(), "large": large(), "restored": restored()}
+    found_ranks = {name: ranked(name) for name in RANKED}
+    figures = {
+        "ranked": found_ranks,
+        "refusal": refusal(),
+        "large": large(),
+        "restored": restored(),
+    }
     json.dump({"runs": found, **figures}, sys.stdout)
 
 

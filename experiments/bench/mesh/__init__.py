@@ -1,0 +1,1 @@
+"""Rows of the benchmark about training over a mesh of devices."""
