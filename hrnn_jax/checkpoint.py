@@ -108,10 +108,7 @@ def save(folder: pathlib.Path, state: TrainState, *, epochs: int) -> None:
         with _manager(folder, saves=True) as manager:
             manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=metadata))
     except Exception as error:  # the writer raises many types for a full disk
-        raise InputError(
-            f"cannot write the checkpoint {folder / str(epochs)} ({reason(error)}); "
-            "make room there, then continue from the one before with `resume`"
-        ) from error
+        raise cannot_write(folder, epochs, error) from error
 
 
 def latest(folder: pathlib.Path) -> int:
@@ -152,15 +149,28 @@ def restore(folder: pathlib.Path, like: TrainState, *, epochs: int) -> TrainStat
             if saved_with and saved_with.get(_CHECKSUMS) != checksums:
                 raise ValueError("its weights are not those that were saved")
         except Exception as error:  # the reader has no error of its own for a damaged file
-            raise InputError(
-                f"cannot read the checkpoint {folder / str(epochs)} ({reason(error)}); "
-                "remove that folder to resume from the one before"
-            ) from error
+            raise cannot_read(folder, epochs, error) from error
     # One by one, so that memory holds no second state. The reader read numpy arrays: its own jax
     # arrays would be committed to a device, and the training step be compiled once more for them.
     for i, leaf in enumerate(leaves):
         leaves[i] = jax.device_put(leaf)
     return jax.tree.unflatten(structure, leaves)
+
+
+def cannot_write(folder: pathlib.Path, epochs: int, error: Exception) -> InputError:
+    """Return the error of a checkpoint that could not be written."""
+    return InputError(
+        f"cannot write the checkpoint {folder / str(epochs)} ({reason(error)}); "
+        "make room there, then continue from the one before with `resume`"
+    )
+
+
+def cannot_read(folder: pathlib.Path, epochs: int, error: Exception) -> InputError:
+    """Return the error of a checkpoint that is damaged or of another model."""
+    return InputError(
+        f"cannot read the checkpoint {folder / str(epochs)} ({reason(error)}); "
+        "remove that folder to resume from the one before"
+    )
 
 
 def load_run(

@@ -14,11 +14,19 @@ BUILT_FROM = "commit.txt"  # next to this file in a built package: setup.py writ
 
 
 def made() -> dict[str, str]:
-    """Return the version and the commit of the code, the machine, and the time (UTC)."""
+    """Return the version and the commit of the code, the machine, and the time (UTC).
+
+    "device" is what computes there: cpu or gpu.
+    """
+    import jax  # here: `cores` is asked for by commands that need no jax
+
+    [device, *more] = jax.devices()
+    on_cpu = device.platform == "cpu"
     return {
         "version": hrnn_jax.__version__,
         "commit": commit(),
-        "machine": _machine(),
+        "machine": _processor() if on_cpu else f"{1 + len(more)} x {device.device_kind}",
+        "device": device.platform,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -52,12 +60,7 @@ def _of_repository(root: pathlib.Path, file: pathlib.Path) -> str:
     return said.strip()
 
 
-def _machine() -> str:
-    import jax  # here: `cores` is asked for by commands that need no jax
-
-    [device, *more] = jax.devices()
-    if device.platform != "cpu":
-        return f"{1 + len(more)} x {device.device_kind}"
+def _processor() -> str:
     info = pathlib.Path("/proc/cpuinfo")
     names = [
         line.partition(":")[2].strip()

@@ -169,7 +169,7 @@ def shipped_speeds(paths: Iterable[pathlib.Path] = SHIPPED) -> list[Speed]:
     for path in paths:
         with path.open(newline="") as file:
             for line in csv.DictReader(file):
-                if "core" not in line["machine"]:
+                if line["device"] != "cpu":
                     continue
                 rate = float(line["train_events_per_second"] or 0)
                 row = line["row"]

@@ -2,8 +2,8 @@
 
 data.csv          column, key, value: Tables 1 and 4, and a description of the data
 hyper.csv         column, row, key, value: the settings of the runs                       Table 2
-runs.csv          a line per finished run: cases, epochs, speed, commit, machine, time, and
-                  where --stop_above_loss stopped it
+runs.csv          a line per finished run: cases, epochs, speed, commit, machine, time, cpu or
+                  gpu (device), and where --stop_above_loss stopped it
 failed.csv        column, row, seed, reason
 chosen.csv        column, row, trials, value, key, setting: the best trial of each search
 scores.csv        column, row, seed, metric, cutoff, value                            Tables 3, 5
@@ -206,11 +206,19 @@ def run_frame(runs: Sequence[Run]) -> pl.DataFrame:
                 "cases": of_seed["cases"],
                 "epochs": metrics["epochs"],
                 **speeds,
-                **{name: metrics["made"][name] for name in ("commit", "machine", "finished")},
+                **{name: metrics["made"][name] for name in ("commit", "machine")},
+                "device": device(metrics["made"]),
+                "finished": metrics["made"]["finished"],
                 "stopped": stopped_text(metrics),
             }
         )
     return pl.DataFrame(lines, infer_schema_length=None)
+
+
+def device(made: Mapping[str, str]) -> str:
+    """Return what computed a run, cpu or gpu, from the provenance in its metrics.json."""
+    # Run folders of before have no more than the machine: a processor with its number of cores.
+    return made.get("device", "cpu" if "core" in made["machine"] else "gpu")
 
 
 def finished(run: Run) -> dict[str, Any]:

@@ -253,7 +253,6 @@ def _mixture(run: NetworkRun, seed: int, trained: int) -> Mixture | None:
     held_out = _held_out(run, seed)
     started = time.perf_counter()
     mixture = held_out.mixture(trained, _train_held_out(seed, trained))
-    path.parent.mkdir(exist_ok=True)
     mixtures.save(path, mixture, epochs=trained)
     n_cases = len(held_out.network.log.cases)
     print(
@@ -291,9 +290,8 @@ def _choose_epochs(run: NetworkRun, seed: int) -> int:
     # Anew from the first epoch if --epochs has grown: the held-out network has no checkpoint.
     held_out = _held_out(run, seed)
     found = held_out.choose_epochs(FLAGS.epochs, _train_held_out(seed, FLAGS.epochs))
-    mixture.parent.mkdir(exist_ok=True)
-    if found.mixture is not None:
-        mixtures.save(mixture, found.mixture, epochs=found.epochs)
+    assert found.mixture is not None  # an epoch was trained to choose
+    mixtures.save(mixture, found.mixture, epochs=found.epochs)
     atomic.write(path, json.dumps({"mrr": found.scores}) + "\n")
     scores = ", ".join(f"{score:.4f}" for score in found.scores)
     print(

@@ -417,7 +417,6 @@ class NetworkModel(Model):
         if trained.network.table is not None and trained.mixture is not None:
             neighbours.save(folder / neighbours.FILE, trained.network.table)
             path = mixtures.file(folder, trained.seed)
-            path.parent.mkdir(exist_ok=True)
             mixtures.save(path, trained.mixture, epochs=self.epochs_)
         of_seed = checkpoint.folder(folder, trained.seed)
         checkpoint.save(of_seed, trained.state, epochs=self.epochs_)

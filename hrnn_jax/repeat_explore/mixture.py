@@ -234,7 +234,7 @@ def save(path: pathlib.Path, mixture: Mixture, *, epochs: int) -> None:
     """Write a mixture as npz.
 
     Args:
-        path: of the file.
+        path: of the file; its folder is made.
         mixture: of one seed.
         epochs: of the network that it is for.
 
@@ -248,6 +248,7 @@ def save(path: pathlib.Path, mixture: Mixture, *, epochs: int) -> None:
         with partial.open("wb") as file:  # np.savez adds .npz to a name without it
             np.savez(file, epochs=epochs, **jax.device_get({**of_place, **others}))
 
+    path.parent.mkdir(exist_ok=True)
     atomic.write(path, savez)
 
 

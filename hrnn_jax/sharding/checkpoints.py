@@ -20,9 +20,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding
 
-from hrnn_jax.checkpoint import KEPT
+from hrnn_jax import checkpoint
 from hrnn_jax.config import TrainConfig
-from hrnn_jax.errors import InputError, reason
 from hrnn_jax.sharding import tables
 from hrnn_jax.train import TrainState
 
@@ -35,7 +34,7 @@ _CHECKSUMS = "sums"  # in the checkpoint's metadata, of each array in the order 
 def _manager(folder: pathlib.Path) -> Generator[ocp.CheckpointManager]:
     # Not asynchronous: the next update donates, and so overwrites, the buffers to be written.
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=checkpoint.KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
     made = ocp.CheckpointManager(folder.absolute(), item_handlers=handler, options=options)
@@ -67,10 +66,7 @@ def save(
         with _manager(folder) as manager:
             manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=said))
     except OSError as error:
-        raise InputError(
-            f"cannot write the checkpoint {folder / str(epochs)} ({reason(error)}); make room "
-            "there, then continue from the one before with `resume`"
-        ) from error
+        raise checkpoint.cannot_write(folder, epochs, error) from error
 
 
 def latest(folder: pathlib.Path) -> int:
@@ -116,10 +112,7 @@ def _reported(folder: pathlib.Path, epochs: int) -> Generator[None]:
     try:
         yield
     except Exception as error:  # the reader has no error of its own for a damaged file
-        raise InputError(
-            f"cannot read the checkpoint {folder / str(epochs)} ({reason(error)}); remove that "
-            "folder to go on from the one before"
-        ) from error
+        raise checkpoint.cannot_read(folder, epochs, error) from error
 
 
 def save_state(folder: pathlib.Path, state: TrainState, mesh: Mesh, *, epochs: int) -> None:
@@ -146,7 +139,7 @@ def restore_state(
     """
     shards = _shards(folder, epochs)
     if shards != mesh.size:
-        whole = restore_whole(folder, like, config, epochs=epochs)
+        whole = _restore_whole(folder, like, config, epochs=epochs, shards=shards)
         return tables.put_state(whole, mesh, config)
     shapes = _by_shard(like, shards, config)
     specs = tables.state_specs(like, config)
@@ -165,6 +158,12 @@ def restore_whole(
     See `restore_state`.
     """
     shards = _shards(folder, epochs)
+    return _restore_whole(folder, like, config, epochs=epochs, shards=shards)
+
+
+def _restore_whole(
+    folder: pathlib.Path, like: TrainState, config: TrainConfig, *, epochs: int, shards: int
+) -> TrainState:
     state = restore(folder, _by_shard(like, shards, config), epochs=epochs, whole=True)
     n_items = len(like.params.items.item_bias)
 

@@ -14,6 +14,7 @@ from experiments.jobs.time_left import (
     seconds_left,
     shipped_speeds,
 )
+from experiments.paper.collect import device
 
 # A log 40 times the other, as an evaluation of real logs has them.
 LOGS = {"tiny": LogSize(30_000, 3_000), "big": LogSize(1_200_000, 120_000)}
@@ -146,8 +147,15 @@ def test_runs_on_a_gpu_do_not_tell_how_long_others_take(tmp_path):
     """Bug: read the speeds of all runs."""
     path = tmp_path / "runs.csv"
     path.write_text(
-        "column,row,epochs,train_events_per_second,eval_cases_per_second,machine\n"
-        'xing,rnn_large,10,1000,50,"Intel(R) Xeon(R) Processor, 1 core"\n'
-        "xing,rnn_large,10,90000,5000,1 x NVIDIA H100 80GB HBM3\n"
+        "column,row,epochs,train_events_per_second,eval_cases_per_second,device\n"
+        "xing,rnn_large,10,1000,50,cpu\n"
+        "xing,rnn_large,10,90000,5000,gpu\n"
     )
     assert [speed.per_event for speed in shipped_speeds([path])] == [1e-3]
+
+
+def test_what_computed_an_earlier_run_is_known_from_its_machine():
+    """Bug: take all runs without the field for those of a processor."""
+    processor, gpu = "AMD EPYC, 2 cores", "1 x NVIDIA H100 80GB HBM3"
+    assert [device({"machine": machine}) for machine in (processor, gpu)] == ["cpu", "gpu"]
+    assert device({"machine": processor, "device": "gpu"}) == "gpu"

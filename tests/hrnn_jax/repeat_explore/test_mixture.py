@@ -159,7 +159,6 @@ def test_no_place_is_allowed_where_all_are_of_a_session_that_drops_repeats():
 def test_a_saved_mixture_is_read_bit_for_bit(tmp_path):
     path = mixtures.file(tmp_path, 7)
     assert path == tmp_path / "mixture" / "seed_7.npz"
-    path.parent.mkdir()
     mixture = drawn_mixtures.drawn(drops_repeats=True)
     mixtures.save(path, mixture, epochs=3)
     again = mixtures.load(path, epochs=3)
