@@ -102,14 +102,24 @@ def _not_run(rows: Collection[str]) -> list[str]:
 
 
 def _untested(results: Results) -> list[str]:
-    """Name the logs without a test of significance."""
+    """Name the logs without a test of significance, and the rows of others without one."""
     tested = {column for column, *_ in results.p_values}
     untested = [key for key in results.columns if key not in tested]
-    return (
-        [f"Without a test of significance, and so without marks: {', '.join(untested)}."]
-        if (untested)
-        else []
-    )
+    apart = {
+        key: [
+            NAMES[row]
+            for row in results.means(key, NAMES, "recall")
+            if row != PLUS and results.p_value(key, PLUS, row, "recall") is None
+        ]
+        for key in results.columns
+        if key in tested and results.score(key, PLUS, "recall")
+    }
+    texts = [f"{name} on {key}" for key, names in apart.items() for name in names]
+    notes = {
+        "Without a test of significance, and so without marks": untested,
+        f"Not tested against {PLUS}, and so without marks": texts,
+    }
+    return [f"{about}: {', '.join(of)}." for about, of in notes.items() if of]
 
 
 def _by_metric(
