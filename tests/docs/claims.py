@@ -68,9 +68,17 @@ def not_significant() -> list[tuple[str, str, str]]:
         for log in LOGS
         for row in OTHERS
         for metric in METRICS
-        if row in judged().means(log, OTHERS, metric)
-        and ((p := judged().p_value(log, PLUS, row, metric)) is None or p >= tables.ALPHA)
+        if (p := judged().p_value(log, PLUS, row, metric)) is not None and p >= tables.ALPHA
     ]
+
+
+def not_tested() -> dict[str, list[str]]:
+    """Return the rows that were not tested against hrnn_plus, by log."""
+    rows = {
+        log: [row for row in OTHERS if judged().p_value(log, PLUS, row, "recall") is None]
+        for log in LOGS
+    }
+    return {log: of for log, of in rows.items() if of}
 
 
 def listed(names: list[str]) -> str:
@@ -78,13 +86,17 @@ def listed(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def exceptions(alike: list[tuple[str, str, str]]) -> str:
-    """Name differences that are not significant, or not tested, with their p; "" for none."""
-    texts = []
-    for log, row, metric in alike:
-        p = judged().p_value(log, PLUS, row, metric)
-        how = "not tested" if p is None else f"p = {p:.2g}"
-        texts.append(f"{HEADLINES[metric]} of {NAMES[row]} on {TITLES[log]} ({how})")
+def exceptions() -> str:
+    """Name the differences from hrnn_plus that are not significant, or not tested; "" for none."""
+    texts = [
+        f"{HEADLINES[metric]} of {NAMES[row]} on {TITLES[log]} "
+        f"(p = {judged().p_value(log, PLUS, row, metric):.2g})"
+        for log, row, metric in not_significant()
+    ]
+    texts += [
+        f"{listed([NAMES[row] for row in rows])} on {TITLES[log]} (not tested)"
+        for log, rows in not_tested().items()
+    ]
     return f" but for {listed(texts)}" if texts else ""
 
 

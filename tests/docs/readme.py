@@ -23,6 +23,7 @@ from .claims import (
     mean,
     n_seeds,
     not_significant,
+    not_tested,
     rank_seconds,
 )
 
@@ -46,7 +47,8 @@ def _comparison() -> Iterator[tuple[str, bool]]:
     names = listed([f"{NAMES[row]} on {TITLES[log]}" for log, row in alike])
     yield (
         "hrnn_plus is ahead of both in each column, significantly"
-        f"{f' but for {names}' if names else ''}.",
+        f"{f' but for {names}' if names else ''}"
+        f"{' where tested' if not_tested() else ''}.",
         all(mean(log, PLUS, m) > best(log, OTHERS, m) for log in LOGS for m in METRICS),
     )
     seconds = rank_seconds(["ppop", "sr", "counts"])
