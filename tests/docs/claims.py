@@ -75,7 +75,11 @@ def not_significant() -> list[tuple[str, str, str]]:
 def not_tested() -> dict[str, list[str]]:
     """Return the rows that were not tested against hrnn_plus, by log."""
     rows = {
-        log: [row for row in OTHERS if judged().p_value(log, PLUS, row, "recall") is None]
+        log: [
+            row
+            for row in judged().means(log, OTHERS, "recall")
+            if judged().p_value(log, PLUS, row, "recall") is None
+        ]
         for log in LOGS
     }
     return {log: of for log, of in rows.items() if of}

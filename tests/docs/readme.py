@@ -51,7 +51,7 @@ def _comparison() -> Iterator[tuple[str, bool]]:
         f"{' where tested' if not_tested() else ''}.",
         all(mean(log, PLUS, m) > best(log, OTHERS, m) for log in LOGS for m in METRICS),
     )
-    seconds = rank_seconds(["ppop", "sr", "counts"])
+    seconds = rank_seconds(["ppop", "counts"])
     yield "they need seconds, and may be enough", max(seconds.values()) < 60
 
 
