@@ -82,6 +82,8 @@ def main() -> None:
         if FLAGS.run:
             failed |= study_job.run_missing(studies, runner)
             studies = [study for study in studies if study.is_done()]
+        elif waiting := [study.name for study in studies if not study.is_done()]:
+            print(f"{len(waiting)} of {len(studies)} searches are not done: {', '.join(waiting)}")
         cells = grid.tuned_rows(columns, rows, studies)
         runs = jobs_grid.ordered_runs(root, cells, FLAGS.n_seeds, prepared)
         curves = grid.learning_curves(root, cells, prepared, budgets["epochs"])

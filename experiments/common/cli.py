@@ -186,14 +186,14 @@ def parse(
             positional = flags.FLAGS([argv[0], *first, *given])
         return positional
     except flags.UnrecognizedFlagError as error:
-        hint = _near(error.flagname, flags.FLAGS, "--") or "--help lists all"
+        hint = near(error.flagname, flags.FLAGS, "--") or "--help lists all"
         where = _written(error.flagname, argv)
         fail(errors.InputError(f"{where}--{error.flagname} is no flag of this command: {hint}"))
     except (flags.Error, errors.InputError) as error:
         text = str(error).removeprefix("flag ")  # as absl begins them
         if found := re.match(r"--(\w+)=(.*?): value should be one of <(.*)>$", text):
-            if near := _near(found[2], found[3].split("|")):
-                text += f"; {near}"
+            if hint := near(found[2], found[3].split("|")):
+                text += f"; {hint}"
             if found[1] in ("model", "loss", "dataset"):
                 text += (
                     f"; --plugin=MODULE imports the module that registers a {found[1]} of your own"
@@ -202,10 +202,10 @@ def parse(
         fail(errors.InputError((_written(of_flag[1], argv) if of_flag else "") + text))
 
 
-def _near(name: str, known: Iterable[str], dashes: str = "") -> str:
+def near(name: str, known: Iterable[str], dashes: str = "") -> str:
     """Ask whether the name that is most like another one was meant; "" where none is."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {dashes}{near[0]}?" if near else ""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {dashes}{found[0]}?" if found else ""
 
 
 def _written(name: str, argv: Sequence[str]) -> str:
@@ -349,9 +349,9 @@ def _find(name: str, within: tuple[pathlib.Path, ...]) -> pathlib.Path:
         if name and (folder / name).is_file():
             return (folder / name).resolve()
     shipped = sorted(path.name for path in SHIPPED.glob("*.flags"))
-    near = _near(name, [*shipped, *(path.name for path in pathlib.Path().glob("*.flags"))])
+    hint = near(name, [*shipped, *(path.name for path in pathlib.Path().glob("*.flags"))])
     in_file = f"{_line_of.get('flagfile', within[-1])}: " if within else ""
-    asked = f" ({near})" if near else ""
+    asked = f" ({hint})" if hint else ""
     raise errors.InputError(
         f"{in_file}no flag file {name!r} here{asked}, and none of the shipped ones: "
         f"{', '.join(shipped)}"

@@ -133,7 +133,12 @@ def log_column(text: str, flag: str) -> Column:
     """
     name, equals, rest = text.partition("=")
     path, colon, recipe = rest.rpartition(":")
-    if not (equals and colon and name.isidentifier() and path and recipe):
+    if equals and not name.isidentifier():
+        raise errors.InputError(
+            f"--{flag}={text}: in name=path:recipe the name has to be of letters, digits and _, "
+            f"and not to begin with a digit, unlike {name!r}"
+        )
+    if not (equals and colon and path and recipe):
         raise errors.InputError(
             f"--{flag}={text}: give name=path:recipe, as in mine=log.parquet:video; the recipe is "
             f"{', '.join(RECIPES)} or a flag file"

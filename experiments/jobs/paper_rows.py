@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from hrnn_jax.config import HRNNS
 from hrnn_jax.errors import InputError
 
+from ..common import cli
 from ..common.model_names import BEYOND, NAMES, PAPER_BASELINES, SIZES
 
 EQUATIONS, CODE_2017 = "equations", "code of 2017"  # the forms
@@ -196,5 +197,6 @@ def chosen_rows(keys: Sequence[str] | None, known: Sequence[str]) -> list[str]:
     """
     keys = known if keys is None else keys
     if unknown := sorted(set(keys) - set(known)) or ([] if keys else [""]):
-        raise InputError(f"--rows: {unknown[0]!r} is none; give some of {', '.join(known)}")
+        hint = f"; {near}" if (near := cli.near(unknown[0], known)) else ""
+        raise InputError(f"--rows: {unknown[0]!r} is none; give some of {', '.join(known)}{hint}")
     return [key for key in known if key in keys]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from hrnn_jax.config import BASELINES
 from hrnn_jax.errors import InputError
 
-from ..common import model_names
+from ..common import cli, model_names
 from ..common.model_names import PAPER_NETWORKS
 from ..jobs.grid import Column, Run, log_column, place_run
 from ..jobs.paper_rows import ROWS as PAPER_ROWS
@@ -81,12 +81,14 @@ def logs(texts: Sequence[str]) -> list[Column]:
     Raises:
         InputError: a text is neither, its file is missing, or two have one name.
     """
-    columns = [
-        Column("journey", ("--flagfile=journey.flags",))
-        if text == "journey"
-        else log_column(text, "logs")
-        for text in texts or ["journey"]
-    ]
+    columns = []
+    for text in texts or ["journey"]:
+        if text == "journey":
+            columns.append(Column(text, ("--flagfile=journey.flags",)))
+        elif "=" not in text and (hint := cli.near(text, ["journey"])):
+            raise InputError(f"--logs={text}: {hint}")
+        else:
+            columns.append(log_column(text, "logs"))
     keys = [column.key for column in columns]
     if twice := sorted(key for key in {*keys} if keys.count(key) > 1):
         raise InputError(f"--logs: two are named {twice[0]}; choose another name")

@@ -102,14 +102,24 @@ def _not_run(rows: Collection[str]) -> list[str]:
 
 
 def _untested(results: Results) -> list[str]:
-    """Name the logs without a test of significance."""
+    """Name the logs without a test of significance, and the rows of others without one."""
     tested = {column for column, *_ in results.p_values}
     untested = [key for key in results.columns if key not in tested]
-    return (
-        [f"Without a test of significance, and so without marks: {', '.join(untested)}."]
-        if (untested)
-        else []
-    )
+    apart = {
+        key: [
+            NAMES[row]
+            for row in results.means(key, NAMES, "recall")
+            if row != PLUS and results.p_value(key, PLUS, row, "recall") is None
+        ]
+        for key in results.columns
+        if key in tested and results.score(key, PLUS, "recall")
+    }
+    texts = [f"{name} on {key}" for key, names in apart.items() for name in names]
+    notes = {
+        "Without a test of significance, and so without marks": untested,
+        f"Not tested against {PLUS}, and so without marks": texts,
+    }
+    return [f"{about}: {', '.join(of)}." for about, of in notes.items() if of]
 
 
 def _by_metric(
@@ -126,8 +136,8 @@ def _by_metric(
 
 
 def verdict(results: Results, column: Column) -> str:
-    """Say in a sentence whether hrnn_plus is the best model of a log, and by how much."""
-    won, parts = [], []
+    """Say in a sentence where hrnn_plus is ahead of all models of a log, how far, how surely."""
+    ahead, surely, parts, alike = [], [], [], []
     for metric, name in HEADLINES.items():
         means = results.means(column.key, NAMES, metric)
         ours = means.pop(PLUS, None)
@@ -136,19 +146,30 @@ def verdict(results: Results, column: Column) -> str:
         rival = max(means, key=means.__getitem__)
         theirs = means[rival]
         details = [f"{ours / theirs - 1:+.1%}" if theirs else "which is 0"]
-        p = results.p_value(column.key, PLUS, rival, metric)
-        if p is None:
+        p = {row: results.p_value(column.key, PLUS, row, metric) for row in means}
+        alike += [
+            f"{NAMES[row]} in {name}"
+            for row, of in p.items()
+            if row != rival and of is not None and of >= ALPHA
+        ]
+        if (of := p[rival]) is None:
             details.append("not tested")
         else:
-            details += ["not significantly"] if p >= ALPHA else []
-            details.append("p < 0.0001" if p < 0.0001 else f"p = {p:.2g}")
+            details += ["not significantly"] if of >= ALPHA else []
+            details.append("p < 0.0001" if of < 0.0001 else f"p = {of:.2g}")
         parts.append(
             f"{name} {ours:.4f} against {theirs:.4f} of {NAMES[rival]} ({', '.join(details)})"
         )
         if ours > theirs:
-            won.append(name)
-    wins = {0: "wins neither", 1: f"wins {' and '.join(won)} alone", 2: "wins both"}[len(won)]
-    return f"{PLUS} {wins}: {'; '.join(parts)}."
+            ahead.append(name)
+            surely += [name] if of is not None and of < ALPHA else []
+    where = {0: "in neither", 1: f"in {' and '.join(ahead)} alone", 2: "in both"}[len(ahead)]
+    if len(surely) == len(ahead) > 0:
+        where += ", significantly"
+    elif surely:
+        where += f", significantly in {surely[0]} alone"
+    also = f" No significant difference either from {', '.join(alike)}." if alike else ""
+    return f"{PLUS} is ahead {where}: {'; '.join(parts)}.{also}"
 
 
 def settings_table(results: Results) -> Table:

@@ -1,8 +1,10 @@
 """Vector session-kNN: V-SKNN (Ludewig & Jannach 2018) and V-SKNN_BR (Latifi et al. 2021).
 
 The current session is the part i_1..i_n of a test session before the target. Its neighbours are
-training sessions of any user, also later ones, each taken as a set of items. Sessions are more or
-less recent by the time of their last event, then by their place in the log.
+training sessions of any user, also later ones, each taken as a set of items. A session that is
+trained on up to what is held out is no neighbour of its own cases, and they are not reminded of it:
+it is the most similar of all and only has items that are there anyway. Sessions are more or less
+recent by the time of their last event, then by their place in the log.
 
     w(i)     = (last place of i among i_1..i_n) / n
     sim(t)   = sum of w(i) over the items i that session t shares with the current one, times
@@ -55,7 +57,15 @@ class Sessions:
     user: np.ndarray  # [S]
     age: np.ndarray  # [S], 1 for the last session of its user, 2 for the one before, ...
     time: np.ndarray  # [S] of the last event
+    number: np.ndarray  # [S] in the log
     of_event: np.ndarray  # [E] the session of each training event
+
+    def index(self, number: np.ndarray) -> np.ndarray:
+        """Return the index of each session of the log [n], -1 where it is not trained on, [n]."""
+        order = np.argsort(self.number)
+        at = np.searchsorted(self.number, number, sorter=order)
+        at = np.append(order, -1)[at]
+        return np.where(np.append(self.number, -1)[at] == number, at, -1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +77,7 @@ class Current:
     place: np.ndarray  # [P] its last place in the session, from 1
     length: np.ndarray  # [n] events
     user: np.ndarray  # [n]
+    own: np.ndarray  # [n] the training session that the case is in, -1 if there is none
 
 
 def vsknn(
@@ -108,14 +119,14 @@ def scorer(log: EventLog, config: SessionKnnConfig) -> sparse_ranking.Scorer:
     def score(chunk: slice) -> sparse.csr_array:
         current = current_of(chunk)
         scores = _neighbours(sessions, current, config) @ sessions.items
-        return with_reminders(sparse.csr_array(scores), current.user)
+        return with_reminders(sparse.csr_array(scores), current)
 
     return score, costs + length
 
 
 def reminders(
     log: EventLog, sessions: Sessions, config: SessionKnnConfig | StanConfig
-) -> tuple[Callable[[sparse.csr_array, np.ndarray], sparse.csr_array], np.ndarray]:
+) -> tuple[Callable[[sparse.csr_array, Current], sparse.csr_array], np.ndarray]:
     """Return the function that adds reminders to scores, and how many each case has.
 
     Args:
@@ -124,17 +135,22 @@ def reminders(
         config: the weight of reminders, and how many sessions they are of.
 
     Returns:
-        A function of the scores of some cases [n, V] and their users [n], which returns scores in
-        another unit. And the entries that it adds, [N].
+        A function of the scores of some cases [n, V] and their current sessions, which returns
+        scores in another unit. And the entries that it adds, [N].
     """
-    of_user, full = _reminders(sessions, config.remind_sessions, log.user.max(initial=-1) + 1)
+    of_user, of_session, full = _reminders(
+        sessions, config.remind_sessions, log.user.max(initial=-1) + 1
+    )
 
-    def added(scores: sparse.csr_array, user: np.ndarray) -> sparse.csr_array:
+    def added(scores: sparse.csr_array, current: Current) -> sparse.csr_array:
         peak = scores.max(axis=1).toarray()  # pyright: ignore[reportAttributeAccessIssue]
         peak[peak == 0] = 1
-        own = of_user[user]
-        own.data = own.data * (config.remind_weight * np.repeat(peak, np.diff(own.indptr)))
-        return sparse.csr_array(scores * full + own)
+        past = of_user[current.user]
+        if (current.own >= 0).any():
+            past = past - of_session[current.own]
+            past.eliminate_zeros()
+        past.data = past.data * (config.remind_weight * np.repeat(peak, np.diff(past.indptr)))
+        return sparse.csr_array(scores * full + past)
 
     return added, np.diff(of_user.indptr)[log.user[log.cases]]
 
@@ -160,6 +176,7 @@ def look_up(
     begin = begin_of(cases, ~log.follows)  # [N]
     begin = np.minimum(begin, np.maximum(cases - extend, begin_of(cases, log.opens_user)))
     repeat = _next_repeat(log.item, log.user if extend else log.session)
+    own = sessions.index(log.session[cases])  # [N]
 
     def current_of(chunk: slice) -> Current:
         length = cases[chunk] - begin[chunk]
@@ -173,9 +190,11 @@ def look_up(
             place=event - begin[chunk][row] + 1,
             length=length,
             user=log.user[cases[chunk]],
+            own=own[chunk],
         )
 
-    looks = 1 + np.minimum(np.diff(sessions.of_item.indptr), sample_size)[log.item]  # [E]
+    # The case's own session may be looked up in addition.
+    looks = 1 + np.minimum(np.diff(sessions.of_item.indptr), sample_size + 1)[log.item]  # [E]
     if not extend:  # a repeated item looks up its sessions only once
         looks[repeat[repeat < len(log)]] = 1
     before = np.append(0, np.cumsum(looks))
@@ -202,25 +221,32 @@ def training_sessions(log: EventLog) -> Sessions:
         user=user[recent],
         age=age[recent],
         time=train.time[closes][recent],
+        number=train.session[closes][recent],
         of_event=session,
     )
 
 
 def _reminders(
     sessions: Sessions, remind_sessions: int, n_users: int
-) -> tuple[sparse.csr_array, int]:
-    """Return the sum of 1 / age over the user's sessions with an item, [U, V], and over all ages.
+) -> tuple[sparse.csr_array, sparse.csr_array, int]:
+    """Return the sum of 1 / age over the user's sessions with an item, each term, and their sum.
 
-    Both are in the same unit, in which each 1 / age is a whole number (rounded from age 17 on).
+    That is [U, V], [S + 1, V] with an empty last row, and over all ages. All are in the same unit,
+    in which each 1 / age is a whole number (rounded from age 17 on).
     """
     parts = UNIT // np.arange(1, remind_sessions + 1)
     parts //= np.gcd.reduce(parts)  # 60, 30, 20, 15, 12, 10 for six sessions
+    n_sessions = len(sessions.user)
     latest = np.flatnonzero(sessions.age <= remind_sessions)
-    by_user = sparse.csr_array(
-        (parts[sessions.age[latest] - 1], (sessions.user[latest], latest)),
-        shape=(n_users, len(sessions.user)),
+    by_session = sparse.csr_array(
+        (parts[sessions.age[latest] - 1], (latest, latest)), shape=(n_sessions + 1, n_sessions)
     )
-    return by_user @ sessions.items, int(parts.sum())
+    of_session = sparse.csr_array(by_session @ sessions.items)
+    of_user = sparse.csr_array(
+        (np.ones(n_sessions), (sessions.user, np.arange(n_sessions))),
+        shape=(n_users, n_sessions + 1),
+    )
+    return of_user @ of_session, of_session, int(parts.sum())
 
 
 def shared_items(
@@ -234,19 +260,30 @@ def shared_items(
         sample_size: the most recent sessions of a case that are kept.
 
     Returns:
-        [P] the case of each of P pairs, rising, and [P] its session, the most recent first. The
-        places in the current session of the items that a pair shares, rising, pair after pair; and
-        [P] where each pair begins in them.
+        [P] the case of each of P pairs, rising, and [P] its session, the most recent first, but for
+        the one that the case is in. The places in the current session of the items that a pair
+        shares, rising, pair after pair; and [P] where each pair begins in them.
     """
     n_sessions = len(sessions.user)
-    # The most recent sessions of the union over the items are among the most recent of each.
+    has_own = (current.own >= 0).any()
+    most = sample_size + has_own  # of an item, as its own session may be among them
     begin = sessions.of_item.indptr[current.item]
-    looks = np.minimum(sessions.of_item.indptr[current.item + 1] - begin, sample_size)
+    looks = np.minimum(sessions.of_item.indptr[current.item + 1] - begin, most)
     session = sessions.of_item.indices[ranges(begin, looks)]
+    # The most recent sessions of the union over the items are among the most recent of each, so
+    # none is older than the last one of an item that has so many.
+    cut = looks == most
+    last = np.full(len(looks), n_sessions)
+    last[cut] = session[np.cumsum(looks)[cut] - 1]
+    oldest = np.minimum.reduceat(last, np.searchsorted(current.row, np.arange(len(current.length))))
+    recent = session <= np.repeat(oldest[current.row], looks)
+    session = session[recent]
     # One sort of whole numbers brings together the items that a case and a session share, by place.
     bits = int(current.length.max()).bit_length()
-    case = np.repeat(current.row, looks)
-    shared = case * n_sessions + session << bits | np.repeat(current.place, looks)
+    case = np.repeat(current.row, looks)[recent]
+    shared = case * n_sessions + session << bits | np.repeat(current.place, looks)[recent]
+    if has_own:
+        shared = shared[session != current.own[case]]
     shared.sort()
     pair, place = shared >> bits, shared & (1 << bits) - 1
     opens = np.flatnonzero(np.diff(pair, prepend=-1))

@@ -2,7 +2,7 @@
 
 The current session is the part i_1..i_n of a test session before the target. Candidates are the
 `sample_size` most recent training sessions of any user that share an item with it, as in
-`session_knn`: no test session is among them.
+`session_knn`: no test session is among them, nor the part of the current one that is trained on.
 
     w(i)     = exp((p(i) - n) / lambda_spw), where p(i) is the last place of i among i_1..i_n
     sim(t)   = (sum of w(i) over the items i that session t shares with the current one)
@@ -129,7 +129,7 @@ def scorer(log: EventLog, config: StanConfig) -> sparse_ranking.Scorer:
         scores = sparse.csr_array(of_case @ of_neighbour)
         scores.data *= factor[scores.indices]
         if config.remind_weight:
-            scores = with_reminders(scores, current.user)
+            scores = with_reminders(scores, current)
         scores.eliminate_zeros()  # where a decay is below the smallest number
         return scores
 

@@ -15,7 +15,8 @@ and a blank line; another one follows it, as text would else become a row.
 
 The file is a scores.csv in experiments/results; a cell has the means over seeds of the metrics at
 cutoff 5, with `spread: yes` also the sample standard deviation. `= name` renames a column or row.
-The best mean of a column is bold. With `kind: ablation` the file is the folder of a comparison, and
+The best mean of a column is bold. With `kind: judged` the file is the folder of a comparison, each
+log ranked as the leaderboard judges it. With `kind: ablation` it is one too, and
 a cell has what a change adds to the means of hrnn_plus, with the marks of comparison.md. With
 `kind: published` the file alone is named, see published.py.
 """
@@ -25,14 +26,15 @@ from __future__ import annotations
 import pathlib
 import re
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
+from experiments.jobs.grid import CUTOFF
 from experiments.leaderboard.grid import NAMES
 from experiments.leaderboard.tables import ablation_table
 from experiments.paper.numbers import HEADLINES
-from experiments.paper.results import COMPARISON_FILES, ROW_NAMES, read_results
+from experiments.paper.results import COMPARISON_FILES, ROW_NAMES, headline, read_results
 from experiments.rendering.markdown import DASH
 from tests.docs import published
 
@@ -41,6 +43,7 @@ RESULTS = ROOT / "experiments/results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 HEADS = {"recall": "Recall@5", "mrr": "MRR@5"}
 PLACES = 3
+Values = Mapping[tuple[str, str, str], Sequence[float]]  # of all seeds, by column, row and metric
 TABLE = re.compile(r"(<!-- table\n(.*?)\n-->\n\n)(?:\|[^\n]*\n)*\n*", re.DOTALL)
 
 
@@ -58,7 +61,9 @@ def _table(about: str) -> str:
     if given.get("kind") == "ablation":
         cell = _changes(given["file"])
     else:
-        cell = _means(given["file"], [*rows], spread=given.get("spread") == "yes")
+        judged = given.get("kind") == "judged"
+        values = _judged(given["file"]) if judged else _values(given["file"])
+        cell = _means(values, [*rows], spread=given.get("spread") == "yes")
     heads = [f"{' / '.join(HEADS[metric] for metric in metrics)}", *columns.values()]
     lines = [heads, ["---", *["---:"] * len(columns)]]
     for row, name in rows.items():
@@ -79,9 +84,8 @@ def _changes(folder: str) -> Callable[[str, str, str], str]:
     return cell
 
 
-def _means(file: str, rows: list[str], *, spread: bool) -> Callable[[str, str, str], str]:
+def _means(values: Values, rows: list[str], *, spread: bool) -> Callable[[str, str, str], str]:
     """Return the cells of means, bold where it is the best of the rows as printed, and spreads."""
-    values = _values(file)
 
     def cell(column: str, row: str, metric: str) -> str:
         seeds = values.get((column, row, metric))
@@ -99,9 +103,19 @@ def _means(file: str, rows: list[str], *, spread: bool) -> Callable[[str, str, s
     return cell
 
 
-def _values(file: str) -> dict[tuple[str, str, str], list[float]]:
+def _judged(folder: str) -> Values:
+    """Return the values of all seeds at cutoff 5 that the leaderboard judges by."""
+    results = read_results(RESULTS / folder, COMPARISON_FILES, rows=None)
+    return {
+        (column, row, metric): spread.values
+        for (column, row, metric, cutoff), spread in headline(results).spreads["scores"].items()
+        if cutoff == CUTOFF
+    }
+
+
+def _values(file: str) -> Values:
     """Return the values of all seeds at cutoff 5, by column, row and metric."""
-    frame = pl.read_csv(RESULTS / file).filter(cutoff=5).sort("seed")
+    frame = pl.read_csv(RESULTS / file).filter(cutoff=CUTOFF).sort("seed")
     grouped = frame.group_by("column", "row", "metric", maintain_order=True).agg("value")
     return {(column, row, metric): values for column, row, metric, values in grouped.iter_rows()}
 

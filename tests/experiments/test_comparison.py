@@ -73,7 +73,9 @@ def test_the_best_mean_is_bold_and_the_winner_is_named(written):
     assert line(text, r"hrnn\_plus") == ["**0.5500** ± 0.0707", "0.2500 ± 0.0707 |"]
     assert line(text, "SR") == ["*0.5000*", "**0.3000**▴ |"]  # no significant difference; better
     assert line(text, "RNN") == ["0.4000▾ ± 0.0707", "0.1000▾ ± 0.0000 |"]
-    assert r"hrnn\_plus wins Recall@5 alone: Recall@5 0.5500 against 0.5000 of SR (+10.0%" in text
+    assert (
+        r"hrnn\_plus is ahead in Recall@5 alone: Recall@5 0.5500 against 0.5000 of SR (+10" in text
+    )
     assert "not significantly, p = 0.2" in text
     assert r"MRR@5 0.2500 against 0.3000 of SR (-16.7%, p \< 0.0001)" in text
 
@@ -125,18 +127,41 @@ def test_rows_that_do_not_differ_from_the_best_are_marked(written):
     assert line(text, "Markov") == ["*0.5800*", "0.5800 |"]
     assert line(text, "RNN") == ["0.5000▾", "*0.5000* |"]
     assert line(text, "PPOP") == ["0.4000", "0.4000 |"]
+    assert (
+        r"Not tested against hrnn\_plus, and so without marks: PPOP on one, Markov on one." in text
+    )
     assert line(text, r"hrnn\_plus") == ["*0.5900*", "**0.7000** |"]
     assert "Not yet run: Item-KNN, V-SKNN," in text
     assert "Not yet run: Item-KNN, SR" not in text
 
 
 @pytest.mark.parametrize(
-    ("sr", "words"),
-    [(0.1, "wins both"), (0.9, "wins neither"), (None, "no comparison: no run of another")],
+    ("sr", "p", "words"),
+    [
+        (0.1, (), "is ahead in both: "),
+        (0.1, (0.01, 0.001), "is ahead in both, significantly: "),
+        (0.1, (0.06, 0.001), "is ahead in both, significantly in MRR@5 alone: "),
+        (0.1, (0.06, 0.07), "is ahead in both: "),
+        (0.9, (0.01, 0.01), "is ahead in neither: "),
+        (None, (), "no comparison: no run of another"),
+    ],
 )
-def test_the_verdict_depends_on_the_numbers(written, sr, words):
+def test_the_verdict_depends_on_the_numbers_and_their_significance(written, sr, p, words):
     others = [] if sr is None else scores("sr", [sr], [sr])
-    assert words in written(scores=[*scores("hrnn_plus", [0.5], [0.5]), *others])
+    tests = p_values("sr", *p) if p else []
+    text = written(scores=[*scores("hrnn_plus", [0.5], [0.5]), *others], significance=tests)
+    assert words in text
+
+
+def test_the_verdict_names_all_models_that_do_not_differ_significantly(written):
+    """Bug: compare with the model of the best mean alone."""
+    text = written(
+        scores=[x for row, v in (("sr", 0.4), ("rnn", 0.3)) for x in scores(row, [v], [v])]
+        + scores("hrnn_plus", [0.5], [0.5]),
+        significance=[*p_values("sr", 0.2, 0.01), *p_values("rnn", 0.3, 0.01)],
+    )
+    assert "ahead in both, significantly in MRR@5 alone" in text
+    assert "No significant difference either from RNN in Recall@5." in text
 
 
 def test_the_ablation_shows_differences_and_marks(written):

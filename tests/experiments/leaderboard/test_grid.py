@@ -50,12 +50,19 @@ def test_a_wrong_row_is_refused(rows):
         chosen_rows(rows, grid.ROWS)
 
 
+def test_a_row_that_is_nearly_a_known_one_is_named():
+    with pytest.raises(errors.InputError, match=r"'cuonts' is none; .*; did you mean counts\?"):
+        chosen_rows(["cuonts"], grid.ROWS)
+
+
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
         (["mine"], "--logs=mine: give name=path:recipe"),
         (["mine=gone.csv:video"], "--logs=.*no such file"),
         (["journey", "journey"], "--logs: two are named journey"),
+        (["jorney"], r"--logs=jorney: did you mean journey\?"),
+        (["a-b=log.csv:video"], "--logs=.* has to be of letters, digits and _, .* unlike 'a-b'"),
     ],
 )
 def test_a_wrong_log_is_refused(texts, words):

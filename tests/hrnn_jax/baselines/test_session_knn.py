@@ -30,17 +30,18 @@ def ranks_of(log, config, *, ties, candidates=None):
     return session_knn.vsknn(log, config, evaluation, candidates=candidates).rank
 
 
-def plain_scores(users, user, current, config):
+def plain_scores(users, known, user, current, config):
     """Score the items for one case; `current` is its session before the target."""
-    past = []
-    for owner, sessions in enumerate(users):
-        for start, items in sessions[:-1]:
-            past.append((start + len(items), len(past), owner, set(items)))
+    trained = [*timed_logs.trained(users, known)]
+    past = [
+        (start + len(items), number, owner, set(items), goes_on and owner == user)
+        for number, (owner, goes_on, start, items) in enumerate(trained)
+    ]
     past.sort(reverse=True)
     places = {item: place for place, item in enumerate(current, start=1)}
-    looked = [t for t in past if t[3] & set(current)][: config.sample_size]
+    looked = [t for t in past if t[3] & set(current) and not t[4]][: config.sample_size]
     sims = []
-    for _, _, owner, items in looked:
+    for _, _, owner, items, _ in looked:
         weight = sum(fractions.Fraction(places[item], len(current)) for item in items & set(places))
         sims.append(
             weight / len(places) * (fractions.Fraction(1 + config.boost) ** (owner == user))
@@ -54,8 +55,9 @@ def plain_scores(users, user, current, config):
             scores[item] += sims[t] / step
     peak = max(scores.values()) or 1
     part = [fractions.Fraction(1, age) for age in range(1, config.remind_sessions + 1)]
-    for age, (_, items) in zip(part, reversed(users[user][:-1]), strict=False):
-        for item in set(items):
+    own = [t for t in trained if t[0] == user]
+    for age, (_, goes_on, _, items) in zip(part, reversed(own), strict=False):
+        for item in set() if goes_on else set(items):
             scores[item] += fractions.Fraction(config.remind_weight) * peak * age / sum(part)
     return scores
 
@@ -76,19 +78,20 @@ def plain_rank(scores, target, ties, candidates):
     candidates=strategies.none()
     | strategies.lists(strategies.integers(0, N_ITEMS - 1), unique=True),
     chunk=strategies.sampled_from([1, 50, 4_000_000]),
+    known=strategies.sampled_from([0, 0, 1, 3]),
 )
-def test_ranks_equal_the_definition_in_fractions(users, config, ties, candidates, chunk):
+def test_ranks_equal_the_definition_in_fractions(users, config, ties, candidates, chunk, known):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
         ranks = ranks_of(
-            timed_logs.of(users),
+            timed_logs.of(users, known),
             config,
             ties=ties,
             candidates=None if candidates is None else np.array(candidates, int),
         )
     assert ranks.tolist() == [
-        plain_rank(plain_scores(users, user, current, config), target, ties, candidates)
-        for user, target, current in timed_logs.cases(users)
+        plain_rank(plain_scores(users, known, user, current, config), target, ties, candidates)
+        for user, target, current in timed_logs.cases(users, known)
     ]
 
 
@@ -119,6 +122,12 @@ def test_neighbours_are_the_nearest_of_the_most_recent():
         log, SessionKnnConfig(sample_size=2, neighbours=1, boost=0.0, remind_weight=0.0)
     )
     assert np.flatnonzero(scores).tolist() == [0, 6]
+
+
+def test_the_session_of_a_case_is_neither_its_neighbour_nor_one_of_the_most_recent():
+    log = timed_logs.of([[(0, [1, 5])], [(3, [0, 1, 2])]], known=2)
+    scores = last_scores(log, SessionKnnConfig(sample_size=1, neighbours=1, remind_weight=1.0))
+    assert np.flatnonzero(scores).tolist() == [1, 5]
 
 
 def test_sessions_are_ordered_by_the_time_of_their_last_event():

@@ -32,30 +32,29 @@ VSTAN = StanConfig(extend=0, boost=0.0, remind_weight=0.0)
 PLAIN = dataclasses.replace(VSTAN, lambda_ipw=0.0, lambda_idf=0.0)  # STAN
 
 
-def plain_scores(users, time, case, config):
+def plain_scores(users, known, time, case, config):
     """Score the items for one case of a time: its user, its target, and its session before that."""
     user, _, current = case
-    own = [items for _, items in users[user][:-1]]
-    before = [item for items in own for item in items]
+    before = [item for _, items in users[user][:-1] for item in items]
     missing = max(config.extend - len(current), 0)
     current = before[max(len(before) - missing, 0) :] + current
-    owners = [user for user, sessions in enumerate(users) for _ in sessions[:-1]]
+    trained = [*timed_logs.trained(users, known)]
     past = [
-        (start + len(items) - 1, number, items)
-        for number, (start, items) in enumerate(s for sessions in users for s in sessions[:-1])
+        (start + len(items) - 1, number, items, goes_on and owner == user)
+        for number, (owner, goes_on, start, items) in enumerate(trained)
     ]
     n_sessions = len(past)
-    looked = [t for t in sorted(past, reverse=True) if {*t[2]} & {*current}]
+    looked = [t for t in sorted(past, reverse=True) if {*t[2]} & {*current} and not t[3]]
     n = len(current)
     places = {item: place for place, item in enumerate(current, start=1)}
     weight = {item: math.exp((place - n) / config.lambda_spw) for item, place in places.items()}
     norm = math.sqrt(sum(w**2 for w in weight.values()))
     sims = []
-    for last, number, items in looked[: config.sample_size]:
+    for last, number, items, _ in looked[: config.sample_size]:
         cosine = sum(weight[item] for item in {*items} & {*current})
         cosine /= norm * math.sqrt(len({*items}))
         days = (time - last) / 86_400
-        boosted = 1 + config.boost * (owners[number] == user)
+        boosted = 1 + config.boost * (trained[number][0] == user)
         sims.append((boosted * cosine * math.exp(-days / config.lambda_snh), items))
     # Equal ones stay in their order: the more recent first.
     sims.sort(key=lambda pair: -round(math.log(pair[0]), 9))
@@ -72,8 +71,9 @@ def plain_scores(users, time, case, config):
             scores[item] += score * (1 + config.lambda_idf * math.log(n_sessions / with_item))
     peak = max(scores.values()) or 1
     ages = range(1, config.remind_sessions + 1)
-    for age, items in zip(ages, reversed(own), strict=False):
-        for item in {*items}:
+    own = [t for t in trained if t[0] == user]
+    for age, (_, goes_on, _, items) in zip(ages, reversed(own), strict=False):
+        for item in set() if goes_on else {*items}:
             part = 1 / age / sum(1 / n for n in ages)
             scores[item] += config.remind_weight * peak * part
     return np.array([*scores.values()])
@@ -84,14 +84,15 @@ def plain_scores(users, time, case, config):
     users=strategies.lists(timed_logs.SESSIONS, min_size=1, max_size=4),
     config=CONFIGS,
     chunk=strategies.sampled_from([1, 50, 4_000_000]),
+    known=strategies.sampled_from([0, 0, 1, 3]),
 )
-def test_scores_equal_the_formulas(users, config, chunk):
-    log = timed_logs.of(users)
+def test_scores_equal_the_formulas(users, config, chunk, known):
+    log = timed_logs.of(users, known)
     found = in_chunks(stan.scorer(log, config), chunk)
     found = [row for rows in found for row in rows.toarray()]
     expected = [
-        plain_scores(users, log.time[event], case, config)
-        for event, case in zip(log.cases, timed_logs.cases(users), strict=True)
+        plain_scores(users, known, log.time[event], case, config)
+        for event, case in zip(log.cases, timed_logs.cases(users, known), strict=True)
     ]
     assert len(found) == len(expected)
     for ours, plain in zip(found, expected, strict=True):
