@@ -168,6 +168,8 @@ def learning_curves(
 ) -> list[Run]:
     """Return the networks' runs on the validation split, ranked after every epoch; one seed.
 
+    A curve goes on to its last epoch, also that of hrnn_plus, whose runs may stop before.
+
     Args:
         root: the folder of the comparison.
         cells: the rows of each log, see `tuned_rows`.
@@ -178,6 +180,7 @@ def learning_curves(
     for column, row in cells:
         if row.key in NETWORKS:
             extra = ("--split=validation", f"--epochs={epochs[column.key]}", "--curve")
+            extra += ("--held_out_patience=0",) if row.key == PLUS else ()
             row = dataclasses.replace(row, flags=(*row.flags, *extra))
             runs.append(place_run(root, column, row, 0, prepared[column.key], kind="curves"))
     return runs

@@ -219,14 +219,19 @@ def ablation_table(results: Results) -> Table:
         return Cell(f"{theirs - ours:+.4f}", mark=_mark(results, column, row, metric))
 
     rows = {PLUS: PLUS, **changes}
+    scores = (results.score(column, row, "recall") for row in changes for column in results.columns)
+    n_seeds = [score.n for score in scores if score]
+    fewest, most = min(n_seeds), max(n_seeds)
+    seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     return Table(
         caption=f"{PLUS}, and the difference that one change makes",
         corner="Change",
         groups=_by_metric(results, rows, cell),
         sections={"": rows},
         notes=(
-            "Differences of means over the seeds that both rows have. Settings and epochs are "
-            f"those of {PLUS}. {ranked_among(results.columns, ())}",
+            "Differences of means over the seeds that both rows have; each change ran with "
+            f"{seeds} seeds. Settings and epochs are those of {PLUS}. "
+            f"{ranked_among(results.columns, ())}",
             MARKS,
         ),
     )

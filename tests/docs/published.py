@@ -3,11 +3,14 @@
 python -m tests.docs.published experiments/results/protocols/beauty.csv RUN_FOLDER ..
 
 puts the figures of finished runs into such a file, in place of those of the same row; the published
-ones stay. `python -m tests.docs.tables` makes the pages' tables of it, where the comment has
-`kind: published`.
+ones stay. Runs of one row with different seeds make one row. `python -m tests.docs.tables` makes
+the pages' tables of it, where the comment has `kind: published`.
 
-A row has the means over its `cases`. Papers count every user as a case, also those whose target no
-training event has, and these are missed: in tables the means are over all `users`.
+`epochs` is the most that a network may be trained, `trained` for how many each seed was.
+
+A row has the means over its `cases`, of several seeds their mean and standard deviation. Papers
+count every user as a case, also those whose target no training event has, and these are missed: in
+tables the means are over all `users`.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 import polars as pl
 
+from experiments.common import run_folder
 from experiments.rendering.markdown import DASH
 
 METRICS = {"recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
@@ -28,6 +33,7 @@ ORIGINS = {  # columns of a table: whether it trains on the validation event, an
     True: "here, with the event before it",
 }
 PLACES = 4
+_SPREAD = "{} sd"  # column of the sample standard deviation of a metric over the seeds
 _KEY = ("row", "trains_on_validation")
 _SCHEMA = {
     "row": pl.String,
@@ -37,8 +43,10 @@ _SCHEMA = {
     "users": pl.Int64,
     "recall@10": pl.Float64,
     "ndcg@10": pl.Float64,
+    **dict.fromkeys(map(_SPREAD.format, METRICS), pl.Float64),
     "seeds": pl.Int64,
     "epochs": pl.Int64,
+    "trained": pl.String,
     "commit": pl.String,
     "command": pl.String,
 }
@@ -63,7 +71,8 @@ def read(path: pathlib.Path) -> pl.DataFrame:
 def over_users(found: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with means over all users."""
     share = pl.col("cases") / pl.col("users")
-    return found.with_columns(pl.col(metric) * share for metric in METRICS)
+    columns = (*METRICS, *map(_SPREAD.format, METRICS))
+    return found.with_columns(pl.col(name) * share for name in columns)
 
 
 def _cells(found: pl.DataFrame, rows: Sequence[str], origin: bool | None) -> dict[str, str]:
@@ -71,16 +80,40 @@ def _cells(found: pl.DataFrame, rows: Sequence[str], origin: bool | None) -> dic
     best = {metric: of_column[metric].max() for metric in METRICS}
     cells = dict.fromkeys(rows, DASH)
     for row in of_column.iter_rows(named=True):
-        texts = [f"{row[metric]:.{PLACES}f}" for metric in METRICS]
-        cells[row["row"]] = " / ".join(
-            f"**{text}**" if row[metric] == best[metric] else text
-            for text, metric in zip(texts, METRICS, strict=True)
-        )
+        texts = []
+        for metric in METRICS:
+            mean, spread = row[metric], row[_SPREAD.format(metric)]
+            text = f"{mean:.{PLACES}f}"
+            text = f"**{text}**" if mean == best[metric] else text
+            texts.append(text if spread is None else f"{text} ± {spread:.{PLACES}f}")
+        cells[row["row"]] = " / ".join(texts)
     return cells
 
 
-def measured(folder: pathlib.Path) -> dict[str, object]:
-    """Return the row of a finished run."""
+def measured(folders: Sequence[pathlib.Path]) -> list[dict[str, object]]:
+    """Return the rows of finished runs: one of those that differ in the seed alone."""
+    runs = pl.DataFrame(
+        [run for folder in folders for run in _seeds(folder)], infer_schema_length=None
+    )
+    others = [pl.col(name).first() for name in ("origin", "cases", "users", "epochs", "commit")]
+    means = [pl.col(metric).mean() for metric in METRICS]
+    spreads = [pl.col(metric).std().alias(_SPREAD.format(metric)) for metric in METRICS]
+    seeds = pl.col("seed").sort()
+    rows = runs.group_by(*_KEY, "command", maintain_order=True).agg(
+        *others,
+        *means,
+        *spreads,
+        seeds.len().alias("seeds"),
+        seeds.alias("of_seeds"),
+        pl.col("trained").sort_by("seed").str.join(" "),
+    )
+    more = pl.format(" --seeds={}", pl.col("of_seeds").cast(pl.List(pl.String)).list.join(","))
+    given = pl.when(pl.col("seeds") > 1).then(more).otherwise(pl.lit(""))
+    return rows.with_columns(pl.col("command") + given).select(*_SCHEMA).to_dicts()
+
+
+def _seeds(folder: pathlib.Path) -> list[dict[str, object]]:
+    """Return what is in a row of each seed of a finished run."""
     about = json.loads((folder / "metrics.json").read_text())
     flags = (folder / "flags").read_text().split()
     with_validation = "--train_on_validation" in flags
@@ -93,24 +126,29 @@ def measured(folder: pathlib.Path) -> dict[str, object]:
         *(["--train_on_validation"] if with_validation else []),
         *(["--exclude_session_items"] if leaves_out else []),
     ]
-    return {
+    of_run = {
         "row": about["name"] + (", without the user's items" if leaves_out else ""),
         "trains_on_validation": with_validation,
         "origin": "measured",
-        "cases": int(about["mean"]["cases"]),
         "users": about["users"],
-        **{metric: about["mean"][metric] for metric in METRICS},
-        "seeds": len(about["seeds"]),
         "epochs": about["epochs"],
         "commit": about["made"]["commit"],
         "command": " ".join(command),
     }
+    trained = Counter(entry["seed"] for entry in run_folder.read_history(folder))
+    names = ("seed", "cases", *METRICS)
+    return [
+        of_run
+        | {name: of_seed[name] for name in names}
+        | {"trained": str(trained[of_seed["seed"]]) if is_network else None}
+        for of_seed in about["per_seed"]
+    ]
 
 
 def main(path: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
     """Put the figures of runs into a file."""
     old = read(path)
-    new = pl.DataFrame([measured(folder) for folder in folders], schema=_SCHEMA)
+    new = pl.DataFrame(measured(folders), schema=_SCHEMA)
     kept = old.join(new.select(_KEY), on=_KEY, how="anti", nulls_equal=True)
     pl.concat([kept, new]).write_csv(path)
 

@@ -177,6 +177,7 @@ def test_the_ablation_shows_differences_and_marks(written):
     assert line(text, "without repeat and explore") == ["-0.2000▾", "+0.0500 |"]
     assert line(text, "2 layers") == ["-0.0500", "+0.0000 |"]
     assert line(text, "a change of old") == ["+0.0000", "+0.0000 |"]
+    assert "each change ran with 1 to 2 seeds." in text
 
 
 def test_cost_stands_beside_accuracy_and_is_relative_to_hrnn_init(written, tmp_path):

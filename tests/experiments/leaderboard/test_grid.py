@@ -142,8 +142,10 @@ def test_a_study_is_done_only_with_its_own_budget(tmp_path):
 
 
 def test_a_curve_has_the_whole_length_on_the_validation_split(tmp_path):
-    runs, _, [curve] = planned(tmp_path, ["sr", "hrnn_init", "without repeat and explore"])
-    assert curve.epochs == 7 > runs["hrnn_init"].epochs == 3
+    keys = ["sr", "hrnn_init", "hrnn_plus", "without repeat and explore"]
+    runs, _, [curve, of_plus] = planned(tmp_path, keys)
+    assert curve.epochs == of_plus.epochs == 7 > runs["hrnn_init"].epochs == 3
+    assert expanded(of_plus)["held_out_patience"] == "0"
     given = expanded(curve)
     assert given["split"] == "validation"
     assert "curve" in given
