@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -46,7 +47,7 @@ def test_rows_are_recorded_and_summarised(command, tmp_path):
     """Bug: measure in full sizes whatever is asked for."""
     code, out, err = command("--device=cpu", "--trial")
     assert code == 0, out + err
-    assert "2 of 2: small, 9 min" in out
+    assert re.search(r"2 of 2: small, \d+ min", out)  # are left: fewer on a busy machine
     assert out.endswith("recorded steps: reproduced\n")
     recorded = json.loads((tmp_path / "out/check_gpu/benchmark.json").read_text())
     assert recorded["gpu/small"]["subject"] == [0.01]
