@@ -50,8 +50,8 @@ def hold_hangups() -> None:
     For the first line of the package.
     """
     package = __name__.partition(".")[0]
-    by_name = [os.path.basename(argument) for argument in sys.argv[:1]] == ["hrnn-jax"]
-    if f"{package}.serve" in sys.orig_argv or (by_name and sys.argv[1:2] == ["serve"]):
+    command = [os.path.basename(sys.argv[0]), *sys.argv[1:2]] if sys.argv else []
+    if f"{package}.serve" in sys.orig_argv or command == ["hrnn-jax", "serve"]:
         signal.signal(signal.SIGHUP, lambda number, frame: _hangups.append(number))
 
 

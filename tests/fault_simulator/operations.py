@@ -206,11 +206,14 @@ def reload(run: Run) -> None:
         process.since.append(after)
         swapped.append(after)
         if difference := process.difference(after):
-            raise FaultError(f"at the swap {difference}")
+            others.faults.append(FaultError(f"at the swap {difference}"))
+            raise others.faults[0]
 
     run.arm(0.4, mean=40)
     faults = process.disk.faults
     result = process.attempt(live.reload, str(weights), on_swap=after_the_swap)
+    if others.faults:  # whatever the reload made of it
+        raise others.faults[0]
     if process.live is not live:  # killed, and started again, by what others did
         return
     del live._exclusive
@@ -231,10 +234,13 @@ def reload(run: Run) -> None:
         process.check()
     else:
         is_replaced = others.n_imports and "were replaced" in str(result.error)
-        if swapped or (process.disk.faults == faults and not is_replaced):
+        # SQLite reads the definitions of the tables anew to rename one, and more carefully.
+        is_damaged = run.counts["flip"] and "is damaged" in str(result.error)
+        is_told = is_replaced or is_damaged
+        if swapped or (process.disk.faults == faults and not is_told):
             raise FaultError(f"an error of the reload without a fault: {result.error}")
         process.disk.kill_after = None
-        if not is_replaced:
+        if not is_told:
             process.maybe.append(process.oracle.reloaded(weights))
         process.check()
 
@@ -244,6 +250,7 @@ class _Others:
 
     def __init__(self, run: Run):
         self.n_imports = 0
+        self.faults: list[FaultError] = []
         self._run, self._live = run, run.process.live
         self._chance = run.draw.choice([0, 0.05, 0.2])
         self._depth = 0  # of locks that are held
@@ -273,7 +280,11 @@ class _Others:
             self._run.counts[f"{step.__name__} in a reload"] += 1
             self.n_imports += step is import_
             self._is_busy = True
-            step(self._run)
+            try:
+                step(self._run)
+            except FaultError as error:
+                self.faults.append(error)
+                raise
             self._is_busy = False
         if self._run.process.live is not self._live:
             raise Killed

@@ -10,7 +10,7 @@ from hrnn_jax.live.store.postgresql import PostgresqlStore
 from tests.fault_simulator import schedule
 from tests.helpers import postgresql
 
-SEEDS = 14  # in about six seconds
+SEEDS = 10  # in about four seconds
 
 
 @pytest.fixture(scope="module")

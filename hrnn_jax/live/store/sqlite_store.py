@@ -24,8 +24,8 @@ from hrnn_jax.live.store.state_file import IN_MEMORY, FileWatch, one_line_errors
 from hrnn_jax.live.store.state_rows import Row, StoredState
 from hrnn_jax.live.store.state_schema import COLUMNS, FORMAT, SCHEMA, SETTINGS, convert_from_2
 
-# Of a -wal that is written into the file. At 0.25 MB a commit takes 1.4 times the processor time, at
-# 1 MB 1.15 times, at 16 MB .95 times; but then others wait for 40 ms of work at once, here for 16.
+# Of a -wal that is written into the file. At 0.25 MB a commit takes 1.4 times the processor time,
+# at 1 MB 1.15 times, at 16 MB .95 times; but then others wait for 40 ms of work at once, here 16.
 _WAL_BYTES = 4_000_000
 
 

@@ -85,7 +85,8 @@ def refuse_strays(path: pathlib.Path | str) -> None:
 def _refuse_in_use(file: pathlib.Path) -> None:
     """Raise InputError if another process has a state file open: the files next to it are its own.
 
-    They do not look so while that process makes the file.
+    They do not look so while that process makes the file. Closing the file here ends the locks that
+    this process has on it, which it has none of before it has opened it.
     """
     if not file.exists():
         return
