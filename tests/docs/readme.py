@@ -46,9 +46,8 @@ def _comparison() -> Iterator[tuple[str, bool]]:
     alike = {(log, row): None for log, row, _ in not_significant()}
     names = listed([f"{NAMES[row]} on {TITLES[log]}" for log, row in alike])
     yield (
-        "hrnn_plus is ahead of both in each column, significantly"
-        f"{f' but for {names}' if names else ''}"
-        f"{' where tested' if not_tested() else ''}.",
+        f"hrnn_plus is ahead of both in each column, {'where tested ' if not_tested() else ''}"
+        f"significantly{f' but for {names}' if names else ''}.",
         all(mean(log, PLUS, m) > best(log, OTHERS, m) for log in LOGS for m in METRICS),
     )
     seconds = rank_seconds(["ppop", "counts"])
