@@ -126,7 +126,7 @@ def _seeds(folder: pathlib.Path) -> list[dict[str, object]]:
         *(["--train_on_validation"] if with_validation else []),
         *(["--exclude_session_items"] if leaves_out else []),
     ]
-    of_run = {
+    of_run: dict[str, object] = {
         "row": about["name"] + (", without the user's items" if leaves_out else ""),
         "trains_on_validation": with_validation,
         "origin": "measured",
