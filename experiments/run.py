@@ -33,6 +33,8 @@ from .folders import earlier_run
 from .folders.default_folder import default_folder
 from .training import continue_run, distributed
 
+HINT = ": add --resume to go on"  # after ctrl-C
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFlags:
@@ -81,7 +83,7 @@ def main() -> None:
     data_flags.recipe()
     seeds = model_flags.seeds()
     distributed.check()
-    with distributed.joined():
+    with distributed.joined(HINT):
         _run(seeds)
 
 
@@ -199,4 +201,4 @@ def _about(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.run(main, hint=": add --resume to go on", defaults=continue_run.defaults)
+    cli.run(main, hint=HINT, defaults=continue_run.defaults)

@@ -83,3 +83,36 @@ def held() -> Generator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if came:
             raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def answered_at_once(hint: str) -> Generator[None]:
+    """End at ctrl-C in the block, even while the main thread waits for another process.
+
+    In a collective of an interrupted process it would wait until jax aborts it. Python's own
+    handlers run in the main thread alone, so a thread ends the process.
+
+    Args:
+        hint: how to go on.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # ignored, or another program's
+        return
+    source, target = os.pipe()
+    os.set_blocking(target, False)
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    before = signal.set_wakeup_fd(target)
+
+    def watch() -> None:
+        while number := os.read(source, 1):
+            if number[0] == signal.SIGINT:
+                end(hint)
+        os.close(source)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.close(target)

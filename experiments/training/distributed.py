@@ -87,10 +87,13 @@ def refuse_for_mesh(given: str) -> None:
 
 
 @contextlib.contextmanager
-def joined() -> Generator[None]:
+def joined(hint: str) -> Generator[None]:
     """Connect with the other processes of the run, if there are any, for the block.
 
     All but process 0 print errors alone. Where one process alone fails, the others end too.
+
+    Args:
+        hint: how to go on after ctrl-C.
     """
     if FLAGS.coordinator is None:
         yield
@@ -100,9 +103,11 @@ def joined() -> Generator[None]:
 
     coordinator = None if FLAGS.coordinator == AUTO else FLAGS.coordinator
     processes.join(processes.Place(coordinator, FLAGS.processes, FLAGS.process))
-    if not processes.is_first():
-        _print_nothing()
-    with processes.together():
+    with contextlib.ExitStack() as opened:
+        if not processes.is_first():
+            _print_nothing()
+            opened.enter_context(interrupt.answered_at_once(hint))
+        opened.enter_context(processes.together())
         yield
 
 

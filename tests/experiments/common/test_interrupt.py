@@ -42,6 +42,34 @@ def test_ctrl_c_while_jax_is_imported_ends_the_command_after_the_import(command,
     assert ended.stdout.endswith("\nimported whole\n")
 
 
+WAITS = """
+import ctypes, os, signal, threading
+from experiments.common import interrupt
+
+def wait_in_c():
+    c, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)  # zeros: an open mutex
+    threading.Timer(0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    for _ in range(2):  # the second time for ever, whatever signal comes
+        c.pthread_mutex_lock(mutex)
+
+try:
+    with interrupt.answered_at_once(": go on"):
+        {first}
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("raised after the block")
+"""
+
+
+def test_ctrl_c_ends_a_process_whose_main_thread_waits_for_another(tmp_path):
+    """Bug: Python's handler alone, which runs once the main thread is back."""
+    ended = start(tmp_path, "none", "-c", WAITS.format(first="wait_in_c()"))
+    assert (ended.returncode, ended.stderr, ended.stdout) == (130, "interrupted: go on\n", "")
+    (tmp_path / "fakes").rename(tmp_path / "earlier")
+    ended = start(tmp_path, "none", "-c", WAITS.format(first="pass"))
+    assert (ended.returncode, ended.stdout) == (0, "raised after the block\n")
+
+
 def test_another_programs_ctrl_c_raises_as_ever(tmp_path):
     """Bug: `experiments` installs its handler wherever it is imported."""
     ended = start(tmp_path, "absl", "-c", "import experiments.run")

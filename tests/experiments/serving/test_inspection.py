@@ -50,13 +50,16 @@ def test_a_preview_has_the_lists_of_the_library_and_stores_nothing(app, recommen
     assert sent.status_code == 200
     assert get(app, "/health")["states"] == 0
     assert "hrnn_events_total{" not in ask(app, "GET", "/metrics").text
-    expected = []
-    for event in VISIT:
+    for event, step in zip(VISIT, sent.json()["events"], strict=True):
         outcome = recommender.observe_many([Event(event["item"], "u", event.get("time"))])
-        expected.append((*outcome, recommender.recommend("u", 4, exclude_seen=True)))
-    assert [
-        (step["outcome"], pairs(step["recommendations"])) for step in sent.json()["events"]
-    ] == expected
+        expected = recommender.recommend("u", 4, exclude_seen=True)
+        found = pairs(step["recommendations"])
+        assert (step["outcome"], [item for item, _ in found]) == (
+            *outcome,
+            [i for i, _ in expected],
+        )
+        # Several states are scored by another program than one: a few roundings of a float32.
+        assert [score for _, score in found] == pytest.approx([s for _, s in expected], rel=1e-6)
 
 
 @pytest.mark.parametrize(
