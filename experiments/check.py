@@ -135,7 +135,7 @@ def not_compared(shipped: Table3, fresh: Table3) -> Iterator[str]:
     same_data = _of_same_data(shipped, fresh)
     if loose := sorted(same_data & unsettled(shipped)):
         yield f"not compared, trains with some of the shipped seeds only: {_by_row(loose)}"
-    if retuned := sorted(same_data - unsettled(shipped) - comparable(shipped, fresh)):
+    if retuned := sorted(same_data - {*loose} - comparable(shipped, fresh)):
         yield f"not compared, another trial was the best: {_by_row(retuned)}"
     for kind, ours, others in (("shipped", shipped, fresh), ("fresh", fresh, shipped)):
         same = {c for c, title in ours.titles.items() if others.titles.get(c, title) == title}

@@ -62,18 +62,13 @@ class OneDevice:
         for seed, own in zip(seeds, unstack(state, len(seeds)), strict=True):
             checkpoint.save(self._folders(seed)[0], own, epochs=epochs)
 
-    def finish(self, state: train.TrainState, seeds: Sequence[int]) -> train.TrainState:
-        """End the training of some seeds: leave checkpoints of one device alone.
-
-        Returns:
-            The stacked state, as it was given.
-        """
+    def finish(self, state: train.TrainState, seeds: Sequence[int]) -> None:
+        """End the training of some seeds: leave checkpoints of one device alone."""
         for seed, own in zip(seeds, unstack(state, len(seeds)), strict=True):
             of_one, of_many = self._folders(seed)
             if checkpoint.latest(of_one) < (trained := checkpoint.latest(of_many)):
                 checkpoint.save(of_one, own, epochs=trained)
             _remove(of_many)
-        return state
 
     def rank(self, params: Params, mixture: Mixture | None, *, title: str) -> Ranking:
         """Rank the test cases with the weights of one seed, see `epochs.rank`."""
@@ -141,7 +136,7 @@ class OverMesh(OneDevice):
         _, of_many = self._folders(seed)
         checkpoints.save_state(of_many, state, self.mesh, epochs=epochs)
 
-    def finish(self, state: train.TrainState, seeds: Sequence[int]) -> train.TrainState:
+    def finish(self, state: train.TrainState, seeds: Sequence[int]) -> None:
         """Write the checkpoint of one device in place of those by shard."""
         setup = self.network.setup
         n_items = setup.model_config.n_items
@@ -149,7 +144,6 @@ class OverMesh(OneDevice):
         if processes.is_first():
             super().finish(whole, seeds)
         distributed.wait()
-        return state
 
     def rank(self, params: Params, mixture: Mixture | None, *, title: str) -> Ranking:
         """Rank the test cases with the weights of one seed, each device among its rows."""

@@ -185,7 +185,8 @@ def _train(
             + (f", {duration(left)} left" if round(left) else ""),
             flush=True,
         )
-    return run.placement.finish(state, seeds)
+    run.placement.finish(state, seeds)
+    return state
 
 
 def ending(history: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
