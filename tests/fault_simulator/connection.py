@@ -21,6 +21,8 @@ _KINDS = (
     (apsw.ConstraintError, sqlite3.IntegrityError),
     ((apsw.CorruptError, apsw.NotADBError), sqlite3.DatabaseError),
 )
+# What SQLite says of the simulated disk's errors; apsw hands them on without words.
+_WORDS = {apsw.SQLITE_FULL: "database or disk is full", apsw.SQLITE_IOERR: "disk I/O error"}
 
 
 class Connection:
@@ -50,8 +52,9 @@ class Connection:
                 raise Killed from None
             kinds = [ours for theirs, ours in _KINDS if isinstance(error, theirs)]
             kind = kinds[0] if kinds else sqlite3.OperationalError
-            raised = kind(str(error))
-            raised.sqlite_errorcode = getattr(error, "extendedresult", apsw.SQLITE_ERROR)
+            code = getattr(error, "extendedresult", apsw.SQLITE_ERROR)
+            raised = kind(str(error) or _WORDS.get(code & 0xFF, ""))
+            raised.sqlite_errorcode = code
             raise raised from error
 
     def execute(self, query: str, values: Sequence[Any] = ()) -> Cursor:

@@ -234,13 +234,10 @@ def reload(run: Run) -> None:
         process.check()
     else:
         is_replaced = others.n_imports and "were replaced" in str(result.error)
-        # SQLite reads the definitions of the tables anew to rename one, and more carefully.
-        is_damaged = run.counts["flip"] and "is damaged" in str(result.error)
-        is_told = is_replaced or is_damaged
-        if swapped or (process.disk.faults == faults and not is_told):
+        if swapped or (process.disk.faults == faults and not is_replaced):
             raise FaultError(f"an error of the reload without a fault: {result.error}")
         process.disk.kill_after = None
-        if not is_told:
+        if not is_replaced:
             process.maybe.append(process.oracle.reloaded(weights))
         process.check()
 

@@ -196,6 +196,9 @@ class Process:
         expected = {key: person.session() for key, person in people.items()}
         if found != expected:
             return f"open sessions are {found}, not {expected}"
+        written = dict(store._rows("SELECT who, written FROM states"))
+        if written != (expected_times := {key: one.written for key, one in people.items()}):
+            return f"states were written at {written}, not {expected_times}"
         for key, person in people.items():
             kept = tuple(map(tuple, store.events(key)))
             if kept != person.kept:

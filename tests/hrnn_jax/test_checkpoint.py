@@ -180,6 +180,22 @@ def test_damaged_metadata_do_not_switch_the_checksums_off(metadata, of_item, cop
     assert "\n" not in str(raised.value)
 
 
+def test_weights_are_read_and_checked_without_the_optimizer_s_arrays(copied):
+    """Bug: read all, three times the bytes; or compare no checksum."""
+    folder, states = copied
+    like = train.init_state(0, MODEL, CONFIGS["adagrad"])
+    path = folder / "2" / "default" / "_METADATA"
+    held = json.loads(path.read_text())
+    changed = [*held["custom_metadata"]["crc32"]]
+    changed[-1] += 1  # of the optimizer
+    path.write_text(json.dumps(held | {"custom_metadata": {"crc32": changed}}))
+    assert_identical(checkpoint.restore_params(folder, like, epochs=2), states[1].params)
+    changed[0] += 1
+    path.write_text(json.dumps(held | {"custom_metadata": {"crc32": changed}}))
+    with pytest.raises(errors.InputError, match="not those that were saved"):
+        checkpoint.restore_params(folder, like, epochs=2)
+
+
 def test_the_checkpoint_before_a_damaged_one_restores(copied):
     folder, states = copied
     shutil.rmtree(folder / "2" / "default")

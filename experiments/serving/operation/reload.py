@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import pathlib
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Literal, NamedTuple
 
 import fastapi
@@ -20,6 +22,7 @@ from .. import schemas
 from ..error_responses import describe_errors
 
 logger = logging.getLogger("hrnn_jax")  # a command shows what it gets
+_TURN = 0.001  # seconds of one thread of Python while others want to go on
 
 
 class Runs(NamedTuple):
@@ -128,9 +131,10 @@ class Reloader:
             assert self._loaded is not None
             runs.check(run, self._loaded)
             # A later restart of the run's seed and the states of the reload have the same weights.
-            await asyncio.to_thread(
-                self._recommender.reload, folder, seed=runs.seed, on_progress=self._note
-            )
+            with _short_turns():
+                await asyncio.to_thread(
+                    self._recommender.reload, folder, seed=runs.seed, on_progress=self._note
+                )
         except _EndedError:
             self._status = "failed"
         except (InputError, StorageError) as error:
@@ -156,6 +160,20 @@ class Reloader:
         self._status = "failed"
         words = " ".join(reason.split())
         logger.error(f"the reload of {run} has failed, and the run of before serves on: {words}")
+
+
+@contextlib.contextmanager
+def _short_turns() -> Generator[None]:
+    """Let the event loop have its turn after a thousandth of a second, and not after five.
+
+    A request takes several turns, each of which waits for the thread that reloads.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class _EndedError(Exception):

@@ -22,7 +22,13 @@ from hrnn_jax.live.store import sqlite_pages, state_file
 from hrnn_jax.live.store.next_states import NextStates
 from hrnn_jax.live.store.state_file import IN_MEMORY, FileWatch, one_line_errors, refuse_strays
 from hrnn_jax.live.store.state_rows import Row, StoredState
-from hrnn_jax.live.store.state_schema import COLUMNS, FORMAT, SCHEMA, SETTINGS, convert_from_2
+from hrnn_jax.live.store.state_schema import (
+    FORMAT,
+    SCHEMA,
+    SETTINGS,
+    changed_definition,
+    convert_from_2,
+)
 
 # Of a -wal that is written into the file. At 0.25 MB a commit takes 1.4 times the processor time,
 # at 1 MB 1.15 times, at 16 MB .95 times; but then others wait for 40 ms of work at once, here 16.
@@ -106,8 +112,8 @@ class SqliteStore(NextStates):
             raise errors.InputError(
                 f"{self.path} is in format {about.get('format')}, not {FORMAT}: give another file"
             )
-        for name, columns in COLUMNS.items():  # their names may be damaged
-            self._rows(f"SELECT {', '.join(columns)} FROM {name} LIMIT 0")
+        with one_line_errors(self.path):
+            self._check_definitions()
         if self.path != IN_MEMORY:
             self._file = os.open(self.path, os.O_RDWR)
         with one_line_errors(self.path):
@@ -121,9 +127,14 @@ class SqliteStore(NextStates):
         """Bring a file of format 2 into this one; return its table `about`."""
         with self._transaction():
             convert_from_2(self._db)
+            self._check_definitions()
         [n_pages] = self._db.execute("PRAGMA page_count").fetchone()
         self._unclean.update(range(1, n_pages + 1))
         return self.about
+
+    def _check_definitions(self) -> None:
+        if name := changed_definition(self._db):
+            raise sqlite3.DatabaseError(f"the definition of {name} has changed")
 
     def close(self) -> None:
         """Close the file; one that was refused or lost is left as it is."""

@@ -23,9 +23,14 @@ _ERRORS = (
         "is in use by another process: end it, or give another file",
     ),
     (
-        (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
+        (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
         errors.StorageError,
-        "cannot be written ({}): make room for it",
+        "cannot be written ({}): make room on its disk, or see what is wrong with the disk",
+    ),
+    (
+        (sqlite3.SQLITE_READONLY,),
+        errors.StorageError,
+        "cannot be written ({}): give the process the right to write it and its folder",
     ),
     (
         (sqlite3.SQLITE_CANTOPEN,),
@@ -106,8 +111,8 @@ def _is_wal_of(wal: pathlib.Path, file: pathlib.Path) -> bool:
         uri = f"{file.absolute().as_uri()}?immutable=1"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             return not versions or db.execute("PRAGMA user_version").fetchone()[0] in versions
-    except sqlite3.DatabaseError:  # damaged, as will be found when it is opened
-        return True
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return True  # damaged, as will be found when it is opened
 
 
 @contextlib.contextmanager
@@ -123,7 +128,7 @@ def one_line_errors(path: pathlib.Path | str) -> Generator[None]:
     except OSError as error:
         _, kind, text = _ERRORS[1]
         raise _about(path, kind, text.format(errors.reason(error))) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # of a name in SQLite's message
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
         words = " ".join(str(error).split())  # what a check finds is a text of several lines

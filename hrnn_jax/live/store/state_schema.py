@@ -11,6 +11,9 @@ The column `who` holds keys, see `events.key_of`.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import re
 import sqlite3
 
 from hrnn_jax.live.events import StoredEvent
@@ -57,3 +60,34 @@ def convert_from_2(db: sqlite3.Connection) -> None:
         values = [name for name in COLUMNS[table][:-1] if name not in ("carry", "past")]
         db.execute(f"UPDATE {table} SET {column} = crc_of({', '.join(values)})")
     db.execute("UPDATE about SET value = ? WHERE name = 'format'", (FORMAT,))
+
+
+def changed_definition(db: sqlite3.Connection) -> str | None:
+    """Return the name of a table or an index that is not defined as in `SCHEMA`; None if all are.
+
+    SQLite checks little of the definitions when it opens a file. Bits that have flipped in them may
+    change how values are stored, or be noticed by a later statement.
+    """
+    found, expected = _definitions(db), _expected_definitions()
+    changed = sorted(expected - found) or sorted(found - expected)
+    return changed[0][1] if changed else None
+
+
+@functools.cache
+def _expected_definitions() -> frozenset[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMA)
+        return _definitions(db)
+
+
+def _definitions(db: sqlite3.Connection) -> frozenset[tuple[str, ...]]:
+    """Return type, name, table and text of each definition, but for SQLite's own statistics.
+
+    Without what differs where `next_states` has renamed a table of states or made a second one, and
+    where `convert_from_2` has added a column.
+    """
+    rows = db.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'"
+    )
+    differs = re.compile(r'next_|former_|"| DEFAULT 0|\s')
+    return frozenset(tuple(differs.sub("", str(value)) for value in row) for row in rows.fetchall())

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import sys
 import threading
 
 import fastapi
@@ -92,8 +93,10 @@ def test_a_reload_is_answered_at_once_and_swaps_the_lists(runs, monkeypatch):
             assert (await client.post("/events", json=EVENT)).status_code == 200
             live_users.assert_same_lists([await scores(client)], [expected(0)])
             load, goes_on = reload.load_unchanged, threading.Event()
+            before, turns = sys.getswitchinterval(), []
 
             def wait(folder, **more):
+                turns.append(sys.getswitchinterval())
                 goes_on.wait(60)
                 return load(folder, **more)
 
@@ -109,6 +112,8 @@ def test_a_reload_is_answered_at_once_and_swaps_the_lists(runs, monkeypatch):
             goes_on.set()
             assert await ended(client) == {"status": "done", "part": 1.0}
             live_users.assert_same_lists([await scores(client)], [expected(1)])
+            assert turns == [pytest.approx(0.001)]  # requests need several
+            assert sys.getswitchinterval() == before
 
     asyncio.run(run())
 
