@@ -174,11 +174,13 @@ def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tu
     here: evaluation.Seen = jax.tree.map(lambda values: values[at], seen)
     history = here.history
     assert history is not None
+    places = features.place_features(history, features.trail_features(history))
+    places = jnp.where(history.item != NO_ITEM, places, 0.0)
     return (
         here.hidden,
         history.item,
         mixtures.allowed_places(history, drops_repeats),
-        jnp.moveaxis(features.place_features(history, features.trail_features(history)), 0, 1),
+        jnp.moveaxis(places, 0, 1),
         features.user_features(history),
         histories.recent_items(history, neighbours.LAST),
     )
