@@ -150,31 +150,34 @@ def _see(
             event = number[found[begin : begin + _AT_ONCE]]
             n = len(event)
             at = np.arange(begin, begin + _AT_ONCE)
-            known = jax.device_get(_known(states, at, drops_repeats))
+            inputs = jax.device_get(_inputs(states, at, drops_repeats))
             target = log.item[event]
-            hidden, item, allowed, places, user, last = (values[:n] for values in known)
+            hidden, item, allowed, places, user, last = (values[:n] for values in inputs)
             is_target = item == target[:, None]
             could = is_target & allowed
             place = np.where(could.any(axis=1), could.argmax(axis=1), -1)
             rows.append(
                 _Seen(
-                    event,
-                    target,
-                    item,
-                    place,
-                    is_target.any(axis=1),
-                    allowed,
-                    places,
-                    user,
-                    last,
-                    hidden,
+                    event=event,
+                    target=target,
+                    item=item,
+                    place=place,
+                    known=is_target.any(axis=1),
+                    allowed=allowed,
+                    places=places,
+                    user=user,
+                    last=last,
+                    hidden=hidden,
                 )
             )
     return _Seen(*map(np.concatenate, zip(*rows, strict=True)))
 
 
 @jax.jit
-def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
+def _inputs(
+    seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Return `hidden`, `item`, `allowed`, `places`, `user` and `last` of `_Seen` for rows [n]."""
     here: evaluation.Seen = jax.tree.map(lambda values: values[at], seen)
     history = here.history
     assert history is not None
@@ -266,14 +269,14 @@ def _fit_explore(
         by_lag = np.einsum("lck,lg->lkgc", share[row], lags).reshape(where.size, -1)
         summed = np.zeros((len(near), by_lag.shape[1]), np.float32)
         np.add.at(summed, where.reshape(-1), by_lag)
+        near, summed = near[near != NO_ITEM], summed[near != NO_ITEM]
         drawn = rng.choice(log.n_items, n_drawn, replace=False)
-        rest = np.setdiff1d(drawn, near)
-        candidates = np.concatenate([near[near != NO_ITEM], rest])
+        candidates = np.concatenate([near, np.setdiff1d(drawn, near)])
         shares = np.zeros((len(candidates), by_lag.shape[1]), np.float32)
-        shares[: (near != NO_ITEM).sum()] = summed[near != NO_ITEM]
+        shares[: len(near)] = summed
         # Each drawn item stands for as many of those that are no neighbours.
         weight = np.zeros(len(candidates), np.float32)
-        weight[(near != NO_ITEM).sum() :] = np.log(log.n_items / n_drawn)
+        weight[len(near) :] = np.log(log.n_items / n_drawn)
         competes = ~np.isin(candidates, seen.item[row])
         is_target = candidates == seen.target[row]
         if not is_target.any():
