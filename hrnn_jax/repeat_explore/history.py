@@ -28,8 +28,7 @@ _TRAIL_ROWS = -(-2 * TRAIL // WORDS)
 _RATE_DECAY = 0.9  # of `repeat_rate`, each event
 _KNOWN = 1 << 30  # above the places times the events of any user
 _VECTOR = 16  # numbers that are compared at a time
-
-
+# The fields with an axis of places.
 _OF_PLACE = ("item", "count", "event", "session", "minute", "first", "recent", "hours", "days")
 
 
@@ -164,8 +163,8 @@ def add(
     events = history.events + has_event
     sessions = history.sessions + opens
     same = (history.item == item[:, None]) & has_event[:, None]
-    # All different, so that their minimum finds the place and its last event. Below 0 if the item
-    # has a place.
+    # All different, so that their minimum finds the place and its last event: read from the array,
+    # that would make XLA copy it. Below 0 if the item has a place.
     n_users, places = history.item.shape
     order = places * history.event + jnp.arange(places)[None] - jnp.where(same, _KNOWN, 0)
     least = _least(order)
