@@ -385,9 +385,7 @@ def _rank_chunk(
     order = np.arange(n)
     if seen.history is not None:
         order = np.argsort(np.asarray(_used_places(seen.history))[:n], kind="stable")
-    # A mixture has two scores of each item: the network's, and with the neighbours.
-    cached = config.cached_values // (1 if scoring.mixture is None else 2)
-    size, rows = block_size(len(scoring.ranked.item), config.score_values, cached)
+    size, rows = block_size(len(scoring.ranked.item), config.score_values, config.cached_values)
     blocks = jax.device_put(in_blocks(cases, order, size, len(seen.hidden)))
     settings = RankSettings(n_first=n_first, ties=config.ties, rows=rows)
     found = _rank_blocks(scoring, seen, *blocks, settings=settings)

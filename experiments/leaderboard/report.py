@@ -85,7 +85,7 @@ def compose(results: Results) -> list[Block]:
     ]
     if any(row not in NAMES for row in rows):
         blocks += [heading("Ablation"), tables.ablation_table(results)]
-    costs = [tables.cost_of_accuracy_table(best, column) for column in columns]
+    costs = [tables.accuracy_and_cost_table(best, column) for column in columns]
     blocks += [heading("Cost"), tables.cost_figure(best), *costs, tables.cost_table(results)]
     drawn = [tables.learning_figure(results, column) for column in columns]
     if any(drawn):

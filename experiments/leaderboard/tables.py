@@ -237,7 +237,7 @@ def ablation_table(results: Results) -> Table:
     )
 
 
-def cost_of_accuracy_table(results: Results, column: Column) -> Table:
+def accuracy_and_cost_table(results: Results, column: Column) -> Table:
     """Lay out the accuracy of each model on a log next to what it costs to train and to rank."""
     rows = {row: name for row, name in rows_with_runs(results).items() if row in NAMES}
     figures: dict[str, dict[str, Cell]] = {

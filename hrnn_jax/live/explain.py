@@ -131,9 +131,8 @@ def _neighbours(
     if anatomy.terms is None or not parts.get(NEIGHBOURS):
         return []
     last = anatomy.last.tolist()
-    of_last = np.asarray(anatomy.terms.neighbour).reshape(len(last), -1) == item
-    bonus = np.asarray(anatomy.terms.bonus, np.float64).reshape(of_last.shape)
-    shares = np.where(of_last, bonus, 0).sum(axis=1)
+    bonus = np.asarray(anatomy.terms.bonus, np.float64)
+    shares = np.where(np.asarray(anatomy.terms.neighbour) == item, bonus, 0).sum(axis=1)
     scale = parts[NEIGHBOURS] / shares.sum()
     return [
         (network.trained.items[each], float(share * scale))

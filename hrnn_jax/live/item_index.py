@@ -112,7 +112,8 @@ class ItemIndex:
         if terms is None or self._mixture is None:
             scores = self._scores(hidden, found)
         else:
-            found = _different(np.hstack([found, terms.neighbour, terms.place]))
+            neighbour = np.asarray(terms.neighbour).reshape(len(found), -1)
+            found = _different(np.hstack([found, neighbour, terms.place]))
             scores = self._log_probabilities(self._mixture, hidden, terms, found)
         order = np.lexsort((found, -scores), axis=1)[:, :n_first]
         return np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)

@@ -30,14 +30,14 @@ _LEAST = 0.05  # events far below it count as none
 
 
 def place_features(history: History, of_trail: jax.Array) -> jax.Array:
-    """Return the features of each place, [PLACE_FEATURES, B, R], 0 for an unused one.
+    """Return the features of each place, [PLACE_FEATURES, B, R]; of an unused one any numbers.
 
     In this order: log of the count; count per session; log(1 + age) / 3 and 1 / (1 + age), where
     age is the number of the user's events since; whether the age is 0, and 1; log(1 + sessions
     since); whether the session is the open one, and the one before; log of `recent`; log of the
     days since; how many times more often than at other hours the item is had at this hour of the
     day, and likewise on this day of the week, as logarithms; whether its last day was this one of
-    the week; and those of the trail.
+    the week; and the logarithms of those of the trail.
 
     Args:
         history: of B users.
@@ -64,14 +64,13 @@ def place_features(history: History, of_trail: jax.Array) -> jax.Array:
         jnp.log((_at_hour(history) + 0.3) / (count / HOURS + 0.3)),
         jnp.log((on_day + 0.5) / (count / DAYS + 0.5)),
         weekday(history.minute) == today,
-        *of_trail,
+        *jnp.log(of_trail),
     ]
-    features = jnp.stack([values.astype(jnp.float32) for values in columns])
-    return jnp.where(history.item[None] != NO_ITEM, features, 0.0)
+    return jnp.stack([values.astype(jnp.float32) for values in columns])
 
 
 def trail_features(history: History) -> jax.Array:
-    """Return what the trail says of each place, logarithms, [TRAIL_FEATURES, B, R].
+    """Return what the trail says of each place, above 0, [TRAIL_FEATURES, B, R].
 
     In this order: the share of the place among what came right after the last item; how often the
     place was in a session with the last item, per event of the last item; how often it was in an
@@ -116,10 +115,10 @@ def trail_features(history: History) -> jax.Array:
         (alike, alike),
     ]
     lately = known * jnp.exp2(-(events - event) / _LATELY)
-    *shares, weight = by_place(*(of_event for of_event, _ in of_events), lately)
+    *sums, weight = by_place(*(of_event for of_event, _ in of_events), lately)
     totals = (jnp.maximum(total.sum(axis=1), 1e-6)[:, None] for _, total in of_events)
-    logs = [jnp.log(sum_ / total + _FLOOR) for sum_, total in zip(shares, totals, strict=True)]
-    return jnp.stack([*logs, jnp.log(weight + _LEAST)])
+    shares = [sum_ / total + _FLOOR for sum_, total in zip(sums, totals, strict=True)]
+    return jnp.stack([*shares, weight + _LEAST])
 
 
 def _stack(values: Sequence[jax.Array]) -> jax.Array:

@@ -10,6 +10,7 @@ seen it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,6 +40,9 @@ _STEPS = 100  # of L-BFGS
 _AT_ONCE = 256  # events whose features are computed together
 _ENOUGH = 1_000  # events after another one in their session: with no repeat, few ever are one
 _SEED = 3  # that other draws with the seed do not use
+
+_Arrays = tuple[Any, ...]
+_Loss = Callable[[jax.Array, jax.Array, _Arrays], jax.Array]
 
 
 class _Seen(NamedTuple):
@@ -146,39 +150,44 @@ def _see(
             event = number[found[begin : begin + _AT_ONCE]]
             n = len(event)
             at = np.arange(begin, begin + _AT_ONCE)
-            known = jax.device_get(_known(states, at, drops_repeats))
+            inputs = jax.device_get(_inputs(states, at, drops_repeats))
             target = log.item[event]
-            hidden, item, allowed, places, user, last = (values[:n] for values in known)
+            hidden, item, allowed, places, user, last = (values[:n] for values in inputs)
             is_target = item == target[:, None]
             could = is_target & allowed
             place = np.where(could.any(axis=1), could.argmax(axis=1), -1)
             rows.append(
                 _Seen(
-                    event,
-                    target,
-                    item,
-                    place,
-                    is_target.any(axis=1),
-                    allowed,
-                    places,
-                    user,
-                    last,
-                    hidden,
+                    event=event,
+                    target=target,
+                    item=item,
+                    place=place,
+                    known=is_target.any(axis=1),
+                    allowed=allowed,
+                    places=places,
+                    user=user,
+                    last=last,
+                    hidden=hidden,
                 )
             )
     return _Seen(*map(np.concatenate, zip(*rows, strict=True)))
 
 
 @jax.jit
-def _known(seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
+def _inputs(
+    seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Return `hidden`, `item`, `allowed`, `places`, `user` and `last` of `_Seen` for rows [n]."""
     here: evaluation.Seen = jax.tree.map(lambda values: values[at], seen)
     history = here.history
     assert history is not None
+    places = features.place_features(history, features.trail_features(history))
+    places = jnp.where(history.item != NO_ITEM, places, 0.0)
     return (
         here.hidden,
         history.item,
         mixtures.allowed_places(history, drops_repeats),
-        jnp.moveaxis(features.place_features(history, features.trail_features(history)), 0, 1),
+        jnp.moveaxis(places, 0, 1),
         features.user_features(history),
         histories.recent_items(history, neighbours.LAST),
     )
@@ -260,14 +269,14 @@ def _fit_explore(
         by_lag = np.einsum("lck,lg->lkgc", share[row], lags).reshape(where.size, -1)
         summed = np.zeros((len(near), by_lag.shape[1]), np.float32)
         np.add.at(summed, where.reshape(-1), by_lag)
+        near, summed = near[near != NO_ITEM], summed[near != NO_ITEM]
         drawn = rng.choice(log.n_items, n_drawn, replace=False)
-        rest = np.setdiff1d(drawn, near)
-        candidates = np.concatenate([near[near != NO_ITEM], rest])
+        candidates = np.concatenate([near, np.setdiff1d(drawn, near)])
         shares = np.zeros((len(candidates), by_lag.shape[1]), np.float32)
-        shares[: (near != NO_ITEM).sum()] = summed[near != NO_ITEM]
+        shares[: len(near)] = summed
         # Each drawn item stands for as many of those that are no neighbours.
         weight = np.zeros(len(candidates), np.float32)
-        weight[(near != NO_ITEM).sum() :] = np.log(log.n_items / n_drawn)
+        weight[len(near) :] = np.log(log.n_items / n_drawn)
         competes = ~np.isin(candidates, seen.item[row])
         is_target = candidates == seen.target[row]
         if not is_target.any():
@@ -290,13 +299,13 @@ def _fit_explore(
         inputs[row, :size, 1:] = shares
         offset[row, :size] = weight
         target[row] = is_target.argmax()
-    allowed = offset > -np.inf
+    return _minimise(_explore_loss, start, inputs, (offset, target))
 
-    def loss(weights: jax.Array, inputs: jax.Array) -> jax.Array:
-        logits = inputs @ weights + jnp.where(allowed, offset, 0)
-        return _cross_entropy(logits, allowed, target)
 
-    return _minimise(loss, start, inputs)
+def _explore_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:
+    offset, target = others
+    allowed = offset > -jnp.inf
+    return _cross_entropy(inputs @ weights + jnp.where(allowed, offset, 0), allowed, target)
 
 
 def _fit_repeat(
@@ -326,11 +335,12 @@ def _fit_repeat(
     )
     logit = np.asarray(mixtures.place_logits(place, np.moveaxis(seen.places, 1, 0), seen.user))
     inputs = np.stack([logit, score, explore[0] * score + of_place], axis=2).astype(np.float32)
+    return _minimise(_repeat_loss, start, inputs, (seen.allowed, seen.place))
 
-    def loss(weights: jax.Array, inputs: jax.Array) -> jax.Array:
-        return _cross_entropy(inputs @ weights, seen.allowed, seen.place)
 
-    return _minimise(loss, start, inputs)
+def _repeat_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:
+    allowed, place = others
+    return _cross_entropy(inputs @ weights, allowed, place)
 
 
 def _fit_gate(seen: _Seen) -> np.ndarray:
@@ -338,13 +348,13 @@ def _fit_gate(seen: _Seen) -> np.ndarray:
     start = np.zeros(features.USER_FEATURES, np.float32)
     if not len(seen.event):
         return start
-    is_repeat = seen.place >= 0
+    return _minimise(_gate_loss, start, seen.user, (seen.place >= 0,))
 
-    def loss(weights: jax.Array, inputs: jax.Array) -> jax.Array:
-        logit = inputs @ weights
-        return jnp.logaddexp(0, jnp.where(is_repeat, -logit, logit)).mean()
 
-    return _minimise(loss, start, seen.user)
+def _gate_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:
+    (is_repeat,) = others
+    logit = inputs @ weights
+    return jnp.logaddexp(0, jnp.where(is_repeat, -logit, logit)).mean()
 
 
 def _cross_entropy(logits: jax.Array, allowed: Any, target: Any) -> jax.Array:
@@ -354,30 +364,46 @@ def _cross_entropy(logits: jax.Array, allowed: Any, target: Any) -> jax.Array:
     return (total - own).mean()
 
 
-def _minimise(
-    loss: Callable[[jax.Array, jax.Array], jax.Array], start: np.ndarray, inputs: np.ndarray
-) -> np.ndarray:
-    """Return the weights of the least loss, of a convex one, near where they start."""
+def _minimise(loss: _Loss, start: np.ndarray, inputs: np.ndarray, others: _Arrays) -> np.ndarray:
+    """Return the weights of the least loss, of a convex one, near where they start.
+
+    Args:
+        loss: of the weights, the inputs, and what else it is of.
+        start: [F] of the weights.
+        inputs: [..., F].
+        others: see `loss`.
+    """
     # Weights of values of the order of 1.
     flat = inputs.reshape(-1, inputs.shape[-1])
     scale = np.sqrt((flat**2).mean(axis=0)) + 1e-3
     prior = max(_PRIOR, 1 / len(inputs))
 
-    @jax.jit
-    def value_and_grad(weights: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def total(weights: jax.Array) -> jax.Array:
-            distance = ((weights - start) * scale) ** 2
-            return loss(weights, inputs) + prior * distance.sum()
-
-        return jax.value_and_grad(total)(weights)
-
-    device = jax.device_put(inputs)
+    data = jax.device_put((start, scale, np.float32(prior), inputs, others))
 
     def of_scaled(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        value, grad = value_and_grad(jnp.asarray(weights / scale, jnp.float32), device)
+        value, grad = _value_and_grad(loss, jnp.asarray(weights / scale, jnp.float32), *data)
         return float(value), np.asarray(grad, np.float64) / scale
 
     found = optimize.minimize(
         of_scaled, start * scale, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}
     )
     return (found.x / scale).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnames="loss")
+def _value_and_grad(
+    loss: _Loss,
+    weights: jax.Array,
+    start: jax.Array,
+    scale: jax.Array,
+    prior: jax.Array,
+    inputs: jax.Array,
+    others: _Arrays,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the loss, with the distance of the weights from where they start, and its gradient."""
+
+    def total(weights: jax.Array) -> jax.Array:
+        distance = ((weights - start) * scale) ** 2
+        return loss(weights, inputs, others) + prior * distance.sum()
+
+    return jax.value_and_grad(total)(weights)

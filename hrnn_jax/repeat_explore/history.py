@@ -8,6 +8,8 @@ user's events. The same functions serve training, evaluation and live users.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +26,9 @@ HOURS, DAYS = 8, 7  # bins of three hours, and of a day of the week
 DAY = 1440  # minutes
 _TRAIL_ROWS = -(-2 * TRAIL // WORDS)
 _RATE_DECAY = 0.9  # of `repeat_rate`, each event
-
-
+_KNOWN = 1 << 30  # above the places times the events of any user
+_VECTOR = 16  # numbers that are compared at a time
+# The fields with an axis of places.
 _OF_PLACE = ("item", "count", "event", "session", "minute", "first", "recent", "hours", "days")
 
 
@@ -125,14 +128,19 @@ def step(history: History, steps: Steps, minute: jax.Array) -> History:
 
 def _restart(history: History, user_start: jax.Array) -> History:
     """Forget the users of some lanes: what stays in their places is of no item."""
-    fresh = start(user_start.shape, 1)
-    names = ["item", "event", *(name for name, old in vars(history).items() if old.ndim == 1)]
+    n_lanes = len(user_start)
+    fresh = start((n_lanes,), 1)
+    of_user = {
+        name: where(user_start, jnp.asarray(getattr(fresh, name)), old)
+        for name, old in vars(history).items()
+        if old.ndim == 1
+    }
+    lane = jnp.where(user_start, jnp.arange(n_lanes), n_lanes)  # outside for those that go on
     return dataclasses.replace(
         history,
-        **{
-            name: where(user_start, jnp.asarray(getattr(fresh, name)), getattr(history, name))
-            for name in names
-        },
+        item=history.item.at[lane].set(NO_ITEM, mode="drop"),  # in the same memory, as in `add`
+        event=history.event.at[lane].set(0, mode="drop"),
+        **of_user,
     )
 
 
@@ -155,12 +163,13 @@ def add(
     events = history.events + has_event
     sessions = history.sessions + opens
     same = (history.item == item[:, None]) & has_event[:, None]
-    # All different, so that their minimum finds the place: unlike argmin, it compiles to vector
-    # instructions. Below 0 if the item has a place.
+    # All different, so that their minimum finds the place and its last event: read from the array,
+    # that would make XLA copy it. Below 0 if the item has a place.
     n_users, places = history.item.shape
-    order = jnp.where(same, -places, places * history.event) + jnp.arange(places)[None]
-    least = order.min(axis=1)
-    known, place = least < 0, least % places
+    order = places * history.event + jnp.arange(places)[None] - jnp.where(same, _KNOWN, 0)
+    least = _least(order)
+    known = least < 0
+    last, place = jnp.divmod(least + jnp.where(known, _KNOWN, 0), places)
     user = jnp.arange(n_users)
     here = user, jnp.where(has_event, place, places)  # outside for users without an event
     at = user, jnp.where(has_event, events % TRAIL, TRAIL)
@@ -183,7 +192,7 @@ def add(
     def count(old: jax.Array) -> jax.Array:  # events of the open session
         return jnp.where(opens, 0, old)
 
-    age = (events - history.event[user, place]).astype(jnp.float32)
+    age = (events - last).astype(jnp.float32)
     rate = _RATE_DECAY * history.repeat_rate + (1 - _RATE_DECAY) * (0.98 * known + 0.01)
     return dataclasses.replace(
         history,
@@ -207,6 +216,14 @@ def add(
         now=jnp.where(has_event, minute, history.now),
         gap=jnp.where(has_event, jnp.where(events > 1, minute - history.now, 0), history.gap),
     )
+
+
+def _least(numbers: jax.Array) -> jax.Array:
+    """Return the least of each row of [B, R]: unlike `min` and `argmin`, by vector instructions."""
+    size = numbers.shape[1]
+    width = math.gcd(size, _VECTOR)
+    columns = [numbers[:, i : i + width] for i in range(0, size, width)]
+    return functools.reduce(jnp.minimum, columns).min(axis=1)
 
 
 def first_places(history: History, n_first: int) -> History:

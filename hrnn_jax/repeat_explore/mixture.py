@@ -78,10 +78,10 @@ class FittedMixture:
 class Terms:
     """What the mixture knows of n users besides the scores of the network."""
 
-    neighbour: Array  # [n, L K] items, NO_ITEM for none; the bonuses of a repeated item add up
-    bonus: Array  # [n, L K] to their logits of P_explore
+    neighbour: Array  # [n, L, K] items, NO_ITEM for none; the bonuses of a repeated item add up
+    bonus: Array  # [n, L, K] to their logits of P_explore
     place: Array  # [n, R] items of the history, NO_ITEM for none
-    logit: Array  # [n, R] of the place network
+    logit: Array  # [n, R] of the place network, 0 for an unused place
     allowed: Array  # [n, R] bool, places that can be repeated
     gate: Array  # [n] logit of g, -inf where no place can be repeated
 
@@ -107,7 +107,7 @@ def place_logits(network: PlaceNetwork, places: Array, user: Array) -> jax.Array
 def _logits(
     network: PlaceNetwork, history: History, user: jax.Array, *, in_parts: bool
 ) -> jax.Array:
-    """Return the logits of all places, [n, R]; if `in_parts`, 0 of those that surely are unused."""
+    """Return the logits of all places, [n, R], 0 of unused ones; `in_parts` as in `terms`."""
     n_places, size = history.item.shape[1], history.trail.shape[1]
 
     def of_trail(size: int) -> jax.Array:
@@ -116,7 +116,9 @@ def _logits(
     def of_places(n_first: int) -> jax.Array:
         first = histories.first_places(history, n_first)
         places = features.place_features(first, trail[:, :, :n_first])
-        return jnp.pad(place_logits(network, places, user), [(0, 0), (0, n_places - n_first)])
+        # Here, not in the features: XLA then computes these in vectors.
+        logits = jnp.where(first.item != NO_ITEM, place_logits(network, places, user), 0.0)
+        return jnp.pad(logits, [(0, 0), (0, n_places - n_first)])
 
     if not in_parts:
         trail = of_trail(size)
@@ -171,8 +173,8 @@ def terms(
     item, share = neighbours.after(table, last)
     bonus = neighbours.bonus(share, mixture.explore[1:])
     return Terms(
-        neighbour=item.reshape(len(last), -1),
-        bonus=bonus.reshape(len(last), -1),
+        neighbour=item,
+        bonus=bonus,
         place=history.item,
         logit=logit,
         allowed=allowed,
@@ -205,7 +207,9 @@ def log_probabilities(
     of_logit, of_score, of_own = mixture.repeat
     repeat = of_logit * terms.logit + of_score * _at(scores, place) + of_own * _at(explore, place)
     repeat = jnp.where(terms.allowed, repeat, -jnp.inf)
-    explore = explore.at[place].set(-jnp.inf, mode="drop")
+    # -inf. As it depends on what is read of `explore` here, XLA overwrites that without a copy.
+    taken = jnp.where(place < len(scores), -jnp.inf, repeat)
+    explore = explore.at[place].set(taken, mode="drop")
     of_explore, of_repeat = jax.nn.logsumexp(explore), _log_sum(repeat)
     # log P is explore + log(1 - g) - of_explore, and repeat + log(g) - of_repeat. Where every item
     # has a place, there is nothing to explore.

@@ -57,7 +57,7 @@ def probabilities(mixture: Mixture, scores, terms) -> np.ndarray:
     n_items = len(scores)
     first, *_ = weights = np.asarray(mixture.repeat, np.float64)
     explore = float(mixture.explore[0]) * np.asarray(scores, np.float64)
-    for item, bonus in zip(terms.neighbour.tolist(), terms.bonus.tolist(), strict=True):
+    for item, bonus in zip(terms.neighbour.ravel(), terms.bonus.ravel(), strict=True):
         if item != NO_ITEM:
             explore[item] += bonus
     places = [item for item in terms.place.tolist() if item != NO_ITEM]

@@ -40,8 +40,8 @@ def drawn_terms(seed=0, *, n_items=V):
     near[:, 1] = near[:, 0]  # a neighbour of two items
     near[:, 2] = NO_ITEM
     return mixtures.Terms(
-        neighbour=near,
-        bonus=np.float32(rng.normal(size=(N, NEAR))),
+        neighbour=near.reshape(N, 2, -1),
+        bonus=np.float32(rng.normal(size=(N, NEAR))).reshape(N, 2, -1),
         place=place,
         logit=np.float32(rng.normal(size=(N, R))),
         allowed=allowed,
@@ -108,7 +108,7 @@ def test_with_all_items_in_places_nothing_is_explored_and_nothing_is_no_number()
         terms,
         place=place,
         allowed=np.ones_like(terms.allowed),
-        neighbour=place[:, [0, 0, 1, 2, 3, 3]],
+        neighbour=place[:, [[0, 0, 1], [2, 3, 3]]],
     )
     found = np.asarray(
         log_probabilities(mixture, scores_of(n_items=R), np.arange(R, dtype=np.int32), terms)
@@ -130,7 +130,8 @@ def test_terms_are_of_the_last_items_and_the_allowed_places():
         own = dict(zip(found.place[0].tolist(), found.allowed[0].tolist(), strict=True))
         assert own == {7: True, 5: not drops_repeats, 2: not drops_repeats, NO_ITEM: False}
         bonus = np.zeros(V)
-        for near, more in zip(found.neighbour[0].tolist(), found.bonus[0].tolist(), strict=True):
+        near_and_bonus = zip(found.neighbour[0].ravel(), found.bonus[0].ravel(), strict=True)
+        for near, more in near_and_bonus:
             if near != NO_ITEM:
                 bonus[near] += more
         weights = np.asarray(mixture.explore[1:]).reshape(neighbours.LAGS, neighbours.SHARES)
