@@ -235,11 +235,7 @@ def replay(
     """
     laid = lay_out(log, predicted, model_config, config)
     n_lanes = laid.steps.input.shape[1]
-    history = None
-    if model_config.places:
-        users = user_batches.layout(log, model_config.variant).user
-        places = _places(users, model_config.places)
-        history = jax.device_put(histories.start((n_lanes,), places))
+    history = jax.device_put(start_history(log, (n_lanes,), model_config))
     carry = jax.device_put(start_carry((n_lanes,), model_config))
     seen = Seen(carry.session[-1], history)
     seen = jax.tree.map(lambda a: jnp.zeros((laid.n_rows, *a.shape[1:]), a.dtype), seen)
@@ -250,6 +246,22 @@ def replay(
         )
         if len(events):
             yield events, seen
+
+
+def start_history(
+    log: EventLog, shape: tuple[int, ...], model_config: ModelConfig
+) -> History | None:
+    """Return the history of lanes before a log is replayed, None for a network without `places`.
+
+    Args:
+        log: that is replayed; it has no more places than its longest user can use.
+        shape: (B,) lanes.
+        model_config: of the network.
+    """
+    if not model_config.places:
+        return None
+    users = user_batches.layout(log, model_config.variant).user
+    return histories.start(shape, _places(users, model_config.places))
 
 
 class Laid(NamedTuple):

@@ -9,12 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hrnn_jax import network as networks
-from hrnn_jax.network import EpochResult, Network
-from hrnn_jax.repeat_explore import fit
+from hrnn_jax.network import EpochResult, Network, OneDevice
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
 from hrnn_jax.train import TrainState
 
@@ -50,15 +48,17 @@ class HeldOut:
 
         Args:
             network: the other one, which has `places`.
-            start: what its training started from, of one seed; None for drawn weights.
+            start: what its training started from, whole arrays of one seed; None for drawn
+                weights.
             seed: of both networks.
         """
         setup = network.setup
         self.network = networks.make_network(
-            network.train_log.held_out(),
+            network.log.held_out(),
             setup.model_config,
             setup.config,
             network.evaluation_config,
+            devices=network.devices,
         )
         self._seed, self._epochs = seed, 0
         self._place: PlaceNetwork | None = None
@@ -66,7 +66,7 @@ class HeldOut:
         self._state: TrainState | None = None
 
     def mixture(
-        self, epochs: int, train_epoch: Callable[..., EpochResult] = networks.train_epoch
+        self, epochs: int, train_epoch: Callable[..., EpochResult] | None = None
     ) -> Mixture:
         """Learn the mixture of the other network after some epochs.
 
@@ -74,6 +74,7 @@ class HeldOut:
             epochs: fewer than those of an earlier call are trained anew.
             train_epoch: trains an epoch of the shorter log, as `network.train_epoch` does.
         """
+        train_epoch = train_epoch or self._devices.train_epoch
         state, self._state = self._state, None
         if state is None or epochs < self._epochs:
             state, self._epochs = self._initial_state(), 0
@@ -81,26 +82,21 @@ class HeldOut:
             state = train_epoch(self.network, state, [self._seed], self._epochs).state
             self._epochs += 1
         self._state = state
-        table = self.network.table
-        assert table is not None
-        mixture = fit.fit(
-            state.params,
-            self.network.log,
-            table,
-            model_config=self.network.setup.model_config,
-            seed=self._seed,
-            place=self._place,
-        )
+        mixture = self._devices.learn_mixture(self.network, state.params, self._seed, self._place)
         self._place = mixture.place
         return mixture
 
     def _initial_state(self) -> TrainState:
         if self._start is None:
-            return self.network.init_state(self._seed)
-        return jax.tree.map(jnp.asarray, self._start)
+            return self._devices.init_state(self.network, self._seed)
+        return self._devices.put(self._start, self.network.setup.config)
+
+    @property
+    def _devices(self) -> OneDevice:
+        return self.network.devices
 
     def choose_epochs(
-        self, most: int, train_epoch: Callable[..., EpochResult] = networks.train_epoch
+        self, most: int, train_epoch: Callable[..., EpochResult] | None = None
     ) -> Chosen:
         """Train until `held_out_patience` epochs in a row have not improved the held-out lists.
 
@@ -114,7 +110,7 @@ class HeldOut:
         while (chosen := best_epoch(scores, most=most, patience=patience)) is None:
             latest = self.mixture(len(scores) + 1, train_epoch)
             assert self._state is not None
-            ranks = networks.rank(self.network, self._state.params, latest).rank
+            ranks = self._devices.rank(self.network, self._state.params, latest).rank
             scores.append(float(np.mean(1 / ranks)) if len(ranks) else 0.0)
             if scores[-1] > max(scores[:-1], default=-1.0):
                 mixture = latest

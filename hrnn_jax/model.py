@@ -108,12 +108,14 @@ class DropoutRates:
         )
 
 
-def init_params(key: jax.Array, config: ModelConfig) -> Params:
+def init_params(key: jax.Array, config: ModelConfig, item: jax.Array | None = None) -> Params:
     """Draw the weights, uniformly in +-sqrt(6 / (rows + columns)) of each gate's own matrix.
 
     Args:
         key: a random key.
         config: of the network.
+        item: [R] the items whose rows the tables are to have, zeros for NO_ITEM; by default all. A
+            row does not depend on which others are drawn.
 
     Returns:
         The weights; biases, and what is not in the paper, are 0.
@@ -124,6 +126,13 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
     def draw(rows: int, columns: int, gates: int = 1) -> jax.Array:
         bound = math.sqrt(6 / (rows + columns))
         return uniform(next(keys), (rows, gates * columns), bound)
+
+    def draw_items(gates: int = 1) -> jax.Array:
+        if item is None:
+            return draw(config.n_items, units, gates)
+        bound = math.sqrt(6 / (config.n_items + units))
+        rows = uniform_rows(next(keys), item, gates * units, bound)
+        return jnp.where((item < config.n_items)[:, None], rows, 0.0)
 
     def recurrence() -> Recurrence:
         return Recurrence(
@@ -146,8 +155,8 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
     session_w_in = tuple(draw(units, units, gates=3) for _ in range(config.layers - 1))
     item_in = embedding_w = None
     if config.embedding != "tied":
-        item_in = draw(config.n_items, units, gates=3 if config.embedding == "none" else 1)
-    item_out = draw(config.n_items, units)
+        item_in = draw_items(gates=3 if config.embedding == "none" else 1)
+    item_out = draw_items()
     if config.embedding != "none":
         embedding_w = draw(units, units, gates=3)
     return Params(
@@ -158,7 +167,7 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
             session_w_in=session_w_in,
             user=user,
         ),
-        items=Items(item_in=item_in, item_out=item_out, item_bias=jnp.zeros(config.n_items)),
+        items=Items(item_in=item_in, item_out=item_out, item_bias=jnp.zeros(len(item_out))),
     )
 
 
@@ -175,29 +184,65 @@ def uniform(key: jax.Array, shape: tuple[int, int], bound: float) -> jax.Array:
     Returns:
         The weights.
     """
-    rows = max(1, _DRAWN_AT_ONCE // shape[1])
-    if shape[0] <= rows or math.prod(shape) >= 2**32:  # an index must fit one word
+    if shape[0] <= max(1, _DRAWN_AT_ONCE // shape[1]):
         return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-    return _uniform_by_rows(jax.random.key_data(key), bound, shape=shape, rows=rows)
+    return uniform_rows(key, jnp.arange(shape[0], dtype=jnp.int32), shape[1], bound)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "rows"))
-def _uniform_by_rows(
-    key_data: jax.Array, bound: jax.Array, *, shape: tuple[int, int], rows: int
+def uniform_rows(key: jax.Array, row: jax.Array, columns: int, bound: float) -> jax.Array:
+    """Draw some rows of what jax.random.uniform draws between -bound and bound, bit by bit.
+
+    Args:
+        key: a random key.
+        row: [R] int32 numbers of rows.
+        columns: of the weights C.
+        bound: of their absolute values.
+
+    Returns:
+        The rows [R, C].
+    """
+    rows = min(len(row), max(1, _DRAWN_AT_ONCE // columns))  # at a time
+    return _uniform_rows(jax.random.key_data(key), row, bound, columns=columns, rows=rows)
+
+
+@functools.partial(jax.jit, static_argnames=("columns", "rows"))
+def _uniform_rows(
+    key_data: jax.Array, row: jax.Array, bound: jax.Array, *, columns: int, rows: int
 ) -> jax.Array:
-    n = rows * shape[1]
+    n = rows * columns
 
     def add(i: jax.Array, table: jax.Array) -> jax.Array:
-        begin = jnp.minimum(i * rows, shape[0] - rows)  # the last rows perhaps twice
-        index = begin.astype(jnp.uint32) * shape[1] + jnp.arange(n, dtype=jnp.uint32)
-        words = random.threefry_2x32(key_data, jnp.concatenate([jnp.zeros_like(index), index]))
+        begin = jnp.minimum(i * rows, len(row) - rows)  # the last rows perhaps twice
+        index = place_in_table(jax.lax.dynamic_slice_in_dim(row, begin, rows), columns)
+        words = random.threefry_2x32(key_data, jnp.concatenate([a.reshape(-1) for a in index]))
         mantissa = (words[:n] ^ words[n:]) >> 9
         one = jnp.float32(1).view(jnp.uint32)
         unit = (mantissa | one).view(jnp.float32) - 1
         values = jnp.maximum(-bound, unit * (bound - -bound) + -bound)
         return jax.lax.dynamic_update_slice(table, values.reshape(rows, -1), (begin, 0))
 
-    return jax.lax.fori_loop(0, -(-shape[0] // rows), add, jnp.zeros(shape))
+    return jax.lax.fori_loop(0, -(-len(row) // rows), add, jnp.zeros((len(row), columns)))
+
+
+def place_in_table(row: jax.Array, columns: int) -> tuple[jax.Array, jax.Array]:
+    """Number the weights of some rows of a table with C columns, row after row, as jax does.
+
+    Args:
+        row: [R] int32.
+        columns: C.
+
+    Returns:
+        The high and the low 32 bits of the numbers, [R, C] each.
+    """
+    # row C as 64 bits, by halves of 16 bits, of which no sum overflows.
+    row_high, row_low = row.astype(jnp.uint32) >> 16, row.astype(jnp.uint32) & 0xFFFF
+    c_high, c_low = jnp.uint32(columns >> 16), jnp.uint32(columns & 0xFFFF)
+    middle = row_high * c_low + (row_low * c_low >> 16)
+    other = row_low * c_high + (middle & 0xFFFF)
+    high = row_high * c_high + (middle >> 16) + (other >> 16)
+    first = row.astype(jnp.uint32) * jnp.uint32(columns)
+    low = first[:, None] + jnp.arange(columns, dtype=jnp.uint32)[None]
+    return high[:, None] + (low < first[:, None]), low
 
 
 def start_carry(shape: tuple[int, ...], config: ModelConfig) -> Carry:

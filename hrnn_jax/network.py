@@ -18,8 +18,8 @@ from hrnn_jax.epoch import epoch_schedule, is_compiling, n_programs, run_epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
-from hrnn_jax.repeat_explore import neighbours
-from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
+from hrnn_jax.repeat_explore import fit, neighbours
+from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, PlaceNetwork
 
 Tree = TypeVar("Tree")
 OnChunk = Callable[[int, float], None]
@@ -30,10 +30,11 @@ class Network:
     """A network on a log."""
 
     log: EventLog  # its test cases are ranked
-    train_log: EventLog  # its training events
+    train_log: EventLog  # its training events; over a mesh those of this process' lanes
     setup: train.TrainSetup
     table: neighbours.Table | None  # of a network with `places`
     evaluation_config: EvaluationConfig
+    devices: OneDevice  # on which it is trained and ranks
 
     @property
     def ranking_config(self) -> ModelConfig:
@@ -43,7 +44,7 @@ class Network:
         return dataclasses.replace(config, **dict.fromkeys(dropouts, 0.0))
 
     def init_state(self, seed: int) -> train.TrainState:
-        """Draw the weights of one seed, and start its optimizer."""
+        """Draw the weights of one seed on one device, and start its optimizer."""
         return train.init_state(seed, self.setup.model_config, self.setup.config)
 
 
@@ -63,11 +64,72 @@ def unwatched(events: int) -> Generator[OnChunk]:
     yield lambda events, loss: None
 
 
+class OneDevice:
+    """Where a network is trained and ranks: on one device. `sharding.over_mesh` has others."""
+
+    def own_events(self, log: EventLog, config: TrainConfig) -> EventLog:
+        """Return the training events of the lanes here."""
+        return log
+
+    def put_table(self, table: neighbours.Table) -> neighbours.Table:
+        """Put counted neighbours where they are looked up."""
+        return jax.device_put(table)
+
+    def put(self, state: train.TrainState, config: TrainConfig) -> train.TrainState:
+        """Put a state of one seed, whole arrays, where it is trained."""
+        return jax.tree.map(jnp.asarray, state)
+
+    def init_state(self, network: Network, seed: int) -> train.TrainState:
+        """Draw the weights of one seed, and start its optimizer."""
+        return network.init_state(seed)
+
+    def train_epoch(
+        self,
+        network: Network,
+        state: train.TrainState,
+        seeds: Sequence[int],
+        epoch: int,
+        *,
+        watch: Callable[[int], contextlib.AbstractContextManager[OnChunk]] = unwatched,
+    ) -> EpochResult:
+        """Train for one epoch, see `train_epoch`."""
+        return train_epoch(network, state, seeds, epoch, watch=watch)
+
+    def learn_mixture(
+        self, network: Network, params: Params, seed: int, place: PlaceNetwork | None
+    ) -> Mixture:
+        """Learn the mixture of a network on the test events of its log, see `fit.fit`."""
+        assert network.table is not None
+        return fit.fit(
+            fit.Reader(params, network.table),
+            network.log,
+            model_config=network.setup.model_config,
+            seed=seed,
+            place=place,
+        )
+
+    def rank(
+        self,
+        network: Network,
+        params: Params,
+        mixture: Mixture | None = None,
+        *,
+        on_cases: Callable[[int], None] = lambda n_cases: None,
+    ) -> Ranking:
+        """Rank the test cases, see `rank`."""
+        return rank(network, params, mixture, on_cases=on_cases)
+
+
+ONE_DEVICE = OneDevice()
+
+
 def make_network(
     log: EventLog,
     model_config: ModelConfig,
     train_config: TrainConfig,
     evaluation_config: EvaluationConfig,
+    *,
+    devices: OneDevice = ONE_DEVICE,
 ) -> Network:
     """Combine a log with the settings of a network, and count its neighbours.
 
@@ -76,6 +138,7 @@ def make_network(
         model_config: of the network.
         train_config: how it is trained.
         evaluation_config: how it ranks.
+        devices: on which it is trained and ranks.
 
     Raises:
         InputError: `held_out_patience` is given without `places`.
@@ -86,9 +149,10 @@ def make_network(
         )
     events, table = log.train, None
     if model_config.places:
-        table = jax.device_put(neighbours.count(events, model_config.neighbours))
+        table = devices.put_table(neighbours.count(events, model_config.neighbours))
     setup = train.make_setup(events, model_config, train_config)
-    return Network(log, events, setup, table, evaluation_config)
+    own = devices.own_events(events, setup.config)
+    return Network(log, own, setup, table, evaluation_config, devices)
 
 
 def train_epoch(

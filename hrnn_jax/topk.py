@@ -21,7 +21,7 @@ from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, Terms
 from hrnn_jax.user_batches import NO_ITEM, Array
 
-_LEAST = float(np.finfo(np.float32).min) / 2  # score of an item that competes and cannot be
+LEAST = float(np.finfo(np.float32).min) / 2  # score of an item that competes and cannot be
 GROUP = 48  # items of a group: fewer make more groups to sort, more make more items to sort
 
 
@@ -132,7 +132,7 @@ def rank(
         product, terms, column, own, excluded = case
         scores, _ = _scores(ranked, product, mixture, terms)
         if ranked.competes is not None:
-            scores = jnp.maximum(scores, _LEAST)  # above the items that do not compete
+            scores = jnp.maximum(scores, LEAST)  # above the items that do not compete
         own = _own(scores, column, own)
         if ranked.competes is not None:
             scores = jnp.where(ranked.competes, scores, -jnp.inf)

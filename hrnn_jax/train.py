@@ -7,7 +7,6 @@ optimizer's step. See epoch.py for the loop over an epoch's chunks.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -169,15 +168,29 @@ def make_optimizer(
 def init_state(seed: int, model_config: ModelConfig, config: TrainConfig) -> TrainState:
     """Draw the weights of one seed, and start its optimizer."""
     check_precision()
+    return _init_state(seed, *what_is_drawn(model_config, config))
+
+
+def what_is_drawn(
+    model_config: ModelConfig, config: TrainConfig
+) -> tuple[ModelConfig, TrainConfig]:
+    """Leave in the configs what `draw_state` depends on."""
     model_config, config = without_rates(model_config, config)
-    optimizer = TrainConfig(optimizer=config.optimizer, momentum=config.momentum)
-    return _init_state(seed, model_config, optimizer)
+    return model_config, TrainConfig(optimizer=config.optimizer, momentum=config.momentum)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _init_state(seed: int, model_config: ModelConfig, config: TrainConfig) -> TrainState:
-    params: Any = init_params(jax.random.fold_in(_seed_key(seed), 0), model_config)
+def draw_state(
+    seed: int | jax.Array,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    item: jax.Array | None = None,
+) -> TrainState:
+    """Draw what `init_state` returns, or the rows of some items, see `init_params`."""
+    params: Any = init_params(jax.random.fold_in(_seed_key(seed), 0), model_config, item)
     return TrainState(params=params, opt_state=make_optimizer(config).init(params))
+
+
+_init_state = jax.jit(draw_state, static_argnums=(1, 2))
 
 
 def extend_state(state: TrainState, fresh: TrainState) -> TrainState:

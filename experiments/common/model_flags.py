@@ -26,7 +26,7 @@ from . import config_flags, run_settings
 from .model_names import NAMES
 
 if TYPE_CHECKING:
-    from hrnn_jax.network import Network
+    from hrnn_jax.network import Network, OneDevice
 
 MODELS = tuple(NAMES)
 
@@ -141,11 +141,17 @@ def whole_numbers(flag: str, *, at_least: int) -> list[int]:
     return numbers
 
 
-def make_network(log: EventLog) -> Network:
-    """Make the network that the flags describe. Raises InputError."""
-    from hrnn_jax.network import make_network  # here: flags are checked before jax is loaded
+def make_network(log: EventLog, devices: OneDevice | None = None) -> Network:
+    """Make the network that the flags describe, by default on one device. Raises InputError."""
+    from hrnn_jax import network  # here: flags are checked before jax is loaded
 
-    return make_network(log, model_config(log.n_items), train_config(), evaluation_config())
+    return network.make_network(
+        log,
+        model_config(log.n_items),
+        train_config(),
+        evaluation_config(),
+        devices=devices or network.ONE_DEVICE,
+    )
 
 
 def rank_baseline(log: EventLog) -> Ranking:

@@ -17,7 +17,7 @@ from absl import flags
 from hrnn_jax import errors
 from hrnn_jax.config import NETWORKS, setting, settings
 
-from ..common import config_flags, interrupt, model_flags
+from ..common import config_flags, interrupt
 
 AUTO = "auto"
 T = TypeVar("T")
@@ -74,11 +74,6 @@ def refuse_for_mesh(given: str) -> None:
 
     given: what asks for several, in words.
     """
-    if places := model_flags.model_config(n_items=1).places:
-        raise errors.InputError(
-            f"--places={places} is trained on one device, not with {given}: give --places=0, or a "
-            f"--model without {'it' if FLAGS.model == 'hrnn_plus' else 'places'}"
-        )
     if FLAGS.seeds_at_once > 1:
         raise errors.InputError(
             f"--seeds_at_once={FLAGS.seeds_at_once} is for one device, not with {given}: drop it, "

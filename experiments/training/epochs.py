@@ -11,8 +11,6 @@ from hrnn_jax import train
 from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 from hrnn_jax.network import EpochResult, Network, stack, unstack
-from hrnn_jax.network import rank as rank_cases
-from hrnn_jax.network import train_epoch as train_one_epoch
 from hrnn_jax.repeat_explore.mixture import Mixture
 
 from ..common import progress
@@ -37,12 +35,10 @@ def train_epoch(
     *,
     title: str,
     on_events: Callable[[int, int], None] = lambda n, of: None,
-    train_it: Callable[..., EpochResult] = train_one_epoch,
 ) -> EpochResult:
     """Train the seeds of a stacked state for one epoch, numbered from 0, under a progress bar.
 
-    on_events: called with the events of each chunk of steps, and those of the epoch. train_it: does
-    what `network.train_epoch` does.
+    on_events: called with the events of each chunk of steps, and those of the epoch.
     """
 
     @contextlib.contextmanager
@@ -57,7 +53,7 @@ def train_epoch(
 
             yield on_chunk
 
-    return train_it(network, state, seeds, epoch, watch=watch)
+    return network.devices.train_epoch(network, state, seeds, epoch, watch=watch)
 
 
 def rank(
@@ -66,11 +62,7 @@ def rank(
     mixture: Mixture | None = None,
     *,
     title: str,
-    rank_it: Callable[..., Ranking] = rank_cases,
 ) -> Ranking:
-    """Rank the test cases with a network's weights, under a progress bar.
-
-    rank_it: does what `network.rank` does.
-    """
+    """Rank the test cases with a network's weights, under a progress bar."""
     with progress.bar(title, len(network.log.cases), "cases") as advance:
-        return rank_it(network, params, mixture, on_cases=advance)
+        return network.devices.rank(network, params, mixture, on_cases=advance)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
-import numpy as np
 from absl import flags
-from jax.sharding import Mesh
 
-from hrnn_jax import checkpoint, lane_groups, train
-from hrnn_jax.metrics import Ranking
-from hrnn_jax.model import Params
-from hrnn_jax.network import EpochResult, Network, unstack
-from hrnn_jax.repeat_explore.mixture import Mixture
-from hrnn_jax.sharding import checkpoints, evaluation, processes, tables, training
+from hrnn_jax import checkpoint, network, train
+from hrnn_jax.network import Network, unstack
+from hrnn_jax.repeat_explore import neighbours
+from hrnn_jax.sharding import checkpoints, over_mesh, processes, tables
 
-from . import distributed, epochs
+from . import distributed
 
 FLAGS = flags.FLAGS
 
@@ -47,15 +41,9 @@ class OneDevice:
         state = checkpoints.restore_whole(of_many, like, config, epochs=epochs)
         return jax.tree.map(jax.device_put, state)
 
-    def put(self, state: train.TrainState) -> train.TrainState:
-        """Put a state of one seed, as it was drawn, where it is trained."""
-        return state
-
-    def train_epoch(
-        self, state: train.TrainState, seeds: Sequence[int], epoch: int, **shown: Any
-    ) -> EpochResult:
-        """Train the seeds of a stacked state for one epoch, see `epochs.train_epoch`."""
-        return epochs.train_epoch(self.network, state, seeds, epoch, **shown)
+    def whole_table(self) -> neighbours.Table | None:
+        """Return the neighbours of all items, of a network with `places`."""
+        return self.network.table
 
     def save(self, state: train.TrainState, seeds: Sequence[int], epochs: int) -> None:
         """Write a checkpoint of each seed of a stacked state."""
@@ -70,10 +58,6 @@ class OneDevice:
                 checkpoint.save(of_one, own, epochs=trained)
             _remove(of_many)
 
-    def rank(self, params: Params, mixture: Mixture | None, *, title: str) -> Ranking:
-        """Rank the test cases with the weights of one seed, see `epochs.rank`."""
-        return epochs.rank(self.network, params, mixture, title=title)
-
     def _folders(self, seed: int) -> tuple[pathlib.Path, pathlib.Path]:
         return checkpoint.folder(self.folder, seed), checkpoints.folder(self.folder, seed)
 
@@ -84,14 +68,10 @@ class OverMesh(OneDevice):
     A checkpoint of one device follows the last epoch of a seed, for all that reads run folders.
     """
 
-    def __init__(self, folder: pathlib.Path, network: Network, mesh: Mesh) -> None:
-        """Place a run. Raises InputError where the devices cannot share its lane groups."""
+    def __init__(self, folder: pathlib.Path, network: Network, devices: over_mesh.OverMesh) -> None:
+        """Place a run in its folder."""
         super().__init__(folder, network)
-        config, self.mesh = network.setup.config, mesh
-        groups = training.own_groups(config, mesh)
-        group = lane_groups.group_of(network.train_log.user, config.lane_groups)
-        own = network.train_log.where(np.isin(group, groups))
-        self._own = dataclasses.replace(network, train_log=own)
+        self.mesh = devices.mesh
 
     def trained(self, seed: int) -> int:
         """Return after how many epochs process 0 finds the newest checkpoint of a seed."""
@@ -103,32 +83,17 @@ class OverMesh(OneDevice):
         of_one, of_many = self._folders(seed)
         config = self.network.setup.config
         if processes.of_first(processes.is_first() and checkpoint.latest(of_one) >= epochs):
-            return self.put(checkpoint.restore(of_one, like, epochs=epochs))
+            whole = checkpoint.restore(of_one, like, epochs=epochs)
+            return self.network.devices.put(whole, config)
         return checkpoints.restore_state(of_many, like, self.mesh, config, epochs=epochs)
 
-    def put(self, state: train.TrainState) -> train.TrainState:
-        """Put a state, the same in all processes, onto the mesh."""
-        return tables.put_state(state, self.mesh, self.network.setup.config)
-
-    def train_epoch(
-        self, state: train.TrainState, seeds: Sequence[int], epoch: int, **shown: Any
-    ) -> EpochResult:
-        """Train the one seed of a state for one epoch."""
-
-        def train_it(
-            network: Network,
-            state: train.TrainState,
-            seeds: Sequence[int],
-            epoch: int,
-            *,
-            watch: Callable[[int], contextlib.AbstractContextManager[Any]],
-        ) -> EpochResult:
-            [seed] = seeds
-            return training.train_epoch(
-                network, state, self.mesh, seed=seed, epoch=epoch, watch=watch
-            )
-
-        return epochs.train_epoch(self._own, state, seeds, epoch, train_it=train_it, **shown)
+    def whole_table(self) -> neighbours.Table | None:
+        """Return the neighbours of all items, in the memory of each process."""
+        n_items = self.network.setup.model_config.n_items
+        return jax.tree.map(
+            lambda rows: tables.in_order(tables.gathered(rows), self.mesh.size, n_items),
+            self.network.table,
+        )
 
     def save(self, state: train.TrainState, seeds: Sequence[int], epochs: int) -> None:
         """Write a checkpoint, each process its shards."""
@@ -145,39 +110,35 @@ class OverMesh(OneDevice):
             super().finish(whole, seeds)
         distributed.wait()
 
-    def rank(self, params: Params, mixture: Mixture | None, *, title: str) -> Ranking:
-        """Rank the test cases with the weights of one seed, each device among its rows."""
-        assert mixture is None  # `distributed.refuse_for_mesh` refuses `places`
 
-        def rank_it(
-            network: Network, params: Params, mixture: None, *, on_cases: Callable[[int], None]
-        ) -> Ranking:
-            return evaluation.rank(network, params, self.mesh, on_cases=on_cases)
+def devices() -> network.OneDevice:
+    """Return where a run trains: over a mesh of several processes, or of lane groups and devices.
 
-        return epochs.rank(self.network, params, title=title, rank_it=rank_it)
+    Raises:
+        InputError: what it trains is not trained over several devices.
+    """
+    found, groups = jax.devices(), FLAGS.lane_groups
+    alone = jax.process_count() == 1
+    if alone and (len(found) == 1 or groups == 1):
+        if len(found) > 1:
+            print(
+                f"1 of {len(found)} devices trains: --lane_groups={len(found)}, or a multiple, "
+                "trains over all"
+            )
+        return network.ONE_DEVICE
+    if alone:
+        distributed.refuse_for_mesh(f"--lane_groups={groups} on {len(found)} devices")
+    return over_mesh.OverMesh(tables.make_mesh(found))
 
 
 def place(folder: pathlib.Path, network: Network) -> OneDevice:
-    """Place a run: over a mesh where it has several processes, or lane groups and devices.
-
-    Raises:
-        InputError: What it trains is not trained over several devices, or they cannot share it.
-    """
-    devices, config = jax.devices(), network.setup.config
-    alone = jax.process_count() == 1
-    if alone and (len(devices) == 1 or config.lane_groups == 1):
-        if len(devices) > 1:
-            print(
-                f"1 of {len(devices)} devices trains: --lane_groups={len(devices)}, or a multiple, "
-                "trains over all"
-            )
+    """Place a run of a network, which is on the devices that train it."""
+    if not isinstance(network.devices, over_mesh.OverMesh):
         return OneDevice(folder, network)
-    if alone:
-        distributed.refuse_for_mesh(f"--lane_groups={config.lane_groups} on {len(devices)} devices")
-    placed = OverMesh(folder, network, tables.make_mesh(devices))
-    of_processes = "" if alone else f" of {jax.process_count()} processes"
-    print(f"training over {len(devices)} devices{of_processes}", flush=True)
-    return placed
+    n_processes = jax.process_count()
+    of_processes = f" of {n_processes} processes" if n_processes > 1 else ""
+    print(f"training over {network.devices.mesh.size} devices{of_processes}", flush=True)
+    return OverMesh(folder, network, network.devices)
 
 
 def _remove(of_many: pathlib.Path) -> None:

@@ -57,12 +57,13 @@ def train_and_rank(
     Raises:
         InputError: The folder holds checkpoints of more epochs than the run has.
     """
-    network = model_flags.make_network(log)
+    network = model_flags.make_network(log, placements.devices())
     placement = placements.place(folder, network)
     if (lanes := network.setup.config.batch_size) < FLAGS.batch_size:
         print(f"{lanes} lanes: there are no more users for --batch_size={FLAGS.batch_size}")
-    if network.table is not None:
-        neighbours.save(folder / neighbours.FILE, network.table)
+    table = placement.whole_table()
+    if table is not None and distributed.is_first():
+        neighbours.save(folder / neighbours.FILE, table)
     seeds = model_flags.seeds()
     trained = {seed: placement.trained(seed) for seed in seeds}
     if max(trained.values()) > FLAGS.epochs:
@@ -151,7 +152,7 @@ def _train(
             print(f"the loss is above --stop_above_loss={FLAGS.stop_above_loss:g}: training stops")
             break
         title = model_flags.epoch_title(seeds, epoch, last)
-        done = run.placement.train_epoch(state, seeds, epoch, title=title, on_events=count)
+        done = epochs.train_epoch(run.network, state, seeds, epoch, title=title, on_events=count)
         state = done.state
         measured = (
             _curve_metrics(run, seeds, state, epoch + 1) if FLAGS.curve else [{}] * len(seeds)
@@ -227,7 +228,7 @@ def _curve_metrics(
 ) -> list[dict[str, float]]:
     params = state.params
     rankings = (
-        run.placement.rank(own, _mixture(run, seed, trained), title=f"seed {seed} evaluation")
+        epochs.rank(run.network, own, _mixture(run, seed, trained), title=f"seed {seed} evaluation")
         for seed, own in zip(seeds, epochs.unstack(params, len(seeds)), strict=True)
     )
     return [metrics.summarise(ranking.rank, model_flags.cutoffs()) for ranking in rankings]
@@ -237,11 +238,17 @@ def _initial_state(run: NetworkRun, seed: int, begin: int) -> train.TrainState:
     """Return the state of a seed after `begin` epochs."""
     if begin:
         return run.placement.restore(seed, begin)
-    if run.parents:
-        start = continue_run.extended_state(run.parents[seed], run.network.setup)
-    else:
-        start = run.network.init_state(seed)
-    return run.placement.put(start)
+    start, devices = _extended(run, seed), run.network.devices
+    if start is None:
+        return devices.init_state(run.network, seed)
+    return devices.put(start, run.network.setup.config)
+
+
+def _extended(run: NetworkRun, seed: int) -> train.TrainState | None:
+    """Return the whole state that a seed of a continued run starts from, None of another run."""
+    if not run.parents:
+        return None
+    return continue_run.extended_state(run.parents[seed], run.network.setup)
 
 
 def _mixture(run: NetworkRun, seed: int, trained: int) -> Mixture | None:
@@ -249,12 +256,14 @@ def _mixture(run: NetworkRun, seed: int, trained: int) -> Mixture | None:
     if run.network.table is None:
         return None
     path = mixtures.file(run.folder, seed)
-    with contextlib.suppress(errors.InputError):
+    if distributed.of_first(distributed.is_first() and _has_mixture(path, trained)):
         return mixtures.load(path, epochs=trained)
     held_out = _held_out(run, seed)
     started = time.perf_counter()
     mixture = held_out.mixture(trained, _train_held_out(seed, trained))
-    mixtures.save(path, mixture, epochs=trained)
+    if distributed.is_first():
+        mixtures.save(path, mixture, epochs=trained)
+    distributed.wait()
     n_cases = len(held_out.network.log.cases)
     print(
         f"seed {seed} learnt repeat and explore from {n_cases:,} held-out events in "
@@ -264,10 +273,16 @@ def _mixture(run: NetworkRun, seed: int, trained: int) -> Mixture | None:
     return mixture
 
 
+def _has_mixture(path: pathlib.Path, trained: int) -> bool:
+    with contextlib.suppress(errors.InputError):
+        mixtures.load(path, epochs=trained)
+        return True
+    return False
+
+
 def _held_out(run: NetworkRun, seed: int) -> HeldOut:
     if seed not in run.held_out:
-        start = _initial_state(run, seed, 0) if run.parents else None
-        run.held_out[seed] = HeldOut(run.network, start, seed)
+        run.held_out[seed] = HeldOut(run.network, _extended(run, seed), seed)
     return run.held_out[seed]
 
 
@@ -284,16 +299,19 @@ def _choose_epochs(run: NetworkRun, seed: int) -> int:
     patience = run.network.setup.config.held_out_patience
     mixture = mixtures.file(run.folder, seed)
     path = mixture.with_name(HELD_OUT.format(seed=seed))
-    scores = json.loads(path.read_text())["mrr"] if path.exists() else []
+    has_scores = distributed.is_first() and path.exists()
+    scores = json.loads(path.read_text())["mrr"] if has_scores else []
     chosen = best_epoch(scores, most=FLAGS.epochs, patience=patience)
-    if chosen is not None:
+    if (chosen := distributed.of_first(-1 if chosen is None else chosen)) >= 0:
         return chosen
     # Anew from the first epoch if --epochs has grown: the held-out network has no checkpoint.
     held_out = _held_out(run, seed)
     found = held_out.choose_epochs(FLAGS.epochs, _train_held_out(seed, FLAGS.epochs))
     assert found.mixture is not None  # an epoch was trained to choose
-    mixtures.save(mixture, found.mixture, epochs=found.epochs)
-    atomic.write(path, json.dumps({"mrr": found.scores}) + "\n")
+    if distributed.is_first():
+        mixtures.save(mixture, found.mixture, epochs=found.epochs)
+        atomic.write(path, json.dumps({"mrr": found.scores}) + "\n")
+    distributed.wait()
     scores = ", ".join(f"{score:.4f}" for score in found.scores)
     print(
         f"seed {seed} is trained for {found.epochs} of {FLAGS.epochs} epochs: without the last "
@@ -304,9 +322,10 @@ def _choose_epochs(run: NetworkRun, seed: int) -> int:
 
 
 def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:
-    mixture = _mixture(run, seed, checkpoint.latest(checkpoint.folder(run.folder, seed)))
+    trained = checkpoint.latest(checkpoint.folder(run.folder, seed))
+    mixture = _mixture(run, seed, distributed.of_first(trained))
     started = time.perf_counter()
-    ranking = run.placement.rank(params, mixture, title=f"seed {seed} evaluation")
+    ranking = epochs.rank(run.network, params, mixture, title=f"seed {seed} evaluation")
     figures = _figures(seed, ranking, run.network.log, time.perf_counter() - started)
     own = [entry for entry in run.history if entry["seed"] == seed]
     return SeedResult(figures | training_figures(own), ranking)

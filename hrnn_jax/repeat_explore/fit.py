@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -60,10 +60,49 @@ class _Seen(NamedTuple):
     hidden: np.ndarray  # [N, H]
 
 
+Inputs = tuple[np.ndarray, ...]  # what `inputs_of` returns, on the host
+
+
+class Reader:
+    """Reads a network, its neighbours and the histories of users, all on one device."""
+
+    def __init__(self, params: Params, table: neighbours.Table) -> None:
+        """Read with the weights of one seed, and neighbours counted from its training events."""
+        self._params, self._table = params, table
+        self.item_out = np.asarray(params.items.item_out)
+        self.item_bias = np.asarray(params.items.item_bias)
+
+    def inputs(
+        self, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
+    ) -> Iterator[tuple[np.ndarray, Inputs]]:
+        """Replay a log, and yield some of its events with what was known before each.
+
+        Args:
+            log: the histories of users, from their first event.
+            events: [N] of the log, each of which follows another one in its session.
+            config: of the network, without dropout.
+            drops_repeats: whether an item is never twice in a session.
+
+        Yields:
+            Events [n], and what `inputs_of` returns of them.
+        """
+        for found, states in evaluation.replay(
+            self._params, log, events, config, EvaluationConfig()
+        ):
+            for begin in range(0, len(found), _AT_ONCE):
+                event = found[begin : begin + _AT_ONCE]
+                at = np.arange(begin, begin + _AT_ONCE)
+                values = jax.device_get(_inputs_at(states, at, drops_repeats))
+                yield event, tuple(a[: len(event)] for a in values)
+
+    def after(self, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the neighbours of the last items of sessions, see `neighbours.after`."""
+        return jax.device_get(neighbours.after(self._table, last))
+
+
 def fit(
-    params: Params,
+    reader: Reader,
     log: EventLog,
-    table: neighbours.Table,
     *,
     model_config: ModelConfig,
     seed: int,
@@ -72,10 +111,10 @@ def fit(
     """Learn the weights of the mixture.
 
     Args:
-        params: of the network, trained on the training events of `log`.
+        reader: of the network, trained on the training events of `log`, and of neighbours that
+            were counted from these.
         log: the training events, and the held-out ones as its test events, see
             `EventLog.held_out`.
-        table: counted from the training events of `log`.
         model_config: of the network.
         seed: of all random draws.
         place: the place network that an earlier call with this log and seed has learnt, as it does
@@ -89,17 +128,15 @@ def fit(
     learnt_from = cases
     if place is None:
         learnt_from = np.union1d(cases, _draw(_repeats(log), _TRAINING_REPEATS, rng))
-    seen = _see(params, log, learnt_from, model_config, drops_repeats)
+    seen = _see(reader, log, learnt_from, model_config, drops_repeats)
     held_out = log.test[seen.event]
     if place is None:
         repeats = np.logical_not(held_out) & (seen.place >= 0)
         place = _fit_places(_take(seen, repeats), of_places)
     tested = _take(seen, held_out)
-    explore = _fit_explore(
-        params, log, table, _take(tested, np.logical_not(tested.known)), of_items
-    )
+    explore = _fit_explore(reader, log, _take(tested, np.logical_not(tested.known)), of_items)
     repeated = _take(tested, tested.place >= 0)
-    repeat = _fit_repeat(params, place, explore, table, repeated)
+    repeat = _fit_repeat(reader, place, explore, repeated)
     gate = _fit_gate(_take(tested, np.any(tested.allowed, axis=1)))
     return Mixture(place, repeat, gate, explore, np.asarray(drops_repeats))
 
@@ -132,59 +169,67 @@ def _take(seen: _Seen, keep: np.ndarray) -> _Seen:
 
 
 def _see(
-    params: Params, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
+    reader: Reader, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
 ) -> _Seen:
     """Replay the users of some events, and collect what was known before each of these."""
     is_chosen = np.zeros(len(log), bool)
     is_chosen[events] = True
     of_users = np.isin(log.user, log.user[events])
     number = np.flatnonzero(of_users)
-    part = log.where(of_users)
     # Dropout is for training.
     dropouts = {name: 0.0 for name in vars(config) if name.startswith("dropout_")}
     config = dataclasses.replace(config, **dropouts)
     rows: list[_Seen] = []
     chosen = np.flatnonzero(is_chosen[of_users])
-    for found, states in evaluation.replay(params, part, chosen, config, EvaluationConfig()):
-        for begin in range(0, len(found), _AT_ONCE):
-            event = number[found[begin : begin + _AT_ONCE]]
-            n = len(event)
-            at = np.arange(begin, begin + _AT_ONCE)
-            inputs = jax.device_get(_inputs(states, at, drops_repeats))
-            target = log.item[event]
-            hidden, item, allowed, places, user, last = (values[:n] for values in inputs)
-            is_target = item == target[:, None]
-            could = is_target & allowed
-            place = np.where(could.any(axis=1), could.argmax(axis=1), -1)
-            rows.append(
-                _Seen(
-                    event=event,
-                    target=target,
-                    item=item,
-                    place=place,
-                    known=is_target.any(axis=1),
-                    allowed=allowed,
-                    places=places,
-                    user=user,
-                    last=last,
-                    hidden=hidden,
-                )
+    for found, inputs in reader.inputs(log.where(of_users), chosen, config, drops_repeats):
+        event = number[found]
+        target = log.item[event]
+        hidden, item, allowed, places, user, last = inputs
+        is_target = item == target[:, None]
+        could = is_target & allowed
+        place = np.where(could.any(axis=1), could.argmax(axis=1), -1)
+        rows.append(
+            _Seen(
+                event=event,
+                target=target,
+                item=item,
+                place=place,
+                known=is_target.any(axis=1),
+                allowed=allowed,
+                places=places,
+                user=user,
+                last=last,
+                hidden=hidden,
             )
+        )
     return _Seen(*map(np.concatenate, zip(*rows, strict=True)))
 
 
 @jax.jit
-def _inputs(
+def _inputs_at(
     seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Return `hidden`, `item`, `allowed`, `places`, `user` and `last` of `_Seen` for rows [n]."""
-    here: evaluation.Seen = jax.tree.map(lambda values: values[at], seen)
-    history = here.history
+    return inputs_of(jax.tree.map(lambda values: values[at], seen), drops_repeats)
+
+
+def inputs_of(seen: evaluation.Seen, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
+    """Return what the weights are learnt from, of n users.
+
+    Args:
+        seen: of the users, with a history.
+        drops_repeats: [] bool, whether an item is never twice in a session.
+
+    Returns:
+        The representations [n, H], the items of the places [n, R], which can be the next one
+        [n, R], the features of the places [n, PLACE_FEATURES, R] and of the users
+        [n, USER_FEATURES], and the last items of their sessions [n, LAST].
+    """
+    history = seen.history
     assert history is not None
     places = features.place_features(history, features.trail_features(history))
     places = jnp.where(history.item != NO_ITEM, places, 0.0)
     return (
-        here.hidden,
+        seen.hidden,
         history.item,
         mixtures.allowed_places(history, drops_repeats),
         jnp.moveaxis(places, 0, 1),
@@ -244,11 +289,7 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
 
 
 def _fit_explore(
-    params: Params,
-    log: EventLog,
-    table: neighbours.Table,
-    seen: _Seen,
-    rng: np.random.Generator,
+    reader: Reader, log: EventLog, seen: _Seen, rng: np.random.Generator
 ) -> np.ndarray:
     """Learn what the network and the neighbours weigh for items that are no repeats.
 
@@ -260,7 +301,7 @@ def _fit_explore(
     if not len(seen.event):
         return start
     n_drawn = min(_SAMPLED_ITEMS, log.n_items)
-    item, share = jax.device_get(neighbours.after(table, seen.last))
+    item, share = reader.after(seen.last)
     n, n_last = seen.last.shape
     lags = neighbours.lag_weights(n_last)
     parts = []
@@ -292,7 +333,7 @@ def _fit_explore(
     inputs = np.zeros((n, longest, mixtures.EXPLORE_INPUTS), np.float32)
     offset = np.full((n, longest), -np.inf, np.float32)
     target = np.zeros(n, np.int32)
-    item_out, bias = np.asarray(params.items.item_out), np.asarray(params.items.item_bias)
+    item_out, bias = reader.item_out, reader.item_bias
     for row, (candidates, shares, weight, is_target) in enumerate(parts):
         size = len(candidates)
         inputs[row, :size, 0] = item_out[candidates] @ seen.hidden[row] + bias[candidates]
@@ -309,23 +350,19 @@ def _explore_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax
 
 
 def _fit_repeat(
-    params: Params,
-    place: PlaceNetwork,
-    explore: np.ndarray,
-    table: neighbours.Table,
-    seen: _Seen,
+    reader: Reader, place: PlaceNetwork, explore: np.ndarray, seen: _Seen
 ) -> np.ndarray:
     """Learn what the place network, the network and the neighbours weigh for repeats."""
     start = np.array([1, 0, 0], np.float32)
     if not len(seen.event):
         return start
     own = np.where(seen.item == NO_ITEM, 0, seen.item)
-    item_out, bias = np.asarray(params.items.item_out), np.asarray(params.items.item_bias)
+    item_out, bias = reader.item_out, reader.item_bias
     score = np.stack(
         [item_out[items] @ hidden for items, hidden in zip(own, seen.hidden, strict=True)]
     )
     score += bias[own]
-    item, share = jax.device_get(neighbours.after(table, seen.last))
+    item, share = reader.after(seen.last)
     bonus = neighbours.bonus(share, explore[1:])
     of_place = np.stack(
         [

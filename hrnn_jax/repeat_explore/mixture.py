@@ -75,6 +75,17 @@ class FittedMixture:
 
 
 @struct.dataclass
+class OwnTerms:
+    """What the mixture knows of n users by their histories alone."""
+
+    last: Array  # [n, L] the last items of their sessions, NO_ITEM where a session has fewer
+    place: Array  # [n, R] items of the history, NO_ITEM for none
+    logit: Array  # [n, R] of the place network, 0 for an unused place
+    allowed: Array  # [n, R] bool, places that can be repeated
+    gate: Array  # [n] logit of g, -inf where no place can be repeated
+
+
+@struct.dataclass
 class Terms:
     """What the mixture knows of n users besides the scores of the network."""
 
@@ -166,19 +177,40 @@ def terms(
         in_parts: whether to compute only as many parts of the places and of the trail as any of
             the users has used: for many users at a time.
     """
+    own = own_terms(mixture, history, in_parts=in_parts)
+    item, share = neighbours.after(table, own.last)
+    return combined(own, item, neighbours.bonus(share, mixture.explore[1:]))
+
+
+def own_terms(mixture: Mixture, history: History, *, in_parts: bool) -> OwnTerms:
+    """Compute what does not depend on the network and the neighbours, see `terms`."""
     user = features.user_features(history)
     logit = _logits(mixture.place, history, user, in_parts=in_parts)
     allowed = allowed_places(history, mixture.drops_repeats)
-    last = histories.recent_items(history, neighbours.LAST)
-    item, share = neighbours.after(table, last)
-    bonus = neighbours.bonus(share, mixture.explore[1:])
-    return Terms(
-        neighbour=item,
-        bonus=bonus,
+    return OwnTerms(
+        last=histories.recent_items(history, neighbours.LAST),
         place=history.item,
         logit=logit,
         allowed=allowed,
         gate=jnp.where(allowed.any(axis=1), user @ mixture.gate, -jnp.inf),
+    )
+
+
+def combined(own: OwnTerms, item: jax.Array, bonus: jax.Array) -> Terms:
+    """Return the terms of n users.
+
+    Args:
+        own: what their histories say.
+        item: [n, L, K] the neighbours of their last items.
+        bonus: [n, L, K] of these, see `neighbours.bonus`.
+    """
+    return Terms(
+        neighbour=item,
+        bonus=bonus,
+        place=own.place,
+        logit=own.logit,
+        allowed=own.allowed,
+        gate=own.gate,
     )
 
 
@@ -203,20 +235,39 @@ def log_probabilities(
     place = columns(terms.place)
     explore = mixture.explore[0] * scores
     explore = explore.at[columns(terms.neighbour)].add(terms.bonus, mode="drop")
+    of_score, of_own = _at(scores, place), _at(explore, place)
+    # -inf. As it depends on what is read of `explore` here, XLA overwrites that without a copy.
+    taken = jnp.where(place < len(scores), -jnp.inf, of_own)
+    explore = explore.at[place].set(taken, mode="drop")
+    repeat, constant = repeat_logits(mixture, terms, of_score, of_own, jax.nn.logsumexp(explore))
+    return explore.at[place].set(repeat, mode="drop"), constant
+
+
+def repeat_logits(
+    mixture: Mixture, terms: Terms, score: jax.Array, own: jax.Array, of_explore: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the logarithms of the probabilities of one user's places, see `log_probabilities`.
+
+    Args:
+        mixture: the weights.
+        terms: of the user.
+        score: [R] of the network.
+        own: [R] logits of P_explore.
+        of_explore: [] the logarithm of the sum of the exponentials of those of all other items.
+
+    Returns:
+        Values [R], and the constant, [].
+    """
     # Elementwise: a product of matrices would need the three in one array.
     of_logit, of_score, of_own = mixture.repeat
-    repeat = of_logit * terms.logit + of_score * _at(scores, place) + of_own * _at(explore, place)
+    repeat = of_logit * terms.logit + of_score * score + of_own * own
     repeat = jnp.where(terms.allowed, repeat, -jnp.inf)
-    # -inf. As it depends on what is read of `explore` here, XLA overwrites that without a copy.
-    taken = jnp.where(place < len(scores), -jnp.inf, repeat)
-    explore = explore.at[place].set(taken, mode="drop")
-    of_explore, of_repeat = jax.nn.logsumexp(explore), _log_sum(repeat)
+    of_repeat = _log_sum(repeat)
     # log P is explore + log(1 - g) - of_explore, and repeat + log(g) - of_repeat. Where every item
     # has a place, there is nothing to explore.
     nothing = of_explore == -jnp.inf
     constant = jnp.where(nothing, -of_repeat, jax.nn.log_sigmoid(-terms.gate) - of_explore)
-    repeat += jnp.where(nothing, 0.0, terms.gate + of_explore - of_repeat)
-    return explore.at[place].set(repeat, mode="drop"), constant
+    return repeat + jnp.where(nothing, 0.0, terms.gate + of_explore - of_repeat), constant
 
 
 def _at(values: jax.Array, place: jax.Array) -> jax.Array:

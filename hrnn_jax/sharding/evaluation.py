@@ -1,37 +1,37 @@
 """Rank the test cases over a mesh: the ranks and lists of one device, case by case.
 
-The lanes that replay the users' histories are divided among the shards, as in training. Each shard
-then scores all cases of a chunk among its rows. The shard that has a target tells its score; a rank
-is 1 + the sum over the shards of the items above it; and a list is merged of each shard's best.
+What predicts the cases comes from replay.py. Each shard scores all cases of a chunk among its rows.
+The shard that has a target tells its score; a rank is 1 + the sum over the shards of the items
+above it; and a list is merged of each shard's best. With a mixture, whose sums over the items are
+added up in another order than on one device, an item that scores next to nothing more or less than
+the target may change sides.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from hrnn_jax import evaluation, topk
-from hrnn_jax.config import ModelConfig
-from hrnn_jax.evaluation import Cases, Laid, RankedChunk, ToRank
+from hrnn_jax.evaluation import Cases, RankedChunk, Seen, ToRank
 from hrnn_jax.metrics import Ranking
-from hrnn_jax.model import Carry, Items, Params, StepInputs, gather_rows, start_carry
+from hrnn_jax.model import Items, Params, gather_rows
 from hrnn_jax.network import Network
+from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
+from hrnn_jax.sharding import mixture as mixtures
 from hrnn_jax.sharding import tables
 from hrnn_jax.sharding.on_mesh import OnMesh, gather_lanes
+from hrnn_jax.sharding.replay import replay
 from hrnn_jax.sharding.tables import AXIS, BY_SHARD, REPLICATED, put_global
-from hrnn_jax.sharding.training import by_shard, opening_width
+from hrnn_jax.sharding.training import put_global_tree
 from hrnn_jax.topk import RankSettings
-from hrnn_jax.user_batches import NO_ITEM, Steps
-
-_BY_LANE = PartitionSpec(None, AXIS)  # of arrays [T, B]
-_AT_ONCE = 16  # steps whose inputs are sent together
+from hrnn_jax.user_batches import NO_ITEM
 
 
 class _Ranked(NamedTuple):
@@ -41,21 +41,24 @@ class _Ranked(NamedTuple):
     column: jax.Array  # [R] int32 column of each row of the shard, M for one that is not ranked
     item_out: jax.Array  # [M, H]
     item_bias: jax.Array  # [M]
+    competes: jax.Array  # [M] bool; a mixture's probabilities are of all items, of which some may
 
 
 def rank(
     network: Network,
     params: Params,
     mesh: Mesh,
+    mixture: Mixture | None = None,
     *,
     on_cases: Callable[[int], None] = lambda n_cases: None,
 ) -> Ranking:
     """Rank the test cases of the network's log; all processes must call it.
 
     Args:
-        network: that was trained, without a mixture.
+        network: that was trained; its neighbours are by shard, see `tables.put_rows`.
         params: of one seed, by shard, as `tables.put_state` returns them.
         mesh: of `tables.make_mesh`.
+        mixture: of a network with `places`, the same in all processes.
         on_cases: see `evaluation.rank`.
 
     Returns:
@@ -64,18 +67,23 @@ def rank(
     model_config, config = network.ranking_config, network.evaluation_config
     given = evaluation.to_rank(network.log, model_config, config)
     laid = evaluation.lay_out(given.log, given.cases, model_config, config, n_shards=mesh.size)
-    ranked = _arrange(given, params.items, model_config.n_items, mesh)
-    n_ranked = len(ranked.item) // mesh.size
-    size, rows = evaluation.block_size(n_ranked, config.score_values, config.cached_values)
+    ranked = _arrange(given, params.items, model_config.n_items, mesh, whole=mixture is not None)
+    fitted, cached = None, config.cached_values
+    if mixture is not None:
+        assert network.table is not None
+        fitted = FittedMixture(put_global_tree(mixture, mesh), network.table)
+        cached //= 2  # see `evaluation.rank`
+    size, rows = evaluation.block_size(len(ranked.item) // mesh.size, config.score_values, cached)
     settings = RankSettings(n_first=given.n_first, ties=config.ties, rows=rows)
     rank_blocks = _rank_program(settings, len(given.candidates), model_config.n_items, mesh)
 
     def chunks() -> Iterator[RankedChunk]:
-        for events, hidden in _replay(params, laid, model_config, config.chunk_steps, mesh):
+        length = config.chunk_steps
+        for events, at, seen in replay(params, given.log, laid, model_config, length, mesh):
             order = np.arange(len(events))
-            blocks = evaluation.in_blocks(given.of(events), order, size, laid.n_rows)
-            on_all = jax.tree.map(lambda a: put_global(a, mesh, REPLICATED), blocks)
-            found = rank_blocks(params.items, ranked, hidden, *on_all)
+            cases, case, n_blocks = evaluation.in_blocks(given.of(events), order, size, laid.n_rows)
+            on_all = put_global_tree((cases, at[case], n_blocks), mesh)
+            found = rank_blocks(params.items, ranked, seen, fitted, *on_all)
             ranks, lists = (np.asarray(a.addressable_data(0)) for a in found)
             n = len(events)
             yield events, ranks.reshape(-1)[:n], lists.reshape(-1, given.n_first)[:n]
@@ -83,10 +91,14 @@ def rank(
     return evaluation.collect(given, chunks(), config, on_cases)
 
 
-def _arrange(given: ToRank, tables_: Items, n_items: int, mesh: Mesh) -> _Ranked:
-    """Arrange the candidates of each shard, see `topk.arrange`; as many columns on each."""
+def _arrange(given: ToRank, tables_: Items, n_items: int, mesh: Mesh, *, whole: bool) -> _Ranked:
+    """Arrange the candidates of each shard, or all its items, see `topk.arrange`.
+
+    Each has as many columns.
+    """
     n_shards, n_rows = mesh.size, tables.n_rows(n_items, mesh.size)
-    own = [given.candidates[given.candidates % n_shards == n] for n in range(n_shards)]
+    scored = np.arange(n_items) if whole else given.candidates
+    own = [scored[scored % n_shards == n] for n in range(n_shards)]
     n_columns = max(map(len, own))
     items, columns = [], []
     for of_shard in own:
@@ -97,8 +109,10 @@ def _arrange(given: ToRank, tables_: Items, n_items: int, mesh: Mesh) -> _Ranked
         column[item[real] // n_shards] = real
         items.append(item)
         columns.append(column)
-    item, column = (
-        put_global(np.concatenate(arrays), mesh, BY_SHARD) for arrays in (items, columns)
+    of_all = np.concatenate(items)
+    item, column, competes = (
+        put_global(values, mesh, BY_SHARD)
+        for values in (of_all, np.concatenate(columns), np.isin(of_all, given.candidates))
     )
 
     def in_columns(item: jax.Array, table: jax.Array) -> jax.Array:
@@ -107,79 +121,8 @@ def _arrange(given: ToRank, tables_: Items, n_items: int, mesh: Mesh) -> _Ranked
     take = jax.jit(
         jax.shard_map(in_columns, mesh=mesh, in_specs=BY_SHARD, out_specs=BY_SHARD, check_vma=False)
     )
-    return _Ranked(item, column, take(item, tables_.item_out), take(item, tables_.item_bias))
-
-
-def _replay(
-    params: Params, laid: Laid, model_config: ModelConfig, length: int, mesh: Mesh
-) -> Iterator[tuple[np.ndarray, jax.Array]]:
-    """Yield the predicted events of each chunk, and what predicts them, see `evaluation.replay`."""
-    carry = start_carry(laid.row.shape[1:], model_config)
-    carry = jax.tree.map(lambda a: put_global(a, mesh, BY_SHARD), carry)
-    width = opening_width(laid.steps, mesh.size)
-    program = _replay_program(model_config, laid.n_rows, mesh)
-    for steps, _, row, events in laid.chunks(length):
-        chunk = by_shard(steps, mesh.size, length, width), row
-        on_lanes = jax.tree.map(lambda a: put_global(a, mesh, _BY_LANE), chunk)
-        carry, hidden = program(params, carry, *on_lanes)
-        if len(events):
-            yield events, hidden
-
-
-@functools.lru_cache(8)
-def _replay_program(model_config: ModelConfig, n_rows: int, mesh: Mesh) -> Callable[..., Any]:
-    """Return the compiled function that replays a chunk.
-
-    It takes weights, the lanes' states, steps and rows, [T, B]; and returns the states after the
-    chunk, and the representations [n_rows, H] that predict its events, on every shard.
-    """
-
-    def replay(
-        params: Params, carry: Carry, steps: Steps, row: jax.Array
-    ) -> tuple[Carry, jax.Array]:
-        length, n_lanes = steps.input.shape
-        at_once = math.gcd(length, _AT_ONCE)
-        placement = OnMesh(mesh.size, model_config.n_items, at_once)
-        table = params.items.item_out if params.items.item_in is None else params.items.item_in
-        of_all = placement.rows(gather_lanes(steps.input)).reshape(length // at_once, -1)
-
-        def inputs(rows: jax.Array) -> jax.Array:
-            return placement.own_lanes(gather_rows(table, rows)).reshape(at_once, n_lanes, -1)
-
-        def together(i: jax.Array, found: tuple[Carry, jax.Array]) -> tuple[Carry, jax.Array]:
-            x = inputs(of_all[i])
-
-            def body(k: jax.Array, found: tuple[Carry, jax.Array]) -> tuple[Carry, jax.Array]:
-                carry, seen = found
-                now: Steps
-                now, at = jax.tree.map(lambda a: a[i * at_once + k], (steps, row))
-                carry, hidden = evaluation.advance(
-                    params.network, carry, StepInputs(x[k], now), model_config
-                )
-                return carry, seen.at[at].set(hidden, mode="drop")
-
-            return jax.lax.fori_loop(0, at_once, body, found)
-
-        seen = jnp.zeros((n_rows, model_config.hidden_units))
-        carry, seen = jax.lax.fori_loop(0, len(of_all), together, (carry, seen))
-        # A case is on one lane, so the sum is exact.
-        return carry, jax.lax.psum(seen, AXIS)
-
-    def over_mesh(params: Params, *rest: Any) -> tuple[Carry, jax.Array]:
-        mapped = jax.shard_map(
-            replay,
-            mesh=mesh,
-            in_specs=(_specs(params), BY_SHARD, _BY_LANE, _BY_LANE),
-            out_specs=(BY_SHARD, REPLICATED),
-            check_vma=False,
-        )
-        return mapped(params, *rest)
-
-    return jax.jit(over_mesh)
-
-
-def _specs(params: Params) -> Any:
-    return Params(network=REPLICATED, items=BY_SHARD)  # pyright: ignore
+    item_out, item_bias = (take(item, table) for table in (tables_.item_out, tables_.item_bias))
+    return _Ranked(item, column, item_out, item_bias, competes)
 
 
 @functools.lru_cache(8)
@@ -188,38 +131,60 @@ def _rank_program(
 ) -> Callable[..., Any]:
     """Return the compiled function that ranks blocks of cases, see `evaluation.in_blocks`.
 
-    It takes the tables, what is ranked, the representations [N, H], cases, rows of these, and the
-    number of blocks; and returns ranks and lists in blocks, on every shard.
+    It takes the tables, what is ranked, what was seen, a mixture, cases, rows of what was seen, and
+    the number of blocks; and returns ranks and lists in blocks, on every shard.
     """
     placement = OnMesh(mesh.size, n_items, 1)
 
     def rank_blocks(
         items: Items,
         ranked: _Ranked,
-        hidden: jax.Array,
+        seen: Seen,
+        mixture: FittedMixture | None,
         cases: Cases,
         rows: jax.Array,
         n_blocks: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         n_columns, n_listed = len(ranked.item), min(settings.n_first, len(ranked.item))
-        is_real = ranked.item != NO_ITEM
+        is_real, competes = ranked.item != NO_ITEM, ranked.competes
+        hidden = jax.lax.all_gather(seen.hidden, AXIS, tiled=True)
+        terms = None
+        if mixture is not None and seen.history is not None:
+            terms = mixtures.own_terms(mixture.weights, seen.history)
+
+        def columns_of(items: jax.Array) -> jax.Array:
+            row = placement.rows(items)
+            return ranked.column.at[row].get(mode="fill", fill_value=n_columns)
 
         def block(i: jax.Array, found: Any) -> Any:
             here, target = hidden[rows[i]], cases.target[i]
             products = here @ ranked.item_out.T
-            row = placement.rows(target)
-            column = ranked.column.at[row].get(mode="fill", fill_value=n_columns)
-            own = _own(products, ranked, column, here, items, row)
-            own, is_ranked = jax.lax.psum(jnp.stack([own, column < n_columns]), AXIS)
+            row, column = placement.rows(target), columns_of(target)
+            if mixture is None or terms is None:
+                own = _own(products, ranked, column, here, items, row)
+            else:
+                products = mixtures.log_probabilities(
+                    mixture,
+                    jax.tree.map(lambda values: values[rows[i]], terms),
+                    products + ranked.item_bias[None],
+                    is_real,
+                    columns_of,
+                    placement,
+                    rows=settings.rows,
+                )
+                if n_candidates < n_items:  # above the items that do not compete
+                    products = jnp.maximum(products, topk.LEAST)
+                at = jnp.minimum(column, n_columns - 1)
+                own = jnp.where(row == NO_ITEM, 0.0, products[jnp.arange(len(at)), at])
+            is_ranked = competes.at[column].get(mode="fill", fill_value=False)
+            own, is_ranked = jax.lax.psum(jnp.stack([own, is_ranked]), AXIS)
 
             def of_case(case: tuple[Any, ...]) -> tuple[jax.Array, ...]:
                 product, column, own, excluded = case
-                scores = jnp.where(is_real, product + ranked.item_bias, -jnp.inf)
+                scores = product if terms is not None else product + ranked.item_bias
+                scores = jnp.where(competes, scores, -jnp.inf)
                 if excluded is not None:
-                    left_out = ranked.column.at[placement.rows(excluded)].get(
-                        mode="fill", fill_value=n_columns
-                    )
-                    scores = scores.at[left_out].set(-jnp.inf, mode="drop")
+                    scores = scores.at[columns_of(excluded)].set(-jnp.inf, mode="drop")
                 n_above = topk.count_above(scores, column, own, ties=settings.ties)
                 padding = topk.above(-jnp.inf, own, settings.ties) * (~is_real).sum()
                 columns = topk.first_columns(scores, n_listed)
@@ -255,10 +220,13 @@ def _rank_program(
         return ranks, listed[..., : settings.n_first]
 
     def over_mesh(items: Items, *rest: Any) -> tuple[jax.Array, jax.Array]:
+        of_mixture: Any = FittedMixture(REPLICATED, BY_SHARD)  # pyright: ignore
+        if rest[2] is None:
+            of_mixture = None
         mapped = jax.shard_map(
             rank_blocks,
             mesh=mesh,
-            in_specs=(BY_SHARD, BY_SHARD, *[REPLICATED] * 4),
+            in_specs=(BY_SHARD, BY_SHARD, BY_SHARD, of_mixture, *[REPLICATED] * 3),
             out_specs=(REPLICATED, REPLICATED),
             check_vma=False,
         )

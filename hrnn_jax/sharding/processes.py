@@ -152,11 +152,12 @@ def of_first(values: Tree) -> Tree:
     """Return what process 0 has, in all processes.
 
     Args:
-        values: numbers below 2**31, or arrays of such, of the same shapes in all processes.
+        values: numbers below 2**31, or arrays of such or of float32, of the same shapes in all
+            processes.
     """
     if jax.process_count() == 1:
         return values
-    sent = multihost_utils.broadcast_one_to_all(jax.tree.map(_as_int32, values))
+    sent = multihost_utils.broadcast_one_to_all(jax.tree.map(_in_32_bits, values))
     return jax.tree.map(_like, values, sent)
 
 
@@ -235,8 +236,9 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)  # at once: jax's threads would wait for the others, then abort
 
 
-def _as_int32(values: Any) -> np.ndarray:
-    return np.asarray(values, np.int32)
+def _in_32_bits(values: Any) -> np.ndarray:
+    kind = np.float32 if np.asarray(values).dtype == np.float32 else np.int32
+    return np.asarray(values, kind)
 
 
 def _like(values: Any, sent: Any) -> Any:

@@ -7,21 +7,24 @@ of which the last may be padding. The dense weights are on every shard.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hrnn_jax.config import TrainConfig
+from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.model import Params
-from hrnn_jax.train import TrainState, make_optimizer
+from hrnn_jax.train import TrainState, draw_state, make_optimizer, what_is_drawn
+from hrnn_jax.user_batches import NO_ITEM
 
 AXIS = "shard"
 BY_SHARD, REPLICATED = PartitionSpec(AXIS), PartitionSpec()
+_SENT_AT_ONCE = 1 << 26  # numbers of an array that is gathered
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -53,6 +56,22 @@ def state_specs(state: TrainState, config: TrainConfig) -> TrainState:
     return TrainState(params, opt_state)
 
 
+def init_state(seed: int, model_config: ModelConfig, config: TrainConfig, mesh: Mesh) -> TrainState:
+    """Draw the state of `train.init_state` over a mesh, each shard its rows; see `put_state`."""
+    model_config, config = what_is_drawn(model_config, config)
+    like = jax.eval_shape(lambda: draw_state(0, model_config, config))
+    rows = n_rows(model_config.n_items, mesh.size)
+
+    def draw(seed: jax.Array) -> TrainState:
+        item = jnp.arange(rows) * mesh.size + jax.lax.axis_index(AXIS)
+        item = jnp.where(item < model_config.n_items, item, NO_ITEM)
+        return draw_state(seed, model_config, config, item)
+
+    specs: Any = state_specs(like, config)
+    mapped = jax.shard_map(draw, mesh=mesh, in_specs=REPLICATED, out_specs=specs, check_vma=False)
+    return jax.jit(mapped)(put_global(np.asarray(seed, np.int32), mesh, REPLICATED))
+
+
 def put_state(state: TrainState, mesh: Mesh, config: TrainConfig) -> TrainState:
     """Put a state of one device onto a mesh.
 
@@ -67,17 +86,20 @@ def put_state(state: TrainState, mesh: Mesh, config: TrainConfig) -> TrainState:
 
     def put(leaf: jax.Array, spec: PartitionSpec) -> jax.Array:
         values = np.asarray(leaf)
-        if spec != BY_SHARD:
-            return put_global(values, mesh, spec)
-        rows = n_rows(len(values), mesh.size)
-        shape = rows * mesh.size, *values.shape[1:]
-
-        def own(index: Any) -> np.ndarray:
-            return rows_of(values, index[0].indices(shape[0])[0] // rows, mesh.size)
-
-        return jax.make_array_from_callback(shape, NamedSharding(mesh, spec), own)
+        return put_rows(values, mesh) if spec == BY_SHARD else put_global(values, mesh, spec)
 
     return jax.tree.map(put, state, state_specs(state, config))
+
+
+def put_rows(table: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Put a table [V, ...] that all processes have onto a mesh by row: [D ceil(V / D), ...]."""
+    rows = n_rows(len(table), mesh.size)
+    shape = rows * mesh.size, *table.shape[1:]
+
+    def own(index: Any) -> np.ndarray:
+        return rows_of(table, index[0].indices(shape[0])[0] // rows, mesh.size)
+
+    return jax.make_array_from_callback(shape, NamedSharding(mesh, BY_SHARD), own)
 
 
 def take_state(state: TrainState, mesh: Mesh, config: TrainConfig, n_items: int) -> TrainState:
@@ -123,7 +145,33 @@ def put_local(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 
 
 def gathered(leaf: jax.Array) -> np.ndarray:
-    """Return an array of the mesh as a whole, in every process."""
+    """Return an array by shard as a whole, in every process.
+
+    Of several processes some rows are sent at a time, as each device then has them of all.
+    """
     if leaf.is_fully_addressable:
         return np.asarray(leaf)
-    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    sharding: Any = leaf.sharding
+    mesh: Mesh = sharding.mesh
+    rows = len(leaf) // mesh.size  # of a shard
+    n_sent = max(1, min(rows, _SENT_AT_ONCE * rows // leaf.size))
+    whole = np.empty((mesh.size, rows, *leaf.shape[1:]), leaf.dtype)
+    for begin in range(0, rows, n_sent):
+        begin = min(begin, rows - n_sent)  # the last rows perhaps twice
+        sent = _some_rows(
+            leaf, put_global(np.asarray(begin, np.int32), mesh, REPLICATED), mesh, n_sent
+        )
+        whole[:, begin : begin + n_sent] = sent.addressable_data(0)
+    return whole.reshape(leaf.shape)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _some_rows(leaf: jax.Array, begin: jax.Array, mesh: Mesh, n: int) -> jax.Array:
+    """Gather n rows of each shard from one on, [D, n, ...]."""
+
+    def take(leaf: jax.Array, begin: jax.Array) -> jax.Array:
+        return jax.lax.all_gather(jax.lax.dynamic_slice_in_dim(leaf, begin, n), AXIS)
+
+    return jax.shard_map(
+        take, mesh=mesh, in_specs=(BY_SHARD, REPLICATED), out_specs=REPLICATED, check_vma=False
+    )(leaf, begin)

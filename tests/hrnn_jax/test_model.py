@@ -239,3 +239,13 @@ def test_drawing_a_table_takes_at_most_half_its_memory_besides():
     taken = jax.jit(draw).lower(key).compile().memory_analysis()
     assert taken.output_size_in_bytes >= 36_000_000
     assert taken.temp_size_in_bytes < 18_000_000
+
+
+def test_the_numbers_of_weights_in_a_large_table_are_those_of_64_bits():
+    """Bug: number with 32 bits, so that rows of a large table repeat others."""
+    row, columns = np.array([0, 1, 65_535, 65_536, 21_474_836, 2**31 - 2], np.int32), 70_001
+    high, low = (np.asarray(a, np.uint64) for a in model.place_in_table(jnp.asarray(row), columns))
+    expected = row.astype(np.uint64)[:, None] * np.uint64(columns) + np.arange(
+        columns, dtype=np.uint64
+    )
+    np.testing.assert_array_equal(high * np.uint64(2**32) + low, expected)

@@ -20,6 +20,7 @@ from tests.helpers import logs, runs
 
 ROOT = pathlib.Path(__file__).parents[3]
 SMALL = ("--dataset=events", "--min_support=1", "--hidden_units=8", "--batch_size=16")
+PLACES = ("--places=5", "--neighbours=4")
 
 
 def free_port():
@@ -65,7 +66,13 @@ def ended(running):
 def test_two_processes_go_on_after_any_end_and_leave_the_run_folder_of_one(tmp_path):
     """And the second one prints nothing. One device goes on from where they ended."""
     log = logs.write(tmp_path / "log.csv")
-    given = [*SMALL, f"--events={log}", f"--prepared_dir={tmp_path / 'prepared'}", "--resume"]
+    given = [
+        *SMALL,
+        *PLACES,
+        f"--events={log}",
+        f"--prepared_dir={tmp_path / 'prepared'}",
+        "--resume",
+    ]
     given += ["--lane_groups=4", f"--compilation_cache={tmp_path / 'compiled'}"]
     both, alone = tmp_path / "both", tmp_path / "alone"
     lost = "error: process 0 ends, as another one has ended or cannot be reached; start the same "
@@ -108,7 +115,6 @@ def test_two_processes_go_on_after_any_end_and_leave_the_run_folder_of_one(tmp_p
         (["--coordinator=a", "--processes=2", "--process=1"], "give HOST:PORT of process 0"),
         (["--coordinator=auto", "--processes=2"], "--coordinator=auto asks the cluster"),
         (["--coordinator=a:9", "--processes=3", "--process=0"], "cannot be shared by 3 processes"),
-        (["--coordinator=a:9", "--places=8"], "--places=8 is trained on one device"),
         (["--coordinator=a:9", "--seeds_at_once=2"], "--seeds_at_once=2 is for one device"),
         (["--coordinator=a:9", "--model=sr"], "--coordinator is not used by --model=sr"),
     ],

@@ -40,7 +40,7 @@ def learnt():
     return (
         params,
         config,
-        FittedMixture(fit.fit(params, log, table, model_config=config, seed=0), table),
+        FittedMixture(fit.fit(fit.Reader(params, table), log, model_config=config, seed=0), table),
     )
 
 
@@ -66,7 +66,7 @@ def test_it_finds_how_often_and_what_users_repeat(learnt):
 
 def test_the_same_seed_learns_the_same_weights(learnt):
     params, config, mixture = learnt
-    again = fit.fit(params, ruled(0), mixture.table, model_config=config, seed=0)
+    again = fit.fit(fit.Reader(params, mixture.table), ruled(0), model_config=config, seed=0)
     networks.assert_identical(again, mixture.weights)
 
 
