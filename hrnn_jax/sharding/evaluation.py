@@ -24,7 +24,8 @@ from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Carry, Items, Params, StepInputs, gather_rows, start_carry
 from hrnn_jax.network import Network
 from hrnn_jax.sharding import tables
-from hrnn_jax.sharding.on_mesh import OnMesh, gather_lanes
+from hrnn_jax.sharding.exchange import rows_here
+from hrnn_jax.sharding.on_mesh import gather_lanes
 from hrnn_jax.sharding.tables import AXIS, BY_SHARD, REPLICATED, put_global
 from hrnn_jax.sharding.training import by_shard, opening_width
 from hrnn_jax.topk import RankSettings
@@ -137,14 +138,16 @@ def _replay_program(model_config: ModelConfig, n_rows: int, mesh: Mesh) -> Calla
     def replay(
         params: Params, carry: Carry, steps: Steps, row: jax.Array
     ) -> tuple[Carry, jax.Array]:
-        length, n_lanes = steps.input.shape
+        length = len(steps.input)
         at_once = math.gcd(length, _AT_ONCE)
-        placement = OnMesh(mesh.size, model_config.n_items, at_once)
         table = params.items.item_out if params.items.item_in is None else params.items.item_in
-        of_all = placement.rows(gather_lanes(steps.input)).reshape(length // at_once, -1)
+        of_all = rows_here(gather_lanes(steps.input), mesh.size)
+        of_all = of_all.reshape(length // at_once, at_once, -1)
 
         def inputs(rows: jax.Array) -> jax.Array:
-            return placement.own_lanes(gather_rows(table, rows)).reshape(at_once, n_lanes, -1)
+            # One summand is not zero, so the sum is exact.
+            x = gather_rows(table, rows)
+            return jax.lax.psum_scatter(x, AXIS, scatter_dimension=1, tiled=True)
 
         def together(i: jax.Array, found: tuple[Carry, jax.Array]) -> tuple[Carry, jax.Array]:
             x = inputs(of_all[i])
@@ -191,7 +194,6 @@ def _rank_program(
     It takes the tables, what is ranked, the representations [N, H], cases, rows of these, and the
     number of blocks; and returns ranks and lists in blocks, on every shard.
     """
-    placement = OnMesh(mesh.size, n_items, 1)
 
     def rank_blocks(
         items: Items,
@@ -207,7 +209,7 @@ def _rank_program(
         def block(i: jax.Array, found: Any) -> Any:
             here, target = hidden[rows[i]], cases.target[i]
             products = here @ ranked.item_out.T
-            row = placement.rows(target)
+            row = rows_here(target, mesh.size)
             column = ranked.column.at[row].get(mode="fill", fill_value=n_columns)
             own = _own(products, ranked, column, here, items, row)
             own, is_ranked = jax.lax.psum(jnp.stack([own, column < n_columns]), AXIS)
@@ -216,7 +218,7 @@ def _rank_program(
                 product, column, own, excluded = case
                 scores = jnp.where(is_real, product + ranked.item_bias, -jnp.inf)
                 if excluded is not None:
-                    left_out = ranked.column.at[placement.rows(excluded)].get(
+                    left_out = ranked.column.at[rows_here(excluded, mesh.size)].get(
                         mode="fill", fill_value=n_columns
                     )
                     scores = scores.at[left_out].set(-jnp.inf, mode="drop")
