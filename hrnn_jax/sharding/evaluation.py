@@ -69,7 +69,7 @@ def rank(
     n_ranked = len(ranked.item) // mesh.size
     size, rows = evaluation.block_size(n_ranked, config.score_values, config.cached_values)
     settings = RankSettings(n_first=given.n_first, ties=config.ties, rows=rows)
-    rank_blocks = _rank_program(settings, len(given.candidates), model_config.n_items, mesh)
+    rank_blocks = _rank_program(settings, len(given.candidates), mesh)
 
     def chunks() -> Iterator[RankedChunk]:
         for events, hidden in _replay(params, laid, model_config, config.chunk_steps, mesh):
@@ -186,9 +186,7 @@ def _specs(params: Params) -> Any:
 
 
 @functools.lru_cache(8)
-def _rank_program(
-    settings: RankSettings, n_candidates: int, n_items: int, mesh: Mesh
-) -> Callable[..., Any]:
+def _rank_program(settings: RankSettings, n_candidates: int, mesh: Mesh) -> Callable[..., Any]:
     """Return the compiled function that ranks blocks of cases, see `evaluation.in_blocks`.
 
     It takes the tables, what is ranked, the representations [N, H], cases, rows of these, and the

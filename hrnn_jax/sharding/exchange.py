@@ -18,7 +18,6 @@ from hrnn_jax.placement import Lanes
 from hrnn_jax.sharding.tables import AXIS
 from hrnn_jax.user_batches import NO_ITEM, Steps
 
-_MULTIPLE = 16  # places are rounded up to this, so that epochs rarely differ in them and recompile
 _BLOCK = 4096  # updates counted at a time
 
 
@@ -64,7 +63,13 @@ def count_places(
         )
         inputs = max(inputs, int(of_inputs.max()))
         targets = max(targets, int(total(of_targets.sum(axis=1)).max()))
-    return Places(*(-(-n // _MULTIPLE) * _MULTIPLE for n in (inputs, targets)))
+    return Places(_rounded(inputs), _rounded(targets))
+
+
+def _rounded(n: int) -> int:
+    """Round up by an eighth at most, so that epochs rarely differ in it and recompile."""
+    step = 2 ** max(0, n.bit_length() - 4)
+    return -(-n // step) * step
 
 
 def _by_owner(items: np.ndarray, n_steps: int, n_shards: int, n_local: int) -> np.ndarray:
