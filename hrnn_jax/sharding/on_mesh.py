@@ -10,6 +10,8 @@ the order of the lanes and updates these rows. The dense gradients are added up 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from typing import Any
 
 import jax
@@ -78,7 +80,7 @@ class OnMesh(OneDevice):
         dense, unravel = ravel_pytree(grads.network)
         parts = jnp.pad(dense, (0, -len(dense) % self.n_shards)).reshape(self.n_shards, -1)
         inputs, targets, parts = exchange((inputs, targets, parts))
-        targets, part = jax.tree.map(lambda a: a.sum(axis=0), (targets, parts))
+        targets, part = jax.tree.map(_sum, (targets, parts))
         items = _joined(items, _flat(inputs), targets, self._total_extra(extra), whole=whole)
         total = jax.lax.all_gather(part, AXIS, tiled=True)
         return Params(unravel(total[: len(dense)]), items)
@@ -176,6 +178,11 @@ def _joined(items: Items, inputs: Any, targets: Any, extra: Any, *, whole: bool)
 
 def _take(rows: Any, index: jax.Array) -> Any:
     return jax.tree.map(lambda a: gather_rows(a, index), rows)
+
+
+def _sum(parts: jax.Array) -> jax.Array:
+    """Add up the parts of all shards; `jnp.sum` calls a kernel that is slow on CPUs for few."""
+    return functools.reduce(operator.add, list(parts))
 
 
 def _flat(rows: Any) -> Any:
