@@ -181,7 +181,7 @@ def _take(rows: Any, index: jax.Array) -> Any:
 
 
 def _sum(parts: jax.Array) -> jax.Array:
-    """Add up the parts of all shards; `jnp.sum` calls a kernel that is slow on CPUs for few."""
+    """Add up the parts of all shards, in one loop; `jnp.sum` calls a library on CPUs."""
     return functools.reduce(operator.add, list(parts))
 
 
