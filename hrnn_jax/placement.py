@@ -26,11 +26,12 @@ class Lanes(NamedTuple):
     target: jax.Array  # [..., B]
     valid: jax.Array  # [..., B]
     time: jax.Array  # [..., B]
+    sent: Any = None  # over a mesh: which rows are sent, and where to
 
     @classmethod
     def of(cls, steps: Steps) -> Lanes:
         """Return what is known of the lanes of `steps`."""
-        return cls(*(jnp.asarray(steps._asdict()[name]) for name in cls._fields))
+        return cls(*map(jnp.asarray, (steps.input, steps.target, steps.valid, steps.time)))
 
 
 class OneDevice:
@@ -42,6 +43,14 @@ class OneDevice:
     def all_lanes(self, steps: Steps) -> Lanes | None:
         """Return what is known of all lanes at steps [..., B]; None where `steps` has them all."""
         return None
+
+    def touched(self, lanes: Lanes) -> tuple[jax.Array, jax.Array]:
+        """Return where the tables here have the rows of the inputs and of the targets, [N] each.
+
+        In a subclass these are the rows that are here, in the order of the lanes and with NO_ITEM
+        between them: their number is another.
+        """
+        return lanes.input.reshape(-1), lanes.target.reshape(-1)
 
     def rows(self, items: jax.Array) -> jax.Array:
         """Return where the tables here have the rows of items; NO_ITEM where they have not."""
@@ -55,30 +64,34 @@ class OneDevice:
         """Return the number of the first lane here, for each of K steps; None where it is 0."""
         return None
 
-    def seen(self, values: Params, *, whole: bool) -> Params:
+    def seen(self, values: Params, lanes: Lanes, *, whole: bool) -> Params:
         """Return the weights that the loss of the lanes here is computed with.
 
         Args:
-            values: the dense weights, the rows [N, ...] of the inputs and those of the scored
-                items, as far as they are here: zeros for other rows.
+            values: the dense weights, the rows of the inputs and those of the scored items, as
+                `touched` lists them.
+            lanes: all of them.
             whole: whether the output rows are the table.
 
         Returns:
-            The same with all rows. Those of the inputs are of the lanes here alone.
+            The same with the rows of all N targets, and of the inputs of the lanes here.
         """
         return values
 
-    def total_gradients(self, grads: Params, *, whole: bool) -> Params:
+    def total_gradients(self, grads: Params, lanes: Lanes, *, whole: bool) -> Params:
         """Add up the gradients with respect to what `seen` returned: those of its argument."""
         return grads
 
-    def inputs(self, items: Items, rows: jax.Array, steps: Steps, *, whole: bool) -> jax.Array:
+    def inputs(
+        self, items: Items, rows: jax.Array, steps: Steps, lanes: Lanes, *, whole: bool
+    ) -> jax.Array:
         """Return the inputs of GRU_ses at K steps, [K, B, ...].
 
         Args:
             items: as `seen` returned them.
-            rows: [N] where the inputs' rows are, see `rows`.
+            rows: where the inputs' rows are, see `touched`.
             steps: K of them.
+            lanes: all of them.
             whole: whether `items.item_out` is the table.
         """
         if items.item_in is not None:
@@ -86,7 +99,7 @@ class OneDevice:
         elif whole:
             x = gather_rows(items.item_out, rows)
         else:
-            x = items.item_out[-len(rows) :]
+            x = items.item_out[-steps.input.size :]
         return x.reshape(*steps.input.shape, -1)
 
     def candidates(

@@ -243,7 +243,7 @@ def update(
         extra = negatives.draw(key, setup.sampler, config.extra_negatives)
     keys = draws.keys if setup.model_config.has_dropout else None
     lanes = Lanes.of(steps) if lanes is None else lanes
-    inputs, targets = (placement.rows(a.reshape(-1)) for a in (lanes.input, lanes.target))
+    inputs, targets = placement.touched(lanes)
     tied, whole = items.item_in is None, config.loss == "full_softmax"
     scored = jnp.concatenate([targets, placement.rows(extra), inputs[: len(inputs) * tied]])
     n_valid = jnp.maximum(lanes.valid.sum(), 1)
@@ -265,7 +265,7 @@ def update(
     )
 
     def loss_of(values: Params) -> tuple[jax.Array, tuple[Carry, jax.Array]]:
-        x = placement.inputs(values.items, inputs, steps, whole=whole)
+        x = placement.inputs(values.items, inputs, steps, lanes, whole=whole)
         after, hidden = unroll(
             values.network,
             carry,
@@ -283,9 +283,9 @@ def update(
         total = lane_losses.sum()
         return total / n_mean, (after, total / n_valid)
 
-    seen = placement.seen(values, whole=whole)
+    seen = placement.seen(values, lanes, whole=whole)
     (_, (carry, loss)), grads = jax.value_and_grad(loss_of, has_aux=True)(seen)
-    grads = placement.total_gradients(grads, whole=whole)
+    grads = placement.total_gradients(grads, lanes, whole=whole)
     rows = Params(
         network=jax.tree.map(lambda _: row_optimizer.WHOLE, state.params.network),
         items=Items(item_in=in_rows, item_out=out_rows, item_bias=out_rows),

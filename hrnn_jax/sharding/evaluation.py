@@ -26,7 +26,8 @@ from hrnn_jax.network import Network
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
 from hrnn_jax.sharding import mixture as mixtures
 from hrnn_jax.sharding import tables
-from hrnn_jax.sharding.on_mesh import OnMesh, gather_lanes
+from hrnn_jax.sharding.exchange import rows_here
+from hrnn_jax.sharding.on_mesh import gather_lanes
 from hrnn_jax.sharding.replay import replay
 from hrnn_jax.sharding.tables import AXIS, BY_SHARD, REPLICATED, put_global
 from hrnn_jax.sharding.training import put_global_tree
@@ -134,7 +135,6 @@ def _rank_program(
     It takes the tables, what is ranked, what was seen, a mixture, cases, rows of what was seen, and
     the number of blocks; and returns ranks and lists in blocks, on every shard.
     """
-    placement = OnMesh(mesh.size, n_items, 1)
 
     def rank_blocks(
         items: Items,
@@ -153,13 +153,13 @@ def _rank_program(
             terms = mixtures.own_terms(mixture.weights, seen.history)
 
         def columns_of(items: jax.Array) -> jax.Array:
-            row = placement.rows(items)
+            row = rows_here(items, mesh.size)
             return ranked.column.at[row].get(mode="fill", fill_value=n_columns)
 
         def block(i: jax.Array, found: Any) -> Any:
             here, target = hidden[rows[i]], cases.target[i]
             products = here @ ranked.item_out.T
-            row, column = placement.rows(target), columns_of(target)
+            row, column = rows_here(target, mesh.size), columns_of(target)
             if mixture is None or terms is None:
                 own = _own(products, ranked, column, here, items, row)
             else:
@@ -169,7 +169,7 @@ def _rank_program(
                     products + ranked.item_bias[None],
                     is_real,
                     columns_of,
-                    placement,
+                    mesh.size,
                     rows=settings.rows,
                 )
                 if n_candidates < n_items:  # above the items that do not compete

@@ -18,7 +18,6 @@ from hrnn_jax.model import Params
 from hrnn_jax.repeat_explore import fit, neighbours
 from hrnn_jax.repeat_explore.fit import Inputs
 from hrnn_jax.sharding import mixture as mixtures
-from hrnn_jax.sharding.on_mesh import OnMesh
 from hrnn_jax.sharding.replay import replay
 from hrnn_jax.sharding.tables import BY_SHARD, REPLICATED, gathered, in_order, put_global
 
@@ -34,7 +33,7 @@ class Reader(fit.Reader):
 
     def __init__(self, params: Params, table: neighbours.Table, mesh: Mesh, n_items: int) -> None:
         """Read with the weights of one seed, and neighbours counted from its training events."""
-        self._params, self._table, self._mesh, self._n_items = params, table, mesh, n_items
+        self._params, self._table, self._mesh = params, table, mesh
         self.item_out, self.item_bias = (
             in_order(gathered(rows), mesh.size, n_items)
             for rows in (params.items.item_out, params.items.item_bias)
@@ -63,7 +62,7 @@ class Reader(fit.Reader):
 
     def after(self, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the neighbours of the last items of sessions, see `neighbours.after`."""
-        program = _after_program(self._mesh, self._n_items)
+        program = _after_program(self._mesh)
         found = program(self._table, put_global(last, self._mesh, REPLICATED))
         item, share = (np.asarray(a.addressable_data(0)) for a in found)
         return item, share
@@ -85,12 +84,11 @@ def _inputs_program(size: int, mesh: Mesh) -> Callable[..., Any]:
 
 
 @functools.lru_cache(8)
-def _after_program(mesh: Mesh, n_items: int) -> Callable[..., Any]:
+def _after_program(mesh: Mesh) -> Callable[..., Any]:
     """Return the compiled function of `mixture.after`, of the table and the last items."""
-    placement = OnMesh(mesh.size, n_items, 1)
 
     def after(table: neighbours.Table, last: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return mixtures.after(table, last, placement)
+        return mixtures.after(table, last, mesh.size)
 
     return _jitted(after, mesh, (BY_SHARD, REPLICATED), REPLICATED)
 

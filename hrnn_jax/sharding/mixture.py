@@ -18,7 +18,7 @@ from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.history import History
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, OwnTerms
-from hrnn_jax.sharding.on_mesh import OnMesh
+from hrnn_jax.sharding.exchange import add_up, rows_here
 from hrnn_jax.sharding.tables import AXIS
 from hrnn_jax.user_batches import NO_ITEM
 
@@ -57,7 +57,7 @@ def own_terms(mixture: Mixture, history: History) -> OwnTerms:
 def after(
     table: neighbours.Table,
     last: jax.Array,
-    placement: OnMesh,
+    n_shards: int,
     of_share: Callable[[jax.Array], jax.Array] = lambda share: share,
 ) -> tuple[jax.Array, jax.Array]:
     """Return the neighbours of the last items of n sessions, see `neighbours.after`.
@@ -65,13 +65,13 @@ def after(
     Args:
         table: the neighbours of the items of this shard.
         last: [n, L] see `neighbours.after`.
-        placement: of this shard.
+        n_shards: of the mesh.
         of_share: what is made of the shares [n, L, SHARES, K] before they are sent: [n, L, S, K].
 
     Returns:
         Items [n, L, K], and what `of_share` returns, on every shard.
     """
-    row = placement.rows(last)
+    row = rows_here(last, n_shards)
     item, share = neighbours.after(table, row)
     bits = jax.lax.bitcast_convert_type(of_share(share), jnp.int32)
     bits = jnp.concatenate([item[:, :, None], bits], axis=2)
@@ -87,7 +87,7 @@ def log_probabilities(
     scores: jax.Array,
     is_real: jax.Array,
     columns: Callable[[jax.Array], jax.Array],
-    placement: OnMesh,
+    n_shards: int,
     *,
     rows: int,
 ) -> jax.Array:
@@ -101,7 +101,7 @@ def log_probabilities(
         scores: [n, M] of the network.
         is_real: [M] bool, the columns that have an item.
         columns: returns the columns of items, M for those of other shards and for NO_ITEM.
-        placement: of this shard.
+        n_shards: of the mesh.
         rows: cases that are looked at together.
 
     Returns:
@@ -112,7 +112,7 @@ def log_probabilities(
     def bonus(share: jax.Array) -> jax.Array:
         return neighbours.bonus(share, weights.explore[1:])[:, :, None]
 
-    item, values = after(mixture.table, own.last, placement, bonus)
+    item, values = after(mixture.table, own.last, n_shards, bonus)
     terms = mixtures.combined(own, item, values[:, :, 0])
 
     def explored(case: Any) -> tuple[jax.Array, ...]:
@@ -129,7 +129,7 @@ def log_probabilities(
     top = jax.lax.pmax(top, AXIS)
     top = jnp.where(jnp.isfinite(top), top, 0.0)
     total = jnp.exp(explore - top[:, None]).sum(axis=1)
-    total, of_score, of_own = placement.total((total, *of_place))
+    total, of_score, of_own = add_up((total, *of_place))
     of_explore = jnp.log(total) + top
     repeat, _ = jax.vmap(mixtures.repeat_logits, (None, 0, 0, 0, 0))(
         weights, terms, of_score, of_own, of_explore

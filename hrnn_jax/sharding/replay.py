@@ -24,7 +24,8 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Carry, Params, StepInputs, gather_rows, start_carry
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore.history import History
-from hrnn_jax.sharding.on_mesh import OnMesh, gather_lanes
+from hrnn_jax.sharding.exchange import rows_here
+from hrnn_jax.sharding.on_mesh import gather_lanes
 from hrnn_jax.sharding.tables import AXIS, BY_SHARD, REPLICATED, put_global
 from hrnn_jax.sharding.training import by_shard, opening_width
 from hrnn_jax.user_batches import NO_ITEM, Steps
@@ -105,14 +106,16 @@ def _program(model_config: ModelConfig, n_rows: int, mesh: Mesh) -> Callable[...
         minute: jax.Array,
         row: jax.Array,
     ) -> tuple[Any, Seen]:
-        length, n_lanes = steps.input.shape
+        length = len(steps.input)
         at_once = math.gcd(length, _AT_ONCE)
-        placement = OnMesh(mesh.size, model_config.n_items, at_once)
         table = params.items.item_out if params.items.item_in is None else params.items.item_in
-        of_all = placement.rows(gather_lanes(steps.input)).reshape(length // at_once, -1)
+        of_all = rows_here(gather_lanes(steps.input), mesh.size)
+        of_all = of_all.reshape(length // at_once, at_once, -1)
 
         def inputs(rows: jax.Array) -> jax.Array:
-            return placement.own_lanes(gather_rows(table, rows)).reshape(at_once, n_lanes, -1)
+            # One summand is not zero, so the sum is exact.
+            x = gather_rows(table, rows)
+            return jax.lax.psum_scatter(x, AXIS, scatter_dimension=1, tiled=True)
 
         def together(i: jax.Array, found: Any) -> Any:
             x = inputs(of_all[i])

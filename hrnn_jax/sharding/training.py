@@ -21,6 +21,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras.negatives import Sampler
 from hrnn_jax.model import start_carry
 from hrnn_jax.network import EpochResult, Network, OnChunk
+from hrnn_jax.sharding.exchange import Places, count_places
 from hrnn_jax.sharding.on_mesh import OnMesh
 from hrnn_jax.sharding.tables import (
     AXIS,
@@ -81,14 +82,14 @@ def train_epoch(
     started = time.perf_counter()
     setup = network_.setup
     length = chunk_length(setup.config)
-    steps, counts = _steps(network_.train_log, setup, mesh, (seed, epoch))
+    steps, counts, places = _steps(network_.train_log, setup, mesh, (seed, epoch))
     n_steps = len(counts)
     losses = EpochLosses(
         np.pad(counts, (0, -n_steps % length))[None], [seed], epoch, setup.config.bptt_steps
     )
     running = Running(state, *_fresh(setup, mesh))
     shared: Any = put_global_tree((Rates.of(setup.model_config, setup.config), setup.sampler), mesh)
-    program, window = chunk_program(setup, mesh), setup.config.bptt_steps
+    program, window = chunk_program(setup, mesh, places), setup.config.bptt_steps
     events, first, since = int(counts.sum()), 0, started
     width = steps.opening.shape[1]
     compiles = (program, width) not in _compiled
@@ -119,18 +120,22 @@ def train_epoch(
     return EpochResult(running.state, losses.means(), events, ended - started, rate)
 
 
-def chunk_program(setup: TrainSetup, mesh: Mesh) -> Callable[..., tuple[Running, jax.Array]]:
+def chunk_program(
+    setup: TrainSetup, mesh: Mesh, places: Places
+) -> Callable[..., tuple[Running, jax.Array]]:
     """Return the compiled function of `train_chunk` over a mesh.
 
     It takes `Running`, which is donated, steps [T, B], place, span, rates and sampler. The lanes of
-    `opening` are counted within a shard.
+    `opening` are counted within a shard. `places` are as many as the rows of the steps need.
     """
-    return _program(*without_rates(setup.model_config, setup.config), mesh)
+    return _program(*without_rates(setup.model_config, setup.config), mesh, places)
 
 
 @functools.lru_cache(8)
-def _program(model_config: ModelConfig, config: TrainConfig, mesh: Mesh) -> Callable[..., Any]:
-    placement = OnMesh(mesh.size, model_config.n_items, config.bptt_steps)
+def _program(
+    model_config: ModelConfig, config: TrainConfig, mesh: Mesh, places: Places
+) -> Callable[..., Any]:
+    placement = OnMesh(mesh.size, model_config.n_items, places)
 
     def chunk(
         running: Running,
@@ -172,19 +177,23 @@ def put_global_tree(values: Any, mesh: Mesh) -> Any:
 
 def _steps(
     log: EventLog, setup: TrainSetup, mesh: Mesh, draw: tuple[int, int]
-) -> tuple[Steps, np.ndarray]:
+) -> tuple[Steps, np.ndarray, Places]:
     """Lay out an epoch of this process' lanes.
 
     Returns:
-        The steps, whose `opening` has the same W of each shard, one shard after the other; and the
-        events with a target that all processes have at each step.
+        The steps, whose `opening` has the same W of each shard, one shard after the other; the
+        events with a target that all processes have at each step; and the places of the rows sent.
     """
     config, groups = setup.config, own_groups(setup.config, mesh)
     steps = lane_groups.build(log, setup.model_config, config, groups=groups, draw=draw).steps
     n_shards = len(groups) * mesh.size // config.lane_groups
     width, n_steps = _most(opening_width(steps, n_shards), len(steps.input))
     joined = by_shard(steps, n_shards, n_steps, width)
-    return joined, _sum(joined.valid.sum(axis=1))
+    window = config.bptt_steps
+    whole = user_batches.pad(joined, n_steps + -n_steps % window, joined.opening.shape[1])
+    places = count_places(whole, window, mesh.size, n_shards, _sum)
+    inputs, targets = _most(*places)
+    return joined, _sum(joined.valid.sum(axis=1)), Places(inputs, targets)
 
 
 def opening_width(steps: Steps, n_shards: int) -> int:

@@ -72,13 +72,16 @@ def collectives(text: str, n_devices: int) -> tuple[dict[str, list[int]], dict[s
 
 
 def compile_update(n_devices: int, n_items: int, n_lanes: int) -> Compiled:
-    """Compile updates of HRNN Init with 100 units, TOP1 and AdaGrad over so many devices."""
+    """Compile updates of HRNN Init with 100 units, TOP1 and AdaGrad over so many devices.
+
+    The rows that are sent have as many places as items that are drawn uniformly need.
+    """
     import jax
     import numpy as np
 
     from hrnn_jax import model, train, user_batches
     from hrnn_jax.config import ModelConfig, TrainConfig
-    from hrnn_jax.sharding import tables, training
+    from hrnn_jax.sharding import exchange, tables, training
 
     model_config = ModelConfig(n_items, "hrnn_init", hidden_units=100)
     config = TrainConfig(batch_size=n_lanes, lane_groups=n_devices)
@@ -96,8 +99,9 @@ def compile_update(n_devices: int, n_items: int, n_lanes: int) -> Compiled:
     )
     shape = config.chunk_steps, n_lanes
     opening = n_devices * (n_lanes // n_devices // 3)  # about as many as open in almost all steps
+    rng = np.random.default_rng(0)
     steps = user_batches.Steps(
-        *(np.zeros(shape, np.int32) for _ in range(2)),
+        *(rng.integers(n_items, size=shape, dtype=np.int32) for _ in range(2)),
         *(np.zeros(shape, bool) for _ in range(3)),
         *(np.zeros(shape, kind) for kind in (np.int32, np.int8)),
         opening=np.zeros((shape[0], opening), np.int32),
@@ -107,7 +111,8 @@ def compile_update(n_devices: int, n_items: int, n_lanes: int) -> Compiled:
         model.start_carry((n_lanes,), model_config),
         jax.ShapeDtypeStruct((rows,), np.int32),
     )
-    program: Any = training.chunk_program(setup, mesh)
+    places = exchange.count_places(steps, config.bptt_steps, n_devices, n_devices)
+    program: Any = training.chunk_program(setup, mesh, places)
     place, span = np.zeros(4, np.uint32), np.zeros(2, np.int32)
     rates = train.Rates.of(model_config, config)
     done = program.lower(running, steps, place, span, rates, None).compile()

@@ -46,7 +46,10 @@ def _rates(settings: Settings, n_items: int) -> Row:
         f"({LANES} lanes in all, {UNITS} units, {n_items:,} items)"
     )
     name = f"{PROCESSES} times the rate of one process"
-    notes = ["whole epochs, with their schedules", f"one: {statistics.median(alone):,.0f} events/s"]
+    notes = [
+        "whole epochs, with their schedules; of one that compiles, what follows its first chunk",
+        f"one: {statistics.median(alone):,.0f} events/s",
+    ]
     floor = [PROCESSES * rate for rate in alone]
     return Row(
         *(what, both, floor, name, EFFICIENCY),

@@ -67,16 +67,16 @@ def test_a_device_holds_its_part_of_the_tables_and_what_is_replicated():
     assert large["expected"] < large["held"] < 1.01 * large["expected"] + scratch
 
 
-def test_an_update_sends_rows_and_gradients_in_four_arrays():
-    """And ids, before a chunk. Bug: add up the gradients of each weight by themselves."""
-    large, rows, inputs = found_on_devices()["large"], 400 * 101 * 4, 400 * 300 * 4
+def test_an_update_sends_rows_and_gradients_in_three_arrays():
+    """And ids and places, before a chunk. Bug: send the rows of all lanes to each device."""
+    large, (inputs, targets) = found_on_devices()["large"], (44, 128)  # 25 and 100 at the mean
+    rows = 4 * 4 * (inputs * 300 + targets * 101)
     assert large["of_update"] == {
-        "all-reduce": [rows, rows + DENSE * 4],
-        "reduce-scatter": [inputs],
-        "all-gather": [inputs],
+        "all-to-all": [rows, rows + DENSE * 4],
+        "all-gather": [DENSE * 4],
     }
     ids = [256 * 400 * size for size in (4, 4, 1)]  # and whether there is a target
-    assert large["of_chunk"] == {"all-gather": ids, "all-reduce": [256 * 4]}
+    assert large["of_chunk"] == {"all-gather": ids, "all-reduce": [256 * 400 * 4 * 2, 256 * 4]}
 
 
 def test_a_checkpoint_of_four_devices_is_read_by_four_two_and_one():
