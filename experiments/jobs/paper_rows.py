@@ -140,9 +140,11 @@ def sections() -> dict[str, dict[str, str]]:
 def reference(row: PaperRow, model: str) -> str | None:
     """Return the row of another model that a network is compared with, if there is one.
 
-    It is in the row's section, or of its size under "equations".
+    It is in the row's section, or of its size under "equations"; a tuned row is compared with
+    tuned ones alone.
     """
-    for section in (row.section, f"{EQUATIONS}, {row.size}"):
+    sections = (row.section,) if row.tuned else (row.section, f"{EQUATIONS}, {row.size}")
+    for section in sections:
         for key, other in NETWORKS.items():
             if (other.section, other.model) == (section, model):
                 return key

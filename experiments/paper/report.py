@@ -173,7 +173,8 @@ def _leak(results: Results, columns: Sequence[Column]) -> list[Block]:
         return []
     found = []
     for form in (EQUATIONS, CODE_2017):
-        large = [row for row in NETWORKS.values() if row.form == form and row.size == "large"]
+        section = f"{form}, large"
+        large = [row for row in NETWORKS.values() if (row.form, row.section) == (form, section)]
         cells = [(c.key, row.key) for c in columns for row in large if row.key in _rows(results, c)]
         stopped = [cell for cell in cells if cell in results.stopped]
         found += [f"{len(stopped)} of {len(cells)} by the {form}"] if cells else []
