@@ -245,7 +245,8 @@ def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapp
     """Return fields of TrainedRun, the training's settings, and each seed's earlier weights."""
     recipe = _read_json(run, RECIPE)
     try:
-        recipe = upgrade_recipe(recipe)
+        with _naming(run / RECIPE):
+            recipe = upgrade_recipe(recipe)
         network = dict(recipe["model"])
         name = network.pop("name")
         if name not in NETWORKS:
@@ -253,22 +254,33 @@ def _read_settings(run: pathlib.Path) -> tuple[dict[str, Any], TrainConfig, Mapp
                 f"{run} is a run of {name}, a counting model: it has neither weights nor states of "
                 "live users; give the run folder of a network"
             )
+        training: dict[str, Any] = dict(recipe["training"])
+        if training["loss"] not in LOSSES:  # one that is registered only where it was trained
+            training["loss"] = TrainConfig.loss
+        with _naming(run / RECIPE):
+            model_config, train_config = ModelConfig(**network), TrainConfig(**training)
         data = _read_json(run, DATA)  # a run of another model has none
         settings = {
-            "config": ModelConfig(**network),
+            "config": model_config,
             "gap_seconds": 60 * data["recipe"]["session_gap_minutes"],
             "drop_repeats": data["recipe"]["drop_repeats"],
             "any_year": takes_any_year(data),
         }
         ancestors = recipe.get("continued_from", {}).get("weights", {})
-        training: dict[str, Any] = dict(recipe["training"])
-        if training["loss"] not in LOSSES:  # one that is registered only where it was trained
-            training["loss"] = TrainConfig.loss
-        return settings, TrainConfig(**training), ancestors
+        return settings, train_config, ancestors
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{run / RECIPE} or {DATA} next to it is damaged ({error!r}): train the run again"
         ) from error
+
+
+@contextlib.contextmanager
+def _naming(file: pathlib.Path) -> Generator[None]:
+    """Say in which file a setting is that is refused."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
 
 
 def takes_any_year(meta: Mapping[str, Any]) -> bool:
