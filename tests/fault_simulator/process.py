@@ -189,15 +189,22 @@ class Process:
             self.disk.write_back()
         self.disk.restart()
 
-    def difference(self, oracle: Oracle) -> str:
-        """Return the first thing that is not as the oracle has it; nothing if all is."""
+    def written(self) -> dict[str, float]:
+        """Return when each state was written."""
+        return dict(self.live._store._rows("SELECT who, written FROM states"))
+
+    def difference(self, oracle: Oracle, *, times: bool = True) -> str:
+        """Return the first thing that is not as the oracle has it; nothing if all is.
+
+        times: whether the times count at which states were written.
+        """
         store, people = self.live._store, oracle.people
         found = {key: tuple(session) for key, session in store.sessions().items()}
         expected = {key: person.session() for key, person in people.items()}
         if found != expected:
             return f"open sessions are {found}, not {expected}"
-        written = dict(store._rows("SELECT who, written FROM states"))
-        if written != (expected_times := {key: one.written for key, one in people.items()}):
+        expected_times = {key: person.written for key, person in people.items()}
+        if times and (written := self.written()) != expected_times:
             return f"states were written at {written}, not {expected_times}"
         for key, person in people.items():
             kept = tuple(map(tuple, store.events(key)))

@@ -19,8 +19,12 @@ def adopt_damaged(process: Process, candidates: Sequence[Oracle]) -> int:
         FaultError: something has changed without a word.
     """
     for oracle in reversed(candidates[:-1] if len(candidates) > 1 else []):
-        if not process.difference(oracle):  # repairs all that is damaged
-            process.take(oracle)
+        # It repairs all that is damaged. With a part of the -wal, an earlier repair is lost.
+        if not process.difference(oracle, times=False):
+            found, written = oracle.copy(), process.written()
+            for key, person in found.people.items():
+                person.written = written[key]
+            process.take(found)
             return 0
     oracle = candidates[-1].copy()
     for key in list(oracle.people):
