@@ -151,9 +151,10 @@ def _beside_reload(
     settings: Settings, folder: pathlib.Path, kept: pathlib.Path, sessions: int
 ) -> Row:
     """Measure a reload, which computes all states again and swaps them."""
-    states = folder / "reloaded.sqlite"
     longest = []
-    for _ in range(settings.long_repeats):
+    for turn in range(settings.long_repeats):
+        # Each a file of its own: the service before may have left its -wal next to it.
+        states = folder / f"reloaded_{turn}.sqlite"
         shutil.copy(kept, states)
         with started(folder, f"--states={states}") as (_, url, _):
             _wait_until_compiled(url)
