@@ -18,21 +18,29 @@ def adopt_damaged(process: Process, candidates: Sequence[Oracle]) -> int:
     Raises:
         FaultError: something has changed without a word.
     """
-    for oracle in reversed(candidates[:-1] if len(candidates) > 1 else []):
-        # It repairs all that is damaged. With a part of the -wal, an earlier repair is lost.
-        if not process.difference(oracle, times=False):
-            found, written = oracle.copy(), process.written()
-            for key, person in found.people.items():
-                person.written = written[key]
-            process.take(found)
+    others = candidates[:-1] if len(candidates) > 1 else []
+    for oracle in reversed(others):
+        if not process.difference(oracle):  # repairs all that is damaged
+            process.take(oracle)
             return 0
-    oracle = candidates[-1].copy()
-    for key in list(oracle.people):
-        _adopt(process, oracle, key)
-    if difference := process.difference(oracle):
-        raise FaultError(f"bits have flipped: {difference}; the log is {process.lines}")
-    process.take(oracle)
-    return len(process.lines)
+    try:
+        oracle = candidates[-1].copy()
+        for key in list(oracle.people):
+            _adopt(process, oracle, key)
+        if difference := process.difference(oracle):
+            raise FaultError(f"bits have flipped: {difference}; the log is {process.lines}")
+        process.take(oracle)
+        return len(process.lines)
+    except FaultError:
+        # An earlier repair may be lost with a part of the -wal: the next one is at another time.
+        for oracle in reversed(others):
+            if not process.difference(oracle, times=False):
+                found, written = oracle.copy(), process.written()
+                for key, person in found.people.items():
+                    person.written = written[key]
+                process.take(found)
+                return 0
+        raise
 
 
 def _adopt(process: Process, oracle: Oracle, key: str) -> None:
