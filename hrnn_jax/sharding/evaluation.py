@@ -69,12 +69,12 @@ def rank(
     given = evaluation.to_rank(network.log, model_config, config)
     laid = evaluation.lay_out(given.log, given.cases, model_config, config, n_shards=mesh.size)
     ranked = _arrange(given, params.items, model_config.n_items, mesh, whole=mixture is not None)
-    fitted, cached = None, config.cached_values
+    fitted = None
     if mixture is not None:
         assert network.table is not None
         fitted = FittedMixture(put_global_tree(mixture, mesh), network.table)
-        cached //= 2  # see `evaluation.rank`
-    size, rows = evaluation.block_size(len(ranked.item) // mesh.size, config.score_values, cached)
+    n_ranked = len(ranked.item) // mesh.size
+    size, rows = evaluation.block_size(n_ranked, config.score_values, config.cached_values)
     settings = RankSettings(n_first=given.n_first, ties=config.ties, rows=rows)
     rank_blocks = _rank_program(settings, len(given.candidates), model_config.n_items, mesh)
 

@@ -56,7 +56,9 @@ class Reader(fit.Reader):
                 values = program(
                     seen, put_global(np.asarray(begin, np.int32), mesh, REPLICATED), drops
                 )
-                parts.append([a.reshape(mesh.size, size, *a.shape[1:]) for a in _whole(values)])
+                parts.append(
+                    [a.reshape(mesh.size, size, *a.shape[1:]) for a in map(gathered, values)]
+                )
             of_shards = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
             yield found, tuple(a[shard, row] for a in of_shards)
 
@@ -66,10 +68,6 @@ class Reader(fit.Reader):
         found = program(self._table, put_global(last, self._mesh, REPLICATED))
         item, share = (np.asarray(a.addressable_data(0)) for a in found)
         return item, share
-
-
-def _whole(values: tuple[jax.Array, ...]) -> Iterator[np.ndarray]:
-    return map(gathered, values)
 
 
 @functools.lru_cache(8)

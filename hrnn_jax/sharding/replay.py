@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from hrnn_jax import evaluation
 from hrnn_jax.config import ModelConfig
@@ -26,11 +26,10 @@ from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore.history import History
 from hrnn_jax.sharding.exchange import rows_here
 from hrnn_jax.sharding.on_mesh import gather_lanes
-from hrnn_jax.sharding.tables import AXIS, BY_SHARD, REPLICATED, put_global
+from hrnn_jax.sharding.tables import AXIS, BY_LANE, BY_SHARD, REPLICATED, put_global
 from hrnn_jax.sharding.training import by_shard, opening_width
 from hrnn_jax.user_batches import NO_ITEM, Steps
 
-_BY_LANE = PartitionSpec(None, AXIS)  # of arrays [T, B]
 _AT_ONCE = 16  # steps whose inputs are sent together
 
 
@@ -61,7 +60,7 @@ def replay(
     for steps, minute, row, events in laid.chunks(length):
         own, at = _by_shard(row, len(events), n_rows, mesh.size)
         chunk = by_shard(steps, mesh.size, length, width), minute, own
-        on_lanes = jax.tree.map(lambda a: put_global(a, mesh, _BY_LANE), chunk)
+        on_lanes = jax.tree.map(lambda a: put_global(a, mesh, BY_LANE), chunk)
         states, seen = program(params, states, *on_lanes)
         if len(events):
             yield events, at, seen
@@ -144,7 +143,7 @@ def _program(model_config: ModelConfig, n_rows: int, mesh: Mesh) -> Callable[...
         mapped = jax.shard_map(
             replay,
             mesh=mesh,
-            in_specs=(specs, BY_SHARD, *[_BY_LANE] * 3),
+            in_specs=(specs, BY_SHARD, *[BY_LANE] * 3),
             out_specs=(BY_SHARD, BY_SHARD),
             check_vma=False,
         )

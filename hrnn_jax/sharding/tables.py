@@ -24,6 +24,7 @@ from hrnn_jax.user_batches import NO_ITEM
 
 AXIS = "shard"
 BY_SHARD, REPLICATED = PartitionSpec(AXIS), PartitionSpec()
+BY_LANE = PartitionSpec(None, AXIS)  # of arrays [T, B]
 _SENT_AT_ONCE = 1 << 26  # numbers of an array that is gathered
 
 

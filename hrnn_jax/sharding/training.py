@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from hrnn_jax import lane_groups, network, user_batches
 from hrnn_jax.config import ModelConfig, TrainConfig
@@ -24,7 +24,7 @@ from hrnn_jax.network import EpochResult, Network, OnChunk
 from hrnn_jax.sharding.exchange import Places, count_places
 from hrnn_jax.sharding.on_mesh import OnMesh
 from hrnn_jax.sharding.tables import (
-    AXIS,
+    BY_LANE,
     BY_SHARD,
     REPLICATED,
     n_rows,
@@ -35,7 +35,6 @@ from hrnn_jax.sharding.tables import (
 from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, train_chunk, without_rates
 from hrnn_jax.user_batches import Steps
 
-_BY_LANE = PartitionSpec(None, AXIS)  # of arrays [T, B]
 _compiled: set[tuple[Callable[..., Any], int]] = set()  # of `chunk_program`, by lanes that open
 
 
@@ -103,7 +102,7 @@ def train_epoch(
             chunk = user_batches.pad(steps.window(begin, begin + length), length, width)
             running, found = program(
                 running,
-                put_local(chunk, mesh, _BY_LANE),
+                put_local(chunk, mesh, BY_LANE),
                 *(put_global(values, mesh, REPLICATED) for values in (place, span)),
                 *shared,
             )
@@ -153,7 +152,7 @@ def _program(
         mapped = jax.shard_map(
             chunk,
             mesh=mesh,
-            in_specs=(specs, _BY_LANE, REPLICATED, REPLICATED, REPLICATED, REPLICATED),
+            in_specs=(specs, BY_LANE, REPLICATED, REPLICATED, REPLICATED, REPLICATED),
             out_specs=(specs, REPLICATED),
             check_vma=False,
         )

@@ -18,7 +18,7 @@ def adopt_damaged(process: Process, candidates: Sequence[Oracle]) -> int:
     Raises:
         FaultError: something has changed without a word.
     """
-    others = candidates[:-1] if len(candidates) > 1 else []
+    others = candidates[:-1]
     for oracle in reversed(others):
         if not process.difference(oracle):  # repairs all that is damaged
             process.take(oracle)

@@ -1,21 +1,10 @@
 """Over a mesh a network with places ranks and learns as on one device."""
 
-import functools
-import json
-import pathlib
-import subprocess
-import sys
-
-ROOT = pathlib.Path(__file__).parents[3]
+from tests.helpers.printed import printed_by
 
 
-@functools.cache
 def found_on_devices():
-    """Rank and learn in a process of its own; the last line is what it prints."""
-    command = [sys.executable, "-m", "tests.hrnn_jax.sharding.places_on_devices"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return json.loads(done.stdout)
+    return printed_by("tests.hrnn_jax.sharding.places_on_devices")
 
 
 def test_a_mesh_ranks_by_a_mixture_as_one_device_does_in_every_case():

@@ -5,26 +5,16 @@ a sum. If 1,000 updates add up such differences without enlarging them, losses d
 1e-4 of their value; that they are not enlarged is what the longest run here shows.
 """
 
-import functools
-import json
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[3]
+from tests.helpers.printed import printed_by
+
 DENSE = 100_700  # weights of HRNN Init with 100 units beside its tables
 NAMES = ("top1", "one group", "bpr_max", "log_q", "full_softmax")
 
 
-@functools.cache
 def found_on_devices():
-    """Train in a process of its own; the last line is what it prints."""
-    command = [sys.executable, "-m", "tests.hrnn_jax.sharding.on_devices"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return json.loads(done.stdout)
+    return printed_by("tests.hrnn_jax.sharding.on_devices")
 
 
 @pytest.mark.parametrize("name", NAMES)
