@@ -29,7 +29,7 @@ from .jobs import grid as jobs_grid
 from .jobs.grid import Run
 from .jobs.paper_rows import chosen_rows
 from .jobs.runner import Runner, is_complete, make_runner, print_summary
-from .leaderboard import grid, without_session_items
+from .leaderboard import grid, peer_scores, without_session_items
 from .leaderboard.studies import make_studies
 from .tuning import study_job
 
@@ -95,7 +95,9 @@ def main() -> None:
         failed |= _run_missing(runner, data, {"runs without the session's items": again})
         if done:
             of_kind = ([run for run in some if is_complete(run)] for some in (curves, again))
-            finished = collect.Finished(studies, done, *of_kind)
+            folders = {key: pathlib.Path(meta["prepared"]) for key, meta in data.items()}
+            peers = peer_scores.searches(done, folders)
+            finished = collect.Finished(studies, done, *of_kind, peers)
             collect.write(root / "results", finished, data, budgets, command())
             report.write(root / "results")
     print_summary(done, runs, f"the comparison is {root / 'results' / 'comparison.md'}", failed)

@@ -164,12 +164,13 @@ def shipped_speeds(paths: Iterable[pathlib.Path] = SHIPPED) -> list[Speed]:
     """Read the speeds of the shipped runs on processors, or of those in other files of that form.
 
     Those on a GPU are left out: what a run takes there says nothing of how rows differ elsewhere.
+    So are those of other libraries, whose ranking is not timed.
     """
     speeds = []
     for path in paths:
         with path.open(newline="") as file:
             for line in csv.DictReader(file):
-                if line["device"] != "cpu":
+                if line["device"] != "cpu" or not line["eval_cases_per_second"]:
                     continue
                 rate = float(line["train_events_per_second"] or 0)
                 row = line["row"]

@@ -9,6 +9,9 @@ without_session_items.csv               as scores.csv, recall and mrr of the log
                                         ranked without the items that the session has so far
 significance_without_session_items.csv  as significance.csv, of those ranks
 curves.csv        column, row, seed, epoch, metric, value: on the validation split
+
+A row of another library has a search of its own: in chosen.csv with its seconds, device and
+versions, in runs.csv with the seconds of search and training. Its ranking is not timed.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import itertools
 import pathlib
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -34,8 +38,9 @@ from ..paper.collect import (
     with_names,
     write_frames,
 )
-from ..tuning.study_job import StudyJob, chosen_frame
+from ..tuning.study_job import CHOSEN, StudyJob, chosen_frame
 from .grid import NAMES, PLUS, ROWS, WITHOUT_SEEDS
+from .peer_scores import ONE_THREAD
 
 BUDGETS = ("trials", "epochs")  # keys of data.csv
 CURVES = (f"recall@{CUTOFF}", f"mrr@{CUTOFF}")
@@ -56,6 +61,8 @@ class Finished:
     runs: Sequence[Run]
     curves: Sequence[Run]
     without_session_items: Sequence[Run]  # the runs once more, see `without_session_items`
+    # Of other libraries' rows by column and row, see `peer_scores.search`.
+    peers: Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def write(
@@ -85,15 +92,42 @@ def write(
         folder,
         {
             "data": pl.concat([about, frame(about.columns, spent)]),
-            "chosen": chosen_frame(finished.studies),
+            "chosen": pl.concat([chosen_frame(finished.studies), peers_chosen(finished.peers)]),
             "scores": scores,
-            "runs": run_frame(runs),
+            "runs": with_peers(run_frame(runs), finished.peers),
             "significance": tests,
             "without_session_items": without.filter(pl.col("metric").is_in(queries.MEANS)),
             "significance_without_session_items": tests_without,
             "curves": curve_frame(in_table_order(finished.curves, ROWS)),
         },
     )
+
+
+def peers_chosen(peers: Mapping[tuple[str, str], Mapping[str, Any]]) -> pl.DataFrame:
+    """Return the lines of chosen.csv of other libraries' rows, see `Finished.peers`."""
+    lines = [
+        (column, row, found["trials"], found["value"], key, str(setting))
+        for (column, row), found in peers.items()
+        for key, setting in (
+            found["settings"]
+            | {name: found[name] for name in ("seconds", "device")}
+            | found["versions"]
+        ).items()
+    ]
+    return pl.DataFrame(lines, schema=CHOSEN, orient="row")
+
+
+def with_peers(
+    runs: pl.DataFrame, peers: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> pl.DataFrame:
+    """Put what other libraries' rows have spent, and on what, in place of this project's part."""
+    lines = runs.to_dicts()
+    for line in lines:
+        if found := peers.get((line["column"], line["row"])):
+            line["train_seconds"], line["eval_cases_per_second"] = found["seconds"], None
+            if found["device"] != ONE_THREAD:
+                line["machine"], line["device"] = found["device"], "gpu"
+    return pl.DataFrame(lines, schema=runs.schema)
 
 
 def _measured(runs: Sequence[Run], data: Descriptions) -> tuple[pl.DataFrame, pl.DataFrame]:

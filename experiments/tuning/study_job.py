@@ -24,6 +24,12 @@ from ..jobs.runner import Runner
 from . import search_spaces
 
 ENDED = ("complete", "pruned", "diverged")  # states of trials that count
+CHOSEN = pl.Schema(
+    {
+        **{"column": pl.String, "row": pl.String, "trials": pl.Int64},
+        **{"value": pl.Float64, "key": pl.String, "setting": pl.String},
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,5 +180,4 @@ def chosen_frame(studies: Sequence[StudyJob]) -> pl.DataFrame:
             (study.column.key, study.row, len(trials), value, key, settings[key])
             for key in (*searched, *trained)
         ]
-    names = ["column", "row", "trials", "value", "key", "setting"]
-    return pl.DataFrame(lines, schema=names, orient="row", infer_schema_length=None)
+    return pl.DataFrame(lines, schema=CHOSEN, orient="row")

@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 
 from experiments.common import cli
 from experiments.jobs.paper_rows import chosen_rows
-from experiments.leaderboard import grid
+from experiments.leaderboard import collect, grid, peer_scores
 from hrnn_jax import errors
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import MODELS, EvaluationConfig
@@ -22,9 +23,9 @@ from tests.helpers import logs
 ROOT = pathlib.Path(__file__).parents[3]
 # Scores by training events, from below 0; of item 0 it knows nothing.
 SCRIPT = """
-import sys
+import json, sys
 import numpy as np
-model, log, out, scratch, seconds = sys.argv[1:]
+model, log, out, search, scratch, seconds, trials = sys.argv[1:]
 print("trains", model)
 if model == "hstu":
     raise ValueError("out of memory")
@@ -34,6 +35,8 @@ cases = file["test"] & (np.diff(file["session"], prepend=-1) == 0)
 scores = np.tile(support - 100.0, (np.count_nonzero(cases), 1)).astype(np.float32)
 scores[:, 0] = -np.inf
 np.save(out, scores if model == "sasrec" else scores[1:])
+found = {"trials": 3, "value": 0.25, "settings": {"lr": 0.001}, "seconds": 40, "device": "H100"}
+open(search, "w").write(json.dumps(found | {"versions": {"rectools": "0.19.0"}}))
 open("trained", "a").write(model + " ")
 """
 
@@ -47,8 +50,9 @@ def peers(tmp_path, monkeypatch):
     from experiments.leaderboard import peers
 
     (tmp_path / "script.py").write_text(SCRIPT)
-    monkeypatch.setattr(peers, "SCRIPT", tmp_path / "script.py")
-    monkeypatch.setattr(peers, "install", lambda library, folder: pathlib.Path(sys.executable))
+    monkeypatch.setattr(peer_scores, "SCRIPT", tmp_path / "script.py")
+    python = pathlib.Path(sys.executable)
+    monkeypatch.setattr(peer_scores, "install", lambda library, folder: python)
     yield peers
     MODELS[:] = known
     NAMES.clear()
@@ -100,6 +104,36 @@ def test_a_peer_that_fails_is_named_in_one_line_and_keeps_nothing(peers):
     assert not [*pathlib.Path("out/peers/scores").rglob("*.npy")]
 
 
+def test_what_a_peer_has_chosen_and_spent_is_in_the_files_of_the_leaderboard(peers):
+    """Bug: the seconds and the processor of the run that only read the scores."""
+    log = peer_scores.every_case(logs.random(0, users=20, sessions=5, n_items=12))
+    assert peer_scores.search("sasrec", log) is None
+    peer_scores.made("sasrec", log)
+    found = peer_scores.search("sasrec", log)
+    assert found is not None
+    cells = {("news", "sasrec"): found}
+    chosen = collect.peers_chosen(cells)
+    assert chosen.select("column", "row", "trials", "value").unique().rows() == [
+        ("news", "sasrec", 3, 0.25)
+    ]
+    assert dict(chosen.select("key", "setting").iter_rows()) == {
+        "lr": "0.001",
+        "seconds": "40",
+        "device": "H100",
+        "rectools": "0.19.0",
+    }
+    line = {"machine": "1 core", "device": "cpu", "eval_cases_per_second": 9.5}
+    rows = [
+        {"column": "news", "row": row, "train_seconds": None, **line} for row in ("sasrec", "sr")
+    ]
+    runs = pl.DataFrame(rows, schema_overrides={"train_seconds": pl.Float64})
+    first, second = collect.with_peers(runs, cells).to_dicts()
+    assert second == rows[1]
+    assert first == rows[0] | {"train_seconds": 40, "machine": "H100", "device": "gpu"} | {
+        "eval_cases_per_second": None
+    }
+
+
 def test_rows_of_peers_are_run_only_where_they_are_named():
     assert not {*grid.PEERS} & {*grid.USUAL_ROWS}
     assert chosen_rows(["sasrec", "sr"], grid.ROWS) == ["sr", "sasrec"]
@@ -112,9 +146,10 @@ def test_a_run_of_a_peer_has_the_files_of_any_run(tmp_path):
     made = tmp_path / "made.py"
     made.write_text(
         "import pathlib, sys\n"
+        "from experiments.leaderboard import peer_scores\n"
+        f"peer_scores.SCRIPT = pathlib.Path({str(tmp_path / 'script.py')!r})\n"
+        "peer_scores.install = lambda library, folder: pathlib.Path(sys.executable)\n"
         "from experiments.leaderboard import peers\n"
-        f"peers.SCRIPT = pathlib.Path({str(tmp_path / 'script.py')!r})\n"
-        "peers.install = lambda library, folder: pathlib.Path(sys.executable)\n"
     )
     (tmp_path / "script.py").write_text(SCRIPT)
     log = logs.write(tmp_path / "log.csv")

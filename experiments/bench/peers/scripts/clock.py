@@ -56,12 +56,19 @@ class Log:
         with np.load(path) as file:
             self.user, self.item = file["user"], file["item"]
             self.test, self.session = file["test"], file["session"]
+            self.n_items = int(file["n_items"])
         begins = np.flatnonzero(np.diff(self.user, prepend=-1))  # of the users
         self.place = np.arange(len(self.user)) - np.repeat(
             begins, np.diff(begins, append=len(self.user))
         )  # of an event in its user's, from 0
-        follows = np.diff(self.session, prepend=-1) == 0
-        self.is_case = self.test & follows  # a case is any event of a test session but the first
+        starts = np.flatnonzero(np.diff(self.session, prepend=-1))  # of the sessions
+        self.in_session = np.arange(len(self.user)) - np.repeat(
+            starts, np.diff(starts, append=len(self.user))
+        )  # of an event in its session, from 0
+        # A case is any event of a test session but the first.
+        self.is_case = self.test & (self.in_session > 0)
+        once = np.unique(self.session.astype(np.int64) * self.n_items + self.item)
+        self.has_repeats = len(once) < len(self.item)  # of an item in a session
 
 
 def report(clock: Clock, *, cases: int, rank_seconds: float, settings: str, packages: str) -> None:

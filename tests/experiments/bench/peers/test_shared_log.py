@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 
 import numpy as np
 import polars as pl
@@ -12,15 +13,27 @@ from experiments.bench.peers import contenders, shared_log
 from tests.helpers import logs
 
 
-@pytest.fixture(scope="module")
-def clock():
-    """Return the module that the peers' scripts share, loaded as they load it: by its path."""
-    spec = importlib.util.spec_from_file_location("clock", contenders.SCRIPTS / "clock.py")
+def script(name):
+    """Return a module of the peers' scripts, loaded as they load it: by its path."""
+    spec = importlib.util.spec_from_file_location(name, contenders.SCRIPTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def clock():
+    """Return the module that the peers' scripts share."""
+    return script("clock")
+
+
+@pytest.fixture
+def histories(clock, monkeypatch):
+    """Return the module with the histories that a search trains on and holds out."""
+    monkeypatch.setitem(sys.modules, "clock", clock)
+    return script("histories")
 
 
 def test_a_whole_log_is_the_prepared_one(tmp_path):
@@ -89,3 +102,38 @@ def test_the_clock_counts_whole_batches_after_the_warm_up(monkeypatch, clock):
     # The batches that begin at 3.5, 5 and 9 are counted: 3.5 is the first beyond 3 s.
     assert [measured.next_batch(events) for events in (1, 2, 4, 8, 16, 32)] == [False] * 5 + [True]
     assert (measured.events, measured.batches, measured.seconds) == (4 + 8 + 16, 3, 14.0 - 3.5)
+
+
+def test_a_search_holds_out_the_last_training_session_of_who_has_two(tmp_path, clock, histories):
+    """Bugs: hold out a test session, or all that a user of one session has."""
+    log = logs.random(5, users=12, sessions=4, n_items=30)
+    first_two = log.user >= 6
+    log = log.where(first_two | log.test | (log.session == log.session[log.opens_user][log.user]))
+    shared_log.write(log, tmp_path / "log.npz")
+    read = clock.Log(str(tmp_path / "log.npz"))
+    wanted = np.zeros(len(log), bool)
+    for user in np.unique(log.user):
+        sessions = np.unique(log.session[(log.user == user) & ~log.test])
+        if len(sessions) > 1:
+            wanted |= log.session == sessions[-1]
+    assert 0 < np.count_nonzero(wanted) < np.count_nonzero(~log.test)
+    np.testing.assert_array_equal(histories.last_training_session(read), wanted)
+    assert read.has_repeats == (
+        len({*zip(log.session.tolist(), log.item.tolist(), strict=True)}) < len(log)
+    )
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7])
+def test_each_event_but_the_first_is_a_target_of_one_part(histories, length):
+    """Bugs: train on a user's last events alone, or on the event between two parts twice."""
+    user = np.repeat([0, 3, 4, 9], [1, 8, 7, 2])
+    part, row = histories.parts(user, length)
+    targets = []
+    for one in range(part[-1] + 1):
+        events = row[part == one]
+        assert len({*user[events].tolist()}) == 1
+        np.testing.assert_array_equal(np.diff(events), 1)
+        assert len(events) <= length + 1
+        targets += events[1:].tolist()
+    firsts = np.flatnonzero(np.diff(user, prepend=-1))
+    assert sorted(targets) == [*np.setdiff1d(np.arange(len(user)), firsts)]
