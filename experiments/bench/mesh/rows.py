@@ -101,10 +101,9 @@ def _bytes(program: Compiled) -> dict[str, Row]:
         if not sizes and not rest:
             continue
         total = sum(sizes) + sum(rest) / program.chunk
-        each = " + ".join(f"{size:,}" for size in sizes) or "none"
-        notes = [
-            f"counted in the compiled program, as a ring sends; arrays of an update: {each} bytes"
-        ]
+        each = " + ".join(f"{size:,}" for size in sizes)
+        arrays = f"arrays of an update: {each} bytes" if sizes else "none of an update"
+        notes = [f"counted in the compiled program, as a ring sends; {arrays}"]
         what = (
             f"what each of {PROCESSES} devices sends in a step over a mesh: {collective} ({LANES} "
             f"lanes in all, {UNITS} units)"
