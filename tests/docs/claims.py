@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results"
 NEWS, CHECK_INS, READING, BASKETS = "ebnerd", "foursquare", "deskdrop", "journey"
 LOGS = (NEWS, CHECK_INS, READING, BASKETS)
+LISTENING = "music30"  # a log with rows of hrnn_plus and of counting alone
 TITLES = {NEWS: "EB-NeRD", CHECK_INS: "Foursquare", READING: "Deskdrop", BASKETS: "Journey"}
 METRICS = ("recall", "mrr")
 COMPARED = {*pl.read_csv(RESULTS / "comparison/runs.csv")["row"]}
