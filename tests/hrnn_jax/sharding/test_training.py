@@ -69,5 +69,5 @@ def test_an_update_sends_rows_and_gradients_in_three_arrays():
     assert large["of_chunk"] == {"all-gather": ids, "all-reduce": [256 * 400 * 4 * 2, 256 * 4]}
 
 
-def test_a_checkpoint_of_four_devices_is_read_by_four_two_and_one():
+def test_a_checkpoint_of_two_devices_is_read_by_two_four_and_one():
     assert found_on_devices()["restored"] == [0, 0, 0]
