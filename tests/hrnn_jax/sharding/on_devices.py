@@ -164,6 +164,11 @@ def ranked(name):
     return {"differ": found, "cases": len(one.rank), "ranks": len({*one.rank.tolist()})}
 
 
+def places_of_first():
+    """Return the most places so far of the run that was trained first."""
+    return next(iter(training._most_places.values()))
+
+
 def refusal():
     net, *_ = made("one group")
     try:
@@ -179,6 +184,8 @@ def large():
 
 
 def main():
+    top1, *_ = made("top1")
+    before, fewest = over_mesh(top1, 1, 4), places_of_first()
     found = {}
     for name in RUNS:
         net, epochs, devices = made(name)
@@ -194,8 +201,11 @@ def main():
                 "events": other_events / events,
             }
         found[name] = {"runs": runs, "moved": moved, "steps": net_steps(net, epochs)}
+    # With the places of the 13 epochs of that run.
+    again = furthest(before, over_mesh(top1, 1, 4)), fewest, places_of_first()
     found_ranks = {name: ranked(name) for name in RANKED}
     figures = {
+        "again": again,
         "ranked": found_ranks,
         "refusal": refusal(),
         "large": large(),
