@@ -96,22 +96,28 @@ def lay_out(lanes: Lanes, n_shards: int, places: Places) -> Sent:
         n_shards: D.
         places: as many as the rows need, or more.
     """
-    n_updates, n_steps, n_lanes = lanes.input.shape
-    by_shard = lanes.input.reshape(n_updates, n_steps, n_shards, -1).swapaxes(1, 2)
-    listed = [
-        _list(items, n_shards, n_places)
-        for items, n_places in (
-            (by_shard.reshape(n_updates, n_shards, -1), places.inputs),
-            (lanes.target.reshape(n_updates, 1, n_steps * n_lanes), places.targets),
-        )
-    ]
+    n_updates = len(lanes.input)
+    inputs, place = list_inputs(lanes.input, n_shards, places.inputs)
+    targets, target_place = _list(lanes.target.reshape(n_updates, 1, -1), n_shards, places.targets)
     # Each row has its place from its owner, and 0 from the other shards.
-    place, target_place = jax.lax.psum(tuple(found for _, found in listed), AXIS)
-    inputs, targets = (rows.reshape(n_updates, -1) for rows, _ in listed)
+    place, target_place = jax.lax.psum((place, target_place), AXIS)
+    inputs, targets = (rows.reshape(n_updates, -1) for rows in (inputs, targets))
     place, target_place = place[:, jax.lax.axis_index(AXIS)] - 1, target_place[:, 0] - 1
     lane = _inverse(place, n_shards * places.inputs)
     target_lane = _inverse(target_place, n_shards * places.targets)
     return Sent(inputs, targets, place, lane, target_place, target_lane)
+
+
+def list_inputs(items: jax.Array, n_shards: int, n_places: int) -> tuple[jax.Array, jax.Array]:
+    """List the rows here of the inputs [U, K, B] of all lanes, for each shard that reads them.
+
+    Returns:
+        Rows [U, D, C]; and the places + 1 of each shard's inputs among the D C rows that it
+        receives, [U, D, K B / D], 0 for those that others send: to be added up over the shards.
+    """
+    n_updates, n_steps, _ = items.shape
+    by_shard = items.reshape(n_updates, n_steps, n_shards, -1).swapaxes(1, 2)
+    return _list(by_shard.reshape(n_updates, n_shards, -1), n_shards, n_places)
 
 
 def _list(items: jax.Array, n_shards: int, n_places: int) -> tuple[jax.Array, jax.Array]:

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -34,6 +34,8 @@ FIRST_SECONDS = 1.0  # that process 0 waits at ctrl-C, so that it does not end b
 END_SECONDS = 5.0  # that a process with an error waits for the others to have the same one
 _GONE = ("Gloo", "NCCL", "coordination service", "CoordinationService", "heartbeat", "Barrier")
 _waits = itertools.count()
+_ending = threading.Lock()  # for good, by the thread that ends this process: one line is printed
+_joined = threading.Event()  # while this process is connected and needs the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +90,9 @@ def join(
     Args:
         place: of this process.
         within: seconds that the others have to come.
-        heartbeat: seconds without a sign of life after which jax ends the others. On CPUs they end
-            earlier, as a collective fails as soon as the connection is closed.
+        heartbeat: seconds without a sign of life after which jax ends the others. Most end
+            earlier: at the end of process 0, see `_relay`; and on CPUs at that of any other, as a
+            collective fails as soon as the connection is closed.
 
     Raises:
         InputError: the port is taken, or no cluster is found that jax knows.
@@ -104,12 +107,15 @@ def join(
     waiting = threading.Timer(within, _end, [_missing(place, where, within)])
     waiting.daemon = True
     waiting.start()
+    coordinator = place.coordinator
+    if coordinator and place.process:
+        coordinator = _relay(coordinator, place.process)
     try:
         jax.distributed.initialize(
-            place.coordinator,
+            coordinator,
             place.processes,
             place.process,
-            cluster_detection_method="deactivate" if place.coordinator else None,
+            cluster_detection_method="deactivate" if coordinator else None,
             initialization_timeout=int(within) + 60,  # the timer is first
             heartbeat_timeout_seconds=heartbeat,
         )
@@ -120,6 +126,7 @@ def join(
         ) from error
     finally:
         waiting.cancel()
+    _joined.set()
 
 
 def check_same(parts: Mapping[str, Any]) -> None:
@@ -192,11 +199,46 @@ def together() -> Generator[None]:
             end.daemon = True
             end.start()
             raise
-        _end(
-            f"process {jax.process_index()} ends, as another one has ended or cannot be reached; "
-            "start the same command on all again to go on",
-            code=1,
-        )
+        _end_without_others(jax.process_index())
+    finally:
+        _joined.clear()
+
+
+def _relay(coordinator: str, process: int) -> str:
+    """Return an address here that leads to process 0, whose end then ends this process in one line.
+
+    At the end of a connection of its own jax prints lines of its own and aborts the process.
+    """
+    host, _, port = coordinator.rpartition(":")
+    entrance = socket.create_server(("127.0.0.1", 0))
+
+    def first_ends() -> None:
+        if _joined.is_set():
+            _end_without_others(process)
+
+    def enter() -> None:
+        while True:
+            here, _ = entrance.accept()
+            try:
+                first = socket.create_connection((host.strip("[]"), int(port)))
+            except OSError:  # jax tries again
+                here.close()
+                continue
+            for ends in ((first, here, first_ends), (here, first, lambda: None)):
+                threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+
+    threading.Thread(target=enter, daemon=True).start()
+    return f"127.0.0.1:{entrance.getsockname()[1]}"
+
+
+def _pass_on(source: socket.socket, target: socket.socket, at_end: Callable[[], None]) -> None:
+    """Send what comes on until a connection is closed; then close the other one."""
+    with contextlib.suppress(OSError):
+        while part := source.recv(1 << 16):
+            target.sendall(part)
+    at_end()
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def _check_free(coordinator: str) -> None:
@@ -225,7 +267,16 @@ def _missing(place: Place, where: str, within: float) -> str:
     )
 
 
+def _end_without_others(process: int) -> NoReturn:
+    _end(
+        f"process {process} ends, as another one has ended or cannot be reached; start the same "
+        "command on all again to go on",
+        code=1,
+    )
+
+
 def _end(text: str, code: int = 2) -> NoReturn:
+    _ending.acquire()
     print("error:", text, file=sys.stderr)
     _exit(code)
 

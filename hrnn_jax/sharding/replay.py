@@ -1,7 +1,7 @@
 """Replay histories over a mesh: the lanes are divided among the shards, as in training.
 
 A lane's states are on its shard, and so are the places of its user and what was seen before the
-predicted events.
+predicted events. The rows of some steps' inputs are sent together, each from its owner alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Carry, Params, StepInputs, gather_rows, start_carry
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore.history import History
-from hrnn_jax.sharding.exchange import rows_here
+from hrnn_jax.sharding.exchange import count_places, exchange, list_inputs
 from hrnn_jax.sharding.on_mesh import gather_lanes
 from hrnn_jax.sharding.tables import AXIS, BY_LANE, BY_SHARD, REPLICATED, put_global
 from hrnn_jax.sharding.training import by_shard, opening_width
@@ -56,7 +56,9 @@ def replay(
     of_chunks = (laid.row < laid.n_rows).reshape(len(laid.events), length, mesh.size, -1)
     n_rows = 1 << (int(of_chunks.sum(axis=(1, 3)).max(initial=1)) - 1).bit_length()
     width = opening_width(laid.steps, mesh.size)
-    program = _program(model_config, n_rows, mesh)
+    at_once = math.gcd(length, _AT_ONCE)
+    n_places = count_places(laid.steps, at_once, mesh.size, mesh.size).inputs
+    program = _program(model_config, n_rows, at_once, n_places, mesh)
     for steps, minute, row, events in laid.chunks(length):
         own, at = _by_shard(row, len(events), n_rows, mesh.size)
         chunk = by_shard(steps, mesh.size, length, width), minute, own
@@ -91,7 +93,9 @@ def _by_shard(
 
 
 @functools.lru_cache(8)
-def _program(model_config: ModelConfig, n_rows: int, mesh: Mesh) -> Callable[..., Any]:
+def _program(
+    model_config: ModelConfig, n_rows: int, at_once: int, n_places: int, mesh: Mesh
+) -> Callable[..., Any]:
     """Return the compiled function that replays a chunk.
 
     It takes weights, the lanes' states, steps, minutes and rows, [T, B]; and returns the states
@@ -105,19 +109,15 @@ def _program(model_config: ModelConfig, n_rows: int, mesh: Mesh) -> Callable[...
         minute: jax.Array,
         row: jax.Array,
     ) -> tuple[Any, Seen]:
-        length = len(steps.input)
-        at_once = math.gcd(length, _AT_ONCE)
         table = params.items.item_out if params.items.item_in is None else params.items.item_in
-        of_all = rows_here(gather_lanes(steps.input), mesh.size)
-        of_all = of_all.reshape(length // at_once, at_once, -1)
-
-        def inputs(rows: jax.Array) -> jax.Array:
-            # One summand is not zero, so the sum is exact.
-            x = gather_rows(table, rows)
-            return jax.lax.psum_scatter(x, AXIS, scatter_dimension=1, tiled=True)
+        of_all = gather_lanes(steps.input)
+        n_parts = len(of_all) // at_once
+        rows, place = list_inputs(of_all.reshape(n_parts, at_once, -1), mesh.size, n_places)
+        place = jax.lax.psum(place, AXIS)[:, jax.lax.axis_index(AXIS)] - 1
 
         def together(i: jax.Array, found: Any) -> Any:
-            x = inputs(of_all[i])
+            received = exchange(gather_rows(table, rows[i])).reshape(-1, table.shape[1])
+            x = gather_rows(received, place[i]).reshape(at_once, -1, table.shape[1])
 
             def body(k: jax.Array, found: Any) -> Any:
                 (carry, history), seen = found
@@ -136,7 +136,7 @@ def _program(model_config: ModelConfig, n_rows: int, mesh: Mesh) -> Callable[...
             return jax.lax.fori_loop(0, at_once, body, found)
 
         seen = _nothing(Seen(states[0].session[-1], states[1]), n_rows)
-        return jax.lax.fori_loop(0, len(of_all), together, (states, seen))
+        return jax.lax.fori_loop(0, n_parts, together, (states, seen))
 
     def over_mesh(params: Params, *rest: Any) -> Any:
         specs: Any = Params(network=REPLICATED, items=BY_SHARD)  # pyright: ignore

@@ -36,6 +36,7 @@ from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, train_chunk, 
 from hrnn_jax.user_batches import Steps
 
 _compiled: set[tuple[Callable[..., Any], int]] = set()  # of `chunk_program`, by lanes that open
+_most_places: dict[Any, Places] = {}  # of the epochs so far, by what else a program depends on
 
 
 def check(config: TrainConfig, mesh: Mesh) -> None:
@@ -88,6 +89,7 @@ def train_epoch(
     )
     running = Running(state, *_fresh(setup, mesh))
     shared: Any = put_global_tree((Rates.of(setup.model_config, setup.config), setup.sampler), mesh)
+    places = _at_least_as_before(places, setup, mesh)
     program, window = chunk_program(setup, mesh, places), setup.config.bptt_steps
     events, first, since = int(counts.sum()), 0, started
     width = steps.opening.shape[1]
@@ -117,6 +119,16 @@ def train_epoch(
     ended = time.perf_counter()
     rate = (events - first) / (ended - since) if not compiles or 0 < first < events else None
     return EpochResult(running.state, losses.means(), events, ended - started, rate)
+
+
+def _at_least_as_before(places: Places, setup: TrainSetup, mesh: Mesh) -> Places:
+    """Return the places of an epoch, no fewer than of those before: another number compiles anew.
+
+    They do not change what is trained, so a run that goes on elsewhere need not know them.
+    """
+    key = *without_rates(setup.model_config, setup.config), mesh
+    _most_places[key] = Places(*map(max, places, _most_places.get(key, places)))
+    return _most_places[key]
 
 
 def chunk_program(

@@ -104,16 +104,16 @@ def furthest(a, b):
 
 
 def restored():
-    """Save on four devices; return how far what 4, 2 and 1 devices read is from what was saved."""
+    """Save on two devices; return how far what 2, 4 and 1 devices read is from what was saved."""
     net, *_ = made("full_softmax")  # tied: some tables are None
     config, start = net.setup.config, jax.tree.map(np.asarray, net.init_state(SEED))
     like = jax.eval_shape(net.init_state, 0)
     four, two = (tables.make_mesh(jax.devices()[:n]) for n in (4, 2))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
-        checkpoints.save_state(path, tables.put_state(start, four, config), four, epochs=1)
+        checkpoints.save_state(path, tables.put_state(start, two, config), two, epochs=1)
         found = []
-        for mesh in (four, two):
+        for mesh in (two, four):
             state = checkpoints.restore_state(path, like, mesh, config, epochs=1)
             found.append(tables.take_state(state, mesh, config, N_ITEMS))
         found.append(checkpoints.restore_whole(path, like, config, epochs=1))
@@ -164,6 +164,11 @@ def ranked(name):
     return {"differ": found, "cases": len(one.rank), "ranks": len({*one.rank.tolist()})}
 
 
+def places_of_first():
+    """Return the most places so far of the run that was trained first."""
+    return next(iter(training._most_places.values()))
+
+
 def refusal():
     net, *_ = made("one group")
     try:
@@ -179,6 +184,8 @@ def large():
 
 
 def main():
+    top1, *_ = made("top1")
+    before, fewest = over_mesh(top1, 1, 4), places_of_first()
     found = {}
     for name in RUNS:
         net, epochs, devices = made(name)
@@ -194,8 +201,11 @@ def main():
                 "events": other_events / events,
             }
         found[name] = {"runs": runs, "moved": moved, "steps": net_steps(net, epochs)}
+    # With the places of the 13 epochs of that run.
+    again = furthest(before, over_mesh(top1, 1, 4)), fewest, places_of_first()
     found_ranks = {name: ranked(name) for name in RANKED}
     figures = {
+        "again": again,
         "ranked": found_ranks,
         "refusal": refusal(),
         "large": large(),
