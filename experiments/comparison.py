@@ -94,10 +94,15 @@ def main() -> None:
             without_session_items.copy_weights(root, again)
         failed |= _run_missing(runner, data, {"runs without the session's items": again})
         if done:
-            of_kind = ([run for run in some if is_complete(run)] for some in (curves, again))
             folders = {key: pathlib.Path(meta["prepared"]) for key, meta in data.items()}
             peers = peer_scores.searches(done, folders)
-            finished = collect.Finished(studies, done, *of_kind, peers)
+            finished = collect.Finished(
+                studies,
+                done,
+                curves=[run for run in curves if is_complete(run)],
+                without_session_items=[run for run in again if is_complete(run)],
+                peers=peers,
+            )
             collect.write(root / "results", finished, data, budgets, command())
             report.write(root / "results")
     print_summary(done, runs, f"the comparison is {root / 'results' / 'comparison.md'}", failed)
