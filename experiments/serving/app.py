@@ -161,6 +161,10 @@ def build(
         hosts=settings.hosts,
         image_hosts=settings.image_hosts,
     )
+    # FastAPI makes these at the first request, whose client and all others would wait for them.
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})
+    app.openapi()
     return app
 
 

@@ -92,6 +92,21 @@ def events(user, items, **more):
     ]
 
 
+def test_no_request_waits_for_routes_that_are_made_at_the_first_one(app, monkeypatch):
+    """Bug: FastAPI made them then, 50 ms in which the event loop served no one."""
+    app.middleware_stack = app.build_middleware_stack()  # as a server's start does
+    made, init = [], pydantic.TypeAdapter.__init__
+
+    def note(self, *args, **named):
+        made.append(args)
+        init(self, *args, **named)
+
+    monkeypatch.setattr(pydantic.TypeAdapter, "__init__", note)
+    for path in ("/none", "/health", "/openapi.json", "/users/1/recommendations"):
+        ask(app, "GET", path)
+    assert not made
+
+
 def test_the_recommendations_equal_those_of_the_library(app, network):
     some = events("new", ["i1", "i2", "i3"])
     assert ask(app, "POST", "/events", json=some[0]).json() == {"outcomes": ["observed"]}
