@@ -3,6 +3,7 @@
 Like the scripts, it runs in a peer's virtual environment and imports nothing of this project.
 """
 
+import functools
 import json
 import time
 from importlib import metadata
@@ -67,8 +68,12 @@ class Log:
         )  # of an event in its session, from 0
         # A case is any event of a test session but the first.
         self.is_case = self.test & (self.in_session > 0)
+
+    @functools.cached_property
+    def has_repeats(self) -> bool:
+        """Whether a session has an item twice."""
         once = np.unique(self.session.astype(np.int64) * self.n_items + self.item)
-        self.has_repeats = len(once) < len(self.item)  # of an item in a session
+        return len(once) < len(self.item)
 
 
 def report(clock: Clock, *, cases: int, rank_seconds: float, settings: str, packages: str) -> None:

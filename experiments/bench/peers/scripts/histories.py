@@ -1,10 +1,17 @@
-"""Histories as the search of a peer's settings needs them: what is held out, and parts to train on.
+"""Histories as peers need them: before a case, what a search holds out, and parts to train on.
 
 It runs in a peer's virtual environment and imports nothing of this project.
 """
 
 import numpy as np
 from clock import Log
+
+
+def events_before(cases: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last so many events before each case: the case's place in cases, and the event."""
+    of = np.repeat(np.arange(len(cases)), lengths)
+    first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return of, np.repeat(cases - lengths, lengths) + np.arange(lengths.sum()) - first
 
 
 def last_training_session(log: Log) -> np.ndarray:

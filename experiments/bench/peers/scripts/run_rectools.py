@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from clock import Clock, Log, report
+from histories import events_before
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
@@ -56,14 +57,10 @@ def dataset(users: np.ndarray, items: np.ndarray, places: np.ndarray) -> Dataset
     return Dataset.construct(pd.DataFrame(columns))
 
 
-def histories(log: Log, length: int) -> tuple[Dataset, int]:
-    """Return the last events before each test case, as users of a data set, and their number."""
-    cases = np.flatnonzero(log.is_case)
-    lengths = np.minimum(log.place[cases], length)
-    users = np.repeat(np.arange(len(cases)), lengths)
-    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    events = np.repeat(cases - lengths, lengths) + place
-    return dataset(users, log.item[events], place), len(cases)
+def histories(log: Log, cases: np.ndarray, length: int) -> Dataset:
+    """Return the last events before each case, as users of a data set."""
+    users, events = events_before(cases, np.minimum(log.place[cases], length))
+    return dataset(users, log.item[events], log.place[events])
 
 
 def main() -> None:
@@ -91,16 +88,17 @@ def main() -> None:
     model = MODELS[name](n_factors=UNITS, get_trainer_func=trainer, recommend_torch_device="cpu")
     train = np.flatnonzero(~log.test)
     model.fit(dataset(log.user[train], log.item[train], log.place[train]))
-    asked, cases = histories(log, model.session_max_len)
+    cases = np.flatnonzero(log.is_case)
+    asked = histories(log, cases, model.session_max_len)
     started = time.perf_counter()
-    model.recommend(np.arange(cases), asked, k=LISTED, filter_viewed=False)
+    model.recommend(np.arange(len(cases)), asked, k=LISTED, filter_viewed=False)
     rank_seconds = time.perf_counter() - started
     [clock] = [each.clock for each in model.fit_trainer.callbacks if isinstance(each, Timed)]
     items = len(model.data_preparator.get_known_item_ids())
     meaning = MEANING[name].format(model.session_max_len)
     report(
         clock,
-        cases=cases,
+        cases=len(cases),
         rank_seconds=rank_seconds,
         settings=f"{UNITS} units, {model.n_blocks} blocks, batch {model.batch_size} users, Adam, "
         f"softmax over {items:,} items; {meaning}; ranking lists {LISTED} items",

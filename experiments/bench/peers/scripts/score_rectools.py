@@ -24,13 +24,13 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from clock import Log
-from histories import last_training_session, parts
+from histories import events_before, last_training_session, parts
 from pytorch_lightning import Trainer, seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import HSTUModel, SASRecModel
 from rectools.models.nn.transformers.ligr import LiGRLayers
-from run_rectools import dataset
+from run_rectools import dataset, histories
 
 CUTOFF = 5  # of the Recall that trials are compared by
 MOST_CASES = 2_000  # that a look ranks
@@ -88,13 +88,9 @@ def lists(model, log: Log, cases: np.ndarray, most: int):
     """Yield the recommended items of some cases after the others, each with its place in cases."""
     for begin in range(0, len(cases), CASES):
         part = cases[begin : begin + CASES]
-        lengths = np.minimum(log.place[part], model.session_max_len)
-        users = np.repeat(np.arange(len(part)), lengths)
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        asked = dataset(users, log.item[np.repeat(part - lengths, lengths) + within], within)
         found = model.recommend(
             np.arange(len(part)),
-            asked,
+            histories(log, part, model.session_max_len),
             k=most,
             filter_viewed=False,
             on_unsupported_targets="ignore",  # no known item before the case
@@ -106,11 +102,11 @@ def recall(model, log: Log, cases: np.ndarray) -> float:
     """Return the Recall of some cases, without the session's items if no session repeats one."""
     target, so_far = log.item[cases], log.in_session[cases]
     banned = np.zeros(0, np.int64)
+    most = CUTOFF
     if not log.has_repeats:
-        of = np.repeat(np.arange(len(cases)), so_far)
-        within = np.arange(so_far.sum()) - np.repeat(np.cumsum(so_far) - so_far, so_far)
-        banned = of * log.n_items + log.item[np.repeat(cases - so_far, so_far) + within]
-    most = CUTOFF + (0 if log.has_repeats else int(so_far.max()))
+        of, before = events_before(cases, so_far)
+        banned = of * log.n_items + log.item[before]
+        most += int(so_far.max())
     hits = 0
     known = len(model.data_preparator.get_known_item_ids())
     for case, found in lists(model, log, cases, min(most, known)):

@@ -137,3 +137,10 @@ def test_each_event_but_the_first_is_a_target_of_one_part(histories, length):
         targets += events[1:].tolist()
     firsts = np.flatnonzero(np.diff(user, prepend=-1))
     assert sorted(targets) == [*np.setdiff1d(np.arange(len(user)), firsts)]
+
+
+def test_the_events_before_a_case_are_the_last_ones(histories):
+    """Bugs: leave out the one before the case, or shift all cases after one without events."""
+    of, events = histories.events_before(np.array([4, 5, 9]), np.array([2, 0, 3]))
+    assert of.tolist() == [0, 0, 2, 2, 2]
+    assert events.tolist() == [2, 3, 6, 7, 8]
