@@ -68,7 +68,11 @@ ABLATION: dict[str, tuple[str, ...]] = {
     "2 layers": ("--layers=2",),
     "last item fed": ("--feed_last_item",),
 }
-ROWS = (*NAMES, *ABLATION)
+# hrnn_plus with settings searched for each log, as those of the other models are. It stands with
+# the ablation: it shows what one recipe for all logs costs.
+TUNED_PLUS = "settings searched for the log"
+SEARCHED = (*(key for key in NAMES if key not in UNTUNED), TUNED_PLUS)  # rows with a study
+ROWS = (*NAMES, TUNED_PLUS, *ABLATION)
 USUAL_ROWS = tuple(row for row in ROWS if row not in PEERS)
 
 
@@ -129,7 +133,7 @@ def budgets(
 
 def row_flags(key: str) -> tuple[str, ...]:
     """Return a row's flags before tuning."""
-    if key == PLUS:
+    if key in (PLUS, TUNED_PLUS):
         return (f"--flagfile={PLUS}.flags",)
     if key in PEERS:
         return ("--plugin=experiments.leaderboard.peers", f"--model={key}")
@@ -151,7 +155,7 @@ def tuned_rows(
     for column in columns:
         for key in keys:
             model = PLUS if key in ABLATION else key
-            flags = row_flags(model) if model in UNTUNED else tuned.get((column.key, model))
+            flags = tuned.get((column.key, key)) if key in SEARCHED else row_flags(model)
             if flags is None:
                 continue
             size = None if key in WITHOUT_SEEDS else "small"

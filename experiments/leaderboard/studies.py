@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ..jobs.grid import Column
 from ..tuning.study_job import StudyJob
-from .grid import NAMES, NETWORKS, UNTUNED, row_flags
+from .grid import NETWORKS, SEARCHED, TUNED_PLUS, row_flags
 
 PATIENCE = 3  # epochs
 
@@ -37,7 +37,7 @@ def make_studies(
         StudyJob(
             column=column,
             row=key,
-            folder=root / "tune" / column.key / key,
+            folder=root / "tune" / column.key / key.replace(" ", "_"),
             flags=(
                 *column.flags,
                 *row_flags(key),
@@ -45,10 +45,10 @@ def make_studies(
             ),
             prepared=prepared[column.key],
             trials=trials[column.key],
-            epochs=epochs[column.key] if key in NETWORKS else None,
+            epochs=epochs[column.key] if key in (*NETWORKS, TUNED_PLUS) else None,
             training=(f"--patience={PATIENCE}",),
         )
         for column in columns
-        for key in NAMES
-        if key in keys and key not in UNTUNED
+        for key in SEARCHED
+        if key in keys
     ]

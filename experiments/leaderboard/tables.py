@@ -13,7 +13,7 @@ from ..paper.results import Column, Results, spreads
 from ..paper.tables import cells_of, costs, mean_cell
 from ..rendering.markdown import DASH, Cell, Figure, Table
 from ..rendering.plots import COUNTING, Panel, Point, draw, scatter
-from .grid import NAMES, NETWORKS, PLUS, ROWS, WITHOUT_SEEDS
+from .grid import NAMES, NETWORKS, PLUS, ROWS, TUNED_PLUS, WITHOUT_SEEDS
 from .studies import PATIENCE
 
 ALPHA = 0.05
@@ -184,6 +184,7 @@ def settings_table(results: Results) -> Table:
         "value": ("Recall@5, validation", "{:.4f}".format),
     }
     columns = [column for column in results.columns.values() if column.key in chosen["column"]]
+    searched = NAMES | {TUNED_PLUS: f"{PLUS}, {TUNED_PLUS}"}
     budgets = [
         f"{column.label}: {column.cells.get('trials', DASH)} trials of at most "
         f"{column.cells.get('epochs', DASH)} epochs each."
@@ -194,7 +195,7 @@ def settings_table(results: Results) -> Table:
         corner="Model",
         groups={"": cells_of(chosen, formats, by="search")},
         sections={
-            column.label: {f"{column.key} {row}": name for row, name in NAMES.items()}
+            column.label: {f"{column.key} {row}": name for row, name in searched.items()}
             for column in columns
         },
         notes=(
@@ -223,6 +224,7 @@ def ablation_table(results: Results) -> Table:
     n_seeds = [score.n for score in scores if score]
     fewest, most = min(n_seeds), max(n_seeds)
     seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    searched = f', but for "{TUNED_PLUS}"' if TUNED_PLUS in changes else ""
     return Table(
         caption=f"{PLUS}, and the difference that one change makes",
         corner="Change",
@@ -230,7 +232,7 @@ def ablation_table(results: Results) -> Table:
         sections={"": rows},
         notes=(
             "Differences of means over the seeds that both rows have; each change ran with "
-            f"{seeds} seeds. Settings and epochs are those of {PLUS}. "
+            f"{seeds} seeds. Settings and epochs are those of {PLUS}{searched}. "
             f"{ranked_among(results.columns, ())}",
             MARKS,
         ),

@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 from absl.testing import flagsaver
 
-import experiments.run  # noqa: F401 (defines the flags of a run)
+import experiments.run
+import experiments.tune  # noqa: F401 (and of a study)
 from experiments.common import cli, model_flags
 from experiments.jobs import grid as jobs_grid
 from experiments.jobs.paper_rows import chosen_rows
 from experiments.leaderboard import grid
 from experiments.leaderboard.studies import make_studies
-from experiments.tuning import search_spaces
+from experiments.tuning import search_spaces, tune_flags
 from hrnn_jax import errors
 from hrnn_jax.presets import HRNN_PLUS
 
@@ -104,6 +105,20 @@ def test_a_tuned_row_has_the_flags_of_its_study(tmp_path):
     runs, studies, _ = planned(tmp_path, ["hrnn_init", "sr"])
     assert [study.row for study in studies] == ["hrnn_init"]
     assert expanded(runs["hrnn_init"])["learning_rate"] == "0.002"
+
+
+def test_hrnn_plus_is_searched_on_request_and_its_own_row_stays_untuned(tmp_path):
+    """Bug: the row of hrnn_plus takes the settings of the search, or ends by held-out lists too."""
+    runs, [study], curves = planned(tmp_path, ["hrnn_plus", grid.TUNED_PLUS])
+    assert [curve.row.key for curve in curves] == ["hrnn_plus"]
+    assert study.row == grid.TUNED_PLUS
+    assert " " not in str(study.folder)
+    assert "--epochs=7" in study.argv("prepared")
+    assert expanded(runs[grid.TUNED_PLUS])["learning_rate"] == "0.002"
+    assert expanded(runs["hrnn_plus"])["learning_rate"] == str(HRNN_PLUS["learning_rate"])
+    with flagsaver.flagsaver():
+        cli.parse([*study.argv("prepared")], whole=True, defaults=list)
+        assert tune_flags.space_name() == "hrnn_plus"
 
 
 def test_an_ablation_row_has_the_flags_of_hrnn_plus_and_one_change(tmp_path):
