@@ -22,7 +22,7 @@ def main() -> None:
     """Export the weights of --run."""
     folder = run_flags.folder()
 
-    with interrupt.held():  # here: the flags are checked before jax is loaded
+    with interrupt.importing():  # here: the flags are checked before jax is loaded
         from hrnn_jax.checkpoint import load_run
         from hrnn_jax.live import export
 

@@ -168,7 +168,7 @@ def _finish(
     Returns:
         The content of metrics.json; None in a process that does not write it.
     """
-    with interrupt.held():
+    with interrupt.importing():
         from .training import run_seeds  # here: flags and log are checked before jax is loaded
 
     compile_cache.keep()

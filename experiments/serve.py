@@ -93,7 +93,7 @@ def _serve() -> None:
     )
     with _listen() as listener:
         # Here: flags are checked before jax is loaded, and requests that come until then wait.
-        with cli.extra("serve"), interrupt.held():
+        with cli.extra("serve"), interrupt.importing():
             from .serving import service
         compile_cache.keep()
         service.serve(run, listener, config, token=token, begun=_IMPORTED)

@@ -41,8 +41,8 @@ FLAGS = flags.FLAGS
 def main() -> None:
     """Run trials until the study has --trials, and print the best."""
     space = tune_flags.check()
-    with cli.extra("tune"), interrupt.held():  # here: flags are checked before optuna is loaded
-        from .tuning.study_of_flags import open_study
+    with cli.extra("tune"), interrupt.importing():
+        from .tuning.study_of_flags import open_study  # here: flags are checked before optuna loads
     prepared_folder = data_flags.prepare()
     log = tune_flags.load_log(prepared_folder)
     users = f" of {FLAGS.user_share:.3g} of the users" if FLAGS.user_share < 1 else ""
@@ -52,7 +52,7 @@ def main() -> None:
             f"{FLAGS.objective} on {len(log.cases):,} validation cases{users}, in {study.folder}",
             flush=True,
         )
-        with interrupt.held():
+        with interrupt.importing():
             # Here: flags and log are checked before jax is loaded.
             from .tuning import processes, trials
 

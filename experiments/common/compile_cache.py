@@ -35,7 +35,7 @@ WORTH_SECONDS = 0.1  # programs that compile faster are not kept
 
 def keep() -> None:
     """Keep compiled programs from here on, and use those that are kept already."""
-    with interrupt.held():
+    with interrupt.importing():
         import jax  # here: the flags of a command are checked before jax is loaded
 
     # pyright does not know this attribute: jax adds it at run time.

@@ -111,7 +111,7 @@ def parents(seeds: Sequence[int]) -> Parents:
     Raises InputError where it is none, its weights are not those that the flags describe, or it
     has not trained one of `seeds`.
     """
-    with interrupt.held():
+    with interrupt.importing():
         from hrnn_jax import checkpoint
 
     folder = pathlib.Path(FLAGS.continue_from)

@@ -93,7 +93,7 @@ def joined(hint: str) -> Generator[None]:
     if FLAGS.coordinator is None:
         yield
         return
-    with interrupt.held():
+    with interrupt.importing():
         from hrnn_jax.sharding import processes
 
     coordinator = None if FLAGS.coordinator == AUTO else FLAGS.coordinator

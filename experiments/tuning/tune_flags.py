@@ -157,7 +157,7 @@ def processes(study: Study) -> int:
 
     By default networks on a GPU have one: the first process takes most of its memory.
     """
-    with interrupt.held():
+    with interrupt.importing():
         import jax  # here: the flags are checked before jax is loaded
 
     on_device = model_flags.is_network() and FLAGS.jobs is None and jax.default_backend() != "cpu"

@@ -34,12 +34,29 @@ def test_ctrl_c_among_a_commands_first_imports_ends_it_in_one_line(argv, tmp_pat
     [("run", ": add --resume to go on"), ("tune", ": the same command goes on with the study")],
 )
 def test_ctrl_c_while_jax_is_imported_ends_the_command_after_the_import(command, hint, tmp_path):
-    """Bug: `held` leaves the handler alone."""
+    """Bug: `importing` leaves the handler alone."""
     log = logs.write(tmp_path / "log.csv")
     argv = ("-m", f"experiments.{command}", "--flagfile=video.flags", f"--events={log}")
     ended = start(tmp_path, "jax", *argv)
     assert (ended.returncode, ended.stderr) == (130, f"interrupted{hint}\n")
     assert ended.stdout.endswith("\nimported whole\n")
+
+
+def test_no_later_collection_goes_over_what_was_imported():
+    """Bug: a full collection of jax's objects in the middle of a run, or none ever again."""
+    code = (
+        "import gc\n"
+        "from experiments.common import interrupt\n"
+        "with interrupt.importing():\n"
+        "    import email.mime.text as module\n"
+        "ours = object.__new__(type('Ours', (), {}))\n"
+        "known = {id(each) for each in gc.get_objects()}\n"
+        "print(id(module.__dict__) in known, id(ours) in known, gc.isenabled())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False True True\n"
 
 
 WAITS = """
