@@ -57,7 +57,8 @@ class Log:
         with np.load(path) as file:
             self.user, self.item = file["user"], file["item"]
             self.test, self.session = file["test"], file["session"]
-            self.n_items = int(file["n_items"])
+            self.n_items, self.has_times = int(file["n_items"]), bool(file["has_times"])
+            time = file["time"]
         begins = np.flatnonzero(np.diff(self.user, prepend=-1))  # of the users
         self.place = np.arange(len(self.user)) - np.repeat(
             begins, np.diff(begins, append=len(self.user))
@@ -66,6 +67,9 @@ class Log:
         self.in_session = np.arange(len(self.user)) - np.repeat(
             starts, np.diff(starts, append=len(self.user))
         )  # of an event in its session, from 0
+        # Seconds; sessions may overlap, and a peer that sorts by them has to keep the order here.
+        first = self.user.astype(np.int64) * (int(time.max()) - int(time.min()) + 1)
+        self.time = np.maximum.accumulate(first + time) - first
         # A case is any event of a test session but the first.
         self.is_case = self.test & (self.in_session > 0)
 

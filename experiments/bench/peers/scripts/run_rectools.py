@@ -46,21 +46,21 @@ class Timed(Callback):
         return None
 
 
-def dataset(users: np.ndarray, items: np.ndarray, places: np.ndarray) -> Dataset:
-    """Return a data set of events with their places as times."""
-    columns = {
-        Columns.User: users,
-        Columns.Item: items,
-        Columns.Weight: 1.0,
-        Columns.Datetime: pd.to_datetime(places, unit="s"),
-    }
-    return Dataset.construct(pd.DataFrame(columns))
+def frame(users: np.ndarray, seconds: np.ndarray) -> pd.DataFrame:
+    """Return users and times as the library's columns."""
+    times = pd.to_datetime(seconds, unit="s")
+    return pd.DataFrame({Columns.User: users, Columns.Weight: 1.0, Columns.Datetime: times})
+
+
+def dataset(log: Log, events: np.ndarray, users: np.ndarray) -> Dataset:
+    """Return a data set of events of a log, of other users than those of the log."""
+    return Dataset.construct(frame(users, log.time[events]).assign(item_id=log.item[events]))
 
 
 def histories(log: Log, cases: np.ndarray, length: int) -> Dataset:
     """Return the last events before each case, as users of a data set."""
     users, events = events_before(cases, np.minimum(log.place[cases], length))
-    return dataset(users, log.item[events], log.place[events])
+    return dataset(log, events, users)
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
 
     model = MODELS[name](n_factors=UNITS, get_trainer_func=trainer, recommend_torch_device="cpu")
     train = np.flatnonzero(~log.test)
-    model.fit(dataset(log.user[train], log.item[train], log.place[train]))
+    model.fit(dataset(log, train, log.user[train]))
     cases = np.flatnonzero(log.is_case)
     asked = histories(log, cases, model.session_max_len)
     started = time.perf_counter()

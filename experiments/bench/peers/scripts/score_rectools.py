@@ -5,13 +5,14 @@ python score_rectools.py MODEL LOG.npz SCORES.npy SEARCH.json SCRATCH SECONDS TR
 It runs in a virtual environment of its own (rectools.txt) and imports nothing of this project.
 SCORES.npy is [cases, items] float32, -inf for an item that the model does not know.
 
-The first trial has the library's defaults, but 256 sampled negatives for LiGR and no relative times
-for HSTU; the others draw from `SPACE`. A trial trains on all but the last training session of each
-user, is measured on that session after every look, and ends when no look of `PATIENCE` was better.
-The best settings are then trained on all training events, for as many epochs as the best look had.
-The search takes half of SECONDS at most, training and search all of it. A history longer than the
-model's context is cut into parts, as the library would train on its last events alone. It runs on a
-GPU if torch finds one, else on one thread.
+The first trial has the library's defaults, but 256 sampled negatives for LiGR; the others draw from
+`SPACE`. HSTU attends to relative times where the log has them, and is then given the time of the
+event to predict, which the library asks for. A trial trains on all but the last training session of
+each user, is measured on that session after every look, and ends when no look of `PATIENCE` was
+better. The best settings are then trained on all training events, for as many epochs as the best
+look had. The search takes half of SECONDS at most, training and search all of it. A history longer
+than the model's context is cut into parts, as the library would train on its last events alone. It
+runs on a GPU if torch finds one, else on one thread.
 """
 
 import json
@@ -30,7 +31,7 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import HSTUModel, SASRecModel
 from rectools.models.nn.transformers.ligr import LiGRLayers
-from run_rectools import dataset, histories
+from run_rectools import dataset, frame, histories
 
 CUTOFF = 5  # of the Recall that trials are compared by
 MOST_CASES = 2_000  # that a look ranks
@@ -43,7 +44,7 @@ MODELS = {
         SASRecModel,
         {"transformer_layers_type": LiGRLayers, "loss": "sampled_softmax", "n_negatives": 256},
     ),
-    "hstu": (HSTUModel, {"relative_time_attention": False}),
+    "hstu": (HSTUModel, {}),
 }
 SPACE = {
     "n_factors": (64, 128, 256),
@@ -59,7 +60,7 @@ DEFAULTS |= {"session_max_len": 100}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def new_model(name: str, settings: dict, scratch: str):
+def new_model(name: str, log: Log, settings: dict, scratch: str):
     """Return a model that is not trained."""
 
     def trainer() -> Trainer:
@@ -75,22 +76,26 @@ def new_model(name: str, settings: dict, scratch: str):
         )
 
     kind, given = MODELS[name]
+    if kind is HSTUModel:
+        given = {"relative_time_attention": log.has_times}
     return kind(**(given | settings), get_trainer_func=trainer, recommend_torch_device=DEVICE)
 
 
 def in_parts(log: Log, events: np.ndarray, length: int) -> Dataset:
     """Return events as a data set whose users are parts of the log's users."""
     part, row = parts(log.user[events], length)
-    return dataset(part, log.item[events[row]], log.place[events[row]])
+    return dataset(log, events[row], part)
 
 
 def lists(model, log: Log, cases: np.ndarray, most: int):
     """Yield the recommended items of some cases after the others, each with its place in cases."""
     for begin in range(0, len(cases), CASES):
         part = cases[begin : begin + CASES]
+        users = np.arange(len(part))
         found = model.recommend(
-            np.arange(len(part)),
+            users,
             histories(log, part, model.session_max_len),
+            context=frame(users, log.time[part]) if model.require_recommend_context else None,
             k=most,
             filter_viewed=False,
             on_unsupported_targets="ignore",  # no known item before the case
@@ -136,7 +141,7 @@ def search(name: str, log: Log, scratch: str, until: float, trials: int) -> dict
         drawn = {key: values[rng.integers(len(values))] for key, values in space.items()}
         settings = drawn if trial else first
         seed_everything(0)
-        model = new_model(name, settings, scratch)
+        model = new_model(name, log, settings, scratch)
         data = in_parts(log, events, settings["session_max_len"])
         users = len(data.user_id_map.external_ids)
         epochs = math.ceil(LOOK_STEPS / math.ceil(users / model.batch_size))
@@ -169,7 +174,7 @@ def main() -> None:
     settings = dict(found["settings"])
     epochs = settings.pop("epochs")
     seed_everything(0)
-    model = new_model(name, settings, scratch)
+    model = new_model(name, log, settings, scratch)
     data = in_parts(log, np.flatnonzero(~log.test), settings["session_max_len"])
     trained = 0
     while trained < epochs and (not trained or time.perf_counter() < end):

@@ -1,5 +1,6 @@
 """The log that all contenders read, and how the scripts of the peers read it."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -92,6 +93,18 @@ def test_the_scripts_read_the_same_cases(tmp_path, clock):
     place = [sum(log.user[:n] == log.user[n]) for n in range(len(log))]
     np.testing.assert_array_equal(read.place, place)
     np.testing.assert_array_equal(shared_log.read(tmp_path / "log.npz").item, log.item)
+
+
+def test_times_keep_the_order_where_sessions_of_a_user_overlap(tmp_path, clock):
+    """Bug: a peer that sorts by time moves events of one session among those of another."""
+    log = logs.random(1, users=3)
+    time = np.where(log.user == 1, log.time[::-1], log.time)  # as odd as can be
+    shared_log.write(dataclasses.replace(log, time=time), tmp_path / "log.npz")
+    read = clock.Log(str(tmp_path / "log.npz"))
+    assert read.has_times
+    wanted = [max(time[: n + 1][log.user[: n + 1] == log.user[n]]) for n in range(len(log))]
+    assert wanted != time.tolist()
+    np.testing.assert_array_equal(read.time, wanted)
 
 
 def test_the_clock_counts_whole_batches_after_the_warm_up(monkeypatch, clock):
