@@ -93,6 +93,13 @@ class BenchmarkModel:
         return epoch_schedule(log, self.model_config, self.train_config, seed=seed, epoch=0)
 
     @property
+    def candidates(self) -> int:
+        """The items that a step's lanes are scored against."""
+        if self.train_config.loss == "full_softmax":
+            return self.model_config.n_items
+        return self.train_config.batch_size + self.train_config.extra_negatives
+
+    @property
     def state_bytes(self) -> int:
         """The bytes of its weights and of their optimizer state."""
         leaves = jax.tree.leaves(jax.eval_shape(self.init))
@@ -172,14 +179,12 @@ class Training:
 
     def floor(self) -> Callable[[], float]:
         """Return what computes an epoch's matrix products and returns the seconds of a step's."""
-        batch = self.model.train_config.batch_size
-        config = self.model.model_config
         products = floors.step(
-            config,
-            batch=batch,
+            self.model.model_config,
+            batch=self.model.train_config.batch_size,
             opening=round(self.opening),
             steps=self.steps,
-            negatives=self.model.train_config.extra_negatives,
+            candidates=self.model.candidates,
         )
         return lambda: seconds(products) / self.steps
 
@@ -216,7 +221,7 @@ def train_steps(model: BenchmarkModel, steps: int, seeds: int = 1) -> Training:
     batch, chunk = model.train_config.batch_size, model.train_config.chunk_steps
     # Of a step; 1 of HRNN Init small.
     work = batch * model.model_config.hidden_units / (50 * 100)
-    work *= 1 + model.train_config.extra_negatives / 500
+    work *= 1 + (model.candidates - batch) / 500
     # Whole chunks: the padding of a last one would count as steps.
     steps = max(1, round(steps / work / chunk)) * chunk
     log = random_log(np.random.default_rng(0), users_of(batch, steps), model.model_config.n_items)

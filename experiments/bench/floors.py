@@ -32,7 +32,7 @@ class Floor:
 
 
 def products(
-    config: ModelConfig, batch: int, opening: int, negatives: int = 0
+    config: ModelConfig, batch: int, opening: int, candidates: int
 ) -> list[tuple[int, int, int]]:
     """Return the rows, inner size and columns of each product of an update, forward and backward.
 
@@ -40,9 +40,9 @@ def products(
         config: The model.
         batch: Lanes B.
         opening: W, the lanes that open a session of a known user: they run GRU_usr and Eq. 4.
-        negatives: Extra negatives of an update.
+        candidates: Items that a step's lanes are scored against.
     """
-    b, w, h, c = batch, opening, config.hidden_units, batch + negatives
+    b, w, h, c = batch, opening, config.hidden_units, candidates
     # GRU_ses (Eq. 1): gates, and candidate of r h; scores of the candidates.
     shapes = [(b, h, 2 * h), (b, h, h), (b, h, c)]
     # Back to the hidden state and to r h; gradients of item_out, cand and gates.
@@ -63,7 +63,7 @@ def products(
     return [shape for shape in shapes if all(shape)]
 
 
-def step(config: ModelConfig, *, batch: int, opening: int, steps: int, negatives: int = 0) -> Floor:
+def step(config: ModelConfig, *, batch: int, opening: int, steps: int, candidates: int) -> Floor:
     """Compile the matrix products of training steps.
 
     Args:
@@ -71,13 +71,13 @@ def step(config: ModelConfig, *, batch: int, opening: int, steps: int, negatives
         batch: Lanes B.
         opening: W, as for `products`.
         steps: Number of steps.
-        negatives: As for `products`.
+        candidates: As for `products`.
 
     Returns:
         A function that runs them once.
     """
     rng = np.random.default_rng(0)
-    shapes = products(config, batch, opening, negatives)
+    shapes = products(config, batch, opening, candidates)
     lefts = [rng.standard_normal((rows, inner), np.float32) for rows, inner, _ in shapes]
     # Below 1, so that what is written into the left operands does not grow from step to step.
     rights = [

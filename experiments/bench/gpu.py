@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from hrnn_jax import errors
-from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
+from hrnn_jax.config import FULL_SOFTMAX_ITEMS, EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.held_out import HeldOut
 from hrnn_jax.network import make_network
@@ -36,19 +36,21 @@ CATALOGUES = (60_000, 1_000_000)
 PLUS_USERS = 2_000  # of the log of hrnn_plus
 TOP = 10  # operations of the profile
 
-# hrnn_plus.flags with --loss=cross_entropy --extra_negatives=512 --log_q; a test compares the two.
+# hrnn_plus.flags on a catalogue that is too large for a softmax over all items, and on a small one.
+_MODEL = ModelConfig(n_items=10_000, places=256, idle_gap=True, dropout_session=0.3)
+_TRAINING = TrainConfig(
+    loss="softmax",
+    extra_negatives=2048,
+    negative_hours=24,
+    optimizer="adam",
+    learning_rate=0.001,
+    held_out_patience=2,
+)
 PLUS = BenchmarkModel(
-    "hrnn_plus, cross-entropy with 512 drawn negatives",
-    ModelConfig(n_items=1, places=256, idle_gap=True, dropout_session=0.3),
-    TrainConfig(
-        loss="cross_entropy",
-        extra_negatives=512,
-        log_q=True,
-        negative_hours=24,
-        optimizer="adam",
-        learning_rate=0.001,
-        held_out_patience=2,
-    ),
+    "hrnn_plus, 2,048 drawn negatives", _MODEL, _TRAINING.for_catalogue(FULL_SOFTMAX_ITEMS + 1)
+)
+PLUS_SMALL = BenchmarkModel(
+    "hrnn_plus, softmax over all items", _MODEL, _TRAINING.for_catalogue(_MODEL.n_items)
 )
 
 Rows = Iterator[tuple[str, Row]]

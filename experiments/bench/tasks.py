@@ -34,6 +34,7 @@ MODELS = {  # model, title of the row about its step, target of the step's ratio
     "_rnn_concat": (CONCAT_SMALL, CONCAT_SMALL.name, 1.6),
     "_sampled": (RNN_SAMPLED, RNN_SAMPLED.name, 2.0),
     "_plus": (gpu.PLUS.replace(n_items=N_ITEMS), gpu.PLUS.name, 2.5),
+    "_softmax": (gpu.PLUS_SMALL, gpu.PLUS_SMALL.name, 2.5),
 }
 Task = Callable[[timing.Settings], Mapping[str, record.Row | record.Sweep]]
 TASKS: dict[str, Task] = {

@@ -54,7 +54,7 @@ def test_a_floor_computes_each_product_of_a_step_once_and_nothing_else(form, exp
 
     Bug: leave `kept` out of what an update returns, and out of its operands.
     """
-    floor = floors.step(config(*form), batch=B, opening=opening(form[0]), steps=7)
+    floor = floors.step(config(*form), batch=B, opening=opening(form[0]), steps=7, candidates=B)
     expected = sorted(2 * m * k * n for m, k, n in expected)
     assert flops_of(floor.compiled) == expected
     # Beside them, the count of steps.
@@ -82,20 +82,29 @@ def test_a_step_computes_the_products_of_its_floor(compiled, variant):
     """Bug: give either one a product that the other lacks, such as a gradient of all states."""
     training, chunk = compiled(variant)
     opening = training.width.opening
-    floor = floors.step(config(variant, "gates"), batch=B, opening=opening, steps=7)
+    floor = floors.step(config(variant, "gates"), batch=B, opening=opening, steps=7, candidates=B)
     assert flops_of(chunk) == flops_of(floor.compiled)
 
 
-def test_a_step_with_drawn_negatives_computes_the_products_of_its_floor():
+@pytest.mark.parametrize(
+    ("loss", "candidates", "vectors"),
+    [
+        ({"loss": "cross_entropy", "extra_negatives": 4}, B + 4, []),
+        # The gradient of the biases is a product with a vector, which is no part of the floor.
+        ({"loss": "full_softmax"}, 20, [2 * B * 20]),
+    ],
+)
+def test_a_step_with_other_candidates_computes_the_products_of_its_floor(loss, candidates, vectors):
     """Bug: leave the embedding's product out of the floor, or count the batch's targets alone."""
     model = BenchmarkModel(
-        "sampled",
+        "tied",
         ModelConfig(20, "rnn", hidden_units=H, embedding="tied"),
-        TrainConfig(batch_size=B, loss="cross_entropy", extra_negatives=4),
+        TrainConfig(batch_size=B, **loss),
     )
+    assert model.candidates == candidates
     chunk = train_steps(model, steps=1).compiled()
-    floor = floors.step(model.model_config, batch=B, opening=0, steps=7, negatives=4)
-    assert flops_of(chunk) == flops_of(floor.compiled)
+    floor = floors.step(model.model_config, batch=B, opening=0, steps=7, candidates=candidates)
+    assert flops_of(chunk) == sorted([*flops_of(floor.compiled), *vectors])
 
 
 def test_the_kinds_of_a_steps_operations(compiled):
@@ -118,7 +127,7 @@ def test_the_bytes_of_a_state_are_those_of_its_arrays(compiled):
 
 def test_the_arrays_carried_by_a_floor_neither_vanish_nor_grow():
     """Bug: draw right operands above 1; numbers that are not normal may be slow to multiply."""
-    floor = floors.step(config("hrnn_all", "full"), batch=B, opening=W, steps=20_000)
+    floor = floors.step(config("hrnn_all", "full"), batch=B, opening=W, steps=20_000, candidates=B)
     after, _ = floor()
     for leaf in jax.tree.leaves(after):
         assert 1e-3 < np.abs(leaf).max() < 1e3

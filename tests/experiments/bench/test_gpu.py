@@ -94,13 +94,14 @@ def test_the_peak_is_noted_where_a_device_knows_it():
     assert gpu.peak_notes(Device(None)) == []
 
 
-def test_plus_is_its_flag_file_with_drawn_negatives():
+def test_plus_is_its_flag_file():
     """Bug: leave out `negative_hours`, which the flag file sets."""
-    drawn = ["--loss=cross_entropy", "--extra_negatives=512", "--log_q"]
     with flagsaver.flagsaver():
-        flags.FLAGS(["run", *cli.expand(["--flagfile=hrnn_plus.flags", *drawn], whole=False)])
-        assert gpu.PLUS.model_config == model_flags.model_config(n_items=1)
-        assert gpu.PLUS.train_config == model_flags.train_config()
+        flags.FLAGS(["run", *cli.expand(["--flagfile=hrnn_plus.flags"], whole=False)])
+        for model, n_items in ((gpu.PLUS, MILLION), (gpu.PLUS_SMALL, 10_000)):
+            scaled = model.replace(n_items=n_items)
+            assert scaled.model_config == model_flags.model_config(n_items=n_items)
+            assert scaled.train_config == model_flags.train_config().for_catalogue(n_items)
 
 
 def test_plus_measures_training_and_ranking_of_all_pairs(monkeypatch):
