@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.config import ModelConfig, TrainConfig, settings
 from hrnn_jax.epoch import chunk_function, epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.lane_widths import Width, plan
 from hrnn_jax.model import start_carry
+from hrnn_jax.presets import HRNN_PLUS
 from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, init_state, make_setup
 from hrnn_jax.user_batches import Schedule, pad
 
@@ -114,6 +115,14 @@ def _of_table2(
     return BenchmarkModel(name, model, TrainConfig(batch_size=batch_size, momentum=momentum))
 
 
+def _plus(name: str, n_items: int) -> BenchmarkModel:
+    def own(config: type) -> dict[str, Any]:
+        return {key: value for key, value in HRNN_PLUS.items() if key in settings(config)}
+
+    training = TrainConfig(**own(TrainConfig)).for_catalogue(n_items)
+    return BenchmarkModel(name, ModelConfig(n_items, **own(ModelConfig)), training)
+
+
 INIT_SMALL = _of_table2("HRNN Init small", "hrnn_init", 100, 50, 0.0)
 INIT_LARGE = _of_table2("HRNN Init large", "hrnn_init", 500, 100, 0.1)
 ALL_SMALL = _of_table2("HRNN All small", "hrnn_all", 100, 100, 0.2)
@@ -124,6 +133,9 @@ RNN_SAMPLED = BenchmarkModel(
     ModelConfig(N_ITEMS, "rnn", embedding="tied"),
     TrainConfig(loss="cross_entropy", extra_negatives=2048, log_q=True),
 )
+# hrnn_plus on a catalogue that is too large for a softmax over all items, and on one that is not.
+PLUS_SAMPLED = _plus("hrnn_plus, 2,048 drawn negatives", N_ITEMS)
+PLUS_SOFTMAX = _plus("hrnn_plus, softmax over all items", 10_000)
 
 
 class Training:

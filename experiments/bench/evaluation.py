@@ -16,8 +16,8 @@ from hrnn_jax.network import fitted
 from hrnn_jax.repeat_explore.mixture import FittedMixture
 
 from . import floors
-from .benchmark_model import INIT_SMALL, BenchmarkModel, Training, random_log
-from .gpu import PLUS, plus_network
+from .benchmark_model import INIT_SMALL, PLUS_SAMPLED, BenchmarkModel, Training, random_log
+from .gpu import plus_network
 from .record import Row
 from .timing import Settings, seconds
 
@@ -76,7 +76,7 @@ def evaluate(settings: Settings) -> Mapping[str, Row]:
 def _plus(settings: Settings, users: int) -> Row:
     """Measure the evaluation of hrnn_plus next to HRNN Init's."""
     log = random_log(np.random.default_rng(0), users, PLUS_ITEMS, tested=True)
-    plus, init = (model.replace(n_items=log.n_items) for model in (PLUS, INIT_SMALL))
+    plus, init = (model.replace(n_items=log.n_items) for model in (PLUS_SAMPLED, INIT_SMALL))
     network = plus_network(plus, log)
     mixture = fitted(network, HeldOut(network, None, 0).mixture(0))  # of an untrained network
     of_plus, of_init = (model.init().params for model in (plus, init))

@@ -20,13 +20,20 @@ import jax
 import numpy as np
 
 from hrnn_jax import errors
-from hrnn_jax.config import FULL_SOFTMAX_ITEMS, EvaluationConfig, ModelConfig, TrainConfig
+from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.held_out import HeldOut
 from hrnn_jax.network import make_network
 
 from ..training.epochs import Network, rank, train_epoch
-from .benchmark_model import INIT_LARGE, INIT_SMALL, BenchmarkModel, random_log, train_steps
+from .benchmark_model import (
+    INIT_LARGE,
+    INIT_SMALL,
+    PLUS_SAMPLED,
+    BenchmarkModel,
+    random_log,
+    train_steps,
+)
 from .record import Row
 from .timing import Settings, operations, seconds
 
@@ -35,23 +42,6 @@ SEEDS = 10
 CATALOGUES = (60_000, 1_000_000)
 PLUS_USERS = 2_000  # of the log of hrnn_plus
 TOP = 10  # operations of the profile
-
-# hrnn_plus.flags on a catalogue that is too large for a softmax over all items, and on a small one.
-_MODEL = ModelConfig(n_items=10_000, places=256, idle_gap=True, dropout_session=0.3)
-_TRAINING = TrainConfig(
-    loss="softmax",
-    extra_negatives=2048,
-    negative_hours=24,
-    optimizer="adam",
-    learning_rate=0.001,
-    held_out_patience=2,
-)
-PLUS = BenchmarkModel(
-    "hrnn_plus, 2,048 drawn negatives", _MODEL, _TRAINING.for_catalogue(FULL_SOFTMAX_ITEMS + 1)
-)
-PLUS_SMALL = BenchmarkModel(
-    "hrnn_plus, softmax over all items", _MODEL, _TRAINING.for_catalogue(_MODEL.n_items)
-)
 
 Rows = Iterator[tuple[str, Row]]
 
@@ -75,7 +65,7 @@ def seeds(settings: Settings) -> Rows:
 
 def plus(settings: Settings, n_items: int) -> Rows:
     """Measure the training and the ranking of hrnn_plus on a catalogue."""
-    model = _scaled(settings, PLUS.replace(n_items=n_items))
+    model = _scaled(settings, PLUS_SAMPLED.replace(n_items=n_items))
     what, n_items = _title(model), model.model_config.n_items
     users = max(2, round(settings.scale * PLUS_USERS))
     network = plus_network(model, random_log(np.random.default_rng(0), users, n_items, tested=True))

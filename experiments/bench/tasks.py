@@ -19,7 +19,8 @@ from .benchmark_model import (
     CONCAT_SMALL,
     INIT_LARGE,
     INIT_SMALL,
-    N_ITEMS,
+    PLUS_SAMPLED,
+    PLUS_SOFTMAX,
     RNN_SAMPLED,
     RNN_SMALL,
 )
@@ -33,8 +34,8 @@ MODELS = {  # model, title of the row about its step, target of the step's ratio
     "_rnn": (RNN_SMALL, RNN_SMALL.name, 1.6),
     "_rnn_concat": (CONCAT_SMALL, CONCAT_SMALL.name, 1.6),
     "_sampled": (RNN_SAMPLED, RNN_SAMPLED.name, 2.0),
-    "_plus": (gpu.PLUS.replace(n_items=N_ITEMS), gpu.PLUS.name, 2.5),
-    "_softmax": (gpu.PLUS_SMALL, gpu.PLUS_SMALL.name, 2.5),
+    "_plus": (PLUS_SAMPLED, PLUS_SAMPLED.name, 2.5),
+    "_softmax": (PLUS_SOFTMAX, PLUS_SOFTMAX.name, 2.5),
 }
 Task = Callable[[timing.Settings], Mapping[str, record.Row | record.Sweep]]
 TASKS: dict[str, Task] = {

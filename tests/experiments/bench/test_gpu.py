@@ -14,7 +14,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments.bench import gpu
-from experiments.bench.benchmark_model import INIT_SMALL, random_log
+from experiments.bench.benchmark_model import INIT_SMALL, PLUS_SAMPLED, PLUS_SOFTMAX, random_log
 from experiments.bench.record import Row
 from experiments.bench.timing import Settings
 from experiments.common import cli, model_flags
@@ -98,7 +98,7 @@ def test_plus_is_its_flag_file():
     """Bug: leave out `negative_hours`, which the flag file sets."""
     with flagsaver.flagsaver():
         flags.FLAGS(["run", *cli.expand(["--flagfile=hrnn_plus.flags"], whole=False)])
-        for model, n_items in ((gpu.PLUS, MILLION), (gpu.PLUS_SMALL, 10_000)):
+        for model, n_items in ((PLUS_SAMPLED, MILLION), (PLUS_SOFTMAX, 10_000)):
             scaled = model.replace(n_items=n_items)
             assert scaled.model_config == model_flags.model_config(n_items=n_items)
             assert scaled.train_config == model_flags.train_config().for_catalogue(n_items)
@@ -140,7 +140,7 @@ def test_the_profile_lists_the_largest_operations_first(monkeypatch, tmp_path):
 @functools.cache
 def plus_of_a_million():
     """Return hrnn_plus on a million items, and the shapes of its setup and its state."""
-    model = gpu.PLUS.replace(n_items=MILLION)
+    model = PLUS_SAMPLED.replace(n_items=MILLION)
     column = jax.ShapeDtypeStruct((MILLION,), np.int32)
     sampler = negatives.Sampler(
         bound=jax.ShapeDtypeStruct((MILLION - 1,), np.uint32),
