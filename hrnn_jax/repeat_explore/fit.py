@@ -38,6 +38,7 @@ _DECAY = 1e-4  # of the place network's weights
 _PRIOR = 1e-3  # weight of the squared distance of the other weights from where they start
 _STEPS = 100  # of L-BFGS
 _AT_ONCE = 256  # events whose features are computed together
+_PARTS = 9  # of the features of places, whose moments are computed one after the other
 _ENOUGH = 1_000  # events after another one in their session: with no repeat, few ever are one
 _SEED = 3  # that other draws with the seed do not use
 
@@ -130,10 +131,11 @@ def fit(
         learnt_from = np.union1d(cases, _draw(_repeats(log), _TRAINING_REPEATS, rng))
     seen = _see(reader, log, learnt_from, model_config, drops_repeats)
     held_out = log.test[seen.event]
+    repeats = np.logical_not(held_out) & (seen.place >= 0)
+    trained, tested = _take(seen, repeats), _take(seen, held_out)
+    del seen  # its features of places are most of the memory that learning takes
     if place is None:
-        repeats = np.logical_not(held_out) & (seen.place >= 0)
-        place = _fit_places(_take(seen, repeats), of_places)
-    tested = _take(seen, held_out)
+        place = _fit_places(trained, of_places)
     explore = _fit_explore(reader, log, _take(tested, np.logical_not(tested.known)), of_items)
     repeated = _take(tested, tested.place >= 0)
     repeat = _fit_repeat(reader, place, explore, repeated)
@@ -240,20 +242,8 @@ def inputs_of(seen: evaluation.Seen, drops_repeats: jax.Array) -> tuple[jax.Arra
 
 def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
     """Train the place network on repeats: the cross-entropy of the target among the places."""
-    n_inputs = mixtures.PLACE_INPUTS
-    # Of all places of all rows: a user counts as often as there are places.
-    n_used = np.maximum(1, seen.allowed.sum())
-    n_of_user = seen.allowed.sum(axis=1)[:, None] / n_used
-    user = seen.user[:, mixtures.USER_INPUTS]
-    is_used = seen.allowed[:, None]
-
-    def average(of_place: np.ndarray, of_user: np.ndarray) -> np.ndarray:
-        places = np.where(is_used, of_place, 0).sum(axis=(0, 2)) / n_used
-        return np.concatenate([places, (n_of_user * of_user).sum(axis=0)])
-
-    mean = average(seen.places, user)
-    n_places = features.PLACE_FEATURES
-    variance = average((seen.places - mean[:n_places, None]) ** 2, (user - mean[n_places:]) ** 2)
+    n_inputs, n_places = mixtures.PLACE_INPUTS, features.PLACE_FEATURES
+    mean, variance = _moments(seen)
     weights = {
         "linear": np.zeros(n_places, np.float32),
         "hidden_w": rng.normal(0, n_inputs**-0.5, (n_inputs, _HIDDEN_UNITS)).astype(np.float32),
@@ -286,6 +276,27 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
             batch = seen.places[rows], seen.user[rows], seen.allowed[rows], seen.place[rows]
             weights, state = update(weights, state, batch)
     return PlaceNetwork(**fixed, **jax.device_get(weights))
+
+
+def _moments(seen: _Seen) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means and variances of what the place network reads, [PLACE_INPUTS] each.
+
+    Of all places of all rows: a user counts as often as there are places.
+    """
+    n_used = np.maximum(1, seen.allowed.sum())
+    is_used = seen.allowed[:, None]
+    moments = []
+    # Arrays of all features would need several times the memory of the features themselves.
+    for places in np.array_split(seen.places, _PARTS, axis=1):
+        mean = np.where(is_used, places, 0).sum(axis=(0, 2)) / n_used
+        squares = (places - mean[:, None]) ** 2
+        moments.append((mean, np.where(is_used, squares, 0).sum(axis=(0, 2)) / n_used))
+    user = seen.user[:, mixtures.USER_INPUTS]
+    n_of_user = seen.allowed.sum(axis=1)[:, None] / n_used
+    mean = (n_of_user * user).sum(axis=0)
+    moments.append((mean, (n_of_user * (user - mean) ** 2).sum(axis=0)))
+    means, variances = zip(*moments, strict=True)
+    return np.concatenate(means), np.concatenate(variances)
 
 
 def _fit_explore(

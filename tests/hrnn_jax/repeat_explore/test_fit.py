@@ -1,5 +1,7 @@
 """The mixture finds the rule that a made log follows, and bears logs that say nothing."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.held_out import HeldOut, best_epoch
-from hrnn_jax.repeat_explore import fit, neighbours
-from hrnn_jax.repeat_explore.mixture import FittedMixture
+from hrnn_jax.repeat_explore import features, fit, neighbours
+from hrnn_jax.repeat_explore.mixture import USER_INPUTS, FittedMixture
 from hrnn_jax.train import TrainState
 from tests.helpers import logs, networks
 
@@ -68,6 +70,41 @@ def test_the_same_seed_learns_the_same_weights(learnt):
     params, config, mixture = learnt
     again = fit.fit(fit.Reader(params, mixture.table), ruled(0), model_config=config, seed=0)
     networks.assert_identical(again, mixture.weights)
+
+
+def seen(n, n_places):
+    """Return what was known before n events, drawn."""
+    rng = np.random.default_rng(0)
+    shape = n, features.PLACE_FEATURES, n_places
+    return fit._Seen(
+        *[np.zeros(n, np.int32)] * 5,
+        allowed=rng.random((n, n_places)) < 0.4,
+        places=rng.normal(3, 2, shape).astype(np.float32),
+        user=rng.normal(-1, 4, (n, features.USER_FEATURES)).astype(np.float32),
+        last=np.zeros((n, 1), np.int32),
+        hidden=np.zeros((n, 1), np.float32),
+    )
+
+
+def test_the_place_network_is_given_means_and_variances_of_the_allowed_places():
+    some = seen(30, 8)
+    event, place = np.nonzero(some.allowed)
+    rows = np.column_stack([some.places[event, :, place], some.user[event][:, USER_INPUTS]])
+    mean, variance = fit._moments(some)
+    np.testing.assert_allclose(mean, rows.mean(axis=0, dtype=np.float64), rtol=1e-5)
+    np.testing.assert_allclose(variance, rows.var(axis=0, dtype=np.float64), rtol=1e-5)
+
+
+def test_they_take_less_memory_than_the_features():
+    """Bug: square the differences of all features at once, five times the features' memory."""
+    some = seen(2_000, 64)
+    tracemalloc.start()
+    try:
+        fit._moments(some)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < some.places.nbytes
 
 
 CONFIG = networks.model_config(places=4, neighbours=6)
