@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator
 
 from experiments.bench import record
+from experiments.bench.peers.contenders import CONTENDERS
 from experiments.bench.service.longest_wait import ATTACKS
 
 from .claims import RESULTS, Claim, benchmark, measured
@@ -46,6 +47,16 @@ def _peers() -> Iterator[tuple[str, bool]]:
         f"trains {rate('rectools_sasrec')}; hrnn_plus ranks {rate('hrnn_plus', 'ranking')} "
         f"cases/s, RecTools' SASRec {rate('rectools_sasrec', 'ranking')}.",
         True,
+    )
+
+    memory = {
+        contender.key: benchmark(f"peers/video/{contender.key}/peak memory")
+        for contender in CONTENDERS
+    }
+    larger = [key for key, value in memory.items() if value > memory["hrnn_plus"]]
+    yield (
+        f"the largest memory of all but RecBole's SASRec, {memory['hrnn_plus'] / 1e9:.1f} GB",
+        larger == ["recbole_sasrec"],
     )
 
 
