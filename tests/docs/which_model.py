@@ -223,6 +223,10 @@ def _ablation() -> Iterator[tuple[str, bool]]:
         not any(_differs(log, "without idle gap", m) for log in LOGS for m in METRICS),
     )
     yield (
+        "On EB-NeRD that is significantly worse.",
+        all(_differs(NEWS, "negatives of any time", m, better=False) for m in METRICS),
+    )
+    yield (
         "On Foursquare Recall@5 is significantly better so.",
         _differs(CHECK_INS, "negatives of any time", "recall", better=True),
     )
