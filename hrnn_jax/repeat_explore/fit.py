@@ -131,11 +131,11 @@ def fit(
         learnt_from = np.union1d(cases, _draw(_repeats(log), _TRAINING_REPEATS, rng))
     seen = _see(reader, log, learnt_from, model_config, drops_repeats)
     held_out = log.test[seen.event]
-    repeats = np.logical_not(held_out) & (seen.place >= 0)
-    trained, tested = _take(seen, repeats), _take(seen, held_out)
-    del seen  # its features of places are most of the memory that learning takes
+    tested = _take(seen, held_out)
     if place is None:
-        place = _fit_places(trained, of_places)
+        # In place of all: the features of places are most of the memory that learning takes.
+        seen = _take(seen, np.logical_not(held_out) & (seen.place >= 0))
+        place = _fit_places(seen, of_places)
     explore = _fit_explore(reader, log, _take(tested, np.logical_not(tested.known)), of_items)
     repeated = _take(tested, tested.place >= 0)
     repeat = _fit_repeat(reader, place, explore, repeated)
