@@ -18,6 +18,8 @@ from flax import struct
 from hrnn_jax.model import Params, gather_rows
 from hrnn_jax.user_batches import NO_ITEM, Array
 
+_PART = 256  # rows updated at a time on a CPU: still in its cache when they are written back
+
 
 def adagrad(
     learning_rate: Array, momentum: Array | None, active: Array = True
@@ -126,11 +128,12 @@ class Rows:
     place: jax.Array  # [N] int32, where `index` lists this occurrence's item; N for padding
 
 
-class _Whole:
-    """Stands for `Rows` of an array that is updated as a whole."""
+class _Array:
+    """Stands for `Rows` of an array that is not updated by row."""
 
 
-WHOLE = _Whole()
+WHOLE = _Array()  # updated as a whole
+_KEPT = _Array()  # not updated; what is computed for it is not used, and left out by the compiler
 
 
 @struct.dataclass
@@ -181,28 +184,105 @@ def apply(
     Returns:
         The parameters and the state after the update.
     """
+    totals = jax.tree.map(_total, touched.grads, touched.rows)
+    touched = Touched(rows=touched.rows, values=touched.values, grads=totals)
+    n_parts = _n_parts(touched.rows)
 
-    def take(leaf: jax.Array, rows: Rows | _Whole) -> jax.Array:
-        return leaf if isinstance(rows, _Whole) else gather_rows(leaf, rows.index)
+    def update_rows(
+        number: jax.Array, reached: tuple[Params, optax.OptState]
+    ) -> tuple[Params, optax.OptState]:
+        part = _part(touched, reached[0], number, n_parts)
+        return _update(transform, *reached, part, factor, others=_KEPT)
 
-    def put(leaf: jax.Array, new: jax.Array, rows: Rows | _Whole) -> jax.Array:
-        if isinstance(rows, _Whole):
-            return new
-        return leaf.at[rows.index].set(new, mode="drop")
+    params, opt_state = jax.lax.fori_loop(
+        0, n_parts, update_rows, (params, opt_state), unroll=n_parts == 1
+    )
+    return _update(transform, params, opt_state, _arrays(touched, params), factor, others=WHOLE)
 
-    def total(leaf: jax.Array, grad: jax.Array, rows: Rows | _Whole) -> jax.Array:
-        if isinstance(rows, _Whole):
-            return grad
-        return jax.ops.segment_sum(grad, rows.place, len(rows.place))
 
+def _n_parts(rows: Any) -> int:
+    """Return how many parts the longest list is updated in."""
+    listed = jax.tree.leaves(rows, is_leaf=lambda each: isinstance(each, Rows))
+    longest = max((len(each.index) for each in listed if isinstance(each, Rows)), default=0)
+    # Elsewhere than on a CPU many small steps would wait.
+    return -(-longest // _PART) if jax.default_backend() == "cpu" else 1
+
+
+def _part(touched: Touched, params: Params, number: jax.Array, n_parts: int) -> Touched:
+    """Return one part of all lists of rows, without the arrays that are updated as a whole."""
+
+    def cut(array: jax.Array) -> jax.Array:
+        size = -(-len(array) // n_parts)
+        return jax.lax.dynamic_slice_in_dim(array, number * size, size)  # the last ones overlap
+
+    def cut_rows(_: jax.Array, rows: Rows | _Array) -> Rows | _Array:
+        if not isinstance(rows, Rows):
+            return _KEPT
+        own = cut(jnp.arange(len(rows.index)) // -(-len(rows.index) // n_parts)) == number
+        return Rows(index=jnp.where(own, cut(rows.index), NO_ITEM), place=cut(rows.place))
+
+    def cut_values(leaf: jax.Array, values: jax.Array, rows: Rows | _Array) -> jax.Array:
+        return cut(values) if isinstance(rows, Rows) else leaf
+
+    rows = touched.rows
+    return Touched(
+        rows=jax.tree.map(cut_rows, params, rows),
+        values=jax.tree.map(cut_values, params, touched.values, rows),
+        grads=jax.tree.map(cut_values, params, touched.grads, rows),
+    )
+
+
+def _arrays(touched: Touched, params: Params) -> Touched:
+    """Return the arrays that are updated as a whole, without the lists of rows."""
+
+    def whole_rows(_: jax.Array, rows: Rows | _Array) -> _Array:
+        return _KEPT if isinstance(rows, Rows) else WHOLE
+
+    def whole_values(leaf: jax.Array, values: jax.Array, rows: Rows | _Array) -> jax.Array:
+        return leaf if isinstance(rows, Rows) else values
+
+    rows = touched.rows
+    return Touched(
+        rows=jax.tree.map(whole_rows, params, rows),
+        values=jax.tree.map(whole_values, params, touched.values, rows),
+        grads=jax.tree.map(whole_values, params, touched.grads, rows),
+    )
+
+
+def _update(
+    transform: optax.GradientTransformation,
+    params: Params,
+    opt_state: optax.OptState,
+    touched: Touched,
+    factor: jax.Array | float,
+    *,
+    others: _Array,
+) -> tuple[Params, optax.OptState]:
+    """Update what `touched` has, and the state that belongs to no array as `others` says."""
     rows, values = touched.rows, touched.values
     state_rows = optax.tree.map_params(
-        transform, lambda _, rows: rows, opt_state, rows, transform_non_params=lambda _: WHOLE
+        transform, lambda _, rows: rows, opt_state, rows, transform_non_params=lambda _: others
     )
-    totals = jax.tree.map(total, params, touched.grads, rows)
-    updates, new_state = transform.update(totals, jax.tree.map(take, opt_state, state_rows), values)
-    new_params = optax.apply_updates(values, jax.tree.map(lambda u: factor * u, updates))
+    state = jax.tree.map(_take, opt_state, state_rows)
+    updates, new_state = transform.update(touched.grads, state, values)
+    new_values = optax.apply_updates(values, jax.tree.map(lambda u: factor * u, updates))
     return (
-        jax.tree.map(put, params, new_params, rows),
-        jax.tree.map(put, opt_state, new_state, state_rows),
+        jax.tree.map(_put, params, new_values, rows),
+        jax.tree.map(_put, opt_state, new_state, state_rows),
     )
+
+
+def _total(grad: jax.Array, rows: Rows | _Array) -> jax.Array:
+    if isinstance(rows, Rows):
+        return jax.ops.segment_sum(grad, rows.place, len(rows.place))
+    return grad
+
+
+def _take(leaf: jax.Array, rows: Rows | _Array) -> jax.Array:
+    return gather_rows(leaf, rows.index) if isinstance(rows, Rows) else leaf
+
+
+def _put(leaf: jax.Array, new: jax.Array, rows: Rows | _Array) -> jax.Array:
+    if isinstance(rows, Rows):
+        return leaf.at[rows.index].set(new, mode="drop")
+    return new if rows is WHOLE else leaf

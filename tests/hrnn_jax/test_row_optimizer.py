@@ -38,8 +38,7 @@ def draw(rng, index):
     return {key: rng.normal(size=size).astype(np.float32) for key, size in sizes.items()}
 
 
-@functools.partial(jax.jit, static_argnames=("name", "momentum"))
-def _by_row(params, state, index, grads, active, *, name, momentum, factor=1.0):
+def update_by_row(params, state, index, grads, active, *, name, momentum, factor=1.0):
     rows, _ = row_optimizer.list_rows(index, jnp.full(N_ITEMS, 99))
     touched = row_optimizer.Touched(
         rows={"table": rows, "bias": rows, "dense": row_optimizer.WHOLE},
@@ -48,6 +47,9 @@ def _by_row(params, state, index, grads, active, *, name, momentum, factor=1.0):
     )
     chosen = row_optimizer.OPTIMIZERS[name](0.1, momentum or None, active)
     return row_optimizer.apply(chosen, params, state, touched, factor=jnp.where(active, factor, 0))
+
+
+_by_row = jax.jit(update_by_row, static_argnames=("name", "momentum"))
 
 
 def by_row(params, state, index, grads, active=True, **case):
@@ -146,6 +148,37 @@ def test_an_inactive_update_without_gradients_changes_nothing(name, momentum):
     grads = jax.tree.map(np.zeros_like, grads)
     after = by_row(*before, index, grads, False, name=name, momentum=momentum)
     assert_identical(after, before)
+
+
+@pytest.mark.parametrize(("name", "momentum"), CASES)
+def test_rows_updated_in_parts_are_those_updated_at_once(name, momentum, monkeypatch):
+    before = warm(name, momentum)
+    index, grads = next(steps(np.random.default_rng(7), 1))
+    expected = by_row(*before, index, grads, name=name, momentum=momentum)
+    monkeypatch.setattr(row_optimizer, "_PART", 4)  # four parts of 14 rows, of which two overlap
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    in_parts = jax.jit(functools.partial(update_by_row, name=name, momentum=momentum))
+    assert "while" in in_parts.lower(*before, index, grads, True).as_text()
+    assert_close(in_parts(*before, index, grads, True), expected)
+
+
+@pytest.mark.parametrize("n_parts", [1, 2, 4, 5])
+def test_the_parts_have_each_row_once(n_parts):
+    lengths = {"long": 14, "short": 3, "single": 1}  # shorter ones than there are parts, too
+    rows = {
+        key: row_optimizer.Rows(index=jnp.arange(n) + 20, place=jnp.arange(n))
+        for key, n in lengths.items()
+    }
+    values = {key: jnp.arange(n) + 20.0 for key, n in lengths.items()}
+    touched = row_optimizer.Touched(rows=rows, values=values, grads=values)
+    found = {key: [] for key in rows}
+    for number in range(n_parts):
+        part = row_optimizer._part(touched, values, jnp.array(number), n_parts)
+        for key in rows:
+            listed = np.asarray(part.rows[key].index) != NO_ITEM
+            found[key] += part.values[key][listed].tolist()
+            np.testing.assert_array_equal(part.rows[key].index[listed], part.values[key][listed])
+    assert found == {key: value.tolist() for key, value in values.items()}
 
 
 def test_list_rows_lists_each_item_once():
