@@ -13,6 +13,7 @@ all other items is estimated by a sample of the catalogue.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -175,13 +176,10 @@ class ItemIndex:
             mass = (np.exp(sampled - largest) * is_other).sum(axis=1) * share
             others = (np.log(mass) + largest[:, 0]) / weight
         known = np.column_stack([scores, others.astype(np.float32)])
-        local = Terms(
+        local = dataclasses.replace(
+            terms,
             neighbour=_positions(items, terms.neighbour),
-            bonus=terms.bonus,
             place=_positions(items, terms.place),
-            logit=terms.logit,
-            allowed=terms.allowed,
-            gate=terms.gate,
         )
         return np.asarray(_of_columns(mixture, known, local))[:, :-1]
 

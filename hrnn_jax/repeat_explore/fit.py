@@ -311,47 +311,60 @@ def _fit_explore(
     start[0] = 1
     if not len(seen.event):
         return start
-    n_drawn = min(_SAMPLED_ITEMS, log.n_items)
-    item, share = reader.after(seen.last)
-    n, n_last = seen.last.shape
-    lags = neighbours.lag_weights(n_last)
-    parts = []
-    for row in range(n):
-        near, where = np.unique(item[row].reshape(-1), return_inverse=True)
-        by_lag = np.einsum("lck,lg->lkgc", share[row], lags).reshape(where.size, -1)
-        summed = np.zeros((len(near), by_lag.shape[1]), np.float32)
-        np.add.at(summed, where.reshape(-1), by_lag)
-        near, summed = near[near != NO_ITEM], summed[near != NO_ITEM]
-        drawn = rng.choice(log.n_items, n_drawn, replace=False)
-        candidates = np.concatenate([near, np.setdiff1d(drawn, near)])
-        shares = np.zeros((len(candidates), by_lag.shape[1]), np.float32)
-        shares[: len(near)] = summed
-        # Each drawn item stands for as many of those that are no neighbours.
-        weight = np.zeros(len(candidates), np.float32)
-        weight[len(near) :] = np.log(log.n_items / n_drawn)
-        competes = ~np.isin(candidates, seen.item[row])
-        is_target = candidates == seen.target[row]
-        if not is_target.any():
-            candidates = np.append(candidates, seen.target[row])
-            shares = np.vstack([shares, np.zeros_like(shares[:1])])
-            weight, competes = np.append(weight, 0), np.append(competes, True)
-            is_target = candidates == seen.target[row]
-        weight[is_target] = 0
-        parts.append(
-            (candidates[competes], shares[competes], weight[competes], is_target[competes])
-        )
-    longest = max(len(part[0]) for part in parts)
+    n = len(seen.event)
+    cases = list(_explorations(reader, seen, log.n_items, rng))
+    longest = max(len(case.item) for case in cases)
     inputs = np.zeros((n, longest, mixtures.EXPLORE_INPUTS), np.float32)
     offset = np.full((n, longest), -np.inf, np.float32)
     target = np.zeros(n, np.int32)
     item_out, bias = reader.item_out, reader.item_bias
-    for row, (candidates, shares, weight, is_target) in enumerate(parts):
-        size = len(candidates)
-        inputs[row, :size, 0] = item_out[candidates] @ seen.hidden[row] + bias[candidates]
-        inputs[row, :size, 1:] = shares
-        offset[row, :size] = weight
-        target[row] = is_target.argmax()
+    for row, case in enumerate(cases):
+        size = len(case.item)
+        inputs[row, :size, 0] = item_out[case.item] @ seen.hidden[row] + bias[case.item]
+        inputs[row, :size, 1:] = case.shares
+        offset[row, :size] = case.offset
+        target[row] = case.is_target.argmax()
     return _minimise(_explore_loss, start, inputs, (offset, target))
+
+
+class _Exploration(NamedTuple):
+    """The C items that compete in a case whose target is no repeat."""
+
+    item: np.ndarray  # [C]
+    shares: np.ndarray  # [C, EXPLORE_INPUTS - 1] of the neighbours, 0 of other items
+    offset: np.ndarray  # [C] to their logits
+    is_target: np.ndarray  # [C] bool
+
+
+def _explorations(
+    reader: Reader, seen: _Seen, n_items: int, rng: np.random.Generator
+) -> Iterator[_Exploration]:
+    """Yield the neighbours, drawn items and the target of each case, without the user's places."""
+    n_drawn = min(_SAMPLED_ITEMS, n_items)
+    lags = neighbours.lag_weights(seen.last.shape[1])
+    for target, places, item, share in zip(
+        seen.target, seen.item, *reader.after(seen.last), strict=True
+    ):
+        near, where = np.unique(item.reshape(-1), return_inverse=True)
+        by_lag = np.einsum("lck,lg->lkgc", share, lags).reshape(where.size, -1)
+        summed = np.zeros((len(near), by_lag.shape[1]), np.float32)
+        np.add.at(summed, where.reshape(-1), by_lag)
+        near, summed = near[near != NO_ITEM], summed[near != NO_ITEM]
+        drawn = rng.choice(n_items, n_drawn, replace=False)
+        candidates = np.concatenate([near, np.setdiff1d(drawn, near)])
+        if target not in candidates:
+            candidates = np.append(candidates, target)
+        shares = np.zeros((len(candidates), summed.shape[1]), np.float32)
+        shares[: len(near)] = summed
+        # Each drawn item stands for as many of those that are no neighbours.
+        offset = np.zeros(len(candidates), np.float32)
+        offset[len(near) :] = np.log(n_items / n_drawn)
+        is_target = candidates == target
+        offset[is_target] = 0
+        competes = ~np.isin(candidates, places)
+        yield _Exploration(
+            candidates[competes], shares[competes], offset[competes], is_target[competes]
+        )
 
 
 def _explore_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:

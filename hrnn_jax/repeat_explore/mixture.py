@@ -86,15 +86,11 @@ class OwnTerms:
 
 
 @struct.dataclass
-class Terms:
+class Terms(OwnTerms):
     """What the mixture knows of n users besides the scores of the network."""
 
-    neighbour: Array  # [n, L, K] items, NO_ITEM for none; the bonuses of a repeated item add up
-    bonus: Array  # [n, L, K] to their logits of P_explore
-    place: Array  # [n, R] items of the history, NO_ITEM for none
-    logit: Array  # [n, R] of the place network, 0 for an unused place
-    allowed: Array  # [n, R] bool, places that can be repeated
-    gate: Array  # [n] logit of g, -inf where no place can be repeated
+    neighbour: Array  # [n, L, K] of their last items, NO_ITEM for none; equal ones' bonuses add up
+    bonus: Array  # [n, L, K] to their logits of P_explore, see `neighbours.bonus`
 
 
 def place_logits(network: PlaceNetwork, places: Array, user: Array) -> jax.Array:
@@ -179,7 +175,8 @@ def terms(
     """
     own = own_terms(mixture, history, in_parts=in_parts)
     item, share = neighbours.after(table, own.last)
-    return combined(own, item, neighbours.bonus(share, mixture.explore[1:]))
+    bonus = neighbours.bonus(share, mixture.explore[1:])
+    return Terms(**vars(own), neighbour=item, bonus=bonus)
 
 
 def own_terms(mixture: Mixture, history: History, *, in_parts: bool) -> OwnTerms:
@@ -193,24 +190,6 @@ def own_terms(mixture: Mixture, history: History, *, in_parts: bool) -> OwnTerms
         logit=logit,
         allowed=allowed,
         gate=jnp.where(allowed.any(axis=1), user @ mixture.gate, -jnp.inf),
-    )
-
-
-def combined(own: OwnTerms, item: jax.Array, bonus: jax.Array) -> Terms:
-    """Return the terms of n users.
-
-    Args:
-        own: what their histories say.
-        item: [n, L, K] the neighbours of their last items.
-        bonus: [n, L, K] of these, see `neighbours.bonus`.
-    """
-    return Terms(
-        neighbour=item,
-        bonus=bonus,
-        place=own.place,
-        logit=own.logit,
-        allowed=own.allowed,
-        gate=own.gate,
     )
 
 

@@ -17,7 +17,7 @@ from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.history import History
-from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, OwnTerms
+from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, OwnTerms, Terms
 from hrnn_jax.sharding.exchange import add_up, rows_here
 from hrnn_jax.sharding.tables import AXIS
 from hrnn_jax.user_batches import NO_ITEM
@@ -113,7 +113,7 @@ def log_probabilities(
         return neighbours.bonus(share, weights.explore[1:])[:, :, None]
 
     item, values = after(mixture.table, own.last, n_shards, bonus)
-    terms = mixtures.combined(own, item, values[:, :, 0])
+    terms = Terms(**vars(own), neighbour=item, bonus=values[:, :, 0])
 
     def explored(case: Any) -> tuple[jax.Array, ...]:
         score, neighbour, bonus, place = case

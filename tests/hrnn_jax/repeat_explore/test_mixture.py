@@ -40,6 +40,7 @@ def drawn_terms(seed=0, *, n_items=V):
     near[:, 1] = near[:, 0]  # a neighbour of two items
     near[:, 2] = NO_ITEM
     return mixtures.Terms(
+        last=np.full((N, 2), NO_ITEM, np.int32),  # `neighbour` has theirs
         neighbour=near.reshape(N, 2, -1),
         bonus=np.float32(rng.normal(size=(N, NEAR))).reshape(N, 2, -1),
         place=place,
