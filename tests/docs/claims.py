@@ -22,9 +22,11 @@ from experiments.paper.results import COMPARISON_FILES, Results, headline, read_
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results"
 NEWS, CHECK_INS, READING, BASKETS = "ebnerd", "foursquare", "deskdrop", "journey"
-LOGS = (NEWS, CHECK_INS, READING, BASKETS)
-LISTENING = "music30"  # a log with rows of hrnn_plus and of counting alone
+LISTENING = "music30"
+WITH_PEERS = (NEWS, CHECK_INS, READING, BASKETS)  # logs with rows of other libraries
+LOGS = (*WITH_PEERS, LISTENING)
 TITLES = {NEWS: "EB-NeRD", CHECK_INS: "Foursquare", READING: "Deskdrop", BASKETS: "Journey"}
+TITLES |= {LISTENING: "30Music"}
 METRICS = ("recall", "mrr")
 COMPARED = {*pl.read_csv(RESULTS / "comparison/runs.csv")["row"]}
 OTHERS = [row for row in NAMES if row in COMPARED - {PLUS}]
