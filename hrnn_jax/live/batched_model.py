@@ -23,7 +23,6 @@ from hrnn_jax.live.item_index import LONGEST, MEASURED_USERS, ItemIndex
 from hrnn_jax.precision import check_precision
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
-from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture
 from hrnn_jax.user_batches import NO_ITEM, Array, Steps
 
@@ -65,7 +64,6 @@ class Anatomy(NamedTuple):
     bias: np.ndarray  # [V]
     weights: mixtures.Mixture | None  # of a network with `places`
     terms: mixtures.Terms | None  # of the user, without the axis of users
-    last: np.ndarray  # [L] the last items of the session, whose neighbours count
 
 
 class Query(NamedTuple):
@@ -227,12 +225,12 @@ class BatchedModel:
     def anatomy(self, state: LiveState) -> Anatomy:
         """Return what the scores after the last item are made of."""
         program = functools.partial(_anatomy, self._network, config=self.config)
-        products, terms, last = self._call(program, [state], WIDTHS)
+        products, terms = self._call(program, [state], WIDTHS)
         bias = np.asarray(self._network.params.items.item_bias)
         mixture = self._network.mixture
         of_user = jax.tree.map(lambda values: values[0], terms)
         weights = None if mixture is None else jax.device_get(mixture.weights)
-        return Anatomy(products[0], bias, weights, of_user, last[0])
+        return Anatomy(products[0], bias, weights, of_user)
 
     def warm_up(self, n_first: int) -> None:
         """Compile all programs for up to `n_first` items, but that of candidates."""
@@ -381,12 +379,9 @@ def _score(network: _Network, items: jax.Array, user: _Batch, *, config: ModelCo
 @functools.partial(jax.jit, static_argnames="config")
 def _anatomy(
     network: _Network, users: _Batch, *, config: ModelConfig
-) -> tuple[jax.Array, mixtures.Terms | None, jax.Array]:
+) -> tuple[jax.Array, mixtures.Terms | None]:
     hidden, mixed = _represent(network, users, config=config)
-    last = jnp.zeros((len(users.item), 0), jnp.int32)
-    if config.places:
-        last = histories.recent_items(_history_with_last_item(users), neighbours.LAST)
-    return hidden @ network.params.items.item_out.T, mixed[1] if mixed else None, last
+    return hidden @ network.params.items.item_out.T, None if mixed is None else mixed[1]
 
 
 @jax.jit

@@ -69,7 +69,7 @@ def explain(network: Network, state: LiveState, items: Sequence[int]) -> list[Ex
             network.trained.items[item],
             sum(some.values()),
             some,
-            _neighbours(network, anatomy, item, some),
+            _neighbours(network, anatomy.terms, item, some),
         )
         for item, some in zip(items, parts, strict=True)
         if np.isfinite(sum(some.values()))
@@ -125,18 +125,17 @@ class _Mixed:
 
 
 def _neighbours(
-    network: Network, anatomy: Anatomy, item: int, parts: dict[str, float]
+    network: Network, terms: Terms | None, item: int, parts: dict[str, float]
 ) -> list[tuple[Id, float]]:
     """Divide the part of the neighbours among the last items."""
-    if anatomy.terms is None or not parts.get(NEIGHBOURS):
+    if terms is None or not parts.get(NEIGHBOURS):
         return []
-    last = anatomy.last.tolist()
-    bonus = np.asarray(anatomy.terms.bonus, np.float64)
-    shares = np.where(np.asarray(anatomy.terms.neighbour) == item, bonus, 0).sum(axis=1)
+    bonus = np.asarray(terms.bonus, np.float64)
+    shares = np.where(np.asarray(terms.neighbour) == item, bonus, 0).sum(axis=1)
     scale = parts[NEIGHBOURS] / shares.sum()
     return [
         (network.trained.items[each], float(share * scale))
-        for each, share in zip(last, shares, strict=True)
+        for each, share in zip(np.asarray(terms.last).tolist(), shares, strict=True)
         if share
     ]
 
