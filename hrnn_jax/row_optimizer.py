@@ -211,14 +211,17 @@ def _n_parts(rows: Any) -> int:
 def _part(touched: Touched, params: Params, number: jax.Array, n_parts: int) -> Touched:
     """Return one part of all lists of rows, without the arrays that are updated as a whole."""
 
+    def size(array: jax.Array) -> int:
+        return -(-len(array) // n_parts)
+
     def cut(array: jax.Array) -> jax.Array:
-        size = -(-len(array) // n_parts)
-        return jax.lax.dynamic_slice_in_dim(array, number * size, size)  # the last ones overlap
+        begin = number * size(array)  # of the last ones earlier, so that they overlap
+        return jax.lax.dynamic_slice_in_dim(array, begin, size(array))
 
     def cut_rows(_: jax.Array, rows: Rows | _Array) -> Rows | _Array:
         if not isinstance(rows, Rows):
             return _KEPT
-        own = cut(jnp.arange(len(rows.index)) // -(-len(rows.index) // n_parts)) == number
+        own = cut(jnp.arange(len(rows.index)) // size(rows.index)) == number
         return Rows(index=jnp.where(own, cut(rows.index), NO_ITEM), place=cut(rows.place))
 
     def cut_values(leaf: jax.Array, values: jax.Array, rows: Rows | _Array) -> jax.Array:

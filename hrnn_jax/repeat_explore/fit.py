@@ -323,7 +323,7 @@ def _fit_explore(
         inputs[row, :size, 0] = item_out[case.item] @ seen.hidden[row] + bias[case.item]
         inputs[row, :size, 1:] = case.shares
         offset[row, :size] = case.offset
-        target[row] = case.is_target.argmax()
+        target[row] = case.target
     return _minimise(_explore_loss, start, inputs, (offset, target))
 
 
@@ -333,7 +333,7 @@ class _Exploration(NamedTuple):
     item: np.ndarray  # [C]
     shares: np.ndarray  # [C, EXPLORE_INPUTS - 1] of the neighbours, 0 of other items
     offset: np.ndarray  # [C] to their logits
-    is_target: np.ndarray  # [C] bool
+    target: int  # its place among the items
 
 
 def _explorations(
@@ -362,9 +362,8 @@ def _explorations(
         is_target = candidates == target
         offset[is_target] = 0
         competes = ~np.isin(candidates, places)
-        yield _Exploration(
-            candidates[competes], shares[competes], offset[competes], is_target[competes]
-        )
+        place = int(is_target[competes].argmax())
+        yield _Exploration(candidates[competes], shares[competes], offset[competes], place)
 
 
 def _explore_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:
