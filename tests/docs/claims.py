@@ -25,8 +25,7 @@ NEWS, CHECK_INS, READING, BASKETS = "ebnerd", "foursquare", "deskdrop", "journey
 LISTENING = "music30"
 WITH_PEERS = (NEWS, CHECK_INS, READING, BASKETS)  # logs with rows of other libraries
 LOGS = (*WITH_PEERS, LISTENING)
-TITLES = {NEWS: "EB-NeRD", CHECK_INS: "Foursquare", READING: "Deskdrop", BASKETS: "Journey"}
-TITLES |= {LISTENING: "30Music"}
+TITLES = dict(zip(LOGS, ("EB-NeRD", "Foursquare", "Deskdrop", "Journey", "30Music"), strict=True))
 METRICS = ("recall", "mrr")
 COMPARED = {*pl.read_csv(RESULTS / "comparison/runs.csv")["row"]}
 OTHERS = [row for row in NAMES if row in COMPARED - {PLUS}]
