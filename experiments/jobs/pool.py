@@ -10,11 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 from hrnn_jax import provenance
 
 from ..common import plugins
 from ..common.cli import module
+
+# Arguments of Python that run another library's modules and scripts: -E, -s and -P, without this
+# project's paths and packages of the user's own; and the worker, by its file.
+OF_LIBRARY = ("-E", "-s", "-P", str(pathlib.Path(__file__).with_name("worker.py")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +99,25 @@ def run(
                 threads.shutdown(wait=False, cancel_futures=True)
                 os.close(held_open)  # ends the running jobs, and one that a thread starts just now
     finally:
+        os.close(lifeline)
+
+
+def run_alone(
+    python: str | pathlib.Path, *command: str, **how: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a module or a script of another library, no longer than this process.
+
+    Args:
+        python: The Python of its virtual environment.
+        command: The module, or the path of the script, and then its arguments.
+        how: Keyword arguments of `subprocess.run`.
+    """
+    lifeline, held_open = os.pipe()
+    try:
+        argv = [str(python), *OF_LIBRARY, *command]
+        return subprocess.run(argv, stdin=lifeline, text=True, check=False, **how)
+    finally:
+        os.close(held_open)
         os.close(lifeline)
 
 

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import pathlib
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from hrnn_jax.preprocess.prepared import load
 from ..bench.peers import shared_log
 from ..bench.peers.contenders import RECTOOLS, SCRIPTS
 from ..bench.peers.install import install
+from ..jobs import pool
 from ..jobs.grid import Run
 from .grid import PEERS
 
@@ -60,17 +60,19 @@ def made(model: str, log: EventLog) -> pathlib.Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     python = install(RECTOOLS, FOLDER)
-    with tempfile.TemporaryDirectory() as scratch, atomic.writing(path) as partial:
+    with (
+        tempfile.TemporaryDirectory(dir=FOLDER) as scratch,
+        atomic.writing(path) as partial,
+    ):
         shared = pathlib.Path(scratch, "log.npz")
         written, search = pathlib.Path(scratch, "scores.npy"), pathlib.Path(scratch, "search.json")
         shared_log.write(log, shared)
-        argv = [python, SCRIPT, model, shared, written, search, scratch, SECONDS, TRIALS]
-        done = subprocess.run(
-            [*map(str, argv)],
+        argv = [SCRIPT, model, shared, written, search, scratch, SECONDS, TRIALS]
+        done = pool.run_alone(
+            python,
+            *map(str, argv),
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
-            text=True,
-            check=False,
         )
         if done.returncode or not written.exists():
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]

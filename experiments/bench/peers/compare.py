@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hrnn_jax import errors
 
+from ...jobs import pool
 from ...jobs.grid import Column, log_column
 from ..process import measure, of_module
 from ..record import Row
@@ -121,9 +122,8 @@ def _turn(
             command, python = of_module("bench.peers.ours", *given), None
         else:
             script, python = str(contender.library.script), pythons[contender.library]
-            # -E and -s: without this project's paths, nor packages of the user's own.
             place = str(scratch.absolute())
-            command = ("-E", "-s", script, contender.model, str(npz), place, str(SECONDS))
+            command = (*pool.OF_LIBRARY, script, contender.model, str(npz), place, str(SECONDS))
         try:
             # All turns share what is compiled.
             cost = measure(

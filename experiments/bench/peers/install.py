@@ -12,6 +12,7 @@ import time
 from hrnn_jax import atomic, errors
 
 from ...common.text import duration
+from ...jobs import pool
 from .contenders import Library
 
 INSTALLED = "installed"  # the file that says what is installed; written last
@@ -44,13 +45,13 @@ def install(library: Library, folder: pathlib.Path) -> pathlib.Path:
     started = time.perf_counter()
     try:
         place.mkdir(parents=True)
-        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+        pip = ("pip", "--disable-pip-version-check", "--no-input", "install")
         with folder.joinpath(f"{library.key}.log").open("w+") as log:
             for command in (
-                [sys.executable, "-m", "venv", str(place / "venv")],
-                [*pip, "-r", str(library.requirements)],
+                (sys.executable, "venv", str(place / "venv")),
+                (python, *pip, "-r", str(library.requirements)),
             ):
-                done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+                done = pool.run_alone(*command, stdout=log, stderr=subprocess.STDOUT)
                 if done.returncode:
                     log.seek(0)
                     raise errors.InputError(

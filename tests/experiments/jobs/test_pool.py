@@ -139,15 +139,30 @@ def is_alive(pid):
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_job_ends_when_its_starter_dies(module, tmp_path, number):
+OF_PROJECT = """
+    import pathlib
+    from experiments.jobs import pool
+    job = pool.Job("sleeper", ("sleeper",), pathlib.Path("jobs/sleeper"))
+    list(pool.run([job], side_by_side=1))
+"""
+OF_LIBRARY = """
+    import sys
+    from experiments.jobs import pool
+    pool.run_alone(sys.executable, "sleeper.py")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        (OF_PROJECT, signal.SIGKILL),
+        (OF_PROJECT, signal.SIGTERM),
+        (OF_LIBRARY, signal.SIGKILL),
+        (OF_LIBRARY, signal.SIGTERM),
+    ],
+)
+def test_a_job_ends_when_its_starter_dies(module, tmp_path, code, number):
     module("sleeper", SLEEPER)
-    code = """
-        import pathlib
-        from experiments.jobs import pool
-        job = pool.Job("sleeper", ("sleeper",), pathlib.Path("jobs/sleeper"))
-        list(pool.run([job], side_by_side=1))
-    """
     starter = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     pid = int(written(tmp_path / "pid"))
     assert is_alive(pid)
