@@ -102,7 +102,7 @@ def run(
         os.close(lifeline)
 
 
-def run_alone(
+def run_of_library(
     python: str | pathlib.Path, *command: str, **how: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a module or a script of another library, no longer than this process.

@@ -60,15 +60,12 @@ def made(model: str, log: EventLog) -> pathlib.Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     python = install(RECTOOLS, FOLDER)
-    with (
-        tempfile.TemporaryDirectory(dir=FOLDER) as scratch,
-        atomic.writing(path) as partial,
-    ):
+    with tempfile.TemporaryDirectory(dir=FOLDER) as scratch, atomic.writing(path) as partial:
         shared = pathlib.Path(scratch, "log.npz")
         written, search = pathlib.Path(scratch, "scores.npy"), pathlib.Path(scratch, "search.json")
         shared_log.write(log, shared)
         argv = [SCRIPT, model, shared, written, search, scratch, SECONDS, TRIALS]
-        done = pool.run_alone(
+        done = pool.run_of_library(
             python,
             *map(str, argv),
             env={**os.environ, "OMP_NUM_THREADS": "1"},

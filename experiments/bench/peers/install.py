@@ -49,9 +49,9 @@ def install(library: Library, folder: pathlib.Path) -> pathlib.Path:
         with folder.joinpath(f"{library.key}.log").open("w+") as log:
             for command in (
                 (sys.executable, "venv", str(place / "venv")),
-                (python, *pip, "-r", str(library.requirements)),
+                (str(python), *pip, "-r", str(library.requirements)),
             ):
-                done = pool.run_alone(*command, stdout=log, stderr=subprocess.STDOUT)
+                done = pool.run_of_library(*command, stdout=log, stderr=subprocess.STDOUT)
                 if done.returncode:
                     log.seek(0)
                     raise errors.InputError(

@@ -148,7 +148,7 @@ OF_PROJECT = """
 OF_LIBRARY = """
     import sys
     from experiments.jobs import pool
-    pool.run_alone(sys.executable, "sleeper.py")
+    pool.run_of_library(sys.executable, "sleeper.py")
 """
 
 
