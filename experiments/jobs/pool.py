@@ -102,9 +102,7 @@ def run(
         os.close(lifeline)
 
 
-def run_of_library(
-    python: str | pathlib.Path, *command: str, **how: Any
-) -> subprocess.CompletedProcess[str]:
+def run_of_library(python: str, *command: str, **how: Any) -> subprocess.CompletedProcess[str]:
     """Run a module or a script of another library, no longer than this process.
 
     Args:
@@ -114,7 +112,7 @@ def run_of_library(
     """
     lifeline, held_open = os.pipe()
     try:
-        argv = [str(python), *OF_LIBRARY, *command]
+        argv = [python, *OF_LIBRARY, *command]
         return subprocess.run(argv, stdin=lifeline, text=True, check=False, **how)
     finally:
         os.close(held_open)

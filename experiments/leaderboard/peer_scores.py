@@ -64,9 +64,8 @@ def made(model: str, log: EventLog) -> pathlib.Path:
         shared = pathlib.Path(scratch, "log.npz")
         written, search = pathlib.Path(scratch, "scores.npy"), pathlib.Path(scratch, "search.json")
         shared_log.write(log, shared)
-        argv = [SCRIPT, model, shared, written, search, scratch, SECONDS, TRIALS]
+        argv = [python, SCRIPT, model, shared, written, search, scratch, SECONDS, TRIALS]
         done = pool.run_of_library(
-            python,
             *map(str, argv),
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
