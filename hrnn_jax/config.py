@@ -275,6 +275,8 @@ class ModelConfig(_Checked):
         embedding: The input of GRU_ses for an item: its one-hot vector (none), a learned embedding
             of H numbers (separate), or its row of the output matrix (tied).
         dropout_embedding: Probability to drop a number of an item's embedding in training.
+        residual: Whether the embedding of the last item is added to GRU_ses' output, a residual
+            connection (He et al., CVPR 2016). Not in the paper.
         dropout_user: Probability to drop a unit of GRU_usr's output in training.
         dropout_session: Probability to drop a unit of GRU_ses' output in training.
         dropout_init: Probability to drop a unit of a session's initial state (Eq. 4) in training.
@@ -298,6 +300,7 @@ class ModelConfig(_Checked):
     dropout_embedding: float = setting(
         0.0, least=0, most=0.99, models=NETWORKS, needs={"embedding": ("separate", "tied")}
     )
+    residual: bool = setting(False, models=NETWORKS, needs={"embedding": ("separate", "tied")})
     dropout_user: float = setting(0.0, least=0, most=0.99, models=HRNNS)
     dropout_session: float = setting(0.0, least=0, most=0.99, models=NETWORKS)
     dropout_init: float = setting(0.0, least=0, most=0.99, models=HRNNS)

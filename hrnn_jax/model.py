@@ -296,6 +296,8 @@ def step(
             s  = tanh(c W_init + b_init)  there; s = c = 0 where a new user starts    (Eq. 4)
             s' = GRU_ses(item, s)         or GRU_ses(item, s, c) in HRNN All          (Eq. 1, 5)
 
+        The representation is s', or s' plus the item's embedding with `residual`.
+
         With leak=carried, s' = (1 - z) s_carried + z c, where s_carried is the state of GRU_ses in
         `carry`: at a session's first step what the last one ended with, and at a user's first step
         what the lane's previous user left. For users that are to start from zeros, the caller
@@ -304,8 +306,10 @@ def step(
     x, steps, key, first_lane = inputs
     rates = rates or DropoutRates.of(config)
     bits = _dropout_bits(key, steps, config, first_lane)
+    embedding = x
     if network.embedding_w is not None:
-        x = dropout(bits.embedding, x, rates.embedding) @ network.embedding_w
+        embedding = dropout(bits.embedding, x, rates.embedding)
+        x = embedding @ network.embedding_w
     if network.gap_w is not None:
         x = x + gather_rows(network.gap_w, steps.gap)
     session = [gru.where(steps.user_start, 0.0, h) for h in carry.session]
@@ -334,7 +338,8 @@ def step(
         else:
             h = gru.cell(recurrence, x, session[layer])
         session[layer] = dropout(bits.session[layer], h, rates.session)
-    return Carry(session=tuple(session), user=user), session[-1]
+    hidden = session[-1] + embedding if config.residual else session[-1]
+    return Carry(session=tuple(session), user=user), hidden
 
 
 def unroll(

@@ -18,6 +18,7 @@ RECIPE_FORMAT = 4
 _SINCE_FORMAT_3 = {"leak": "equation"}
 _SINCE_FORMAT_4 = ("places", "neighbours")
 # To format 4, which some runs were written in without them.
+_ADDED_TO_MODEL = {"residual": False}
 _ADDED_TO_TRAINING = {"lane_groups": 1, "held_out_patience": 0}
 UNTIL_FORMAT_4 = ("neighbours_weight",)
 _FORMAT_1_MODEL = {
@@ -64,9 +65,10 @@ def upgrade_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
         )
     if "training" not in recipe:
         return {**recipe, "format": RECIPE_FORMAT}
-    model, training = dict(recipe["model"]), {**_ADDED_TO_TRAINING, **recipe["training"]}
+    model = {**_ADDED_TO_MODEL, **recipe["model"]}
+    training = {**_ADDED_TO_TRAINING, **recipe["training"]}
     if written_in == RECIPE_FORMAT:
-        return {**recipe, "training": training}
+        return {**recipe, "model": model, "training": training}
     if written_in == 1:
         model = {**_FORMAT_1_MODEL, **model}
         training = {**_FORMAT_1_TRAINING, **training}

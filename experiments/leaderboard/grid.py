@@ -62,6 +62,7 @@ ABLATION: dict[str, tuple[str, ...]] = {
     "separate embedding": ("--embedding=separate",),
     "tied embedding": ("--embedding=tied",),
     "tied embedding with dropout 0.2": ("--embedding=tied", "--dropout_embedding=0.2"),
+    "tied embedding with residual": ("--embedding=tied", "--residual"),
     "cosine schedule": ("--schedule=cosine",),
     "SGD with momentum": ("--optimizer=sgd", "--learning_rate=0.1", "--momentum=0.9"),
     "BPTT over 4 steps": ("--bptt_steps=4",),

@@ -48,6 +48,7 @@ SAME = (
     "hidden_units",
     "layers",
     "embedding",
+    "residual",
     "user_input",
     "leak",
     "idle_gap",

@@ -341,7 +341,7 @@ RECIPES = {
             **{"layers": 1, "user_input": "full", "leak": "equation"},
             **{"feed_last_item": False, "embedding": "none"},
             **{"dropout_user": 0.0, "dropout_session": 0.0, "dropout_init": 0.0},
-            **{"dropout_embedding": 0.0, "idle_gap": False, "places": 0},
+            **{"dropout_embedding": 0.0, "residual": False, "idle_gap": False, "places": 0},
             "neighbours": 100,
         },
         "training": {
@@ -391,6 +391,7 @@ def test_a_run_of_other_settings_is_refused(command):
         (["--activation=relu", "--loss=full_softmax"], ["--activation", "--loss=top1"]),
         (["--mask_false_negatives", "--loss=full_softmax"], ["--mask_false_negatives"]),
         (["--dropout_embedding=0.2"], ["--dropout_embedding", "--embedding=separate"]),
+        (["--residual"], ["--residual", "--embedding=separate"]),
         (["--batch_size=1"], ["--batch_size=1", "--extra_negatives"]),
         (["--model=item_knn", "--neighbours=0"], ["--neighbours=0", "give 1 or more"]),
         (["--negative_alpha=0.1"], ["--negative_alpha=0.1", "--extra_negatives"]),
@@ -419,7 +420,7 @@ def test_a_flag_of_a_flag_file_without_effect_is_passed_over(command):
 
 SAMPLED = (
     *("--loss=cross_entropy", "--extra_negatives=5", "--log_q", "--mask_false_negatives"),
-    *("--embedding=tied", "--dropout_embedding=0.1", "--places=3", "--neighbours=4"),
+    *("--embedding=tied", "--dropout_embedding=0.1", "--residual", "--places=3", "--neighbours=4"),
     *("--schedule=cosine", "--optimizer=adam"),
     *("--negative_hours=5", "--idle_gap"),
 )

@@ -115,7 +115,7 @@ VARIANTS = {
     "hrnn_init": ({"variant": "hrnn_init", "feed_last_item": True}, {"bptt_steps": 2}),
     "hrnn_all": ({"variant": "hrnn_all"}, {"mean_over": "batch"}),
     "sampled": (
-        {"variant": "hrnn_init", "idle_gap": True, "embedding": "tied"},
+        {"variant": "hrnn_init", "idle_gap": True, "embedding": "tied", "residual": True},
         {"loss": "cross_entropy", "extra_negatives": 10, "log_q": True, "mean_over": "batch"},
     ),
     "softmax": ({"variant": "hrnn_init", "layers": 2}, {"loss": "full_softmax"}),

@@ -157,6 +157,19 @@ def test_user_input_gates_leaves_the_candidate_unchanged():
     assert not np.allclose(by_gates, used, atol=1e-3)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_residual_adds_the_embedding_to_the_representation_and_not_to_the_states(layers):
+    """Bug: feed GRU_usr, or the next step, a state with the embedding in it."""
+    config = dataclasses.replace(CONFIG, embedding="separate", layers=layers)
+    params = model.init_params(jax.random.key(0), config)
+    log = logs.random(2)
+    schedule, without = unrolled(params, log, config)
+    _, found = unrolled(params, log, dataclasses.replace(config, residual=True))
+    embedding = model.gather_rows(params.items.item_in, schedule.steps.input)
+    np.testing.assert_array_equal(found, without + embedding)
+    assert np.abs(embedding).max() > 0.1
+
+
 @pytest.mark.parametrize("where", ["user", "session", "init"])
 def test_dropout_changes_the_representations(where):
     config = dataclasses.replace(CONFIG, variant="hrnn_all", **{f"dropout_{where}": 0.5})

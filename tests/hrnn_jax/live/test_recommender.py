@@ -37,6 +37,8 @@ EXTENSIONS = [
     ("hrnn_init", {"places": 5, "idle_gap": True}, False),
     ("hrnn_all", {"places": 30}, True),
     ("hrnn_all", {"idle_gap": True, "embedding": "tied"}, False),
+    ("hrnn_init", {"places": 5, "embedding": "tied", "residual": True}, True),
+    ("hrnn_all", {"layers": 2, "embedding": "separate", "residual": True}, False),
     ("rnn", {"idle_gap": True}, False),
     ("rnn_concat", {"idle_gap": True}, False),
 ]

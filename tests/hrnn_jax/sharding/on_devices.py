@@ -41,7 +41,7 @@ RUNS = {
         *(4, 1, (2,)),
     ),
     "full_softmax": (
-        {"embedding": "tied", "dropout_embedding": 0.1},
+        {"embedding": "tied", "dropout_embedding": 0.1, "residual": True},
         {
             **{"loss": "full_softmax", "optimizer": "adam", "learning_rate": 0.01},
             "negative_hours": 200.0,
