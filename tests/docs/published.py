@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from experiments.common import run_folder
+from experiments.folders import row_names
 from experiments.rendering.markdown import DASH
 
 METRICS = {"recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
@@ -33,6 +34,10 @@ ORIGINS = {  # columns of a table: whether it trains on the validation event, an
     True: "here, with the event before it",
 }
 PLACES = 4
+_WITH = {  # flags that a row's name tells
+    "exclude_session_items": ", without the user's items",
+    "residual": ", with a residual connection",
+}
 _SPREAD = "{} sd"  # column of the sample standard deviation of a metric over the seeds
 _KEY = ("row", "trains_on_validation")
 _SCHEMA = {
@@ -117,17 +122,22 @@ def _seeds(folder: pathlib.Path) -> list[dict[str, object]]:
     about = json.loads((folder / "metrics.json").read_text())
     flags = (folder / "flags").read_text().split()
     with_validation = "--train_on_validation" in flags
-    model = next(flag for flag in flags if flag.startswith("--model="))
-    is_network, leaves_out = about["epochs"] > 0, about["exclude_session_items"]
+    given = dict(flag.split("=", 1) for flag in flags if "=" in flag)
+    is_network, model = about["epochs"] > 0, [f"--model={given['--model']}"]
+    if is_network:
+        model = ["--flagfile=hrnn_plus.flags", f"--epochs={about['epochs']}"]
+    name, *changed = row_names.title(folder, about).split(" --")
     command = [
         ".venv/bin/python -m experiments.run",
-        *(["--flagfile=hrnn_plus.flags", f"--epochs={about['epochs']}"] if is_network else [model]),
-        "--dataset=sequences --events=Beauty.txt --cutoffs=5,10",
+        *model,
+        "--dataset=sequences",
+        f"--events={pathlib.Path(given['--events']).name}",
+        "--cutoffs=5,10",
         *(["--train_on_validation"] if with_validation else []),
-        *(["--exclude_session_items"] if leaves_out else []),
+        *(f"--{flag}" for flag in changed),
     ]
     of_run: dict[str, object] = {
-        "row": about["name"] + (", without the user's items" if leaves_out else ""),
+        "row": "".join([name, *(text for flag, text in _WITH.items() if flag in changed)]),
         "trains_on_validation": with_validation,
         "origin": "measured",
         "users": about["users"],
