@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from experiments.common import run_folder
+from experiments.common import cli, run_folder
 from experiments.folders import row_names
 from experiments.rendering.markdown import DASH
 
@@ -122,17 +122,15 @@ def _seeds(folder: pathlib.Path) -> list[dict[str, object]]:
     about = json.loads((folder / "metrics.json").read_text())
     flags = (folder / "flags").read_text().split()
     with_validation = "--train_on_validation" in flags
-    given = dict(flag.split("=", 1) for flag in flags if "=" in flag)
-    is_network, model = about["epochs"] > 0, [f"--model={given['--model']}"]
+    given = dict(map(cli.split, flags))
+    is_network, model = about["epochs"] > 0, f"--model={given['model']}"
     if is_network:
-        model = ["--flagfile=hrnn_plus.flags", f"--epochs={about['epochs']}"]
+        model = f"--flagfile=hrnn_plus.flags --epochs={about['epochs']}"
     name, *changed = row_names.title(folder, about).split(" --")
     command = [
         ".venv/bin/python -m experiments.run",
-        *model,
-        "--dataset=sequences",
-        f"--events={pathlib.Path(given['--events']).name}",
-        "--cutoffs=5,10",
+        model,
+        f"--dataset=sequences --events={pathlib.Path(given['events']).name} --cutoffs=5,10",
         *(["--train_on_validation"] if with_validation else []),
         *(f"--{flag}" for flag in changed),
     ]

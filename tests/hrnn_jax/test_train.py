@@ -165,10 +165,8 @@ def test_full_softmax_equals_dense_cross_entropy():
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "full_softmax"])
-@pytest.mark.parametrize(
-    ("embedding", "residual"),
-    [("separate", False), ("separate", True), ("tied", False), ("tied", True)],
-)
+@pytest.mark.parametrize("embedding", ["separate", "tied"])
+@pytest.mark.parametrize("residual", [False, True])
 def test_the_gradient_of_embeddings_equals_the_dense_one(embedding, residual, loss):
     """The gradient of a tied row is the sum of those as an input and as an output row."""
     config = networks.model_config(embedding=embedding, residual=residual)
