@@ -298,14 +298,36 @@ def shared_items(
     )
 
 
+def nearest_of_cases(row: np.ndarray, sim: np.ndarray, neighbours: int) -> np.ndarray:
+    """Return the indices of the most similar sessions of each case.
+
+    Args:
+        row: [P] the case of each pair, rising; the pairs of a case have its most recent session
+            first.
+        sim: [P].
+        neighbours: how many are kept of a case.
+
+    Returns:
+        Indices of pairs, case after case, the largest sim first, of equal ones the more recent.
+    """
+    nearest = [np.zeros(0, np.int64)]
+    begins = np.flatnonzero(np.diff(row, prepend=-1))
+    for begin, pairs in zip(begins, np.split(-sim, begins[1:]), strict=False):
+        index = np.arange(len(pairs))
+        if len(pairs) > neighbours:  # few are kept: to sort only those saves most of the time
+            furthest = np.partition(pairs, neighbours - 1)[neighbours - 1]
+            index = np.flatnonzero(pairs <= furthest)
+        nearest.append(begin + index[np.argsort(pairs[index], kind="stable")[:neighbours]])
+    return np.concatenate(nearest)
+
+
 def _neighbours(sessions: Sessions, current: Current, config: SessionKnnConfig) -> sparse.csr_array:
     """Return sim / step of the neighbours of each case in units of 1 / `UNIT`, [n, S]."""
     row, session, place, begin = shared_items(sessions, current, config.sample_size)
     sim = np.add.reduceat(place, begin).astype(np.float64)
     step = current.length[row] + 1 - np.maximum.reduceat(place, begin)
     sim[sessions.user[session] == current.user[row]] *= 1 + config.boost
-    # Stable: recent ones first.
-    nearest = np.lexsort((-sim, row))[place_in_run(row) < config.neighbours]
+    nearest = nearest_of_cases(row, sim, config.neighbours)
     terms = np.rint(sim[nearest] * UNIT / step[nearest])
     return sparse.csr_array(
         (terms, (row[nearest], session[nearest])),

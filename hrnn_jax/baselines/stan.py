@@ -52,7 +52,7 @@ import numpy as np
 from scipy import sparse
 
 from hrnn_jax.baselines import session_knn, sparse_ranking
-from hrnn_jax.baselines.session_knn import Current, Sessions, place_in_run
+from hrnn_jax.baselines.session_knn import Current, Sessions
 from hrnn_jax.config import EvaluationConfig, StanConfig
 from hrnn_jax.event_log import EventLog, ranges
 from hrnn_jax.metrics import Ranking
@@ -149,8 +149,7 @@ def _neighbours(
     seconds = sessions.time[session] - sessions.time[session[newest]]
     sim *= np.exp(seconds / (config.lambda_snh * DAY))
     sim[sessions.user[session] == current.user[row]] *= 1 + config.boost
-    # Stable: recent ones first.
-    nearest = np.lexsort((-sim, row))[place_in_run(row) < config.neighbours]
+    nearest = session_knn.nearest_of_cases(row, sim, config.neighbours)
     row, session, sim = row[nearest], session[nearest], sim[nearest]
     if config.lambda_ipw:
         back = current.length[row] - np.maximum.reduceat(place, begin)[nearest]
