@@ -10,7 +10,7 @@ from setuptools.command.sdist import sdist
 ROOT = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from hrnn_jax import provenance  # noqa: E402  found by the line above
+from hrnn_jax.files import provenance  # noqa: E402  found by the line above
 
 
 def write_commit(tree: pathlib.Path) -> None:

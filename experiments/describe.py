@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from hrnn_jax import atomic
+from hrnn_jax.files import atomic
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.preprocess.datasets import PUBLIC_LOGS
 from hrnn_jax.preprocess.event_hash import event_hash

@@ -23,7 +23,7 @@ def main() -> None:
     folder = run_flags.folder()
 
     with interrupt.importing():  # here: the flags are checked before jax is loaded
-        from hrnn_jax.checkpoint import load_run
+        from hrnn_jax.files.checkpoint import load_run
         from hrnn_jax.live import export
 
     about, params = load_run(folder, seed=FLAGS.seed)

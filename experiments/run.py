@@ -13,12 +13,13 @@ from typing import Any
 
 from absl import flags
 
-from hrnn_jax import atomic, errors, run_lock
+from hrnn_jax import errors
 from hrnn_jax.config import NETWORKS, setting
 from hrnn_jax.estimators import run_files
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.files import atomic, run_lock
+from hrnn_jax.files.recipe_formats import RECIPE_FORMAT
 from hrnn_jax.preprocess import prepared
-from hrnn_jax.recipe_formats import RECIPE_FORMAT
 
 from .common import (
     cli,

@@ -28,9 +28,9 @@ _PLACES = {
     **dict.fromkeys(_CONFIGS.split(), "config"),
     **dict.fromkeys(("DivergedError", "InputError", "StorageError"), "errors"),
     **dict.fromkeys(("Recommender", "load_recommender"), "live.recommender"),
-    **dict.fromkeys(("Ranking", "summarise"), "metrics"),
-    **dict.fromkeys(("epoch_schedule", "run_epoch"), "epoch"),
-    **dict.fromkeys(("init_state", "make_setup"), "train"),
+    **dict.fromkeys(("Ranking", "summarise"), "ranking.metrics"),
+    **dict.fromkeys(("epoch_schedule", "run_epoch"), "training.epoch"),
+    **dict.fromkeys(("init_state", "make_setup"), "training.train"),
     **dict.fromkeys(("Event", "Request"), "live.events"),
     **dict.fromkeys(("HRNN", "HRNNPlus", "RNN", "RNNConcat"), "estimators.networks"),
     **dict.fromkeys(
@@ -55,8 +55,8 @@ _PLACES = {
     "Epoch": "estimators.callbacks.trained_epoch",
     "EventLog": "event_log",
     "load": "estimators.loading",
-    "load_run": "checkpoint",
-    "rank": "evaluation",
+    "load_run": "files.checkpoint",
+    "rank": "ranking.evaluation",
 }
 __all__ = sorted([*_PLACES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 

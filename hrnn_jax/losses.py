@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hrnn_jax import registered_code
 from hrnn_jax.config import LOSSES, TrainConfig, add_loss
 from hrnn_jax.errors import InputError
 from hrnn_jax.extras import negatives
+from hrnn_jax.files import registered_code
 from hrnn_jax.model import Items, gather_rows
-from hrnn_jax.user_batches import NO_ITEM, Array, Steps
+from hrnn_jax.training.user_batches import NO_ITEM, Array, Steps
 
 _TINY = 1e-24  # inside the logarithm of bpr_max
 

@@ -22,7 +22,7 @@ from hrnn_jax import gru
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time
 from hrnn_jax.gru import Recurrence
-from hrnn_jax.user_batches import Array, Steps
+from hrnn_jax.training.user_batches import Array, Steps
 
 _DRAWN_AT_ONCE = 1 << 20  # weights; drawing takes some times as much memory besides
 

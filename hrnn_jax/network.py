@@ -12,14 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import errors, evaluation, train
+from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
-from hrnn_jax.epoch import epoch_schedule, is_compiling, n_programs, run_epoch
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
+from hrnn_jax.ranking import evaluation
+from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore import fit, neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, PlaceNetwork
+from hrnn_jax.training import train
+from hrnn_jax.training.epoch import epoch_schedule, is_compiling, n_programs, run_epoch
 
 Tree = TypeVar("Tree")
 OnChunk = Callable[[int, float], None]

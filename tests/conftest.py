@@ -12,7 +12,7 @@ import tempfile
 import jax
 import pytest
 
-from hrnn_jax import epoch
+from hrnn_jax.training import epoch
 from tests.helpers import postgresql
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

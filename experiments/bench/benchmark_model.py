@@ -12,13 +12,13 @@ import jax
 import numpy as np
 
 from hrnn_jax.config import ModelConfig, TrainConfig, settings
-from hrnn_jax.epoch import chunk_function, epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.lane_widths import Width, plan
 from hrnn_jax.model import start_carry
 from hrnn_jax.presets import HRNN_PLUS
-from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, init_state, make_setup
-from hrnn_jax.user_batches import Schedule, pad
+from hrnn_jax.training.epoch import chunk_function, epoch_schedule, run_epoch
+from hrnn_jax.training.lane_widths import Width, plan
+from hrnn_jax.training.train import Rates, Running, TrainSetup, TrainState, init_state, make_setup
+from hrnn_jax.training.user_batches import Schedule, pad
 
 from ..training.epochs import stack
 from . import floors

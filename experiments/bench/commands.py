@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hrnn_jax import provenance
+from hrnn_jax.files import provenance
 from hrnn_jax.preprocess import datasets, prepared
 
 from ..training.epochs import FIRST_CHUNK

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from hrnn_jax.config import EvaluationConfig
-from hrnn_jax.evaluation import rank
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.held_out import HeldOut
 from hrnn_jax.model import Params
 from hrnn_jax.network import fitted
+from hrnn_jax.ranking.evaluation import rank
 from hrnn_jax.repeat_explore.mixture import FittedMixture
+from hrnn_jax.training.held_out import HeldOut
 
 from . import floors
 from .benchmark_model import INIT_SMALL, PLUS_SAMPLED, BenchmarkModel, Training, random_log

@@ -22,8 +22,8 @@ import numpy as np
 from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.held_out import HeldOut
 from hrnn_jax.network import make_network
+from hrnn_jax.training.held_out import HeldOut
 
 from ..training.epochs import Network, rank, train_epoch
 from .benchmark_model import (

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from hrnn_jax import errors, provenance
+from hrnn_jax import errors
+from hrnn_jax.files import provenance
 
 from ..common.cli import module
 from ..jobs import pool

@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import errors
+from hrnn_jax.files import atomic
 
 from ..common import text
 from ..common.text import Spread

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from hrnn_jax import atomic
+from hrnn_jax.files import atomic
 
 from ..common.text import Spread
 from ..rendering import markdown

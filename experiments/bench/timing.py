@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from hrnn_jax import provenance
+from hrnn_jax.files import provenance
 
 from .record import Row
 

@@ -21,8 +21,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from hrnn_jax import errors
+from hrnn_jax.files.recipe_formats import REMOVED, UNTIL_FORMAT_4
 from hrnn_jax.presets import PRESETS
-from hrnn_jax.recipe_formats import REMOVED, UNTIL_FORMAT_4
 
 from ..rendering import help_page
 from . import interrupt, plugins

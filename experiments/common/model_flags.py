@@ -19,8 +19,8 @@ from hrnn_jax.config import (
 )
 from hrnn_jax.estimators import run_files
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.metrics import Ranking
 from hrnn_jax.presets import network_of
+from hrnn_jax.ranking.metrics import Ranking
 
 from . import config_flags, run_settings
 from .model_names import NAMES

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from hrnn_jax import atomic, errors, run_lock
+from hrnn_jax import errors
 from hrnn_jax.estimators import run_files
 from hrnn_jax.estimators.run_files import (
     DATA,
@@ -25,7 +25,8 @@ from hrnn_jax.estimators.run_files import (
     write_history,
     write_results,
 )
-from hrnn_jax.recipe_formats import upgrade_recipe
+from hrnn_jax.files import atomic, run_lock
+from hrnn_jax.files.recipe_formats import upgrade_recipe
 
 from .text import print_table
 

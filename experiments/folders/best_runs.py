@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from hrnn_jax.significance import signed_rank
+from hrnn_jax.ranking.significance import signed_rank
 
 from ..common import run_folder
 from ..paper.queries import CASE, by_case

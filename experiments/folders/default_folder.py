@@ -18,8 +18,8 @@ from typing import Any
 
 from absl import flags
 
-from hrnn_jax import registered_code
 from hrnn_jax.config import NETWORKS
+from hrnn_jax.files import registered_code
 from hrnn_jax.preprocess.read_log import COMPRESSED
 
 from ..common import config_flags, model_flags, run_settings

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hrnn_jax.files.recipe_formats import upgrade_recipe
 from hrnn_jax.presets import NAMES, PRESETS
-from hrnn_jax.recipe_formats import upgrade_recipe
 
 from ..common import run_folder, run_settings
 from ..common.text import as_flag, short

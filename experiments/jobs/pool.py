@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from hrnn_jax import provenance
+from hrnn_jax.files import provenance
 
 from ..common import plugins
 from ..common.cli import module

@@ -18,7 +18,7 @@ from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import setting
-from hrnn_jax.file_lock import FileLock
+from hrnn_jax.files.file_lock import FileLock
 
 from ..common import config_flags, run_folder
 from ..common.cli import module

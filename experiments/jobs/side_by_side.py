@@ -6,8 +6,8 @@ import dataclasses
 
 from absl import flags
 
-from hrnn_jax import provenance
 from hrnn_jax.config import setting
+from hrnn_jax.files import provenance
 
 from ..common import config_flags
 

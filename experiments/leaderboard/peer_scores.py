@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import errors
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.files import atomic
 from hrnn_jax.preprocess.prepared import load
 
 from ..bench.peers import shared_log

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from hrnn_jax import run_lock
+from hrnn_jax.files import run_lock
 
 from ..common import run_folder
 from ..jobs.grid import Run

@@ -24,10 +24,10 @@ from typing import Any
 
 import polars as pl
 
-from hrnn_jax import atomic
 from hrnn_jax.config import ModelConfig, settings
+from hrnn_jax.files import atomic
+from hrnn_jax.files.recipe_formats import upgrade_recipe
 from hrnn_jax.preprocess import statistics
-from hrnn_jax.recipe_formats import upgrade_recipe
 
 from ..common import run_folder
 from ..common.text import stopped_text

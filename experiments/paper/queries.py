@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
-from hrnn_jax.metrics import per_case
 from hrnn_jax.preprocess.statistics import SHORT_HISTORY
-from hrnn_jax.significance import signed_rank
+from hrnn_jax.ranking.metrics import per_case
+from hrnn_jax.ranking.significance import signed_rank
 
 from ..jobs.grid import CUTOFF, CUTOFFS
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hrnn_jax import atomic
+from hrnn_jax.files import atomic
 
 from .html import to_html
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from hrnn_jax import atomic
-from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import run_files
+from hrnn_jax.files import atomic
+from hrnn_jax.files.checkpoint import TrainedRun
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
 from hrnn_jax.live.store.state_file import refuse_strays
 from hrnn_jax.model import Params

@@ -19,8 +19,8 @@ import polars as pl
 import uvicorn
 from absl import flags
 
-from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import RecommenderConfig
+from hrnn_jax.files.checkpoint import load_run
 from hrnn_jax.live import item_index
 from hrnn_jax.live.recommender import STATES, Recommender
 from hrnn_jax.live.store.opening import is_database

@@ -12,15 +12,16 @@ from absl import flags
 
 from hrnn_jax import errors
 from hrnn_jax.config import NETWORKS, setting
+from hrnn_jax.files.recipe_formats import upgrade_recipe
 from hrnn_jax.preprocess import datasets
-from hrnn_jax.recipe_formats import upgrade_recipe
 
 from ..common import cli, config_flags, interrupt, model_flags, run_folder, run_settings
 from ..common.text import as_flag
 from . import distributed
 
 if TYPE_CHECKING:  # the flags of a command are checked before jax is loaded
-    from hrnn_jax import checkpoint, train
+    from hrnn_jax.files import checkpoint
+    from hrnn_jax.training import train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ def parents(seeds: Sequence[int]) -> Parents:
     has not trained one of `seeds`.
     """
     with interrupt.importing():
-        from hrnn_jax import checkpoint
+        from hrnn_jax.files import checkpoint
 
     folder = pathlib.Path(FLAGS.continue_from)
     try:
@@ -139,7 +140,8 @@ def extended_state(parent: checkpoint.TrainedRun, setup: train.TrainSetup) -> tr
     """Return the state that training goes on from: the parent's, with rows for the new items."""
     import jax
 
-    from hrnn_jax import checkpoint, train
+    from hrnn_jax.files import checkpoint
+    from hrnn_jax.training import train
 
     like = jax.eval_shape(lambda: train.init_state(0, parent.config, setup.config))
     folder = checkpoint.folder(parent.folder, parent.seed)

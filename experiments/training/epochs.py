@@ -7,11 +7,11 @@ import functools
 import sys
 from collections.abc import Callable, Generator, Sequence
 
-from hrnn_jax import train
-from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 from hrnn_jax.network import EpochResult, Network, stack, unstack
+from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore.mixture import Mixture
+from hrnn_jax.training import train
 
 from ..common import progress
 

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from hrnn_jax import checkpoint, network, train
+from hrnn_jax import network
+from hrnn_jax.files import checkpoint
 from hrnn_jax.network import Network, unstack
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.sharding import checkpoints, over_mesh, processes, tables
+from hrnn_jax.training import train
 
 from . import distributed
 

@@ -13,17 +13,20 @@ from typing import Any
 
 from absl import flags
 
-from hrnn_jax import atomic, checkpoint, errors, metrics, train
-from hrnn_jax.epoch import is_compiling
+from hrnn_jax import errors
 from hrnn_jax.estimators.callbacks.tensorboard import TensorBoard
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch, training_figures
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.held_out import HeldOut, best_epoch
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.files import atomic, checkpoint
 from hrnn_jax.model import Params
+from hrnn_jax.ranking import metrics
+from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import Mixture
+from hrnn_jax.training import train
+from hrnn_jax.training.epoch import is_compiling
+from hrnn_jax.training.held_out import HeldOut, best_epoch
 
 from ..common import model_flags, progress, run_folder
 from ..common.run_folder import TENSORBOARD, SeedResult

@@ -27,8 +27,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hrnn_jax import atomic, errors
-from hrnn_jax.file_lock import FileLock
+from hrnn_jax import errors
+from hrnn_jax.files import atomic
+from hrnn_jax.files.file_lock import FileLock
 
 from ..common import run_folder
 from . import sampling

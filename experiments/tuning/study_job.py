@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from hrnn_jax import atomic
+from hrnn_jax.files import atomic
 from hrnn_jax.presets import network_of
 
 from ..common import cli

@@ -11,11 +11,12 @@ from absl import flags
 from optuna import TrialPruned
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hrnn_jax import errors, metrics
+from hrnn_jax import errors
 from hrnn_jax.estimators.callbacks.trained_epoch import training_figures
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.held_out import HeldOut
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking import metrics
+from hrnn_jax.ranking.metrics import Ranking
+from hrnn_jax.training.held_out import HeldOut
 
 from ..common import compile_cache, model_flags, progress
 from ..common.text import short

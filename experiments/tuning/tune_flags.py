@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from hrnn_jax import errors, metrics
+from hrnn_jax import errors
 from hrnn_jax.config import setting
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.presets import PRESETS
+from hrnn_jax.ranking import metrics
 
 from ..common import cli, config_flags, interrupt, model_flags
 from ..jobs import side_by_side

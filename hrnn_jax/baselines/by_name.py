@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hrnn_jax import registered_code
 from hrnn_jax.baselines import counting, counts, ease, popular, session_knn, sparse_ranking, stan
 from hrnn_jax.baselines.sparse_ranking import Scorer
 from hrnn_jax.config import (
@@ -19,8 +18,9 @@ from hrnn_jax.config import (
 )
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.files import registered_code
 from hrnn_jax.presets import NAMES
+from hrnn_jax.ranking.metrics import Ranking
 
 Config = ItemKnnConfig | SessionKnnConfig | StanConfig | EaseConfig | PopularConfig | CountsConfig
 Settings = Config | None  # None of a method without any

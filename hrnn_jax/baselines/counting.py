@@ -18,7 +18,7 @@ from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.baselines.sparse_ranking import Scorer
 from hrnn_jax.config import EvaluationConfig, ItemKnnConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking.metrics import Ranking
 
 
 def ppop(

@@ -22,7 +22,7 @@ from scipy import sparse
 from hrnn_jax.baselines import counting, sparse_ranking
 from hrnn_jax.config import CountsConfig, EvaluationConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking.metrics import Ranking
 
 MAX_STEPS = 10  # of sequential rules, as of SR
 

@@ -29,7 +29,7 @@ from hrnn_jax import errors
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import EaseConfig, EvaluationConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking.metrics import Ranking
 
 MOST_ITEMS = 20_000  # 3.2 GB of weights
 UNIT = 1 << 40

@@ -18,7 +18,7 @@ from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import EvaluationConfig, PopularConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking.metrics import Ranking
 
 HOUR = 3600  # seconds
 

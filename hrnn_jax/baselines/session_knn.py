@@ -43,7 +43,7 @@ from scipy import sparse
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import EvaluationConfig, SessionKnnConfig, StanConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking.metrics import Ranking
 
 UNIT = 720_720  # the least number that each of 1, 2, ..., 16 divides
 

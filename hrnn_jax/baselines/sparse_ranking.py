@@ -15,7 +15,7 @@ from scipy import sparse
 
 from hrnn_jax.config import EvaluationConfig, Ties
 from hrnn_jax.event_log import NO_ITEM, EventLog
-from hrnn_jax.metrics import Ranking, count_recommended
+from hrnn_jax.ranking.metrics import Ranking, count_recommended
 
 # Takes a slice of N cases and returns their scores, CSR [n, V], with entries above 0 and no item
 # twice in a row. And the costs [N]: the entries of each row, or of all that is made for it.

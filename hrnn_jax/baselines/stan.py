@@ -55,7 +55,7 @@ from hrnn_jax.baselines import session_knn, sparse_ranking
 from hrnn_jax.baselines.session_knn import Current, Sessions
 from hrnn_jax.config import EvaluationConfig, StanConfig
 from hrnn_jax.event_log import EventLog, ranges
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking.metrics import Ranking
 
 DAY = 86_400  # seconds
 

@@ -20,8 +20,8 @@ from hrnn_jax.estimators import saving
 from hrnn_jax.estimators.logs import Log, Part
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.ids_and_times import Id, id_text
-from hrnn_jax.metrics import Ranking
 from hrnn_jax.presets import NAMES
+from hrnn_jax.ranking.metrics import Ranking
 
 Self = TypeVar("Self", bound="Model")
 USER, ITEM, SCORE, RANK = "user", "item", "score", "rank"

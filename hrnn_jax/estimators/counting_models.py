@@ -22,7 +22,7 @@ from hrnn_jax.config import (
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.base import Model, check_train, with_cases
 from hrnn_jax.estimators.logs import Part
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking.metrics import Ranking
 
 Self = TypeVar("Self", bound="CountingModel")
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from hrnn_jax import metrics as of_ranks
 from hrnn_jax.config import EvaluationConfig, Ties
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.base import Model, check_test
 from hrnn_jax.estimators.logs import Part
 from hrnn_jax.estimators.run_files import case_columns
+from hrnn_jax.ranking import metrics as of_ranks
 
 METRICS = ("recall", "mrr", "precision", "ndcg", "coverage", "popularity")
 

@@ -11,8 +11,8 @@ from hrnn_jax.estimators import counting_models, networks, run_files
 from hrnn_jax.estimators.base import Model
 from hrnn_jax.estimators.logs import Part
 from hrnn_jax.estimators.network_model import NetworkModel
+from hrnn_jax.files.recipe_formats import upgrade_recipe
 from hrnn_jax.presets import NAMES
-from hrnn_jax.recipe_formats import upgrade_recipe
 
 
 def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:

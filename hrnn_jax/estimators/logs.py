@@ -14,10 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from hrnn_jax import atomic
 from hrnn_jax.config import DataConfig, ReadConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.files import atomic
 from hrnn_jax.preprocess import frames, past_sessions, prepared, read_log
 from hrnn_jax.preprocess.read_log import Columns, Source
 from hrnn_jax.preprocess.reading import files

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from hrnn_jax import atomic, checkpoint, evaluation, metrics, network, train
+from hrnn_jax import network
 from hrnn_jax.config import (
     EvaluationConfig,
     ModelConfig,
@@ -25,15 +25,18 @@ from hrnn_jax.estimators.base import Model, check_test, check_train, with_cases
 from hrnn_jax.estimators.callbacks.print_and_csv import Print
 from hrnn_jax.estimators.callbacks.trained_epoch import Callback, Epoch, close, training_figures
 from hrnn_jax.estimators.logs import Part, past_sessions_of
-from hrnn_jax.held_out import HeldOut
+from hrnn_jax.files import atomic, checkpoint
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store.opening import is_database
 from hrnn_jax.live.store.state_file import IN_MEMORY, refuse_strays
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.ranking import evaluation, metrics
+from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
+from hrnn_jax.training import train
+from hrnn_jax.training.held_out import HeldOut
 
 Self = TypeVar("Self", bound="NetworkModel")
 _LIVE = RecommenderConfig()

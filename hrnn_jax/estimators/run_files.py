@@ -1,7 +1,7 @@
 """The files of a run folder: what a run is, its epochs, its ranks and recommendations, its metrics.
 
 `experiments.run` and `save` write them, `experiments.compare` and the reports read them. The
-checkpoints are in `hrnn_jax.checkpoint`.
+checkpoints are in `hrnn_jax.files.checkpoint`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from hrnn_jax import atomic, provenance, registered_code, run_lock
 from hrnn_jax.config import NETWORKS, EvaluationConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.metrics import Ranking
+from hrnn_jax.files import atomic, provenance, registered_code, run_lock
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.presets import NAMES
+from hrnn_jax.ranking.metrics import Ranking
 
 RECIPE, HISTORY = "recipe.json", "history.jsonl"
 RANKS, RECOMMENDED, METRICS = "ranks.parquet", "recommended.parquet", "metrics.json"

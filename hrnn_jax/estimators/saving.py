@@ -8,11 +8,13 @@ import shutil
 import time
 from typing import Any
 
-from hrnn_jax import atomic, errors, metrics, run_lock
+from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.estimators import run_files
+from hrnn_jax.files import atomic, run_lock
+from hrnn_jax.files.recipe_formats import RECIPE_FORMAT
 from hrnn_jax.presets import NAMES
-from hrnn_jax.recipe_formats import RECIPE_FORMAT
+from hrnn_jax.ranking import metrics
 
 
 def save(model: Any, folder: pathlib.Path, *, overwrite: bool) -> pathlib.Path:

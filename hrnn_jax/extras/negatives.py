@@ -19,7 +19,7 @@ from flax import struct
 
 from hrnn_jax.config import TrainConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.user_batches import Array
+from hrnn_jax.training.user_batches import Array
 
 _WORDS = 2**32
 _MOST_BUCKETS_LOG2 = 20  # 4 MB of `Sampler.first`

@@ -16,15 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import model, topk
+from hrnn_jax import model
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time
 from hrnn_jax.live.item_index import LONGEST, MEASURED_USERS, ItemIndex
 from hrnn_jax.precision import check_precision
+from hrnn_jax.ranking import topk
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import FittedMixture
-from hrnn_jax.user_batches import NO_ITEM, Array, Steps
+from hrnn_jax.training.user_batches import NO_ITEM, Array, Steps
 
 WIDTHS = (1, 8, 64, 512)  # users of a call that advances states
 # Users of a call that scores; the product with all items takes half of the time for one.

@@ -25,7 +25,7 @@ from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live.batched_model import Anatomy, LiveState
 from hrnn_jax.live.rebuilding import Network
 from hrnn_jax.repeat_explore.mixture import Mixture, Terms
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 REPEAT, EXPLORE = "repeat", "explore"  # log of the probability that the next event is one
 NETWORK = "network"  # what the network reads from the events

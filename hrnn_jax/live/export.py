@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hrnn_jax import atomic, errors, model
-from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax import errors, model
+from hrnn_jax.files import atomic
+from hrnn_jax.files.checkpoint import TrainedRun
 
 # Settings beyond the paper that the scorer does not support, and their values in the paper.
 _UNSUPPORTED = {"places": 0, "idle_gap": False, "embedding": "none"}

@@ -25,7 +25,7 @@ from hrnn_jax import model
 from hrnn_jax.errors import InputError
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, Terms
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 RECALL, OF_BEST = 0.99, 10  # share of the best items that must be found for the measured users
 MEASURED_USERS = 128

@@ -14,7 +14,7 @@ import numpy as np
 
 from hrnn_jax import errors
 from hrnn_jax.arguments import several_ids
-from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax.files.checkpoint import TrainedRun
 from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
 from hrnn_jax.live.events import OpenSession, open_session

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from hrnn_jax import errors, model
 from hrnn_jax.arguments import whole_number
-from hrnn_jax.checkpoint import TrainedRun, load_run
 from hrnn_jax.config import RecommenderConfig
+from hrnn_jax.files.checkpoint import TrainedRun, load_run
 from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live import past_events, rebuilding, reload
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, LiveState, Query

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple
 
 from hrnn_jax import errors
-from hrnn_jax.checkpoint import TrainedRun, load_run
+from hrnn_jax.files.checkpoint import TrainedRun, load_run
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS
 from hrnn_jax.live.events import OpenSession, StoredEvent, open_session
 from hrnn_jax.live.rebuilding import Network

@@ -20,7 +20,7 @@ from hrnn_jax.extras import idle_time
 from hrnn_jax.live.batched_model import OPENS, WAITS, BatchedModel, LiveState
 from hrnn_jax.live.events import StoredEvent
 from hrnn_jax.live.store.state_rows import StoredState
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 
 def replay(

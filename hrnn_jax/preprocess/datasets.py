@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hrnn_jax import atomic
 from hrnn_jax.config import DataConfig, ReadConfig
 from hrnn_jax.errors import InputError
+from hrnn_jax.files import atomic
 from hrnn_jax.preprocess import prepared, simulate
 from hrnn_jax.preprocess.public_logs import FORMS
 from hrnn_jax.preprocess.read_log import Columns, Source

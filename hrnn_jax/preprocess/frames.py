@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hrnn_jax import atomic
 from hrnn_jax.errors import InputError, reason
+from hrnn_jax.files import atomic
 from hrnn_jax.ids_and_times import id_text, unix_seconds
 from hrnn_jax.preprocess import prepared, read_log
 from hrnn_jax.preprocess.protocols import TEST

@@ -44,10 +44,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hrnn_jax import atomic
 from hrnn_jax.config import MAX_GAP_MINUTES, DataConfig, ReadConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.files import atomic
 from hrnn_jax.preprocess import read_log
 from hrnn_jax.preprocess.protocols import MARKS, TEST
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, TYPE, USER

@@ -19,7 +19,7 @@ from hrnn_jax.repeat_explore.history import (
     in_open_session,
     weekday,
 )
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 TRAIL_FEATURES = 5
 PLACE_FEATURES = 14 + TRAIL_FEATURES

@@ -20,15 +20,15 @@ import numpy as np
 import optax
 from scipy import optimize
 
-from hrnn_jax import evaluation
 from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Params
+from hrnn_jax.ranking import evaluation
 from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
-from hrnn_jax.user_batches import NO_ITEM, layout
+from hrnn_jax.training.user_batches import NO_ITEM, layout
 
 _TRAINING_REPEATS = 30_000  # that the place network learns from, drawn
 _CASES = 4_000  # held-out ones, drawn, that the other weights are learnt from

@@ -17,7 +17,7 @@ import numpy as np
 from flax import struct
 
 from hrnn_jax.gru import where
-from hrnn_jax.user_batches import NO_ITEM, Array, Steps
+from hrnn_jax.training.user_batches import NO_ITEM, Array, Steps
 
 WORDS = 11  # of a place in the packed form
 TRAIL = 256  # events whose order is kept

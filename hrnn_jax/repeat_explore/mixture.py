@@ -26,12 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hrnn_jax import atomic
 from hrnn_jax.errors import InputError, reason
+from hrnn_jax.files import atomic
 from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore.history import History
-from hrnn_jax.user_batches import NO_ITEM, Array
+from hrnn_jax.training.user_batches import NO_ITEM, Array
 
 # Of `user_features`, what the place network sees of the user.
 USER_INPUTS = np.array([1, 3, 4, 5, 6, 7, 10, 11])

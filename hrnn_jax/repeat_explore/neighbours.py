@@ -20,11 +20,11 @@ import numpy as np
 from flax import struct
 from scipy import sparse
 
-from hrnn_jax import atomic
 from hrnn_jax.baselines import counting, sparse_ranking
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.user_batches import NO_ITEM, Array
+from hrnn_jax.files import atomic
+from hrnn_jax.training.user_batches import NO_ITEM, Array
 
 FILE = "neighbours.npz"  # of a run folder
 SHARES = 3  # Markov, sequential rules, cosines

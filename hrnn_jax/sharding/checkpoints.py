@@ -4,7 +4,7 @@ Each process writes its own shards, to a file system that all of them share. A c
 once all have written, so that one that is killed leaves the checkpoint before. It is read by any
 number of devices and processes that its arrays can be divided by; the state of a network
 (`save_state`) by any number. A run folder keeps them while its training is under way, and at its
-end the format of `hrnn_jax.checkpoint`, which one process writes.
+end the format of `hrnn_jax.files.checkpoint`, which one process writes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding
 
-from hrnn_jax import checkpoint
 from hrnn_jax.config import TrainConfig
+from hrnn_jax.files import checkpoint
 from hrnn_jax.sharding import tables
-from hrnn_jax.train import TrainState
+from hrnn_jax.training.train import TrainState
 
 Tree = TypeVar("Tree")
 _SHARDS = "shards"  # in the checkpoint's metadata, of a network's state: D

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hrnn_jax import evaluation, topk
-from hrnn_jax.evaluation import Cases, RankedChunk, Seen, ToRank
-from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Items, Params, gather_rows
 from hrnn_jax.network import Network
+from hrnn_jax.ranking import evaluation, topk
+from hrnn_jax.ranking.evaluation import Cases, RankedChunk, Seen, ToRank
+from hrnn_jax.ranking.metrics import Ranking
+from hrnn_jax.ranking.topk import RankSettings
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
 from hrnn_jax.sharding import mixture as mixtures
 from hrnn_jax.sharding import tables
@@ -31,8 +32,7 @@ from hrnn_jax.sharding.on_mesh import gather_lanes
 from hrnn_jax.sharding.replay import replay
 from hrnn_jax.sharding.tables import AXIS, BY_SHARD, REPLICATED, put_global
 from hrnn_jax.sharding.training import put_global_tree
-from hrnn_jax.topk import RankSettings
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 
 class _Ranked(NamedTuple):

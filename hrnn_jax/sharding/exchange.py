@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from hrnn_jax.placement import Lanes
 from hrnn_jax.sharding.tables import AXIS
-from hrnn_jax.user_batches import NO_ITEM, Steps
+from hrnn_jax.training.placement import Lanes
+from hrnn_jax.training.user_batches import NO_ITEM, Steps
 
 _BLOCK = 4096  # updates counted at a time
 

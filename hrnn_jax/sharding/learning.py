@@ -10,11 +10,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from hrnn_jax import evaluation
 from hrnn_jax.config import EvaluationConfig, ModelConfig
-from hrnn_jax.evaluation import Seen
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Params
+from hrnn_jax.ranking import evaluation
+from hrnn_jax.ranking.evaluation import Seen
 from hrnn_jax.repeat_explore import fit, neighbours
 from hrnn_jax.repeat_explore.fit import Inputs
 from hrnn_jax.sharding import mixture as mixtures

@@ -20,7 +20,7 @@ from hrnn_jax.repeat_explore.history import History
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, OwnTerms, Terms
 from hrnn_jax.sharding.exchange import add_up, rows_here
 from hrnn_jax.sharding.tables import AXIS
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 _AT_ONCE = 64  # users whose places are looked at together
 

@@ -21,11 +21,11 @@ from jax.flatten_util import ravel_pytree
 from hrnn_jax.extras import negatives
 from hrnn_jax.losses import Candidates, OutputRows
 from hrnn_jax.model import Items, Params, gather_rows
-from hrnn_jax.placement import Lanes, OneDevice
 from hrnn_jax.sharding import full_softmax
 from hrnn_jax.sharding.exchange import Places, Sent, add_up, exchange, lay_out, rows_here
 from hrnn_jax.sharding.tables import AXIS
-from hrnn_jax.user_batches import NO_ITEM, Steps
+from hrnn_jax.training.placement import Lanes, OneDevice
+from hrnn_jax.training.user_batches import NO_ITEM, Steps
 
 
 @dataclasses.dataclass(frozen=True)

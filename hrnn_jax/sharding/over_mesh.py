@@ -9,16 +9,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from hrnn_jax import lane_groups, network
+from hrnn_jax import network
 from hrnn_jax.config import TrainConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.metrics import Ranking
 from hrnn_jax.model import Params
 from hrnn_jax.network import EpochResult, Network, OnChunk, OneDevice
+from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore import fit, neighbours
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
 from hrnn_jax.sharding import evaluation, learning, processes, tables, training
-from hrnn_jax.train import TrainState
+from hrnn_jax.training import lane_groups
+from hrnn_jax.training.train import TrainState
 
 
 class OverMesh(OneDevice):

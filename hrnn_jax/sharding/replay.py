@@ -17,18 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hrnn_jax import evaluation
 from hrnn_jax.config import ModelConfig
-from hrnn_jax.evaluation import Laid, Seen
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Carry, Params, StepInputs, gather_rows, start_carry
+from hrnn_jax.ranking import evaluation
+from hrnn_jax.ranking.evaluation import Laid, Seen
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore.history import History
 from hrnn_jax.sharding.exchange import count_places, exchange, list_inputs
 from hrnn_jax.sharding.on_mesh import gather_lanes
 from hrnn_jax.sharding.tables import AXIS, BY_LANE, BY_SHARD, REPLICATED, put_global
 from hrnn_jax.sharding.training import by_shard, opening_width
-from hrnn_jax.user_batches import NO_ITEM, Steps
+from hrnn_jax.training.user_batches import NO_ITEM, Steps
 
 _AT_ONCE = 16  # steps whose inputs are sent together
 

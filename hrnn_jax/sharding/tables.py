@@ -19,8 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hrnn_jax.config import ModelConfig, TrainConfig
 from hrnn_jax.model import Params
-from hrnn_jax.train import TrainState, draw_state, make_optimizer, what_is_drawn
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.train import TrainState, draw_state, make_optimizer, what_is_drawn
+from hrnn_jax.training.user_batches import NO_ITEM
 
 AXIS = "shard"
 BY_SHARD, REPLICATED = PartitionSpec(AXIS), PartitionSpec()

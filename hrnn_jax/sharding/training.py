@@ -13,9 +13,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from hrnn_jax import lane_groups, network, user_batches
+from hrnn_jax import network
 from hrnn_jax.config import ModelConfig, TrainConfig
-from hrnn_jax.epoch import EpochLosses, chunk_length, compiler_options
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras.negatives import Sampler
@@ -32,8 +31,17 @@ from hrnn_jax.sharding.tables import (
     put_local,
     state_specs,
 )
-from hrnn_jax.train import Rates, Running, TrainSetup, TrainState, train_chunk, without_rates
-from hrnn_jax.user_batches import Steps
+from hrnn_jax.training import lane_groups, user_batches
+from hrnn_jax.training.epoch import EpochLosses, chunk_length, compiler_options
+from hrnn_jax.training.train import (
+    Rates,
+    Running,
+    TrainSetup,
+    TrainState,
+    train_chunk,
+    without_rates,
+)
+from hrnn_jax.training.user_batches import Steps
 
 _compiled: set[tuple[Callable[..., Any], int]] = set()  # of `chunk_program`, by lanes that open
 _most_places: dict[Any, Places] = {}  # of the epochs so far, by what else a program depends on

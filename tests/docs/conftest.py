@@ -2,8 +2,9 @@
 
 import pytest
 
-from hrnn_jax import config, losses, presets, registered_code
+from hrnn_jax import config, losses, presets
 from hrnn_jax.baselines import by_name
+from hrnn_jax.files import registered_code
 from hrnn_jax.preprocess import datasets
 
 LISTS = (

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from hrnn_jax.recipe_formats import RECIPE_FORMAT
+from hrnn_jax.files.recipe_formats import RECIPE_FORMAT
 from tests.docs import other_pages, published, sentences, tables
 from tests.docs.claims import ROOT
 

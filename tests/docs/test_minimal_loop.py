@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import epoch_schedule, init_state, rank, summarise, user_batches
+from hrnn_jax import epoch_schedule, init_state, rank, summarise
+from hrnn_jax.training import user_batches
 from tests.docs import examples
 from tests.helpers import logs, networks
 

@@ -59,7 +59,7 @@ def process(folder, *argv, largest=-1, after=0):
         import resource
         from experiments import run
         from experiments.common import cli
-        from hrnn_jax import checkpoint
+        from hrnn_jax.files import checkpoint
         save, left = checkpoint.save, {after}
 
         def saved(*args, **settings):

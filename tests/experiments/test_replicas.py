@@ -8,7 +8,7 @@ import threading
 import httpx
 import pytest
 
-from hrnn_jax.checkpoint import load_run
+from hrnn_jax.files.checkpoint import load_run
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import state_store

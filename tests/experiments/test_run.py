@@ -22,10 +22,12 @@ from experiments import compare, run
 from experiments.common import cli
 from experiments.common import run_folder as common_run_folder
 from experiments.training import run_seeds
-from hrnn_jax import checkpoint, errors, evaluation, metrics
+from hrnn_jax import errors
 from hrnn_jax.config import BASELINES, NETWORKS
 from hrnn_jax.estimators import run_files
+from hrnn_jax.files import checkpoint
 from hrnn_jax.preprocess import prepared
+from hrnn_jax.ranking import evaluation, metrics
 from tests.helpers import logs, runs
 
 # In a flag file, as not all models use all of them: typed ones would be refused. So few updates

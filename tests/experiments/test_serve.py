@@ -26,9 +26,9 @@ import pytest
 import uvicorn
 
 from experiments.serving import import_history
-from hrnn_jax.checkpoint import load_run
 from hrnn_jax.config import DataConfig, RecommenderConfig
 from hrnn_jax.errors import InputError
+from hrnn_jax.files.checkpoint import load_run
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import state_store

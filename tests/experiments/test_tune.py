@@ -21,10 +21,10 @@ from experiments import tune as command
 from experiments.common import cli, model_flags
 from experiments.training import epochs
 from experiments.tuning import sampling, search_spaces, study, trials, tune_flags
-from hrnn_jax import metrics
 from hrnn_jax.config import NETWORKS
-from hrnn_jax.metrics import Ranking
 from hrnn_jax.preprocess import prepared
+from hrnn_jax.ranking import metrics
+from hrnn_jax.ranking.metrics import Ranking
 from tests.experiments.test_run import assert_refused, read
 from tests.helpers.studies import ONE, open_study, script, trial_table
 

@@ -13,7 +13,7 @@ import numpy as np
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.extras import idle_time
 from hrnn_jax.live.batched_model import BatchedModel, LiveState, Ranked
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 P = 65_521
 SHAPE = (2, 6)

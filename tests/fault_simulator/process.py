@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from hrnn_jax import errors
-from hrnn_jax.checkpoint import TrainedRun
+from hrnn_jax.files.checkpoint import TrainedRun
 from hrnn_jax.live import events, rebuilding, recommender, reload
 from hrnn_jax.live.events import Request
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig

@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 
-from hrnn_jax.checkpoint import TrainedRun
 from hrnn_jax.config import ModelConfig
+from hrnn_jax.files.checkpoint import TrainedRun
 from hrnn_jax.live.events import Event, Request
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
 from hrnn_jax.live.store import state_store

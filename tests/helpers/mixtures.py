@@ -6,7 +6,7 @@ import numpy as np
 from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, PlaceNetwork
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 HIDDEN = 4
 

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnn_jax import losses, model, user_batches
+from hrnn_jax import losses, model
 from hrnn_jax.config import ModelConfig, TrainConfig
-from hrnn_jax.train import Running, TrainSetup, TrainState, make_optimizer, train_chunk
-from hrnn_jax.user_batches import NO_ITEM, Steps
+from hrnn_jax.training import user_batches
+from hrnn_jax.training.train import Running, TrainSetup, TrainState, make_optimizer, train_chunk
+from hrnn_jax.training.user_batches import NO_ITEM, Steps
 from tests.helpers import logs, reference, weights
 
 N_ITEMS, BATCH, N_STEPS = 12, 4, 32

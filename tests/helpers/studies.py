@@ -8,7 +8,8 @@ import polars as pl
 
 from experiments.training import epochs
 from experiments.tuning import search_spaces, study, trials
-from hrnn_jax import errors, train
+from hrnn_jax import errors
+from hrnn_jax.training import train
 
 ONE = "--fix=batch_size,momentum,dropout_session"  # leaves RNN the learning rate to search
 

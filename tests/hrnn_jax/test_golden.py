@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, gru, model, user_batches
+from hrnn_jax import gru, model
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import DenseWeights
-from hrnn_jax.train import Running, TrainSetup, TrainState, make_optimizer, train_chunk
-from hrnn_jax.user_batches import Steps
+from hrnn_jax.ranking import evaluation
+from hrnn_jax.training import user_batches
+from hrnn_jax.training.train import Running, TrainSetup, TrainState, make_optimizer, train_chunk
+from hrnn_jax.training.user_batches import Steps
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
 RECORDED = {  # the momentum of each recording

@@ -8,10 +8,10 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 TESTS = [  # of the parity tests those that together run every equation and two losses
     "test_golden.py",
-    "test_train.py::test_training_equals_the_reference[hrnn_init-default-default]",
-    "test_train.py::test_training_equals_the_reference[hrnn_all-carried-default]",
-    "test_train.py::test_training_equals_the_reference[hrnn_all-default-cross_entropy]",
-    "test_train.py::test_training_with_the_last_item_fed_equals_the_reference[0.3]",
+    "training/test_train.py::test_training_equals_the_reference[hrnn_init-default-default]",
+    "training/test_train.py::test_training_equals_the_reference[hrnn_all-carried-default]",
+    "training/test_train.py::test_training_equals_the_reference[hrnn_all-default-cross_entropy]",
+    "training/test_train.py::test_training_with_the_last_item_fed_equals_the_reference[0.3]",
 ]
 
 

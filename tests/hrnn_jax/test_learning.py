@@ -9,11 +9,11 @@ import functools
 
 import numpy as np
 
-from hrnn_jax import evaluation, metrics
 from hrnn_jax.config import ModelConfig, TrainConfig
-from hrnn_jax.epoch import epoch_schedule, run_epoch
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.train import TrainSetup, init_state
+from hrnn_jax.ranking import evaluation, metrics
+from hrnn_jax.training.epoch import epoch_schedule, run_epoch
+from hrnn_jax.training.train import TrainSetup, init_state
 
 N_USERS, N_SESSIONS, N_EVENTS, N_ITEMS, N_TRAITS = 12_000, 6, 4, 50, 3
 P_IMAGE = 0.8

@@ -9,7 +9,7 @@ import pytest
 
 from hrnn_jax import losses, model
 from hrnn_jax.extras import negatives
-from hrnn_jax.user_batches import NO_ITEM, Steps
+from hrnn_jax.training.user_batches import NO_ITEM, Steps
 from tests.helpers import networks
 
 # Three lanes with two extra negatives.

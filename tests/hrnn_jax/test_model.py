@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import gru, model, user_batches
+from hrnn_jax import gru, model
 from hrnn_jax.config import NETWORKS, ModelConfig
-from hrnn_jax.user_batches import NO_EVENT, Steps
+from hrnn_jax.training import user_batches
+from hrnn_jax.training.user_batches import NO_EVENT, Steps
 from tests.helpers import logs
 
 CONFIG = ModelConfig(n_items=40, hidden_units=6)

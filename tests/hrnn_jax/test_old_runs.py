@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax.checkpoint import load_run
 from hrnn_jax.errors import InputError
+from hrnn_jax.files.checkpoint import load_run
 from hrnn_jax.live import recommender
 from hrnn_jax.live.events import Request
 

@@ -79,9 +79,10 @@ def compile_update(n_devices: int, n_items: int, n_lanes: int) -> Compiled:
     import jax
     import numpy as np
 
-    from hrnn_jax import model, train, user_batches
+    from hrnn_jax import model
     from hrnn_jax.config import ModelConfig, TrainConfig
     from hrnn_jax.sharding import exchange, tables, training
+    from hrnn_jax.training import train, user_batches
 
     model_config = ModelConfig(n_items, "hrnn_init", hidden_units=100)
     config = TrainConfig(batch_size=n_lanes, lane_groups=n_devices)

@@ -14,9 +14,10 @@ import sys
 import jax
 import numpy as np
 
-from hrnn_jax import lane_groups, network
+from hrnn_jax import network
 from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.sharding import processes, tables, training
+from hrnn_jax.training import lane_groups
 
 from ..benchmark_model import INIT_SMALL, random_log, users_of
 

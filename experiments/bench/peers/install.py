@@ -9,7 +9,8 @@ import sys
 import sysconfig
 import time
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import errors
+from hrnn_jax.files import atomic
 
 from ...common.text import duration
 from ...jobs import pool

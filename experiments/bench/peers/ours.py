@@ -18,7 +18,7 @@ import jax
 from absl import flags
 
 from hrnn_jax.config import setting
-from hrnn_jax.held_out import HeldOut
+from hrnn_jax.training.held_out import HeldOut
 
 from ...common import cli, compile_cache, config_flags, model_flags
 from ...training import epochs

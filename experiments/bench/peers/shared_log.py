@@ -15,9 +15,9 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from hrnn_jax import atomic
 from hrnn_jax.config import setting
 from hrnn_jax.event_log import EventLog
+from hrnn_jax.files import atomic
 from hrnn_jax.preprocess import prepared
 
 from ...common import cli, config_flags, data_flags

@@ -7,8 +7,8 @@ import io
 import pathlib
 from typing import Any
 
-from hrnn_jax import atomic
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
+from hrnn_jax.files import atomic
 
 
 class Print:

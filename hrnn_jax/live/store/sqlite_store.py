@@ -15,7 +15,8 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import errors
+from hrnn_jax.files import atomic
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
 from hrnn_jax.live.store import sqlite_pages, state_file

@@ -11,7 +11,7 @@ import numpy as np
 from hrnn_jax import errors
 from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import OpenSession, StoredEvent
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 
 Row = tuple[Any, ...]  # of a table
 

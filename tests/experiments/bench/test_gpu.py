@@ -18,16 +18,17 @@ from experiments.bench.benchmark_model import INIT_SMALL, PLUS_SAMPLED, PLUS_SOF
 from experiments.bench.record import Row
 from experiments.bench.timing import Settings
 from experiments.common import cli, model_flags
-from hrnn_jax import errors, evaluation, topk
+from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig, TrainConfig
 from hrnn_jax.extras import negatives
 from hrnn_jax.model import start_carry
+from hrnn_jax.ranking import evaluation, topk
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture
-from hrnn_jax.train import TrainSetup, init_state, train_chunk
+from hrnn_jax.training.train import TrainSetup, init_state, train_chunk
 from tests.helpers import mixtures
-from tests.hrnn_jax.test_epoch_compiled import abstract
+from tests.hrnn_jax.training.test_epoch_compiled import abstract
 
 ROW = Row("a", [2.0])
 MILLION = 1_000_000

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from experiments.folders.best_runs import BEST, EQUAL, marks
-from hrnn_jax import metrics as of_ranks
+from hrnn_jax.ranking import metrics as of_ranks
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from hrnn_jax.config import (
     TrainConfig,
     settings,
 )
+from hrnn_jax.files.recipe_formats import RECIPE_FORMAT
 from hrnn_jax.presets import HRNN_PLUS
-from hrnn_jax.recipe_formats import RECIPE_FORMAT
 
 
 @pytest.fixture

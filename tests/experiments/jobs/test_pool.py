@@ -13,7 +13,7 @@ import pytest
 from absl.testing import flagsaver
 
 from experiments.jobs import pool
-from hrnn_jax import provenance
+from hrnn_jax.files import provenance
 
 ROOT = pathlib.Path(__file__).parents[3]
 

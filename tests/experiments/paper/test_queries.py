@@ -9,7 +9,7 @@ import pytest
 
 from experiments.jobs.grid import CUTOFF, CUTOFFS
 from experiments.paper import collect, queries
-from hrnn_jax import significance
+from hrnn_jax.ranking import significance
 
 SCHEMA = ["seed", "user", "session", "position", "history", "item", "rank"]
 

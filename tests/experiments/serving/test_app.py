@@ -21,7 +21,7 @@ from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.operation.prometheus import ServiceMetrics
 from hrnn_jax import errors
-from hrnn_jax.checkpoint import load_run
+from hrnn_jax.files.checkpoint import load_run
 from hrnn_jax.live.events import Event, check_event
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import state_store

@@ -16,9 +16,11 @@ import pytest
 
 from experiments import run
 from experiments.training import continue_run
-from hrnn_jax import checkpoint, evaluation, train
 from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.files import checkpoint
 from hrnn_jax.preprocess import prepared
+from hrnn_jax.ranking import evaluation
+from hrnn_jax.training import train
 from tests.experiments.test_run import assert_refused, read, read_history
 from tests.helpers import logs, networks, runs
 
@@ -165,7 +167,7 @@ def test_a_killed_one_resumes_to_the_same_bits(old):
         from experiments import run
         from experiments.common import cli
         from experiments.training import continue_run
-        from hrnn_jax import checkpoint
+        from hrnn_jax.files import checkpoint
         save = checkpoint.save
 
         def killed(folder, state, *, epochs):

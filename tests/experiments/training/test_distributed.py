@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from experiments import run
-from hrnn_jax import checkpoint
+from hrnn_jax.files import checkpoint
 from hrnn_jax.sharding import checkpoints
 from tests.helpers import logs, runs
 

@@ -12,7 +12,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments.tuning import processes, study, tune_flags
-from hrnn_jax import provenance
+from hrnn_jax.files import provenance
 from tests.experiments.test_run import assert_refused
 from tests.helpers.studies import trial_table
 
@@ -60,7 +60,7 @@ def test_one_process_per_core_starts_but_no_more_than_trials_are_left(monkeypatc
 # Trial 0 kills its process, and trial 1 ends after that.
 KILLED = """
     import json, os, pathlib
-    from hrnn_jax.file_lock import FileLock
+    from hrnn_jax.files.file_lock import FileLock
     from tests.helpers.studies import open_study
 
     with open_study(recipe=json.loads(pathlib.Path("study/recipe.json").read_text())) as study:

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 import hrnn_jax
-from hrnn_jax import checkpoint, errors, run_lock
+from hrnn_jax import errors
 from hrnn_jax.estimators import run_files
+from hrnn_jax.files import checkpoint, run_lock
 from tests.hrnn_jax.estimators.conftest import small
 
 

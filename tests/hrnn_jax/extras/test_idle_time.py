@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import model, train, user_batches
+from hrnn_jax import model
 from hrnn_jax.extras import idle_time
+from hrnn_jax.training import train, user_batches
 from tests.helpers import logs, networks, weights
 
 HOUR = 3600

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import user_batches
 from hrnn_jax.extras import negatives
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training import user_batches
+from hrnn_jax.training.user_batches import NO_ITEM
 from tests.helpers import logs, networks
 
 SUPPORT = np.array([50, 3, 0, 20, 1, 8, 8, 10])

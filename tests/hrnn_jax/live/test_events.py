@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from hrnn_jax import checkpoint, errors
+from hrnn_jax import errors
+from hrnn_jax.files import checkpoint
 from hrnn_jax.live.events import (
     CheckedEvent,
     Event,

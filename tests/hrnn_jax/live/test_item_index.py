@@ -13,7 +13,7 @@ from hrnn_jax.live.batched_model import BatchedModel
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.item_index import ItemIndex
 from hrnn_jax.model import Items
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 from tests.helpers import live_users, logs, mixtures, weights
 
 pytest.importorskip("faiss")

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hrnn_jax import errors, evaluation
+from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.live import batched_model
 from hrnn_jax.live.events import Event, Request
+from hrnn_jax.ranking import evaluation
 from tests.helpers import live_users, logs, mixtures, weights
 
 pytestmark = pytest.mark.usefixtures("anywhere")

@@ -16,12 +16,12 @@ import polars as pl
 import pytest
 from hypothesis import strategies as st
 
-from hrnn_jax import evaluation
 from hrnn_jax.config import DataConfig, EvaluationConfig, ModelConfig
 from hrnn_jax.live import batched_model
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import state_store
 from hrnn_jax.preprocess import past_sessions, prepared, read_log
+from hrnn_jax.ranking import evaluation
 from tests.helpers import live_users, mixtures, weights
 from tests.hrnn_jax.preprocess import oracle
 from tests.hrnn_jax.preprocess.test_sessions import logs, recipes

@@ -6,14 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from hrnn_jax import evaluation, model, network
+from hrnn_jax import model, network
 from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.held_out import HeldOut, best_epoch
+from hrnn_jax.ranking import evaluation
 from hrnn_jax.repeat_explore import features, fit, neighbours
 from hrnn_jax.repeat_explore.mixture import USER_INPUTS, FittedMixture
-from hrnn_jax.train import TrainState
+from hrnn_jax.training.held_out import HeldOut, best_epoch
+from hrnn_jax.training.train import TrainState
 from tests.helpers import logs, networks
 
 V, PLACES = 200, 6

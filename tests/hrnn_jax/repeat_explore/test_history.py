@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrnn_jax import user_batches
 from hrnn_jax.repeat_explore import features
 from hrnn_jax.repeat_explore import history as histories
-from hrnn_jax.user_batches import NO_EVENT, NO_ITEM
+from hrnn_jax.training import user_batches
+from hrnn_jax.training.user_batches import NO_EVENT, NO_ITEM
 from tests.helpers import logs
 
 PLACES, LANES = 3, 4

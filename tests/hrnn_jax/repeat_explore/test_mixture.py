@@ -12,7 +12,7 @@ from hrnn_jax import errors
 from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 from tests.helpers import mixtures as drawn_mixtures
 from tests.helpers import networks
 

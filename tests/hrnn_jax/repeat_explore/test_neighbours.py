@@ -9,7 +9,7 @@ import pytest
 
 from hrnn_jax import errors
 from hrnn_jax.repeat_explore import neighbours
-from hrnn_jax.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM
 from tests.helpers import logs, networks
 
 

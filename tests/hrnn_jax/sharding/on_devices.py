@@ -20,8 +20,8 @@ import numpy as np
 from experiments.bench.mesh import compiled
 from hrnn_jax import errors, network
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
-from hrnn_jax.epoch import epoch_schedule
 from hrnn_jax.sharding import checkpoints, evaluation, tables, training
+from hrnn_jax.training.epoch import epoch_schedule
 from tests.helpers import logs
 
 N_ITEMS, SEED = 41, 3  # not a multiple of the devices: the last rows of some are padding

@@ -17,9 +17,9 @@ import numpy as np
 
 from hrnn_jax import network
 from hrnn_jax.config import EvaluationConfig, ModelConfig, TrainConfig
-from hrnn_jax.held_out import HeldOut
 from hrnn_jax.sharding import tables
 from hrnn_jax.sharding.over_mesh import OverMesh
+from hrnn_jax.training.held_out import HeldOut
 from tests.helpers import logs, mixtures
 
 N_ITEMS, SEED = 41, 3  # not a multiple of the devices: the last rows of some are padding

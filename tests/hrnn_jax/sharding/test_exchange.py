@@ -5,9 +5,9 @@ import collections
 import numpy as np
 import pytest
 
-from hrnn_jax import user_batches
 from hrnn_jax.sharding import exchange
-from hrnn_jax.user_batches import NO_ITEM, Steps
+from hrnn_jax.training import user_batches
+from hrnn_jax.training.user_batches import NO_ITEM, Steps
 
 N_STEPS, N_LANES = 12, 24
 

@@ -20,8 +20,9 @@ from concurrent import futures
 import polars as pl
 import pytest
 
-from hrnn_jax import atomic, errors
+from hrnn_jax import errors
 from hrnn_jax.config import RecommenderConfig
+from hrnn_jax.files import atomic
 from hrnn_jax.live import batched_model, rebuilding
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender

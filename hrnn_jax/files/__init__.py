@@ -1,0 +1,1 @@
+"""Files: how they are written and locked, checkpoints, the formats of a run folder's recipe."""

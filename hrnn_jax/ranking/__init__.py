@@ -1,0 +1,1 @@
+"""Ranking: replays histories, ranks test cases, lists recommendations, measures and compares."""

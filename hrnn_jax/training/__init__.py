@@ -1,0 +1,1 @@
+"""Training: user-parallel batches, one update, the loop over an epoch."""
