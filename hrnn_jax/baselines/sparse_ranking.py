@@ -50,11 +50,11 @@ def rank_cases(
     for chunk in row_chunks(costs):
         scores = score(chunk)
         here = None if excluded is None else excluded[chunk]
+        if here is not None:
+            scores = without(scores, here)
         rank[chunk] = rank_targets(
             scores, targets[chunk], ties=config.ties, competes=competes, excluded=here
         )
-        if here is not None:
-            scores = without(scores, here)
         shown += count_shown(scores, cutoffs, competes=competes)
     return Ranking(rank, shown)
 
@@ -70,7 +70,7 @@ def rank_targets(
     """Return the targets' ranks: 1 + the number of competing items that score more.
 
     Args:
-        scores: [n, V], entries above 0.
+        scores: [n, V], entries above 0, none of an excluded item.
         targets: [n] items.
         ties: "against" counts an item that scores as much as the target as one that scores more;
             a target that scores 0 is then behind all that compete.
@@ -85,7 +85,6 @@ def rank_targets(
     n_others = np.broadcast_to(competes.sum() - competes[targets], n_cases)
     n_left = n_others
     if excluded is not None:
-        scores = without(scores, excluded)
         n_left = n_others - _number_of(excluded, competes)
     row = np.repeat(np.arange(n_cases), np.diff(scores.indptr))
     is_target = scores.indices == targets[row]
