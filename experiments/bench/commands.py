@@ -179,7 +179,7 @@ def users(settings: Settings) -> Mapping[str, Row]:
             output = folder / "run"
             cost = _run_simulated(settings, shape, output, cache=folder / "cache")
             mean = json.loads((output / "metrics.json").read_text())["mean"]
-        evaluation = mean["cases"] / mean["eval_cases_per_second"]
+        evaluation = mean["cases"] / mean["eval_cases_per_second"] + mean["eval_compile_seconds"]
         return mean["train_seconds"], evaluation, cost.seconds, mean["cases"]
 
     rows = {}

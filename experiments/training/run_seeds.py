@@ -13,7 +13,8 @@ from typing import Any
 
 from absl import flags
 
-from hrnn_jax import errors
+from hrnn_jax import compile_time, errors
+from hrnn_jax.compile_time import Timing
 from hrnn_jax.estimators.callbacks.tensorboard import TensorBoard
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch, training_figures
 from hrnn_jax.event_log import EventLog
@@ -120,18 +121,19 @@ def _train_and_rank_group(
 
 def rank_baseline(log: EventLog) -> SeedResult:
     """Rank by a method without training; counting and ranking are one."""
-    started = time.perf_counter()
-    ranking = model_flags.rank_baseline(log)
-    figures = _figures(0, ranking, log, time.perf_counter() - started)
+    with compile_time.timing() as took:
+        ranking = model_flags.rank_baseline(log)
+    figures = _figures(0, ranking, log, took)
     return SeedResult(figures | {"train_seconds": None, "train_events_per_second": None}, ranking)
 
 
-def _figures(seed: int, ranking: Ranking, log: EventLog, seconds: float) -> dict[str, Any]:
+def _figures(seed: int, ranking: Ranking, log: EventLog, took: Timing) -> dict[str, Any]:
     """Summarise one seed's ranking, and print a line."""
     figures = metrics.figures(ranking, model_flags.cutoffs(), log.support)
-    rate = figures["cases"] / seconds
+    figures |= metrics.speed(figures["cases"], took)
+    rate = figures["eval_cases_per_second"]
     print(f"seed {seed} ranked {figures['cases']:,} test cases, {rate:,.0f} a second")
-    return {"seed": seed, **figures, "eval_cases_per_second": rate}
+    return {"seed": seed, **figures}
 
 
 def _train(
@@ -327,8 +329,8 @@ def _choose_epochs(run: NetworkRun, seed: int) -> int:
 def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:
     trained = checkpoint.latest(checkpoint.folder(run.folder, seed))
     mixture = _mixture(run, seed, distributed.of_first(trained))
-    started = time.perf_counter()
-    ranking = epochs.rank(run.network, params, mixture, title=f"seed {seed} evaluation")
-    figures = _figures(seed, ranking, run.network.log, time.perf_counter() - started)
+    with compile_time.timing() as took:
+        ranking = epochs.rank(run.network, params, mixture, title=f"seed {seed} evaluation")
+    figures = _figures(seed, ranking, run.network.log, took)
     own = [entry for entry in run.history if entry["seed"] == seed]
     return SeedResult(figures | training_figures(own), ranking)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import shutil
-import time
 from typing import Any
 
-from hrnn_jax import errors
+from hrnn_jax import compile_time, errors
 from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.estimators import run_files
 from hrnn_jax.files import atomic, run_lock
@@ -45,11 +44,10 @@ def save(model: Any, folder: pathlib.Path, *, overwrite: bool) -> pathlib.Path:
         seed, epochs = training.pop("seed"), training.pop("epochs")
         about = run_files.about(key, part.meta, part.title, config, [seed])
         about |= {"epochs": epochs}
-        started = time.perf_counter()
-        ranking = model.ranking(config)
-        seconds = time.perf_counter() - started
+        with compile_time.timing() as took:
+            ranking = model.ranking(config)
         figures = metrics.figures(ranking, config.cutoffs, part.events.support)
-        figures["eval_cases_per_second"] = figures["cases"] / seconds
+        figures |= metrics.speed(figures["cases"], took)
         result = run_files.SeedResult({"seed": seed, **figures, **training}, ranking)
         run_files.write_results(partial, part.events, about, [result])
     return folder

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hrnn_jax.compile_time import Timing
 from hrnn_jax.errors import InputError
 
 
@@ -99,6 +100,22 @@ def figures(ranking: Ranking, cutoffs: Sequence[int], support: np.ndarray) -> di
             popularity(shown, support) if shown.any() else None  # JSON has no NaN
         )
     return result | {"cases": len(ranking.rank)}
+
+
+def speed(n_cases: int, took: Timing) -> dict[str, float]:
+    """Return what is reported of the time that a ranking took.
+
+    Args:
+        n_cases: that were ranked.
+        took: the time of the ranking, with the counting of a method without training.
+
+    Returns:
+        "eval_compile_seconds" and, without these, "eval_cases_per_second".
+    """
+    return {
+        "eval_compile_seconds": took.compiling,
+        "eval_cases_per_second": n_cases / (took.seconds - took.compiling),
+    }
 
 
 def coverage(shown: np.ndarray) -> float:

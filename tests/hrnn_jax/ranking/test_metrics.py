@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hrnn_jax.compile_time import Timing
 from hrnn_jax.ranking import metrics
 
 RANKS = np.array([1, 2, 5, 6, 900], np.int32)
@@ -86,3 +87,8 @@ def test_summary_names_each_metric_with_its_cutoff():
     }
     where = RANKS < 900
     assert metrics.summarise(RANKS, [5], where=where)["recall@5"] == pytest.approx(3 / 4)
+
+
+def test_the_rate_of_a_ranking_leaves_out_compiling():
+    found = metrics.speed(10, Timing(seconds=3.0, compiling=1.0))
+    assert found == {"eval_compile_seconds": 1.0, "eval_cases_per_second": 5.0}
