@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
-from matplotlib import figure, lines, ticker, transforms
+from matplotlib import figure, lines, text, ticker, transforms
 
 from ..common.text import Spread
 
@@ -135,18 +135,20 @@ def scatter(
         n_rows = -(-len(panels) // 2)
         axes = canvas.subplots(n_rows, min(len(panels), 2), squeeze=False).flat
         names: list[Any] = []
-        for ax, (title, points) in zip(axes, panels.items(), strict=False):
+        # The axes last: zip takes none too many.
+        for (title, points), ax in zip(panels.items(), axes, strict=False):
             for label, (look, x, y) in points.items():
                 color = _STAND_INS[look]
                 ax.plot(
                     [x], [y.median], color=color, marker=LOOKS_OF_POINTS[look].marker, markersize=6
                 )
                 ax.vlines(x, y.low, y.high, color=color, linewidth=1.6)
-                at = {"xytext": _NAME_PLACES[0], "textcoords": "offset points"}
+                line = {"arrowstyle": "-", "linewidth": 0.5, "color": color, "shrinkA": 0}
+                at = {"textcoords": "offset points", "arrowprops": line, "xytext": (0, 0)}
                 names.append(ax.annotate(label, (x, y.median), **at, fontsize=8, color=color))
             ax.set(title=title, xlabel=labels[0], ylabel=labels[1], xscale="log")
+            ax.margins(0.15)  # room for names
             ax.set_ylim(0, None)
-            ax.margins(x=0.15)
             ax.xaxis.set_major_formatter(lambda value, _: _with_letter(value))
             ax.minorticks_off()
             ax.grid()
@@ -159,7 +161,7 @@ def scatter(
 
 
 def _keep_apart(names: Sequence[Any]) -> None:
-    """Put each name where it covers no other one and no point, if there is such a place.
+    """Put each name inside its axes where it covers no other one and no point, if there is room.
 
     Args:
         names: the annotations of points, laid out.
@@ -170,13 +172,16 @@ def _keep_apart(names: Sequence[Any]) -> None:
         covered = []
         for place in _NAME_PLACES:
             name.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
-            box = name.get_window_extent()
-            covered.append(sum(box.overlaps(other) for other in taken))
+            box = text.Text.get_window_extent(name)  # without the line
+            inside = name.axes.get_window_extent()
+            is_inside = all(inside.contains(x, y) for x, y in (box.min, box.max))
+            covered.append(sum(box.overlaps(other) for other in taken) + (not is_inside))
             if not covered[-1]:
                 break
         place = _NAME_PLACES[covered.index(min(covered))]
         name.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
-        taken.append(name.get_window_extent())
+        name.arrow_patch.set_visible(place not in _NAME_PLACES[:4])  # a line to a distant point
+        taken.append(text.Text.get_window_extent(name))
 
 
 def _draw_panel(panel: Panel, ax: Any) -> None:
