@@ -27,14 +27,15 @@ def timing() -> Generator[Timing]:
     timed, thread = Timing(), threading.get_ident()
     spans: list[tuple[float, float]] = []
 
-    def note(event: str, seconds: float, **_: str | int) -> None:
+    def note(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if not event.startswith(_EVENTS) or threading.get_ident() != thread:
             return
         end = time.perf_counter()
+        begin = end - duration_secs
         # What is traced inside another program has ended before it, and is part of its time.
-        while spans and spans[-1][0] >= end - seconds:
+        while spans and spans[-1][0] >= begin:
             spans.pop()
-        spans.append((end - seconds, end))
+        spans.append((begin, end))
 
     jax.monitoring.register_event_duration_secs_listener(note)
     started = time.perf_counter()
