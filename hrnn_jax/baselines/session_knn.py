@@ -310,15 +310,17 @@ def nearest_of_cases(row: np.ndarray, sim: np.ndarray, neighbours: int) -> np.nd
     Returns:
         Indices of pairs, case after case, the largest sim first, of equal ones the more recent.
     """
-    nearest = [np.zeros(0, np.int64)]
     begins = np.flatnonzero(np.diff(row, prepend=-1))
-    for begin, pairs in zip(begins, np.split(-sim, begins[1:]), strict=False):
-        index = np.arange(len(pairs))
-        if len(pairs) > neighbours:  # few are kept: to sort only those saves most of the time
-            furthest = np.partition(pairs, neighbours - 1)[neighbours - 1]
-            index = np.flatnonzero(pairs <= furthest)
-        nearest.append(begin + index[np.argsort(pairs[index], kind="stable")[:neighbours]])
-    return np.concatenate(nearest)
+    ends = np.append(begins[1:], len(row))
+    is_near = np.ones(len(row), bool)
+    # Few of many are kept: to sort only those saves most of the time.
+    many = ends - begins > neighbours
+    for begin, end in zip(begins[many], ends[many], strict=True):
+        least = np.partition(sim[begin:end], -neighbours)[-neighbours]
+        is_near[begin:end] = sim[begin:end] >= least
+    near = np.flatnonzero(is_near)
+    near = near[np.lexsort((-sim[near], row[near]))]  # stable: recent ones first
+    return near[place_in_run(row[near]) < neighbours]
 
 
 def _neighbours(sessions: Sessions, current: Current, config: SessionKnnConfig) -> sparse.csr_array:
