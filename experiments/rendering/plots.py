@@ -135,7 +135,7 @@ def scatter(
         n_rows = -(-len(panels) // 2)
         axes = canvas.subplots(n_rows, min(len(panels), 2), squeeze=False).flat
         names: list[Any] = []
-        # The axes last: zip takes none too many.
+        # The panels first: zip would take one of the axes more before it found no panel left.
         for (title, points), ax in zip(panels.items(), axes, strict=False):
             for label, (look, x, y) in points.items():
                 color = _STAND_INS[look]
