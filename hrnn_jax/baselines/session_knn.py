@@ -298,38 +298,14 @@ def shared_items(
     )
 
 
-def nearest_of_cases(row: np.ndarray, sim: np.ndarray, neighbours: int) -> np.ndarray:
-    """Return the indices of the most similar sessions of each case.
-
-    Args:
-        row: [P] the case of each pair, rising; the pairs of a case have its most recent session
-            first.
-        sim: [P].
-        neighbours: how many are kept of a case.
-
-    Returns:
-        Indices of pairs, case after case, the largest sim first, of equal ones the more recent.
-    """
-    begins = np.flatnonzero(np.diff(row, prepend=-1))
-    ends = np.append(begins[1:], len(row))
-    is_near = np.ones(len(row), bool)
-    # Few of many are kept: to sort only those saves most of the time.
-    many = ends - begins > neighbours
-    for begin, end in zip(begins[many], ends[many], strict=True):
-        least = np.partition(sim[begin:end], -neighbours)[-neighbours]
-        is_near[begin:end] = sim[begin:end] >= least
-    near = np.flatnonzero(is_near)
-    near = near[np.lexsort((-sim[near], row[near]))]  # stable: recent ones first
-    return near[place_in_run(row[near]) < neighbours]
-
-
 def _neighbours(sessions: Sessions, current: Current, config: SessionKnnConfig) -> sparse.csr_array:
     """Return sim / step of the neighbours of each case in units of 1 / `UNIT`, [n, S]."""
     row, session, place, begin = shared_items(sessions, current, config.sample_size)
     sim = np.add.reduceat(place, begin).astype(np.float64)
     step = current.length[row] + 1 - np.maximum.reduceat(place, begin)
     sim[sessions.user[session] == current.user[row]] *= 1 + config.boost
-    nearest = nearest_of_cases(row, sim, config.neighbours)
+    ends = np.searchsorted(row, np.arange(len(current.length) + 1))
+    nearest = sparse_ranking.largest_of_rows(sim, ends, config.neighbours)  # recent ones first
     terms = np.rint(sim[nearest] * UNIT / step[nearest])
     return sparse.csr_array(
         (terms, (row[nearest], session[nearest])),

@@ -148,18 +148,38 @@ def largest(scores: sparse.csr_array, limit: int) -> sparse.csr_array:
 
     Of equal entries the lower column comes first.
     """
-    length = np.diff(scores.indptr)
-    row = np.repeat(np.arange(len(length)), length)
-    # Few entries are as large as their row's limit-th: to sort only those saves most of the time.
-    least = np.zeros(len(length), scores.dtype)
-    for n in np.flatnonzero(length > limit):
-        values = scores.data[scores.indptr[n] : scores.indptr[n + 1]]
-        least[n] = np.partition(values, -limit)[-limit]
-    kept = np.flatnonzero(scores.data >= least[row])
-    kept = kept[np.lexsort((scores.indices[kept], np.negative(scores.data[kept]), row[kept]))]
-    kept = kept[np.arange(len(kept)) - np.searchsorted(row[kept], row[kept]) < limit]
-    indptr = np.searchsorted(row[kept], np.arange(len(length) + 1))
+    kept = largest_of_rows(scores.data, scores.indptr, limit, order=scores.indices)
+    indptr = np.append(0, np.cumsum(np.minimum(np.diff(scores.indptr), limit)))
     return sparse.csr_array((scores.data[kept], scores.indices[kept], indptr), shape=scores.shape)
+
+
+def largest_of_rows(
+    values: np.ndarray, indptr: np.ndarray, limit: int, *, order: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the indices of the `limit` largest values of each row, row after row.
+
+    Args:
+        values: [E], row after row.
+        indptr: [n + 1] where each row begins in them, and where the last one ends.
+        limit: at least 1.
+        order: [E], of equal values of a row the one with the lower number comes first; by default
+            the one that stands first.
+
+    Returns:
+        Of each row the index of its largest value first.
+    """
+    length = np.diff(indptr)
+    row = np.repeat(np.arange(len(length)), length)
+    is_large = np.ones(len(values), bool)
+    # Few values are as large as their row's limit-th: to sort only those saves most of the time.
+    for n in np.flatnonzero(length > limit):
+        of_row = slice(indptr[n], indptr[n + 1])
+        least = np.partition(values[of_row], -limit)[-limit]
+        is_large[of_row] = values[of_row] >= least
+    kept = np.flatnonzero(is_large)
+    ties = () if order is None else (order[kept],)  # the sort is stable
+    kept = kept[np.lexsort((*ties, np.negative(values[kept]), row[kept]))]
+    return kept[np.arange(len(kept)) - np.searchsorted(row[kept], row[kept]) < limit]
 
 
 def row_chunks(costs: np.ndarray) -> Iterator[slice]:

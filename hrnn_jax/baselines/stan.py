@@ -149,7 +149,8 @@ def _neighbours(
     seconds = sessions.time[session] - sessions.time[session[newest]]
     sim *= np.exp(seconds / (config.lambda_snh * DAY))
     sim[sessions.user[session] == current.user[row]] *= 1 + config.boost
-    nearest = session_knn.nearest_of_cases(row, sim, config.neighbours)
+    ends = np.searchsorted(row, np.arange(len(current.length) + 1))
+    nearest = sparse_ranking.largest_of_rows(sim, ends, config.neighbours)  # recent ones first
     row, session, sim = row[nearest], session[nearest], sim[nearest]
     if config.lambda_ipw:
         back = current.length[row] - np.maximum.reduceat(place, begin)[nearest]
