@@ -169,19 +169,22 @@ def _keep_apart(names: Sequence[Any]) -> None:
     points = [name.axes.transData.transform(name.xy) for name in names]
     taken = [transforms.Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]
     for name in names:
-        covered = []
+        inside, covered = name.axes.get_window_extent(), {}
         for place in _NAME_PLACES:
-            name.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
-            box = text.Text.get_window_extent(name)  # without the line
-            inside = name.axes.get_window_extent()
+            box = _put(name, place)
             is_inside = all(inside.contains(x, y) for x, y in (box.min, box.max))
-            covered.append(sum(box.overlaps(other) for other in taken) + (not is_inside))
-            if not covered[-1]:
+            covered[place] = sum(box.overlaps(other) for other in taken) + (not is_inside)
+            if not covered[place]:
                 break
-        place = _NAME_PLACES[covered.index(min(covered))]
-        name.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
+        place = min(covered, key=covered.__getitem__)
+        taken.append(_put(name, place))
         name.arrow_patch.set_visible(place not in _NAME_PLACES[:4])  # a line to a distant point
-        taken.append(text.Text.get_window_extent(name))
+
+
+def _put(name: Any, place: tuple[int, int]) -> transforms.Bbox:
+    """Move a name to a place of `_NAME_PLACES`, and return the box of its text."""
+    name.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
+    return text.Text.get_window_extent(name)  # without the line
 
 
 def _draw_panel(panel: Panel, ax: Any) -> None:
