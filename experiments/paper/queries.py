@@ -1,6 +1,6 @@
 """The numbers of the tables and figures: queries over ranks.parquet and recommended.parquet.
 
-`ranks` is the content of a run's ranks.parquet (see `run_folder.write_ranks`), of all seeds.
+`ranks` is the content of a run's ranks.parquet (see `run_files.write_ranks`), of all seeds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def list_scores(recommended: pl.DataFrame, support: pl.DataFrame) -> pl.DataFram
     """Return metrics of the recommended lists, whatever the targets: seed, metric, cutoff, value.
 
     Args:
-        recommended: the content of recommended.parquet, see `run_folder.write_recommended`.
+        recommended: the content of recommended.parquet, see `run_files.write_recommended`.
         support: item, support: the events of each item in the training set.
 
     Returns:
