@@ -42,8 +42,8 @@ class ServeFlags:
         max_k: The longest list of recommendations.
         rebuild_states: Compute the states again from the stored events, if they belong to other
             weights.
-        reload_runs: A folder of run folders: POST /reload may name any of them. By default it, and
-            SIGHUP, read --run again.
+        reload_runs: A folder with run folders at any depth, as out/runs: POST /reload may name any
+            of them. By default it, and SIGHUP, read --run again.
         keep_sessions_hours: Anonymous sessions are deleted after so many hours without an event.
         history: The users' history, imported at the first start: a log, read and cut into sessions
             as the run's was, or a prepared folder; none if empty. By default the sessions that the

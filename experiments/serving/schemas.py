@@ -313,7 +313,8 @@ class Items(pydantic.BaseModel):
     )
 
 
-_RUN_NAME = {"type": "string", "maxLength": 255, "pattern": r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"}
+_FOLDER_NAME = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}"
+_RUN_NAME = {"type": "string", "maxLength": 511, "pattern": f"^{_FOLDER_NAME}(/{_FOLDER_NAME})*$"}
 _RunName = Annotated[
     str, pydantic.Field(max_length=_RUN_NAME["maxLength"], pattern=_RUN_NAME["pattern"])
 ]
@@ -325,8 +326,8 @@ class ReloadedRun(RequestModel):
     run: Annotated[_RunName | None, pydantic.WithJsonSchema(_RUN_NAME | {"nullable": True})] = (
         pydantic.Field(
             None,
-            description="name of a folder in that of --reload_runs; by default the folder given at "
-            "the start, read again",
+            description="path of a run folder in the folder of --reload_runs, as LOG/MODEL; by "
+            "default the run folder given at the start, read again",
         )
     )
 

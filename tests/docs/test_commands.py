@@ -58,6 +58,8 @@ NOT_EXECUTED = {
 }
 # Pages whose Python another test executes, with the files that it needs.
 PYTHON_ELSEWHERE = {"docs/how-to/public_logs.md": "test_public_logs"}
+# The service of the curl commands loads runs that the commands before them have made.
+RELOADS = ("--states=reloads.sqlite", "--reload_runs=../out/runs")
 # Instead of the recipe's sizes; flags that a model does not use are passed over in a flag file.
 SMALL = "--epochs=1\n--hidden_units=8\n--batch_size=30\n"
 
@@ -183,7 +185,7 @@ def test_the_commands_of_a_page_do_what_they_say(page, folder):
         port = None
         for command in dict.fromkeys(executed(page)):
             if command.text.startswith("curl "):
-                port = port or stack.enter_context(service(folder))
+                port = port or stack.enter_context(service(folder, RELOADS))
                 curl(command.text, port)
                 continue
             assert command.kind != "other", f"{command.text}: nothing executes it"

@@ -34,7 +34,10 @@ class Runs(NamedTuple):
     below: pathlib.Path | None = None  # the folder of others, if any
 
     def named(self, name: str | None) -> pathlib.Path:
-        """Return the run folder of a name that a client gave; None for the one given.
+        """Return the run folder that a client named; None for the one given.
+
+        Args:
+            name: The folder's path in `below`, as LOG/MODEL in out/runs.
 
         Raises:
             HTTPException: there is none of this name, or none may be named.
@@ -46,7 +49,7 @@ class Runs(NamedTuple):
                 404, "leave run out: the service has no folder of runs (--reload_runs)"
             )
         folder = self.below / name
-        is_below = folder.resolve().parent == self.below.resolve()  # a link may lead out of it
+        is_below = self.below.resolve() in folder.resolve().parents  # a link may lead out of it
         if not is_below or not (folder / "recipe.json").is_file():
             raise fastapi.HTTPException(404, f"there is no run folder {name!r}")
         return folder

@@ -39,6 +39,9 @@ def runs(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "recipe.json").write_text("{}")
     (below / "outside").symlink_to(tmp_path / "given")
+    (below / "log").mkdir()  # as out/runs: the runs on each log in a folder of its own
+    (below / "log/next").symlink_to(below / "next")
+    (below / "log/outside").symlink_to(tmp_path / "given")
 
     def load(folder, **_):
         if seeds[folder.name] is None:
@@ -123,6 +126,11 @@ def test_a_reload_is_answered_at_once_and_swaps_the_lists(runs, monkeypatch):
     [
         ({"run": "none"}, 404),
         ({"run": "outside"}, 404),
+        ({"run": "log"}, 404),
+        ({"run": "log/outside"}, 404),
+        ({"run": "log/../log/next"}, 422),
+        ({"run": "log//next"}, 422),
+        ({"run": "log/" + 256 * "n"}, 422),
         ({"run": ".."}, 422),
         ({"run": "../given"}, 422),
         ({"run": "/etc"}, 422),
@@ -137,6 +145,19 @@ def test_no_other_folder_is_loaded_and_no_path_is_told(runs, body, status):
             assert answer.status_code == status
             assert str(runs.below) not in answer.text
             assert reloader.health.status == "none"
+
+    asyncio.run(run())
+
+
+def test_a_run_may_be_in_a_folder_of_its_log(runs):
+    """Bug: no run of the default folders, out/runs/LOG/MODEL, could be named."""
+
+    async def run():
+        async with service(runs) as (client, _):
+            assert (await client.post("/events", json=EVENT)).status_code == 200
+            assert (await client.post("/reload", json={"run": "log/next"})).status_code == 202
+            assert (await ended(client))["status"] == "done"
+            live_users.assert_same_lists([await scores(client)], [expected(1)])
 
     asyncio.run(run())
 
