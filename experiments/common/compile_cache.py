@@ -22,7 +22,7 @@ class CacheFlags:
 
     Attributes:
         compilation_cache: The folder that keeps compiled programs, so that the next start loads
-            them; none if empty. JAX_COMPILATION_CACHE_DIR in the environment goes before it.
+            them; none if empty. JAX_COMPILATION_CACHE_DIR in the environment overrides it.
     """
 
     compilation_cache: str = setting("out/compiled")

@@ -32,15 +32,18 @@ _OWN = {key: model_names.NAMES[key] for key in BASELINES} | PAPER_NETWORKS
 NAMES = _OWN | PEERS | {PLUS: PLUS}
 _NEGATIVES = ("--extra_negatives=1000", "--mask_false_negatives")
 _CROSS_ENTROPY = ("--loss=cross_entropy", "--log_q", *_NEGATIVES)
-# hrnn_plus with one thing changed: rows with its flags and then these. Each option of a
-# network has a row here or in Table 3, which shows when to use it. Keys have no comma (--rows).
-ABLATION: dict[str, tuple[str, ...]] = {
-    # Its parts, each left out.
+# hrnn_plus with one thing changed: rows with its flags and then these. Keys have no comma (--rows).
+# Its parts, each left out.
+PARTS: dict[str, tuple[str, ...]] = {
     "without repeat and explore": ("--places=0", "--held_out_patience=0"),
     "without idle gap": ("--noidle_gap",),
     "without the user GRU": ("--model=rnn",),
     "mean over valid lanes": ("--mean_over=valid",),
     "negatives of any time": ("--negative_hours=0",),
+}
+# Its other options, run only where --rows names them. Each option of a network has a row here or in
+# Table 3, which shows when to use it.
+OPTIONS: dict[str, tuple[str, ...]] = {
     # Other losses, of the mini-batch's targets alone or of extra negatives.
     "BPR of the batch": ("--loss=bpr",),
     "cross-entropy of the batch": ("--loss=cross_entropy",),
@@ -69,12 +72,13 @@ ABLATION: dict[str, tuple[str, ...]] = {
     "2 layers": ("--layers=2",),
     "last item fed": ("--feed_last_item",),
 }
+ABLATION = PARTS | OPTIONS
 # hrnn_plus with settings searched for each log, as those of the other models are. It stands with
 # the ablation: it shows what one recipe for all logs costs.
 TUNED_PLUS = "settings searched for the log"
 SEARCHED = (*(key for key in NAMES if key not in UNTUNED), TUNED_PLUS)  # rows with a study
 ROWS = (*NAMES, TUNED_PLUS, *ABLATION)
-USUAL_ROWS = tuple(row for row in ROWS if row not in PEERS)
+USUAL_ROWS = tuple(row for row in (*NAMES, TUNED_PLUS, *PARTS) if row not in PEERS)
 
 
 def logs(texts: Sequence[str]) -> list[Column]:

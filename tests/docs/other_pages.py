@@ -73,7 +73,7 @@ def claims() -> Iterator[Claim]:
     settings = residual["command"].replace("Beauty.txt", "Toys_and_Games.txt")
     yield Claim(
         "docs/concepts/protocols.md",
-        "hrnn_plus is ahead of the published row by both metrics, with its recipe and with a "
+        "hrnn_plus is ahead of the published row by both metrics, with its own settings and with a "
         "residual connection.",
         all((ours[metric] > rival[metric]).all() for metric in published.METRICS)
         and ours["seeds"].to_list() == [5, 5]

@@ -30,8 +30,8 @@ from experiments.rendering.markdown import DASH
 METRICS = {"recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
 ORIGINS = {  # columns of a table: whether it trains on the validation event, and the head
     None: "published",
-    False: "here, without the event before it",
-    True: "here, with the event before it",
+    False: "here, not trained on the validation case",
+    True: "here, trained on it too",
 }
 PLACES = 4
 _WITH = {  # flags that a row's name tells

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.docs import pages, runner
+from tests.imports import TREES
 
 ROOT = pages.ROOT
 OTHERS = sorted(
@@ -47,6 +48,13 @@ def test_the_tests_that_a_page_names_exist(page):
         if function or mentioned:
             assert name in files, f"{page} names {name}"
             assert not function or f"def {function}(" in files[name], f"{name}::{function}"
+
+
+def test_the_layout_in_build_names_every_module():
+    """Bug: a module that moved into a new room, or was added, and that no page names."""
+    named = {*re.findall(r"\w+", pages.read("BUILD.md"))}
+    modules = [path for tree in TREES for path in (ROOT / tree).rglob("[!_]*.py")]
+    assert [path.name for path in modules if path.stem not in named] == []
 
 
 def test_every_flag_between_backquotes_is_a_flag_of_a_command(tmp_path):

@@ -134,8 +134,8 @@ def test_what_a_peer_has_chosen_and_spent_is_in_the_files_of_the_leaderboard(pee
     }
 
 
-def test_rows_of_peers_are_run_only_where_they_are_named():
-    assert not {*grid.PEERS} & {*grid.USUAL_ROWS}
+def test_rows_of_peers_and_of_other_options_are_run_only_where_they_are_named():
+    assert {*grid.ROWS} - {*grid.USUAL_ROWS} == {*grid.PEERS, *grid.OPTIONS}
     assert chosen_rows(["sasrec", "sr"], grid.ROWS) == ["sr", "sasrec"]
     for key in grid.PEERS:
         assert "--plugin=experiments.leaderboard.peers" in cli.expand(grid.row_flags(key))
