@@ -36,9 +36,9 @@ class ServeFlags:
         allowed_hosts: Names by which the service may be called, such as the domain that a proxy
             passes on. By default localhost, 127.0.0.1 and [::1], if the service listens to this
             machine only, else any.
-        token_file: A file with a bearer token that every request needs but those for the page, /health
-            and /docs.
-            HRNN_JAX_TOKEN in the environment may hold it instead. By default no token is needed.
+        token_file: A file with a bearer token that every request needs but those for the page,
+            /health and /docs. HRNN_JAX_TOKEN in the environment may hold it instead. By default no
+            token is needed.
         max_body_kib: The largest body of a request, in KiB.
         max_k: The longest list of recommendations.
         rebuild_states: Compute the states again from the stored events, if they belong to other

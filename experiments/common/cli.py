@@ -296,14 +296,26 @@ def expand(
         if path in within:
             raise errors.InputError(f"flag file {path} includes itself")
         lines = []
-        for number, line in enumerate(map(str.strip, path.read_text().splitlines()), start=1):
+        for number, line in enumerate(map(str.strip, _text(path).splitlines()), start=1):
             if not line or line.startswith(("#", "//")) or _is_removed(line, path):
                 continue
+            if not line.startswith("-"):
+                raise errors.InputError(
+                    f"{path}, line {number}: {line!r} is no flag: write --name=value"
+                )
             if whole or split(line)[0] in (*flags.FLAGS, "flagfile"):
                 lines.append(line)
                 _line_of[split(line)[0]] = f"{path}, line {number}"
         result += expand(lines, (*within, path), whole=whole)
     return result
+
+
+def _text(path: pathlib.Path) -> str:
+    """Read a flag file, which an editor may have begun with a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise errors.InputError(f"{path} is not in UTF-8: save the flag file in that") from error
 
 
 def _preset(argument: str, argv: Sequence[str], *, whole: bool) -> list[str]:

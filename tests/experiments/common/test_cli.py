@@ -16,6 +16,12 @@ ROOT = pathlib.Path(__file__).parents[3]
 OLD = pathlib.Path(__file__).parents[2] / "data" / "run_format_1"
 
 
+def test_a_byte_order_mark_does_not_hide_the_first_flag(tmp_path):
+    path = tmp_path / "own.flags"
+    path.write_text("--min_support=1\n--epochs=2\n", encoding="utf-8-sig")
+    assert cli.expand([f"--flagfile={path}"]) == ["--min_support=1", "--epochs=2"]
+
+
 def test_a_removed_flag_at_its_default_is_passed_over_in_a_flag_file():
     lines = (OLD / "hrnn_init" / "flags").read_text().splitlines()
     removed = {"--noinit_gate", "--warmup=0.0", "--clip=0.0", "--weight_decay=0.0"}
@@ -120,6 +126,11 @@ cli.run(main)
             "{path}/bad.flags, line 1: --hidden_units=many: give an integer",
         ),
         (["--flagfile=outer.flags"], "{path}/outer.flags, line 2: no flag file 'xign.flags' here"),
+        (
+            ["--flagfile=word.flags"],
+            "{path}/word.flags, line 2: 'dataset=events' is no flag: write",
+        ),
+        (["--flagfile=latin.flags"], "{path}/latin.flags is not in UTF-8: save"),
         (["--modle=rnn"], "--modle is no flag of this command: did you mean --model?"),
         (["--model=rnnn"], "did you mean rnn?"),
     ],
@@ -132,6 +143,8 @@ def test_a_near_miss_is_named_with_its_flag_file_and_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.flags").write_text("--min_support=1\n# units\n--hiden_units=8\n")
     (tmp_path / "bad.flags").write_text("--hidden_units=many\n")
+    (tmp_path / "word.flags").write_text("--min_support=1\ndataset=events\n")
+    (tmp_path / "latin.flags").write_text("# für Läden\n", encoding="latin-1")
     (tmp_path / "outer.flags").write_text("--min_support=1\n--flagfile=xign.flags\n")
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
         cli.parse(["run", *argv], whole=True, defaults=list)
