@@ -14,6 +14,7 @@ import polars as pl
 from hrnn_jax.errors import InputError, reason
 
 from .files import PARQUET, suffix
+from .text import not_utf8
 
 USER, ITEM, TIME, SESSION, TYPE = "user", "item", "time", "session", "type"
 PART = "part"
@@ -68,9 +69,7 @@ def input_errors(path: pathlib.Path) -> Generator[None]:
                 raise InputError(
                     f"{path}: has bytes that are no text in a column of ids"
                 ) from error
-            raise InputError(
-                f"{path}: is not written in UTF-8: give its `encoding`, such as latin-1 or cp1252"
-            ) from error
+            raise not_utf8(path) from error
         raise InputError(
             f"{path}: cannot be read to its end, it may be truncated or malformed ({said})"
         ) from error
