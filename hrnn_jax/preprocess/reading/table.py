@@ -20,6 +20,13 @@ USER, ITEM, TIME, SESSION, TYPE = "user", "item", "time", "session", "type"
 PART = "part"
 IDS = (USER, ITEM, SESSION)
 ROW = "row"
+UNEQUAL = "unequal"  # whether the lists of a row have different lengths
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+PART_WORDS = {  # how a log may call the parts of its split, in lower case
+    **dict.fromkeys((TRAIN, "training"), TRAIN),
+    **dict.fromkeys((VALIDATION, "valid", "val", "dev"), VALIDATION),
+    **dict.fromkeys((TEST, "testing"), TEST),
+}
 
 
 # Of readers of damaged files.
