@@ -2,9 +2,9 @@
 
 python -m experiments.describe --dataset=journey
 
-The last lines name the prepared folder and the SHA-256 of its events. Where two
-hashes are equal, so are the events, whatever the ids are called; docs/how-to/public_logs.md has
-those of public logs.
+The last lines name the prepared folder and the SHA-256 of its events, which is the same whatever
+the ids are called. Logs with coarse times, such as dates, may have one hash with different events:
+docs/how-to/public_logs.md says why, and has the hashes of public logs.
 """
 
 from __future__ import annotations

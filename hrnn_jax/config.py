@@ -202,11 +202,12 @@ class ReadConfig(_Checked):
             user,_,item,time: user, item, time, session and type need no other flag, _ is not read.
         quote_char: What stands around the values of a text table that hold separators: " by
             default. Empty: quotes are characters like any other.
-        encoding: The encoding of text, as 'latin-1'. UTF-8 and UTF-16 are recognised.
+        encoding: The encoding of text, as 'latin-1'. UTF-8 and UTF-16 are recognised; inside zstd
+            text is read in UTF-8 alone.
         null_values: The ids that mean that there is none, as in NA,NULL: their events are dropped.
             By default such words are refused; empty: they are ids like any other.
         time_format: The form of times, as in %d.%m.%Y %H:%M (strftime's); by default it is found
-            out.
+            out. %z reads offsets; names of zones are not read.
         any_year: Whether times before 1990 and after tomorrow are taken, from 1970 on.
         explode: What separates the items in one cell, each of which is an event: 'space', a text
             as in '|', or 'list' for lists of Parquet and JSON lines.

@@ -32,21 +32,23 @@ class DataFlags:
             (real grocery baskets, from a Python package), 'events' (any log), 'simulated' (see
             --simulate_shape) or a public log, whose file --events gives. Each has its own recipe
             and form, which other flags override.
-        events: The path of the log for --dataset=xing, video or events: one event per row as .csv,
-            .tsv, .jsonl or .parquet, optionally followed by .gz (or .zst, of text). Or a folder of
-            such files, several paths separated by commas, or a pattern in quotes, as in
+        events: The path of the log for --dataset=events, video or a public log: one event per row
+            as .csv, .tsv, .jsonl or .parquet, optionally followed by .gz (or .zst, of text). Or a
+            folder of such files, several paths separated by commas, or a pattern in quotes, as in
             'part-*.parquet'.
         user_column: The column of the log that holds user ids, integers or strings; 'user_id' by
-            default.
+            default, in public logs as they are published.
         item_column: The column of the log that holds item ids, integers or strings; 'item_id' by
-            default.
+            default, in public logs as they are published.
         time_column: The column of the log that holds times in Unix seconds, milliseconds,
             microseconds or nanoseconds, in ISO 8601, or in the form of --time_format; 'ts' by
-            default, 'created_at' for xing. Empty: there are no times, and the order is the file's.
+            default, in public logs as they are published. Empty: there are no times, and the order
+            is the file's.
         session_column: The column of the log that holds session ids, which then replace
-            --session_gap_minutes; none by default, except for journey. Empty: none.
+            --session_gap_minutes; none by default, except for journey and some public logs. Empty:
+            none.
         type_column: The column of the log that holds event types, for --drop_types and
-            --drop_repeats; none by default, 'interaction_type' for xing.
+            --drop_repeats; none by default, except for some public logs.
         part_column: The column of the log that holds the part of each event, for --protocol=given:
             train, validation or test. By default the names of the files tell.
         simulate_shape: The paper's data set whose Table 1 a log of --dataset=simulated resembles;

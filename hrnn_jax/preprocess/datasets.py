@@ -127,7 +127,7 @@ def source(
     Args:
         dataset: one of `NAMES`.
         prepared_dir: the folder that keeps made logs, in its subfolder `raw`, to use again.
-        events: the file of "xing", "video" or "events".
+        events: the path of the log, for "events", "video" and public logs.
         columns: names of columns by field of `read_log.Columns`, which override the data set's;
             None for a column that the log lacks.
         reading: settings by field of `ReadConfig`, which override the data set's.

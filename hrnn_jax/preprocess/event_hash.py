@@ -1,6 +1,8 @@
-"""A SHA-256 of the events of a prepared log, by which two people see that they have the same.
+"""A SHA-256 of the events of a prepared log, by which two people compare theirs.
 
-It does not depend on the format of any file, nor on how users and items are called or numbered.
+It does not depend on the format of any file, nor on how users and items are called or numbered. As
+an item is known by its times alone, logs with coarse times, such as dates, may have one hash with
+different events.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ def event_hash(log: EventLog) -> str:
 
     An item is known by the times of its events: the first 8 bytes of the SHA-256 of these times,
     sorted, as 64-bit integers. An event is the number of its session among its user's, from 0,
-    as 32-bit integer, its item's 8 bytes, its time as 64-bit integer, and one byte, 1 in a test
-    session. A user is the SHA-256 of their events in replay order, and the log is the SHA-256 of
-    its users, sorted. Integers are little-endian.
+    as 32-bit integer, its item's 8 bytes, its time as 64-bit integer, and one byte, its `test`
+    mark, which is of a whole session under some protocols alone. A user is the SHA-256 of their
+    events in replay order, and the log is the SHA-256 of its users, sorted. Integers are
+    little-endian.
 
     Args:
         log: a prepared log, see `prepared.load`.

@@ -10,16 +10,9 @@ import polars as pl
 
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess.reading.files import LogFile
-from hrnn_jax.preprocess.reading.table import PART
+from hrnn_jax.preprocess.reading.table import PART, PART_WORDS, TEST, TRAIN, VALIDATION
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PARTS = (TRAIN, VALIDATION, TEST)
-_WORDS = {
-    **dict.fromkeys((TRAIN, "training"), TRAIN),
-    **dict.fromkeys((VALIDATION, "valid", "val", "dev"), VALIDATION),
-    **dict.fromkeys((TEST, "testing"), TEST),
-}
-_SHOWN = 5  # values that a message lists
 
 
 def in_order(found: Sequence[LogFile]) -> list[tuple[LogFile, str]]:
@@ -32,31 +25,15 @@ def in_order(found: Sequence[LogFile]) -> list[tuple[LogFile, str]]:
     return sorted(with_parts, key=lambda file: PARTS.index(file[1]))
 
 
-def of_values(values: pl.Series, path: pathlib.Path, column: str) -> pl.Series:
-    """Return a column of parts in the words of `PARTS`.
-
-    Args:
-        values: the column.
-        path: of the log, for messages.
-        column: its name in the log, for messages.
-
-    Raises:
-        InputError: a value is no part.
-    """
-    used = values.unique()
-    known = {value: _WORDS.get(str(value).strip().lower()) for value in used}
-    if other := sorted(repr(value) for value, part in known.items() if part is None):
-        more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
-        raise InputError(
-            f"{path}: column {column!r} holds {', '.join(other[:_SHOWN])}{more}: write "
-            f"{', '.join(PARTS[:-1])} or {PARTS[-1]}"
-        )
-    return values.replace_strict(known, return_dtype=pl.String).alias(PART)
+def of_values(values: pl.Series) -> pl.Series:
+    """Return a column of parts in the words of `PARTS`; its values were checked by row."""
+    words = values.str.strip_chars().str.to_lowercase()
+    return words.replace_strict(PART_WORDS, return_dtype=pl.String).alias(PART)
 
 
 def _of_name(path: pathlib.Path) -> str:
     words = re.findall(r"[a-z]+", path.name.partition(".")[0].lower())
-    told = {_WORDS[word] for word in words if word in _WORDS}
+    told = {PART_WORDS[word] for word in words if word in PART_WORDS}
     if len(told) != 1:
         raise InputError(
             f"{path}: its name tells {'several parts' if told else 'no part'} of the split: call "

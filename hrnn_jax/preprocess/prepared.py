@@ -63,6 +63,10 @@ IN_PARTS = 4  # the format of a folder of several parts
 FORMATS = (1, 2, FORMAT, IN_PARTS)
 PREPARES = 1  # count up when the same log and recipe prepare to other events: it is in the name
 META = "meta.json"
+_OF_ALL_FORMATS = (  # what the meta.json of each format has
+    *("name", "data", "shape", "notes", "source", "columns", "recipe", "counts", "known_items"),
+    *("table1", "table4"),
+)
 # Settings that came later: folders without them keep their names.
 _LATER_SETTINGS = ("protocol", "test_days", "task", "train_on_validation")
 KEPT_META = "data.json"  # a run folder's copy of META, next to its ITEMS
@@ -265,6 +269,8 @@ def load_meta(folder: pathlib.Path | str) -> dict[str, Any]:
         meta = json.loads((folder / META).read_text())
         if meta["format"] not in FORMATS:
             raise ValueError(f"format {meta['format']}, not {FORMAT}")
+        if lacking := [name for name in _OF_ALL_FORMATS if name not in meta]:
+            raise ValueError(f"it has no {', '.join(lacking)}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder / META, error) from error
     return meta

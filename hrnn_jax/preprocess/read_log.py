@@ -175,8 +175,7 @@ def read_file(source: Source, of_log: InPart, categories: Mapping[str, pl.Catego
     if of_log.part is not None:
         frame = frame.with_columns(pl.lit(of_log.part, pl.String).alias(PART))
     elif PART in named:
-        values = split_parts.of_values(frame[PART], source.path, named[PART])
-        frame = frame.with_columns(values)
+        frame = frame.with_columns(split_parts.of_values(frame[PART]))
     first, last = None, None
     if TIME in named:
         first, last = frame.select(pl.col(TIME).min(), last=pl.col(TIME).max()).row(0)
@@ -192,11 +191,17 @@ def say_read(source: Source, said: Sequence[Said]) -> Skipped:
     dropped = sum((file.skipped for file in said), Skipped())
     _say_dropped(source, dropped)
     if not any(file.events for file in said):
+        if dropped.bad:
+            raise InputError(
+                f"{source.path}: has no events, as {dropped.bad:,} bad rows were dropped; read it "
+                f"without `on_bad_row`=skip to see what mends them. The first is "
+                f"{dropped.first[0]}"
+            )
         raise InputError(f"{source.path}: has no events; give a log with at least one row")
     if TIME in source.named:
         first = min(file.first for file in said if file.first is not None)
         last = max(file.last for file in said if file.last is not None)
-        times = " or ".join(dict.fromkeys(file.form for file in said if file.form))
+        times = " or ".join(dict.fromkeys(file.form for file in said if file.events and file.form))
         days = f"{first.date()} .. {last.date()} UTC"
         logger.info("time column %r: %s, %s", source.named[TIME], times, days)
     return dropped

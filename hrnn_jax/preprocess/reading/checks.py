@@ -12,7 +12,7 @@ from hrnn_jax.errors import InputError
 
 from . import faults
 from .faults import Fault, Reading, row_number
-from .table import IDS, ROW, TIME, BadRow
+from .table import IDS, ROW, TIME, UNEQUAL, BadRow
 
 SHOWN = 3  # of the rows that were dropped
 
@@ -50,14 +50,15 @@ def valid_events(frame: pl.DataFrame, file: Reading) -> tuple[pl.DataFrame, Skip
     n_rows = len(frame)
     if words := file.config.null_values:
         frame = _without_ids(frame, names, words)
-    found = faults.of_times(frame, file)
+    found = faults.of_lists(frame) + faults.of_times(frame, file) + faults.of_parts(frame, file)
     for name in names:
         if name != TIME:
             found += faults.of_ids(frame, name, file)
     found = [fault for fault in found if fault.mask.any()]
     if file.config.on_bad_row == "error":
         _refuse_first(frame, found, file)
-        return frame.drop(ROW, strict=False), Skipped(without_id=n_rows - len(frame))
+        kept = frame.drop(ROW, UNEQUAL, strict=False)
+        return kept, Skipped(without_id=n_rows - len(frame))
     mask = np.any([np.zeros(len(frame), bool), *(fault.mask for fault in found)], axis=0)
     bad = [*file.table.bad]
     for at in map(int, np.flatnonzero(mask)[:SHOWN]):
@@ -65,7 +66,7 @@ def valid_events(frame: pl.DataFrame, file: Reading) -> tuple[pl.DataFrame, Skip
         bad.append(BadRow(row_number(frame, at, file.table), text))
     first = [f"{file.path}, row {row}: {text}" for row, text in sorted(bad)[:SHOWN]]
     n_bad = len(file.table.bad) + int(mask.sum())
-    kept = frame.filter(pl.Series(~mask)).drop(ROW, strict=False)
+    kept = frame.filter(pl.Series(~mask)).drop(ROW, UNEQUAL, strict=False)
     return kept, Skipped(n_bad, first, n_rows - len(frame))
 
 

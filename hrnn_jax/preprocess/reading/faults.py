@@ -1,4 +1,4 @@
-"""What is wrong with rows: no valid id, or no time that a log has."""
+"""What is wrong with rows: no valid id, no time that a log has, or no part of a split."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from hrnn_jax.config import ReadConfig
 from hrnn_jax.ids_and_times import ID_TYPES, NO_ID, time_bounds
 
 from . import ids, lines, times
-from .table import ROW, TIME, Table
+from .table import PART, PART_WORDS, ROW, TIME, UNEQUAL, Table
 
-_SAMPLE = 3  # times by which their form is guessed
+_SAMPLE = 3  # times out of bounds by which their form is guessed
+_FILL_IN = "remove the row or fill it in"
 _OF_JSON = r"^(true|false|\[.*|\{.*)$"  # texts of JSON values that are no ids, unless of strings
 
 
@@ -57,7 +58,7 @@ def of_ids(frame: pl.DataFrame, name: str, file: Reading) -> list[Fault]:
     def of_null(at: int) -> str:
         return ids.problem(_in_file(frame, at, name, file), name) + where
 
-    faults = [Fault(frame[name].is_null().to_numpy(), of_null, "remove the row or fill it in")]
+    faults = [Fault(frame[name].is_null().to_numpy(), of_null, _FILL_IN)]
     if frame[name].dtype.is_integer():
         return faults
     used = frame[name].unique().drop_nulls()
@@ -84,7 +85,7 @@ def of_ids(frame: pl.DataFrame, name: str, file: Reading) -> list[Fault]:
 
 
 def of_times(frame: pl.DataFrame, file: Reading) -> list[Fault]:
-    """Return what is wrong with the times: unreadable ones, and those that no log has."""
+    """Return what is wrong with the times: none, unreadable ones, and those that no log has."""
     form = file.form
     if form is None:
         return []
@@ -93,10 +94,13 @@ def of_times(frame: pl.DataFrame, file: Reading) -> list[Fault]:
     low, high = (bound * 1e6 for bound in time_bounds(clock.time(), any_year=any_year))
     outside = ((instants < low) | (instants >= high)).fill_null(False).to_numpy()
 
+    is_null = frame[TIME].is_null().to_numpy()
+    is_filled = _is_filled(frame, file) if is_null.any() else is_null
+
     def unread(at: int) -> str:
         value = _in_file(frame, at, TIME, file)
-        if value is None or value == "":
-            return f"no time (column {column!r})"
+        if form is times.UNKNOWN:
+            return f"cannot read the time {value!r} (column {column!r})"
         return f"time {value!r} (column {column!r}) is not in {form.name} as others are"
 
     def far(at: int) -> str:
@@ -109,10 +113,39 @@ def of_times(frame: pl.DataFrame, file: Reading) -> list[Fault]:
     if outside.any():
         places = np.flatnonzero(outside)[:_SAMPLE]
         advice += times.suggestion([_in_file(frame, int(at), TIME, file) for at in places])
+    one_form = "write all times in one form"
+    if form is times.UNKNOWN:
+        sample = file.raw.filter(_has_time(file)).select(TIME).head(times.SAMPLE).collect()
+        one_form = (
+            "write Unix seconds, milliseconds, microseconds, nanoseconds or ISO 8601"
+            + times.suggestion(sample.to_series().to_list())
+        )
     return [
-        Fault(frame[TIME].is_null().to_numpy(), unread, "write all times in one form"),
+        Fault(is_null & ~is_filled, lambda _: f"no time (column {column!r})", _FILL_IN),
+        Fault(is_null & is_filled, unread, one_form),
         Fault(outside, far, f"correct it{advice}"),
     ]
+
+
+def of_lists(frame: pl.DataFrame) -> list[Fault]:
+    """Return the rows of which lists that are taken apart together have different lengths."""
+    if UNEQUAL not in frame.columns:
+        return []
+    text = "lists of different lengths, which `explode`=list takes apart together"
+    return [Fault(frame[UNEQUAL].to_numpy(), lambda _: text, "mend it")]
+
+
+def of_parts(frame: pl.DataFrame, file: Reading) -> list[Fault]:
+    """Return the rows that are of no part of a split, where a column tells the parts."""
+    if PART not in frame.columns:
+        return []
+    column, values = file.named[PART], frame[PART]
+    is_part = values.str.strip_chars().str.to_lowercase().is_in([*PART_WORDS]).fill_null(False)
+
+    def text(at: int) -> str:
+        return f"part {values[at] or ''!r} (column {column!r}) is none of a split"
+
+    return [Fault(~is_part.to_numpy(), text, "write train, validation or test")]
 
 
 def _of_codes(
@@ -154,6 +187,25 @@ def _in_file(frame: pl.DataFrame, at: int, name: str, file: Reading) -> object:
         instant = raw.select(file.form.parse(pl.col(name))).collect().to_series().to_physical()
         return None if instant[0] is None else _shown(instant[0])
     return raw.collect().item()
+
+
+def _is_filled(frame: pl.DataFrame, file: Reading) -> np.ndarray:
+    """Tell which rows of a frame have anything in place of a time in the file."""
+    raw = file.raw if ROW in file.raw.collect_schema() else file.raw.with_row_index(ROW)
+    filled = raw.filter(_has_time(file)).select(ROW).collect(engine="streaming").to_series()
+    if ROW in frame.columns:
+        return frame[ROW].is_in(filled.implode()).to_numpy()
+    mask = np.zeros(len(frame), bool)
+    mask[filled.to_numpy()] = True
+    return mask
+
+
+def _has_time(file: Reading) -> pl.Expr:
+    time = pl.col(TIME)
+    if file.raw.collect_schema()[TIME].is_temporal():
+        return time.is_not_null()
+    text = time.cast(pl.String, strict=False).str.strip_chars()
+    return time.is_not_null() & (text != "").fill_null(True)
 
 
 def _shown(microseconds: int) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 import polars.selectors as cs
 
 from hrnn_jax.errors import InputError
 
-from .table import ITEM, ROW, Table, has_column
+from .table import ITEM, ROW, UNEQUAL, Table, has_column
 
 LIST, SPACE = "list", "space"  # values of `explode`
 
@@ -28,7 +28,8 @@ def by_role(
 
     Returns:
         The columns in the types of the file. Where cells are taken apart also `ROW`, the place of
-        the row from 0.
+        the row from 0. Where several lists are, `UNEQUAL` too: of a row whose lists have different
+        lengths the first of their values are one row.
 
     Raises:
         InputError: a column is one of several of its name, or has lists and `explode` is not given.
@@ -58,7 +59,9 @@ def by_role(
                 f"{path}: `explode`=list needs lists, and column {named[ITEM]!r} holds "
                 f"{schema[ITEM]}: give what separates its items, as in `explode`=space"
             )
-        return frame.explode(lists, empty_as_null=False).filter(pl.col(ITEM).is_not_null())
+        if len(lists) == 1:
+            return frame.explode(lists, empty_as_null=False).filter(pl.col(ITEM).is_not_null())
+        return _together(frame, lists, schema)
     if lists:
         raise InputError(f"{path}: column {named[lists[0]]!r} holds lists: give `explode`=list")
     text = pl.col(ITEM).cast(pl.String)
@@ -69,24 +72,43 @@ def by_role(
     return exploded.filter(pl.col(ITEM).is_not_null() & (pl.col(ITEM) != ""))
 
 
+def _together(frame: pl.LazyFrame, lists: Sequence[str], schema: pl.Schema) -> pl.LazyFrame:
+    """Take lists of one length apart together, and mark the rows of other lists."""
+    arrays = [name for name in lists if isinstance(schema[name], pl.Array)]
+    frame = frame.with_columns(pl.col(name).arr.to_list() for name in arrays)
+    length, *others = (pl.col(name).list.len().fill_null(0) for name in lists)
+    is_unequal = pl.any_horizontal(length != other for other in others)
+    frame = frame.with_columns(is_unequal.alias(UNEQUAL)).with_columns(
+        pl.when(is_unequal)
+        .then(pl.concat_list(pl.col(name).list.first()))
+        .when(length > 0)  # else null: polars takes no empty list apart together with a null
+        .then(pl.col(name))
+        .alias(name)
+        for name in lists
+    )
+    exploded = frame.explode(lists, empty_as_null=False)
+    return exploded.filter(pl.col(ITEM).is_not_null() | pl.col(UNEQUAL))
+
+
 def missing(table: Table, named: Mapping[str, str]) -> dict[str, str]:
     """Return the roles whose columns the table lacks, with the names that were looked for."""
     lacking = {}
     schema = table.scan.collect_schema()
     for role, column in named.items():
-        if not has_column(table.names, column) or not _has_field(schema, column):
+        if not has_column(table.names, column) or not has_field(schema, column):
             lacking[role] = column
     return lacking
 
 
-def _has_field(schema: pl.Schema, column: str) -> bool:
+def has_field(schema: pl.Schema, column: str) -> bool:
+    """Tell whether a column, or a field of one as in `events.item`, is among those of a schema."""
     if column in schema:
         return True
     for name, dtype in schema.items():
         inner = dtype.inner if isinstance(dtype, pl.List) else dtype
         if column.startswith(f"{name}.") and isinstance(inner, pl.Struct):
             fields = pl.Schema({field.name: field.dtype for field in inner.fields})
-            return _has_field(fields, column.removeprefix(f"{name}."))
+            return has_field(fields, column.removeprefix(f"{name}."))
     return False
 
 

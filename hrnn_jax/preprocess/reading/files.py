@@ -1,14 +1,17 @@
 """Which files a log's path names: one file, a folder of them, a list or a pattern.
 
 What exists under the given name is that file or folder, whatever characters it has; only where
-nothing does it is a list, separated by commas, or a pattern.
+nothing does it is a list, separated by commas, or a pattern. A file is read once, however often a
+list or a pattern names it.
 """
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
+import os
 import pathlib
 import urllib.parse
 from typing import NamedTuple
@@ -36,25 +39,17 @@ def suffix(path: pathlib.Path) -> str:
 
 
 def find(path: pathlib.Path) -> list[LogFile]:
-    """Return the files that a path names, in their order.
+    """Return the files that a path names, in their order and each once.
 
     Raises:
-        InputError: there is none, or one of a list is missing.
+        InputError: there is none, one of a list is missing, or a name is no UTF-8.
     """
-    if path.is_dir():
-        return _of_folder(path)
-    if path.exists():
-        return [LogFile(path)]
-    if "," in str(path):
-        return [file for part in str(path).split(",") for file in find(pathlib.Path(part.strip()))]
-    if glob.has_magic(str(path)):
-        found = sorted(glob.glob(str(path), recursive=True))
-        if found:
-            return [file for name in found for file in find(pathlib.Path(name))]
-        raise InputError(
-            f"{path}: no such file, and none of that pattern; give another one with `events`"
-        )
-    raise InputError(f"{path}: no such file; give another file with `events`")
+    once: dict[pathlib.Path, LogFile] = {}
+    for file in _named(path):
+        once.setdefault(file.path.resolve(), file)
+    for file in once.values():
+        _refuse_other_encodings(file.path)
+    return list(once.values())
 
 
 def exist(path: pathlib.Path) -> bool:
@@ -90,6 +85,43 @@ def digest(path: pathlib.Path) -> str:
         return digests[0]
     content = [[file.partition, of] for file, of in zip(files, digests, strict=True)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _named(path: pathlib.Path) -> list[LogFile]:
+    """Return the files that a path names; those that a list or a pattern repeats several times."""
+    if _exists(path):
+        return _of_folder(path) if path.is_dir() else [LogFile(path)]
+    if "," in str(path):
+        parts = [part.strip() for part in str(path).split(",")]
+        if "" in parts:
+            raise InputError(f"{path}: a path of this list is empty; remove the comma next to it")
+        return [file for part in parts for file in _named(pathlib.Path(part))]
+    if glob.has_magic(str(path)):
+        found = sorted(glob.glob(str(path), recursive=True))
+        if found:
+            return [file for name in found for file in _named(pathlib.Path(name))]
+        raise InputError(
+            f"{path}: no such file, and none of that pattern; give another one with `events`"
+        )
+    raise InputError(f"{path}: no such file; give another file with `events`")
+
+
+def _exists(path: pathlib.Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # a long list is no name
+            return False
+        raise
+
+
+def _refuse_other_encodings(path: pathlib.Path) -> None:
+    """Raise InputError for a name that polars cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise InputError(f"{shown}: the name is not written in UTF-8; rename it") from None
 
 
 def _of_folder(folder: pathlib.Path) -> list[LogFile]:

@@ -11,10 +11,11 @@ import polars as pl
 from hrnn_jax.config import ReadConfig
 
 from . import lines
+from .fields import has_field
 from .table import BadRow, Table, has_column, input_errors
 from .text import Text, open_text, unpacked
 
-_SAMPLE = 1000  # lines that show which columns there are
+_SAMPLE = 1000  # lines that show which columns there are, where they have all that are needed
 
 
 def open_json_lines(path: pathlib.Path, config: ReadConfig, wanted: Collection[str]) -> Table:
@@ -30,7 +31,7 @@ def open_json_lines(path: pathlib.Path, config: ReadConfig, wanted: Collection[s
         lists keep their form, with texts in them.
 
     Raises:
-        InputError: it is no text, or none of its first lines is an object.
+        InputError: it is no text, or none of its lines is an object.
     """
     text = open_text(path, config.encoding)
     with input_errors(path):
@@ -49,6 +50,8 @@ def _table(
     bad: Sequence[BadRow] = (),
 ) -> Table:
     schema = pl.scan_ndjson(text, infer_schema_length=_SAMPLE).collect_schema()
+    if not all(has_field(schema, of) and schema.get(of) != pl.Null for of in wanted):
+        schema = pl.scan_ndjson(text, infer_schema_length=None).collect_schema()
     first = pl.scan_lines(text, glob=False, n_rows=1).collect().item()
     kept = {
         name: _texts(dtype) if any(has_column([name], column) for column in wanted) else pl.String()

@@ -17,7 +17,7 @@ from .faults import Reading
 from .files import COMPRESSED, JSON_LINES, PARQUET, SEPARATORS, SUFFIXES, LogFile
 from .json_lines import open_json_lines
 from .parquet import open_parquet
-from .table import IDS, PART, ROW, TIME, TYPE, Table, input_errors
+from .table import IDS, PART, ROW, TIME, TYPE, UNEQUAL, Table, input_errors
 
 Categories = Mapping[str, pl.Categories]  # by role: of the ids that are texts
 Derive = Callable[[pl.LazyFrame], pl.LazyFrame]  # adds columns that a file has in another form
@@ -74,7 +74,7 @@ def time_form(file: LogFile, form: Form) -> str:
     with input_errors(file.path):
         table = _open(file, form)
         raw = fields.by_role(table, form.named, form.config.explode, file.path)
-        found = times.detect(raw, TIME, form.named[TIME], form.config.time_format, file.path)
+        found = times.detect(raw, TIME, form.named[TIME], form.config, file.path)
     return found.name
 
 
@@ -98,7 +98,8 @@ def _open(file: LogFile, form: Form) -> Table:
     elif kind in PARQUET:
         table = open_parquet(path)
     else:
-        table = open_json_lines(path, config, named.values())
+        in_file = set(named.values()) - {name for name, _ in file.partition}
+        table = open_json_lines(path, config, in_file)
     table = _with_columns(table, file, derive)
     if lacking := fields.missing(table, named):
         advice = f"name {', '.join(f'the {of} column with `{of}_column`' for of in lacking)}"
@@ -136,7 +137,7 @@ def _typed(
     schema = raw.collect_schema()
     time = None
     if TIME in named:
-        time = times.detect(raw, TIME, named[TIME], config.time_format, path)
+        time = times.detect(raw, TIME, named[TIME], config, path)
     selected = raw.select(
         *([] if time is None else [time.parse(pl.col(TIME)).alias(TIME)]),
         *(
@@ -145,7 +146,7 @@ def _typed(
             if name in IDS
         ),
         *(pl.col(name).cast(pl.String) for name in (TYPE, PART) if name in named),
-        *([ROW] if ROW in schema else []),
+        *(name for name in (ROW, UNEQUAL) if name in schema),
     )
     # A text row with too many values is only noticed when all its columns are read.
     whole_rows = pl.QueryOptFlags(projection_pushdown=not table.is_text)

@@ -14,11 +14,19 @@ import polars as pl
 from hrnn_jax.errors import InputError, reason
 
 from .files import PARQUET, suffix
+from .text import not_utf8
 
 USER, ITEM, TIME, SESSION, TYPE = "user", "item", "time", "session", "type"
 PART = "part"
 IDS = (USER, ITEM, SESSION)
 ROW = "row"
+UNEQUAL = "unequal"  # whether the lists of a row have different lengths
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+PART_WORDS = {  # how a log may call the parts of its split, in lower case
+    **dict.fromkeys((TRAIN, "training"), TRAIN),
+    **dict.fromkeys((VALIDATION, "valid", "val", "dev"), VALIDATION),
+    **dict.fromkeys((TEST, "testing"), TEST),
+}
 
 
 # Of readers of damaged files.
@@ -68,9 +76,7 @@ def input_errors(path: pathlib.Path) -> Generator[None]:
                 raise InputError(
                     f"{path}: has bytes that are no text in a column of ids"
                 ) from error
-            raise InputError(
-                f"{path}: is not written in UTF-8: give its `encoding`, such as latin-1 or cp1252"
-            ) from error
+            raise not_utf8(path) from error
         raise InputError(
             f"{path}: cannot be read to its end, it may be truncated or malformed ({said})"
         ) from error

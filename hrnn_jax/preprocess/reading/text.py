@@ -56,6 +56,8 @@ def open_text(path: pathlib.Path, encoding: str | None) -> Text:
             raise InputError(f"{path}: is compressed: its name must end in {ending}")
     head = _head(path, start)
     encoding = encoding or _encoding(head)
+    if start.startswith(ZSTD) and _encoding(head) in ("utf-16-le", "utf-16-be"):
+        raise not_utf8(path)
     mac = b"\r" in head and b"\n" not in head
     if encoding is None and not mac and not (start.startswith(GZIP) and _is_padded(path)):
         return path
@@ -71,6 +73,18 @@ def open_text(path: pathlib.Path, encoding: str | None) -> Text:
         ) from error
     text = text.removeprefix("\ufeff")
     return (text.replace("\r", "\n") if mac else text).encode()
+
+
+def not_utf8(path: pathlib.Path) -> InputError:
+    """Return the error of a text file in another encoding that polars reads itself."""
+    if path.suffix.lower() == ".zst":
+        return InputError(
+            f"{path}: text inside zstd is read in UTF-8 alone, and this is in another encoding: "
+            "run `zstd -d` on it, and give its `encoding` unless it is UTF-16"
+        )
+    return InputError(
+        f"{path}: is not written in UTF-8: give its `encoding`, such as latin-1 or cp1252"
+    )
 
 
 def unpacked(path: pathlib.Path) -> bytes:
@@ -102,8 +116,8 @@ def _encoding(head: bytes) -> str | None:
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
-    few = head[:100]
-    if len(few) > 3 and len(few) % 2 == 0:  # Western text in UTF-16: each second byte is 0
+    few = head[: min(len(head), 100) // 2 * 2]  # one byte more after zstd, by whole lines
+    if len(few) > 3:  # Western text in UTF-16: each second byte is 0
         if not any(few[1::2]):
             return "utf-16-le"
         if not any(few[::2]):

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import datetime
 import pathlib
-from collections.abc import Callable
+import time as clock
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import polars as pl
 
+from hrnn_jax.config import ReadConfig
 from hrnn_jax.errors import InputError, reason
-from hrnn_jax.ids_and_times import EARLIEST, MAX_MICROSECONDS, MAX_MILLISECONDS, MAX_SECONDS
+from hrnn_jax.ids_and_times import (
+    EARLIEST,
+    MAX_MICROSECONDS,
+    MAX_MILLISECONDS,
+    MAX_SECONDS,
+    time_bounds,
+)
 
 INSTANT = pl.Datetime("us")
-_SAMPLE = 100  # values that the form is found by
+SAMPLE = 100  # values that the form is found by, where it reads them all
 _PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 # The forms that `suggestion` tries.
 _DIGITS = ("%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
@@ -42,25 +50,34 @@ class TimeForm(NamedTuple):
     parse: Callable[[pl.Expr], pl.Expr]
 
 
+UNKNOWN = TimeForm("no known form", lambda _: pl.lit(None, INSTANT))
+
+
 def detect(
-    values: pl.LazyFrame, name: str, column: str, time_format: str | None, path: pathlib.Path
+    values: pl.LazyFrame, name: str, column: str, config: ReadConfig, path: pathlib.Path
 ) -> TimeForm:
-    """Return the form of a column of times: that of most of its first values.
+    """Return the form of a column of times.
+
+    It is the given one, or the one that reads all of the first values, or else the one that reads
+    most of the column. Times that no log has count only where no form reads any others.
 
     Args:
         values: the table.
         name: of its column.
         column: what the column is called in the file, for messages.
-        time_format: the form in strftime's words, if it is given.
+        config: how the file is read.
         path: for messages.
 
+    Returns:
+        The form; `UNKNOWN` where none reads any value.
+
     Raises:
-        InputError: the column holds no times, or none of them is in a known form.
+        InputError: the column is of a type that holds no times.
     """
     where = f"{path}: column {column!r}"
     dtype = values.collect_schema()[name]
-    if time_format is not None:
-        return _given(dtype, time_format, where)
+    if config.time_format is not None:
+        return _given(dtype, config.time_format, where)
     if isinstance(dtype, pl.Datetime | pl.Date):
         return _typed(dtype)
     if isinstance(dtype, pl.Time):
@@ -73,18 +90,28 @@ def detect(
     texts = pl.String | pl.Categorical | pl.Enum | pl.Binary
     if not dtype.is_numeric() and not isinstance(dtype, texts | pl.Null):
         raise InputError(f"{where} holds {dtype}; it cannot be a time")
-    sample = values.select(name).filter(pl.col(name).is_not_null()).head(_SAMPLE).collect()
+    filled = values.select(name).filter(pl.col(name).is_not_null())
+    sample = filled.head(SAMPLE).collect()
     forms = _UNIX if dtype.is_numeric() else _OF_TEXT
-    read = [sample.select(form.parse(pl.col(name)).count()).item() for form in forms]
-    if best := max(read):
-        return forms[read.index(best)]
-    if not len(sample):
-        return TimeForm("no form", lambda _: pl.lit(None, INSTANT))
-    found = sample[name].to_list()
-    raise InputError(
-        f"{path}, row 1: cannot read the time {found[0]!r} (column {column!r}); write Unix "
-        "seconds, milliseconds, microseconds, nanoseconds or ISO 8601" + suggestion(found)
-    )
+    read = _counts(sample.lazy(), forms, any_year=config.any_year)
+    if max(read)[0] < len(sample):
+        read = _counts(filled, forms, any_year=config.any_year)
+    best = max(read)
+    return forms[read.index(best)] if any(best) else UNKNOWN
+
+
+def _counts(
+    values: pl.LazyFrame, forms: Sequence[TimeForm], *, any_year: bool
+) -> list[tuple[int, int]]:
+    """Return how many values each form reads as times that a log has, and as any times."""
+    low, high = (int(bound * 1e6) for bound in time_bounds(clock.time(), any_year=any_year))
+    counts = []
+    for form in forms:
+        instant = form.parse(pl.first())
+        counts += [instant.to_physical().is_between(low, high).sum(), instant.count()]
+    read = values.select(of.alias(str(n)) for n, of in enumerate(counts))
+    numbers = read.collect(engine="streaming").row(0)
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def suggestion(values: list[object]) -> str:
@@ -126,6 +153,11 @@ def _given(dtype: pl.DataType, time_format: str, where: str) -> TimeForm:
     if ("%H" in form or "%I" in form) and "%M" not in form:  # polars wants both
         form, ending = f"{form}%M", "00"
     has_zone = any(directive in form for directive in ("%z", "%#z", "%:z"))
+    if "%Z" in form.replace("%%", "") and not has_zone:  # polars passes over the name
+        raise InputError(
+            f"`time_format`={time_format}: %Z is the name of a zone, which is not read: write the "
+            "times with offsets such as +02:00, which %z reads, or in UTC without a name"
+        )
 
     def parse(column: pl.Expr) -> pl.Expr:
         text = _text(column).str.strip_suffix(".0") + ending

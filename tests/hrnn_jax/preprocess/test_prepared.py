@@ -358,6 +358,17 @@ def test_a_folder_of_another_format_or_with_other_events_is_refused(tmp_path):
         prepared.load(folder)
 
 
+@pytest.mark.parametrize("name", ["table1", "recipe"])
+def test_a_folder_without_a_part_of_its_meta_is_refused(name, tmp_path):
+    """Bug: a KeyError of its reader."""
+    folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta[name]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(errors.InputError, match=f"is missing or damaged .it has no {name}."):
+        prepared.load(folder)
+
+
 def test_a_prepared_dir_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(errors.InputError, match=f"cannot write {tmp_path}/file.*`prepared_dir`"):

@@ -185,9 +185,24 @@ def test_a_column_tells_the_parts(tmp_path):
     train, test = log.split()
     assert train.events.test.tolist() == [False, False, False, True]
     assert test.frame()["item_id"].to_list() == [2]
-    path.write_text("user_id,item_id,fold\n" + "\n".join([*rows, "7,1,held", "7,1,"]))
-    with pytest.raises(errors.InputError, match="'fold' holds 'held', None: write train, valid"):
-        log.split()
+
+
+@pytest.mark.parametrize("value", ["held", ""])
+def test_a_bad_part_is_refused_by_row_or_dropped(value, tmp_path):
+    """Bug: the message has no row, and of several files names none."""
+    path = tmp_path / "logs/b.csv"
+    path.parent.mkdir()
+    for name, rows in (
+        ("a.csv", ["7,1,train"]),
+        ("b.csv", ["7,2,train", f"7,1,{value}", "7,2,test"]),
+    ):
+        (path.parent / name).write_text("user_id,item_id,fold\n" + "\n".join(rows))
+    given = {"time": None, "part": "fold", "prepared_dir": tmp_path / "prepared", **FEW}
+    says = f"^{path}, row 2: part '{value}' .column 'fold'. is none of a split; write train"
+    with pytest.raises(errors.InputError, match=says):
+        hrnn_jax.read(path.parent, **given).split()
+    train, _ = hrnn_jax.read(path.parent, on_bad_row="skip", **given).split()
+    assert train.events.test.tolist() == [False, False, True]
 
 
 def test_a_given_split_that_is_not_told_is_refused(tmp_path):

@@ -76,6 +76,31 @@ def test_lists_are_needed_for_lists(explode, says, tmp_path):
         assert items(path) == ["a b"]
 
 
-def test_lists_of_different_lengths_are_refused(tmp_path):
-    log = pl.DataFrame({"user_id": [1], "item_id": [["a", "b"]], "ts": [[T]]})
-    assert "cannot be read" in refusal(write(tmp_path / "log.parquet", log), explode="list")
+@pytest.mark.parametrize("array", [False, True])
+@pytest.mark.parametrize("bad", [[T], [], None])
+def test_lists_of_different_lengths_are_refused_by_row_or_dropped(bad, array, tmp_path):
+    """Bug: an error of polars without a row, whatever `on_bad_row` is."""
+    good = pl.Series([["a", "b"]] * 2, dtype=pl.Array(pl.String, 2) if array else None)
+    log = pl.DataFrame({"user_id": [1, 2], "item_id": good, "ts": [[T, T], bad]})
+    path = write(tmp_path / "log.parquet", log)
+    message = refusal(path, explode="list")
+    assert "row 2: lists of different lengths" in message
+    assert "`on_bad_row`=skip" in message
+    assert events(path, explode="list", on_bad_row="skip") == [(1, "a", T), (1, "b", T)]
+
+
+def test_lists_without_a_value_are_no_events(tmp_path):
+    log = pl.DataFrame(
+        {"user_id": [1, 2, 3, 4], "item_id": [["a"], [], None, None], "ts": [[T], None, [], None]}
+    )
+    assert events(write(tmp_path / "log.parquet", log), explode="list") == [(1, "a", T)]
+
+
+@pytest.mark.parametrize("first", [{}, {"kind": None, "e": {}}])
+def test_a_field_that_occurs_late_in_json_lines_is_read(first, tmp_path):
+    """Bug: no column 'kind', and the columns that the file has lack it."""
+    rows = [{"user_id": 1, "item_id": "a", "ts": T, "e": {"f": 1}, **first}] * 1_001
+    rows.append({"user_id": 1, "item_id": "b", "ts": T, "kind": {"id": 7}, "e": {"g": "x"}})
+    path = write(tmp_path / "log.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    given = {"on_bad_row": "skip", "user_column": "kind.id", "item_column": "e.g"}
+    assert events(path, **given) == [(7, "x", T)]

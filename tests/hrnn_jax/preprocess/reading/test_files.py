@@ -1,5 +1,6 @@
 """Paths: one file whatever its name, folders, lists, patterns and partitions."""
 
+import os
 import pathlib
 
 import polars as pl
@@ -67,6 +68,41 @@ def test_folders_lists_and_patterns_are_read_in_their_order(tmp_path):
     assert "no such file" in refusal(logs / "x.csv")
     with pytest.raises(errors.InputError, match=r"x\.csv: no such file"):
         events(pathlib.Path(f"{logs}/a.csv,{logs}/x.csv"))
+
+
+def test_a_file_that_a_list_or_a_pattern_repeats_is_read_once(tmp_path):
+    """Bug: a recursive pattern has folders and the files in them, which are read again."""
+    csv(tmp_path / "logs/a/x.csv", "x")
+    csv(tmp_path / "logs/b/y.csv", "y")
+    logs = tmp_path / "logs"
+    for path in ("/**", "/**/*", "/*/*.csv", f",{logs}/a/x.csv", f"/a/../b/y.csv,{logs}/**"):
+        assert sorted(items(pathlib.Path(f"{logs}{path}"))) == ["x", "y"], path
+    assert items(pathlib.Path(f"{logs}/b/y.csv,{logs}")) == ["y", "x"]
+
+
+def test_an_empty_path_of_a_list_is_refused(tmp_path):
+    """Bug: it is the working directory, all files of which are read."""
+    file = csv(tmp_path / "a.csv", "a")
+    for path in (f"{file},", f"{file}, ,{file}", f",{file}"):
+        assert "a path of this list is empty" in refusal(pathlib.Path(path))
+
+
+def test_a_list_longer_than_a_file_name_is_read(tmp_path, monkeypatch):
+    """Bug: the operating system's error, 'File name too long'."""
+    monkeypatch.chdir(tmp_path)
+    names = [f"events-of-day-{day:02}.csv" for day in range(20)]
+    for name in names:
+        csv(tmp_path / name, name)
+    assert items(pathlib.Path(",".join(names))) == names
+    assert "no such file" in refusal(pathlib.Path("x" * 300))
+
+
+def test_a_name_that_is_no_utf_8_is_refused(tmp_path):
+    """Bug: a TypeError of polars."""
+    path = csv(tmp_path / "logs" / os.fsdecode(b"caf\xe9.csv"), "a")
+    for log in (path, path.parent):
+        with pytest.raises(errors.InputError, match=r"caf\\xe9\.csv: the name is not .* UTF-8"):
+            events(log)
 
 
 def test_ids_of_files_of_different_types_are_the_same_where_their_texts_are(tmp_path):

@@ -119,6 +119,17 @@ def test_another_encoding_is_named(tmp_path):
         events(path, encoding="klingon")
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "utf-16-be"])
+def test_zstd_is_to_be_unpacked_where_it_holds_another_encoding(encoding, tmp_path):
+    """Bug: the advice is to give the encoding, which was given."""
+    content = f"{H}1,é,{T}\n".encode(encoding)
+    # A block of bytes as they are: magic number, frame of one segment and its size, block header.
+    head = bytes([0x20, len(content)]) + (len(content) << 3 | 1).to_bytes(3, "little")
+    path = write(tmp_path / "log.csv.zst", b"\x28\xb5\x2f\xfd" + head + content)
+    for given in ({}, {"encoding": encoding}):
+        assert "run `zstd -d` on it" in refusal(path, **given)
+
+
 @pytest.mark.parametrize("line_end", ["\r\n", "\r"])
 def test_line_ends_of_other_systems_are_read(line_end, tmp_path):
     text = f"{H}1,a,{T}\n1,b,{T}\n".replace("\n", line_end)

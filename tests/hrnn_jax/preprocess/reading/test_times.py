@@ -7,6 +7,7 @@ import pathlib
 import polars as pl
 import pytest
 
+from hrnn_jax import errors
 from tests.helpers.log_files import H, T, events, refusal, seconds, write
 
 DATA = pathlib.Path(__file__).parents[3] / "data"
@@ -165,6 +166,39 @@ def test_times_of_day_are_refused(tmp_path):
 
 def test_a_missing_first_time_is_called_missing(tmp_path):
     assert "row 1: no time (column 'ts')" in refusal(log(tmp_path, "", T))
+
+
+@pytest.mark.parametrize("first", ["n/a", 0])
+def test_the_form_of_most_times_is_found_after_many_bad_ones(first, tmp_path):
+    """Bug: the first 100 values alone tell the form; the good rows are refused or dropped."""
+    path = log(tmp_path, *[first] * 100, *[1000 * T] * 300)
+    assert times(path, on_bad_row="skip") == [T] * 300
+    message = refusal(path)
+    assert f"row 1: time '{first}' (column 'ts') is not in Unix milliseconds" in message
+    assert "as in 99 more rows" in message
+    assert "`on_bad_row`=skip" in message
+
+
+def test_a_time_in_no_form_is_refused_by_its_row(tmp_path):
+    """Bug: the first time is said to be in row 1."""
+    message = refusal(log(tmp_path, "", "", "yesterday", "yesterday"))
+    assert "row 1: no time (column 'ts'), as in 1 more row; remove the row or fill" in message
+    path = write(tmp_path / "log.csv", f"{H}1,a,\n\n1,a,yesterday\n1,b,{T}\n")
+    assert "row 1: no time (column 'ts'); remove" in refusal(path)
+    path = write(tmp_path / "log.csv", f"{H}\n1,a,yesterday\n1,b,yesterday\n")
+    message = refusal(path)
+    assert "row 2: cannot read the time 'yesterday' (column 'ts'), as in 1 more row" in message
+    assert "`on_bad_row`=skip" in message
+    assert "has no events, as 2 bad rows were dropped" in refusal(path, on_bad_row="skip")
+
+
+def test_names_of_zones_are_refused(tmp_path):
+    """Bug: the name is passed over, and the times are of another zone."""
+    path = log(tmp_path, "2014-05-13 16:53:20 EST")
+    with pytest.raises(errors.InputError, match="%Z is the name of a zone, which is not read"):
+        events(path, time_format="%Y-%m-%d %H:%M:%S %Z")
+    path = log(tmp_path, "2014-05-13 18:53:20 +0200 CEST")
+    assert times(path, time_format="%Y-%m-%d %H:%M:%S %z %Z") == [T]
 
 
 @pytest.mark.parametrize("column", ["ts", "other"])
