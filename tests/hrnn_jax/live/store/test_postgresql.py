@@ -186,15 +186,15 @@ def test_an_interrupted_rebuild_leaves_the_states_as_they_were(url, monkeypatch)
         recommender.observe_many(live_users.random_events(0))
         expected = live_users.all_lists(recommender)
     monkeypatch.setattr(rebuilding, "WIDTHS", (4,))  # users of a step
-    replay, calls = rebuilding.replay, []
+    compute, calls = rebuilding.states_of_events, []
 
     def killed(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return replay(*arguments)
+        return compute(*arguments)
 
-    monkeypatch.setattr(rebuilding, "replay", killed)
+    monkeypatch.setattr(rebuilding, "states_of_events", killed)
     with pytest.raises(KeyboardInterrupt):
         live_users.recommender(url, rebuild=True, **OTHER)
     with live_users.recommender(url) as recommender:
