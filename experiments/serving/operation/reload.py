@@ -20,6 +20,7 @@ from hrnn_jax.live.reload import Progress
 
 from .. import schemas
 from ..error_responses import describe_errors
+from ..routes import StrictRoute
 
 logger = logging.getLogger("hrnn_jax")  # a command shows what it gets
 _TURN = 0.001  # seconds of one thread of Python while others want to go on
@@ -187,7 +188,9 @@ def reload_routes(reloader: Reloader, group: str) -> fastapi.APIRouter:
         reloader: does the work.
         group: of the route in the description of the API.
     """
-    router = fastapi.APIRouter(responses=describe_errors(400, 401, 404, 409, 413, 415, 422))
+    router = fastapi.APIRouter(
+        responses=describe_errors(400, 401, 404, 409, 413, 415, 422), route_class=StrictRoute
+    )
 
     @router.post(
         "/reload", status_code=202, tags=[group], summary="Go on with the weights of another run."

@@ -164,6 +164,28 @@ def test_a_reload_needs_the_token_and_a_body_of_json(runs):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"run": ' + "[" * 16_384, "the body has more than 16,384 brackets"),
+        ('{"run": "none", "run": null}', "body.'run': give it once"),
+    ],
+    ids=["brackets", "twice"],
+)
+def test_a_body_of_a_reload_is_read_as_strictly_as_events(runs, body, said):
+    """Bug: read a million brackets, for which the loop stops, and take one of two names."""
+
+    async def run():
+        async with service(runs) as (client, reloader):
+            kind = {"Content-Type": "application/json"}
+            answer = await client.post("/reload", content=body, headers=kind)
+            assert answer.status_code == 422
+            assert answer.json()["detail"].startswith(said)
+            assert reloader.health.status == "none"
+
+    asyncio.run(run())
+
+
 def test_a_reload_that_fails_is_told_and_changes_nothing(runs, caplog):
     async def run():
         async with service(runs) as (client, reloader):
