@@ -74,16 +74,18 @@ class Reloader:
         self,
         recommender: Recommender,
         runs: Runs | None = None,
-        on_swap: Callable[[pathlib.Path], None] = lambda run: None,
+        prepare: Callable[[pathlib.Path], Callable[[], object]] = lambda run: lambda: None,
     ):
         """Take what is reloaded.
 
         Args:
             recommender: gets the weights.
             runs: that may be loaded; None for none.
-            on_swap: called with the run folder after its weights are in use, by the event loop.
+            prepare: reads what else is of the run folder, before its weights are loaded; what it
+                raises fails the reload. What it returns is called by the event loop after the
+                weights are in use.
         """
-        self._recommender, self._runs, self._on_swap = recommender, runs, on_swap
+        self._recommender, self._runs, self._prepare = recommender, runs, prepare
         self._loaded = None if runs is None else runs.given.resolve()
         self._ends = threading.Event()
         self._task: asyncio.Task[None] | None = None
@@ -131,6 +133,7 @@ class Reloader:
             folder = run.resolve()  # a link may lead elsewhere later
             assert self._loaded is not None
             runs.check(run, self._loaded)
+            on_swap = await asyncio.to_thread(self._prepare, folder)
             # A later restart of the run's seed and the states of the reload have the same weights.
             with _short_turns():
                 await asyncio.to_thread(
@@ -144,7 +147,7 @@ class Reloader:
             self._fail(run, f"{type(error).__name__}: {error}")
         else:
             self._loaded = folder
-            self._on_swap(folder)
+            on_swap()
             self._status, self._part = "done", 1.0
 
     def _note(self, progress: Progress) -> None:
