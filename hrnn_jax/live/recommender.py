@@ -45,6 +45,7 @@ from hrnn_jax.live.events import (
 from hrnn_jax.live.item_index import ItemIndex
 from hrnn_jax.live.preview import check_size, lists_after
 from hrnn_jax.live.replay import replay
+from hrnn_jax.live.store import next_states
 from hrnn_jax.live.store.opening import open_store
 from hrnn_jax.live.store.state_rows import StoredState
 from hrnn_jax.live.store.state_schema import COLUMNS
@@ -209,6 +210,14 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         with self._exclusive():
             self._store.check_file()
 
+    def check_reload(self) -> None:
+        """Check that weights can be reloaded at all.
+
+        Raises:
+            InputError: the states are in a database.
+        """
+        next_states.of(self._store)
+
     def reload(
         self,
         run: pathlib.Path | str,
@@ -237,6 +246,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 database; nothing has changed.
             StorageError: the state file cannot be written; nothing has changed.
         """
+        self.check_reload()
         if not self._reloading.acquire(blocking=False):
             raise errors.InputError("a reload is under way: wait for its end")
         try:

@@ -104,10 +104,15 @@ class Reloader:
             name: of the run folder; None for the one given at the start.
 
         Raises:
-            HTTPException: it may not be loaded, or a reload is under way.
+            HTTPException: it may not be loaded, a reload is under way, or the states are in a
+                database.
         """
         if self._runs is None:
             raise fastapi.HTTPException(404, "this service has no run folder to reload")
+        try:
+            self._recommender.check_reload()
+        except InputError as error:
+            raise fastapi.HTTPException(404, str(error)) from None
         run = self._runs.named(name)
         if self._task and not self._task.done():
             raise fastapi.HTTPException(409, "a reload is under way: wait for its end in /health")
