@@ -26,7 +26,7 @@ from hrnn_jax import errors, model
 from hrnn_jax.arguments import whole_number
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.files.checkpoint import TrainedRun, load_run
-from hrnn_jax.ids_and_times import Id
+from hrnn_jax.ids_and_times import Id, id_prefix
 from hrnn_jax.live import past_events, rebuilding, reload
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, LiveState, Query
 from hrnn_jax.live.events import (
@@ -487,8 +487,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
         """Return users whose ids start with a prefix, and the number of events of each."""
         limit = whole_number("limit", limit)
+        start = USER_PREFIX + id_prefix(prefix)
         with self._exclusive():
-            sessions = self._store.sessions(f"{USER_PREFIX}{prefix}", limit=limit)
+            sessions = self._store.sessions(start, limit=limit)
         return [(key[1:], session.n_events) for key, session in sessions.items()]
 
     def stored_events(self) -> Generator[list[tuple[str, int, str]]]:

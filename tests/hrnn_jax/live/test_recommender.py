@@ -502,6 +502,8 @@ def test_counts_hold_the_number_of_events_by_outcome():
         (lambda live: live.history("u", session="s"), "not both"),
         (lambda live: live.forget("u", session="s"), "not both"),
         (lambda live: live.users(limit=-1), "limit=-1"),
+        (lambda live: live.users("\0"), "prefix '\\x00': ids must not contain control characters"),
+        (lambda live: live.users("\ud800"), "prefix '\\ud800': ids must not contain"),
         (lambda live: live.recommend("u", k=2.0), "k=2.0: give a whole number of 1 or more"),
         (lambda live: live.recommend("u", exclude=5), "exclude=5: give a list of ids"),
         (
