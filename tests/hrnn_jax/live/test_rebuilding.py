@@ -15,7 +15,7 @@ NOW, GAP = live_users.NOW, live_users.GAP
 
 
 def damage(states, key):
-    stored_states.execute(states, "UPDATE states SET crc = crc + 1 WHERE who = ?", key)
+    stored_states.execute(states, "UPDATE states SET past = carry WHERE who = ?", key)
 
 
 @pytest.mark.parametrize("repair", [False, True])
