@@ -309,13 +309,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             StorageError: the events cannot be written; nothing has changed.
         """
         checked = [check_event(event, any_year=self.trained.any_year) for event in events]
-        if self.config.unknown_items == "error":
-            for event in checked:
-                if event.item not in self._item_index:
-                    raise errors.InputError(
-                        f"item {event.item!r} is none of the {len(self._item_index)} of the "
-                        "catalogue: leave the event out"
-                    )
+        for event in checked:
+            self._check_item(event.item)
         with self._updating({event.key for event in checked}):
             states = self._states(dict.fromkeys(event.key for event in checked))
             sessions = {key: state.session for key, state in states.items()}
@@ -332,6 +327,14 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             self._store_assigned(assigned, states)
         self._count(assigned)
         return assigned.outcomes
+
+    def _check_item(self, item: str) -> None:
+        """Raise InputError for an item that is not in the catalogue, where these are refused."""
+        if self.config.unknown_items == "error" and item not in self._item_index:
+            raise errors.InputError(
+                f"item {item!r} is none of the {len(self._item_index)} of the catalogue: leave the "
+                "event out"
+            )
 
     def _store_assigned(self, assigned: AssignedEvents, states: Mapping[str, StoredState]) -> None:
         """Write events that were assigned to sessions, and the states after them.
@@ -576,10 +579,17 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             The number of events by outcome; those of users who were left out are "known_user".
 
         Raises:
-            InputError: a column is missing, or a row is invalid; nothing has changed.
+            InputError: a column is missing, or a row is invalid, also one of a user who would be
+                left out; nothing has changed.
+            StorageError: the events cannot be written; those of earlier transactions are.
         """
         counts: collections.Counter[str] = collections.Counter()
-        for rows in histories(events, users=WIDTHS[-1]):
+        for rows in histories(
+            events,
+            users=WIDTHS[-1],
+            any_year=self.trained.any_year,
+            check_item=self._check_item,
+        ):
             keys = [key_of(user, None) for user, *_ in rows]
             with self._updating(set(keys)):
                 is_new = self._are_new(keys)
