@@ -55,14 +55,29 @@ def id_text(name: str, value: object) -> str:
     text = str(value)
     if ".0" in text:
         text = _INTEGRAL.sub(r"\1", text)
-    if _FORBIDDEN.search(text):
-        raise errors.InputError(f"{name} {value!r}: ids must not contain control characters")
+    _check_characters(name, text)
     size = len(text.encode())
     if not 0 < size <= MAX_ID_BYTES:
         raise errors.InputError(
             f"{name} {text[:20]!r}: ids have 1 to {MAX_ID_BYTES} bytes, not {size}"
         )
     return text
+
+
+def id_prefix(value: object) -> str:
+    """Return the text that ids begin with; it may be empty, or longer than an id.
+
+    Raises:
+        InputError: the value has control characters, which no id has.
+    """
+    text = str(value)
+    _check_characters("prefix", text)
+    return text
+
+
+def _check_characters(name: str, text: str) -> None:
+    if _FORBIDDEN.search(text):
+        raise errors.InputError(f"{name} {text!r}: ids must not contain control characters")
 
 
 def time_bounds(now: float, *, any_year: bool) -> tuple[float, float]:

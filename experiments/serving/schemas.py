@@ -13,17 +13,18 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pydantic
 
-from hrnn_jax.ids_and_times import MAX_ID_BYTES, MAX_SECONDS, id_text
+from hrnn_jax.ids_and_times import MAX_ID_BYTES, MAX_SECONDS, id_prefix, id_text
 from hrnn_jax.live.events import Outcome
 
 MAX_EVENTS = 1_000  # of one request
 MAX_ROWS = 1_000  # users, items or sessions in one answer
 MAX_RECOMMENDATIONS = 20_000  # in one history, about a megabyte
+_CHARACTER = r"[^\u0000-\u001f\u007f-\u009f]"
 _TEXT = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_ID_BYTES,  # OpenAPI counts characters, the service bytes
-    "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
+    "pattern": f"^{_CHARACTER}+$",
 }
 _ID = {"anyOf": [{"type": "integer", "format": "int64"}, _TEXT]}
 _SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS - 1}
@@ -40,6 +41,11 @@ TextId = Annotated[  # of a path or a query
     str,
     pydantic.AfterValidator(functools.partial(id_text, "id")),
     pydantic.WithJsonSchema(_TEXT),
+]
+Prefix = Annotated[  # of ids
+    str,
+    pydantic.AfterValidator(id_prefix),
+    pydantic.WithJsonSchema({"type": "string", "pattern": f"^{_CHARACTER}*$"}),
 ]
 
 
@@ -145,7 +151,7 @@ AnySessionEvents = Annotated[
 class Listing(RequestModel):
     """The parameters of a list of users or items."""
 
-    prefix: str = pydantic.Field("", description="the first characters of the ids")
+    prefix: Prefix = pydantic.Field("", description="the first characters of the ids")
     limit: Count = pydantic.Field(50, ge=1, le=MAX_ROWS)
 
 

@@ -142,15 +142,22 @@ def _served(
     below = pathlib.Path(FLAGS.reload_runs) if FLAGS.reload_runs else None
     states = pathlib.Path(FLAGS.states or run / STATES)
 
-    def change(folder: pathlib.Path) -> None:
-        of_run = _settings(folder, settings.token, is_local=settings.hosts is not None)
-        served.settings = dataclasses.replace(
-            of_run, catalogue=settings.catalogue, image_hosts=settings.image_hosts
+    def prepare(folder: pathlib.Path) -> Callable[[], None]:
+        of_run = dataclasses.replace(
+            _settings(folder, settings.token, is_local=settings.hosts is not None),
+            catalogue=settings.catalogue,
+            image_hosts=settings.image_hosts,
         )
-        metrics.model.info({"name": of_run.model, "data": of_run.data})
-        print(_about(folder), flush=True)
+        line = _about(folder)
 
-    served = Served(settings, Reloader(recommender, Runs(run, states, FLAGS.seed, below), change))
+        def change() -> None:
+            served.settings = of_run
+            metrics.model.info({"name": of_run.model, "data": of_run.data})
+            print(line, flush=True)
+
+        return change
+
+    served = Served(settings, Reloader(recommender, Runs(run, states, FLAGS.seed, below), prepare))
     return served
 
 

@@ -17,8 +17,8 @@ from hrnn_jax.arguments import several_ids
 from hrnn_jax.files.checkpoint import TrainedRun
 from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
-from hrnn_jax.live.events import OpenSession, open_session
-from hrnn_jax.live.replay import replay
+from hrnn_jax.live.events import OpenSession
+from hrnn_jax.live.replay import states_of_events
 from hrnn_jax.live.store.state_rows import Row, StoredState, event_of, state_of
 from hrnn_jax.live.store.state_schema import FORMAT
 from hrnn_jax.live.store.state_store import StateStore
@@ -34,6 +34,15 @@ class Network(NamedTuple):
     model: BatchedModel
     item_index: Mapping[str, int]  # by raw id as text
     excludes_session_items: bool  # lists leave out the items of the open session
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The rows of the table `about` that say which weights made the states."""
+        start = self.model.start
+        return {
+            "weights": self.trained.lineage[0],
+            "shape": repr((start.carry.shape, start.past.shape)),
+        }
 
     def indices(self, name: str, items: Collection[Id]) -> list[int]:
         """Return the indices of those items of an argument that are in the catalogue, in order."""
@@ -77,11 +86,7 @@ def _accept(
     *,
     rebuild: bool,
 ) -> None:
-    start = network.model.start
-    ours = {
-        "weights": network.trained.lineage[0],
-        "shape": repr((start.carry.shape, start.past.shape)),
-    }
+    ours = network.about
     stored = store.about if tables is None else dict(tables["about"])
     n_states = len(store) if tables is None else len(tables["states"])
     unknown = dict.fromkeys(ours, "damaged") if n_states else ours  # a new file has neither
@@ -161,23 +166,21 @@ def repair(
         sessions: the open session by the key of each damaged state; None if it is damaged too.
 
     Returns:
-        The states of those keys that have a stored event of a known item. The others have lost
-        their state, and are newcomers.
+        The states of those keys that have a stored event. The others have lost their state, and
+        are newcomers.
     """
     with store.updating(sessions):
         # Another process may have computed some meanwhile, and gone on with them.
         others, sessions = store.get(sessions)
-        keys = list(sessions)
         states, n_events = _computed(store, network, sessions)
         try:
-            store.write(states)
-            store.delete([key for key in keys if key not in states])
+            _replace(store, sessions, states)
             result = "written"
         except errors.StorageError as error:  # reading goes on
             result = f"not written, as {error}"
-    if keys:
+    if n := len(sessions):
         logger.warning(
-            f"{len(keys)} damaged state{'s' * (len(keys) > 1)} in {store.name} computed again from "
+            f"{n} damaged state{'s' * (n > 1)} in {store.name} computed again from "
             f"{n_events} stored events, and {result}"
         )
     return states | others
@@ -189,15 +192,17 @@ def _computed(
     """Compute states from the stored events.
 
     Returns:
-        The state of each key that has an event of a known item, and the number of these events.
+        The state of each key that has a stored event, and the number of these events.
     """
-    events = {key: store.events(key) for key in sessions}
-    after = replay(network.model, events, network.item_index)
-    states: dict[str, StoredState] = {}
-    for key in [key for key, some in after.items() if some]:
-        session = sessions[key] or open_session(events[key])
-        states[key] = StoredState(after[key][-1], session)
-    return states, sum(map(len, after.values()))
+    events = {key: some for key in sessions if (some := store.events(key))}
+    states = states_of_events(network.model, events, network.item_index, sessions)
+    return states, sum(map(len, events.values()))
+
+
+def _replace(store: StateStore, keys: Collection[str], states: Mapping[str, StoredState]) -> None:
+    """Write the states of some keys that were computed again; delete the keys without one."""
+    store.write(states, written=store.written(states))
+    store.delete([key for key in keys if key not in states])
 
 
 def _rebuild(store: StateStore, network: Network) -> None:
@@ -206,7 +211,6 @@ def _rebuild(store: StateStore, network: Network) -> None:
     for begin in range(0, len(every), WIDTHS[-1]):
         keys = every[begin : begin + WIDTHS[-1]]
         states, damaged = store.get(keys)
-        known = {key: state.session for key, state in states.items()}
-        computed, _ = _computed(store, network, known | damaged)
-        store.write(computed)
-        store.delete([key for key in keys if key not in computed])
+        sessions = {key: state.session for key, state in states.items()}
+        computed, _ = _computed(store, network, sessions | damaged)
+        _replace(store, keys, computed)

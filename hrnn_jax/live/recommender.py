@@ -26,7 +26,7 @@ from hrnn_jax import errors, model
 from hrnn_jax.arguments import whole_number
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.files.checkpoint import TrainedRun, load_run
-from hrnn_jax.ids_and_times import Id
+from hrnn_jax.ids_and_times import Id, id_prefix
 from hrnn_jax.live import past_events, rebuilding, reload
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, LiveState, Query
 from hrnn_jax.live.events import (
@@ -45,6 +45,7 @@ from hrnn_jax.live.events import (
 from hrnn_jax.live.item_index import ItemIndex
 from hrnn_jax.live.preview import check_size, lists_after
 from hrnn_jax.live.replay import replay
+from hrnn_jax.live.store import next_states
 from hrnn_jax.live.store.opening import open_store
 from hrnn_jax.live.store.state_rows import StoredState
 from hrnn_jax.live.store.state_schema import COLUMNS
@@ -209,6 +210,14 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         with self._exclusive():
             self._store.check_file()
 
+    def check_reload(self) -> None:
+        """Check that weights can be reloaded at all.
+
+        Raises:
+            InputError: the states are in a database.
+        """
+        next_states.of(self._store)
+
     def reload(
         self,
         run: pathlib.Path | str,
@@ -237,6 +246,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 database; nothing has changed.
             StorageError: the state file cannot be written; nothing has changed.
         """
+        self.check_reload()
         if not self._reloading.acquire(blocking=False):
             raise errors.InputError("a reload is under way: wait for its end")
         try:
@@ -299,13 +309,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             StorageError: the events cannot be written; nothing has changed.
         """
         checked = [check_event(event, any_year=self.trained.any_year) for event in events]
-        if self.config.unknown_items == "error":
-            for event in checked:
-                if event.item not in self._item_index:
-                    raise errors.InputError(
-                        f"item {event.item!r} is none of the {len(self._item_index)} of the "
-                        "catalogue: leave the event out"
-                    )
+        for event in checked:
+            self._check_item(event.item)
         with self._updating({event.key for event in checked}):
             states = self._states(dict.fromkeys(event.key for event in checked))
             sessions = {key: state.session for key, state in states.items()}
@@ -322,6 +327,14 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             self._store_assigned(assigned, states)
         self._count(assigned)
         return assigned.outcomes
+
+    def _check_item(self, item: str) -> None:
+        """Raise InputError for an item that is not in the catalogue, where these are refused."""
+        if self.config.unknown_items == "error" and item not in self._item_index:
+            raise errors.InputError(
+                f"item {item!r} is none of the {len(self._item_index)} of the catalogue: leave the "
+                "event out"
+            )
 
     def _store_assigned(self, assigned: AssignedEvents, states: Mapping[str, StoredState]) -> None:
         """Write events that were assigned to sessions, and the states after them.
@@ -477,8 +490,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     def users(self, prefix: str = "", limit: int = 50) -> list[tuple[str, int]]:
         """Return users whose ids start with a prefix, and the number of events of each."""
         limit = whole_number("limit", limit)
+        start = USER_PREFIX + id_prefix(prefix)
         with self._exclusive():
-            sessions = self._store.sessions(f"{USER_PREFIX}{prefix}", limit=limit)
+            sessions = self._store.sessions(start, limit=limit)
         return [(key[1:], session.n_events) for key, session in sessions.items()]
 
     def stored_events(self) -> Generator[list[tuple[str, int, str]]]:
@@ -565,10 +579,17 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             The number of events by outcome; those of users who were left out are "known_user".
 
         Raises:
-            InputError: a column is missing, or a row is invalid; nothing has changed.
+            InputError: a column is missing, or a row is invalid, also one of a user who would be
+                left out; nothing has changed.
+            StorageError: the events cannot be written; those of earlier transactions are.
         """
         counts: collections.Counter[str] = collections.Counter()
-        for rows in histories(events, users=WIDTHS[-1]):
+        for rows in histories(
+            events,
+            users=WIDTHS[-1],
+            any_year=self.trained.any_year,
+            check_item=self._check_item,
+        ):
             keys = [key_of(user, None) for user, *_ in rows]
             with self._updating(set(keys)):
                 is_new = self._are_new(keys)

@@ -17,9 +17,9 @@ from typing import Literal, NamedTuple
 from hrnn_jax import errors
 from hrnn_jax.files.checkpoint import TrainedRun, load_run
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS
-from hrnn_jax.live.events import OpenSession, StoredEvent, open_session
+from hrnn_jax.live.events import StoredEvent
 from hrnn_jax.live.rebuilding import Network
-from hrnn_jax.live.replay import replay
+from hrnn_jax.live.replay import states_of_events
 from hrnn_jax.live.store import next_states
 from hrnn_jax.live.store.state_rows import StoredState
 from hrnn_jax.live.store.state_store import StateStore
@@ -97,10 +97,6 @@ def swap(
         InputError, StorageError: the states cannot be computed; those in use serve on.
     """
     computation = _Computation(store, network, exclusive)
-    about = {
-        "weights": network.trained.lineage[0],
-        "shape": repr((network.model.start.carry.shape, network.model.start.past.shape)),
-    }
     swapped = False
     try:
         computation.begin()
@@ -108,7 +104,7 @@ def swap(
         left = computation.catch_up(on_progress)
         with exclusive():
             computation.compute(left | computation.next.take_touched())
-            computation.next.take_next(about, network.item_index, network.model.start)
+            computation.next.take_next(network.about, network.item_index, network.model.start)
             use()
         swapped = True
     finally:
@@ -175,7 +171,6 @@ class _Computation:
     def compute(self, keys: Collection[str]) -> None:
         """Compute and write the states of some keys from the events since their next states."""
         waiting = collections.deque(keys)
-        states: dict[str, StoredState] = {}  # before the events
         found: dict[str, next_states.NextState] = {}
         stored: dict[str, list[StoredEvent]] = {}
         while waiting:
@@ -185,29 +180,21 @@ class _Computation:
                     self._read(waiting.popleft(), found, stored)
             if waiting:
                 time.sleep(_PAUSE)
-        new: dict[str, list[StoredEvent]] = {}
+        before: dict[str, StoredState] = {}
         for key, events in stored.items():
-            new[key] = events
             state = found[key].state
-            n_before = state.session.n_events if state else 0
             # Not where events between were stored and dropped again: it starts from what is kept.
-            if state and not (events and events[0].place > n_before):
-                known = self._known(event for event in events if event.place < n_before)
-                last = open_session(known) if known else state.session
-                states[key] = state._replace(session=last)
-                new[key] = [event for event in events if event.place >= n_before]
-        after = replay(self._network.model, new, self._network.item_index, states)
-        written: dict[str, StoredState] = {}
-        for key, events in stored.items():
-            before = states[key].live if key in states else self._network.model.start
-            live = after[key][-1] if after[key] else before
-            session = found[key].session or (open_session(events) if events else None)
-            if session and (known := self._known(events)):
-                session = _as_known(session, open_session(known))
-            if session is not None:  # else nothing of the key can be read
-                written[key] = StoredState(live, session)
+            if state and not (events and events[0].place > state.session.n_events):
+                before[key] = state
+        states = states_of_events(
+            self._network.model,
+            stored,
+            self._network.item_index,
+            {key: found[key].session for key in stored},
+            before,
+        )
         with self._exclusive():
-            self.next.write_next(written, self._items, {key: found[key].written for key in written})
+            self.next.write_next(states, self._items, {key: found[key].written for key in states})
 
     def _read(
         self,
@@ -220,17 +207,3 @@ class _Computation:
         state = self.next.next_state(key, network.item_index, network.model.start)
         if state is not None:
             found[key], stored[key] = state, self._store.events(key)
-
-    def _known(self, events: Iterable[StoredEvent]) -> list[StoredEvent]:
-        return [event for event in events if event.item in self._network.item_index]
-
-
-def _as_known(now: OpenSession, known: OpenSession) -> OpenSession:
-    """Return the open session as it is where only some items are known.
-
-    Events of unknown items open no session. Where all of the open session are, the next event opens
-    one, of a number that is free.
-    """
-    if now.number == known.number:
-        return now._replace(last_time=known.last_time)
-    return now._replace(latest_time=known.latest_time, last_time=known.last_time, id=None)

@@ -13,12 +13,12 @@ and no input. The other rules, which numpy_scorer.py applies too:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from hrnn_jax.extras import idle_time
 from hrnn_jax.live.batched_model import OPENS, WAITS, BatchedModel, LiveState
-from hrnn_jax.live.events import StoredEvent
+from hrnn_jax.live.events import OpenSession, StoredEvent, open_session
 from hrnn_jax.live.store.state_rows import StoredState
 from hrnn_jax.training.user_batches import NO_ITEM
 
@@ -72,6 +72,60 @@ def replay(
             result[key].append(latest[key])
             before[key] = wave[key].session, wave[key].time
     return result
+
+
+def states_of_events(
+    model: BatchedModel,
+    events: Mapping[str, Sequence[StoredEvent]],
+    item_index: Mapping[str, int],
+    sessions: Mapping[str, OpenSession | None],
+    before: Mapping[str, StoredState] = MappingProxyType({}),
+) -> dict[str, StoredState]:
+    """Compute states from the stored events, whatever weights served when these came.
+
+    Args:
+        model: the network.
+        events: all stored events of each key, oldest first.
+        item_index: the index of each item that the network knows.
+        sessions: the open session of each key; None where it is damaged, so that the events tell.
+        before: states by this network after a part of the events, to go on from.
+
+    Returns:
+        The state of each key that has a session or an event. Where the network knows no item of a
+        key, that is a newcomer's state with the key's session: its events stay stored, so the
+        session number and the place of the next event must be free.
+    """
+    known = {key: [e for e in some if e.item in item_index] for key, some in events.items()}
+    starts: dict[str, StoredState] = {}
+    new = dict(known)
+    for key, state in before.items():
+        fed = [event for event in known[key] if event.place < state.session.n_events]
+        starts[key] = state._replace(session=open_session(fed)) if fed else state
+        new[key] = known[key][len(fed) :]
+    after = replay(model, new, item_index, starts)
+    states: dict[str, StoredState] = {}
+    for key, some in events.items():
+        start = starts[key].live if key in starts else model.start
+        session = sessions[key] or (open_session(some) if some else None)
+        if session is None:
+            continue
+        if known[key]:
+            session = _as_known(session, open_session(known[key]))
+        states[key] = StoredState(after[key][-1] if after[key] else start, session)
+    return states
+
+
+def _as_known(now: OpenSession, known: OpenSession) -> OpenSession:
+    """Return the open session as it is where only some items are known.
+
+    Events of unknown items open no session. Where all of the open session are, the next event opens
+    one, of a number that is free.
+    """
+    if now.number == known.number:
+        # Weights that knew fewer items may have set an earlier time.
+        latest = max(now.latest_time, known.latest_time)
+        return now._replace(latest_time=latest, last_time=known.last_time)
+    return now._replace(latest_time=known.latest_time, last_time=known.last_time, id=None)
 
 
 def _change(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+import time as clock
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
+from polars import selectors
 
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.files import atomic
-from hrnn_jax.ids_and_times import id_text, unix_seconds
+from hrnn_jax.ids_and_times import INTEGRAL, id_text, unix_seconds
 from hrnn_jax.preprocess import prepared, read_log
 from hrnn_jax.preprocess.protocols import TEST
 
@@ -84,21 +87,26 @@ def raw_events(log: read_log.Events) -> Frame:
     return pl.DataFrame(raw | {TIME: log.frame[read_log.TIME]})
 
 
-def histories(events: Any, *, users: int) -> Iterator[list[Row]]:
-    """Yield the events of some users at a time.
+def histories(
+    events: Any, *, users: int, any_year: bool, check_item: Callable[[str], object]
+) -> Iterator[list[Row]]:
+    """Check all events, and yield those of some users at a time.
 
     Args:
         events: a frame of polars, pandas or arrow: columns user_id, item_id, ts (Unix seconds or a
             type of dates) and maybe session_id.
         users: see `by_users`.
+        any_year: whether times before 1990 and after tomorrow are taken too.
+        check_item: raises InputError for the text of an item that is refused.
 
     Yields:
         Rows (user, item, Unix seconds, session or None), a user's by time, and those of the same
         time in their order in `events`. The events of a session id follow each other, at the place
-        of their first one, as in training.
+        of their first one, as in training. Ids of equal texts, as "42" and "42.0", are one.
 
     Raises:
-        InputError: a column or a value is missing or invalid; the message names the row.
+        InputError: a column or a value is missing or invalid, before anything is yielded; the
+            message names the row.
     """
     events = as_polars(events)
     for name in (USER, ITEM, TIME):
@@ -119,7 +127,10 @@ def histories(events: Any, *, users: int) -> Iterator[list[Row]]:
     chosen = events.select(USER, ITEM, time.alias(TIME), session.alias(SESSION))
     for name in (USER, ITEM, SESSION):
         check_ids(chosen[name], name.removesuffix("_id"), "the events")
-    check_times(chosen[TIME], "the events")
+    check_times(chosen[TIME], "the events", any_year=any_year)
+    _check_values(chosen[ITEM], lambda item: check_item(id_text("item", item)), "the events")
+    texts = selectors.string(include_categorical=True) | selectors.enum()
+    chosen = chosen.with_columns(texts.cast(pl.String).str.replace(INTEGRAL, "$1"))
     place, id_ = pl.col("place"), pl.col(SESSION)
     first = pl.when(id_.is_null()).then(place).otherwise(place.min().over(USER, SESSION))
     ordered = chosen.lazy().sort(TIME, maintain_order=True).with_row_index("place")
@@ -155,19 +166,27 @@ def check_ids(ids: pl.Series, name: str, where: object) -> None:
     """
     if ids.dtype.is_integer() and not isinstance(ids.dtype, pl.Int128 | pl.UInt128):
         return  # all of them are valid
-    for value in ids.drop_nulls().unique(maintain_order=True):
+    _check_values(ids, functools.partial(id_text, name), where)
+
+
+def _check_values(values: pl.Series, check: Callable[[Any], object], where: object) -> None:
+    """Check each value that is not missing; where it is refused, name its first row, from 1."""
+    rows = values.arg_unique().sort()
+    for row, value in zip(rows, values.gather(rows), strict=True):
         try:
-            id_text(name, value)
+            if value is not None:
+                check(value)
         except InputError as error:
-            raise InputError(f"{where}, row {ids.to_list().index(value) + 1}: {error}") from None
+            raise InputError(f"{where}, row {row + 1}: {error}") from None
 
 
-def check_times(times: pl.Series, where: object) -> None:
+def check_times(times: pl.Series, where: object, *, any_year: bool = True) -> None:
     """Check a column of numbers to be Unix seconds, see `unix_seconds` and `check_ids`."""
+    now = clock.time()
     no_numbers = times.filter(times.is_nan()) if times.dtype.is_float() else ()
     for value in (*no_numbers[:1], times.min(), times.max()) if len(times) else ():
         try:
-            unix_seconds(value)
+            unix_seconds(value, any_year=any_year, now=now)
         except InputError as error:
             row = 1 + (times.index_of(value) or 0)
             raise InputError(f"{where}, row {row}: {error}") from None

@@ -20,6 +20,7 @@ from hrnn_jax.live.reload import Progress
 
 from .. import schemas
 from ..error_responses import describe_errors
+from ..routes import StrictRoute
 
 logger = logging.getLogger("hrnn_jax")  # a command shows what it gets
 _TURN = 0.001  # seconds of one thread of Python while others want to go on
@@ -76,16 +77,18 @@ class Reloader:
         self,
         recommender: Recommender,
         runs: Runs | None = None,
-        on_swap: Callable[[pathlib.Path], None] = lambda run: None,
+        prepare: Callable[[pathlib.Path], Callable[[], object]] = lambda run: lambda: None,
     ):
         """Take what is reloaded.
 
         Args:
             recommender: gets the weights.
             runs: that may be loaded; None for none.
-            on_swap: called with the run folder after its weights are in use, by the event loop.
+            prepare: reads what else is of the run folder, before its weights are loaded; what it
+                raises fails the reload. What it returns is called by the event loop after the
+                weights are in use.
         """
-        self._recommender, self._runs, self._on_swap = recommender, runs, on_swap
+        self._recommender, self._runs, self._prepare = recommender, runs, prepare
         self._loaded = None if runs is None else runs.given.resolve()
         self._ends = threading.Event()
         self._task: asyncio.Task[None] | None = None
@@ -104,10 +107,15 @@ class Reloader:
             name: of the run folder; None for the one given at the start.
 
         Raises:
-            HTTPException: it may not be loaded, or a reload is under way.
+            HTTPException: it may not be loaded, a reload is under way, or the states are in a
+                database.
         """
         if self._runs is None:
             raise fastapi.HTTPException(404, "this service has no run folder to reload")
+        try:
+            self._recommender.check_reload()
+        except InputError as error:
+            raise fastapi.HTTPException(404, str(error)) from None
         run = self._runs.named(name)
         if self._task and not self._task.done():
             raise fastapi.HTTPException(409, "a reload is under way: wait for its end in /health")
@@ -133,6 +141,7 @@ class Reloader:
             folder = run.resolve()  # a link may lead elsewhere later
             assert self._loaded is not None
             runs.check(run, self._loaded)
+            on_swap = await asyncio.to_thread(self._prepare, folder)
             # A later restart of the run's seed and the states of the reload have the same weights.
             with _short_turns():
                 await asyncio.to_thread(
@@ -146,7 +155,7 @@ class Reloader:
             self._fail(run, f"{type(error).__name__}: {error}")
         else:
             self._loaded = folder
-            self._on_swap(folder)
+            on_swap()
             self._status, self._part = "done", 1.0
 
     def _note(self, progress: Progress) -> None:
@@ -190,7 +199,9 @@ def reload_routes(reloader: Reloader, group: str) -> fastapi.APIRouter:
         reloader: does the work.
         group: of the route in the description of the API.
     """
-    router = fastapi.APIRouter(responses=describe_errors(400, 401, 404, 409, 413, 415, 422))
+    router = fastapi.APIRouter(
+        responses=describe_errors(400, 401, 404, 409, 413, 415, 422), route_class=StrictRoute
+    )
 
     @router.post(
         "/reload", status_code=202, tags=[group], summary="Go on with the weights of another run."

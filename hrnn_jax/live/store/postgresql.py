@@ -223,12 +223,14 @@ class PostgresqlStore(StateStore):
         self,
         states: Mapping[str, StoredState],
         events: Mapping[str, Sequence[StoredEvent]] = MappingProxyType({}),
+        *,
+        written: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """See `StateStore`; the states must still be of the weights of this process."""
         with self.updating(states):
             if not self._is_checked:
                 self._check_weights()
-            super().write(states, events)
+            super().write(states, events, written=written)
 
     def _state_rows(self, keys: Collection[str]) -> list[Row]:
         query = (

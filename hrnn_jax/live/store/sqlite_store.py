@@ -202,10 +202,12 @@ class SqliteStore(NextStates):
         self,
         states: Mapping[str, StoredState],
         events: Mapping[str, Sequence[StoredEvent]] = MappingProxyType({}),
+        *,
+        written: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """See `StateStore`."""
         self._touch(states)
-        super().write(states, events)
+        super().write(states, events, written=written)
         self._add_to_cache(states)
 
     def delete(self, keys: Sequence[str], *, before: float | None = None) -> int:

@@ -139,19 +139,32 @@ class StateStore(abc.ABC):
         """Return the rows of the table `states` of some keys."""
         return self._rows(f"SELECT * FROM states WHERE who IN ({self._KEYS})", as_json(keys))
 
+    def written(self, keys: Collection[str]) -> dict[str, float]:
+        """Return when the states of those keys were written that have one, in Unix seconds.
+
+        Without those of which that may be damaged.
+        """
+        return {row[0]: row[-2] for row in self._state_rows(keys) if session_of(row) is not None}
+
     def write(
         self,
         states: Mapping[str, StoredState],
         events: Mapping[str, Sequence[StoredEvent]] = MappingProxyType({}),
+        *,
+        written: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Write states and the events that led to them, all or none, and delete old events.
 
         Args:
             states: by key.
             events: of each key, in order; there is a state of each of these keys.
+            written: Unix seconds, for keys whose idle time goes on, as no event came; now for all
+                others.
         """
         now = time.time()
-        rows = [row_of(key, state, self._items, now) for key, state in states.items()]
+        rows = [
+            row_of(key, state, self._items, written.get(key, now)) for key, state in states.items()
+        ]
         event_rows = [event_row(key, event) for key, some in events.items() for event in some]
         oldest = [(key, states[key].session.n_events - self._kept_events) for key in events]
         with self.updating(states), self._transaction():

@@ -1,13 +1,18 @@
 """The server around the application."""
 
+import asyncio
+import json
 import signal
 import socket
 import time
+import types
 
 import pytest
 import uvicorn
 
 from experiments.serving import service
+from experiments.serving.app import Settings
+from experiments.serving.operation.prometheus import ServiceMetrics
 
 
 async def answer(scope, receive, send):
@@ -34,3 +39,42 @@ def test_a_signal_that_follows_the_ready_line_ends_the_server(monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert [line.split()[-1] for line in said] == ["http://here/docs"]
+
+
+class Reloaded:
+    """A recommender that notes that it was reloaded."""
+
+    n_reloads = 0
+
+    def check_reload(self):
+        """Allow it."""
+
+    def reload(self, run, **_):
+        self.n_reloads += 1
+
+
+@pytest.mark.parametrize("metrics", ['{"name": "next"', '{"name": "next"}'])
+def test_a_run_whose_metrics_are_damaged_fails_its_reload_and_serves_nothing(
+    tmp_path, monkeypatch, caplog, metrics
+):
+    """Bug: read them after the swap, and wait for ever for its end."""
+    data = {"source": {"path": "log.csv"}, "data": "events", "columns": {"session": None}}
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    (tmp_path / "metrics.json").write_text(metrics)
+    flags = {"reload_runs": None, "states": "states.sqlite", "seed": None, "allowed_hosts": []}
+    flags |= {"max_body_kib": 1, "max_k": 1, "keep_sessions_hours": 1.0}
+    monkeypatch.setattr(service, "FLAGS", types.SimpleNamespace(**flags))
+    settings = Settings("before", "a log", simulated=False, given_sessions=False)
+    live = Reloaded()
+    served = service._served(live, tmp_path, ServiceMetrics(), settings)
+
+    async def reload():
+        served.reloader.start(None)
+        await served.reloader.close()
+
+    asyncio.run(reload())
+    assert served.reloader.health.status == "failed"
+    assert served.settings == settings
+    assert live.n_reloads == 0
+    [line] = caplog.messages
+    assert "has failed, and the run of before serves on: " in line

@@ -502,6 +502,8 @@ def test_counts_hold_the_number_of_events_by_outcome():
         (lambda live: live.history("u", session="s"), "not both"),
         (lambda live: live.forget("u", session="s"), "not both"),
         (lambda live: live.users(limit=-1), "limit=-1"),
+        (lambda live: live.users("\0"), "prefix '\\x00': ids must not contain control characters"),
+        (lambda live: live.users("\ud800"), "prefix '\\ud800': ids must not contain"),
         (lambda live: live.recommend("u", k=2.0), "k=2.0: give a whole number of 1 or more"),
         (lambda live: live.recommend("u", exclude=5), "exclude=5: give a list of ids"),
         (
@@ -557,18 +559,46 @@ def test_a_history_may_be_a_frame_of_any_kind(kind):
         ("ts", -1.0, "row 3: time -1.0: give Unix seconds"),
         ("ts", float("nan"), "row 3: time nan: give Unix seconds"),
         ("ts", None, "row 3 of the events has no ts"),
+        ("ts", 1000.0, "row 3: time 1000.0: is before 1990"),
+        ("item_id", "new", "row 3: item 'new' is none of the 40 of the catalogue"),
     ],
 )
-def test_a_history_with_a_bad_row_changes_nothing_and_names_it(column, bad, says):
+def test_a_history_with_a_bad_row_changes_nothing_and_names_it(column, bad, says, monkeypatch):
     """Bug: check the events of some hundred users at a time, after others were stored."""
+    monkeypatch.setattr("hrnn_jax.live.recommender.WIDTHS", (1,))  # users of a transaction
     values = {"user_id": ["a", "b", "c"], "item_id": ["i1"] * 3, "session_id": ["s"] * 3}
     values["ts"] = [float(live_users.NOW)] * 3
     values[column][2] = bad
-    with live_users.recommender() as live:
+    with live_users.recommender(any_year=False, keep={"unknown_items": "error"}) as live:
         with pytest.raises(errors.InputError) as raised:
             live.bootstrap(pl.DataFrame(values))
         assert says in str(raised.value)
         assert len(live) == 0
+
+
+def test_a_missing_id_in_a_column_of_floats_is_named_with_its_row():
+    """Bug: look the number up that does not equal itself."""
+    frame = pl.DataFrame(
+        {"user_id": [1.0, float("nan")], "item_id": ["i1"] * 2, "ts": [live_users.NOW] * 2}
+    )
+    with (
+        live_users.recommender() as live,
+        pytest.raises(errors.InputError, match="the events, row 2: user nan: ids must be"),
+    ):
+        live.bootstrap(frame)
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_ids_of_equal_texts_are_one_user_of_a_history(dtype, monkeypatch):
+    """Bug: take the events of "42.0" in a later transaction, and leave them out as known."""
+    monkeypatch.setattr("hrnn_jax.live.recommender.WIDTHS", (1,))
+    users = pl.Series(["42", "42.0", "42"], dtype=dtype)
+    frame = pl.DataFrame({"user_id": users, "item_id": ["i1", "i2", "i3"]})
+    with live_users.recommender() as live:
+        assert live.bootstrap(frame.with_columns(ts=live_users.NOW + pl.int_range(3))) == {
+            "observed": 3
+        }
+        assert [step.item for step in live.history(42)] == ["i1", "i2", "i3"]
 
 
 def test_jax_in_64_bits_is_refused_in_one_line():

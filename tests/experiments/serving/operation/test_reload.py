@@ -18,7 +18,7 @@ from hrnn_jax.errors import InputError
 from hrnn_jax.live import reload
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store import state_store
-from tests.helpers import live_users, weights
+from tests.helpers import live_users, postgresql, weights
 
 SETTINGS = Settings("a model", "a log", simulated=False, given_sessions=False)
 EVENT = {"user": "u0", "item": "i4", "time": live_users.NOW}
@@ -185,6 +185,28 @@ def test_a_reload_needs_the_token_and_a_body_of_json(runs):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"run": ' + "[" * 16_384, "the body has more than 16,384 brackets"),
+        ('{"run": "none", "run": null}', "body.'run': give it once"),
+    ],
+    ids=["brackets", "twice"],
+)
+def test_a_body_of_a_reload_is_read_as_strictly_as_events(runs, body, said):
+    """Bug: read a million brackets, for which the loop stops, and take one of two names."""
+
+    async def run():
+        async with service(runs) as (client, reloader):
+            kind = {"Content-Type": "application/json"}
+            answer = await client.post("/reload", content=body, headers=kind)
+            assert answer.status_code == 422
+            assert answer.json()["detail"].startswith(said)
+            assert reloader.health.status == "none"
+
+    asyncio.run(run())
+
+
 def test_a_reload_that_fails_is_told_and_changes_nothing(runs, caplog):
     async def run():
         async with service(runs) as (client, reloader):
@@ -214,6 +236,23 @@ def test_a_reload_is_refused_where_a_restart_would_not_find_the_states(runs, cap
 
     asyncio.run(run())
     assert "start the service with --states=FILE outside of it" in caplog.text
+
+
+def test_a_reload_of_states_in_a_database_is_refused_at_once(runs, caplog):
+    """Bug: take it, load and compile the next network, and say in the log alone that it failed."""
+
+    async def run(url):
+        async with service(runs._replace(states=url)) as (client, reloader):
+            answer = await client.post("/reload", json={"run": "next"})
+            assert answer.status_code == 404
+            assert "for a state file alone: start again" in answer.json()["detail"]
+            reloader.start_by_signal()
+            assert reloader.health.status == "none"
+
+    with postgresql.database() as url:
+        asyncio.run(run(url))
+    [line] = caplog.messages
+    assert line.startswith("SIGHUP: weights are reloaded for a state file alone")
 
 
 def test_a_service_without_a_run_folder_reloads_nothing():

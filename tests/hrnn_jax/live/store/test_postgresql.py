@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import rebuilding
+from hrnn_jax.live import rebuilding, reload
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.store import postgresql
 from tests.helpers import live_users, stored_states
@@ -186,15 +186,15 @@ def test_an_interrupted_rebuild_leaves_the_states_as_they_were(url, monkeypatch)
         recommender.observe_many(live_users.random_events(0))
         expected = live_users.all_lists(recommender)
     monkeypatch.setattr(rebuilding, "WIDTHS", (4,))  # users of a step
-    replay, calls = rebuilding.replay, []
+    compute, calls = rebuilding.states_of_events, []
 
     def killed(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return replay(*arguments)
+        return compute(*arguments)
 
-    monkeypatch.setattr(rebuilding, "replay", killed)
+    monkeypatch.setattr(rebuilding, "states_of_events", killed)
     with pytest.raises(KeyboardInterrupt):
         live_users.recommender(url, rebuild=True, **OTHER)
     with live_users.recommender(url) as recommender:
@@ -298,6 +298,15 @@ def test_names_of_all_scripts_sort_as_in_a_file(url, tmp_path):
             "WHERE table_name = 'states' AND column_name = 'who'"
         ).fetchall()
     assert collation == "C"
+
+
+def test_a_reload_is_refused_before_the_run_is_loaded(url, monkeypatch):
+    """Bug: load and compile the next network first."""
+    monkeypatch.setattr(reload, "load_unchanged", lambda *_, **__: pytest.fail("it was loaded"))
+    with live_users.recommender(url) as live:
+        with pytest.raises(errors.InputError, match="for a state file alone"):
+            live.reload("next")
+        assert live.observe(user="u", item="i1") == "observed"
 
 
 def test_an_import_that_is_interrupted_has_written_nothing(url):

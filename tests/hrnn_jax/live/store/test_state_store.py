@@ -387,15 +387,15 @@ def test_states_of_an_interrupted_rebuild_are_refused_by_all_weights(path, tmp_p
     with live_users.recommender(path) as recommender:
         recommender.export_states(tmp_path / "export")
     monkeypatch.setattr(rebuilding, "WIDTHS", (4,))  # users of a transaction
-    replay, calls = rebuilding.replay, []
+    compute, calls = rebuilding.states_of_events, []
 
     def killed(*arguments):
         calls.append(arguments)
         if len(calls) % 2 == 0:
             raise KeyboardInterrupt
-        return replay(*arguments)
+        return compute(*arguments)
 
-    monkeypatch.setattr(rebuilding, "replay", killed)
+    monkeypatch.setattr(rebuilding, "states_of_events", killed)
     with pytest.raises(KeyboardInterrupt):
         live_users.recommender(path, rebuild=True, **new)
     other = live_users.recommender(tmp_path / "other.sqlite", **new)
