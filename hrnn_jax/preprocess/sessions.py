@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from hrnn_jax.config import DataConfig
+from hrnn_jax.config import DataConfig, settings
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import protocols
 from hrnn_jax.preprocess.protocols import TEST, Step, Totals
@@ -62,21 +62,33 @@ def apply_recipe(
     protocols.check_parts(of_parts, recipe)
     events = events.rename({SESSION: GIVEN}, strict=False)
     counts = [counted("log", events)]
-    ends = None
+    ends, has_training = None, True
     for stage, step in recipe_steps(recipe, set(events.columns), continued).items():
+        if stage.startswith("min_support") and TEST in events.columns:
+            has_training = not events[TEST].all()
         events, ends = apply_step(step, events, ends)
         counts.append(counted(stage, events))
-        refuse_none(counts)
+        refuse_none(recipe, counts, has_training=has_training)
     refuse_untested(has_cases(events), recipe, counts)
     events = protocols.with_targets(events, recipe)
     assert ends is not None  # one of the steps cuts sessions
     return events, ends, counts
 
 
-def refuse_none(counts: Sequence[Count]) -> None:
-    """Raise InputError where the last step has left no user."""
-    if not counts[-1].events:
-        raise InputError(f"{counts[-1].stage} leaves no user{_advice(counts)}: {_text(counts)}")
+def refuse_none(recipe: DataConfig, counts: Sequence[Count], *, has_training: bool) -> None:
+    """Raise InputError where the last step has left no user.
+
+    has_training: whether a split that comes first has left an event to train on.
+    """
+    if counts[-1].events:
+        return
+    stage, split = counts[-1].stage, f"protocol={recipe.protocol}"
+    if has_training and stage != split:
+        advice = _advice(recipe, counts)
+    else:
+        advice = "" if stage == split else f", as {split} leaves no event to train on"
+        advice += ", lower `test_days`" if recipe.protocol == "global_time" else ""
+    raise InputError(f"{stage} leaves no user{advice}: {_text(counts)}")
 
 
 def refuse_untested(has_cases: bool, recipe: DataConfig, counts: Sequence[Count]) -> None:
@@ -84,7 +96,7 @@ def refuse_untested(has_cases: bool, recipe: DataConfig, counts: Sequence[Count]
     if not has_cases:
         raise InputError(
             f"the {recipe.split} split leaves no user with a session to test on"
-            f"{_advice(counts)}: {_text(counts)}"
+            f"{_advice(recipe, counts)}: {_text(counts)}"
         )
 
 
@@ -317,12 +329,13 @@ def counted(stage: str, events: pl.DataFrame) -> Count:
     return Count(stage, events[USER].n_unique(), items, sessions, len(events))
 
 
-def _advice(counts: Sequence[Count]) -> str:
-    """Say which threshold to lower: the one that took the most events."""
+def _advice(recipe: DataConfig, counts: Sequence[Count]) -> str:
+    """Say which threshold to lower: of those that can be lowered, the one that took the most."""
     taken = {
-        count.stage.partition("=")[0]: before.events - count.events
+        name: before.events - count.events
         for before, count in itertools.pairwise(counts)
-        if count.stage.startswith("min_")
+        for name in [count.stage.partition("=")[0]]
+        if name.startswith("min_") and getattr(recipe, name) > settings(recipe)[name].least
     }
     most = max(taken, key=taken.__getitem__, default="")
     return f", lower `{most}`" if taken.get(most) else ""
