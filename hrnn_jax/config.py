@@ -8,11 +8,14 @@ checked when a config is made. Nothing here imports jax or polars.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
+import numbers
 import re
+import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hrnn_jax import errors
 
@@ -37,6 +40,12 @@ _WITH_EXTRA_NEGATIVES = [*SAMPLED_LOSSES, "softmax"]
 LOSSES = [*SAMPLED_LOSSES, "full_softmax", "softmax"]
 FULL_SOFTMAX_ITEMS = 20_000  # the largest catalogue that `loss`=softmax scores as a whole
 
+_KINDS = {  # a field's type -> what is taken for it, and its name in messages
+    bool: (bool, "True or False"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    str: (str, "a text"),
+}
 MAX_GAP_MINUTES = 1e9  # 1,900 years; in microseconds it still fits 64 bits
 
 
@@ -125,18 +134,27 @@ def add_loss(name: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Checked:
-    """A config that checks its values when it is made."""
+    """A config that checks its values when it is made.
+
+    Equal values are kept alike, as folder names are made of their texts: a whole number in a
+    field of floats as a float, numpy's numbers as Python's, a list as a tuple. One that equals the
+    default is kept as the default is written.
+    """
 
     def __post_init__(self) -> None:
-        """Raise InputError where a value is out of bounds or has no effect beside the others."""
-        values = vars(self)
+        """Raise InputError for a value of a wrong type, out of bounds or without effect."""
+        given, values = dict(vars(self)), vars(self)
+        for name, hint in _hints(type(self)).items():
+            default = type(self).__dataclass_fields__[name].default
+            taken = _taken(name, given[name], hint)
+            object.__setattr__(self, name, default if taken == default else taken)
         for name, setting in settings(self).items():
             if problem := setting.problem(values[name]):
-                raise errors.InputError(f"`{name}`={values[name]}: {problem}")
+                raise errors.InputError(f"`{name}`={given[name]}: {problem}")
             is_default = values[name] == type(self).__dataclass_fields__[name].default
             if not is_default and (need := unmet_need(setting, values)):
                 raise errors.InputError(
-                    f"`{name}`={values[name]} has no effect without {need}: drop it, or give that"
+                    f"`{name}`={given[name]} has no effect without {need}: drop it, or give that"
                 )
 
 
@@ -579,6 +597,36 @@ class CountsConfig(_Checked):
     rules_weight: float = setting(0.1, least=0, models=("counts",))
     cosine_weight: float = setting(0.1, least=0, models=("counts",))
     neighbours: int = setting(100, least=1, models=("counts",))
+
+
+@functools.cache
+def _hints(config: type) -> dict[str, Any]:
+    """Return the type of each field of a config."""
+    return get_type_hints(config)
+
+
+def _taken(name: str, value: Any, hint: Any) -> Any:
+    """Return a setting's value in the type of its field. Raises InputError where it has none."""
+    if isinstance(hint, types.UnionType):  # with None
+        if value is None:
+            return None
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:  # the setting has its choices
+        return value
+    if get_origin(hint) is tuple:
+        kind = get_args(hint)[0]
+        if not isinstance(value, list | tuple) or not all(_is_a(kind, each) for each in value):
+            few = "['a', 'b']" if kind is str else "[5, 20]"
+            raise errors.InputError(f"`{name}`={value!r}: give a list, as in {few}")
+        return tuple(kind(each) for each in value)
+    if not _is_a(hint, value):
+        raise errors.InputError(f"`{name}`={value!r}: give {_KINDS[hint][1]}")
+    return hint(value)
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    """Say whether a value is of a field's type; True and False are no numbers."""
+    return isinstance(value, _KINDS[kind][0]) and (kind is bool or not isinstance(value, bool))
 
 
 def _either(values: Sequence[Any]) -> str:

@@ -94,14 +94,21 @@ def writing(path: Path, *, elsewhere: str = _ELSEWHERE, replaces: bool = False) 
 def remove_interrupted(path: Path) -> None:
     """Remove the temporary folders that killed processes left of what `writing` should write.
 
+    Empty ones stay.
+
     Args:
         path: where the file or folder was to be.
     """
     for folder in path.parent.glob(f".{glob.escape(path.name)}-*"):
-        if re.fullmatch("[a-z0-9_]{8}", folder.name.rpartition("-")[2]) and folder.is_dir():
-            with _locked(folder) as is_left:
-                if is_left:
-                    shutil.rmtree(folder, ignore_errors=True)
+        if not re.fullmatch("[a-z0-9_]{8}", folder.name.rpartition("-")[2]) or not folder.is_dir():
+            continue
+        # Its process may end meanwhile, and removes it then.
+        with contextlib.suppress(FileNotFoundError):
+            # An empty folder may be new: its process locks it before it writes into it.
+            if any(folder.iterdir()):
+                with _locked(folder) as is_left:
+                    if is_left:
+                        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ def in_order(found: Sequence[LogFile]) -> list[tuple[LogFile, str]]:
     Raises:
         InputError: a name tells no part, or several.
     """
-    with_parts = [(file, _of_name(file.path)) for file in found]
+    with_parts = [(file, of_name(file.path)) for file in found]
     return sorted(with_parts, key=lambda file: PARTS.index(file[1]))
 
 
@@ -31,7 +31,12 @@ def of_values(values: pl.Series) -> pl.Series:
     return words.replace_strict(PART_WORDS, return_dtype=pl.String).alias(PART)
 
 
-def _of_name(path: pathlib.Path) -> str:
+def of_name(path: pathlib.Path) -> str:
+    """Return the part that the name of a file tells.
+
+    Raises:
+        InputError: the name tells no part, or several.
+    """
     words = re.findall(r"[a-z]+", path.name.partition(".")[0].lower())
     told = {PART_WORDS[word] for word in words if word in PART_WORDS}
     if len(told) != 1:

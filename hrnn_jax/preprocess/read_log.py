@@ -97,7 +97,8 @@ def read(source: Source, *, parts: bool = False) -> Events:
         source: the file or files, and how to read them. The end of a name, one of `SUFFIXES`, tells
             the format.
         parts: whether each event is of a part of a split that the log brings. Without a column of
-            parts the names of the files tell, and files are read in the order of the parts.
+            parts the names of the files tell, and files are read in the order of the parts, also
+            where each is newest first.
 
     Returns:
         The events in the schema and order above, and the raw ids of their indices.
@@ -138,7 +139,7 @@ class Said:
 
 
 class ReadFile(NamedTuple):
-    """The events of a file in its order, with ids as integers or categories."""
+    """The events of a file, oldest first, with ids as integers or categories."""
 
     frame: pl.DataFrame
     said: Said
@@ -153,6 +154,8 @@ def files_of(source: Source, *, parts: bool) -> list[InPart]:
     if TIME not in source.named and source.reading.time_format is not None:
         raise InputError("`time_format` needs times; name their column with `time_column`")
     found = files.find(source.path)
+    if source.reading.descending:  # `read_file` turns each
+        found.reverse()
     if parts and PART not in source.named:
         return [InPart(*file) for file in split_parts.in_order(found)]
     return [InPart(file, None) for file in found]
@@ -172,6 +175,8 @@ def read_file(source: Source, of_log: InPart, categories: Mapping[str, pl.Catego
     named = source.named
     form = log_file.Form(named, source.reading, DERIVED.get(source.name))
     frame, skipped, form_of_times = log_file.read_file(of_log.file, form, categories)
+    if source.reading.descending:
+        frame = frame.reverse()
     if of_log.part is not None:
         frame = frame.with_columns(pl.lit(of_log.part, pl.String).alias(PART))
     elif PART in named:
@@ -220,7 +225,6 @@ def types(frame: pl.DataFrame) -> dict[str, int]:
 
 def in_order(frame: pl.DataFrame, source: Source) -> pl.DataFrame:
     """Order the events of whole users, which are in the order of the files, as `read` does."""
-    frame = frame.reverse() if source.reading.descending else frame
     return _in_order(frame if TIME in source.named else frame.with_columns(_place().alias(TIME)))
 
 

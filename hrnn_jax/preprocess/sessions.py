@@ -1,8 +1,8 @@
 """Cut sessions, filter and split an event log (Section 4.1). Each threshold is a setting.
 
 With the paper's protocol filters count all events, and the split comes last. With the others the
-split comes first, and filters count training events alone: a test event has no part in what is
-trained on.
+split comes before the repeats and the filters, which count training events alone: a test event has
+no part in what is trained on.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from hrnn_jax.config import DataConfig
+from hrnn_jax.config import DataConfig, settings
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess import protocols
+from hrnn_jax.preprocess.parts import PARTS
 from hrnn_jax.preprocess.protocols import TEST, Step, Totals
 from hrnn_jax.preprocess.read_log import ITEM, PART, SESSION, TIME, TYPE, USER
 
@@ -62,21 +63,33 @@ def apply_recipe(
     protocols.check_parts(of_parts, recipe)
     events = events.rename({SESSION: GIVEN}, strict=False)
     counts = [counted("log", events)]
-    ends = None
+    ends, has_training = None, True
     for stage, step in recipe_steps(recipe, set(events.columns), continued).items():
+        if stage.startswith("min_support") and TEST in events.columns:
+            has_training = not events[TEST].all()
         events, ends = apply_step(step, events, ends)
         counts.append(counted(stage, events))
-        refuse_none(counts)
+        refuse_none(recipe, counts, has_training=has_training)
     refuse_untested(has_cases(events), recipe, counts)
     events = protocols.with_targets(events, recipe)
     assert ends is not None  # one of the steps cuts sessions
     return events, ends, counts
 
 
-def refuse_none(counts: Sequence[Count]) -> None:
-    """Raise InputError where the last step has left no user."""
-    if not counts[-1].events:
-        raise InputError(f"{counts[-1].stage} leaves no user{_advice(counts)}: {_text(counts)}")
+def refuse_none(recipe: DataConfig, counts: Sequence[Count], *, has_training: bool) -> None:
+    """Raise InputError where the last step has left no user.
+
+    has_training: whether a split that comes first has left an event to train on.
+    """
+    if counts[-1].events:
+        return
+    stage, split = counts[-1].stage, f"protocol={recipe.protocol}"
+    if has_training and stage != split:
+        advice = _advice(recipe, counts)
+    else:
+        advice = "" if stage == split else f", as {split} leaves no event to train on"
+        advice += ", lower `test_days`" if recipe.protocol == "global_time" else ""
+    raise InputError(f"{stage} leaves no user{advice}: {_text(counts)}")
 
 
 def refuse_untested(has_cases: bool, recipe: DataConfig, counts: Sequence[Count]) -> None:
@@ -84,7 +97,7 @@ def refuse_untested(has_cases: bool, recipe: DataConfig, counts: Sequence[Count]
     if not has_cases:
         raise InputError(
             f"the {recipe.split} split leaves no user with a session to test on"
-            f"{_advice(counts)}: {_text(counts)}"
+            f"{_advice(recipe, counts)}: {_text(counts)}"
         )
 
 
@@ -106,7 +119,7 @@ def cut(events: pl.DataFrame, recipe: DataConfig) -> tuple[pl.DataFrame, pl.Data
         its id, where the log has a session column.
     """
     events, ends = events.rename({SESSION: GIVEN}, strict=False), None
-    for step in _cutting_steps(recipe, set(events.columns)).values():
+    for step in (_cutting_steps(recipe, set(events.columns)) | _repeats(recipe)).values():
         events, ends = apply_step(step, events, ends)
     assert ends is not None
     return events, ends
@@ -144,8 +157,10 @@ def recipe_steps(
     if protocols.splits_first(recipe):
         mark = protocols.marked(recipe)
         steps[f"protocol={recipe.protocol}"] = lambda events: mark(set_aside(events))
+        steps |= _repeats(recipe)
         steps |= _filters(recipe, continued, support, where=~pl.col(TEST))
     else:
+        steps |= _repeats(recipe)
         steps |= _filters(recipe, continued, support)
         if recipe.split == "validation":
             steps["last sessions set aside"] = set_aside
@@ -203,7 +218,7 @@ def _filters(
 
 
 def _cutting_steps(recipe: DataConfig, columns: set[str]) -> dict[str, Step]:
-    """Return the steps that decide what is a session, and which of its events count."""
+    """Return the steps that decide what is a session."""
     if recipe.drop_types and TYPE not in columns:
         raise InputError("`drop_types` needs event types; name their column with `type_column`")
     steps: dict[str, Step] = {}
@@ -217,9 +232,12 @@ def _cutting_steps(recipe: DataConfig, columns: set[str]) -> dict[str, Step]:
         steps[f"session_gap_minutes={gap_minutes:g}"] = lambda events: cut_sessions(
             events, gap_minutes
         )
-    if recipe.drop_repeats:
-        steps["drop_repeats"] = _drop_repeats
     return steps
+
+
+def _repeats(recipe: DataConfig) -> dict[str, Step]:
+    """Return the step that drops repeats, if the recipe does."""
+    return {"drop_repeats": _drop_repeats} if recipe.drop_repeats else {}
 
 
 def refuse_unknown_types(events_of: Mapping[str, int], dropped: Sequence[str]) -> None:
@@ -243,10 +261,25 @@ def drop_types(events: pl.LazyFrame, types: Sequence[str]) -> pl.LazyFrame:
 
 
 def cut_sessions(events: pl.LazyFrame, gap_minutes: float) -> pl.LazyFrame:
-    """Begin a session wherever a user was idle for longer than the gap."""
+    """Begin a session wherever a user was idle for longer than the gap.
+
+    In a log that brings its split, the idle time before an event is that since the user's last one
+    of its own part or of a part before that, in the order of `PARTS`; where there was none, the
+    next part counts too. So held-out events move no boundary between training events.
+    """
     gap = datetime.timedelta(minutes=gap_minutes)
-    opens = (pl.col(USER) != pl.col(USER).shift()) | (pl.col(TIME).diff() > gap)
+    before = pl.col(TIME).shift()
+    if PART in events.collect_schema().names():
+        before = pl.coalesce(*(_last_time(PARTS[: n + 1]) for n in range(len(PARTS))))
+    opens = (pl.col(USER) != pl.col(USER).shift()) | (pl.col(TIME) - before > gap)
     return events.with_columns(_numbered(opens))
+
+
+def _last_time(of_parts: Sequence[str]) -> pl.Expr:
+    """Return, for the events of some parts, the time of the user's last one of these before it."""
+    is_of = pl.col(PART).is_in(of_parts)
+    last = pl.when(is_of).then(pl.col(TIME)).forward_fill().shift().over(USER)
+    return pl.when(is_of).then(last)
 
 
 def order_sessions(events: pl.LazyFrame) -> pl.LazyFrame:
@@ -272,10 +305,16 @@ def _numbered(opens: pl.Expr) -> pl.Expr:
 
 
 def _drop_repeats(events: pl.LazyFrame) -> pl.LazyFrame:
-    """Keep the first event of each (item, type) in a session."""
+    """Keep the first event of each (item, type) in a session.
+
+    After a split, also the first training event of each: no event that is held out drops it.
+    """
     names = events.collect_schema().names()
     same = [name for name in (SESSION, ITEM, TYPE) if name in names]
-    return events.unique(same, keep="first", maintain_order=True)
+    if TEST not in names:
+        return events.unique(same, keep="first", maintain_order=True)
+    first, first_of_kind = (pl.struct(names).is_first_distinct() for names in (same, [*same, TEST]))
+    return events.filter(pl.when(TEST).then(first).otherwise(first_of_kind))
 
 
 def _keep(condition: pl.Expr) -> Step:
@@ -317,12 +356,13 @@ def counted(stage: str, events: pl.DataFrame) -> Count:
     return Count(stage, events[USER].n_unique(), items, sessions, len(events))
 
 
-def _advice(counts: Sequence[Count]) -> str:
-    """Say which threshold to lower: the one that took the most events."""
+def _advice(recipe: DataConfig, counts: Sequence[Count]) -> str:
+    """Say which threshold to lower: of those that can be lowered, the one that took the most."""
     taken = {
-        count.stage.partition("=")[0]: before.events - count.events
+        name: before.events - count.events
         for before, count in itertools.pairwise(counts)
-        if count.stage.startswith("min_")
+        for name in [count.stage.partition("=")[0]]
+        if name.startswith("min_") and getattr(recipe, name) > settings(recipe)[name].least
     }
     most = max(taken, key=taken.__getitem__, default="")
     return f", lower `{most}`" if taken.get(most) else ""

@@ -60,13 +60,13 @@ class Measured:
     test_events: int
     trained: int  # sessions with training events
     tested: int  # sessions with test events
-    histories: pl.Series  # [users with test events] sessions without them
+    histories: pl.Series  # [sessions with test events] the user's sessions before each
 
 
 def measure(log: pl.DataFrame) -> Measured:
     """Measure the events of some users, in the schema of a prepared folder."""
-    sessions, tested = _sessions(log), pl.col("tested")
-    users = sessions.group_by(USER).agg(history=(~tested).sum(), tested=tested.any())
+    sessions = _sessions(log)
+    before = sessions.select("tested", history=pl.int_range(pl.len()).over(USER))
     return Measured(
         per_item=np.bincount(log[ITEM].to_numpy()),
         per_session=log[SESSION].rle().struct["len"],
@@ -74,7 +74,7 @@ def measure(log: pl.DataFrame) -> Measured:
         test_events=int(log[TEST].sum()),
         trained=int(sessions["trained"].sum()),
         tested=int(sessions["tested"].sum()),
-        histories=users.filter("tested")["history"],
+        histories=before.filter("tested")["history"],
     )
 
 
@@ -128,7 +128,7 @@ def table4(log: Measured) -> dict[str, float]:
         log: the events of a prepared folder, training and test.
 
     Returns:
-        The shares of test sessions whose users have short and long histories, by `ROWS`.
+        The shares of test sessions after few and after many sessions of the user, by `ROWS`.
     """
     short: float = (log.histories <= SHORT_HISTORY).mean()  # type: ignore[assignment]
     return {"short": short, "long": 1 - short}

@@ -1,7 +1,9 @@
 """Settings stand once: bounds, meanings, needs."""
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 
 from hrnn_jax import config, errors
@@ -13,6 +15,7 @@ from hrnn_jax.config import (
     ItemKnnConfig,
     ModelConfig,
     PopularConfig,
+    ReadConfig,
     SessionKnnConfig,
     StanConfig,
     TrainConfig,
@@ -38,6 +41,18 @@ def test_every_setting_has_a_meaning_and_a_model_that_uses_it(cls):
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
+        (DataConfig, {"min_support": "5"}, "`min_support`='5': give a whole number"),
+        (DataConfig, {"min_support": 2.5}, "`min_support`=2.5: give a whole number"),
+        (DataConfig, {"min_support": True}, "`min_support`=True: give a whole number"),
+        (DataConfig, {"min_support": np.int64(0)}, "`min_support`=0: give 1 or more"),
+        (DataConfig, {"max_user_sessions": "9"}, "`max_user_sessions`='9': give a whole number"),
+        (DataConfig, {"test_days": "7"}, "`test_days`='7': give a number"),
+        (DataConfig, {"drop_repeats": "no"}, "`drop_repeats`='no': give True or False"),
+        (DataConfig, {"drop_types": "44"}, r"`drop_types`='44': give a list, as in \['a', 'b'\]"),
+        (DataConfig, {"drop_types": (44,)}, r"`drop_types`=\(44,\): give a list"),
+        (ReadConfig, {"separator": 5}, "`separator`=5: give a text"),
+        (EvaluationConfig, {"cutoffs": 5}, r"`cutoffs`=5: give a list, as in \[5, 20\]"),
+        (ModelConfig, {"n_items": "9"}, "`n_items`='9': give a whole number"),
         (DataConfig, {"min_support": 0}, "`min_support`=0: give 1 or more"),
         (DataConfig, {"session_gap_minutes": 0}, "`session_gap_minutes`=0: give a number above 0"),
         (DataConfig, {"session_gap_minutes": float("nan")}, "give a finite number"),
@@ -59,6 +74,20 @@ def test_every_setting_has_a_meaning_and_a_model_that_uses_it(cls):
 def test_a_bad_value_is_refused_by_its_argument(cls, values, message):
     with pytest.raises(errors.InputError, match=message):
         cls(**values)
+
+
+def test_equal_values_are_kept_alike_whatever_their_types():
+    """Bug: keep 45 and 45.0 as they come, of which folders get different names."""
+    one = DataConfig(
+        session_gap_minutes=45, min_support=np.int64(3), drop_types=["a"], protocol="global_time"
+    )
+    two = DataConfig(
+        session_gap_minutes=45.0, min_support=3, drop_types=("a",), protocol="global_time"
+    )
+    assert json.dumps(dataclasses.asdict(one)) == json.dumps(dataclasses.asdict(two))
+    default = DataConfig.session_gap_minutes
+    assert repr(DataConfig(session_gap_minutes=float(default))) == repr(DataConfig())
+    assert isinstance(StanConfig(boost=np.float32(0.25)).boost, float)
 
 
 def test_softmax_is_full_on_a_small_catalogue_and_estimated_on_a_large_one():

@@ -75,7 +75,7 @@ def walk_all(
         InputError: as `sessions.apply_recipe` does.
     """
     known: list[str] = []
-    walk_no, done = 0, 0
+    walk_no, done, has_training = 0, 0, True
     while True:
         tasks = [(scratch, part, walk_no, done, known) for part in range(parts)]
         found: list[Advance] = each(f"parts through pass {walk_no + 1}", advance, tasks)
@@ -83,11 +83,13 @@ def walk_all(
             scratch.path(part, f"events-{walk_no}").unlink()
         for step in zip(*(part.counts for part in found), strict=True):
             counts = [*counts, merged_counts(step)]
-            sessions.refuse_none(counts)
+            sessions.refuse_none(scratch.recipe, counts, has_training=has_training)
         walk_no, done, asks = walk_no + 1, found[0].done, found[0].asks
         total = merged_tallies(asks, [part.tally for part in found])
         if asks is None:
             break
+        if asks == sessions.SUPPORT:
+            has_training = bool(total.any())
         np.save(scratch.folder / f"{asks}.npy", total)
         known = [*known, asks]
     sessions.refuse_untested(any(part.has_cases for part in found), scratch.recipe, counts)

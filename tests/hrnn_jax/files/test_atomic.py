@@ -1,5 +1,6 @@
 """A file is written whole or not at all, and the error names it."""
 
+import os
 import pathlib
 
 import polars as pl
@@ -70,6 +71,36 @@ def test_of_two_writers_of_a_folder_the_first_wins(tmp_path):
             (faster / "a").write_text("faster")
     assert (path / "a").read_text() == "faster"
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_one_writes_stays(tmp_path):
+    """Bug: remove a folder that another process has made and not locked yet."""
+    path = tmp_path / "folder"
+    for name in (".folder-killed_1", ".folder-made_new", ".folder-not_by_us"):
+        (tmp_path / name).mkdir()
+    for name in (".folder-killed_1", ".folder-not_by_us"):
+        (tmp_path / name / "a").touch()
+    with atomic.writing(path) as partial:
+        partial.mkdir()
+        atomic.remove_interrupted(path)
+        assert partial.exists()
+    left = {".folder-made_new", ".folder-not_by_us", "folder"}
+    assert {each.name for each in tmp_path.iterdir()} == left
+
+
+def test_a_folder_that_its_process_removes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    """Bug: raise the error of opening it."""
+    folder, open_file = tmp_path / ".folder-written1", os.open
+    (folder / "inner").mkdir(parents=True)
+
+    def too_late(name, *given, **where):
+        if name == folder and folder.exists():
+            folder.rename(tmp_path / "gone")
+        return open_file(name, *given, **where)
+
+    monkeypatch.setattr(os, "open", too_late)
+    atomic.remove_interrupted(tmp_path / "folder")
+    assert [each.name for each in tmp_path.iterdir()] == ["gone"]
 
 
 def test_a_folder_that_cannot_be_made_is_named_with_the_advice(tmp_path):

@@ -21,7 +21,9 @@ def sessionise(log: list[Event], recipe: DataConfig) -> list[list[Event]]:
             if "session" in event:
                 current = next((s for s in own if s[0]["session"] == event["session"]), None)
             else:
-                idle = event["time"] - own[-1][-1]["time"] if own else float("inf")
+                before = [earlier for session in own for earlier in session]
+                before = _that_count(before, event)
+                idle = event["time"] - before[-1]["time"] if before else float("inf")
                 current = own[-1] if idle <= recipe.session_gap_minutes * 60 else None
             if current is None:
                 own.append([event])
@@ -29,6 +31,19 @@ def sessionise(log: list[Event], recipe: DataConfig) -> list[list[Event]]:
                 current.append(event)
         sessions += own
     return sessions
+
+
+def _that_count(before: list[Event], event: Event) -> list[Event]:
+    """Return the user's earlier events that an event's idle time is counted from.
+
+    Of a given split those of its part and of the parts before it, or of one more part if none are.
+    """
+    order = ["train", "validation", "test"]
+    for last in range(order.index(event["part"]), 3) if "part" in event else ():
+        of_parts = [earlier for earlier in before if earlier["part"] in order[: last + 1]]
+        if of_parts:
+            return of_parts
+    return before
 
 
 def first_of_kind(session: list[Event]) -> list[Event]:

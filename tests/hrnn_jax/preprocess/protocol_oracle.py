@@ -15,6 +15,7 @@ What published protocols do with the odd cases, and what is done here:
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from hrnn_jax.config import DataConfig
@@ -23,11 +24,8 @@ from tests.hrnn_jax.preprocess.oracle import Event, _tally, first_of_kind, sessi
 
 def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
     """Return the events that are left, in replay order, with `test`, `case` and `held`."""
-    sessions = sessionise(log, recipe)
-    if recipe.drop_repeats:
-        sessions = [first_of_kind(session) for session in sessions]
     events = []
-    for number, session in enumerate(sessions):
+    for number, session in enumerate(sessionise(log, recipe)):
         events += [{**event, "of": number} for event in session]
     for user in {event["user"] for event in events}:
         mine = [event for event in events if event["user"] == user]
@@ -61,6 +59,12 @@ def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
     for event in events:
         event["test"] = event["level"] in test
         event["held"] = event["level"] == held
+    if recipe.drop_repeats:
+        firsts = [first_of_kind(session) for session in _sessions(events)]
+        trained = [first_of_kind(_trained(session)) for session in _sessions(events)]
+        kept = [event["row"] for session in firsts for event in session if event["test"]]
+        kept += [event["row"] for session in trained for event in session]
+        events = [event for event in events if event["row"] in kept]
 
     support = _tally(event["item"] for event in _trained(events))
     events = [
@@ -101,6 +105,10 @@ def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
         for event in events:
             event["case"] = event["last"]
     return events
+
+
+def _sessions(events: list[Event]) -> list[list[Event]]:
+    return [list(session) for _, session in itertools.groupby(events, key=lambda e: e["of"])]
 
 
 def _trained(events: list[Event]) -> list[Event]:

@@ -282,6 +282,16 @@ def test_any_other_setting_column_or_log_makes_another_folder(tmp_path):
     assert len(made) == 8
 
 
+@pytest.mark.parametrize("minutes", [30, 45])
+def test_a_whole_number_of_minutes_as_a_flag_gives_it_makes_no_other_folder(minutes, tmp_path):
+    """Bug: put 30 and 30.0 into the name as they are."""
+    folders = {
+        prepared.prepare(source(tmp_path), dataclasses.replace(RECIPE, **given), tmp_path)
+        for given in ({"session_gap_minutes": minutes}, {"session_gap_minutes": float(minutes)})
+    }
+    assert len(folders) == 1
+
+
 def test_an_incomplete_folder_is_prepared_again(tmp_path):
     folder = prepared.prepare(source(tmp_path), RECIPE, tmp_path)
     whole = prepared.load(folder)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import hypothesis
 import numpy as np
@@ -177,6 +178,23 @@ def test_files_tell_the_parts_by_their_names(tmp_path):
     assert log.test.tolist() == [False, False, True] * 2
 
 
+def test_files_whose_names_tell_other_parts_make_another_folder(tmp_path):
+    """Also of equal contents. Bug: use the former split again."""
+    folders = []
+    for names in (("1_train", "2_valid", "3_test"), ("1_train", "2_test", "3_valid")):
+        path = tmp_path / "log"
+        path.mkdir()
+        for name, content in zip(names, FILES.values(), strict=True):
+            (path / f"{name}.txt").write_text(content)
+        given = datasets.source("sequences", tmp_path, events=pathlib.Path(f"{path}/*.txt"))
+        folders.append(prepared.prepare(given, DataConfig(**FEW), tmp_path / "prepared"))
+        shutil.rmtree(path)
+    raw_ids = [prepared.load_items(folder) for folder in folders]
+    tested = [prepared.load(folder) for folder in folders]
+    items = [[ids[n] for n in log.item[log.test]] for ids, log in zip(raw_ids, tested, strict=True)]
+    assert items == [[3, 3], [5, 5]]
+
+
 def test_a_column_tells_the_parts(tmp_path):
     path = tmp_path / "log.csv"
     rows = ["7,1,Train", "7,2,train", "7,1,valid", "7,2,TEST"]
@@ -293,14 +311,17 @@ def prepare(log: list[dict], recipe: DataConfig, folder) -> tuple[EventLog, list
     return prepared.load(path), prepared.load_items(path)
 
 
+@pytest.mark.parametrize("drop_repeats", [False, True])
 @pytest.mark.parametrize("given", PROTOCOLS)
-def test_held_out_items_change_nothing_that_is_trained_on(given, tmp_path):
-    """Bug: count the support, or the length of a session, before the split."""
-    recipe = DataConfig(**{**LENIENT, "min_support": 3, "min_session_events": 3}, **given)
+def test_held_out_items_change_nothing_that_is_trained_on(given, drop_repeats, tmp_path):
+    """Bug: count the support, or the length of a session, or drop repeats before the split."""
+    least = {**LENIENT, "min_support": 3, "min_session_events": 1 if drop_repeats else 3}
+    recipe = DataConfig(**least, **given)
     log = toy()
     if given["protocol"] == "given":
         log = [event | {"part": PARTS[event["row"] % 5]} for event in log]
     trained = {row for row, out, *_ in marks(log, recipe) if not out}
+    recipe = dataclasses.replace(recipe, drop_repeats=drop_repeats)
     rng = np.random.default_rng(1)
     other = [  # held out, or set aside
         event if event["row"] in trained else event | {"item": int(rng.integers(8))}
@@ -315,6 +336,30 @@ def test_held_out_items_change_nothing_that_is_trained_on(given, tmp_path):
         np.testing.assert_array_equal(getattr(one.train, name), getattr(two.train, name))
     np.testing.assert_array_equal(one.support, two.support)
     assert not np.array_equal(one.item[one.cases], two.item[two.cases])
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(logs(), st.integers(0, 2**32 - 1))
+def test_held_out_times_move_no_boundary_between_training_events(log, seed):
+    """Bug: an event of the part test joins two training events into one session."""
+    words = np.random.default_rng(seed).choice(["train", "validation", "test"], len(log))
+    events = frame([{**event, "part": str(word)} for event, word in zip(log, words, strict=True)])
+    cut = sessions.cut_sessions(events.lazy(), 30)
+    for trained in (["train"], ["train", "validation"]):
+        is_trained = pl.col("part").is_in(trained)
+        found = cut.filter(is_trained).collect()["session"].rle_id()
+        alone = sessions.cut_sessions(events.filter(is_trained).lazy(), 30).collect()["session"]
+        assert found.to_list() == alone.rle_id().to_list()
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_held_out_event_belongs_to_the_session_that_it_goes_on_with(part):
+    log = log_of(
+        *[(0, 1, 0, "train"), (0, 1, 1500, part), (0, 1, 3000, "train"), (0, 1, 3100, part)],
+        columns="user item time part",
+    )
+    cut = sessions.cut_sessions(frame(log).lazy(), 30).collect()
+    assert cut["session"].rle_id().to_list() == [0, 0, 1, 1]
 
 
 def test_the_marks_of_a_folder_are_those_of_the_log(tmp_path):

@@ -176,6 +176,25 @@ def test_a_filter_that_leaves_no_user_is_named_with_all_counts_before(recipe, na
     assert "log: 1 users / 2 items / - sessions / 6 events" in message
 
 
+def test_no_setting_at_its_least_value_is_advised():
+    """Bug: advise to lower `min_test_events`, which took the event that was left of a session."""
+    log = log_of((7, 1, 0), (7, 2, 1), (7, 1, 9_000), (7, 3, 9_001))
+    with pytest.raises(errors.InputError, match="test split leaves no user") as raised:
+        left(log, DataConfig(**LENIENT))
+    assert "lower" not in str(raised.value)
+
+
+@pytest.mark.parametrize("min_support", [1, 5])
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_days_that_leave_no_training_event_are_named(split, min_support):
+    """Bug: advise to lower `min_support`."""
+    log = log_of(*((7, item, 9_000 * session) for session in range(3) for item in (0, 1)))
+    recipe = DataConfig(**LENIENT, protocol="global_time", test_days=100)
+    recipe = dataclasses.replace(recipe, min_support=min_support, split=split)
+    with pytest.raises(errors.InputError, match=r"leaves no user,[^:]* lower `test_days`:"):
+        left(log, recipe)
+
+
 def test_a_log_of_one_session_is_refused_as_it_leaves_nothing_to_train_on():
     with pytest.raises(errors.InputError, match="test items known to train leaves no user"):
         left(log_of((0, 1, 0), (0, 2, 1)), DataConfig(**LENIENT))

@@ -54,6 +54,15 @@ def test_a_history_is_the_sessions_before_the_held_out_one():
     assert table4(measure(six)) == {"short": 1.0, "long": 0.0}
 
 
+def test_each_held_out_session_has_the_sessions_before_it_as_history():
+    """One user has 8 training sessions and 1 test session, another 1 and 5. Bug: count users."""
+    sessions = [*[(0, False)] * 8, (0, True), (1, False), *[(1, True)] * 5]
+    rows = [(user, session, 0, test) for session, (user, test) in enumerate(sessions)]
+    log = pl.DataFrame(rows, schema=LOG.columns, orient="row")
+    assert table1(measure(log))["test_sessions"] == 6
+    assert table4(measure(log))["short"] == pytest.approx(5 / 6)
+
+
 def test_the_standard_deviation_of_a_single_user_is_zero():
     assert table1(measure(LOG.filter(user=0)))["sessions_per_user"]["std"] == 0
 

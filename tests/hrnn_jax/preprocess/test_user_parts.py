@@ -1,6 +1,7 @@
 """walk.py: parts by users hold just the events that one part holds."""
 
 import dataclasses
+import pathlib
 import re
 import sys
 import zlib
@@ -185,6 +186,40 @@ def test_a_log_without_times_is_read_into_parts_in_its_order(tmp_path):
     recipe = dataclasses.replace(LOOSE, min_user_sessions=1, protocol="leave_one_out")
     one = prepared.prepare(source, recipe, tmp_path)
     assert same_log(prepared.prepare(source, recipe, tmp_path, parts=Parts(4)), one)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_files_of_a_given_split_that_are_newest_first_are_read_training_first(tmp_path, parts):
+    """Without times the order is that of the files. Bug: turn all files as one, test first."""
+    files = {"train_b": ("i3", "i2"), "train_a": ("i1", "i0"), "valid": ("i2",), "test": ("i1",)}
+    for name, items in files.items():
+        text = "\n".join(["user_id,item_id", *(f"u{u},{item}" for item in items for u in (0, 1))])
+        written_files.write(tmp_path / "log" / f"{name}.csv", text)
+    names = ",".join(str(tmp_path / "log" / f"{name}.csv") for name in files)
+    source = written_files.source(pathlib.Path(names), time_column=None, descending=True)
+    recipe = DataConfig(protocol="given", min_support=1, min_session_events=1, min_user_sessions=1)
+    folder = prepared.prepare(source, recipe, tmp_path, parts=Parts(parts))
+    assert prepared.load(folder).item.tolist() == [0, 1, 2, 3, 2, 1] * 2
+    assert prepared.load(folder).test.tolist() == [*[False] * 5, True] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "advised"),
+    [
+        ({"test_days": 100}, "leaves no event to train on, lower `test_days`:"),
+        ({"test_days": 1, "min_support": 999}, "leaves no user, lower `min_support`:"),
+        ({"test_days": 1, "min_test_events": 9}, "to test on, lower `min_test_events`:"),
+    ],
+)
+def test_a_recipe_that_leaves_nothing_is_refused_in_parts_as_in_one(tmp_path, toy, given, advised):
+    """Bug: of parts, advise to lower `min_support` where the days leave no training event."""
+    recipe = dataclasses.replace(LOOSE, protocol="global_time", **given)
+    messages = set()
+    for parts in (Parts(), Parts(3)):
+        with pytest.raises(errors.InputError, match=re.escape(advised)) as raised:
+            prepared.prepare(toy, recipe, tmp_path, parts=parts)
+        messages.add(str(raised.value))
+    assert len(messages) == 1
 
 
 def test_an_interrupt_ends_the_workers_and_leaves_nothing(tmp_path, toy):
