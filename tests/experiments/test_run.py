@@ -646,9 +646,12 @@ def test_more_lanes_than_users_and_one_user_work(command, tmp_path):
     rows = [("u", f"i{n % 3}", begin + 86_400 * s + n) for s in range(5) for n in range(3)]
     one = tmp_path / "one.csv"
     pl.DataFrame(rows, schema=["user_id", "item_id", "ts"], orient="row").write_csv(one)
-    code, _, err = command("--output_dir=one", events=one)
+    code, _, err = command("--output_dir=one", "--loss=full_softmax", events=one)
     assert code == 0, err
     assert read("one")["mean"]["cases"] == 2
+    refused = command("--output_dir=alone", events=one)
+    assert_refused(refused, "the only user", "--loss=top1", "--extra_negatives")
+    assert not (tmp_path / "alone").exists()
 
 
 def test_a_diverged_run_stops_and_keeps_the_last_checkpoint(command):
