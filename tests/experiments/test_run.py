@@ -402,6 +402,10 @@ def test_a_run_of_other_settings_is_refused(command):
         (["--model=ppop", "--loss=bpr_max", "--places=5"], ["is not used by --model=ppop"]),
         (["--model=ppop", "--nolog_q"], ["--log_q is not used by --model=ppop"]),
         (["--model=markov", "--seeds=1,2"], ["--seeds is not used by --model=markov"]),
+        (["--model=markov", "--curve"], ["--curve is not used by --model=markov"]),
+        (["--model=rnn", "--feed_last_item"], ["--feed_last_item is not used by --model=rnn"]),
+        (["--model=rnn_concat", "--feed_last_item"], ["--feed_last_item is not used"]),
+        (["--held_out_patience=2"], ["--held_out_patience=2", "drop it, or give --places"]),
     ],
 )
 def test_a_typed_flag_without_effect_is_refused(command, argv, words):
