@@ -82,6 +82,11 @@ def main() -> None:
         columns.append(xxl)
         cells += [(xxl, row) for row in grid.xxl_rows()]
     cells = [(column, row) for column, row in cells if row.key in chosen]
+    if not cells:
+        raise errors.InputError(
+            f"no row of --rows={','.join(chosen)} has a run on "
+            f"{', '.join(column.key for column in columns)}: give other --rows or --data_sets"
+        )
     columns = [column for column in columns if any(column is of_cell for of_cell, _ in cells)]
     with cli.extra("report"):  # here: flags are checked before matplotlib is loaded
         from .paper import collect, report

@@ -68,7 +68,7 @@ class TrainingFlags:
             metrics.json names the epoch and the loss.
     """
 
-    curve: bool = setting(False)
+    curve: bool = setting(False, models=NETWORKS)
     tensorboard: bool = setting(False, models=NETWORKS)
     stop_above_loss: float | None = setting(None, models=NETWORKS)
 

@@ -314,7 +314,7 @@ class ModelConfig(_Checked):
     layers: int = setting(1, least=1, models=NETWORKS)
     user_input: str = setting("full", choices=("full", "gates"), models=("hrnn_all",))
     leak: str = setting("equation", choices=("equation", "carried"), models=HRNNS)
-    feed_last_item: bool = setting(False, models=NETWORKS)
+    feed_last_item: bool = setting(False, models=HRNNS)
     embedding: str = setting("none", choices=("none", "separate", "tied"), models=NETWORKS)
     dropout_embedding: float = setting(
         0.0, least=0, most=0.99, models=NETWORKS, needs={"embedding": ("separate", "tied")}

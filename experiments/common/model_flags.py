@@ -22,7 +22,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.presets import network_of
 from hrnn_jax.ranking.metrics import Ranking
 
-from . import config_flags, run_settings
+from . import cli, config_flags, run_settings
 from .model_names import NAMES
 
 if TYPE_CHECKING:
@@ -92,7 +92,15 @@ def model_config(n_items: int) -> ModelConfig:
 
 def train_config() -> TrainConfig:
     """Return how the flags say to train. Raises InputError where they contradict each other."""
-    return config_flags.make(TrainConfig, network(), {}).for_epochs(FLAGS.epochs)
+    fixed: dict[str, Any] = {}
+    if FLAGS.held_out_patience and not FLAGS.places:  # it needs a field of the other config
+        if "held_out_patience" in cli.typed:
+            raise errors.InputError(
+                f"--held_out_patience={FLAGS.held_out_patience} has no effect without a number of "
+                "--places above 0: drop it, or give --places"
+            )
+        fixed["held_out_patience"] = 0
+    return config_flags.make(TrainConfig, network(), fixed).for_epochs(FLAGS.epochs)
 
 
 def evaluation_config() -> EvaluationConfig:

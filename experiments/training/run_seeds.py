@@ -304,8 +304,7 @@ def _choose_epochs(run: NetworkRun, seed: int) -> int:
     patience = run.network.setup.config.held_out_patience
     mixture = mixtures.file(run.folder, seed)
     path = mixture.with_name(HELD_OUT.format(seed=seed))
-    has_scores = distributed.is_first() and path.exists()
-    scores = json.loads(path.read_text())["mrr"] if has_scores else []
+    scores = read_scores(path) if distributed.is_first() else []
     chosen = best_epoch(scores, most=FLAGS.epochs, patience=patience)
     if (chosen := distributed.of_first(-1 if chosen is None else chosen)) >= 0:
         return chosen
@@ -324,6 +323,14 @@ def _choose_epochs(run: NetworkRun, seed: int) -> int:
         flush=True,
     )
     return found.epochs
+
+
+def read_scores(path: pathlib.Path) -> list[float]:
+    """Read the MRR by epoch of a seed's file `HELD_OUT`; none if it is missing or damaged."""
+    try:
+        return [float(score) for score in json.loads(path.read_text())["mrr"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []  # the file is written anew
 
 
 def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:

@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 
 from hrnn_jax import errors
-from hrnn_jax.config import setting
+from hrnn_jax.config import NETWORKS, setting
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.presets import PRESETS
@@ -53,10 +53,10 @@ class TuneFlags:
     objective: str = setting("recall@5")
     fix: tuple[str, ...] = setting(())
     sampler: str = setting("random", choices=search_spaces.SAMPLERS)
-    pruner: str = setting("median", choices=search_spaces.PRUNERS)
+    pruner: str = setting("median", choices=search_spaces.PRUNERS, models=NETWORKS)
     startup_trials: int = setting(3, least=1)
     user_share: float = setting(1.0, above=0, most=1)
-    patience: int | None = setting(None, least=1)
+    patience: int | None = setting(None, least=1, models=NETWORKS)
 
 
 FLAGS = flags.FLAGS

@@ -150,16 +150,11 @@ def _drops_repeats(log: EventLog) -> bool:
 
 
 def _repeats(log: EventLog) -> np.ndarray:
-    """Return the training events that follow one in their session and whose item the user had.
-
-    Without any the first event that follows one, from which nothing is learnt.
-    """
+    """Return the training events that follow one in their session and whose item the user had."""
     _, first = np.unique(log.user.astype(np.int64) * log.n_items + log.item, return_index=True)
     is_first = np.zeros(len(log), bool)
     is_first[first] = True
-    follows = ~log.test & log.follows
-    repeats = np.flatnonzero(follows & ~is_first)
-    return repeats if len(repeats) else np.flatnonzero(follows)[:1]
+    return np.flatnonzero(~log.test & log.follows & ~is_first)
 
 
 def _draw(events: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -174,6 +169,8 @@ def _see(
     reader: Reader, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
 ) -> _Seen:
     """Replay the users of some events, and collect what was known before each of these."""
+    if not len(events):  # a short log has no repeat and no held-out case
+        return _nothing(config)
     is_chosen = np.zeros(len(log), bool)
     is_chosen[events] = True
     of_users = np.isin(log.user, log.user[events])
@@ -205,6 +202,22 @@ def _see(
             )
         )
     return _Seen(*map(np.concatenate, zip(*rows, strict=True)))
+
+
+def _nothing(config: ModelConfig) -> _Seen:
+    """Return what was known before no event at all."""
+    return _Seen(
+        event=np.zeros(0, np.int64),
+        target=np.zeros(0, np.int32),
+        item=np.zeros((0, config.places), np.int32),
+        place=np.zeros(0, np.int64),
+        known=np.zeros(0, bool),
+        allowed=np.zeros((0, config.places), bool),
+        places=np.zeros((0, features.PLACE_FEATURES, config.places), np.float32),
+        user=np.zeros((0, features.USER_FEATURES), np.float32),
+        last=np.zeros((0, neighbours.LAST), np.int32),
+        hidden=np.zeros((0, config.hidden_units), np.float32),
+    )
 
 
 @jax.jit

@@ -48,8 +48,9 @@ def count(log: EventLog, neighbours: int) -> Table:
 
     Args:
         log: the training events.
-        neighbours: K.
+        neighbours: K at most; the table is no wider than the catalogue.
     """
+    neighbours = min(neighbours, log.n_items)
     counts = (
         counting.rules(log, max_steps=1),
         counting.rules(log, max_steps=_STEPS),
@@ -63,7 +64,7 @@ def count(log: EventLog, neighbours: int) -> Table:
     item = np.full((log.n_items, neighbours), NO_ITEM, np.int32)
     share = np.zeros((log.n_items, SHARES, neighbours), np.float32)
     item[row, place] = nearest.indices
-    for kind, each in enumerate(shares):
+    for kind, each in enumerate(shares if len(row) else ()):  # scipy takes no empty choice
         values: Any = each[row, nearest.indices]
         share[row, kind, place] = np.log1p(values / _FLOOR)
     return Table(item=item, share=share)

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from hrnn_jax.config import TrainConfig
 from hrnn_jax.files import checkpoint
-from hrnn_jax.sharding import tables
+from hrnn_jax.sharding import processes, tables
 from hrnn_jax.training.train import TrainState
 
 Tree = TypeVar("Tree")
@@ -65,14 +65,10 @@ def save(
     try:
         with _manager(folder) as manager:
             manager.save(epochs, args=ocp.args.PyTreeSave(state, custom_metadata=said))
-    except OSError as error:
+    except Exception as error:  # the writer raises many types for a full disk
+        if processes.is_of_another(error):
+            raise
         raise checkpoint.cannot_write(folder, epochs, error) from error
-
-
-def latest(folder: pathlib.Path) -> int:
-    """Return after how many epochs the newest checkpoint was saved, 0 without one."""
-    with _manager(folder) as manager:
-        return manager.latest_step() or 0
 
 
 def restore(folder: pathlib.Path, like: Tree, *, epochs: int, whole: bool = False) -> Tree:

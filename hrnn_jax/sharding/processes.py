@@ -177,6 +177,11 @@ def wait() -> None:
     ocp.multihost.sync_global_processes(name, timeout=WAIT_SECONDS, processes=everyone)
 
 
+def is_of_another(error: Exception) -> bool:
+    """Say whether an error is that another process has died."""
+    return any(sign in str(error) for sign in _GONE)
+
+
 @contextlib.contextmanager
 def together() -> Generator[None]:
     """End this process with one line and exit code 1 where another one has died in the block.
@@ -193,7 +198,7 @@ def together() -> Generator[None]:
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        if not any(sign in str(error) for sign in _GONE):
+        if not is_of_another(error):
             code = 2 if isinstance(error, errors.InputError | OSError) else 1
             end = threading.Timer(END_SECONDS, _exit, [code])
             end.daemon = True

@@ -15,7 +15,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.config import SAMPLED_LOSSES, ModelConfig, TrainConfig
+from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.extras import negatives
 from hrnn_jax.losses import sampled_loss
@@ -104,6 +105,10 @@ def make_setup(log: EventLog, model_config: ModelConfig, config: TrainConfig) ->
         The setup. Its `batch_size` is at most the number of users (of sessions, for RNN), as
         further lanes would be empty. Its `loss` is the one that softmax stands for. The arrays of
         its sampler are on the device.
+
+    Raises:
+        InputError: there is one user (one session, for RNN), and the loss takes its negatives from
+            other users alone.
     """
     laid = user_batches.layout(log, model_config.variant)
     n_users = int(laid.opens_user.sum())
@@ -111,6 +116,12 @@ def make_setup(log: EventLog, model_config: ModelConfig, config: TrainConfig) ->
     config = dataclasses.replace(
         config.for_catalogue(log.n_items), batch_size=min(config.batch_size, n_lanes)
     )
+    if n_users == 1 and config.loss in SAMPLED_LOSSES and not config.extra_negatives:
+        raise InputError(
+            f"the only {'session' if model_config.variant == 'rnn' else 'user'} that is trained on "
+            f"leaves `loss`={config.loss} without negatives: give `extra_negatives`, or "
+            "`loss`=full_softmax"
+        )
     sampler = jax.device_put(negatives.make_sampler(log, config))
     if config.lane_groups > 1:  # each has its longest lanes first, so all are computed
         return TrainSetup(model_config, config, sampler)

@@ -367,6 +367,7 @@ def test_given_logs_replace_simulated_ones(tmp_path, monkeypatch):
         (["--rows=rnn_large", "--sizes=small"], "'rnn_large' is none"),
         (["--data_sets=journey,vidoe"], "--data_sets: 'vidoe' is none; give some of xing, video"),
         (["--xing_events=gone.csv"], "gone.csv"),
+        (["--rows=rnn_tuned_large", "--data_sets=video"], "no row of --rows=rnn_tuned_large has"),
     ],
 )
 def test_wrong_flags_are_refused_before_a_folder_is_made(monkeypatch, capfd, tmp_path, argv, words):

@@ -402,6 +402,10 @@ def test_a_run_of_other_settings_is_refused(command):
         (["--model=ppop", "--loss=bpr_max", "--places=5"], ["is not used by --model=ppop"]),
         (["--model=ppop", "--nolog_q"], ["--log_q is not used by --model=ppop"]),
         (["--model=markov", "--seeds=1,2"], ["--seeds is not used by --model=markov"]),
+        (["--model=markov", "--curve"], ["--curve is not used by --model=markov"]),
+        (["--model=rnn", "--feed_last_item"], ["--feed_last_item is not used by --model=rnn"]),
+        (["--model=rnn_concat", "--feed_last_item"], ["--feed_last_item is not used"]),
+        (["--held_out_patience=2"], ["--held_out_patience=2", "drop it, or give --places"]),
     ],
 )
 def test_a_typed_flag_without_effect_is_refused(command, argv, words):
@@ -646,9 +650,12 @@ def test_more_lanes_than_users_and_one_user_work(command, tmp_path):
     rows = [("u", f"i{n % 3}", begin + 86_400 * s + n) for s in range(5) for n in range(3)]
     one = tmp_path / "one.csv"
     pl.DataFrame(rows, schema=["user_id", "item_id", "ts"], orient="row").write_csv(one)
-    code, _, err = command("--output_dir=one", events=one)
+    code, _, err = command("--output_dir=one", "--loss=full_softmax", events=one)
     assert code == 0, err
     assert read("one")["mean"]["cases"] == 2
+    refused = command("--output_dir=alone", events=one)
+    assert_refused(refused, "the only user", "--loss=top1", "--extra_negatives")
+    assert not (tmp_path / "alone").exists()
 
 
 def test_a_diverged_run_stops_and_keeps_the_last_checkpoint(command):

@@ -67,6 +67,27 @@ def test_a_flag_that_the_network_does_not_use_is_refused():
         configs("--model=hrnn_plus", "--user_input=gates")
 
 
+def test_without_places_its_patience_is_left_out():
+    """Bug: refuse the patience of the preset, which nobody typed."""
+    config, training = configs("--model=hrnn_plus", "--places=0")
+    assert (config.places, training.held_out_patience) == (0, 0)
+
+
+def test_a_typed_patience_without_places_is_refused():
+    argv = ("--model=hrnn_plus", "--places=0", "--held_out_patience=3")
+    with pytest.raises(ValueError, match=r"--held_out_patience=3 .* drop it, or give --places"):
+        configs(*argv)
+
+
+@pytest.mark.parametrize("typed", ["--patience=3", "--pruner=none"])
+def test_tune_refuses_flags_of_training_for_a_method_without_training(typed):
+    """Bug: accept them without an effect."""
+    argv = ["tune", "--model=item_knn", typed]
+    cli.parse(argv, whole=True, defaults=list)
+    with pytest.raises(ValueError, match="is not used by --model=item_knn"):
+        tune_flags.check()
+
+
 def test_tune_searches_its_own_space():
     cli.parse(["tune", "--model=hrnn_plus"], whole=True, defaults=list)
     assert {"negative_hours", "dropout_session"} <= tune_flags.check().keys()

@@ -87,7 +87,7 @@ def test_two_processes_go_on_after_any_end_and_leave_the_run_folder_of_one(tmp_p
             for number, sent in signals.items():
                 running[number].send_signal(sent)
             assert ended(running) == (codes, errors)
-    last = checkpoints.latest(checkpoints.folder(both, 0)) + 1
+    last = checkpoint.latest(checkpoints.folder(both, 0)) + 1
     with two_processes(*given, f"--output_dir={both}", f"--epochs={last}") as running:
         out = running[0].stdout.read()
         assert running[1].stdout.read() == ""

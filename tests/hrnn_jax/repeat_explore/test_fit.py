@@ -135,6 +135,21 @@ def test_a_log_that_says_nothing_gives_probabilities_all_the_same(name):
     assert not np.isnan(scores).any()
 
 
+@pytest.mark.parametrize(
+    "users",
+    [DEGENERATE["one training session each"], [[[1], [2], [3]], [[3], [1], [2]]]],
+    ids=["no case", "no event follows another"],
+)
+def test_without_held_out_cases_a_further_epochs_mixture_is_learnt_too(users):
+    """Bug: replay no events at all, once the place network is learnt."""
+    log = logs.of(users, n_items=networks.N_ITEMS)
+    how = networks.training_config(loss="full_softmax", held_out_patience=1)
+    made = network.make_network(log, CONFIG, how, EvaluationConfig())
+    held = HeldOut(made, None, 0)
+    networks.assert_identical(held.mixture(0), held.mixture(0))
+    assert HeldOut(made, None, 0).choose_epochs(3).scores == (0.0, 0.0)
+
+
 def test_whether_repeats_are_dropped_is_seen_of_enough_sessions(monkeypatch):
     monkeypatch.setattr(fit, "_ENOUGH", 6)
     without = [[[1, 2, 3], [2, 3, 1], [1, 2]], [[4, 5], [5, 4], [4, 5]]]

@@ -91,6 +91,22 @@ def test_items_without_a_second_one_in_a_session_have_none():
     assert (table.item[1:] == NO_ITEM).all()
 
 
+def test_a_log_whose_sessions_have_one_event_gives_an_empty_table():
+    """Bug: look up the shares of no neighbours at all."""
+    table = neighbours.count(logs.of([[[0], [1], [2]], [[1], [0]]]).train, 2)
+    assert (table.item == NO_ITEM).all()
+    assert table.share.shape == (3, neighbours.SHARES, 2)
+    assert not table.share.any()
+
+
+def test_the_table_is_no_wider_than_the_catalogue():
+    """Bug: allocate all neighbours that were asked for."""
+    log = logs.random(1, n_items=9).train
+    table = neighbours.count(log, 1_000_000)
+    assert table.item.shape == (9, 9)
+    networks.assert_identical(table, neighbours.count(log, 9))
+
+
 def test_a_saved_table_loads_and_a_damaged_one_is_refused(tmp_path):
     table = neighbours.count(logs.random(1, n_items=9).train, 3)
     path = tmp_path / neighbours.FILE

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hrnn_jax.errors import InputError
+from hrnn_jax.files import checkpoint
 from hrnn_jax.sharding import checkpoints
 
 STATE = {"bias": np.float32([0.5, -1]), "table": np.arange(12, dtype=np.float32).reshape(4, 3)}
@@ -16,14 +17,39 @@ def on_device(state=STATE):
 
 
 def test_a_saved_state_comes_back_and_the_newest_is_named(tmp_path):
-    assert checkpoints.latest(tmp_path) == 0
+    assert checkpoint.latest(tmp_path) == 0
     checkpoints.save(tmp_path, on_device(), epochs=1)
     checkpoints.save(tmp_path, jax.tree.map(lambda a: a + 1, on_device()), epochs=2)
-    assert checkpoints.latest(tmp_path) == 2
+    assert checkpoint.latest(tmp_path) == 2
     for epochs in (1, 2):
         there = checkpoints.restore(tmp_path, on_device(), epochs=epochs)
         for name, array in STATE.items():
             np.testing.assert_array_equal(there[name], array + (epochs - 1))
+
+
+def cannot_save(error, monkeypatch, tmp_path):
+    """Save with a writer that raises an error; returns the one that comes out."""
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", fail)
+    with pytest.raises((InputError, RuntimeError)) as raised:
+        checkpoints.save(tmp_path, on_device(), epochs=1)
+    return raised.value
+
+
+def test_a_full_disk_is_reported_whatever_the_writer_raises(monkeypatch, tmp_path):
+    """Bug: catch OSError alone, which the writer wraps in errors of its own."""
+    found = cannot_save(ValueError("RESOURCE_EXHAUSTED: no space"), monkeypatch, tmp_path)
+    assert isinstance(found, InputError)
+    assert "cannot write the checkpoint" in str(found)
+
+
+def test_the_death_of_another_process_is_not_reported_as_a_full_disk(monkeypatch, tmp_path):
+    """Bug: take all that a save raises for an error of the disk."""
+    error = RuntimeError("Barrier timed out: the coordination service lost a task")
+    assert cannot_save(error, monkeypatch, tmp_path) is error
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from hrnn_jax import errors
+from hrnn_jax.files import checkpoint
 from hrnn_jax.sharding import checkpoints, processes
 
 ROWS, EPOCHS = 16, 4
@@ -41,7 +42,7 @@ def epoch(state):
 def train(folder, me, work):
     """Go on from the newest checkpoint; in "kill" process 0 dies inside the third epoch."""
     state = initial()
-    if begin := checkpoints.latest(folder):
+    if begin := checkpoint.latest(folder):
         state = checkpoints.restore(folder, state, epochs=begin)
     for number in range(begin, EPOCHS):
         if work == "kill" and number == 2 and me == 0:

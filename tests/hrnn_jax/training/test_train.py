@@ -6,10 +6,11 @@ import pytest
 
 from hrnn_jax import model
 from hrnn_jax.config import SAMPLED_LOSSES
+from hrnn_jax.errors import InputError
 from hrnn_jax.extras import idle_time, negatives
-from hrnn_jax.training import user_batches
+from hrnn_jax.training import train, user_batches
 from hrnn_jax.training.user_batches import NO_ITEM, Steps
-from tests.helpers import networks, weights
+from tests.helpers import logs, networks, weights
 
 
 def assert_parity(model_config, config, steps):
@@ -356,3 +357,24 @@ def test_mean_over_batch_gives_a_lane_the_weight_of_a_full_batch(n_valid):
     networks.assert_close(by_batch, jax.tree.map(lambda a: a * n_valid / networks.BATCH, by_valid))
     np.testing.assert_array_equal(loss, loss_too)
     assert np.any(np.asarray(by_batch.items.item_out) != 0)
+
+
+# A log of one user.
+
+
+@pytest.mark.parametrize(
+    ("variant", "users", "settings"),
+    [
+        ("hrnn_init", [[[1, 2], [2, 3, 1], [3, 1]]], {}),
+        ("rnn", [[[1, 2, 3], [3, 1]]], {"loss": "cross_entropy"}),
+    ],
+)
+def test_a_sampled_loss_on_one_user_is_refused(variant, users, settings):
+    """Bug: train on the loss of a lane that is compared with nothing, which is 0."""
+    log = logs.of(users).train
+    config = networks.training_config(**settings)
+    model_config = networks.model_config(variant)
+    with pytest.raises(InputError, match="without negatives: give `extra_negatives`"):
+        train.make_setup(log, model_config, config)
+    for others in ({"extra_negatives": 2}, {"loss": "full_softmax"}):
+        train.make_setup(log, model_config, networks.training_config(**{**settings, **others}))
