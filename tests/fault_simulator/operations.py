@@ -164,7 +164,7 @@ def import_(run: Run) -> None:
     after = oracle.copy()
     fits = oracle.weights == weights
     if not fits:
-        after.recompute(weights, process.clock.wall)
+        after.recompute(weights)
     result = process.attempt(process.live.import_states, folder, rebuild=rebuild)
     run.late = []
     if not fits and not rebuild:

@@ -58,9 +58,9 @@ class Person:
         """Return the fields of `OpenSession`."""
         return self.latest, self.last, self.id, self.number, self.n_events
 
-    def recomputed(self, weights: int, now: float) -> Person:
+    def recomputed(self, weights: int) -> Person:
         """Return the person whose state was computed again from the kept events."""
-        return dataclasses.replace(self.computed(weights, self.kept), written=now)
+        return self.as_told().computed(weights, self.kept)
 
     def computed(self, weights: int, events: tuple[Kept, ...]) -> Person:
         """Return the person whose state was computed from some events."""
@@ -75,15 +75,19 @@ class Person:
         The state was computed at some time of the reload, from the events that were stored then,
         and went on with those after them.
         """
-        known = self
-        if self.kept:
-            told = self.told()
-            known = dataclasses.replace(self, last=told.last)
-            if told.number != self.number:  # as for events of unknown items: damaged ones
-                known = dataclasses.replace(known, latest=told.latest, id=None)
-        every = (*self.dropped, *self.kept)
+        known, every = self.as_told(), (*self.dropped, *self.kept)
         choices = [known.computed(weights, every[n:]) for n in range(len(self.dropped) + 1)]
         return dataclasses.replace(choices[0], choices=tuple(choices))
+
+    def as_told(self) -> Person:
+        """Return the person with what the kept events tell of the open session."""
+        if not self.kept:
+            return self
+        told = self.told()
+        if told.number == self.number:
+            return dataclasses.replace(self, last=told.last)
+        # As for events of unknown items: damaged ones.
+        return dataclasses.replace(self, last=told.last, latest=told.latest, id=None)
 
     def told(self) -> Person:
         """Return the person whose open session is known from the kept events alone."""
@@ -169,11 +173,11 @@ class Oracle:
         order = sorted(range(len(ITEMS)), key=lambda item: (-of_all[item], item))
         return [(ITEMS[n], float(of_all[n])) for n in order if ITEMS[n] not in seen][:k]
 
-    def recompute(self, weights: int, now: float) -> None:
+    def recompute(self, weights: int) -> None:
         """Compute all states again, with other weights."""
         self.weights = weights
         self.people = {
-            key: person.recomputed(weights, now)
+            key: person.recomputed(weights)
             for key, person in self.people.items()
             if person.kept  # all others are gone, as nothing tells their states
         }

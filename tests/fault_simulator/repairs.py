@@ -62,8 +62,10 @@ def _adopt(process: Process, oracle: Oracle, key: str) -> None:
     if not person.kept:
         del oracle.people[key]
         return
-    new = person.recomputed(oracle.weights, process.clock.wall)
+    new = person.recomputed(oracle.weights)
     session = tuple(live._store.sessions(key, limit=1)[key])
+    if process.written()[key] == process.clock.wall:  # the row that told its time is damaged too
+        new = dataclasses.replace(new, written=process.clock.wall)
     choices: list[Person] = [new, new.told()]
     [*fitting] = [choice for choice in choices if choice.session() == session]
     if not fitting:

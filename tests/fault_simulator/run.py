@@ -102,7 +102,7 @@ class Run:
             if rebuild:
                 for oracle in after:
                     if oracle.weights != weights:
-                        oracle.recompute(weights, process.clock.wall)
+                        oracle.recompute(weights)
             if result.killed:
                 self.died()
                 if rebuild:
