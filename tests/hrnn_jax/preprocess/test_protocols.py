@@ -300,7 +300,7 @@ PROTOCOLS = [
     {"protocol": "given"},
     {"protocol": "given", "split": "validation"},
 ]
-PARTS = ("train", "train", "train", "validation", "test")  # of the five events of a session
+PARTS = ("train", "test", "train", "validation", "train")  # of the five events of a session
 
 
 def prepare(log: list[dict], recipe: DataConfig, folder) -> tuple[EventLog, list]:
