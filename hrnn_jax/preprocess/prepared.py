@@ -50,7 +50,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.files import atomic
 from hrnn_jax.preprocess import parts as split_parts
 from hrnn_jax.preprocess import read_log
-from hrnn_jax.preprocess.protocols import MARKS, TEST, splits_first
+from hrnn_jax.preprocess.protocols import MARKS, TEST
 from hrnn_jax.preprocess.read_log import ITEM, RAW_ID, SESSION, TIME, TYPE, USER
 from hrnn_jax.preprocess.reading import files
 from hrnn_jax.preprocess.sessions import apply_recipe, refuse_unknown_types
@@ -62,9 +62,7 @@ from hrnn_jax.preprocess.user_parts.tables import END, EVENTS, ITEMS, SESSIONS, 
 FORMAT = 3  # count up when a folder holds something else; FORMATS can be read
 IN_PARTS = 4  # the format of a folder of several parts
 FORMATS = (1, 2, FORMAT, IN_PARTS)
-# Count up when the same log and recipe prepare to other events: it is in the name.
-PREPARES = 1
-PREPARES_APART = 2  # for the recipes of `_prepares_apart`
+PREPARES = 1  # count up when the same log and recipe prepare to other events: it is in the name
 META = "meta.json"
 _OF_ALL_FORMATS = (  # what the meta.json of each format has
     *("name", "data", "shape", "notes", "source", "columns", "recipe", "counts", "known_items"),
@@ -364,7 +362,7 @@ def _fingerprint(
     }
     reading = {name: of for name, of in source.reading.changed.items() if name != "separator"}
     decides = {
-        "format": PREPARES_APART if _prepares_apart(recipe) else PREPARES,
+        "format": PREPARES,
         "log": digest,
         "columns": source.columns.by_name,
         "separator": source.reading.separator,
@@ -378,12 +376,6 @@ def _fingerprint(
         **({"named": _named_parts(source)} if recipe.protocol == "given" else {}),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def _prepares_apart(recipe: DataConfig) -> bool:
-    """Say whether sessions or repeats depend on which events are held out."""
-    drops_after_split = recipe.drop_repeats and splits_first(recipe)
-    return recipe.protocol == "given" or drops_after_split
 
 
 def _named_parts(source: read_log.Source) -> list[str]:

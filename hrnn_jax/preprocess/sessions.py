@@ -1,8 +1,8 @@
 """Cut sessions, filter and split an event log (Section 4.1). Each threshold is a setting.
 
 With the paper's protocol filters count all events, and the split comes last. With the others the
-split comes before the repeats and the filters, which count training events alone: a test event has
-no part in what is trained on.
+split comes before the filters, which count training events alone: a test event has no part in what
+is trained on. Repeats are dropped first, but of a log that brings its split after it.
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ def recipe_steps(
     totals: where the steps see some users only; they can be applied as far as these are known.
     """
     steps = _cutting_steps(recipe, columns)
+    if recipe.protocol != "given":
+        steps |= _repeats(recipe)
     set_aside, mark_last = protocols.with_levels(recipe, totals), marking(recipe)
     if totals is None:
         support, trained = None, _events_with_same(ITEM, where=~pl.col(TEST))
@@ -157,10 +159,10 @@ def recipe_steps(
     if protocols.splits_first(recipe):
         mark = protocols.marked(recipe)
         steps[f"protocol={recipe.protocol}"] = lambda events: mark(set_aside(events))
-        steps |= _repeats(recipe)
+        if recipe.protocol == "given":
+            steps |= _repeats(recipe)
         steps |= _filters(recipe, continued, support, where=~pl.col(TEST))
     else:
-        steps |= _repeats(recipe)
         steps |= _filters(recipe, continued, support)
         if recipe.split == "validation":
             steps["last sessions set aside"] = set_aside
@@ -307,7 +309,8 @@ def _numbered(opens: pl.Expr) -> pl.Expr:
 def _drop_repeats(events: pl.LazyFrame) -> pl.LazyFrame:
     """Keep the first event of each (item, type) in a session.
 
-    After a split, also the first training event of each: no event that is held out drops it.
+    After a split that the log brings, also the first training event of each: no event that is held
+    out drops it.
     """
     names = events.collect_schema().names()
     same = [name for name in (SESSION, ITEM, TYPE) if name in names]

@@ -24,8 +24,11 @@ from tests.hrnn_jax.preprocess.oracle import Event, _tally, first_of_kind, sessi
 
 def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
     """Return the events that are left, in replay order, with `test`, `case` and `held`."""
+    sessions = sessionise(log, recipe)
+    if recipe.drop_repeats and recipe.protocol != "given":
+        sessions = [first_of_kind(session) for session in sessions]
     events = []
-    for number, session in enumerate(sessionise(log, recipe)):
+    for number, session in enumerate(sessions):
         events += [{**event, "of": number} for event in session]
     for user in {event["user"] for event in events}:
         mine = [event for event in events if event["user"] == user]
@@ -59,7 +62,7 @@ def prepare(log: list[Event], recipe: DataConfig, before=()) -> list[dict]:
     for event in events:
         event["test"] = event["level"] in test
         event["held"] = event["level"] == held
-    if recipe.drop_repeats:
+    if recipe.drop_repeats and recipe.protocol == "given":
         firsts = [first_of_kind(session) for session in _sessions(events)]
         trained = [first_of_kind(_trained(session)) for session in _sessions(events)]
         kept = [event["row"] for session in firsts for event in session if event["test"]]
