@@ -345,20 +345,24 @@ def check_train(train: Any) -> Part:
     return train
 
 
-def check_test(model: Model, test: Any) -> EventLog:
+def check_test(name: str, train: Part, test: Any) -> EventLog:
     """Return the events whose test cases a model ranks.
+
+    Args:
+        name: Of the model, for the message.
+        train: The training part that it is fitted on.
+        test: The test part.
 
     Raises:
         InputError: The value is no test part, or not of the log that the model is fitted on.
     """
     if not isinstance(test, Part) or not test.is_test:
         raise InputError("give the test part of the log that the model is fitted on")
-    train = model.train_
     known = train.meta["known_items"]  # of the model that was trained further
     same = test.continuing(train.items[:known]) if known else test
     if same.folder.name != train.folder.name:
         raise InputError(
-            f"this is the test part of {test.title} ({test.folder.name}), but {model.name} is "
+            f"this is the test part of {test.title} ({test.folder.name}), but {name} is "
             f"fitted on {train.title} ({train.folder.name}): evaluate on the part that was split "
             "off with the training part"
         )
