@@ -224,9 +224,7 @@ class NetworkModel(Model):
         model_config = self._model_config(events.n_items)
         return network.make_network(events, model_config, config, EvaluationConfig())
 
-    def _check_training(
-        self, part: Part, epochs: int, callbacks: Sequence[Callback], validation: Part | None
-    ) -> int:
+    def _check_training(self, part: Part, epochs: Any, callbacks: Any, validation: Any) -> int:
         """Return the number of epochs. Raises InputError where an argument cannot be."""
         if validation is not None:
             check_test(self.name, part, validation)
