@@ -1,9 +1,7 @@
 """Baselines that count: the paper's PPOP and Item-KNN (Section 4.2), a Markov chain and SR.
 
 Each scores a test case by a sparse row, see `sparse_ranking`. No dense array [cases, V] or [V, V]
-is made. All take the log, the evaluation's settings and optionally the candidates, and return the
-ranks of the targets of `log.cases` and the counts of recommended items. They learn from the
-training events of the log only, except PPOP.
+is made. They learn from the training events of the log only, except PPOP.
 """
 
 from __future__ import annotations
@@ -16,18 +14,12 @@ from scipy import sparse
 
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.baselines.sparse_ranking import Scorer
-from hrnn_jax.config import EvaluationConfig, ItemKnnConfig
+from hrnn_jax.config import ItemKnnConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
-from hrnn_jax.ranking.metrics import Ranking
 
 
-def ppop(
-    log: EventLog,
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-) -> Ranking:
-    """Rank by Personal Pop (Section 4.2): "the largest number of interactions by the user".
+def ppop_scorer(log: EventLog) -> Scorer:
+    """Score by Personal Pop (Section 4.2): "the largest number of interactions by the user".
 
     score(j) = the user's events with item j before the target, those of the test session included:
     the same events that the recurrent models are shown. Of equal scores, the item with the larger
@@ -35,14 +27,7 @@ def ppop(
 
     Args:
         log: a prepared log.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
     """
-    return sparse_ranking.rank_cases(log, ppop_scorer(log), config, candidates=candidates)
-
-
-def ppop_scorer(log: EventLog) -> Scorer:
-    """Return what scores the test cases of a log, see `ppop`."""
     support = log.support
     cases = log.cases
     begin = begin_of(cases, log.opens_user)  # [N]
@@ -60,60 +45,23 @@ def ppop_scorer(log: EventLog) -> Scorer:
     return score, cases - begin
 
 
-def item_knn(
-    log: EventLog,
-    knn: ItemKnnConfig = ItemKnnConfig(),
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-) -> Ranking:
-    """Rank by Item-KNN (Section 4.2): the similarity to the item before the target.
+def item_knn_scorer(log: EventLog, knn: ItemKnnConfig) -> Scorer:
+    """Score by Item-KNN (Section 4.2): the similarity to the item before the target.
 
     score(j) = the cosine of j and the last item of the session so far, see `cosines`.
 
     Args:
         log: a prepared log.
         knn: the number of neighbours of an item that score.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
     """
-    return sparse_ranking.rank_cases(log, item_knn_scorer(log, knn), config, candidates=candidates)
-
-
-def item_knn_scorer(log: EventLog, knn: ItemKnnConfig) -> Scorer:
-    """Return what scores the test cases of a log, see `item_knn`."""
     return _last_item_scorer(log, cosines(log.train, knn.neighbours))
 
 
-def markov(
-    log: EventLog,
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-) -> Ranking:
-    """Rank by a Markov chain of first order.
+def rules_scorer(log: EventLog, *, max_steps: int = 10) -> Scorer:
+    """Score by sequential rules (SR): how often and how soon an item came after another.
 
-    score(j) = how often j came right after the item before the target, in the training sessions.
-    Of equal scores the item with the larger support comes first.
-
-    Args:
-        log: a prepared log.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
-    """
-    return sequential_rules(log, config, candidates=candidates, max_steps=1)
-
-
-def sequential_rules(
-    log: EventLog,
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-    max_steps: int = 10,
-) -> Ranking:
-    """Rank by sequential rules (SR): how often and how soon an item came after another.
-
-    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms".
+    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms". With one step
+    it is a Markov chain of first order.
 
     score(j) = the sum of 1 / steps over the training sessions in which j came that many steps after
     the item before the target, see `rules`. Of equal scores the item with the larger support comes
@@ -121,16 +69,8 @@ def sequential_rules(
 
     Args:
         log: a prepared log.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
         max_steps: the largest distance that counts, 1 to 16.
     """
-    scorer = rules_scorer(log, max_steps=max_steps)
-    return sparse_ranking.rank_cases(log, scorer, config, candidates=candidates)
-
-
-def rules_scorer(log: EventLog, *, max_steps: int = 10) -> Scorer:
-    """Return what scores the test cases of a log, see `sequential_rules`."""
     return _last_item_scorer(log, _supported(rules(log.train, max_steps=max_steps), log.support))
 
 

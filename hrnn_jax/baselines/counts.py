@@ -20,29 +20,10 @@ import numpy as np
 from scipy import sparse
 
 from hrnn_jax.baselines import counting, sparse_ranking
-from hrnn_jax.config import CountsConfig, EvaluationConfig
+from hrnn_jax.config import CountsConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
-from hrnn_jax.ranking.metrics import Ranking
 
 MAX_STEPS = 10  # of sequential rules, as of SR
-
-
-def counts(
-    log: EventLog,
-    settings: CountsConfig = CountsConfig(),
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-) -> Ranking:
-    """Rank by the mixture of counts, see the module.
-
-    Args:
-        log: a prepared log.
-        settings: the weights, the half-life of the past, and the neighbours of an item.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
-    """
-    return sparse_ranking.rank_cases(log, scorer(log, settings), config, candidates=candidates)
 
 
 def scorer(log: EventLog, config: CountsConfig) -> sparse_ranking.Scorer:

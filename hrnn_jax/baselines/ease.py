@@ -27,33 +27,11 @@ from scipy import sparse
 
 from hrnn_jax import errors
 from hrnn_jax.baselines import sparse_ranking
-from hrnn_jax.config import EaseConfig, EvaluationConfig
+from hrnn_jax.config import EaseConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
-from hrnn_jax.ranking.metrics import Ranking
 
 MOST_ITEMS = 20_000  # 3.2 GB of weights
 UNIT = 1 << 40
-
-
-def ease(
-    log: EventLog,
-    settings: EaseConfig = EaseConfig(),
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-) -> Ranking:
-    """Rank by EASE, see the module.
-
-    Args:
-        log: a prepared log.
-        settings: the regularisation, and what the rows of X are.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
-
-    Raises:
-        InputError: there are more than `MOST_ITEMS` items.
-    """
-    return sparse_ranking.rank_cases(log, scorer(log, settings), config, candidates=candidates)
 
 
 def scorer(log: EventLog, config: EaseConfig) -> sparse_ranking.Scorer:

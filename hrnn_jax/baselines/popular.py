@@ -15,30 +15,11 @@ import numpy as np
 from scipy import sparse
 
 from hrnn_jax.baselines import sparse_ranking
-from hrnn_jax.config import EvaluationConfig, PopularConfig
+from hrnn_jax.config import PopularConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.ranking.metrics import Ranking
 
 HOUR = 3600  # seconds
-
-
-def popular(
-    log: EventLog,
-    settings: PopularConfig = PopularConfig(),
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-) -> Ranking:
-    """Rank by popularity before the target, see the module.
-
-    Args:
-        log: a prepared log.
-        settings: the window.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
-    """
-    return sparse_ranking.rank_cases(log, scorer(log, settings), config, candidates=candidates)
 
 
 def scorer(log: EventLog, config: PopularConfig) -> sparse_ranking.Scorer:

@@ -41,9 +41,8 @@ import numpy as np
 from scipy import sparse
 
 from hrnn_jax.baselines import sparse_ranking
-from hrnn_jax.config import EvaluationConfig, SessionKnnConfig, StanConfig
+from hrnn_jax.config import SessionKnnConfig, StanConfig
 from hrnn_jax.event_log import EventLog, begin_of, ranges
-from hrnn_jax.ranking.metrics import Ranking
 
 UNIT = 720_720  # the least number that each of 1, 2, ..., 16 divides
 
@@ -78,24 +77,6 @@ class Current:
     length: np.ndarray  # [n] events
     user: np.ndarray  # [n]
     own: np.ndarray  # [n] the training session that the case is in, -1 if there is none
-
-
-def vsknn(
-    log: EventLog,
-    knn: SessionKnnConfig = SessionKnnConfig(),
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-) -> Ranking:
-    """Rank by V-SKNN, or with a boost or reminders by V-SKNN_BR, see the module.
-
-    Args:
-        log: a prepared log.
-        knn: neighbours, boost and reminders.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
-    """
-    return sparse_ranking.rank_cases(log, scorer(log, knn), config, candidates=candidates)
 
 
 def scorer(log: EventLog, config: SessionKnnConfig) -> sparse_ranking.Scorer:

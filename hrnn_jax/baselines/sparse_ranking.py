@@ -27,22 +27,17 @@ def rank_cases(
     log: EventLog,
     scorer: Scorer,
     config: EvaluationConfig,
-    *,
-    candidates: np.ndarray | None = None,
 ) -> Ranking:
     """Rank the target of every test case and count the recommended items.
 
     Args:
         log: with N test cases and V items.
         scorer: of `log.cases`.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items that compete with the target and are recommended, by default those
-            of `config`.
+        config: cutoffs, ties and the number of candidates, which compete with the target and are
+            recommended.
     """
     cutoffs, (score, costs) = config.cutoffs, scorer
-    if candidates is None:
-        candidates = log.most_supported(config.candidates)
-    competes = np.isin(np.arange(log.n_items), candidates)
+    competes = np.isin(np.arange(log.n_items), log.most_supported(config.candidates))
     targets = log.item[log.cases]
     excluded = log.session_items(log.cases) if config.exclude_session_items else None
     rank = np.zeros(len(targets), np.int32)

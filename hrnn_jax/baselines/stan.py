@@ -53,29 +53,10 @@ from scipy import sparse
 
 from hrnn_jax.baselines import session_knn, sparse_ranking
 from hrnn_jax.baselines.session_knn import Current, Sessions
-from hrnn_jax.config import EvaluationConfig, StanConfig
+from hrnn_jax.config import StanConfig
 from hrnn_jax.event_log import EventLog, ranges
-from hrnn_jax.ranking.metrics import Ranking
 
 DAY = 86_400  # seconds
-
-
-def vstan(
-    log: EventLog,
-    stan: StanConfig = StanConfig(),
-    config: EvaluationConfig = EvaluationConfig(),
-    *,
-    candidates: np.ndarray | None = None,
-) -> Ranking:
-    """Rank by U-VSTAN, or without what it adds by VSTAN or STAN, see the module.
-
-    Args:
-        log: a prepared log.
-        stan: neighbours and decays.
-        config: cutoffs, ties and the number of candidates.
-        candidates: the items to rank, by default those of `config`.
-    """
-    return sparse_ranking.rank_cases(log, scorer(log, stan), config, candidates=candidates)
 
 
 def scorer(log: EventLog, config: StanConfig) -> sparse_ranking.Scorer:

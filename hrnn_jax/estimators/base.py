@@ -13,13 +13,14 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import polars as pl
 
-from hrnn_jax.arguments import whole_number
+from hrnn_jax.arguments import several_ids, whole_number
 from hrnn_jax.config import EvaluationConfig, settings, unmet_need
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import saving
 from hrnn_jax.estimators.logs import Log, Part
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.ids_and_times import Id, id_text
+from hrnn_jax.preprocess import frames
 from hrnn_jax.presets import NAMES
 from hrnn_jax.ranking.metrics import Ranking
 
@@ -185,7 +186,7 @@ class Model(abc.ABC):
 
     def recommend(
         self,
-        users: Iterable[Id] | pl.DataFrame,
+        users: Any,
         k: int = 10,
         *,
         exclude_seen: bool = False,
@@ -194,7 +195,8 @@ class Model(abc.ABC):
         """Recommend items to users, as what comes next after their last training event.
 
         Args:
-            users: Raw ids, or a frame with the column user_id.
+            users: Raw ids: a list, an array or a series. Or a frame of polars, pandas or arrow,
+                whose column user_id has them; each user is listed once, at the first row.
             k: The length of the lists, at least 1. They are shorter where fewer items are left, or
                 where a counting model has a score for fewer.
             exclude_seen: Leave out the items of the user's training events.
@@ -212,16 +214,12 @@ class Model(abc.ABC):
                 first ids.
 
         Raises:
-            InputError: The model is not fitted, or an id or `k` is invalid.
+            InputError: The model is not fitted, an id or `k` is invalid, or `users` is no list of
+                ids and no frame with user_id.
         """
         k = whole_number("k", k)
-        if isinstance(users, pl.DataFrame):
-            if "user_id" not in users.columns:
-                raise InputError("`users` has no column 'user_id'")
-            users = users["user_id"].unique(maintain_order=True)
-        if isinstance(users, str):
-            raise InputError(f"`users`={users!r}: give a list of ids")
-        wanted = list(users)
+        wanted = _listed(users)
+        texts = [id_text("user", user) for user in wanted]
         if len({isinstance(user, str) for user in wanted}) > 1:
             raise InputError("`users` mixes integers and strings: give ids of one kind")
         is_trained = np.zeros(len(self.train_.users), bool)  # others have test events alone
@@ -229,7 +227,7 @@ class Model(abc.ABC):
         number = {
             str(user): index for index, user in enumerate(self.train_.users) if is_trained[index]
         }
-        indices = np.array([number.get(id_text("user", user), -1) for user in wanted], np.int64)
+        indices = np.array([number.get(text, -1) for text in texts], np.int64)
         _warn_of_unknown([user for user, n in zip(wanted, indices, strict=True) if n < 0])
         if exclude_session_items is None:
             exclude_session_items = self.train_.meta["recipe"]["drop_repeats"]
@@ -289,6 +287,22 @@ class Model(abc.ABC):
         """
 
 
+def _listed(users: Any) -> list[Any]:
+    """Return the raw ids of `users`, see `Model.recommend`; they are not checked."""
+    if isinstance(users, pl.LazyFrame) or hasattr(users, "columns"):
+        frame = frames.as_polars(users)
+        if frames.USER not in frame.columns:
+            raise InputError(
+                f"`users` has no column {frames.USER!r}: rename one of {', '.join(frame.columns)}"
+            )
+        users = frame[frames.USER].unique(maintain_order=True)
+    elif hasattr(users, "to_pylist"):  # an array of arrow, whose own values are no ids
+        users = users.to_pylist()
+    elif isinstance(users, Mapping):
+        raise InputError("`users` is a mapping: give a list of ids, or a frame")
+    return list(several_ids("`users`", users))
+
+
 def _warn_of_unknown(users: Iterable[Id]) -> None:
     """Warn the caller of `recommend` of users without a training event."""
     unknown = list(dict.fromkeys(users))
@@ -345,20 +359,24 @@ def check_train(train: Any) -> Part:
     return train
 
 
-def check_test(model: Model, test: Any) -> EventLog:
+def check_test(name: str, train: Part, test: Any) -> EventLog:
     """Return the events whose test cases a model ranks.
+
+    Args:
+        name: Of the model, for the message.
+        train: The training part that it is fitted on.
+        test: The test part.
 
     Raises:
         InputError: The value is no test part, or not of the log that the model is fitted on.
     """
     if not isinstance(test, Part) or not test.is_test:
         raise InputError("give the test part of the log that the model is fitted on")
-    train = model.train_
     known = train.meta["known_items"]  # of the model that was trained further
     same = test.continuing(train.items[:known]) if known else test
     if same.folder.name != train.folder.name:
         raise InputError(
-            f"this is the test part of {test.title} ({test.folder.name}), but {model.name} is "
+            f"this is the test part of {test.title} ({test.folder.name}), but {name} is "
             f"fitted on {train.title} ({train.folder.name}): evaluate on the part that was split "
             "off with the training part"
         )

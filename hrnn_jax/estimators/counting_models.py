@@ -126,13 +126,16 @@ class CountingModel(Model):
 
 
 class PPOP(CountingModel):
-    """Personal Pop (Section 4.2): the items that the user had most often, see `counting.ppop`."""
+    """Personal Pop (Section 4.2): the items that the user had most often.
+
+    See `counting.ppop_scorer`.
+    """
 
     models = ("ppop",)
 
 
 class ItemKNN(CountingModel):
-    """Item-KNN (Section 4.2): items like the last one, see `counting.item_knn`.
+    """Item-KNN (Section 4.2): items like the last one, see `counting.item_knn_scorer`.
 
     Settings: the fields of `ItemKnnConfig`.
     """
@@ -147,7 +150,7 @@ class Markov(CountingModel):
 
 
 class SR(CountingModel):
-    """Sequential rules: what came soon after the last item, see `counting.sequential_rules`."""
+    """Sequential rules: what came soon after the last item, see `counting.rules_scorer`."""
 
     models = ("sr",)
 

@@ -47,7 +47,7 @@ def evaluate(
         InputError: A metric is unknown, or the part is not of the log that the model is fitted on.
     """
     cutoffs = tuple(dict.fromkeys(_cutoff(name) for name in metrics))
-    events = check_test(model, test)
+    events = check_test(model.name, model.train_, test)
     ranking = model.ranking(EvaluationConfig(cutoffs, ties, candidates, exclude_session_items))
     found = of_ranks.figures(ranking, cutoffs, events.support)
     return {name: float("nan") if found[name] is None else found[name] for name in metrics}
@@ -78,7 +78,7 @@ def ranks(
     Raises:
         InputError: The part is not of the log that the model is fitted on.
     """
-    events = check_test(model, test)
+    events = check_test(model.name, model.train_, test)
     config = EvaluationConfig(
         ties=ties, candidates=candidates, exclude_session_items=exclude_session_items
     )

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import network
+from hrnn_jax.arguments import whole_number
 from hrnn_jax.config import (
     EvaluationConfig,
     ModelConfig,
@@ -58,7 +59,7 @@ class _Trained:
     @property
     def fitted(self) -> FittedMixture | None:
         """The mixture with the neighbours of the log."""
-        return network.fitted(self.network, self.mixture)
+        return network.fitted(self.network, self.present_mixture())
 
     def choose_epochs(self, most: int) -> int:
         """Return how many further epochs to train: `most`, or fewer by `held_out_patience`."""
@@ -69,11 +70,17 @@ class _Trained:
             self.mixture, self.mixture_epochs = chosen.mixture, chosen.epochs
         return chosen.epochs
 
-    def learn_mixture(self) -> None:
-        """Learn the mixture of a network with `places` after the present epochs."""
+    def hold_out(self, start: train.TrainState | None) -> None:
+        """Prepare to learn the mixture of a network with `places`."""
+        if self.network.table is not None:
+            self.held_out = HeldOut(self.network, start, self.seed)
+
+    def present_mixture(self) -> Mixture | None:
+        """Return the mixture of the present epochs, learnt if need be; None without `places`."""
         if self.held_out is not None and self.mixture_epochs != self.epochs:
             self.mixture = self.held_out.mixture(self.epochs)
             self.mixture_epochs = self.epochs
+        return self.mixture
 
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
@@ -131,7 +138,9 @@ class NetworkModel(Model):
     ) -> Self:
         """Train from drawn weights, as `experiments.run` does.
 
-        An interrupted or diverged training leaves the model as it was: not fitted.
+        An error before the first epoch, or in an epoch that diverges or is interrupted, leaves the
+        model not fitted, as the weights are updated in place. One after an epoch, of a callback for
+        example, leaves it with the epochs trained so far.
 
         Args:
             train: The training part of a log.
@@ -147,16 +156,18 @@ class NetworkModel(Model):
             The model.
 
         Raises:
-            InputError: The model is fitted already, or a part is not one of this log.
+            InputError: The model is fitted already, a part is not one of this log, or `epochs`,
+                `seed` or `callbacks` cannot be.
             DivergedError: The loss is not a number any more: lower `learning_rate`.
         """
         self._check_not_fitted()
         part = check_train(train)
-        config = self._train_config().for_epochs(epochs)
-        made = self._network(part, config)
-        self._train, self._trained = part, _Trained(made, made.init_state(seed), seed)
-        self._hold_out(None)
-        return self._train_epochs(epochs, callbacks, validation)
+        epochs = self._check_training(part, epochs, callbacks, validation)
+        seed = whole_number("`seed`", seed, least=0)
+        made = self._network(part, self._train_config().for_epochs(epochs))
+        trained = _Trained(made, made.init_state(seed), seed)
+        trained.hold_out(None)
+        return self._train_epochs(part, trained, epochs, callbacks, validation)
 
     def partial_fit(
         self: Self,
@@ -171,6 +182,8 @@ class NetworkModel(Model):
         On the same log, the epochs go on where `fit` ended, with the same results as if it had not
         ended there. On a new log the items keep their weights and their numbers, new ones are
         added, and epochs count from 1 again, as `experiments.run` goes on from another run.
+
+        An error leaves the model as `fit` says: before the first epoch as it was, on its log.
 
         Args:
             train: The training part of the new log; by default the one of before.
@@ -189,64 +202,75 @@ class NetworkModel(Model):
             return self.fit(
                 check_train(train), epochs=epochs, callbacks=callbacks, validation=validation
             )
-        if train is not None and check_train(train).folder.name != self._train.folder.name:
-            self._extend(check_train(train), epochs)
-        return self._train_epochs(epochs, callbacks, validation)
+        part, is_new = self.train_, False
+        if train is not None and check_train(train).folder.name != part.folder.name:
+            part, is_new = train.continuing(self.items_), True
+        epochs = self._check_training(part, epochs, callbacks, validation)
+        trained = self._extended(part, epochs) if is_new else self.trained_
+        return self._train_epochs(part, trained, epochs, callbacks, validation)
 
-    def _extend(self, part: Part, epochs: int) -> None:
-        """Go on to a new log: items of before keep their rows, new ones are drawn."""
+    def _extended(self, part: Part, epochs: int) -> _Trained:
+        """Return what goes on on a new log: items of before keep their rows, new ones are drawn."""
         before = self.trained_
-        part = part.continuing(self.items_)
         made = self._network(part, self._train_config().for_epochs(epochs))
         state = train.extend_state(before.state, made.init_state(before.seed))
         lineage = (checkpoint.fingerprint(before.state.params), *before.lineage)
-        self._train, self._trained = part, _Trained(made, state, before.seed, lineage=lineage)
-        self._hold_out(state)
-
-    def _hold_out(self, start: train.TrainState | None) -> None:
-        """Prepare to learn the mixture of a network with `places`."""
-        trained = self.trained_
-        if trained.network.table is not None:
-            trained.held_out = HeldOut(trained.network, start, trained.seed)
+        trained = _Trained(made, state, before.seed, lineage=lineage)
+        trained.hold_out(state)
+        return trained
 
     def _network(self, part: Part, config: TrainConfig) -> network.Network:
         events = part.events
         model_config = self._model_config(events.n_items)
         return network.make_network(events, model_config, config, EvaluationConfig())
 
-    def _train_epochs(
-        self: Self, epochs: int, callbacks: Sequence[Callback], validation: Part | None
-    ) -> Self:
-        trained = self.trained_
+    def _check_training(self, part: Part, epochs: Any, callbacks: Any, validation: Any) -> int:
+        """Return the number of epochs. Raises InputError where an argument cannot be."""
         if validation is not None:
-            check_test(self, validation)
+            check_test(self.name, part, validation)
+        if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+            raise InputError(
+                f"`callbacks`={callbacks!r}: give a list of functions, as in [callbacks.Print()]"
+            )
+        return whole_number("`epochs`", epochs, least=0)
+
+    def _train_epochs(
+        self: Self,
+        part: Part,
+        trained: _Trained,
+        epochs: int,
+        callbacks: Sequence[Callback],
+        validation: Part | None,
+    ) -> Self:
+        """Train; each complete epoch makes `part` and `trained` those of the model."""
         begin = trained.epochs
         try:
             epochs = trained.choose_epochs(epochs)
             for number in range(begin + 1, begin + epochs + 1):
+                self._train = self._trained = None  # the epoch is given the memory of the weights
                 done = network.train_epoch(
                     trained.network, trained.state, [trained.seed], number - 1
                 )
                 trained.state, trained.epochs = done.state, number
-                if validation is not None:
-                    trained.learn_mixture()
+                self._train, self._trained = part, trained
                 epoch = Epoch(
                     number,
                     begin + epochs,
                     float(done.losses[0]),
-                    self._measured() if validation is not None else {},
+                    {},
                     done.events,
                     done.seconds,
                     trained.seed,
                     done.rate,
                 )
                 trained.history.append(epoch.entry())
+                if validation is not None:
+                    epoch = dataclasses.replace(epoch, metrics=self._measured())
+                    trained.history[-1] = epoch.entry()
                 if [callback(epoch) for callback in callbacks].count(True):
                     break
-            trained.learn_mixture()
-        except BaseException:  # the weights may be half an update, and their memory given away
-            self._train = self._trained = None
-            raise
+            trained.present_mixture()  # not by the first list or rank
+            self._train, self._trained = part, trained
         finally:
             close(callbacks)
         return self
@@ -262,7 +286,7 @@ class NetworkModel(Model):
             config: Cutoffs, ties and the number of candidates.
         """
         ranked = dataclasses.replace(self.trained_.network, evaluation_config=config)
-        return network.rank(ranked, self.params_, self.trained_.mixture)
+        return network.rank(ranked, self.params_, self.trained_.present_mixture())
 
     def recipe_configs(self) -> list[Any]:
         """Return the configs of the network and of its training."""
@@ -302,14 +326,13 @@ class NetworkModel(Model):
             for entry in run_files.read_history(folder)
             if entry["seed"] == about.seed and entry["epoch"] <= about.epochs
         ]
-        self._train = part
-        self._trained = _Trained(
+        trained = _Trained(
             made, state, about.seed, about.epochs, about.lineage[1:], history=history
         )
-        self._hold_out(None)
+        trained.hold_out(None)
         if about.mixture is not None:
-            self._trained.mixture = about.mixture.weights
-            self._trained.mixture_epochs = about.epochs
+            trained.mixture, trained.mixture_epochs = about.mixture.weights, about.epochs
+        self._train, self._trained = part, trained
 
     def about_run(self, folder: pathlib.Path) -> checkpoint.TrainedRun:
         """Describe the network without its weights, as live recommendation takes it.
@@ -417,10 +440,11 @@ class NetworkModel(Model):
         trained = self.trained_
         run_files.write_data(folder, self.train_.folder)
         run_files.write_history(folder, trained.history)
-        if trained.network.table is not None and trained.mixture is not None:
+        mixture = trained.present_mixture()
+        if trained.network.table is not None and mixture is not None:
             neighbours.save(folder / neighbours.FILE, trained.network.table)
             path = mixtures.file(folder, trained.seed)
-            mixtures.save(path, trained.mixture, epochs=self.epochs_)
+            mixtures.save(path, mixture, epochs=self.epochs_)
         of_seed = checkpoint.folder(folder, trained.seed)
         checkpoint.save(of_seed, trained.state, epochs=self.epochs_)
         figures = training_figures(trained.history)

@@ -11,7 +11,8 @@ from scipy import stats
 def signed_rank(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Test whether paired samples differ, by Wilcoxon's signed ranks.
 
-    Pairs without a difference are left out, as Wilcoxon did.
+    Pairs without a difference are left out, as Wilcoxon did: however many there are, they change
+    nothing. p is exact for up to 13 others, and for up to 50 if no two differ by the same amount.
 
     Args:
         x: [N], for example each test case's recall under one model.
@@ -22,7 +23,8 @@ def signed_rank(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """
     # Means over seeds of the same hits may differ in the last bit by rounding.
     difference = np.round(x - y, 12)
-    if not difference.any():
+    difference = difference[difference != 0]  # scipy would choose its method by the zeros too
+    if not len(difference):
         return 0.0, 1.0
-    result: Any = stats.wilcoxon(difference, zero_method="wilcox")
+    result: Any = stats.wilcoxon(difference)
     return float(result.statistic), float(result.pvalue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hrnn_jax.arguments import whole_number
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
 
@@ -9,7 +10,8 @@ from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
 class EarlyStopping:
     """End the training when a metric of the validation part has not grown for some epochs.
 
-    The model keeps the weights of the last epoch.
+    The model keeps the weights of the last epoch. Epoch 1 begins anew, so that one object can
+    follow several trainings, one after the other.
     """
 
     def __init__(self, metric: str = "mrr@5", *, patience: int = 2):
@@ -17,9 +19,13 @@ class EarlyStopping:
 
         Args:
             metric: A metric of `validation`, as in "mrr@5".
-            patience: The epochs in a row without a new best value after which training ends.
+            patience: The epochs in a row without a new best value after which training ends, at
+                least 1.
+
+        Raises:
+            InputError: `patience` is no such number.
         """
-        self.metric, self.patience = metric, patience
+        self.metric, self.patience = metric, whole_number("`patience`", patience)
         self.best, self.best_epoch = float("-inf"), 0
 
     def __call__(self, epoch: Epoch) -> bool:
@@ -31,6 +37,6 @@ class EarlyStopping:
         if self.metric not in epoch.metrics:
             known = ", ".join(epoch.metrics) or "none: give `fit` a `validation` part"
             raise InputError(f"`metric`={self.metric} is not measured; what is: {known}")
-        if epoch.metrics[self.metric] > self.best:
+        if epoch.number == 1 or epoch.metrics[self.metric] > self.best:
             self.best, self.best_epoch = epoch.metrics[self.metric], epoch.number
         return epoch.number - self.best_epoch >= self.patience

@@ -31,7 +31,7 @@ class CSV:
     """Write a CSV file with a row for each epoch: epoch, loss, events, seconds and metrics."""
 
     def __init__(self, path: str | pathlib.Path):
-        """Name the file, which is written anew after each epoch.
+        """Name the file, which is written anew after each epoch and begins anew with epoch 1.
 
         Args:
             path: Of the file; its folder is made.
@@ -41,7 +41,7 @@ class CSV:
 
     def __call__(self, epoch: Epoch) -> None:
         """Add the epoch's row."""
-        self._rows.append(epoch.entry())
+        self._rows = [*(self._rows if epoch.number > 1 else ()), epoch.entry()]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(dict.fromkeys(n for row in self._rows for n in row)))
         writer.writeheader()

@@ -122,9 +122,14 @@ def test_equal_samples_have_p_1():
     assert significance.signed_rank(x, x + 1e-16) == (0, 1)  # a rounding
 
 
-def test_zero_differences_are_left_out():
-    padded = np.concatenate([MAIZE, np.zeros(40)])
-    assert significance.signed_rank(padded, np.zeros(55))[0] == 24
+@pytest.mark.parametrize("n_zeros", [1, 40, 1000])
+def test_zero_differences_are_left_out(n_zeros):
+    """Bug: take a normal p for few pairs that differ, as they are among many that do not."""
+    padded = np.concatenate([MAIZE, np.zeros(n_zeros)])
+    without = significance.signed_rank(MAIZE, np.zeros(15))
+    assert significance.signed_rank(padded, np.zeros(15 + n_zeros)) == without
+    hits = np.concatenate([np.ones(5), np.zeros(n_zeros)])  # two of the 2^5 patterns of signs
+    assert significance.signed_rank(hits, np.zeros(5 + n_zeros)) == (0, 2 / 2**5)
 
 
 def cases(hits):

@@ -16,7 +16,12 @@ from hrnn_jax.config import EvaluationConfig, ItemKnnConfig
 from hrnn_jax.event_log import EventLog
 
 N_ITEMS = 6
-BASELINES = (counting.ppop, counting.item_knn, counting.markov, counting.sequential_rules)
+SCORERS = (
+    counting.ppop_scorer,
+    functools.partial(counting.item_knn_scorer, knn=ItemKnnConfig()),
+    functools.partial(counting.rules_scorer, max_steps=1),
+    counting.rules_scorer,
+)
 
 
 def make_log(users, n_items=N_ITEMS):
@@ -42,11 +47,10 @@ SESSIONS = strategies.lists(
     max_size=4,
 )
 USERS = strategies.lists(SESSIONS, min_size=1, max_size=4)
-CANDIDATES = strategies.none() | strategies.lists(strategies.integers(0, N_ITEMS - 1), unique=True)
 CASES = strategies.fixed_dictionaries(
     {
         "users": USERS,
-        "candidates": CANDIDATES,
+        "candidates": strategies.none() | strategies.integers(1, N_ITEMS),
         "ties": strategies.sampled_from(["against", "for"]),
         "cutoffs": strategies.lists(strategies.integers(1, N_ITEMS + 1), min_size=1, unique=True),
         "chunk": strategies.sampled_from([1, 5, 4_000_000]),
@@ -77,21 +81,23 @@ def train_sessions(users):
     return [session for sessions in users for session in sessions[:-1]]
 
 
-def check(baseline, case, scores):
+def ranking(log, scorer, *, ties="against", cutoffs=(1,), candidates=None):
+    return sparse_ranking.rank_cases(
+        log, scorer(log), EvaluationConfig(cutoffs, ties=ties, candidates=candidates)
+    )
+
+
+def check(scorer, case, scores):
     """Compare with `scores`, for each test case a dictionary of those that are not 0."""
     log = make_log(case["users"])
     candidates, ties, cutoffs = case["candidates"], case["ties"], case["cutoffs"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_ranking, "CHUNK_ENTRIES", case["chunk"])
-        found = baseline(
-            log,
-            config=EvaluationConfig(ties=ties, cutoffs=tuple(cutoffs)),
-            candidates=None if candidates is None else np.array(candidates, int),
-        )
+        found = ranking(log, scorer, ties=ties, cutoffs=tuple(cutoffs), candidates=candidates)
     targets = [target for target, *_ in plain_cases(case["users"])]
     assert log.item[log.cases].tolist() == targets
     assert np.all(log.test[log.cases])
-    candidates = range(N_ITEMS) if candidates is None else candidates
+    candidates = log.most_supported(candidates).tolist()
     shown = np.zeros((len(cutoffs), N_ITEMS), int)
     ranks = []
     for target, score in zip(targets, scores, strict=True):
@@ -123,7 +129,7 @@ def test_ppop_ranks_as_plain_counting_does(case):
     for _, _, history in plain_cases(case["users"]):
         count = collections.Counter(history)
         scores.append({item: 1000 * count[item] + support[item] for item in count})
-    check(counting.ppop, case, scores)
+    check(counting.ppop_scorer, case, scores)
 
 
 @hypothesis.given(CASES, strategies.integers(1, 4))
@@ -140,8 +146,8 @@ def test_item_knn_ranks_as_exact_fractions_do(case, neighbours):
         kept = sorted(near, key=lambda j, near=near: (-near[j], j))[:neighbours]
         squares[i] = {j: near[j] for j in kept}
     scores = [squares[last] for _, last, _ in plain_cases(case["users"])]
-    baseline = functools.partial(counting.item_knn, knn=ItemKnnConfig(neighbours=neighbours))
-    check(baseline, case, scores)
+    knn = ItemKnnConfig(neighbours=neighbours)
+    check(functools.partial(counting.item_knn_scorer, knn=knn), case, scores)
 
 
 @hypothesis.given(CASES)
@@ -150,7 +156,7 @@ def test_markov_ranks_as_plain_counting_does(case):
     for session in train_sessions(case["users"]):
         for item, following in itertools.pairwise(session):
             after[item][following] += 1
-    check(counting.markov, case, by_support(after, case))
+    check(functools.partial(counting.rules_scorer, max_steps=1), case, by_support(after, case))
 
 
 @hypothesis.given(CASES, strategies.integers(1, 5))
@@ -161,13 +167,13 @@ def test_sequential_rules_rank_as_exact_fractions_do(case, max_steps):
             if y - x <= max_steps:
                 after[session[x]][session[y]] += fractions.Fraction(1, y - x)
     scores = by_support(after, case)
-    check(functools.partial(counting.sequential_rules, max_steps=max_steps), case, scores)
+    check(functools.partial(counting.rules_scorer, max_steps=max_steps), case, scores)
 
 
 def test_ppop_counts_the_test_session_up_to_the_target():
     # Item 4 comes once before and once in the test session, item 1 once, item 3 never before.
     log = make_log([[[1, 4], [4, 1, 4, 3]]])
-    ranks = counting.ppop(log, config=EvaluationConfig(ties="against", cutoffs=(1,))).rank
+    ranks = ranking(log, counting.ppop_scorer).rank
     assert log.cases.tolist() == [3, 4, 5]
     # Targets 1, 4, 3: 4 leads by 2 to 1; then 2 and 2 with a support of 1 each; then 3 is new.
     assert ranks.tolist() == [2, 2, N_ITEMS]
@@ -176,9 +182,7 @@ def test_ppop_counts_the_test_session_up_to_the_target():
 def test_ppop_breaks_ties_by_support():
     log = make_log([[[0, 1], [2, 0, 1]], [[1, 3], [3]]])
     # Target 0, then 1. First 0, 1, 2 have one each: 1 has the support of 2, 0 of 1, 2 of 0.
-    assert counting.ppop(
-        log, config=EvaluationConfig(ties="against", cutoffs=(1,))
-    ).rank.tolist() == [2, 2]
+    assert ranking(log, counting.ppop_scorer).rank.tolist() == [2, 2]
 
 
 def test_cosine_by_hand():
@@ -228,8 +232,8 @@ def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
     log = make_log(users, n_items)
     tracemalloc.start()
     try:
-        for baseline in BASELINES:
-            found = baseline(log, config=EvaluationConfig(ties="against", cutoffs=(5,)))
+        for scorer in SCORERS:
+            found = ranking(log, scorer, cutoffs=(5,))
             assert len(found.rank) == n_users * 4
             del found  # its counts, [1, V]
         peak = tracemalloc.get_traced_memory()[1]
@@ -241,11 +245,11 @@ def test_memory_does_not_grow_with_items_squared_nor_with_cases_times_items():
 def test_memory_is_bounded_by_the_chunk(monkeypatch):
     # 1000 cases of 1000 to 1999 earlier events each: 1.5 million entries, 12 MB of counts alone.
     log = make_log([[np.arange(1000) % N_ITEMS, np.arange(1001) % N_ITEMS]])
-    whole = counting.ppop(log, config=EvaluationConfig(ties="for", cutoffs=(5,)))
+    whole = ranking(log, counting.ppop_scorer, ties="for", cutoffs=(5,))
     monkeypatch.setattr(sparse_ranking, "CHUNK_ENTRIES", 20_000)
     tracemalloc.start()
     try:
-        parts = counting.ppop(log, config=EvaluationConfig(ties="for", cutoffs=(5,)))
+        parts = ranking(log, counting.ppop_scorer, ties="for", cutoffs=(5,))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -256,10 +260,7 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch):
 
 def test_a_log_without_cases_has_no_ranks():
     log = make_log([[[0, 1], [2]]])
-    for baseline in BASELINES:
-        found = baseline(
-            log,
-            config=EvaluationConfig(ties="against", cutoffs=(1, 5)),
-        )
+    for scorer in SCORERS:
+        found = ranking(log, scorer, cutoffs=(1, 5))
         assert len(found.rank) == 0
         assert found.shown.tolist() == [[0] * N_ITEMS] * 2

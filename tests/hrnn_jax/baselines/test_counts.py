@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from hrnn_jax.baselines import counts
-from hrnn_jax.config import CountsConfig
+from hrnn_jax.baselines import by_name, counts
+from hrnn_jax.config import CountsConfig, EvaluationConfig
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
 from tests.hrnn_jax.baselines.in_chunks import in_chunks
@@ -91,16 +91,20 @@ def test_the_past_fades_by_half_in_half_a_life_of_events():
     np.testing.assert_allclose(score(slice(1, 2)).toarray()[0], faded / faded.sum(), rtol=1e-12)
 
 
+def ranks_of(log):
+    return by_name.rank("counts", log, CountsConfig(), EvaluationConfig()).rank
+
+
 def test_no_other_test_session_is_counted():
     log = logs.random(0, users=20, sessions=5)
-    ranks = counts.counts(log).rank
+    ranks = ranks_of(log)
     others = log.test & (log.user != 3)
     item = np.where(others, (log.item + 1) % log.n_items, log.item).astype(np.int32)
     changed = dataclasses.replace(log, item=item)
     mine = log.user[log.cases] == 3
-    np.testing.assert_array_equal(counts.counts(changed).rank[mine], ranks[mine])
+    np.testing.assert_array_equal(ranks_of(changed)[mine], ranks[mine])
 
 
 @pytest.mark.parametrize("users", [[], [[[0, 1], [2]]], [[[0]]]])
 def test_a_log_without_cases_has_no_ranks(users):
-    assert len(counts.counts(logs.of(users)).rank) == 0
+    assert len(ranks_of(logs.of(users))) == 0

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import strategies
 
 from hrnn_jax import errors
-from hrnn_jax.baselines import ease
-from hrnn_jax.config import EaseConfig
+from hrnn_jax.baselines import by_name, ease
+from hrnn_jax.config import EaseConfig, EvaluationConfig
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
 from tests.hrnn_jax.baselines.in_chunks import in_chunks
@@ -90,29 +90,33 @@ def test_the_items_of_all_training_sessions_and_of_the_open_one_count_once():
     np.testing.assert_array_equal(once(slice(0, 1)).toarray()[0], scores)
 
 
+def ranks_of(log, config):
+    return by_name.rank("ease", log, config, EvaluationConfig()).rank
+
+
 def test_no_test_session_counts():
     log = logs.random(0, users=30, sessions=6)
-    ranks = ease.ease(log, EaseConfig(l2=2.0)).rank
+    ranks = ranks_of(log, EaseConfig(l2=2.0))
     rng = np.random.default_rng(1)
     for user in range(0, 30, 5):
         others = log.test & (log.user != user)
         item = np.where(others, rng.integers(log.n_items, size=len(log)), log.item)
         changed = dataclasses.replace(log, item=item.astype(np.int32))
         mine = log.user[log.cases] == user
-        found = ease.ease(changed, EaseConfig(l2=2.0)).rank
+        found = ranks_of(changed, EaseConfig(l2=2.0))
         np.testing.assert_array_equal(found[mine], ranks[mine])
 
 
 def test_too_many_items_are_refused(monkeypatch):
     monkeypatch.setattr(ease, "MOST_ITEMS", 3)
     with pytest.raises(errors.InputError, match=r"`model`=ease .* 4 items .* 3; .* `min_support`"):
-        ease.ease(logs.of([[[0, 1], [2, 3]]]))
+        ease.scorer(logs.of([[[0, 1], [2, 3]]]), EaseConfig())
 
 
 @pytest.mark.parametrize("users", [[], [[[0, 1], [2]]], [[[0]]]])
 def test_a_log_without_cases_has_no_ranks(users):
-    assert len(ease.ease(logs.of(users)).rank) == 0
+    assert len(ranks_of(logs.of(users), EaseConfig())) == 0
 
 
 def test_without_training_sessions_no_item_scores():
-    assert ease.ease(logs.of([[[0, 1]]], n_items=4)).rank.tolist() == [4]
+    assert ranks_of(logs.of([[[0, 1]]], n_items=4), EaseConfig()).tolist() == [4]

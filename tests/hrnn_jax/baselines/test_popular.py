@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from hrnn_jax.baselines import popular
-from hrnn_jax.config import PopularConfig
+from hrnn_jax.baselines import by_name, popular
+from hrnn_jax.config import EvaluationConfig, PopularConfig
 from hrnn_jax.errors import InputError
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
@@ -66,9 +66,13 @@ def test_an_event_at_or_after_the_target_does_not_count():
     assert last_counts(0.0, moved=-400_000) == [0, 0, 0, 0, 0, 0]
 
 
+def ranks_of(log):
+    return by_name.rank("popular", log, PopularConfig(), EvaluationConfig()).rank
+
+
 def test_no_test_event_counts():
     log = logs.random(0, users=30, sessions=6)
-    ranks = popular.popular(log).rank
+    ranks = ranks_of(log)
     items = np.where(log.test, (log.item + 1) % log.n_items, log.item).astype(np.int32)
     changed = dataclasses.replace(log, item=items)
     score, costs = popular.scorer(log, PopularConfig())
@@ -80,11 +84,11 @@ def test_no_test_event_counts():
 
 @pytest.mark.parametrize("users", [[], [[[0, 1], [2]]], [[[0]]]])
 def test_a_log_without_cases_has_no_ranks(users):
-    assert len(popular.popular(logs.of(users)).rank) == 0
+    assert len(ranks_of(logs.of(users))) == 0
 
 
 def test_without_training_events_no_item_scores():
-    assert popular.popular(logs.of([[[0, 1]]], n_items=4)).rank.tolist() == [4]
+    assert ranks_of(logs.of([[[0, 1]]], n_items=4)).tolist() == [4]
 
 
 def test_a_window_is_refused_where_the_log_has_no_times():

@@ -26,8 +26,8 @@ CONFIGS = strategies.builds(
 
 
 def ranks_of(log, config, *, ties, candidates=None):
-    evaluation = EvaluationConfig(ties=ties, cutoffs=(1,))
-    return session_knn.vsknn(log, config, evaluation, candidates=candidates).rank
+    evaluation = EvaluationConfig(ties=ties, cutoffs=(1,), candidates=candidates)
+    return sparse_ranking.rank_cases(log, session_knn.scorer(log, config), evaluation).rank
 
 
 def plain_scores(users, known, user, current, config):
@@ -67,7 +67,7 @@ def plain_rank(scores, target, ties, candidates):
         level = scores[item] == scores[target] and ties == "against"
         return item != target and (scores[item] > scores[target] or level)
 
-    return 1 + sum(map(ahead, range(N_ITEMS) if candidates is None else candidates))
+    return 1 + sum(map(ahead, candidates))
 
 
 @hypothesis.settings(max_examples=200, deadline=None)
@@ -75,22 +75,18 @@ def plain_rank(scores, target, ties, candidates):
     users=strategies.lists(timed_logs.SESSIONS, min_size=1, max_size=4),
     config=CONFIGS,
     ties=strategies.sampled_from(["against", "for"]),
-    candidates=strategies.none()
-    | strategies.lists(strategies.integers(0, N_ITEMS - 1), unique=True),
+    candidates=strategies.none() | strategies.integers(1, N_ITEMS),
     chunk=strategies.sampled_from([1, 50, 4_000_000]),
     known=strategies.sampled_from([0, 0, 1, 3]),
 )
 def test_ranks_equal_the_definition_in_fractions(users, config, ties, candidates, chunk, known):
+    log = timed_logs.of(users, known)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_ranking, "CHUNK_ENTRIES", chunk)
-        ranks = ranks_of(
-            timed_logs.of(users, known),
-            config,
-            ties=ties,
-            candidates=None if candidates is None else np.array(candidates, int),
-        )
+        ranks = ranks_of(log, config, ties=ties, candidates=candidates)
+    listed = log.most_supported(candidates).tolist()
     assert ranks.tolist() == [
-        plain_rank(plain_scores(users, known, user, current, config), target, ties, candidates)
+        plain_rank(plain_scores(users, known, user, current, config), target, ties, listed)
         for user, target, current in timed_logs.cases(users, known)
     ]
 

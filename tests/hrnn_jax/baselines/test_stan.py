@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from hrnn_jax.baselines import stan
-from hrnn_jax.config import StanConfig
+from hrnn_jax.baselines import by_name, stan
+from hrnn_jax.config import EvaluationConfig, StanConfig
 from tests.helpers import logs, timed_logs
 from tests.helpers.timed_logs import N_ITEMS
 from tests.hrnn_jax.baselines.in_chunks import in_chunks
@@ -193,17 +193,21 @@ def test_scores_below_the_smallest_number_are_no_entries():
     assert (rows.data > 0).all()
 
 
+def ranks_of(log, config):
+    return by_name.rank("u_vstan", log, config, EvaluationConfig()).rank
+
+
 @pytest.mark.parametrize("config", [PLAIN, StanConfig(neighbours=20, sample_size=30)])
 def test_no_test_session_is_a_neighbour(config):
     log = logs.random(0, users=30, sessions=6)
-    ranks = stan.vstan(log, config).rank
+    ranks = ranks_of(log, config)
     rng = np.random.default_rng(1)
     for user in range(0, 30, 5):
         others = log.test & (log.user != user)
         item = np.where(others, rng.integers(log.n_items, size=len(log)), log.item)
         changed = dataclasses.replace(log, item=item.astype(np.int32))
         mine = log.user[log.cases] == user
-        np.testing.assert_array_equal(stan.vstan(changed, config).rank[mine], ranks[mine])
+        np.testing.assert_array_equal(ranks_of(changed, config)[mine], ranks[mine])
 
 
 def test_equal_items_have_equal_scores():
@@ -225,9 +229,9 @@ def test_costs_bound_the_entries_of_each_case(extend):
 
 @pytest.mark.parametrize("users", [[], [[[0, 1], [2]]], [[[0]]]])
 def test_a_log_without_cases_has_no_ranks(users):
-    assert len(stan.vstan(logs.of(users)).rank) == 0
+    assert len(ranks_of(logs.of(users), StanConfig())) == 0
 
 
 def test_without_training_sessions_no_item_scores():
     log = logs.of([[[0, 1]]], n_items=4)
-    assert stan.vstan(log).rank.tolist() == [4]
+    assert ranks_of(log, StanConfig()).tolist() == [4]

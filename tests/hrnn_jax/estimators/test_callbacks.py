@@ -29,6 +29,15 @@ def test_a_csv_file_has_a_row_for_each_epoch(tmp_path):
     assert rows[2]["epoch"] == "3"
 
 
+def test_a_csv_file_has_the_rows_of_one_training(tmp_path):
+    """Bug: write those of a second model below those of the first."""
+    write = callbacks.CSV(tmp_path / "losses.csv")
+    for epoch in (*EPOCHS, *EPOCHS[:2]):
+        write(epoch)
+    with write.path.open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
 def test_a_line_has_the_loss_and_the_time_left(capsys):
     for epoch in EPOCHS:
         callbacks.Print()(dataclasses.replace(epoch, rate=(epoch.number > 1 and 5.0) or None))
@@ -49,6 +58,21 @@ def test_training_ends_when_a_metric_stops_growing():
         errors.InputError, match="`metric`=recall@5 is not measured; what is: mrr@5"
     ):
         callbacks.EarlyStopping("recall@5")(EPOCHS[0])
+
+
+def test_early_stopping_of_a_second_training_knows_nothing_of_the_first():
+    """Bug: compare with the first model's best value, which ends the second after its epoch 1."""
+    stop = callbacks.EarlyStopping(patience=2)
+    assert [stop(epoch) for epoch in EPOCHS] == [False, False, False]
+    worse = [dataclasses.replace(epoch, metrics={"mrr@5": 0.05}) for epoch in EPOCHS]
+    assert [stop(epoch) for epoch in worse] == [False, False, True]
+
+
+@pytest.mark.parametrize("patience", [0, 1.5, None])
+def test_a_patience_below_one_epoch_is_refused(patience):
+    """Bug: end each training after its first epoch."""
+    with pytest.raises(errors.InputError, match=f"`patience`={patience}: .* of 1 or more"):
+        callbacks.EarlyStopping(patience=patience)
 
 
 def scalars(folder):

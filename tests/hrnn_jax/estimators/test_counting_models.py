@@ -146,6 +146,25 @@ def test_users_without_an_event_are_named_once_and_have_no_row(parts):
     assert found["user"].to_list() == ["u1"]
 
 
+@pytest.mark.parametrize("kind", ["polars", "lazy", "arrow", "pandas"])
+def test_the_users_of_a_frame_are_those_of_its_column(parts, kind):
+    """Bug: take the names of its columns for users, or refuse the values of arrow."""
+    if kind == "pandas":
+        pytest.importorskip("pandas")
+    frame = pl.DataFrame({"n": [1, 2, 3], "user_id": ["u3", "u1", "u3"]})
+    given = {
+        "polars": lambda: frame,
+        "lazy": frame.lazy,
+        "arrow": frame.to_arrow,
+        "pandas": frame.to_pandas,
+    }[kind]()
+    model = hrnn_jax.PPOP().fit(parts[0])
+    assert model.recommend(given, k=2).equals(model.recommend(["u3", "u1"], k=2))
+    if kind != "lazy":  # a series has each row
+        found = model.recommend(given["user_id"], k=2)
+        assert found.equals(model.recommend(["u3", "u1", "u3"], k=2))
+
+
 @pytest.mark.parametrize(
     ("users", "k", "words"),
     [
@@ -154,7 +173,12 @@ def test_users_without_an_event_are_named_once_and_have_no_row(parts):
         (["u1"], 2.0, "whole number"),
         ([1.5], 3, "ids must be integers or strings"),
         (["u1", 1], 3, "mixes integers and strings"),
-        (pl.DataFrame({"user": ["u1"]}), 3, "no column 'user_id'"),
+        (["u1", None], 3, "user None: ids must be integers or strings"),
+        (5, 3, "`users`=5: give a list of ids"),
+        (b"u1", 3, "give a list of ids"),
+        ({"user_id": ["u1"]}, 3, "`users` is a mapping: give a list of ids, or a frame"),
+        (pl.DataFrame({"user": ["u1"]}), 3, "no column 'user_id': rename one of user$"),
+        (pl.LazyFrame({"user": ["u1"], "n": [1]}), 3, "'user_id': rename one of user, n$"),
     ],
 )
 def test_a_bad_request_is_refused(parts, users, k, words):

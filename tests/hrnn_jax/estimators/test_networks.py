@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import hrnn_jax
-from hrnn_jax import errors
+from hrnn_jax import callbacks, errors
 from hrnn_jax.config import ModelConfig, RecommenderConfig, TrainConfig
 from hrnn_jax.live.events import Request
 from hrnn_jax.presets import HRNN_PLUS
@@ -36,7 +36,10 @@ def test_a_mixture_is_that_of_the_epochs_there_are(parts, tmp_path):
     assert not hrnn_jax.ranks(first, test).equals(ranks)
     read = hrnn_jax.load(first.save(tmp_path / "run"))
     watched = model().fit(train, epochs=2, callbacks=[seen.append], validation=test)
-    for same in (first.partial_fit(epochs=1), read.partial_fit(epochs=1), watched):
+    failed = model()
+    with pytest.raises(KeyError):  # in epoch 2
+        failed.fit(train, epochs=3, callbacks=[lambda epoch: {1: None}[epoch.number]])
+    for same in (first.partial_fit(epochs=1), read.partial_fit(epochs=1), watched, failed):
         assert same.epochs_ == 2
         assert hrnn_jax.ranks(same, test).equals(ranks)
     assert seen[1].metrics["mrr@5"] == hrnn_jax.evaluate(whole, test)["mrr@5"]
@@ -49,7 +52,7 @@ def test_partial_fit_of_a_new_model_fits_it(parts):
 
 
 def test_on_a_new_log_items_keep_their_weights_and_new_ones_are_added(parts, network, tmp_path):
-    """Bug: prepare the new log without the items of the model."""
+    """Bug: prepare the new log without the items of the model; move to it and then refuse it."""
     train, test = parts
     model = small().fit(train, epochs=2, callbacks=[])
     more = train.frame().with_columns(
@@ -57,6 +60,9 @@ def test_on_a_new_log_items_keep_their_weights_and_new_ones_are_added(parts, net
     )
     new, newer_test = hrnn_jax.read(more, min_support=1, prepared_dir=tmp_path).split()
     before = np.asarray(model.params_.items.item_bias)
+    with pytest.raises(errors.InputError, match="evaluate on the part"):
+        model.partial_fit(new, validation=test)
+    assert (model.train_, model.epochs_) == (train, 2)
     model.partial_fit(new, epochs=0)
     assert model.items_ == [*train.items, "a new one"]
     assert np.asarray(model.params_.items.item_bias)[:-1].tolist() == before.tolist()
@@ -184,16 +190,77 @@ def test_a_callback_ends_the_training(parts):
     assert model.epochs_ == 2
 
 
-def test_an_interrupted_training_leaves_the_model_not_fitted(parts):
-    """Bug: keep a state whose memory the next epoch was given."""
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"epochs": -1}, "`epochs`=-1: give a whole number of 0 or more"),
+        ({"epochs": "2"}, "`epochs`='2': give a whole number"),
+        ({"validation": "test"}, "give the test part"),
+        ({"callbacks": [None]}, "give a list of functions"),
+        ({"callbacks": print}, "give a list of functions"),
+    ],
+)
+def test_a_refused_training_leaves_the_model_as_it_was(parts, given, words):
+    """Bug: count drawn weights as fitted, or throw the weights away."""
+    model = small()
+    with pytest.raises(errors.InputError, match=words):
+        model.fit(parts[0], **given)
+    model.fit(parts[0], epochs=0)
+    with pytest.raises(errors.InputError, match=words):
+        model.partial_fit(**given)
+    assert model.epochs_ == 0
 
-    def interrupt(epoch):
-        raise KeyboardInterrupt
+
+def test_an_error_of_a_callback_leaves_the_epochs_trained_so_far(parts, network):
+    """Bug: throw the weights away."""
+
+    def fail(epoch):
+        raise OSError("disk full")
 
     model = small()
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(parts[0], epochs=2, callbacks=[interrupt])
-    assert model.fit(parts[0], epochs=1, callbacks=[]).epochs_ == 1
+    with pytest.raises(OSError, match="disk full"):
+        model.fit(parts[0], epochs=2, callbacks=[fail])
+    assert model.epochs_ == 1
+    with pytest.raises(errors.InputError, match="`metric`=mrr@5 is not measured"):
+        model.partial_fit(epochs=2, callbacks=[callbacks.EarlyStopping()])
+    assert model.history_["loss"].to_list() == network.history_["loss"].to_list()
+    assert hrnn_jax.ranks(model, parts[1]).equals(hrnn_jax.ranks(network, parts[1]))
+
+
+def test_an_epoch_that_is_interrupted_leaves_the_model_not_fitted(parts, monkeypatch):
+    """Bug: keep a state whose memory the epoch was given."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    model = small().fit(parts[0], epochs=0)
+    with monkeypatch.context() as during:
+        during.setattr("hrnn_jax.network.train_epoch", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model.partial_fit()
+    with pytest.raises(errors.InputError, match="not fitted"):
+        model.recommend(["u1"])
+    assert model.fit(parts[0], epochs=0).epochs_ == 0
+
+
+def test_a_failed_choice_of_the_epochs_leaves_the_model_not_fitted(parts, monkeypatch):
+    """Bug: count drawn weights as fitted."""
+
+    def diverge(*_):
+        raise errors.DivergedError("the loss is nan")
+
+    monkeypatch.setattr("hrnn_jax.training.held_out.HeldOut.choose_epochs", diverge)
+    model = hrnn_jax.HRNNPlus(hidden_units=8, places=5, neighbours=4)
+    with pytest.raises(errors.DivergedError):
+        model.fit(parts[0])
+    with pytest.raises(errors.InputError, match="not fitted"):
+        model.recommend(["u1"])
+
+
+def test_a_seed_below_zero_is_refused(parts):
+    """Bug: an error of numpy in the first epoch."""
+    with pytest.raises(errors.InputError, match="`seed`=-1: give a whole number of 0 or more"):
+        small().fit(parts[0], seed=-1)
 
 
 def test_settings_are_those_of_the_configs():
