@@ -32,7 +32,9 @@ from hrnn_jax.training.held_out import HeldOut, best_epoch
 from ..common import model_flags, progress, run_folder
 from ..common.run_folder import TENSORBOARD, SeedResult
 from ..common.text import duration
-from . import continue_run, distributed, epochs, placements
+from . import continue_run, distributed, epochs
+from .checkpoints import Checkpoints, make_checkpoints
+from .devices import choose_devices
 
 FLAGS = flags.FLAGS
 # Beside a seed's mixture: the MRR by epoch from which the number of epochs was chosen.
@@ -48,7 +50,7 @@ class NetworkRun:
     parents: continue_run.Parents  # empty unless it continues another run
     history: list[dict[str, Any]]  # of all seeds
     pace: progress.Pace  # of all seeds
-    placement: placements.OneDevice
+    checkpoints: Checkpoints
     held_out: dict[int, HeldOut] = dataclasses.field(default_factory=dict)  # by seed
     epochs: dict[int, int] = dataclasses.field(default_factory=dict)  # to train, by seed
 
@@ -61,15 +63,15 @@ def train_and_rank(
     Raises:
         InputError: The folder holds checkpoints of more epochs than the run has.
     """
-    network = model_flags.make_network(log, placements.devices())
-    placement = placements.place(folder, network)
+    network = model_flags.make_network(log, choose_devices())
+    checkpoints = make_checkpoints(folder, network)
     if (lanes := network.setup.config.batch_size) < FLAGS.batch_size:
         print(f"{lanes} lanes: there are no more users for --batch_size={FLAGS.batch_size}")
-    table = placement.whole_table()
+    table = checkpoints.whole_table()
     if table is not None and distributed.is_first():
         neighbours.save(folder / neighbours.FILE, table)
     seeds = model_flags.seeds()
-    trained = {seed: placement.trained(seed) for seed in seeds}
+    trained = {seed: checkpoints.trained(seed) for seed in seeds}
     if max(trained.values()) > FLAGS.epochs:
         raise errors.InputError(
             f"{folder} has trained {max(trained.values())} epochs, more than "
@@ -78,7 +80,7 @@ def train_and_rank(
     pace = progress.Pace(
         sum(FLAGS.epochs - epochs for epochs in trained.values()), compiling=is_compiling
     )
-    run = NetworkRun(folder, network, parents, run_folder.read_history(folder), pace, placement)
+    run = NetworkRun(folder, network, parents, run_folder.read_history(folder), pace, checkpoints)
     for seed in seeds:
         run.epochs[seed] = _choose_epochs(run, seed)
         pace.leave_out(FLAGS.epochs - run.epochs[seed])
@@ -179,7 +181,7 @@ def _train(
         # Before the checkpoint: a crash between the two costs an epoch's training, not its entry.
         if distributed.is_first():
             run_folder.write_history(run.folder, history)
-        run.placement.save(state, seeds, epoch + 1)
+        run.checkpoints.save(state, seeds, epoch + 1)
         left = pace.seconds_left()  # with --curve, which takes time of its own
         if not FLAGS.curve:
             left = pace.events_left() / done.rate if done.rate else 0.0
@@ -191,7 +193,7 @@ def _train(
             + (f", {duration(left)} left" if round(left) else ""),
             flush=True,
         )
-    run.placement.finish(state, seeds)
+    run.checkpoints.finish(state, seeds)
     return state
 
 
@@ -242,7 +244,7 @@ def _curve_metrics(
 def _initial_state(run: NetworkRun, seed: int, begin: int) -> train.TrainState:
     """Return the state of a seed after `begin` epochs."""
     if begin:
-        return run.placement.restore(seed, begin)
+        return run.checkpoints.restore(seed, begin)
     start, devices = _extended(run, seed), run.network.devices
     if start is None:
         return devices.init_state(run.network, seed)

@@ -1,4 +1,4 @@
-"""Where a run trains: on one device, or over the mesh of all devices of all its processes."""
+"""The checkpoints of a run: of one device, or by shard while it trains over several."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ import shutil
 from collections.abc import Sequence
 
 import jax
-from absl import flags
 
-from hrnn_jax import network
 from hrnn_jax.files import checkpoint
 from hrnn_jax.network import Network, unstack
 from hrnn_jax.repeat_explore import neighbours
-from hrnn_jax.sharding import checkpoints, over_mesh, processes, tables
+from hrnn_jax.sharding import checkpoints as by_shard
+from hrnn_jax.sharding import over_mesh, processes, tables
 from hrnn_jax.training import train
 
 from . import distributed
 
-FLAGS = flags.FLAGS
 
-
-class OneDevice:
-    """All of a run is on one device of one process."""
+class Checkpoints:
+    """The checkpoints of a run on one device of one process."""
 
     def __init__(self, folder: pathlib.Path, network: Network) -> None:
-        """Place a run in its folder."""
+        """Keep them in the run's folder."""
         self.folder, self.network = folder, network
 
     def trained(self, seed: int) -> int:
@@ -40,7 +37,7 @@ class OneDevice:
         if checkpoint.latest(of_one) >= epochs:
             return checkpoint.restore(of_one, like, epochs=epochs)
         config = self.network.setup.config
-        state = checkpoints.restore_whole(of_many, like, config, epochs=epochs)
+        state = by_shard.restore_whole(of_many, like, config, epochs=epochs)
         return jax.tree.map(jax.device_put, state)
 
     def whole_table(self) -> neighbours.Table | None:
@@ -61,17 +58,17 @@ class OneDevice:
             _remove(of_many)
 
     def _folders(self, seed: int) -> tuple[pathlib.Path, pathlib.Path]:
-        return checkpoint.folder(self.folder, seed), checkpoints.folder(self.folder, seed)
+        return checkpoint.folder(self.folder, seed), by_shard.folder(self.folder, seed)
 
 
-class OverMesh(OneDevice):
-    """Tables by row and lanes by device over a mesh; all processes make the same calls.
+class ShardedCheckpoints(Checkpoints):
+    """The checkpoints of a run over a mesh, by shard; all processes make the same calls.
 
     A checkpoint of one device follows the last epoch of a seed, for all that reads run folders.
     """
 
     def __init__(self, folder: pathlib.Path, network: Network, devices: over_mesh.OverMesh) -> None:
-        """Place a run in its folder."""
+        """Keep them in the run's folder."""
         super().__init__(folder, network)
         self.mesh = devices.mesh
 
@@ -87,7 +84,7 @@ class OverMesh(OneDevice):
         if processes.of_first(processes.is_first() and checkpoint.latest(of_one) >= epochs):
             whole = checkpoint.restore(of_one, like, epochs=epochs)
             return self.network.devices.put(whole, config)
-        return checkpoints.restore_state(of_many, like, self.mesh, config, epochs=epochs)
+        return by_shard.restore_state(of_many, like, self.mesh, config, epochs=epochs)
 
     def whole_table(self) -> neighbours.Table | None:
         """Return the neighbours of all items, in the memory of each process."""
@@ -101,7 +98,7 @@ class OverMesh(OneDevice):
         """Write a checkpoint, each process its shards."""
         [seed] = seeds
         _, of_many = self._folders(seed)
-        checkpoints.save_state(of_many, state, self.mesh, epochs=epochs)
+        by_shard.save_state(of_many, state, self.mesh, epochs=epochs)
 
     def finish(self, state: train.TrainState, seeds: Sequence[int]) -> None:
         """Write the checkpoint of one device in place of those by shard."""
@@ -113,34 +110,11 @@ class OverMesh(OneDevice):
         distributed.wait()
 
 
-def devices() -> network.OneDevice:
-    """Return where a run trains: over a mesh of several processes, or of lane groups and devices.
-
-    Raises:
-        InputError: what it trains is not trained over several devices.
-    """
-    found, groups = jax.devices(), FLAGS.lane_groups
-    alone = jax.process_count() == 1
-    if alone and (len(found) == 1 or groups == 1):
-        if len(found) > 1:
-            print(
-                f"1 of {len(found)} devices trains: --lane_groups={len(found)}, or a multiple, "
-                "trains over all"
-            )
-        return network.ONE_DEVICE
-    if alone:
-        distributed.refuse_for_mesh(f"--lane_groups={groups} on {len(found)} devices")
-    return over_mesh.OverMesh(tables.make_mesh(found))
-
-
-def place(folder: pathlib.Path, network: Network) -> OneDevice:
-    """Place a run of a network, which is on the devices that train it."""
-    if not isinstance(network.devices, over_mesh.OverMesh):
-        return OneDevice(folder, network)
-    n_processes = jax.process_count()
-    of_processes = f" of {n_processes} processes" if n_processes > 1 else ""
-    print(f"training over {network.devices.mesh.size} devices{of_processes}", flush=True)
-    return OverMesh(folder, network, network.devices)
+def make_checkpoints(folder: pathlib.Path, network: Network) -> Checkpoints:
+    """Return the checkpoints of a run of a network, which is on the devices that train it."""
+    if isinstance(network.devices, over_mesh.OverMesh):
+        return ShardedCheckpoints(folder, network, network.devices)
+    return Checkpoints(folder, network)
 
 
 def _remove(of_many: pathlib.Path) -> None:
