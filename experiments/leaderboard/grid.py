@@ -23,7 +23,7 @@ PEERS = {
     "ligr": "SASRec with LiGR (RecTools)",
     "hstu": "HSTU (RecTools)",
 }
-# Without hyper-parameters, one recipe for all logs, or with the defaults of their library.
+# Without hyper-parameters, with the defaults of their library, or with one setting for all logs.
 UNTUNED = ("ppop", "markov", "sr", *PEERS, PLUS)
 WITHOUT_SEEDS = (*BASELINES, *PEERS)  # rows with one run
 NETWORKS = (*PAPER_NETWORKS, PLUS)
@@ -74,7 +74,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 ABLATION = PARTS | OPTIONS
 # hrnn_plus with settings searched for each log, as those of the other models are. It stands with
-# the ablation: it shows what one recipe for all logs costs.
+# the ablation: it shows what the same settings on all logs cost.
 TUNED_PLUS = "settings searched for the log"
 SEARCHED = (*(key for key in NAMES if key not in UNTUNED), TUNED_PLUS)  # rows with a study
 ROWS = (*NAMES, TUNED_PLUS, *ABLATION)

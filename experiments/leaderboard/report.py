@@ -34,7 +34,7 @@ INTRODUCTION = (
     "Every other model with hyper-parameters was tuned with one budget a log, on the session "
     "before each user's last (the validation split); the best trial's settings were then trained "
     "with several seeds and tested on the last sessions, which were used for no choice. hrnn_plus "
-    "was not tuned: it has one recipe for all logs. That recipe was found on these logs, in part "
+    "was not tuned: it has the same settings on all logs. They were found on these logs, in part "
     "by their last sessions, so its figures may be a little high. All numbers are read from the "
     "CSV files in this folder."
 )
