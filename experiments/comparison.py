@@ -5,10 +5,10 @@ make leaderboard LOGS="news=clicks.parquet:video journey" TRIALS="20 journey=8"
 Each row with hyper-parameters but hrnn_plus, whose settings are the same on all logs, is tuned on
 the validation split (experiments.tune); the best trial's settings are run with each seed and tested
 on the test split; and hrnn_plus is run with the settings of a search too, and with one thing
-changed at a time. On logs without repeats all are ranked a second time, without the items that the session
-has so far, and tuned so. The networks' learning curves are of the validation split, among all
-items. Every study and run is a process with a folder of its own: an interrupted comparison resumes
-where it stopped, and a finished one has nothing left to do.
+changed at a time. On logs without repeats all are ranked a second time, without the items that the
+session has so far, and tuned so. The networks' learning curves are of the validation split, among
+all items. Every study and run is a process with a folder of its own: an interrupted comparison
+resumes where it stopped, and a finished one has nothing left to do.
 
 All numbers go to CSV files, and comparison.md with its figures is made from these alone:
 
