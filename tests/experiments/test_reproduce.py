@@ -223,13 +223,13 @@ def test_an_interrupted_reproduction_goes_on_where_it_stopped(tmp_path, log_file
         before = epochs_trained(tmp_path)
         with start(tmp_path, log_file, 40) as process:
             try:
-                for _ in range(1200):
+                for _ in range(3000):
                     if process.poll() is not None or epochs_trained(tmp_path) > before + 3:
                         break
                     time.sleep(0.1)
             finally:
                 process.send_signal(number)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=300)
         assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), err
         if number == signal.SIGINT:
             assert err == "interrupted: the same command goes on\n"

@@ -178,7 +178,7 @@ def test_a_study_that_was_cut_off_goes_on_by_the_same_command(tune, tune_argv):
         )
         running = [pathlib.Path(f"study/running/{drawn + n}") for n in range(jobs)]
         drawn += jobs
-        for _ in range(2400):
+        for _ in range(6000):
             if all(path.exists() for path in running) or process.poll() is not None:
                 break
             time.sleep(0.05)
@@ -186,7 +186,7 @@ def test_a_study_that_was_cut_off_goes_on_by_the_same_command(tune, tune_argv):
         with open_study(recipe=recipe) as other:
             assert other.begin(jobs) is None
         process.send_signal(how)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         if how == signal.SIGINT:
             assert process.returncode == 130
             assert err == "interrupted: the same command goes on with the study\n"

@@ -60,7 +60,8 @@ def test_a_log_says_how_it_is_read_and_its_parts_what_is_kept(log, frame, tmp_pa
     kept = f"with the other part 30 of 31 users, 20 of 20 items, {n} of {n + 1} events of the log"
     assert kept in repr(train)
     wrong = frame.with_columns(ts=pl.lit("yesterday"))
-    assert repr(hrnn_jax.read(wrong, prepared_dir=tmp_path)) == "<log a data frame>"
+    said = repr(hrnn_jax.read(wrong, prepared_dir=tmp_path))
+    assert said == "<log a data frame: times of column 'ts' in no known form>"
 
 
 def test_the_validation_split_has_no_test_session(log, parts):
