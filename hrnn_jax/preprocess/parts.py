@@ -6,11 +6,9 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-import polars as pl
-
 from hrnn_jax.errors import InputError
 from hrnn_jax.preprocess.reading.files import LogFile
-from hrnn_jax.preprocess.reading.table import PART, PART_WORDS, TEST, TRAIN, VALIDATION
+from hrnn_jax.preprocess.reading.table import PART_WORDS, TEST, TRAIN, VALIDATION
 
 PARTS = (TRAIN, VALIDATION, TEST)
 
@@ -23,12 +21,6 @@ def in_order(found: Sequence[LogFile]) -> list[tuple[LogFile, str]]:
     """
     with_parts = [(file, of_name(file.path)) for file in found]
     return sorted(with_parts, key=lambda file: PARTS.index(file[1]))
-
-
-def of_values(values: pl.Series) -> pl.Series:
-    """Return a column of parts in the words of `PARTS`; its values were checked by row."""
-    words = values.str.strip_chars().str.to_lowercase()
-    return words.replace_strict(PART_WORDS, return_dtype=pl.String).alias(PART)
 
 
 def of_name(path: pathlib.Path) -> str:

@@ -34,7 +34,16 @@ from hrnn_jax.preprocess.reading import files, ids, log_file
 from hrnn_jax.preprocess.reading.checks import Skipped
 from hrnn_jax.preprocess.reading.columns import Columns
 from hrnn_jax.preprocess.reading.files import COMPRESSED, SUFFIXES
-from hrnn_jax.preprocess.reading.table import IDS, ITEM, PART, SESSION, TIME, TYPE, USER
+from hrnn_jax.preprocess.reading.table import (
+    IDS,
+    ITEM,
+    PART,
+    SESSION,
+    TIME,
+    TYPE,
+    USER,
+    parts_of,
+)
 
 __all__ = [
     "COMPRESSED",
@@ -180,7 +189,7 @@ def read_file(source: Source, of_log: InPart, categories: Mapping[str, pl.Catego
     if of_log.part is not None:
         frame = frame.with_columns(pl.lit(of_log.part, pl.String).alias(PART))
     elif PART in named:
-        frame = frame.with_columns(split_parts.of_values(frame[PART]))
+        frame = frame.with_columns(parts_of(frame[PART]))
     first, last = None, None
     if TIME in named:
         first, last = frame.select(pl.col(TIME).min(), last=pl.col(TIME).max()).row(0)

@@ -17,7 +17,7 @@ from hrnn_jax.config import ReadConfig
 from hrnn_jax.ids_and_times import ID_TYPES, NO_ID, time_bounds
 
 from . import ids, lines, times
-from .table import PART, PART_WORDS, ROW, TIME, UNEQUAL, Table
+from .table import PART, ROW, TIME, UNEQUAL, Table, parts_of
 
 _SAMPLE = 3  # times out of bounds by which their form is guessed
 _FILL_IN = "remove the row or fill it in"
@@ -140,12 +140,11 @@ def of_parts(frame: pl.DataFrame, file: Reading) -> list[Fault]:
     if PART not in frame.columns:
         return []
     column, values = file.named[PART], frame[PART]
-    is_part = values.str.strip_chars().str.to_lowercase().is_in([*PART_WORDS]).fill_null(False)
 
     def text(at: int) -> str:
         return f"part {values[at] or ''!r} (column {column!r}) is none of a split"
 
-    return [Fault(~is_part.to_numpy(), text, "write train, validation or test")]
+    return [Fault(parts_of(values).is_null().to_numpy(), text, "write train, validation or test")]
 
 
 def _of_codes(

@@ -82,6 +82,12 @@ def input_errors(path: pathlib.Path) -> Generator[None]:
         ) from error
 
 
+def parts_of(values: pl.Series) -> pl.Series:
+    """Return the parts of a split that the words of a column tell; null for other words."""
+    words = values.str.strip_chars().str.to_lowercase()
+    return words.replace_strict(PART_WORDS, default=None, return_dtype=pl.String)
+
+
 def has_column(names: Sequence[str], wanted: str) -> bool:
     """Tell whether a column is among others, or a field of one of them as in `events.item`."""
     return any(wanted == name or wanted.startswith(f"{name}.") for name in names)

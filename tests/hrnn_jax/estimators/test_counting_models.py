@@ -9,6 +9,7 @@ import pytest
 import hrnn_jax
 from hrnn_jax import errors
 from hrnn_jax.estimators import base
+from tests.helpers import frames
 
 MODELS = (
     hrnn_jax.PPOP,
@@ -146,21 +147,14 @@ def test_users_without_an_event_are_named_once_and_have_no_row(parts):
     assert found["user"].to_list() == ["u1"]
 
 
-@pytest.mark.parametrize("kind", ["polars", "lazy", "arrow", "pandas"])
-def test_the_users_of_a_frame_are_those_of_its_column(parts, kind):
+@pytest.mark.parametrize("library", frames.LIBRARIES)
+def test_the_users_of_a_frame_are_those_of_its_column(parts, library):
     """Bug: take the names of its columns for users, or refuse the values of arrow."""
-    if kind == "pandas":
-        pytest.importorskip("pandas")
     frame = pl.DataFrame({"n": [1, 2, 3], "user_id": ["u3", "u1", "u3"]})
-    given = {
-        "polars": lambda: frame,
-        "lazy": frame.lazy,
-        "arrow": frame.to_arrow,
-        "pandas": frame.to_pandas,
-    }[kind]()
+    given = frames.of_library(frame, library)
     model = hrnn_jax.PPOP().fit(parts[0])
     assert model.recommend(given, k=2).equals(model.recommend(["u3", "u1"], k=2))
-    if kind != "lazy":  # a series has each row
+    if library != "lazy":  # a series has each row
         found = model.recommend(given["user_id"], k=2)
         assert found.equals(model.recommend(["u3", "u1", "u3"], k=2))
 

@@ -11,7 +11,7 @@ from hrnn_jax import datasets, errors
 from hrnn_jax.config import DataConfig
 from hrnn_jax.preprocess import datasets as recipes
 from hrnn_jax.preprocess import past_sessions
-from tests.helpers import logs
+from tests.helpers import frames, logs
 
 
 @pytest.fixture
@@ -25,16 +25,9 @@ def columns(part):
     return np.stack([log.user, log.session, log.item, log.time, log.test])
 
 
-@pytest.mark.parametrize("kind", ["polars", "lazy", "arrow", "pandas"])
-def test_a_frame_of_any_library_is_the_file(frame, parts, tmp_path, kind):
-    if kind == "pandas":
-        pytest.importorskip("pandas")
-    given = {
-        "polars": lambda: frame,
-        "lazy": frame.lazy,
-        "arrow": frame.to_arrow,
-        "pandas": frame.to_pandas,
-    }[kind]()
+@pytest.mark.parametrize("library", frames.LIBRARIES)
+def test_a_frame_of_any_library_is_the_file(frame, parts, tmp_path, library):
+    given = frames.of_library(frame, library)
     train, test = hrnn_jax.read(given, min_support=1, prepared_dir=tmp_path / "new").split()
     np.testing.assert_array_equal(columns(train), columns(parts[0]))
     assert train.items == parts[0].items

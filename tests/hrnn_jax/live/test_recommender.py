@@ -16,7 +16,7 @@ from hrnn_jax.config import EvaluationConfig
 from hrnn_jax.live import batched_model
 from hrnn_jax.live.events import Event, Request
 from hrnn_jax.ranking import evaluation
-from tests.helpers import live_users, logs, mixtures, weights
+from tests.helpers import frames, live_users, logs, mixtures, weights
 
 pytestmark = pytest.mark.usefixtures("anywhere")
 FORMS = [
@@ -542,12 +542,11 @@ def test_numbers_of_numpy_and_none_are_arguments_like_others():
         live_users.assert_same_lists([step.recommended], [expected])
 
 
-@pytest.mark.parametrize("kind", ["lazy", "pandas", "arrow"])
-def test_a_history_may_be_a_frame_of_any_kind(kind):
+@pytest.mark.parametrize("library", frames.LIBRARIES)
+def test_a_history_may_be_a_frame_of_any_library(library):
     frame = pl.DataFrame({"user_id": ["u"], "item_id": ["i1"], "ts": [live_users.NOW]})
-    kinds = {"lazy": frame.lazy, "pandas": frame.to_pandas, "arrow": frame.to_arrow}
     with live_users.recommender() as live:
-        assert live.bootstrap(kinds[kind]()) == {"observed": 1}
+        assert live.bootstrap(frames.of_library(frame, library)) == {"observed": 1}
 
 
 @pytest.mark.parametrize(
