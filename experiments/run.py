@@ -170,7 +170,10 @@ def _finish(
         The content of metrics.json; None in a process that does not write it.
     """
     with interrupt.importing():
-        from .training import run_seeds  # here: flags and log are checked before jax is loaded
+        from .training import (  # here: flags and log are checked before jax is loaded
+            mixtures,
+            run_seeds,
+        )
 
     compile_cache.keep()
     is_network, writes = model_flags.is_network(), distributed.is_first()
@@ -180,7 +183,7 @@ def _finish(
     if is_network:
         about |= run_seeds.ending(run_folder.read_history(folder), about["seeds"])
     metrics = run_folder.read_finished(folder, about)
-    is_finished = bool(metrics) and not (is_network and run_seeds.lacks_mixtures(folder))
+    is_finished = bool(metrics) and not (is_network and mixtures.are_missing(folder))
     if distributed.of_first(is_finished):
         print(f"{folder} is complete")
         return metrics

@@ -136,13 +136,19 @@ def parents(seeds: Sequence[int]) -> Parents:
     return trained
 
 
-def extended_state(parent: checkpoint.TrainedRun, setup: train.TrainSetup) -> train.TrainState:
-    """Return the state that training goes on from: the parent's, with rows for the new items."""
+def extended_state(parents: Parents, seed: int, setup: train.TrainSetup) -> train.TrainState | None:
+    """Return the state that a seed's training goes on from, None if no run is continued.
+
+    It is the parent's, with rows for the new items: whole arrays of the one seed.
+    """
     import jax
 
     from hrnn_jax.files import checkpoint
     from hrnn_jax.training import train
 
+    if not parents:
+        return None
+    parent = parents[seed]
     like = jax.eval_shape(lambda: train.init_state(0, parent.config, setup.config))
     folder = checkpoint.folder(parent.folder, parent.seed)
     old = checkpoint.restore(folder, like, epochs=parent.epochs)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import json
 import pathlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -18,16 +16,13 @@ from hrnn_jax.compile_time import Timing
 from hrnn_jax.estimators.callbacks.tensorboard import TensorBoard
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch, training_figures
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.files import atomic, checkpoint
+from hrnn_jax.files import checkpoint
 from hrnn_jax.model import Params
 from hrnn_jax.ranking import metrics
 from hrnn_jax.ranking.metrics import Ranking
-from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours
-from hrnn_jax.repeat_explore.mixture import Mixture
 from hrnn_jax.training import train
 from hrnn_jax.training.epoch import is_compiling
-from hrnn_jax.training.held_out import HeldOut, best_epoch
 
 from ..common import model_flags, progress, run_folder
 from ..common.run_folder import TENSORBOARD, SeedResult
@@ -35,10 +30,9 @@ from ..common.text import duration
 from . import continue_run, distributed, epochs
 from .checkpoints import Checkpoints, make_checkpoints
 from .devices import choose_devices
+from .mixtures import Mixtures
 
 FLAGS = flags.FLAGS
-# Beside a seed's mixture: the MRR by epoch from which the number of epochs was chosen.
-HELD_OUT = "seed_{seed}_held_out.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +45,7 @@ class NetworkRun:
     history: list[dict[str, Any]]  # of all seeds
     pace: progress.Pace  # of all seeds
     checkpoints: Checkpoints
-    held_out: dict[int, HeldOut] = dataclasses.field(default_factory=dict)  # by seed
+    mixtures: Mixtures
     epochs: dict[int, int] = dataclasses.field(default_factory=dict)  # to train, by seed
 
 
@@ -80,9 +74,17 @@ def train_and_rank(
     pace = progress.Pace(
         sum(FLAGS.epochs - epochs for epochs in trained.values()), compiling=is_compiling
     )
-    run = NetworkRun(folder, network, parents, run_folder.read_history(folder), pace, checkpoints)
+    run = NetworkRun(
+        folder,
+        network,
+        parents,
+        run_folder.read_history(folder),
+        pace,
+        checkpoints,
+        Mixtures(folder, network, parents),
+    )
     for seed in seeds:
-        run.epochs[seed] = _choose_epochs(run, seed)
+        run.epochs[seed] = run.mixtures.choose_epochs(seed)
         pace.leave_out(FLAGS.epochs - run.epochs[seed])
 
     def progress_of(seed: int) -> tuple[int, int]:
@@ -91,20 +93,6 @@ def train_and_rank(
     for (begin, _), equal in itertools.groupby(sorted(seeds, key=progress_of), key=progress_of):
         for group in model_flags.seed_groups(list(equal)):
             yield from _train_and_rank_group(run, group, begin)
-
-
-def lacks_mixtures(folder: pathlib.Path) -> bool:
-    """Tell whether a file of a finished run's mixtures is missing or damaged."""
-    if not model_flags.model_config(n_items=1).places:
-        return False
-    epochs_of = {entry["seed"]: entry["epoch"] for entry in run_folder.read_history(folder)}
-    try:
-        neighbours.load(folder / neighbours.FILE)
-        for seed in model_flags.seeds():
-            mixtures.load(mixtures.file(folder, seed), epochs=epochs_of.get(seed, 0))
-    except errors.InputError:
-        return True
-    return False
 
 
 def _train_and_rank_group(
@@ -235,7 +223,9 @@ def _curve_metrics(
 ) -> list[dict[str, float]]:
     params = state.params
     rankings = (
-        epochs.rank(run.network, own, _mixture(run, seed, trained), title=f"seed {seed} evaluation")
+        epochs.rank(
+            run.network, own, run.mixtures.learn(seed, trained), title=f"seed {seed} evaluation"
+        )
         for seed, own in zip(seeds, epochs.unstack(params, len(seeds)), strict=True)
     )
     return [metrics.summarise(ranking.rank, model_flags.cutoffs()) for ranking in rankings]
@@ -245,99 +235,16 @@ def _initial_state(run: NetworkRun, seed: int, begin: int) -> train.TrainState:
     """Return the state of a seed after `begin` epochs."""
     if begin:
         return run.checkpoints.restore(seed, begin)
-    start, devices = _extended(run, seed), run.network.devices
+    devices, setup = run.network.devices, run.network.setup
+    start = continue_run.extended_state(run.parents, seed, setup)
     if start is None:
         return devices.init_state(run.network, seed)
-    return devices.put(start, run.network.setup.config)
-
-
-def _extended(run: NetworkRun, seed: int) -> train.TrainState | None:
-    """Return the whole state that a seed of a continued run starts from, None of another run."""
-    if not run.parents:
-        return None
-    return continue_run.extended_state(run.parents[seed], run.network.setup)
-
-
-def _mixture(run: NetworkRun, seed: int, trained: int) -> Mixture | None:
-    """Learn the mixture of a network with `places` after some epochs, unless the folder has it."""
-    if run.network.table is None:
-        return None
-    path = mixtures.file(run.folder, seed)
-    if distributed.of_first(distributed.is_first() and _has_mixture(path, trained)):
-        return mixtures.load(path, epochs=trained)
-    held_out = _held_out(run, seed)
-    started = time.perf_counter()
-    mixture = held_out.mixture(trained, _train_held_out(seed, trained))
-    if distributed.is_first():
-        mixtures.save(path, mixture, epochs=trained)
-    distributed.wait()
-    n_cases = len(held_out.network.log.cases)
-    print(
-        f"seed {seed} learnt repeat and explore from {n_cases:,} held-out events in "
-        f"{duration(time.perf_counter() - started)}",
-        flush=True,
-    )
-    return mixture
-
-
-def _has_mixture(path: pathlib.Path, trained: int) -> bool:
-    with contextlib.suppress(errors.InputError):
-        mixtures.load(path, epochs=trained)
-        return True
-    return False
-
-
-def _held_out(run: NetworkRun, seed: int) -> HeldOut:
-    if seed not in run.held_out:
-        run.held_out[seed] = HeldOut(run.network, _extended(run, seed), seed)
-    return run.held_out[seed]
-
-
-def _train_held_out(seed: int, last: int) -> Callable[..., epochs.EpochResult]:
-    def train_epoch(*given: Any) -> epochs.EpochResult:
-        title = f"seed {seed} without the last sessions, epoch {given[-1] + 1}/{last}"
-        return epochs.train_epoch(*given, title=title)
-
-    return train_epoch
-
-
-def _choose_epochs(run: NetworkRun, seed: int) -> int:
-    """Return for how many epochs to train: --epochs, or fewer by --held_out_patience."""
-    patience = run.network.setup.config.held_out_patience
-    mixture = mixtures.file(run.folder, seed)
-    path = mixture.with_name(HELD_OUT.format(seed=seed))
-    scores = read_scores(path) if distributed.is_first() else []
-    chosen = best_epoch(scores, most=FLAGS.epochs, patience=patience)
-    if (chosen := distributed.of_first(-1 if chosen is None else chosen)) >= 0:
-        return chosen
-    # Anew from the first epoch if --epochs has grown: the held-out network has no checkpoint.
-    held_out = _held_out(run, seed)
-    found = held_out.choose_epochs(FLAGS.epochs, _train_held_out(seed, FLAGS.epochs))
-    assert found.mixture is not None  # an epoch was trained to choose
-    if distributed.is_first():
-        mixtures.save(mixture, found.mixture, epochs=found.epochs)
-        atomic.write(path, json.dumps({"mrr": found.scores}) + "\n")
-    distributed.wait()
-    scores = ", ".join(f"{score:.4f}" for score in found.scores)
-    print(
-        f"seed {seed} is trained for {found.epochs} of {FLAGS.epochs} epochs: without the last "
-        f"sessions the MRR of their {len(held_out.network.log.cases):,} events was {scores}",
-        flush=True,
-    )
-    return found.epochs
-
-
-def read_scores(path: pathlib.Path) -> list[float]:
-    """Read the MRR by epoch of a seed's file `HELD_OUT`; none if it is missing or damaged."""
-    try:
-        return [float(score) for score in json.loads(path.read_text())["mrr"]]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []  # the file is written anew
+    return devices.put(start, setup.config)
 
 
 def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:
     trained = checkpoint.latest(checkpoint.folder(run.folder, seed))
-    mixture = _mixture(run, seed, distributed.of_first(trained))
+    mixture = run.mixtures.learn(seed, distributed.of_first(trained))
     with compile_time.timing() as took:
         ranking = epochs.rank(run.network, params, mixture, title=f"seed {seed} evaluation")
     figures = _figures(seed, ranking, run.network.log, took)

@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 
 from experiments import run
-from experiments.training import run_seeds
 from tests.helpers import logs, runs
 
 SEEDS = "--seeds=0,1"
@@ -78,14 +77,3 @@ def test_seeds_side_by_side_stop_once_all_are_above(train):
     assert [of["seed"] for of in metrics["stopped"]] == [worse]
     _, losses, _ = train(SEEDS, between, "--seeds_at_once=2", name="together")
     assert {len(of) for of in losses.values()} == {3}
-
-
-@pytest.mark.parametrize("content", [b'{"mrr": [0.1', b"[]", b'{"mrr": null}', b"\xff"])
-def test_a_damaged_file_of_the_held_out_scores_is_as_good_as_none(content, tmp_path):
-    """Bug: end in an error of the JSON reader."""
-    path = tmp_path / "held_out.json"
-    assert run_seeds.read_scores(path) == []
-    path.write_bytes(content)
-    assert run_seeds.read_scores(path) == []
-    path.write_text('{"mrr": [0.25, 0.5]}')
-    assert run_seeds.read_scores(path) == [0.25, 0.5]
