@@ -94,8 +94,49 @@ class OneDevice:
         *,
         watch: Callable[[int], contextlib.AbstractContextManager[OnChunk]] = unwatched,
     ) -> EpochResult:
-        """Train for one epoch, see `train_epoch`."""
-        return train_epoch(network, state, seeds, epoch, watch=watch)
+        """Train the seeds of a stacked state for one epoch.
+
+        Args:
+            network: that is trained.
+            state: of the seeds, see `stack`. It is donated.
+            seeds: S of them.
+            epoch: counted from 0.
+            watch: called with the events of the epoch; training runs inside the block of what it
+                returns, which yields the `on_chunk` of `run_epoch`.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
+        started, compiled = time.perf_counter(), n_programs()
+        setup = network.setup
+        schedules = [
+            epoch_schedule(
+                network.train_log, setup.model_config, setup.config, seed=seed, epoch=epoch
+            )
+            for seed in seeds
+        ]
+        events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
+        with watch(events) as on_chunk:
+            trained = before = 0  # events: so far, and until the last program was compiled
+            since, waited = started, None
+
+            def count(n: int, loss: float) -> None:
+                nonlocal trained, before, since, waited
+                trained += n
+                if waited is None:
+                    waited = n_programs() > compiled
+                compiling = is_compiling()
+                if waited or compiling:
+                    before, since = trained, time.perf_counter()
+                waited = compiling
+                on_chunk(n, loss)
+
+            state, losses = run_epoch(
+                state, schedules, setup, seeds=seeds, epoch=epoch, on_chunk=count
+            )
+        ended = time.perf_counter()
+        rate = (events - before) / (ended - since) if before < events else None
+        return EpochResult(state, losses, events, ended - started, rate)
 
     def learn_mixture(
         self, network: Network, params: Params, seed: int, place: PlaceNetwork | None
@@ -118,8 +159,22 @@ class OneDevice:
         *,
         on_cases: Callable[[int], None] = lambda n_cases: None,
     ) -> Ranking:
-        """Rank the test cases, see `rank`."""
-        return rank(network, params, mixture, on_cases=on_cases)
+        """Rank the test cases of the network's log with its weights.
+
+        Args:
+            network: that was trained.
+            params: of one seed.
+            mixture: of a network with `places`.
+            on_cases: see `evaluation.rank`.
+        """
+        return evaluation.rank(
+            params,
+            network.log,
+            model_config=network.ranking_config,
+            mixture=fitted(network, mixture),
+            config=network.evaluation_config,
+            on_cases=on_cases,
+        )
 
 
 ONE_DEVICE = OneDevice()
@@ -155,80 +210,6 @@ def make_network(
     setup = train.make_setup(events, model_config, train_config)
     own = devices.own_events(events, setup.config)
     return Network(log, own, setup, table, evaluation_config, devices)
-
-
-def train_epoch(
-    network: Network,
-    state: train.TrainState,
-    seeds: Sequence[int],
-    epoch: int,
-    *,
-    watch: Callable[[int], contextlib.AbstractContextManager[OnChunk]] = unwatched,
-) -> EpochResult:
-    """Train the seeds of a stacked state for one epoch.
-
-    Args:
-        network: that is trained.
-        state: of the seeds, see `stack`. It is donated.
-        seeds: S of them.
-        epoch: counted from 0.
-        watch: called with the events of the epoch; training runs inside the block of what it
-            returns, which yields the `on_chunk` of `run_epoch`.
-
-    Raises:
-        DivergedError: a loss is not finite.
-    """
-    started, compiled = time.perf_counter(), n_programs()
-    setup = network.setup
-    schedules = [
-        epoch_schedule(network.train_log, setup.model_config, setup.config, seed=seed, epoch=epoch)
-        for seed in seeds
-    ]
-    events = sum(int(schedule.steps.valid.sum()) for schedule in schedules)
-    with watch(events) as on_chunk:
-        trained = before = 0  # events: so far, and until the last program was compiled
-        since, waited = started, None
-
-        def count(n: int, loss: float) -> None:
-            nonlocal trained, before, since, waited
-            trained += n
-            if waited is None:
-                waited = n_programs() > compiled
-            compiling = is_compiling()
-            if waited or compiling:
-                before, since = trained, time.perf_counter()
-            waited = compiling
-            on_chunk(n, loss)
-
-        state, losses = run_epoch(state, schedules, setup, seeds=seeds, epoch=epoch, on_chunk=count)
-    ended = time.perf_counter()
-    rate = (events - before) / (ended - since) if before < events else None
-    return EpochResult(state, losses, events, ended - started, rate)
-
-
-def rank(
-    network: Network,
-    params: Params,
-    mixture: Mixture | None = None,
-    *,
-    on_cases: Callable[[int], None] = lambda n_cases: None,
-) -> Ranking:
-    """Rank the test cases of the network's log with its weights.
-
-    Args:
-        network: that was trained.
-        params: of one seed.
-        mixture: of a network with `places`.
-        on_cases: see `evaluation.rank`.
-    """
-    return evaluation.rank(
-        params,
-        network.log,
-        model_config=network.ranking_config,
-        mixture=fitted(network, mixture),
-        config=network.evaluation_config,
-        on_cases=on_cases,
-    )
 
 
 def fitted(network: Network, mixture: Mixture | None) -> FittedMixture | None:

@@ -248,7 +248,7 @@ class NetworkModel(Model):
             epochs = trained.choose_epochs(epochs)
             for number in range(begin + 1, begin + epochs + 1):
                 self._train = self._trained = None  # the epoch is given the memory of the weights
-                done = network.train_epoch(
+                done = trained.network.devices.train_epoch(
                     trained.network, trained.state, [trained.seed], number - 1
                 )
                 trained.state, trained.epochs = done.state, number
@@ -286,7 +286,7 @@ class NetworkModel(Model):
             config: Cutoffs, ties and the number of candidates.
         """
         ranked = dataclasses.replace(self.trained_.network, evaluation_config=config)
-        return network.rank(ranked, self.params_, self.trained_.present_mixture())
+        return ranked.devices.rank(ranked, self.params_, self.trained_.present_mixture())
 
     def recipe_configs(self) -> list[Any]:
         """Return the configs of the network and of its training."""

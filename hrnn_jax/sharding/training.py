@@ -81,7 +81,7 @@ def train_epoch(
         mesh: of `tables.make_mesh`.
         seed: of the run.
         epoch: counted from 0.
-        watch: see `network.train_epoch`; it is told of the events of all processes.
+        watch: see `OneDevice.train_epoch`; it is told of the events of all processes.
 
     Raises:
         InputError: the lane groups are not a multiple of the devices.

@@ -72,7 +72,7 @@ class HeldOut:
 
         Args:
             epochs: fewer than those of an earlier call are trained anew.
-            train_epoch: trains an epoch of the shorter log, as `network.train_epoch` does.
+            train_epoch: trains an epoch of the shorter log, as `OneDevice.train_epoch` does.
         """
         train_epoch = train_epoch or self._devices.train_epoch
         state, self._state = self._state, None

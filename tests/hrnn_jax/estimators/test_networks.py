@@ -235,7 +235,7 @@ def test_an_epoch_that_is_interrupted_leaves_the_model_not_fitted(parts, monkeyp
 
     model = small().fit(parts[0], epochs=0)
     with monkeypatch.context() as during:
-        during.setattr("hrnn_jax.network.train_epoch", interrupt)
+        during.setattr("hrnn_jax.network.OneDevice.train_epoch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             model.partial_fit()
     with pytest.raises(errors.InputError, match="not fitted"):

@@ -227,7 +227,7 @@ def trained_on(log):
     states: list[TrainState] = []
 
     def train_epoch(*given):
-        done = network.train_epoch(*given)
+        done = network.ONE_DEVICE.train_epoch(*given)
         states.append(jax.tree.map(np.array, done.state))
         return done
 
@@ -261,7 +261,7 @@ def test_the_epochs_of_a_call_are_those_that_the_last_one_lacks():
 
     def train_epoch(*given):
         numbers.append(given[-1])
-        return network.train_epoch(*given)
+        return network.ONE_DEVICE.train_epoch(*given)
 
     start = made.init_state(5)
     held = HeldOut(made, start, 0)
@@ -305,10 +305,10 @@ def test_the_epochs_are_those_after_which_held_out_events_rank_best():
     scores = []
     state = alone.network.init_state(0)
     for epoch in range(len(found.scores)):
-        state = network.train_epoch(alone.network, state, [0], epoch).state
+        state = network.ONE_DEVICE.train_epoch(alone.network, state, [0], epoch).state
         kept = jax.tree.map(np.array, state)
         mixture = alone.mixture(epoch + 1)
-        ranks = network.rank(alone.network, kept.params, mixture).rank
+        ranks = network.ONE_DEVICE.rank(alone.network, kept.params, mixture).rank
         scores.append(sum(1 / rank for rank in ranks.tolist()) / len(ranks))
     np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
     assert len(scores) == 6 or scores[-1] <= max(scores[:-1])

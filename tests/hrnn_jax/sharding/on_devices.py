@@ -63,7 +63,7 @@ def made(name):
 def on_one(net, epochs):
     state, losses = net.init_state(SEED), []
     for epoch in range(epochs):
-        result = network.train_epoch(net, state, [SEED], epoch)
+        result = network.ONE_DEVICE.train_epoch(net, state, [SEED], epoch)
         state = result.state
         losses.append(float(result.losses[0]))
     return jax.tree.map(np.asarray, state), losses, result.events
@@ -151,7 +151,7 @@ def ranked(name):
         items.item_bias[[3, 8]], items.item_bias[12] = np.nan, -np.inf
         for a in (items.item_out, items.item_bias):
             a[20:30] = a[20]
-    one = network.rank(net, jax.tree.map(jax.device_put, state.params))
+    one = network.ONE_DEVICE.rank(net, jax.tree.map(jax.device_put, state.params))
     found = []
     for n in devices:
         mesh = tables.make_mesh(jax.devices()[:n])
