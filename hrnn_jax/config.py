@@ -298,6 +298,9 @@ class ModelConfig(_Checked):
             connection (He et al., CVPR 2016). Not in the paper.
         dropout_user: Probability to drop a unit of GRU_usr's output in training.
         dropout_session: Probability to drop a unit of GRU_ses' output in training.
+        recurrent_dropout: Whether a unit of GRU_ses that is dropped is dropped from the state that
+            the next step goes on from too, as the paper's authors do, or only from what is scored
+            and from what a layer above reads (Zaremba et al. 2014).
         dropout_init: Probability to drop a unit of a session's initial state (Eq. 4) in training.
         idle_gap: Whether the time since the user's previous event is an input too. Not in the
             paper.
@@ -322,6 +325,7 @@ class ModelConfig(_Checked):
     residual: bool = setting(False, models=NETWORKS, needs={"embedding": ("separate", "tied")})
     dropout_user: float = setting(0.0, least=0, most=0.99, models=HRNNS)
     dropout_session: float = setting(0.0, least=0, most=0.99, models=NETWORKS)
+    recurrent_dropout: bool = setting(True, models=NETWORKS, needs={"dropout_session": ()})
     dropout_init: float = setting(0.0, least=0, most=0.99, models=HRNNS)
     idle_gap: bool = setting(False, models=NETWORKS)
     places: int = setting(0, least=0, models=NETWORKS)

@@ -329,16 +329,18 @@ def step(
         if network.user.to_session_w is not None:  # Eq. 5
             of_user = gru.product(user, moving, network.user.to_session_w)
             x = x + jnp.pad(of_user, ((0, 0), (x.shape[1] - of_user.shape[1], 0)))
+    output = x  # of the layer below
     for layer, recurrence in enumerate(network.session):
         if layer > 0:
-            x = session[layer - 1] @ network.session_w_in[layer - 1]
+            x = output @ network.session_w_in[layer - 1]
         if layer == 0:
             leak = carry.session[0] if config.leak == "carried" else None
             h = gru.cell(recurrence, x, session[0], moving, leak)  # Eq. 1
         else:
             h = gru.cell(recurrence, x, session[layer])
-        session[layer] = dropout(bits.session[layer], h, rates.session)
-    hidden = session[-1] + embedding if config.residual else session[-1]
+        output = dropout(bits.session[layer], h, rates.session)
+        session[layer] = output if config.recurrent_dropout else h
+    hidden = output + embedding if config.residual else output
     return Carry(session=tuple(session), user=user), hidden
 
 

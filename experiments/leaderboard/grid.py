@@ -66,6 +66,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "tied embedding": ("--embedding=tied",),
     "tied embedding with dropout 0.2": ("--embedding=tied", "--dropout_embedding=0.2"),
     "tied embedding with residual": ("--embedding=tied", "--residual"),
+    "dropout of outputs alone": ("--norecurrent_dropout",),
     "cosine schedule": ("--schedule=cosine",),
     "SGD with momentum": ("--optimizer=sgd", "--learning_rate=0.1", "--momentum=0.9"),
     "BPTT over 4 steps": ("--bptt_steps=4",),

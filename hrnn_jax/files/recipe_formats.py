@@ -18,7 +18,7 @@ RECIPE_FORMAT = 4
 _SINCE_FORMAT_3 = {"leak": "equation"}
 _SINCE_FORMAT_4 = ("places", "neighbours")
 # To format 4, which some runs were written in without them.
-_ADDED_TO_MODEL = {"residual": False}
+_ADDED_TO_MODEL = {"residual": False, "recurrent_dropout": True}
 _ADDED_TO_TRAINING = {"lane_groups": 1, "held_out_patience": 0}
 UNTIL_FORMAT_4 = ("neighbours_weight",)
 _FORMAT_1_MODEL = {

@@ -344,7 +344,7 @@ RECIPES = {
             **{"feed_last_item": False, "embedding": "none"},
             **{"dropout_user": 0.0, "dropout_session": 0.0, "dropout_init": 0.0},
             **{"dropout_embedding": 0.0, "residual": False, "idle_gap": False, "places": 0},
-            "neighbours": 100,
+            **{"neighbours": 100, "recurrent_dropout": True},
         },
         "training": {
             **{"loss": "top1", "optimizer": "adagrad", "learning_rate": 0.1, "momentum": 0.0},

@@ -184,6 +184,28 @@ def test_dropout_changes_the_representations(where):
     assert not np.allclose(dropped, without)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropout_that_is_not_recurrent_leaves_the_states_as_they_are(layers):
+    """Bug: drop units of the state that GRU_usr or the next step reads, which doubles the others.
+
+    A layer above reads what is dropped, so its own states differ from those without dropout.
+    """
+    config = dataclasses.replace(
+        CONFIG, variant="hrnn_all", layers=layers, dropout_session=0.5, recurrent_dropout=False
+    )
+    params = model.init_params(jax.random.key(0), config)
+    log = logs.random(3)
+    schedule, without = unrolled(params, log, config)
+    keys = jax.random.split(jax.random.key(1), len(schedule.event))
+    _, dropped = unrolled(params, log, config, keys=keys)
+    kept = dropped != 0
+    assert 0.3 < kept[schedule.steps.valid].mean() < 0.7
+    if layers == 1:
+        np.testing.assert_array_equal(dropped[kept], 2 * without[kept])
+    else:
+        assert not np.allclose(dropped[kept], 2 * without[kept])
+
+
 def test_dropout_has_its_probability_and_keeps_the_mean():
     values = jnp.full((400, 500), 3.0)
     bits = jax.random.bits(jax.random.key(0), values.shape)

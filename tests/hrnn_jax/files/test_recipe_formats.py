@@ -40,9 +40,9 @@ def test_an_old_recipe_gets_all_settings():
 def test_a_recipe_of_this_format_gets_the_settings_added_to_it():
     """Bug: refuse to go on with a run of yesterday, as its recipe lacks a setting."""
     found = recipe_formats.upgrade_recipe(recipe("hrnn_init"))
-    added = ("lane_groups", "held_out_patience")
+    of_model, added = ("residual", "recurrent_dropout"), ("lane_groups", "held_out_patience")
     training = {name: of for name, of in found["training"].items() if name not in added}
-    model = {name: of for name, of in found["model"].items() if name != "residual"}
+    model = {name: of for name, of in found["model"].items() if name not in of_model}
     old = {**found, "model": model, "training": training}
     assert recipe_formats.upgrade_recipe(old) == found
 
