@@ -325,7 +325,7 @@ class ModelConfig(_Checked):
     residual: bool = setting(False, models=NETWORKS, needs={"embedding": ("separate", "tied")})
     dropout_user: float = setting(0.0, least=0, most=0.99, models=HRNNS)
     dropout_session: float = setting(0.0, least=0, most=0.99, models=NETWORKS)
-    recurrent_dropout: bool = setting(True, models=NETWORKS, needs={"dropout_session": ()})
+    recurrent_dropout: bool = setting(True, models=NETWORKS)
     dropout_init: float = setting(0.0, least=0, most=0.99, models=HRNNS)
     idle_gap: bool = setting(False, models=NETWORKS)
     places: int = setting(0, least=0, models=NETWORKS)
@@ -341,6 +341,11 @@ class ModelConfig(_Checked):
         """Whether any dropout probability is above zero."""
         of_layers = self.dropout_user, self.dropout_session, self.dropout_init
         return max(*of_layers, self.dropout_embedding) > 0
+
+    def without_dropout(self) -> ModelConfig:
+        """Return the config of the trained network, which drops nothing when it ranks."""
+        dropouts = [name for name in vars(self) if name.startswith("dropout_")]
+        return dataclasses.replace(self, recurrent_dropout=True, **dict.fromkeys(dropouts, 0.0))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,9 +41,7 @@ class Network:
     @property
     def ranking_config(self) -> ModelConfig:
         """The network without dropout: all trials of a study share what ranking compiles."""
-        config = self.setup.model_config
-        dropouts = [name for name in vars(config) if name.startswith("dropout_")]
-        return dataclasses.replace(config, **dict.fromkeys(dropouts, 0.0))
+        return self.setup.model_config.without_dropout()
 
     def init_state(self, seed: int) -> train.TrainState:
         """Draw the weights of one seed on one device, and start its optimizer."""

@@ -9,7 +9,6 @@ seen it.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -175,9 +174,7 @@ def _see(
     is_chosen[events] = True
     of_users = np.isin(log.user, log.user[events])
     number = np.flatnonzero(of_users)
-    # Dropout is for training.
-    dropouts = {name: 0.0 for name in vars(config) if name.startswith("dropout_")}
-    config = dataclasses.replace(config, **dropouts)
+    config = config.without_dropout()
     rows: list[_Seen] = []
     chosen = np.flatnonzero(is_chosen[of_users])
     for found, inputs in reader.inputs(log.where(of_users), chosen, config, drops_repeats):
