@@ -355,7 +355,7 @@ class TrainConfig(_Checked):
     Attributes:
         loss: Training loss. All but full_softmax compare the target with the other targets of the
             mini-batch and with extra negatives. softmax is full_softmax for catalogues of up to
-            20,000 items, and cross_entropy with log_q for larger ones.
+            20,000 items, and cross_entropy with log_q and mask_false_negatives for larger ones.
         activation: Activation of the output before the loss; by default tanh for top1, bpr and
             top1_max, elu for bpr_max, linear for cross_entropy.
         regularisation: Weight of bpr_max's penalty on the scores of negatives.
@@ -444,7 +444,9 @@ class TrainConfig(_Checked):
         if self.loss != "softmax":
             return self
         if n_items > FULL_SOFTMAX_ITEMS:
-            return dataclasses.replace(self, loss="cross_entropy", log_q=True)
+            return dataclasses.replace(
+                self, loss="cross_entropy", log_q=True, mask_false_negatives=True
+            )
         alpha = type(self).negative_alpha
         return dataclasses.replace(
             self, loss="full_softmax", extra_negatives=0, negative_alpha=alpha
@@ -473,6 +475,14 @@ class EvaluationConfig(_Checked):
     chunk_steps: int = 128  # steps of one compiled call
     score_values: int = 1 << 23  # scores held at a time; times 4 bytes
     cached_values: int = 1 << 18  # of these, ranked at a time: as many as a core's cache holds
+
+    def of_all_items(self) -> EvaluationConfig:
+        """Return the config that ranks among all items, ties against the model.
+
+        How much is computed at a time stays as it is.
+        """
+        plain = {name: getattr(type(self), name) for name in settings(self)}
+        return dataclasses.replace(self, **plain)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -284,8 +284,8 @@ def _sampled_loss_of_step(
     if offer is not None:
         among &= is_own | negatives.on_offer(offer, steps.time, shared.item)
     if config.log_q:
-        # Then the sum over the candidates is in the mean the sum over all items. A lane's own
-        # target is among its candidates in any case.
+        # Then the sum over the candidates is in the mean the sum over all items, provided that a
+        # lane's own item, which counts in full, is masked among its negatives.
         assert sampler is not None
         expected = gather_rows(sampler.log_expected, shared.item)
         scores -= jnp.where(is_own, 0.0, expected[None])

@@ -84,7 +84,13 @@ class Mixtures:
         # Anew from the first epoch if --epochs has grown: the held-out network has no checkpoint.
         held_out = self._without_last_sessions(seed)
         found = held_out.choose_epochs(FLAGS.epochs, _train_held_out(seed, FLAGS.epochs))
-        assert found.mixture is not None  # an epoch was trained to choose
+        if found.mixture is None:
+            print(
+                f"seed {seed} is trained for all {found.epochs} epochs: no user has a session to "
+                "leave out, by which --held_out_patience chooses fewer",
+                flush=True,
+            )
+            return found.epochs
         if distributed.is_first():
             mixtures.save(mixture, found.mixture, epochs=found.epochs)
             atomic.write(path, json.dumps({"mrr": found.scores}) + "\n")

@@ -70,6 +70,21 @@ class _Trained:
             self.mixture, self.mixture_epochs = chosen.mixture, chosen.epochs
         return chosen.epochs
 
+    def check_further(self, epochs: int) -> None:
+        """Raise InputError unless the network can be trained for further epochs on its log."""
+        config = self.network.setup.config
+        if config.schedule != "constant" and self.epochs + epochs > config.schedule_epochs:
+            raise InputError(
+                f"`epochs`={epochs}: by `schedule_epochs`={config.schedule_epochs} the learning "
+                f"rate is 0 after so many epochs, and {self.epochs} are trained; give a new model "
+                "as many as it is to have in all"
+            )
+        if self.network.table is not None and self.held_out is None and epochs:
+            raise InputError(
+                "a loaded model with `places` that continued another one has no longer what its "
+                "mixture is learnt from: train on before it is saved, or give a new log"
+            )
+
     def hold_out(self, start: train.TrainState | None) -> None:
         """Prepare to learn the mixture of a network with `places`."""
         if self.network.table is not None:
@@ -195,7 +210,9 @@ class NetworkModel(Model):
             The model.
 
         Raises:
-            InputError: The model is not fitted and there is no `train`, or see `fit`.
+            InputError: The model is not fitted and there is no `train`, the learning rate has
+                fallen to 0 by its schedule, or the model has `places`, continued another one, and
+                was loaded; or see `fit`.
             DivergedError: See `fit`.
         """
         if self._train is None:
@@ -206,7 +223,11 @@ class NetworkModel(Model):
         if train is not None and check_train(train).folder.name != part.folder.name:
             part, is_new = train.continuing(self.items_), True
         epochs = self._check_training(part, epochs, callbacks, validation)
-        trained = self._extended(part, epochs) if is_new else self.trained_
+        if is_new:
+            trained = self._extended(part, epochs)
+        else:
+            trained = self.trained_
+            trained.check_further(epochs)
         return self._train_epochs(part, trained, epochs, callbacks, validation)
 
     def _extended(self, part: Part, epochs: int) -> _Trained:
@@ -329,7 +350,8 @@ class NetworkModel(Model):
         trained = _Trained(
             made, state, about.seed, about.epochs, about.lineage[1:], history=history
         )
-        trained.hold_out(None)
+        if not trained.lineage:  # otherwise the weights that it started from are not in the folder
+            trained.hold_out(None)
         if about.mixture is not None:
             trained.mixture, trained.mixture_epochs = about.mixture.weights, about.epochs
         self._train, self._trained = part, trained

@@ -86,7 +86,8 @@ def sampler(
     n_buckets = 1 << min(len(support).bit_length(), _MOST_BUCKETS_LOG2)
     starts = np.arange(n_buckets + 1) * (_WORDS // n_buckets)
     first = np.searchsorted(bound, starts, side="right").astype(np.int32)
-    expected = n_extra * share + batch_size * _share(np.asarray(support, np.float64))
+    # A lane's own target counts in full: what is drawn are the targets of the others.
+    expected = n_extra * share + (batch_size - 1) * _share(np.asarray(support, np.float64))
     return Sampler(
         bound=bound,
         first=first,

@@ -29,13 +29,14 @@ def best_epoch(scores: Sequence[float], *, most: int, patience: int) -> int | No
     """Return after which epoch to stop, or None if a further one has to be tried.
 
     Args:
-        scores: of the epochs so far.
+        scores: of the epochs so far; those after `most` do not count.
         most: epochs that are trained at most.
         patience: the epochs in a row without a new best score after which the search ends; 0 if
             all are trained.
     """
     if not patience:
         return most
+    scores = scores[:most]
     best = max(range(len(scores)), key=scores.__getitem__, default=-1) + 1
     return best if len(scores) >= min(most, best + patience) else None
 
@@ -57,7 +58,7 @@ class HeldOut:
             network.log.held_out(),
             setup.model_config,
             setup.config,
-            network.evaluation_config,
+            network.evaluation_config.of_all_items(),
             devices=network.devices,
         )
         self._seed, self._epochs = seed, 0
@@ -100,10 +101,15 @@ class HeldOut:
     ) -> Chosen:
         """Train until `held_out_patience` epochs in a row have not improved the held-out lists.
 
+        Where no event can be held out, as of users with one session each, nothing tells which
+        number of epochs is best, and `most` it is.
+
         Args:
             most: the epochs to train at most.
             train_epoch: as of `mixture`.
         """
+        if not len(self.network.log.cases):
+            return Chosen(most, None, ())
         patience = self.network.setup.config.held_out_patience
         scores: list[float] = []
         mixture: Mixture | None = None
@@ -111,7 +117,7 @@ class HeldOut:
             latest = self.mixture(len(scores) + 1, train_epoch)
             assert self._state is not None
             ranks = self._devices.rank(self.network, self._state.params, latest).rank
-            scores.append(float(np.mean(1 / ranks)) if len(ranks) else 0.0)
+            scores.append(float(np.mean(1 / ranks)))
             if scores[-1] > max(scores[:-1], default=-1.0):
                 mixture = latest
         return Chosen(chosen, mixture, tuple(scores))

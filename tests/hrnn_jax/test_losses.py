@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hrnn_jax import losses, model
+from hrnn_jax.config import TrainConfig
 from hrnn_jax.extras import negatives
 from hrnn_jax.training.user_batches import NO_ITEM, Steps
 from tests.helpers import networks
@@ -269,18 +270,21 @@ def test_regularisation_raises_bpr_max():
     assert (penalised > plain).all()
 
 
-def test_log_q_makes_the_candidates_estimate_the_full_softmax():
-    """The mean over draws of the sum over the candidates equals the sum over all items."""
+def test_the_softmax_of_a_large_catalogue_estimates_the_full_one():
+    """The mean over draws of the sum over the candidates equals the sum over all items.
+
+    Bug: count a lane's own item again where it is another lane's or a drawn one.
+    """
     support = np.arange(1, V + 1)
     items, hidden, _ = drawn(1)
-    n_draws, batch, n_extra = 4000, 6, 10
+    n_draws, batch, n_extra = 4000, 6, 10  # lanes besides the one that is looked at
+    config = TrainConfig(loss="softmax", extra_negatives=n_extra).for_catalogue(30_000)
     sampler = jax.device_put(
-        negatives.sampler(support, n_extra=n_extra, alpha=0.5, batch_size=batch)
+        negatives.sampler(support, n_extra=n_extra, alpha=0.5, batch_size=batch + 1)
     )
     keys = jax.random.split(jax.random.key(0), n_draws)
     extra = jax.vmap(lambda key: negatives.draw(key, sampler, n_extra))(keys)
-    # Lane 0 has one target; the others' are drawn as the batch does. One more is expected of the
-    # batch than there are others: hence the batch of one more below.
+    # Lane 0 has one target; the others' are drawn as the batch does.
     others = np.random.default_rng(0).choice(V, size=(n_draws, batch), p=support / support.sum())
     own = 3
     scores = np.asarray(hidden[0, 0] @ items.item_out.T + items.item_bias, np.float64)
@@ -298,9 +302,9 @@ def test_log_q_makes_the_candidates_estimate_the_full_softmax():
         repeated = jnp.tile(hidden, (1, batch + 1, 1))
         loss = sampled(
             *(items, extra, repeated, steps, sampler),
-            loss="cross_entropy",
-            log_q=True,
-            mask_false_negatives=True,
+            loss=config.loss,
+            log_q=config.log_q,
+            mask_false_negatives=config.mask_false_negatives,
         )
         return jnp.exp(loss[0, 0] + scores[own])
 

@@ -45,6 +45,29 @@ def test_a_mixture_is_that_of_the_epochs_there_are(parts, tmp_path):
     assert seen[1].metrics["mrr@5"] == hrnn_jax.evaluate(whole, test)["mrr@5"]
 
 
+def test_a_loaded_model_that_continued_another_one_learns_no_mixture_of_drawn_weights(
+    parts, tmp_path
+):
+    """Bug: hold out its last sessions from drawn weights, not from those that it started from."""
+    train, _ = parts
+    fewer = train.frame().filter(pl.col("user_id") != train.users[0])
+    new, _ = hrnn_jax.read(fewer, min_support=1, prepared_dir=tmp_path).split()
+    model = hrnn_jax.HRNNPlus(hidden_units=8, places=5, neighbours=4, held_out_patience=0)
+    model.fit(train, epochs=1, callbacks=[]).partial_fit(new, epochs=1, callbacks=[])
+    loaded = hrnn_jax.load(model.save(tmp_path / "run"))
+    with pytest.raises(errors.InputError, match="continued another one"):
+        loaded.partial_fit(epochs=1)
+    assert loaded.partial_fit(epochs=0, callbacks=[]).epochs_ == 1
+    assert loaded.recommend(new.users[:3]).equals(model.recommend(new.users[:3]))
+
+
+def test_no_epoch_is_trained_at_a_learning_rate_of_0(parts):
+    """Bug: train on without an effect where the schedule has ended."""
+    model = small(schedule="linear", schedule_epochs=1).fit(parts[0], epochs=0)
+    with pytest.raises(errors.InputError, match="`schedule_epochs`=1 the learning rate is 0"):
+        model.partial_fit(epochs=2)
+
+
 def test_partial_fit_of_a_new_model_fits_it(parts):
     assert small().partial_fit(parts[0], epochs=1, callbacks=[]).epochs_ == 1
     with pytest.raises(errors.InputError, match="give the training part"):

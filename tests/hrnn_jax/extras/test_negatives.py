@@ -65,9 +65,9 @@ def test_rare_items_of_a_large_catalogue_are_drawn():
     assert steps.max() - steps.min() <= 1
 
 
-def test_the_expected_number_counts_batch_and_extra_negatives():
+def test_the_expected_number_counts_the_other_lanes_and_extra_negatives():
     sampler = negatives.sampler(SUPPORT, n_extra=10, alpha=0.0, batch_size=4)
-    expected = 10 / len(SUPPORT) + 4 * SUPPORT / SUPPORT.sum()
+    expected = 10 / len(SUPPORT) + 3 * SUPPORT / SUPPORT.sum()
     np.testing.assert_allclose(np.exp(sampler.log_expected), expected, rtol=1e-5)
     rare = negatives.sampler(SUPPORT, n_extra=10, alpha=1.0, batch_size=4)
     assert np.isfinite(rare.log_expected).all()

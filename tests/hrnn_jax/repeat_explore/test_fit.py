@@ -147,7 +147,23 @@ def test_without_held_out_cases_a_further_epochs_mixture_is_learnt_too(users):
     made = network.make_network(log, CONFIG, how, EvaluationConfig())
     held = HeldOut(made, None, 0)
     networks.assert_identical(held.mixture(0), held.mixture(0))
-    assert HeldOut(made, None, 0).choose_epochs(3).scores == (0.0, 0.0)
+
+
+def test_all_epochs_are_trained_where_no_event_can_be_held_out():
+    """Bug: stop after the first, as all scores are 0."""
+    log = logs.of([[[1, 2], [3, 4, 5]], [[6, 7], [8, 9]]], n_items=networks.N_ITEMS)
+    how = networks.training_config(loss="full_softmax", held_out_patience=1)
+    made = network.make_network(log, CONFIG, how, EvaluationConfig())
+    assert HeldOut(made, None, 0).choose_epochs(3) == (3, None, ())
+
+
+def test_held_out_events_are_ranked_among_all_items_however_test_cases_are():
+    """Bug: choose another number of epochs with other flags of the ranking."""
+    how = networks.training_config(loss="full_softmax", held_out_patience=1)
+    asked = EvaluationConfig(candidates=2, exclude_session_items=True, ties="for", lanes=8)
+    made = network.make_network(networks.log(), CONFIG, how, asked)
+    held = HeldOut(made, None, 0).network.evaluation_config
+    assert held == EvaluationConfig(lanes=8)
 
 
 def test_whether_repeats_are_dropped_is_seen_of_enough_sessions(monkeypatch):
@@ -286,6 +302,7 @@ def test_the_epochs_of_a_call_are_those_that_the_last_one_lacks():
         ([0.1, 0.2, 0.3, 0.4, 0.5], 2, 5),
         ([0.1, 0.2, 0.3, 0.5, 0.4], 2, 4),
         ([0.3, 0.2], 1, 1),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.5, 0.5], 2, 5),  # of a run with more epochs
     ],
 )
 def test_the_search_for_the_number_of_epochs_ends(scores, patience, epochs):
