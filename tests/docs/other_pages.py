@@ -58,7 +58,10 @@ def claims() -> Iterator[Claim]:
         f"of at most {plus['epochs']} its held-out events chose {min(trained)} to {max(trained)}.",
         max(trained) < plus["epochs"] and plus["seeds"] == 5,
     )
-    [residual] = beauty.filter(row="hrnn_plus, with a residual connection").iter_rows(named=True)
+    as_published = beauty.filter(trains_on_validation=False)
+    [residual] = as_published.filter(row="hrnn_plus, with a residual connection").iter_rows(
+        named=True
+    )
     yield Claim(
         "docs/concepts/protocols.md",
         f"a dropout of 0.5 and {residual['epochs']} epochs it is ahead of every published row by "

@@ -37,6 +37,7 @@ PLACES = 4
 _WITH = {  # flags that a row's name tells
     "exclude_session_items": ", without the user's items",
     "residual": ", with a residual connection",
+    "norecurrent_dropout": ", without recurrent dropout",
 }
 _SPREAD = "{} sd"  # column of the sample standard deviation of a metric over the seeds
 _KEY = ("row", "trains_on_validation")
