@@ -33,6 +33,7 @@ class Model(abc.ABC):
 
     Its settings are the fields of the library's configs that it uses, with the same defaults;
     `get_params` returns all of them, and `type(model)(**model.get_params())` makes the same model.
+    Each is an attribute too; to assign it is `set_params`, which a fitted model refuses.
     """
 
     configs: ClassVar[tuple[Any, ...]] = ()  # the configs whose fields are its settings
@@ -146,10 +147,21 @@ class Model(abc.ABC):
 
     def __getattr__(self, name: str) -> Any:
         """Return a setting."""
-        try:
-            return self.__dict__["_settings"][name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
+        if not self._is_setting(name):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return self.get_params()[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Change a setting by `set_params`, or assign another attribute."""
+        if self._is_setting(name):
+            self.set_params(**{name: value})
+        else:
+            super().__setattr__(name, value)
+
+    def _is_setting(self, name: str) -> bool:
+        """Tell whether it is one; a model that is just being made or copied has none yet."""
+        is_made = "_settings" in vars(self)
+        return is_made and not name.startswith("_") and name in self.get_params()
 
     def __repr__(self) -> str:
         """Show the settings that differ from their defaults."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -104,6 +105,10 @@ class NetworkModel(Model):
     def _of(self, config: type) -> dict[str, Any]:
         known = settings(config)
         return {name: value for name, value in self._settings.items() if name in known}
+
+    def __copy__(self: Self) -> Self:
+        """Copy all: an epoch of a copy that shared the weights would train the original too."""
+        return copy.deepcopy(self)
 
     @property
     def trained_(self) -> _Trained:

@@ -1,5 +1,6 @@
 """Networks as objects: settings, epochs, lists and what may not be done twice."""
 
+import copy
 import inspect
 
 import numpy as np
@@ -311,6 +312,35 @@ def test_an_unknown_setting_is_refused():
 
 
 def test_a_setting_is_an_attribute():
+    """Bug: know those of the configs alone, and not `variant`."""
     assert hrnn_jax.HRNN(hidden_units=7).hidden_units == 7
+    assert hrnn_jax.HRNN("all").variant == "all"
     with pytest.raises(AttributeError, match="no attribute 'width'"):
         _ = hrnn_jax.HRNN().width
+
+
+def test_an_assigned_setting_is_that_of_the_model(network):
+    """Bug: keep the value next to the settings, and train without it."""
+    model = hrnn_jax.HRNN(hidden_units=7)
+    model.hidden_units, model.variant = 9, "all"
+    assert model.get_params() == hrnn_jax.HRNN("all", hidden_units=9).get_params()
+    assert model._model_config(5).hidden_units == 9
+    with pytest.raises(errors.InputError, match="`hidden_units`=0: give 1 or more"):
+        model.hidden_units = 0
+    assert model.hidden_units == 9
+    with pytest.raises(errors.InputError, match="fitted already"):
+        network.hidden_units = 9
+    model.note = "no setting"
+    assert model.note == "no setting"
+
+
+def test_a_copy_is_trained_without_the_original(parts):
+    """Bug: share the weights, the epochs and the history."""
+    model = small().fit(parts[0], epochs=1, callbacks=[])
+    before = hrnn_jax.ranks(model, parts[1])
+    again = copy.copy(model).partial_fit(epochs=1, callbacks=[])
+    assert (model.epochs_, again.epochs_) == (1, 2)
+    assert len(model.history_) == 1
+    assert hrnn_jax.ranks(model, parts[1]).equals(before)
+    model.partial_fit(epochs=1, callbacks=[])
+    assert hrnn_jax.ranks(model, parts[1]).equals(hrnn_jax.ranks(again, parts[1]))
