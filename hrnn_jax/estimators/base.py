@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import polars as pl
 
-from hrnn_jax.arguments import several_ids, whole_number
+from hrnn_jax.arguments import path_of, several_ids, whole_number
 from hrnn_jax.config import EvaluationConfig, settings, unmet_need
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import saving
@@ -229,7 +229,7 @@ class Model(abc.ABC):
             InputError: The model is not fitted, an id or `k` is invalid, or `users` is no list of
                 ids and no frame with user_id.
         """
-        k = whole_number("k", k)
+        k = min(whole_number("k", k), len(self.items_))
         wanted = _listed(users)
         texts = [id_text("user", user) for user in wanted]
         if len({isinstance(user, str) for user in wanted}) > 1:
@@ -280,7 +280,7 @@ class Model(abc.ABC):
             InputError: The model is not fitted, or the folder cannot be written, is written by
                 another process, or is not empty: with `overwrite`, holds anything but a run.
         """
-        return saving.save(self, pathlib.Path(folder), overwrite=overwrite)
+        return saving.save(self, path_of("`folder`", folder), overwrite=overwrite)
 
     def continued_from(self) -> dict[str, Any]:
         """Return what recipe.json says of the weights that the model's continue, if it does."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from hrnn_jax.arguments import path_of
 from hrnn_jax.config import DataConfig, ReadConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
@@ -245,12 +246,15 @@ def read(
     Raises:
         InputError: A setting is out of bounds, or the frame is of an unknown kind.
     """
-    prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
-    columns = Columns(
-        user, item, time, session, settings.pop("type", None), settings.pop("part", None)
-    )
+    prepared_dir = path_of("`prepared_dir`", settings.pop("prepared_dir", PREPARED_DIR))
+    optional = {"time": time, "session": session}
+    optional |= {name: settings.pop(name, None) for name in ("type", "part")}
+    columns = Columns(user, item, *optional.values())
     reading = ReadConfig.of(taken_reading(settings))
     recipe = with_settings(DataConfig(), settings, _ARGUMENTS)
+    for name, column in {"user": user, "item": item, **optional}.items():
+        if not isinstance(column, str) and (column is not None or name not in optional):
+            raise InputError(f"`{name}`={column!r}: give the name of a column")
     if isinstance(events, str | pathlib.Path):
         path, title = pathlib.Path(events), str(events)
         try:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import network
-from hrnn_jax.arguments import whole_number
+from hrnn_jax.arguments import path_of, whole_number
 from hrnn_jax.config import (
     EvaluationConfig,
     ModelConfig,
@@ -153,7 +153,7 @@ class NetworkModel(Model):
                 `held_out_patience` they may be fewer.
             callbacks: Called after each epoch with an `Epoch`, see `hrnn_jax.callbacks`. By default
                 each prints a line; [] is silent.
-            seed: Of the weights and of all random draws.
+            seed: Of the weights and of all random draws, below 2**31.
             validation: The test part of the same split, to measure after each epoch, as in
                 {"recall@5": ...}; it changes nothing of the training.
 
@@ -168,7 +168,7 @@ class NetworkModel(Model):
         self._check_not_fitted()
         part = check_train(train)
         epochs = self._check_training(part, epochs, callbacks, validation)
-        seed = whole_number("`seed`", seed, least=0)
+        seed = whole_number("`seed`", seed, least=0, most=2**31 - 1)
         made = self._network(part, self._train_config().for_epochs(epochs))
         trained = _Trained(made, made.init_state(seed), seed)
         trained.hold_out(None)
@@ -237,7 +237,7 @@ class NetworkModel(Model):
             raise InputError(
                 f"`callbacks`={callbacks!r}: give a list of functions, as in [callbacks.Print()]"
             )
-        return whole_number("`epochs`", epochs, least=0)
+        return whole_number("`epochs`", epochs, least=0, most=2**31 - 1)
 
     def _train_epochs(
         self: Self,
@@ -396,7 +396,7 @@ class NetworkModel(Model):
             with recommender.alone():  # all of the history, or nothing
                 known = len(recommender)
                 return _with_history(recommender, self.train_, None if known else history)
-        path = pathlib.Path(states)
+        path = path_of("`states`", states)
         if not path.exists():
             refuse_strays(path)
             with atomic.writing(path) as partial:  # all of the history, or no file

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from hrnn_jax.arguments import path_of
 from hrnn_jax.config import LOSSES, NETWORKS, ModelConfig, TrainConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.files.recipe_formats import upgrade_recipe
@@ -205,7 +206,7 @@ def load_run(
     Raises:
         InputError: names the file, where the folder is no run of a network or is damaged.
     """
-    run = pathlib.Path(run)
+    run = path_of("`run`", run)
     settings, training, ancestors = _read_settings(run)
     config = settings["config"]
     items = prepared.load_items(run)

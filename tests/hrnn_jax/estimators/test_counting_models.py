@@ -180,6 +180,12 @@ def test_a_bad_request_is_refused(parts, users, k, words):
         hrnn_jax.PPOP().fit(parts[0]).recommend(users, k)
 
 
+def test_a_list_longer_than_the_catalogue_has_all_items(parts):
+    """Bug: compute with a number of more than 64 bits."""
+    model = hrnn_jax.SR().fit(parts[0])
+    assert model.recommend(["u1"], k=10**30).equals(model.recommend(["u1"], k=len(model.items_)))
+
+
 def test_no_user_gets_an_empty_frame(parts):
     empty = hrnn_jax.PPOP().fit(parts[0]).recommend([])
     assert empty.columns == ["user", "item", "score", "rank"]

@@ -92,6 +92,22 @@ def test_what_is_no_log_is_refused(events, words, tmp_path):
         hrnn_jax.read(events, prepared_dir=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"user": None}, "`user`=None: give the name of a column"),
+        ({"item": 1}, "`item`=1: give the name of a column"),
+        ({"time": 2}, "`time`=2: give the name of a column"),
+        ({"part": ["part"]}, r"`part`=\['part'\]: give the name of a column"),
+        ({"prepared_dir": None}, "`prepared_dir`=None: give a path"),
+    ],
+)
+def test_what_names_no_column_or_folder_is_refused(frame, given, words):
+    """Bug: leave it to polars, which finds no column None."""
+    with pytest.raises(errors.InputError, match=words):
+        hrnn_jax.read(frame, **given)
+
+
 def test_settings_that_cannot_be_are_refused(frame, log):
     with pytest.raises(errors.InputError, match="`min_support`=0"):
         hrnn_jax.read(frame, min_support=0)

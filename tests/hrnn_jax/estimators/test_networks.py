@@ -162,10 +162,23 @@ def test_a_part_that_does_not_fit_is_refused(log, parts, network):
         network.set_params(hidden_units=9)
 
 
-@pytest.mark.parametrize("name", ["recall", "recall@0", "hits@5", "recall@x"])
+@pytest.mark.parametrize("name", ["recall", "recall@0", "hits@5", "recall@x", 5])
 def test_an_unknown_metric_is_refused(parts, network, name):
-    with pytest.raises(errors.InputError, match=f"'{name}' is none of recall@5"):
+    with pytest.raises(errors.InputError, match=f"{name!r} is none of recall@5"):
         hrnn_jax.evaluate(network, parts[1], [name])
+
+
+@pytest.mark.parametrize("metrics", ["recall@5", [], 5, None])
+def test_what_is_no_list_of_metrics_is_refused(parts, network, metrics):
+    """Bug: take the letters of a name for metrics."""
+    with pytest.raises(errors.InputError, match=r"give a list of names, as in \['recall@5'\]"):
+        hrnn_jax.evaluate(network, parts[1], metrics)
+
+
+@pytest.mark.parametrize("measure", [hrnn_jax.evaluate, hrnn_jax.ranks])
+def test_a_part_in_place_of_the_model_is_refused(parts, network, measure):
+    with pytest.raises(errors.InputError, match="`model` is of type Part: give a fitted model"):
+        measure(parts[1], network)
 
 
 def test_metrics_are_those_of_the_ranks(parts, network):
@@ -196,6 +209,7 @@ def test_a_callback_ends_the_training(parts):
     [
         ({"epochs": -1}, "`epochs`=-1: give a whole number of 0 or more"),
         ({"epochs": "2"}, "`epochs`='2': give a whole number"),
+        ({"epochs": 2**31}, "`epochs`=2147483648: give a whole number of 2147483647 or less"),
         ({"validation": "test"}, "give the test part"),
         ({"callbacks": [None]}, "give a list of functions"),
         ({"callbacks": print}, "give a list of functions"),
@@ -258,10 +272,12 @@ def test_a_failed_choice_of_the_epochs_leaves_the_model_not_fitted(parts, monkey
         model.recommend(["u1"])
 
 
-def test_a_seed_below_zero_is_refused(parts):
-    """Bug: an error of numpy in the first epoch."""
-    with pytest.raises(errors.InputError, match="`seed`=-1: give a whole number of 0 or more"):
-        small().fit(parts[0], seed=-1)
+@pytest.mark.parametrize(("seed", "bound"), [(-1, "0 or more"), (2**31, "2147483647 or less")])
+def test_a_seed_that_cannot_be_is_refused(parts, seed, bound):
+    """Bug: an error of numpy or jax in the first epoch."""
+    words = f"`seed`={seed}: give a whole number of {bound}"
+    with pytest.raises(errors.InputError, match=words):
+        small().fit(parts[0], seed=seed)
 
 
 def test_settings_are_those_of_the_configs():

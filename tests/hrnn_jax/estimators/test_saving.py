@@ -168,6 +168,18 @@ def test_a_folder_in_which_another_process_writes_is_refused(network, saved, tmp
         network.save(tmp_path / "new")
 
 
+def test_what_is_no_path_is_refused(network):
+    """Bug: a TypeError of pathlib."""
+    for call, name in (
+        (network.save, "folder"),
+        (hrnn_jax.load, "folder"),
+        (hrnn_jax.load_run, "run"),
+        (network.live, "states"),
+    ):
+        with pytest.raises(errors.InputError, match=f"`{name}`=None: give a path"):
+            call(None)
+
+
 def test_nothing_is_left_of_a_model_that_cannot_be_written(network, tmp_path, monkeypatch):
     """Bug: write into the folder itself."""
 
