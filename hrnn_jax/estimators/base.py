@@ -69,7 +69,8 @@ class Model(abc.ABC):
         """
         if unknown := sorted(settings.keys() - self.defaults.keys()):
             near = difflib.get_close_matches(unknown[0], self.defaults, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(self.defaults)}"
+            listed = ", ".join(self.defaults) or "none"
+            hint = f"did you mean {near[0]}?" if near else f"it has {listed}"
             raise TypeError(f"{type(self).__name__} has no setting {unknown[0]!r}: {hint}")
         self._settings = {**self.defaults, **settings}
         for config in self.configs:

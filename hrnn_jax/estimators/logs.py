@@ -260,7 +260,7 @@ def read(
         with _words_of_read(path, title):
             files.find(path)
     else:
-        path, title = _kept(frames.as_polars(events), prepared_dir), _FRAME
+        path, title = _kept(frames.as_polars(events, others="a path, or "), prepared_dir), _FRAME
     return Log(Source("events", path, columns, reading), recipe, prepared_dir, title)
 
 

@@ -32,6 +32,7 @@ from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store.opening import is_database
 from hrnn_jax.live.store.state_file import IN_MEMORY, refuse_strays
+from hrnn_jax.preprocess import frames
 from hrnn_jax.ranking import evaluation, metrics
 from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore import mixture as mixtures
@@ -463,7 +464,8 @@ def _with_history(recommender: Recommender, train: Part, history: Any) -> Recomm
         if past is not None:
             recommender.take_sessions(past)
         elif history is not None and history is not False:
-            recommender.bootstrap(history)
+            others = "a log, a part of one, or "
+            recommender.bootstrap(frames.as_polars(history, others=others))
         recommender.counts.clear()  # they count what comes from now on
     except BaseException:
         recommender.close()

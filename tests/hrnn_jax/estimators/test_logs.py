@@ -97,8 +97,8 @@ def test_an_error_about_a_log_names_the_argument_and_the_file_or_frame(
     ("events", "words"),
     [
         ("nothing.csv", "no such file; give another file to `read`"),
-        ([1, 2], "give a frame"),
-        (3, "int: give a frame"),
+        ([1, 2], "give a path, or a frame"),
+        (3, "int: give a path, or a frame"),
     ],
 )
 def test_what_is_no_log_is_refused(events, words, tmp_path):

@@ -130,7 +130,7 @@ def test_the_live_history_can_be_another_or_none(log, parts, network, tmp_path):
         with network.live(path) as live:
             assert len(live) == 30
             assert sum(n for _, n in live.users()) == len(frame)
-    with pytest.raises(errors.InputError, match="give a frame"):
+    with pytest.raises(errors.InputError, match="give a log, a part of one, or a frame"):
         network.live(tmp_path / "other.sqlite", history=7)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["states.sqlite"]
 
