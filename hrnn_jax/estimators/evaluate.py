@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def evaluate(
         InputError: A metric is unknown or there is none, `model` is no model, or the part is not of
             the log that it is fitted on.
     """
-    names = [] if isinstance(metrics, str) or not isinstance(metrics, Iterable) else [*metrics]
+    names = [*metrics] if np.iterable(metrics) and not isinstance(metrics, str) else []
     if not names:
         raise InputError(f"`metrics`={metrics!r}: give a list of names, as in ['recall@5']")
     cutoffs = tuple(dict.fromkeys(map(_cutoff, names)))
