@@ -18,9 +18,11 @@ HIDDEN_UNITS, BATCH_SIZE, LEARNING_RATE, EPOCHS, SESSION_GAP = 32, 20, 0.1, 10, 
 # ---- The log: the user, the session and the item of each event (Section 4.1) ----
 def read_log(path: str) -> tuple:
     """Sort the events by user and time; half an hour without one ends a session."""
-    log = np.genfromtxt(path, None, comments=None, delimiter=",", names=True, encoding="utf8")
+    log = np.genfromtxt(path, None, None, ",", names=True, encoding="utf8", ndmin=1)
     if {"user_id", "item_id", "ts"} - {*log.dtype.names} or log["ts"].dtype.kind not in "if":
         sys.exit(f"{path}: give it columns user_id, item_id and ts, in seconds; see the first line")
+    if not ((log["ts"] >= 0) & (log["ts"] < 1e11)).all():  # numpy reads a missing one as -1 or nan
+        sys.exit(f"{path}: a ts is missing, negative or in milliseconds: give seconds since 1970")
     log = log[np.lexsort([log["ts"], log["user_id"]])]
     user = np.unique(log["user_id"], return_inverse=True)[1]
     starts = (np.diff(user, prepend=-1) != 0) | (np.diff(log["ts"], prepend=0) > SESSION_GAP)
@@ -127,6 +129,8 @@ def main(log: tuple) -> None:
     """Train on all sessions but the test's, then rank each test target among all items."""
     pairs, n_items = make_pairs(*log)
     training = pairs[pairs[:, 4] == 0]
+    if len(training) in (0, len(pairs)):
+        sys.exit("give a log of users with two sessions of two events each, some items in both")
     w = init_weights(n_items, np.random.default_rng(0))
     squares = jax.tree.map(jnp.zeros_like, w)
     start = (jnp.zeros((BATCH_SIZE, HIDDEN_UNITS)),) * 2

@@ -27,14 +27,14 @@ class Checkpoints:
         self.folder, self.network = folder, network
 
     def trained(self, seed: int) -> int:
-        """Return after how many epochs the newest checkpoint of a seed was saved."""
-        return max(map(checkpoint.latest, self._folders(seed)))
+        """Return after how many epochs the newest checkpoint of a seed was saved, 0 without one."""
+        return max(checkpoint.latest(folder) or 0 for folder in self._folders(seed))
 
     def restore(self, seed: int, epochs: int) -> train.TrainState:
         """Read a checkpoint of a seed, also one of several devices."""
         like = jax.eval_shape(self.network.init_state, 0)
         of_one, of_many = self._folders(seed)
-        if checkpoint.latest(of_one) >= epochs:
+        if checkpoint.latest(of_one) == epochs:
             return checkpoint.restore(of_one, like, epochs=epochs)
         config = self.network.setup.config
         state = by_shard.restore_whole(of_many, like, config, epochs=epochs)
@@ -53,7 +53,8 @@ class Checkpoints:
         """End the training of some seeds: leave checkpoints of one device alone."""
         for seed, own in zip(seeds, unstack(state, len(seeds)), strict=True):
             of_one, of_many = self._folders(seed)
-            if checkpoint.latest(of_one) < (trained := checkpoint.latest(of_many)):
+            trained = checkpoint.latest(of_many)
+            if trained is not None and trained > (checkpoint.latest(of_one) or 0):
                 checkpoint.save(of_one, own, epochs=trained)
             _remove(of_many)
 
@@ -81,7 +82,7 @@ class ShardedCheckpoints(Checkpoints):
         like = jax.eval_shape(self.network.init_state, 0)
         of_one, of_many = self._folders(seed)
         config = self.network.setup.config
-        if processes.of_first(processes.is_first() and checkpoint.latest(of_one) >= epochs):
+        if processes.of_first(processes.is_first() and checkpoint.latest(of_one) == epochs):
             whole = checkpoint.restore(of_one, like, epochs=epochs)
             return self.network.devices.put(whole, config)
         return by_shard.restore_state(of_many, like, self.mesh, config, epochs=epochs)

@@ -126,7 +126,7 @@ def parents(seeds: Sequence[int]) -> Parents:
     trained = {
         seed: checkpoint.load_run(folder, seed=seed)[0]
         for seed in checkpoint.seeds(folder)
-        if checkpoint.latest(checkpoint.folder(folder, seed))
+        if checkpoint.latest(checkpoint.folder(folder, seed)) is not None
     }
     if missing := sorted(set(seeds) - set(trained)):
         raise errors.InputError(

@@ -243,7 +243,7 @@ def _initial_state(run: NetworkRun, seed: int, begin: int) -> train.TrainState:
 
 
 def _rank(run: NetworkRun, seed: int, params: Params) -> SeedResult:
-    trained = checkpoint.latest(checkpoint.folder(run.folder, seed))
+    trained = checkpoint.latest(checkpoint.folder(run.folder, seed)) or 0
     mixture = run.mixtures.learn(seed, distributed.of_first(trained))
     with compile_time.timing() as took:
         ranking = epochs.rank(run.network, params, mixture, title=f"seed {seed} evaluation")

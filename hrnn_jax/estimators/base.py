@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import polars as pl
 
-from hrnn_jax.arguments import several_ids, whole_number
+from hrnn_jax.arguments import path_of, several_ids, whole_number
 from hrnn_jax.config import EvaluationConfig, settings, unmet_need
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import saving
@@ -33,6 +33,7 @@ class Model(abc.ABC):
 
     Its settings are the fields of the library's configs that it uses, with the same defaults;
     `get_params` returns all of them, and `type(model)(**model.get_params())` makes the same model.
+    Each is an attribute too; to assign it is `set_params`, which a fitted model refuses.
     """
 
     configs: ClassVar[tuple[Any, ...]] = ()  # the configs whose fields are its settings
@@ -68,7 +69,8 @@ class Model(abc.ABC):
         """
         if unknown := sorted(settings.keys() - self.defaults.keys()):
             near = difflib.get_close_matches(unknown[0], self.defaults, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(self.defaults)}"
+            listed = ", ".join(self.defaults) or "none"
+            hint = f"did you mean {near[0]}?" if near else f"it has {listed}"
             raise TypeError(f"{type(self).__name__} has no setting {unknown[0]!r}: {hint}")
         self._settings = {**self.defaults, **settings}
         for config in self.configs:
@@ -146,10 +148,21 @@ class Model(abc.ABC):
 
     def __getattr__(self, name: str) -> Any:
         """Return a setting."""
-        try:
-            return self.__dict__["_settings"][name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
+        if not self._is_setting(name):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return self.get_params()[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Change a setting by `set_params`, or assign another attribute."""
+        if self._is_setting(name):
+            self.set_params(**{name: value})
+        else:
+            super().__setattr__(name, value)
+
+    def _is_setting(self, name: str) -> bool:
+        """Tell whether it is one; a model that is just being made or copied has none yet."""
+        is_made = "_settings" in vars(self)
+        return is_made and not name.startswith("_") and name in self.get_params()
 
     def __repr__(self) -> str:
         """Show the settings that differ from their defaults."""
@@ -217,7 +230,7 @@ class Model(abc.ABC):
             InputError: The model is not fitted, an id or `k` is invalid, or `users` is no list of
                 ids and no frame with user_id.
         """
-        k = whole_number("k", k)
+        k = min(whole_number("k", k), len(self.items_))
         wanted = _listed(users)
         texts = [id_text("user", user) for user in wanted]
         if len({isinstance(user, str) for user in wanted}) > 1:
@@ -268,7 +281,7 @@ class Model(abc.ABC):
             InputError: The model is not fitted, or the folder cannot be written, is written by
                 another process, or is not empty: with `overwrite`, holds anything but a run.
         """
-        return saving.save(self, pathlib.Path(folder), overwrite=overwrite)
+        return saving.save(self, path_of("`folder`", folder), overwrite=overwrite)
 
     def continued_from(self) -> dict[str, Any]:
         """Return what recipe.json says of the weights that the model's continue, if it does."""

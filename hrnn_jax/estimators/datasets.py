@@ -9,6 +9,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from hrnn_jax.arguments import path_of
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.logs import PREPARED_DIR, Log, taken_reading, with_settings
 from hrnn_jax.preprocess import datasets
@@ -55,7 +56,7 @@ def load(
     """
     if name not in names():
         raise InputError(f"`name`={name}: give one of {', '.join(names())}")
-    prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
+    prepared_dir = path_of("`prepared_dir`", settings.pop("prepared_dir", PREPARED_DIR))
     shape = _SIMULATED.get(name)
     dataset = "simulated" if shape else name
     reading = taken_reading(settings)
@@ -65,7 +66,7 @@ def load(
     source = datasets.source(
         dataset,
         prepared_dir,
-        events=pathlib.Path(events) if events else None,
+        events=path_of("`events`", events) if events else None,
         reading=reading,
         simulation=datasets.Simulation(shape, seed, scale) if shape else datasets.Simulation(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.base import Model, check_test
 from hrnn_jax.estimators.logs import Part
 from hrnn_jax.estimators.run_files import case_columns
+from hrnn_jax.event_log import EventLog
 from hrnn_jax.ranking import metrics as of_ranks
 
 METRICS = ("recall", "mrr", "precision", "ndcg", "coverage", "popularity")
@@ -44,13 +46,17 @@ def evaluate(
         The value of each metric.
 
     Raises:
-        InputError: A metric is unknown, or the part is not of the log that the model is fitted on.
+        InputError: A metric is unknown or there is none, `model` is no model, or the part is not of
+            the log that it is fitted on.
     """
-    cutoffs = tuple(dict.fromkeys(_cutoff(name) for name in metrics))
-    events = check_test(model.name, model.train_, test)
+    names = [*metrics] if np.iterable(metrics) and not isinstance(metrics, str) else []
+    if not names:
+        raise InputError(f"`metrics`={metrics!r}: give a list of names, as in ['recall@5']")
+    cutoffs = tuple(dict.fromkeys(map(_cutoff, names)))
+    events = _test_events(model, test)
     ranking = model.ranking(EvaluationConfig(cutoffs, ties, candidates, exclude_session_items))
     found = of_ranks.figures(ranking, cutoffs, events.support)
-    return {name: float("nan") if found[name] is None else found[name] for name in metrics}
+    return {name: float("nan") if found[name] is None else found[name] for name in names}
 
 
 def ranks(
@@ -76,9 +82,9 @@ def ranks(
         and rank (from 1), a row per case.
 
     Raises:
-        InputError: The part is not of the log that the model is fitted on.
+        InputError: `model` is no model, or the part is not of the log that it is fitted on.
     """
-    events = check_test(model.name, model.train_, test)
+    events = _test_events(model, test)
     config = EvaluationConfig(
         ties=ties, candidates=candidates, exclude_session_items=exclude_session_items
     )
@@ -89,9 +95,16 @@ def ranks(
     return pl.DataFrame({**columns, **raw, "rank": np.asarray(ranking.rank)})
 
 
+def _test_events(model: Any, test: Any) -> EventLog:
+    """Return the events whose test cases a model ranks. Raises InputError for other arguments."""
+    if not isinstance(model, Model):
+        raise InputError(f"`model` is of type {type(model).__name__}: give a fitted model first")
+    return check_test(model.name, model.train_, test)
+
+
 def _cutoff(metric: str) -> int:
     """Return N of a metric as recall@N. Raises InputError where it is unknown."""
-    match = re.fullmatch(rf"({'|'.join(METRICS)})@([1-9]\d{{0,8}})", metric)
+    match = re.fullmatch(rf"({'|'.join(METRICS)})@([1-9]\d{{0,8}})", str(metric))
     if match is None:
         raise InputError(f"`metrics`: {metric!r} is none of {', '.join(f'{m}@5' for m in METRICS)}")
     return int(match[2])

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from hrnn_jax import errors
+from hrnn_jax.arguments import path_of
 from hrnn_jax.config import NETWORKS
 from hrnn_jax.estimators import counting_models, networks, run_files
 from hrnn_jax.estimators.base import Model
@@ -29,7 +30,7 @@ def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:
     Raises:
         InputError: The folder is no run, is damaged, or its prepared log does not exist any more.
     """
-    folder = pathlib.Path(folder)
+    folder = path_of("`folder`", folder)
     try:
         recipe = upgrade_recipe(run_files.read_recipe(folder))
         name, data = recipe["model"]["name"], recipe["data"]

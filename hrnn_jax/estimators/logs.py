@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -9,11 +10,12 @@ import hashlib
 import io
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from hrnn_jax.arguments import path_of
 from hrnn_jax.config import DataConfig, ReadConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
@@ -23,6 +25,7 @@ from hrnn_jax.preprocess.read_log import Columns, Source
 from hrnn_jax.preprocess.reading import files
 
 PREPARED_DIR = "out/prepared"  # where commands prepare logs too
+_FRAME = "a data frame"  # the title of a log that was read from one
 _READING = [field.name for field in dataclasses.fields(ReadConfig)]
 _ARGUMENTS = (
     "user",
@@ -147,7 +150,8 @@ class Log:
         Returns:
             Columns user_id, item_id (raw ids), ts (UTC) and, where the log has one, session_id.
         """
-        events = read_log.read(self.source, parts=self.recipe.protocol == "given")
+        with _words_of_read(self.source.path, self.title):
+            events = read_log.read(self.source, parts=self.recipe.protocol == "given")
         return frames.raw_events(events)
 
     def split(self, by: str = "test") -> tuple[Part, Part]:
@@ -190,13 +194,10 @@ class Log:
             continued_items: See `prepared.prepare`.
         """
         recipe = dataclasses.replace(self.recipe, split=SPLITS[by])
-        try:
+        with _words_of_read(self.source.path, self.title):
             folder = prepared.prepare(
                 self.source, recipe, self.prepared_dir, continued_items=continued_items
             )
-        except InputError as error:  # here the argument is `user`, not `user_column`
-            text = re.sub(r"`(\w+)_column`", r"`\1`", str(error))
-            raise InputError(text.replace("with `events`", "to `read`")) from None
         return Part(folder, is_test, self, by)
 
     def __repr__(self) -> str:
@@ -245,20 +246,21 @@ def read(
     Raises:
         InputError: A setting is out of bounds, or the frame is of an unknown kind.
     """
-    prepared_dir = pathlib.Path(settings.pop("prepared_dir", PREPARED_DIR))
-    columns = Columns(
-        user, item, time, session, settings.pop("type", None), settings.pop("part", None)
-    )
+    prepared_dir = path_of("`prepared_dir`", settings.pop("prepared_dir", PREPARED_DIR))
+    optional = {"time": time, "session": session}
+    optional |= {name: settings.pop(name, None) for name in ("type", "part")}
+    columns = Columns(user, item, *optional.values())
     reading = ReadConfig.of(taken_reading(settings))
     recipe = with_settings(DataConfig(), settings, _ARGUMENTS)
+    for name, column in {"user": user, "item": item, **optional}.items():
+        if not isinstance(column, str) and (column is not None or name not in optional):
+            raise InputError(f"`{name}`={column!r}: give the name of a column")
     if isinstance(events, str | pathlib.Path):
         path, title = pathlib.Path(events), str(events)
-        try:
+        with _words_of_read(path, title):
             files.find(path)
-        except InputError as error:
-            raise InputError(str(error).replace("with `events`", "to `read`")) from None
     else:
-        path, title = _kept(frames.as_polars(events), prepared_dir), "a data frame"
+        path, title = _kept(frames.as_polars(events, others="a path, or "), prepared_dir), _FRAME
     return Log(Source("events", path, columns, reading), recipe, prepared_dir, title)
 
 
@@ -276,7 +278,8 @@ def past_sessions_of(train: Part, history: Any) -> pl.DataFrame | None:
     if isinstance(part, Part):
         return past_sessions.of_folder(part.folder, test=part.is_test)
     if isinstance(part, Log):
-        return past_sessions.of_log(part.source, part.recipe)
+        with _words_of_read(part.source.path, part.title):
+            return past_sessions.of_log(part.source, part.recipe)
     return None
 
 
@@ -302,6 +305,16 @@ def with_settings(
         hint = f"did you mean {near[0]}? It takes" if near else "it takes"
         raise TypeError(f"{unknown[0]!r} is no setting of a log: {hint} {', '.join(listed)}")
     return dataclasses.replace(recipe, **settings)
+
+
+@contextlib.contextmanager
+def _words_of_read(path: pathlib.Path, title: str) -> Generator[None]:
+    """Name the arguments of `read` in errors about a log, and not the file that keeps a frame."""
+    try:
+        yield
+    except InputError as error:
+        text = re.sub(r"`(\w+)_column`", r"`\1`", str(error)).replace("with `events`", "to `read`")
+        raise InputError(text.replace(str(path), title) if title == _FRAME else text) from None
 
 
 def _kept(frame: pl.DataFrame, prepared_dir: pathlib.Path) -> pathlib.Path:

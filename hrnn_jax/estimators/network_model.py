@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import network
-from hrnn_jax.arguments import whole_number
+from hrnn_jax.arguments import path_of, whole_number
 from hrnn_jax.config import (
     EvaluationConfig,
     ModelConfig,
@@ -31,6 +32,7 @@ from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store.opening import is_database
 from hrnn_jax.live.store.state_file import IN_MEMORY, refuse_strays
+from hrnn_jax.preprocess import frames
 from hrnn_jax.ranking import evaluation, metrics
 from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore import mixture as mixtures
@@ -120,6 +122,10 @@ class NetworkModel(Model):
         known = settings(config)
         return {name: value for name, value in self._settings.items() if name in known}
 
+    def __copy__(self: Self) -> Self:
+        """Copy all: an epoch of a copy that shared the weights would train the original too."""
+        return copy.deepcopy(self)
+
     @property
     def trained_(self) -> _Trained:
         """The network, its state and its history."""
@@ -163,7 +169,7 @@ class NetworkModel(Model):
                 `held_out_patience` they may be fewer.
             callbacks: Called after each epoch with an `Epoch`, see `hrnn_jax.callbacks`. By default
                 each prints a line; [] is silent.
-            seed: Of the weights and of all random draws.
+            seed: Of the weights and of all random draws, below 2**31.
             validation: The test part of the same split, to measure after each epoch, as in
                 {"recall@5": ...}; it changes nothing of the training.
 
@@ -178,7 +184,7 @@ class NetworkModel(Model):
         self._check_not_fitted()
         part = check_train(train)
         epochs = self._check_training(part, epochs, callbacks, validation)
-        seed = whole_number("`seed`", seed, least=0)
+        seed = whole_number("`seed`", seed, least=0, most=2**31 - 1)
         made = self._network(part, self._train_config().for_epochs(epochs))
         trained = _Trained(made, made.init_state(seed), seed)
         trained.hold_out(None)
@@ -253,7 +259,7 @@ class NetworkModel(Model):
             raise InputError(
                 f"`callbacks`={callbacks!r}: give a list of functions, as in [callbacks.Print()]"
             )
-        return whole_number("`epochs`", epochs, least=0)
+        return whole_number("`epochs`", epochs, least=0, most=2**31 - 1)
 
     def _train_epochs(
         self: Self,
@@ -413,7 +419,7 @@ class NetworkModel(Model):
             with recommender.alone():  # all of the history, or nothing
                 known = len(recommender)
                 return _with_history(recommender, self.train_, None if known else history)
-        path = pathlib.Path(states)
+        path = path_of("`states`", states)
         if not path.exists():
             refuse_strays(path)
             with atomic.writing(path) as partial:  # all of the history, or no file
@@ -480,7 +486,8 @@ def _with_history(recommender: Recommender, train: Part, history: Any) -> Recomm
         if past is not None:
             recommender.take_sessions(past)
         elif history is not None and history is not False:
-            recommender.bootstrap(history)
+            others = "a log, a part of one, or "
+            recommender.bootstrap(frames.as_polars(history, others=others))
         recommender.counts.clear()  # they count what comes from now on
     except BaseException:
         recommender.close()

@@ -52,6 +52,20 @@ def write(
             raise
 
 
+def make_folder(path: Path, *, elsewhere: str = _ELSEWHERE) -> None:
+    """Make a folder and those above it, where they do not exist.
+
+    Args:
+        path: of the folder.
+        elsewhere: as of `write`.
+
+    Raises:
+        InputError: the folder cannot be made, as where a file has its name.
+    """
+    with _reported(path, elsewhere):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def writing(path: Path, *, elsewhere: str = _ELSEWHERE, replaces: bool = False) -> Generator[Path]:
     """Write a file or folder that several processes may write at the same time.

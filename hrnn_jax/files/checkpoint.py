@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from hrnn_jax.arguments import path_of
 from hrnn_jax.config import LOSSES, NETWORKS, ModelConfig, TrainConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.files.recipe_formats import upgrade_recipe
@@ -112,12 +113,12 @@ def save(folder: pathlib.Path, state: TrainState, *, epochs: int) -> None:
         raise cannot_write(folder, epochs, error) from error
 
 
-def latest(folder: pathlib.Path) -> int:
-    """Return after how many epochs the newest checkpoint of a seed was saved, 0 without one."""
+def latest(folder: pathlib.Path) -> int | None:
+    """Return after how many epochs the newest checkpoint of a seed was saved, None without one."""
     if not folder.is_dir():
-        return 0
+        return None
     with _manager(folder) as manager:
-        return manager.latest_step() or 0
+        return manager.latest_step()
 
 
 def restore(folder: pathlib.Path, like: TrainState, *, epochs: int) -> TrainState:
@@ -205,7 +206,7 @@ def load_run(
     Raises:
         InputError: names the file, where the folder is no run of a network or is damaged.
     """
-    run = pathlib.Path(run)
+    run = path_of("`run`", run)
     settings, training, ancestors = _read_settings(run)
     config = settings["config"]
     items = prepared.load_items(run)
@@ -217,7 +218,7 @@ def load_run(
     seed = min(seeds(run), default=0) if seed is None else seed
     checkpoints = folder(run, seed)
     newest = latest(checkpoints)
-    if not newest:
+    if newest is None:
         raise InputError(
             f"{checkpoints} holds no checkpoint: train the run for an epoch, or give another seed"
         )

@@ -25,8 +25,12 @@ PACKED = {"carry": (np.float32, pl.List(pl.Float32)), "past": (np.int32, pl.List
 USER, ITEM, TIME, SESSION = "user_id", "item_id", "ts", "session_id"
 
 
-def as_polars(frame: Any) -> Frame:
+def as_polars(frame: Any, *, others: str = "") -> Frame:
     """Return a frame of polars, pandas or arrow as one of polars.
+
+    Args:
+        frame: the frame.
+        others: what else the caller takes, for the message, as in "a path, or ".
 
     Raises:
         InputError: the value is no frame, or holds what polars cannot.
@@ -40,7 +44,7 @@ def as_polars(frame: Any) -> Frame:
             return pl.DataFrame(frame)
     except (pl.exceptions.PolarsError, ImportError, TypeError, ValueError) as error:
         raise InputError(f"the frame cannot be read: {reason(error)}") from error
-    raise InputError(f"{type(frame).__name__}: give a frame of polars, pandas or arrow")
+    raise InputError(f"{type(frame).__name__}: give {others}a frame of polars, pandas or arrow")
 
 
 def prepared_events(folder: pathlib.Path, *, test: bool | None = None) -> Frame:

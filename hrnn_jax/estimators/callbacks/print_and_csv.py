@@ -7,6 +7,8 @@ import io
 import pathlib
 from typing import Any
 
+from hrnn_jax.arguments import path_of
+from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
 from hrnn_jax.files import atomic
 
@@ -35,8 +37,14 @@ class CSV:
 
         Args:
             path: Of the file; its folder is made.
+
+        Raises:
+            InputError: The folder cannot be made, or a folder has the file's name.
         """
-        self.path = pathlib.Path(path)
+        self.path = path_of("`path`", path)
+        atomic.make_folder(self.path.parent)  # here, and not after an epoch
+        if self.path.is_dir():
+            raise InputError(f"`path`={self.path} is a folder: give the path of a file")
         self._rows: list[dict[str, Any]] = []
 
     def __call__(self, epoch: Epoch) -> None:
@@ -46,5 +54,4 @@ class CSV:
         writer = csv.DictWriter(text, list(dict.fromkeys(n for row in self._rows for n in row)))
         writer.writeheader()
         writer.writerows(self._rows)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write(self.path, text.getvalue())

@@ -6,8 +6,10 @@ import pathlib
 import time
 from typing import Any, cast
 
+from hrnn_jax.arguments import path_of
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators.callbacks.trained_epoch import Epoch
+from hrnn_jax.files import atomic
 
 
 class TensorBoard:
@@ -24,7 +26,7 @@ class TensorBoard:
             folder: Of this model's events; it is made.
 
         Raises:
-            InputError: tensorboardX is not installed.
+            InputError: tensorboardX is not installed, or the folder cannot be made.
         """
         try:
             from tensorboardX import event_file_writer
@@ -38,12 +40,12 @@ class TensorBoard:
         events, summaries = cast(Any, event_pb2), cast(Any, summary_pb2)
         self._event, self._summary = events.Event, summaries.Summary
         self._writer: Any = None
-        self.folder = pathlib.Path(folder)
+        self.folder = path_of("`folder`", folder)
+        atomic.make_folder(self.folder)  # here, and not after an epoch
 
     def __call__(self, epoch: Epoch) -> None:
         """Write the epoch's values; they are on disk when this returns."""
         if self._writer is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self._writer = self._make(str(self.folder / "events"))
         values = [
             self._summary.Value(tag=name, simple_value=value)

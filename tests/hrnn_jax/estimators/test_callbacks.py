@@ -38,6 +38,25 @@ def test_a_csv_file_has_the_rows_of_one_training(tmp_path):
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
+def test_a_csv_file_that_cannot_be_is_refused_before_the_training(tmp_path):
+    """Bug: find it after the first epoch."""
+    (tmp_path / "file").touch()
+    for path, words in (
+        (tmp_path / "file/losses.csv", "file: .*choose another folder"),
+        (tmp_path, "is a folder: give the path of a file"),
+        (None, "`path`=None: give a path"),
+    ):
+        with pytest.raises(errors.InputError, match=words):
+            callbacks.CSV(path)
+
+
+def test_a_folder_of_tensorboard_that_cannot_be_is_refused_before_the_training(tmp_path):
+    pytest.importorskip("tensorboardX")
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.InputError, match=r"file: .*choose another folder"):
+        callbacks.TensorBoard(tmp_path / "file")
+
+
 def test_a_line_has_the_loss_and_the_time_left(capsys):
     for epoch in EPOCHS:
         callbacks.Print()(dataclasses.replace(epoch, rate=(epoch.number > 1 and 5.0) or None))

@@ -124,6 +124,8 @@ def test_settings_are_those_of_the_config():
         *("extend", "boost", "remind_weight")
     }
     assert hrnn_jax.PPOP().get_params() == {}
+    with pytest.raises(TypeError, match=r"PPOP has no setting 'xx': it has none$"):
+        hrnn_jax.PPOP().set_params(xx=1)
     with pytest.raises(TypeError, match="did you mean neighbours"):
         hrnn_jax.ItemKNN(neighbors=3)
     with pytest.raises(errors.InputError, match="`neighbours`=0: give 1 or more"):
@@ -178,6 +180,12 @@ def test_the_users_of_a_frame_are_those_of_its_column(parts, library):
 def test_a_bad_request_is_refused(parts, users, k, words):
     with pytest.raises(errors.InputError, match=words):
         hrnn_jax.PPOP().fit(parts[0]).recommend(users, k)
+
+
+def test_a_list_longer_than_the_catalogue_has_all_items(parts):
+    """Bug: compute with a number of more than 64 bits."""
+    model = hrnn_jax.SR().fit(parts[0])
+    assert model.recommend(["u1"], k=10**30).equals(model.recommend(["u1"], k=len(model.items_)))
 
 
 def test_no_user_gets_an_empty_frame(parts):

@@ -75,21 +75,51 @@ def test_columns_may_have_any_name_and_an_error_names_the_argument(frame, tmp_pa
     settings = {"min_support": 1, "prepared_dir": tmp_path / "new"}
     train, _ = hrnn_jax.read(renamed, user="who", item="what", time="when", **settings).split()
     assert len(train) == 600
-    with pytest.raises(errors.InputError, match="name the item column with `item`"):
-        hrnn_jax.read(renamed, user="who", time="when", **settings).split()
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_an_error_about_a_log_names_the_argument_and_the_file_or_frame(
+    frame, network, tmp_path, is_file
+):
+    """Bug: name `item_column` where `split` did not raise it, or the kept file of a frame."""
+    path = logs.write(tmp_path / "log.csv")
+    log = hrnn_jax.read(path if is_file else frame, item="what", prepared_dir=tmp_path / "new")
+    said = (
+        f"{path if is_file else 'a data frame'}: no column 'what'; name the item column with `item`"
+    )
+    for call in (log.split, log.frame, lambda: network.live(history=log)):
+        with pytest.raises(errors.InputError) as raised:
+            call()
+        assert str(raised.value).startswith(said)
 
 
 @pytest.mark.parametrize(
     ("events", "words"),
     [
         ("nothing.csv", "no such file; give another file to `read`"),
-        ([1, 2], "give a frame"),
-        (3, "int: give a frame"),
+        ([1, 2], "give a path, or a frame"),
+        (3, "int: give a path, or a frame"),
     ],
 )
 def test_what_is_no_log_is_refused(events, words, tmp_path):
     with pytest.raises(errors.InputError, match=words):
         hrnn_jax.read(events, prepared_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"user": None}, "`user`=None: give the name of a column"),
+        ({"item": 1}, "`item`=1: give the name of a column"),
+        ({"time": 2}, "`time`=2: give the name of a column"),
+        ({"part": ["part"]}, r"`part`=\['part'\]: give the name of a column"),
+        ({"prepared_dir": None}, "`prepared_dir`=None: give a path"),
+    ],
+)
+def test_what_names_no_column_or_folder_is_refused(frame, given, words):
+    """Bug: leave it to polars, which finds no column None."""
+    with pytest.raises(errors.InputError, match=words):
+        hrnn_jax.read(frame, **given)
 
 
 def test_settings_that_cannot_be_are_refused(frame, log):

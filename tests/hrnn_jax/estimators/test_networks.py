@@ -1,5 +1,6 @@
 """Networks as objects: settings, epochs, lists and what may not be done twice."""
 
+import copy
 import inspect
 
 import numpy as np
@@ -152,7 +153,7 @@ def test_the_live_history_can_be_another_or_none(log, parts, network, tmp_path):
         with network.live(path) as live:
             assert len(live) == 30
             assert sum(n for _, n in live.users()) == len(frame)
-    with pytest.raises(errors.InputError, match="give a frame"):
+    with pytest.raises(errors.InputError, match="give a log, a part of one, or a frame"):
         network.live(tmp_path / "other.sqlite", history=7)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["states.sqlite"]
 
@@ -184,10 +185,23 @@ def test_a_part_that_does_not_fit_is_refused(log, parts, network):
         network.set_params(hidden_units=9)
 
 
-@pytest.mark.parametrize("name", ["recall", "recall@0", "hits@5", "recall@x"])
+@pytest.mark.parametrize("name", ["recall", "recall@0", "hits@5", "recall@x", 5])
 def test_an_unknown_metric_is_refused(parts, network, name):
-    with pytest.raises(errors.InputError, match=f"'{name}' is none of recall@5"):
+    with pytest.raises(errors.InputError, match=f"{name!r} is none of recall@5"):
         hrnn_jax.evaluate(network, parts[1], [name])
+
+
+@pytest.mark.parametrize("metrics", ["recall@5", [], 5, None])
+def test_what_is_no_list_of_metrics_is_refused(parts, network, metrics):
+    """Bug: take the letters of a name for metrics."""
+    with pytest.raises(errors.InputError, match=r"give a list of names, as in \['recall@5'\]"):
+        hrnn_jax.evaluate(network, parts[1], metrics)
+
+
+@pytest.mark.parametrize("measure", [hrnn_jax.evaluate, hrnn_jax.ranks])
+def test_a_part_in_place_of_the_model_is_refused(parts, network, measure):
+    with pytest.raises(errors.InputError, match="`model` is of type Part: give a fitted model"):
+        measure(parts[1], network)
 
 
 def test_metrics_are_those_of_the_ranks(parts, network):
@@ -218,6 +232,7 @@ def test_a_callback_ends_the_training(parts):
     [
         ({"epochs": -1}, "`epochs`=-1: give a whole number of 0 or more"),
         ({"epochs": "2"}, "`epochs`='2': give a whole number"),
+        ({"epochs": 2**31}, "`epochs`=2147483648: give a whole number of 2147483647 or less"),
         ({"validation": "test"}, "give the test part"),
         ({"callbacks": [None]}, "give a list of functions"),
         ({"callbacks": print}, "give a list of functions"),
@@ -280,10 +295,12 @@ def test_a_failed_choice_of_the_epochs_leaves_the_model_not_fitted(parts, monkey
         model.recommend(["u1"])
 
 
-def test_a_seed_below_zero_is_refused(parts):
-    """Bug: an error of numpy in the first epoch."""
-    with pytest.raises(errors.InputError, match="`seed`=-1: give a whole number of 0 or more"):
-        small().fit(parts[0], seed=-1)
+@pytest.mark.parametrize(("seed", "bound"), [(-1, "0 or more"), (2**31, "2147483647 or less")])
+def test_a_seed_that_cannot_be_is_refused(parts, seed, bound):
+    """Bug: an error of numpy or jax in the first epoch."""
+    words = f"`seed`={seed}: give a whole number of {bound}"
+    with pytest.raises(errors.InputError, match=words):
+        small().fit(parts[0], seed=seed)
 
 
 def test_settings_are_those_of_the_configs():
@@ -334,6 +351,35 @@ def test_an_unknown_setting_is_refused():
 
 
 def test_a_setting_is_an_attribute():
+    """Bug: know those of the configs alone, and not `variant`."""
     assert hrnn_jax.HRNN(hidden_units=7).hidden_units == 7
+    assert hrnn_jax.HRNN("all").variant == "all"
     with pytest.raises(AttributeError, match="no attribute 'width'"):
         _ = hrnn_jax.HRNN().width
+
+
+def test_an_assigned_setting_is_that_of_the_model(network):
+    """Bug: keep the value next to the settings, and train without it."""
+    model = hrnn_jax.HRNN(hidden_units=7)
+    model.hidden_units, model.variant = 9, "all"
+    assert model.get_params() == hrnn_jax.HRNN("all", hidden_units=9).get_params()
+    assert model._model_config(5).hidden_units == 9
+    with pytest.raises(errors.InputError, match="`hidden_units`=0: give 1 or more"):
+        model.hidden_units = 0
+    assert model.hidden_units == 9
+    with pytest.raises(errors.InputError, match="fitted already"):
+        network.hidden_units = 9
+    model.note = "no setting"
+    assert model.note == "no setting"
+
+
+def test_a_copy_is_trained_without_the_original(parts):
+    """Bug: share the weights, the epochs and the history."""
+    model = small().fit(parts[0], epochs=1, callbacks=[])
+    before = hrnn_jax.ranks(model, parts[1])
+    again = copy.copy(model).partial_fit(epochs=1, callbacks=[])
+    assert (model.epochs_, again.epochs_) == (1, 2)
+    assert len(model.history_) == 1
+    assert hrnn_jax.ranks(model, parts[1]).equals(before)
+    model.partial_fit(epochs=1, callbacks=[])
+    assert hrnn_jax.ranks(model, parts[1]).equals(hrnn_jax.ranks(again, parts[1]))

@@ -27,6 +27,17 @@ def test_a_saved_network_is_read_as_it_was(parts, network, saved):
     assert model.recommend(users, k=3).equals(network.recommend(users, k=3))
 
 
+@pytest.mark.parametrize(
+    "make", [small, lambda: hrnn_jax.HRNNPlus(hidden_units=8, places=5, neighbours=4)]
+)
+def test_a_network_saved_before_its_first_epoch_is_read_as_it_was(parts, make, tmp_path):
+    """Bug: take a checkpoint after 0 epochs for none."""
+    network = make().fit(parts[0], epochs=0)
+    model = hrnn_jax.load(network.save(tmp_path / "run"))
+    assert model.epochs_ == 0
+    assert hrnn_jax.ranks(model, parts[1]).equals(hrnn_jax.ranks(network, parts[1]))
+
+
 def test_a_read_network_trains_on_as_the_one_in_memory(parts, saved):
     """Bug: start the optimizer anew."""
     whole = small().fit(parts[0], epochs=3, callbacks=[])
@@ -155,6 +166,18 @@ def test_a_folder_in_which_another_process_writes_is_refused(network, saved, tmp
         pytest.raises(errors.InputError, match="choose another `folder`"),
     ):
         network.save(tmp_path / "new")
+
+
+def test_what_is_no_path_is_refused(network):
+    """Bug: a TypeError of pathlib."""
+    for call, name in (
+        (network.save, "folder"),
+        (hrnn_jax.load, "folder"),
+        (hrnn_jax.load_run, "run"),
+        (network.live, "states"),
+    ):
+        with pytest.raises(errors.InputError, match=f"`{name}`=None: give a path"):
+            call(None)
 
 
 def test_nothing_is_left_of_a_model_that_cannot_be_written(network, tmp_path, monkeypatch):

@@ -127,9 +127,12 @@ def test_reading_does_not_disturb_a_save_in_progress(copied):
     assert under_way.exists()
 
 
-def test_without_a_checkpoint_the_newest_is_epoch_0(tmp_path):
-    assert checkpoint.latest(tmp_path / "nothing") == 0
+def test_no_checkpoint_and_one_before_the_first_epoch_differ(tmp_path):
+    """Bug: return 0 for both."""
+    assert checkpoint.latest(tmp_path / "nothing") is None
     assert not (tmp_path / "nothing").exists()
+    assert checkpoint.latest(tmp_path) is None
+    checkpoint.save(tmp_path, trained(CONFIGS["adagrad"], end=0), epochs=0)
     assert checkpoint.latest(tmp_path) == 0
 
 

@@ -42,7 +42,7 @@ def epoch(state):
 def train(folder, me, work):
     """Go on from the newest checkpoint; in "kill" process 0 dies inside the third epoch."""
     state = initial()
-    if begin := checkpoint.latest(folder):
+    if begin := checkpoint.latest(folder) or 0:
         state = checkpoints.restore(folder, state, epochs=begin)
     for number in range(begin, EPOCHS):
         if work == "kill" and number == 2 and me == 0:
