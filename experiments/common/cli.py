@@ -285,13 +285,12 @@ def expand(
     experiments/flags. within: the files being expanded, outermost first.
     """
     result = []
-    rest = iter(argv)
-    for argument in rest:
-        flag, equals, name = argument.partition("=")
+    argv = _joined(argv)
+    for argument in argv:
+        flag, _, name = argument.partition("=")
         if flag not in ("--flagfile", "-flagfile"):
             result += [*_preset(argument, argv, whole=whole), argument]
             continue
-        name = name if equals else next(rest, "")
         path = _find(name, within)
         if path in within:
             raise errors.InputError(f"flag file {path} includes itself")
@@ -307,6 +306,20 @@ def expand(
                 lines.append(line)
                 _line_of[split(line)[0]] = f"{path}, line {number}"
         result += expand(lines, (*within, path), whole=whole)
+    return result
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Return each `--name value` as `--name=value`, where absl takes the next argument too."""
+    result = []
+    rest = iter(argv)
+    for argument in rest:
+        name = argument.lstrip("-")
+        takes_next = argument.startswith("-") and (
+            name == "flagfile" or (name in flags.FLAGS and not flags.FLAGS[name].boolean)
+        )
+        value = next(rest, None) if takes_next else None
+        result.append(argument if value is None else f"{argument}={value}")
     return result
 
 

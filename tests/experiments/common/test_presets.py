@@ -39,6 +39,13 @@ def test_the_flag_file_is_the_model():
     assert {cli.split(line)[0] for line in lines} == {*HRNN_PLUS, "model", "epochs"}
 
 
+@pytest.mark.parametrize("argv", [("--model", "hrnn_plus"), ("-model", "hrnn_plus")])
+def test_the_model_is_the_same_with_a_space_before_its_name(argv):
+    """Bug: look for `--model=` alone, so that its settings are those of hrnn_init."""
+    assert configs(*argv) == configs("--model=hrnn_plus")
+    assert configs("--places", "8", *argv)[0].places == 8
+
+
 def test_its_settings_go_before_those_of_other_flag_files():
     """Bug: expand --model before the flag files."""
     assert configs("--flagfile=journey.flags", "--model=hrnn_plus") == configs(
