@@ -91,6 +91,7 @@ def _saved_flags(folder: pathlib.Path) -> list[str]:
     values = {
         "dataset": name if name in datasets.NAMES else "events",
         **{f"{of}_column": column for of, column in columns.items()},
+        **data.get("reading", {}),  # not in data of the first format
         **prepared,
         "max_user_sessions": prepared["max_user_sessions"] or 0,  # which lifts the data set's own
         "model": own["name"],
