@@ -54,10 +54,10 @@ class BenchmarkFlags:
     repeats: int = setting(5, least=1)
     users_share: float = setting(1.0, least=1e-5)
     steps: int = setting(4096, least=1)
-    peers_dir: str = setting("out/peers")
-    record_file: str = setting("out/benchmark/benchmark.json")
+    peers_dir: str = setting("out/peers", is_path=True)
+    record_file: str = setting("out/benchmark/benchmark.json", is_path=True)
     record: bool = setting(False)
-    record_dir: str = setting(str(pathlib.Path(__file__).with_name("results")))
+    record_dir: str = setting(str(pathlib.Path(__file__).with_name("results")), is_path=True)
 
 
 FLAGS = flags.FLAGS

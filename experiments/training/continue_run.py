@@ -33,7 +33,7 @@ class ContinueFlags:
             items keep their weights, new ones are added, and its flags hold where none are given.
     """
 
-    continue_from: str | None = setting(None)
+    continue_from: str | None = setting(None, is_path=True)
 
 
 FLAGS = flags.FLAGS
