@@ -54,10 +54,10 @@ class BenchmarkFlags:
     repeats: int = setting(5, least=1)
     users_share: float = setting(1.0, least=1e-5)
     steps: int = setting(4096, least=1)
-    peers_dir: str = setting("out/peers")
-    record_file: str = setting("out/benchmark/benchmark.json")
+    peers_dir: str = setting("out/peers", is_path=True)
+    record_file: str = setting("out/benchmark/benchmark.json", is_path=True)
     record: bool = setting(False)
-    record_dir: str = setting(str(pathlib.Path(__file__).with_name("results")))
+    record_dir: str = setting(str(pathlib.Path(__file__).with_name("results")), is_path=True)
 
 
 FLAGS = flags.FLAGS
@@ -122,15 +122,17 @@ def chosen_tasks() -> dict[str, Task]:
     """Return the tasks of --only by name; each log of --logs is one for other libraries.
 
     Raises:
-        InputError: One is unknown, or a log is wrong.
+        InputError: One is unknown, a log is wrong, or there is none.
     """
     from .bench.tasks import TASKS
 
     only: list[str] = [*TASKS] if FLAGS.only is None else FLAGS.only
     known: dict[str, Mapping[str, Task]] = {name: {name: task} for name, task in TASKS.items()}
     if compare.NAME in only:
+        if not FLAGS.logs:
+            raise errors.InputError(f"`logs`= is empty: give some of {', '.join(compare.LOGS)}")
         known[compare.NAME] = compare.tasks(FLAGS.logs, pathlib.Path(FLAGS.peers_dir))
-    if unknown := [name for name in only if name not in known]:
+    if unknown := [name for name in only if name not in known] or ([] if only else [""]):
         names = ", ".join([*TASKS, compare.NAME])
         raise errors.InputError(f"`only`={unknown[0]}: give some of {names}")
     return {name: task for chosen in only for name, task in known[chosen].items()}

@@ -49,7 +49,7 @@ class RunFlags:
             or report a finished run.
     """
 
-    output_dir: str | None = setting(None)
+    output_dir: str | None = setting(None, is_path=True)
     resume: bool = setting(False)
 
 

@@ -56,18 +56,18 @@ class ServeFlags:
             images.example.com or *.example.com. By default it loads none.
     """
 
-    states: str | None = setting(None)
+    states: str | None = setting(None, is_path=True)
     host: str = setting("127.0.0.1")
     port: int = setting(8000, least=0, most=65535)
     allowed_hosts: tuple[str, ...] = setting(())
-    token_file: str | None = setting(None)
+    token_file: str | None = setting(None, is_path=True)
     max_body_kib: int = setting(1024, least=1)
     max_k: int = setting(1000, least=1)
     rebuild_states: bool = setting(False)
-    reload_runs: str | None = setting(None)
+    reload_runs: str | None = setting(None, is_path=True)
     keep_sessions_hours: float = setting(720.0, least=0)
     history: str | None = setting(None)
-    items: str | None = setting(None)
+    items: str | None = setting(None, is_path=True)
     image_hosts: tuple[str, ...] = setting(())
 
 

@@ -58,6 +58,7 @@ class Setting:
         above: Values must be greater than this one.
         most: The largest value.
         choices: The only values, if there are any.
+        is_path: Whether it is a path, which is never empty.
         models: The models that use it.
         needs: Other fields without which it has no effect: each must have one of the values given,
             or for () any value that switches it on.
@@ -67,6 +68,7 @@ class Setting:
     above: float = -math.inf
     most: float = math.inf
     choices: Sequence[str] = ()
+    is_path: bool = False
     models: Sequence[str] = dataclasses.field(default_factory=lambda: MODELS)
     needs: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
@@ -84,6 +86,8 @@ class Setting:
         """Say what to give instead of a value that is out of bounds; None for a good one."""
         if self.choices and value not in (*self.choices, None):
             return f"give {_either(self.choices)}"
+        if self.is_path and value == "":
+            return "give a path, or leave it out"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         if not math.isfinite(value):

@@ -283,15 +283,19 @@ def expand(
 
     A name is looked for in the working directory, beside the file that names it, and in
     experiments/flags. within: the files being expanded, outermost first.
+
+    Raises InputError where a flag file would replace a --model, or a preset, that stands before it.
     """
-    result = []
-    rest = iter(argv)
-    for argument in rest:
-        flag, equals, name = argument.partition("=")
+    result: list[str] = []
+    argv = _joined(argv)
+    chosen = ("", "")  # what has set the model, and the model
+    for number, argument in enumerate(argv):
+        flag, _, name = argument.partition("=")
         if flag not in ("--flagfile", "-flagfile"):
-            result += [*_preset(argument, argv, whole=whole), argument]
+            result += [*_preset(number, argv, whole=whole), argument]
+            if model := _model([argument]):
+                chosen = (argument, model)
             continue
-        name = name if equals else next(rest, "")
         path = _find(name, within)
         if path in within:
             raise errors.InputError(f"flag file {path} includes itself")
@@ -306,7 +310,37 @@ def expand(
             if whole or split(line)[0] in (*flags.FLAGS, "flagfile"):
                 lines.append(line)
                 _line_of[split(line)[0]] = f"{path}, line {number}"
-        result += expand(lines, (*within, path), whole=whole)
+        of_file = expand(lines, (*within, path), whole=whole)
+        model = _model(of_file)
+        if model and chosen[1] not in ("", model):
+            in_file = f"{within[-1]}: " if within else ""
+            raise errors.InputError(
+                f"{in_file}{chosen[0]} stands before {argument}, which sets --model={model}: "
+                f"put {argument} first"
+            )
+        if model in PRESETS:
+            chosen = (argument, model)
+        result += of_file
+    return result
+
+
+def _model(argv: Sequence[str]) -> str:
+    """Return the model of expanded flags: the last one; "" where there is none."""
+    given = [split(argument) for argument in argv if argument.startswith("-")]
+    return next((value for name, value in reversed(given) if name == "model"), "")
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Return each `--name value` as `--name=value`, where absl takes the next argument too."""
+    result = []
+    rest = iter(argv)
+    for argument in rest:
+        name = argument.lstrip("-")
+        takes_next = argument.startswith("-") and (
+            name == "flagfile" or (name in flags.FLAGS and not flags.FLAGS[name].boolean)
+        )
+        value = next(rest, None) if takes_next else None
+        result.append(argument if value is None else f"{argument}={value}")
     return result
 
 
@@ -318,15 +352,20 @@ def _text(path: pathlib.Path) -> str:
         raise errors.InputError(f"{path} is not in UTF-8: save the flag file in that") from error
 
 
-def _preset(argument: str, argv: Sequence[str], *, whole: bool) -> list[str]:
-    """Return the flags that --model stands for, but for those that stand next to it in `argv`."""
-    name, model = split(argument)
-    if name != "model" or model not in PRESETS:
+def _preset(number: int, argv: Sequence[str], *, whole: bool) -> list[str]:
+    """Return the flags that the --model at a place of `argv` stands for.
+
+    Those next to it in `argv` go before the preset's, also where a flag file stands between: they
+    are repeated. A --model that a later one replaces stands for none.
+    """
+    model = _model([argv[number]])
+    if model not in PRESETS or _model(argv[number + 1 :]):
         return []
     _, values = PRESETS[model]
     own = {split(other)[0] for other in argv if other.startswith("-")}
     kept = {flag: value for flag, value in values.items() if flag not in own}
-    return [f"--{flag}={value}" for flag, value in kept.items() if whole or flag in flags.FLAGS]
+    preset = [f"--{flag}={value}" for flag, value in kept.items() if whole or flag in flags.FLAGS]
+    return preset + [flag for flag in argv[:number] if split(flag)[0] in values]
 
 
 def split(argument: str) -> tuple[str, str]:

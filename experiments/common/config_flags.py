@@ -48,6 +48,15 @@ class _Number(flags.ArgumentParser):
         return self._text.flag_type()
 
 
+class _Path(flags.ArgumentParser):
+    """Reads a path; an empty one, as of an unset variable of a shell, would stand for another."""
+
+    def parse(self, argument: str) -> str:
+        if problem := Setting(is_path=True).problem(argument):
+            raise ValueError(problem)
+        return argument
+
+
 def define_command(table: type, group: str = "command") -> None:
     """Define a flag for each setting of a dataclass that is no config: its bounds hold at once.
 
@@ -88,6 +97,8 @@ def define(
         elif kind in _NUMBERS:  # a config checks its bounds itself, where a model uses it
             number = _Number(kind, setting if has_bounds else Setting())
             flags.DEFINE(number, name, default, text, serializer=flags.ArgumentSerializer())
+        elif setting.is_path:
+            flags.DEFINE(_Path(), name, default, text, serializer=flags.ArgumentSerializer())
         elif kind is bool:
             flags.DEFINE_bool(name, default, text)
         elif kind is str:

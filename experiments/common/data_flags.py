@@ -60,7 +60,7 @@ class DataFlags:
     """
 
     dataset: str = setting("video", choices=datasets.NAMES)
-    events: str | None = setting(None)
+    events: str | None = setting(None, is_path=True)
     user_column: str | None = setting(None)
     item_column: str | None = setting(None)
     time_column: str | None = setting(None)
@@ -70,7 +70,7 @@ class DataFlags:
     simulate_shape: str | None = setting(None, choices=datasets.SHAPES)
     simulate_seed: int = setting(0, least=0)
     simulate_scale: float = setting(1.0, above=0)
-    prepared_dir: str = setting("out/prepared")
+    prepared_dir: str = setting("out/prepared", is_path=True)
 
 
 FLAGS = flags.FLAGS

@@ -38,7 +38,8 @@ class ModelFlags:
     Attributes:
         model: Which model to run: those of Section 4.2, markov, sr, vsknn, vsknn_br, stan, vstan,
             u_vstan, ease, popular, counts, or hrnn_plus, which is hrnn_init with the settings of
-            hrnn_plus.flags; they override those of other flag files, and typed flags override them.
+            hrnn_plus.flags; they override those of other flag files, which stand before it, and
+            typed flags override them.
     """
 
     model: str = setting("hrnn_init", choices=MODELS)

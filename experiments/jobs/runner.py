@@ -44,8 +44,8 @@ class JobFlags:
     n_seeds: int = setting(1, least=1)
     rows: tuple[str, ...] | None = setting(None)
     run: bool = setting(True)
-    root: str = setting("out")
-    prepared_root: str = setting("out/prepared")
+    root: str = setting("out", is_path=True)
+    prepared_root: str = setting("out/prepared", is_path=True)
 
 
 FLAGS = flags.FLAGS

@@ -33,7 +33,7 @@ class ContinueFlags:
             items keep their weights, new ones are added, and its flags hold where none are given.
     """
 
-    continue_from: str | None = setting(None)
+    continue_from: str | None = setting(None, is_path=True)
 
 
 FLAGS = flags.FLAGS
@@ -91,6 +91,7 @@ def _saved_flags(folder: pathlib.Path) -> list[str]:
     values = {
         "dataset": name if name in datasets.NAMES else "events",
         **{f"{of}_column": column for of, column in columns.items()},
+        **data.get("reading", {}),  # not in data of the first format
         **prepared,
         "max_user_sessions": prepared["max_user_sessions"] or 0,  # which lifts the data set's own
         "model": own["name"],

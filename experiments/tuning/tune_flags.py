@@ -47,7 +47,7 @@ class TuneFlags:
             default it trains all --epochs.
     """
 
-    study_dir: str | None = setting(None)
+    study_dir: str | None = setting(None, is_path=True)
     space: str | None = setting(None, choices=(*search_spaces.BY_NAME,))
     trials: int = setting(50, least=1)
     objective: str = setting("recall@5")

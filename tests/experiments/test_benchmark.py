@@ -55,13 +55,15 @@ def test_rows_are_measured_recorded_and_reported(command, monkeypatch, tmp_path)
     "argv",
     [
         ["--only=stpe"],
+        ["--only="],
+        ["--only=peers", "--logs="],
         ["--record"],
         ["--only=gpu", "--repeats=0"],
         ["--only=peers", "--logs=video mine=missing.csv:video"],
     ],
 )
 def test_invalid_flags_are_refused_in_one_line(command, argv):
-    """Bug: ignore an unknown name."""
+    """Bug: ignore an unknown name, or measure nothing where there is none."""
     code, _, err = command(*argv)
     assert code == 2
     assert err.startswith("error: ")

@@ -22,6 +22,13 @@ def test_a_byte_order_mark_does_not_hide_the_first_flag(tmp_path):
     assert cli.expand([f"--flagfile={path}"]) == ["--min_support=1", "--epochs=2"]
 
 
+def test_a_value_behind_a_space_is_joined_to_its_flag_and_a_boolean_flag_takes_none():
+    """Bug: take the next argument for the value of every flag, or for one of flags not known."""
+    assert {"epochs", "idle_gap"} <= {*flags.FLAGS}
+    argv = ["--epochs", "-1", "--idle_gap", "--unknown", "word", "--epochs"]
+    assert cli.expand(argv) == ["--epochs=-1", "--idle_gap", "--unknown", "word", "--epochs"]
+
+
 def test_a_removed_flag_at_its_default_is_passed_over_in_a_flag_file():
     lines = (OLD / "hrnn_init" / "flags").read_text().splitlines()
     removed = {"--noinit_gate", "--warmup=0.0", "--clip=0.0", "--weight_decay=0.0"}

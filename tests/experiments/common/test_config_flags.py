@@ -4,6 +4,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from experiments import run, tune
 from experiments.common import cli, data_flags, model_flags
 from hrnn_jax.preprocess import datasets
 
@@ -57,3 +58,15 @@ def test_a_wrong_flag_is_refused_in_one_line(capsys, argument, line):
         cli.parse(["run", argument], whole=True, defaults=list)
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["events", "prepared_dir", "output_dir", "continue_from", "study_dir"]
+)
+def test_an_empty_path_is_refused_and_not_replaced_by_the_default(capsys, name):
+    """Bug: take it as no path, so that an unset variable of a shell runs on simulated events."""
+    assert {run, tune}  # they define flags
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+        cli.parse(["run", f"--{name}="], whole=True, defaults=list)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: --{name}=: give a path, or leave it out\n"

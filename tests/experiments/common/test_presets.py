@@ -1,6 +1,7 @@
 """A model that is a network with settings: its flags, and how they go together with others."""
 
 import pathlib
+import re
 
 import pytest
 from absl import flags
@@ -39,11 +40,55 @@ def test_the_flag_file_is_the_model():
     assert {cli.split(line)[0] for line in lines} == {*HRNN_PLUS, "model", "epochs"}
 
 
+@pytest.mark.parametrize("argv", [("--model", "hrnn_plus"), ("-model", "hrnn_plus")])
+def test_the_model_is_the_same_with_a_space_before_its_name(argv):
+    """Bug: look for `--model=` alone, so that its settings are those of hrnn_init."""
+    assert configs(*argv) == configs("--model=hrnn_plus")
+    assert configs("--places", "8", *argv)[0].places == 8
+
+
 def test_its_settings_go_before_those_of_other_flag_files():
     """Bug: expand --model before the flag files."""
     assert configs("--flagfile=journey.flags", "--model=hrnn_plus") == configs(
         "--flagfile=journey.flags", "--flagfile=hrnn_plus.flags"
     )
+
+
+@pytest.mark.parametrize(
+    ("argv", "first"),
+    [
+        (["--model=hrnn_plus", "--flagfile=video.flags"], "--model=hrnn_plus"),
+        (["--model", "sr", "--flagfile", "video.flags"], "--model=sr"),
+        (["--flagfile=hrnn_plus.flags", "--flagfile=video.flags"], "--flagfile=hrnn_plus.flags"),
+        (["--flagfile=own.flags"], "own.flags: --model=hrnn_plus"),
+    ],
+)
+def test_a_flag_file_with_another_model_behind_a_model_is_refused(argv, first):
+    """Bug: let it replace the model's name, and keep the settings of hrnn_plus next to it."""
+    pathlib.Path("own.flags").write_text("--model=hrnn_plus\n--flagfile=video.flags\n")
+    says = f"{first} stands before --flagfile=video.flags, which sets --model=hrnn_init: put"
+    with pytest.raises(ValueError, match=re.escape(says)):
+        cli.expand(argv)
+
+
+def test_a_flag_file_without_a_model_or_with_the_same_may_stand_behind_the_model():
+    """Bug: refuse each --flagfile behind --model."""
+    own = configs("--model=hrnn_plus", "--flagfile=checkins.flags")
+    assert own == configs("--model=hrnn_plus", "--flagfile=hrnn_plus.flags")
+    assert own == configs("--model=hrnn_plus")
+    configs("--flagfile=video.flags", "--flagfile=rnn_small.flags")
+    assert flags.FLAGS.model == "rnn"
+
+
+def test_a_model_that_a_later_typed_one_replaces_leaves_no_settings():
+    """Bug: keep those of hrnn_plus."""
+    assert configs("--model=hrnn_plus", "--model=hrnn_init") == configs("--model=hrnn_init")
+
+
+def test_a_typed_flag_before_a_flag_file_goes_before_the_settings_of_the_model_behind_it():
+    """Bug: leave it out of the preset alone, so that the flag file's value holds."""
+    argv = ("--learning_rate=0.5", "--flagfile=video.flags", "--model=hrnn_plus")
+    assert configs(*argv)[1].learning_rate == 0.5
 
 
 @pytest.mark.parametrize("typed", ["--places=8", "--neighbours=7"])

@@ -13,12 +13,15 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
+from absl.testing import flagsaver
 
 from experiments import run
+from experiments.common import cli, data_flags, run_folder
 from experiments.training import continue_run
-from hrnn_jax.config import ModelConfig, TrainConfig
+from hrnn_jax.config import DataConfig, ModelConfig, ReadConfig, TrainConfig
 from hrnn_jax.files import checkpoint
-from hrnn_jax.preprocess import prepared
+from hrnn_jax.files.recipe_formats import RECIPE_FORMAT
+from hrnn_jax.preprocess import prepared, read_log
 from hrnn_jax.ranking import evaluation
 from hrnn_jax.training import train
 from tests.experiments.test_run import assert_refused, read, read_history
@@ -42,6 +45,23 @@ def command(monkeypatch, capfd, tmp_path):
         return code, *capfd.readouterr()
 
     return call
+
+
+def test_a_saved_model_continues_with_its_log_read_as_before(tmp_path, monkeypatch):
+    """Bug: take the columns and the recipe of data.json alone, so that the order is another one."""
+    monkeypatch.chdir(tmp_path)
+    reading = ReadConfig(descending=True, null_values=("NA", "-"), time_format="%s", any_year=True)
+    source = read_log.Source("events", logs.write(tmp_path / "log.csv"), reading=reading)
+    folder = prepared.prepare(source, DataConfig(min_support=1), tmp_path / "prepared")
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    run_folder.write_data(saved, folder)
+    recipe = {"format": RECIPE_FORMAT, "data": folder.name, "model": {"name": "hrnn_init"}}
+    (saved / "recipe.json").write_text(json.dumps(recipe))
+    given = [f"--continue_from={saved}", f"--events={source.path}", "--prepared_dir=prepared"]
+    with flagsaver.flagsaver():
+        cli.parse(["run", *given], whole=True, defaults=continue_run.defaults)
+        assert data_flags.prepare().resolve() == folder
 
 
 @pytest.fixture
