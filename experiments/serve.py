@@ -34,8 +34,8 @@ class ServeFlags:
         host: The address to listen at; by default only this machine reaches it.
         port: The port to listen at; 0 takes a free one.
         allowed_hosts: Names by which the service may be called, such as the domain that a proxy
-            passes on. By default localhost, 127.0.0.1 and [::1], if the service listens to this
-            machine only, else any.
+            passes on; any port fits. By default localhost, 127.0.0.1 and [::1], if the service
+            listens to this machine only, else any.
         token_file: A file with a bearer token that every request needs but those for the page,
             /health and /docs. HRNN_JAX_TOKEN in the environment may hold it instead. By default no
             token is needed.

@@ -339,6 +339,7 @@ def test_a_bad_start_ends_in_one_line(child, trained_run, tmp_path):
             "none.csv": ["--history=none.csv"],
             "--items=log.csv: no column item_id, title; the file has a, b": ["--items=log.csv"],
             "--image_hosts='a b'": ["--image_hosts=a b"],
+            "--allowed_hosts='https://a.example'": ["--allowed_hosts=https://a.example"],
             "seed_7": ["--seed=7"],
         }.items():
             given = (f"--run={trained_run}", "--states=states.sqlite", *argv)

@@ -16,7 +16,7 @@ import pytest
 import schemathesis
 from schemathesis.core.result import Ok
 
-from experiments.serving import error_responses, routes, schemas, service
+from experiments.serving import error_responses, middleware, routes, schemas, service
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.operation.prometheus import ServiceMetrics
@@ -500,6 +500,22 @@ def test_another_host_s_name_gets_no_answer(make_app, host, status):
         response = ask(app, method, path, headers={"Host": host})
         assert (response.status_code == 421) == (status == 421)
         assert status == 200 or "--allowed_hosts" in response.json()["detail"]
+
+
+def test_allowed_hosts_are_compared_without_their_ports_and_final_dots():
+    """Bug: keep them, and refuse every request with the name."""
+    given = ("A.example:8443", "b.example.", "c.example.:80", "[::1]:80", "10.0.0.1:80")
+    expected = {"a.example", "b.example", "c.example", "[::1]", "10.0.0.1"}
+    assert middleware.check_hosts(given) == expected
+
+
+@pytest.mark.parametrize(
+    "host", ["https://a.example", "a.example/b", "*.a.example", "", "::1", "a b", "a.example:b"]
+)
+def test_an_allowed_host_that_no_request_can_have_is_refused(host):
+    said = re.escape(f"--allowed_hosts={host!r}: give full names of hosts")
+    with pytest.raises(errors.InputError, match=f"^{said}"):
+        middleware.check_hosts(["b.example", host])
 
 
 def test_probes_may_ask_for_the_head_alone_and_answers_about_people_are_not_stored(app):
