@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 import signal
 import socket
 import sys
@@ -101,17 +102,26 @@ def _serve() -> None:
 
 
 def _token() -> bytes | None:
-    token = os.environ.get("HRNN_JAX_TOKEN")
+    where, token = "HRNN_JAX_TOKEN", os.environ.get("HRNN_JAX_TOKEN")
     if FLAGS.token_file:
+        where = f"--token_file={FLAGS.token_file}"
         try:
-            token = pathlib.Path(FLAGS.token_file).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--token_file={FLAGS.token_file}: {error}") from error
+            token = pathlib.Path(FLAGS.token_file).read_text("utf-8", "surrogateescape")
+        except OSError as error:
+            raise InputError(f"{where}: {error}") from error
         if not token.strip():
-            raise InputError(f"--token_file={FLAGS.token_file} is empty: write a token")
-    elif token is not None and not token.strip():
-        raise InputError("HRNN_JAX_TOKEN is set but blank: write a token into it, or unset it")
-    return None if token is None else token.strip().encode()
+            raise InputError(f"{where} is empty: write a token")
+    if token is None:
+        return None
+    token = token.strip()
+    if not token:
+        raise InputError(f"{where} is set but blank: write a token into it, or unset it")
+    if not re.fullmatch("[!-~]+", token):  # no client could send it
+        raise InputError(
+            f"{where}: a token is one word of ASCII letters, digits and signs, without spaces and "
+            "line breaks: write such a one"
+        )
+    return token.encode()
 
 
 def _listen() -> socket.socket:
