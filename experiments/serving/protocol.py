@@ -113,7 +113,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request; uvicorn calls this for a refused one too."""
-        self._refuse(400, f"{msg} Send HTTP/1.1.")
+        said = "send HTTP/1.1, with the path and query percent-encoded"
+        self._refuse(400, f"{msg.rstrip('.')}: {said}")
 
     def close_if_stalled(self) -> None:
         """Close the connection if its client has sent or read too little for too long."""

@@ -123,6 +123,18 @@ def test_a_header_is_bounded_whether_it_ends_or_not(app, parts, status):
         assert list(json.loads(answer.partition(b"\r\n\r\n")[2])) == ["detail"]
 
 
+@pytest.mark.parametrize("path", ["/users/é/history", "/users?prefix=é"])
+def test_a_path_that_is_not_percent_encoded_is_refused_with_that_reason(app, path):
+    """Bug: ask a client that sends HTTP/1.1 to send it."""
+
+    async def ask(server, address):
+        return await send(address, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+    answer = served(app, ask)
+    assert status_of(answer) == 400
+    assert b"with the path and query percent-encoded" in answer
+
+
 def let_time_pass(server):
     """Close the connections of clients that did too little since they began, or since the last."""
     with pytest.MonkeyPatch.context() as patch:
