@@ -84,7 +84,8 @@ def main() -> None:
         _serve()
     except KeyboardInterrupt:
         print("stopped", flush=True)
-        sys.exit(0)
+        sys.stderr.flush()
+        os._exit(0)  # all is closed, but XLA may compile in its threads: Python's end would crash
 
 
 def _serve() -> None:

@@ -349,6 +349,20 @@ def test_a_bad_start_ends_in_one_line(child, trained_run, tmp_path):
             assert said in output
 
 
+def test_a_stopped_service_does_not_wait_for_the_end_of_python():
+    """Bug: crash in it, where XLA compiles in a thread of its own."""
+    script = (
+        "import atexit, signal\n"
+        "from experiments import serve\n"
+        "atexit.register(print, 'finalised')\n"
+        "serve._serve = lambda: signal.raise_signal(signal.SIGTERM)\n"
+        "serve.main()\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+
+
 def call_serve_with_token(folder, token, *argv):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HRNN_JAX_TOKEN", token)
