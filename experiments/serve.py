@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 import signal
 import socket
 import sys
@@ -34,8 +35,8 @@ class ServeFlags:
         host: The address to listen at; by default only this machine reaches it.
         port: The port to listen at; 0 takes a free one.
         allowed_hosts: Names by which the service may be called, such as the domain that a proxy
-            passes on. By default localhost, 127.0.0.1 and [::1], if the service listens to this
-            machine only, else any.
+            passes on; any port fits. By default localhost, 127.0.0.1 and [::1], if the service
+            listens to this machine only, else any.
         token_file: A file with a bearer token that every request needs but those for the page,
             /health and /docs. HRNN_JAX_TOKEN in the environment may hold it instead. By default no
             token is needed.
@@ -83,7 +84,8 @@ def main() -> None:
         _serve()
     except KeyboardInterrupt:
         print("stopped", flush=True)
-        sys.exit(0)
+        sys.stderr.flush()
+        os._exit(0)  # all is closed, but XLA may compile in its threads: Python's end would crash
 
 
 def _serve() -> None:
@@ -101,17 +103,26 @@ def _serve() -> None:
 
 
 def _token() -> bytes | None:
-    token = os.environ.get("HRNN_JAX_TOKEN")
+    where, token = "HRNN_JAX_TOKEN", os.environ.get("HRNN_JAX_TOKEN")
     if FLAGS.token_file:
+        where = f"--token_file={FLAGS.token_file}"
         try:
-            token = pathlib.Path(FLAGS.token_file).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--token_file={FLAGS.token_file}: {error}") from error
+            token = pathlib.Path(FLAGS.token_file).read_text("utf-8", "surrogateescape")
+        except OSError as error:
+            raise InputError(f"{where}: {error}") from error
         if not token.strip():
-            raise InputError(f"--token_file={FLAGS.token_file} is empty: write a token")
-    elif token is not None and not token.strip():
-        raise InputError("HRNN_JAX_TOKEN is set but blank: write a token into it, or unset it")
-    return None if token is None else token.strip().encode()
+            raise InputError(f"{where} is empty: write a token")
+    if token is None:
+        return None
+    token = token.strip()
+    if not token:
+        raise InputError(f"{where} is set but blank: write a token into it, or unset it")
+    if not re.fullmatch("[!-~]+", token):  # no client could send it
+        raise InputError(
+            f"{where}: a token is one word of ASCII letters, digits and signs, without spaces and "
+            "line breaks: write such a one"
+        )
+    return token.encode()
 
 
 def _listen() -> socket.socket:

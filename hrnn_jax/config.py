@@ -495,7 +495,8 @@ class RecommenderConfig(_Checked):
 
     Attributes:
         cached_users: The number of states kept in memory; the others are read from disk.
-        kept_events: The number of newest events stored for each user.
+        kept_events: The number of newest events stored for each user. A second delivery of an event
+            and a repeated item of a session are recognised among these alone.
         unknown_items: Whether an event of an item that the model does not know is skipped or
             refused.
         exclude_session_items: Whether lists leave out the items that the open session has so far;

@@ -8,6 +8,7 @@ size tells which. `preprocess` checks whole columns by these rules, `live` one e
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 
@@ -110,9 +111,8 @@ def unix_seconds(time: object, *, any_year: bool = True, now: float = 0) -> floa
         text = reprlib.repr(time)  # a client may send a list of 300,000 lists
         raise errors.InputError(f"time {text}: give Unix seconds, or no time for now")
     if not 0 <= time < MAX_SECONDS:
-        raise errors.InputError(
-            f"time {time}: give Unix seconds from 0 to {MAX_SECONDS:g}; are these milliseconds?"
-        )
+        hint = "; are these milliseconds?" if MAX_SECONDS <= time < math.inf else ""
+        raise errors.InputError(f"time {time}: give Unix seconds from 0 to {MAX_SECONDS:g}{hint}")
     first, end = time_bounds(now, any_year=any_year)
     if not first <= time < end:
         raise errors.InputError(

@@ -39,10 +39,10 @@ from .routes import (
     GROUPS,
     OPERATION,
     Service,
+    check_parameters,
     event_routes,
     listing_routes,
     recommendation_routes,
-    refuse_repeated,
 )
 
 PAGE = pathlib.Path(__file__).parent / "page"
@@ -134,7 +134,7 @@ def build(
     )
     # The middleware checks the token; this only describes it in OpenAPI.
     token = [fastapi.Depends(HTTPBearer(auto_error=False))] if settings.token else []
-    checks = [*token, fastapi.Depends(refuse_repeated)]
+    checks = [*token, fastapi.Depends(check_parameters)]
     for router in (
         event_routes(service),
         recommendation_routes(service),
@@ -191,11 +191,13 @@ def _public_routes(
 ) -> fastapi.APIRouter:
     """Make the routes that need no token: the health check, the page, and the OpenAPI page."""
     router = fastapi.APIRouter()
+    checks = [fastapi.Depends(check_parameters)]
 
-    @router.head("/health", include_in_schema=False)
+    @router.head("/health", dependencies=checks, include_in_schema=False)
     @router.get(
         "/health",
-        responses=describe_errors(503),
+        dependencies=checks,
+        responses=describe_errors(422, 503),
         tags=[OPERATION],
         summary="Say whether the service works, and what it serves.",
     )

@@ -99,7 +99,7 @@ class HotRoutes:
         """Return the content of the answer to a valid request with events."""
         headers = dict(scope["headers"])
         size = headers.get(b"content-length", b"")
-        if headers.get(b"content-type") != _JSON or not size.isdigit():
+        if scope["query_string"] or headers.get(b"content-type") != _JSON or not size.isdigit():
             return None
         if int(size) > min(_LARGEST, self._service.max_body_bytes):
             return None

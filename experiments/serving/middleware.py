@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from urllib.parse import unquote_to_bytes
 
 import fastapi
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hrnn_jax.errors import InputError
 
 from .error_responses import error_response
 from .operation.prometheus import ServiceMetrics
@@ -18,10 +21,30 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+_HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _POLICY = (
     "default-src 'self'; img-src 'self' data:{}; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
+
+
+def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
+    """Return the names by which the service may be called, as requests are compared with them.
+
+    Args:
+        hosts: names or addresses, [::1] in brackets, with or without a port.
+
+    Raises:
+        InputError: one is no name of a host, so that no request could have it.
+    """
+    lower = [host.lower() for host in hosts]
+    for host in lower:
+        if not _HOST.fullmatch(host):
+            raise InputError(
+                f"--allowed_hosts={host!r}: give full names of hosts, without https:// and *, such "
+                "as recommend.example.com or [::1]"
+            )
+    return frozenset(map(_without_port, lower))
 
 
 class ServiceMiddleware:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 MAX_HEADER_BYTES = 65_536  # the request line included
@@ -48,6 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_request = False  # one has begun, and its end has not come
         self._in_header = False  # of that request
         self._is_refused = False
+        self._cycles: list[RequestResponseCycle] = []  # uvicorn's, of requests without an answer
         self._header_bytes = 0  # of the present request, or since the last byte of its body
         self._since = self.loop.time()  # when the present STALL_SECONDS began
         self._received = 0  # bytes in them
@@ -60,6 +61,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(503, f"{MAX_CONNECTIONS} clients are connected: try again later")
         if len(self.connections) > MAX_CONNECTIONS + _MAX_REFUSED:
             transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the application know for all requests; uvicorn does for the newest alone."""
+        self._disconnect()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent, piece by piece, so that no header can grow large."""
@@ -92,6 +98,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _RefusedError
         self._in_header = False
         super().on_headers_complete()
+        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
+        self._cycles.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body; what follows it may be a header again, of a chunked body."""
@@ -105,7 +113,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request; uvicorn calls this for a refused one too."""
-        self._refuse(400, f"{msg} Send HTTP/1.1.")
+        said = "send HTTP/1.1, with the path and query percent-encoded"
+        self._refuse(400, f"{msg.rstrip('.')}: {said}")
 
     def close_if_stalled(self) -> None:
         """Close the connection if its client has sent or read too little for too long."""
@@ -141,6 +150,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self in self.connections and self._waits_for_client():
             self.transport.abort()
 
+    def _disconnect(self) -> None:
+        """Let the application learn that its client has left: it writes no more answers."""
+        for cycle in self._cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
     def _refuse_header(self) -> None:
         self._refuse(431, f"the header is larger than {MAX_HEADER_BYTES:,} bytes: send less")
 
@@ -156,9 +171,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_refused = True
         self.pipeline.clear()
-        if self.cycle:  # the application learns that its client has left
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._disconnect()
         if self.transport.is_closing():
             return
         self.transport.write(head.encode() + content)

@@ -98,9 +98,16 @@ class StrictRoute(APIRoute):
         return answer_strictly
 
 
-async def refuse_repeated(request: fastapi.Request) -> None:
-    """Raise InputError for a parameter that is given twice, but for those that are lists."""
-    counts = collections.Counter(name for name, _ in request.query_params.multi_items())
+async def check_parameters(request: fastapi.Request) -> None:
+    """Raise InputError for a parameter that the route does not have, or that is given twice.
+
+    Those that are lists may come several times. The parameters of a route that has some are a
+    `schemas.RequestModel`, which refuses others itself.
+    """
+    given = request.query_params
+    if given and not request.scope["route"].dependant.query_params:
+        raise InputError(f"query.{next(iter(given))}: this request has no parameters, leave it out")
+    counts = collections.Counter(name for name, _ in given.multi_items())
     if repeated := [name for name, n in counts.items() if n > 1 and name not in LISTS]:
         raise InputError(f"query.{repeated[0]}: give it once")
 

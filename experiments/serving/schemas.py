@@ -86,7 +86,10 @@ class SessionEvent(RequestModel):
     item: Id = pydantic.Field(examples=["i42"])
     time: OptionalTime = pydantic.Field(None, description="Unix seconds; the current time if null")
     event_id: OptionalId = pydantic.Field(
-        None, description="any id of this event: a second event with the same id changes nothing"
+        None,
+        description="any id of this event: a second event with the same id changes nothing, as "
+        "long as the first is among the newest events that are kept (--kept_events, 1,000 by "
+        "default)",
     )
 
 

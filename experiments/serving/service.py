@@ -28,7 +28,7 @@ from hrnn_jax.live.store.state_file import refuse_strays
 
 from ..common import interrupt, progress, run_folder
 from ..folders.row_names import title
-from . import import_history, item_catalogue
+from . import import_history, item_catalogue, middleware
 from .app import Served, Settings, build
 from .batcher import Batcher
 from .item_catalogue import ItemCatalogue
@@ -59,6 +59,7 @@ def serve(
         begun: The Unix time at which the process began, for systems that do not tell it.
     """
     image_hosts = item_catalogue.check_hosts(FLAGS.image_hosts)
+    hosts = middleware.check_hosts(FLAGS.allowed_hosts)
     catalogue = item_catalogue.read(pathlib.Path(FLAGS.items)) if FLAGS.items else ItemCatalogue()
     with contextlib.ExitStack() as stack:
         recommender = stack.enter_context(_recommender(run, config))
@@ -71,7 +72,9 @@ def serve(
         host, port = listener.getsockname()[:2]
         is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
         settings = dataclasses.replace(
-            _settings(run, token, is_local=is_local), catalogue=catalogue, image_hosts=image_hosts
+            _settings(run, token, hosts | LOCAL if hosts or is_local else None),
+            catalogue=catalogue,
+            image_hosts=image_hosts,
         )
         served = _served(recommender, run, metrics, settings)
         app = build(batcher, metrics, settings, served)
@@ -144,7 +147,7 @@ def _served(
 
     def prepare(folder: pathlib.Path) -> Callable[[], None]:
         of_run = dataclasses.replace(
-            _settings(folder, settings.token, is_local=settings.hosts is not None),
+            _settings(folder, settings.token, settings.hosts),
             catalogue=settings.catalogue,
             image_hosts=settings.image_hosts,
         )
@@ -219,12 +222,11 @@ def _about(run: pathlib.Path) -> str:
     return text
 
 
-def _settings(run: pathlib.Path, token: bytes | None, *, is_local: bool) -> Settings:
+def _settings(run: pathlib.Path, token: bytes | None, hosts: frozenset[str] | None) -> Settings:
     data = _data(run)
     metrics = run_folder.read_metrics(run)  # None while the run trains
     path = pathlib.Path(data["source"]["path"])
     title = metrics["title"] if metrics else str(path)
-    hosts = frozenset(host.lower() for host in FLAGS.allowed_hosts)
     return Settings(
         model=metrics["name"] if metrics else run_folder.read_recipe(run)["model"]["name"],
         data=path.name if pathlib.Path(title) == path else title,  # folders are nobody's business
@@ -234,7 +236,7 @@ def _settings(run: pathlib.Path, token: bytes | None, *, is_local: bool) -> Sett
         max_body_bytes=1024 * FLAGS.max_body_kib,
         max_k=FLAGS.max_k,
         keep_sessions_seconds=3600 * FLAGS.keep_sessions_hours,
-        hosts=hosts | LOCAL if hosts or is_local else None,
+        hosts=hosts,
     )
 
 

@@ -45,6 +45,7 @@ def write(
         "variant": np.array(about.config.variant),
         "leak": np.array(about.config.leak),
         "feed_last_item": np.array(about.config.feed_last_item),
+        "drop_repeats": np.array(about.drop_repeats),
         "exclude_session_items": np.array(about.excludes_session_items(exclude_session_items)),
     }
     for name in ("item_in", "item_out", "item_bias"):

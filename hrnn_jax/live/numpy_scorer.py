@@ -6,6 +6,7 @@
 
 Arrays of the file, with V items, H units, L layers; 3H is candidate | reset | update:
   items [V] raw ids; variant, leak, feed_last_item: how the network was trained
+  drop_repeats: whether an item that its session has already changes nothing; not in older files
   exclude_session_items: whether lists leave out the session's items; not in older files
   item_in [V, 3H], item_out [V, H], item_bias [V]
   session_w_cand [L, H, H], session_w_gates [L, H, 2H], session_b [L, 3H]: GRU_ses, Eq. 1
@@ -60,6 +61,8 @@ class Scorer:
         """Return the state after an event; KeyError for an item that the network does not know."""
         session, user, last, opens_session, fed, items = state
         index = self.index[item]
+        if self.weights.get("drop_repeats", False) and not new_session and index in items:
+            return state
         items = (index,) if new_session else (*items, index)
         if new_session and self.variant == "rnn":
             return *self.start()[:2], index, False, False, items

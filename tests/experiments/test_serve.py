@@ -339,6 +339,7 @@ def test_a_bad_start_ends_in_one_line(child, trained_run, tmp_path):
             "none.csv": ["--history=none.csv"],
             "--items=log.csv: no column item_id, title; the file has a, b": ["--items=log.csv"],
             "--image_hosts='a b'": ["--image_hosts=a b"],
+            "--allowed_hosts='https://a.example'": ["--allowed_hosts=https://a.example"],
             "seed_7": ["--seed=7"],
         }.items():
             given = (f"--run={trained_run}", "--states=states.sqlite", *argv)
@@ -348,18 +349,44 @@ def test_a_bad_start_ends_in_one_line(child, trained_run, tmp_path):
             assert said in output
 
 
-def call_serve_with_a_blank_token(folder, *argv):
+def test_a_stopped_service_does_not_wait_for_the_end_of_python():
+    """Bug: crash in it, where XLA compiles in a thread of its own."""
+    script = (
+        "import atexit, signal\n"
+        "from experiments import serve\n"
+        "atexit.register(print, 'finalised')\n"
+        "serve._serve = lambda: signal.raise_signal(signal.SIGTERM)\n"
+        "serve.main()\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+
+
+def call_serve_with_token(folder, token, *argv):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HRNN_JAX_TOKEN", " ")
+        patch.setenv("HRNN_JAX_TOKEN", token)
         return call_serve(folder, *argv)
 
 
 def test_a_blank_token_starts_no_open_service(child, trained_run, tmp_path):
-    code, output = child(call_serve_with_a_blank_token, tmp_path, f"--run={trained_run}")
+    code, output = child(call_serve_with_token, tmp_path, " ", f"--run={trained_run}")
     assert (code, output) == (
         2,
         "error: HRNN_JAX_TOKEN is set but blank: write a token into it, or unset it\n",
     )
+
+
+@pytest.mark.parametrize("token", ["ab\udcff", "caf\u00e9", "two words", "two\nlines"])
+@pytest.mark.parametrize("source", ["file", "environment"])
+def test_a_token_that_no_client_can_send_is_refused(child, trained_run, tmp_path, token, source):
+    """Bug: end in a traceback, or lock everybody out."""
+    (tmp_path / "token").write_bytes(f"{token}\n".encode(errors="surrogateescape"))
+    given, where = ("good", "--token_file=token") if source == "file" else (token, "HRNN_JAX_TOKEN")
+    argv = [f"--run={trained_run}", *(["--token_file=token"] if source == "file" else [])]
+    code, output = child(call_serve_with_token, tmp_path, given, *argv)
+    assert code == 2
+    assert re.fullmatch(f"error: {where}: a token is one word of .*\n", output), output
 
 
 @pytest.mark.parametrize("source", ["file", "environment"])

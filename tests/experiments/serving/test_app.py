@@ -16,7 +16,7 @@ import pytest
 import schemathesis
 from schemathesis.core.result import Ok
 
-from experiments.serving import error_responses, routes, schemas, service
+from experiments.serving import error_responses, middleware, routes, schemas, service
 from experiments.serving.app import Settings, build
 from experiments.serving.batcher import Batcher
 from experiments.serving.operation.prometheus import ServiceMetrics
@@ -413,6 +413,15 @@ def test_events_that_are_not_sent_as_json_are_refused(app, kind):
         ("GET", "/users/u/recommendations?k=%00", 422, "query.k"),
         ("GET", "/users/u/recommendations?exclude_seen=maybe", 422, "query.exclude_seen"),
         ("GET", "/users/u/recommendations?exlude=i1", 422, "query.exlude"),
+        ("POST", "/events?session=s", 422, "query.session: this request has no parameters"),
+        ("POST", "/sessions/s/events?time=5", 422, "query.time: this request has no"),
+        ("POST", "/preview?session=s", 422, "query.session: Extra inputs"),
+        ("POST", "/reload?run=a", 422, "query.run: this request has no"),
+        ("DELETE", "/users/u?dry_run=true", 422, "query.dry_run: this request has no"),
+        ("DELETE", "/sessions/s?dry_run", 422, "query.dry_run: this request has no"),
+        ("GET", "/metrics?name=a", 422, "query.name: this request has no"),
+        ("GET", "/health?exclude=i1", 422, "query.exclude: this request has no"),
+        ("GET", "/popular?item=i1", 422, "query.item: Extra inputs"),
         ("GET", "/users/u/recommendations?exclude=", 422, "ids have 1 to"),
         ("GET", "/users/u/recommendations?candidates=%00", 422, "control characters"),
         ("GET", "/users//recommendations", 422, "ids have 1 to"),
@@ -491,6 +500,22 @@ def test_another_host_s_name_gets_no_answer(make_app, host, status):
         response = ask(app, method, path, headers={"Host": host})
         assert (response.status_code == 421) == (status == 421)
         assert status == 200 or "--allowed_hosts" in response.json()["detail"]
+
+
+def test_allowed_hosts_are_compared_without_their_ports_and_final_dots():
+    """Bug: keep them, and refuse every request with the name."""
+    given = ("A.example:8443", "b.example.", "c.example.:80", "[::1]:80", "10.0.0.1:80")
+    expected = {"a.example", "b.example", "c.example", "[::1]", "10.0.0.1"}
+    assert middleware.check_hosts(given) == expected
+
+
+@pytest.mark.parametrize(
+    "host", ["https://a.example", "a.example/b", "*.a.example", "", "::1", "a b", "a.example:b"]
+)
+def test_an_allowed_host_that_no_request_can_have_is_refused(host):
+    said = re.escape(f"--allowed_hosts={host!r}: give full names of hosts")
+    with pytest.raises(errors.InputError, match=f"^{said}"):
+        middleware.check_hosts(["b.example", host])
 
 
 def test_probes_may_ask_for_the_head_alone_and_answers_about_people_are_not_stored(app):

@@ -47,6 +47,8 @@ OTHERS = [
     ("POST", "/events", b"[" * 1_500),
     ("POST", "/events", b""),
     ("POST", "/events", b'{"user": "u", "item": "' + b"i" * 3_000 + b'"}'),
+    ("POST", "/events?session=s", b'{"user": "u", "item": "i1"}'),
+    ("POST", "/sessions/s/events?k=1", b'{"item": "i1"}'),
     ("POST", "/sessions//events", b'{"item": "i1"}'),
     ("POST", "/sessions/s/events", b'{"item": "i1", "user": "u"}'),
     ("GET", "/users//recommendations", None),
@@ -114,7 +116,7 @@ async def no_routes(scope, receive, send):
 
 
 def test_every_answer_is_that_of_the_route(make_app, monkeypatch):
-    """Bug: take a request that its route refuses, as `k=5&k=5`; name another route in metrics."""
+    """Bug: take a request that its route refuses, as `/events?k=5`; name another in metrics."""
     requests = [*PLAIN, *OTHERS, *PLAIN]
     hot = answers(make_app(), requests)
 

@@ -43,7 +43,12 @@ def app():
 def served(app, ask):
     """Serve an application while a coroutine asks; returns its result."""
     config = uvicorn.Config(
-        app, http=protocol.BoundedProtocol, ws="none", lifespan="off", log_level="error"
+        app,
+        http=protocol.BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,  # so that caplog gets what is logged
+        log_level="error",
     )
     server = Server(config, "http://here", time.time())
 
@@ -116,6 +121,18 @@ def test_a_header_is_bounded_whether_it_ends_or_not(app, parts, status):
     assert status_of(answer) == status
     if status != 200:
         assert list(json.loads(answer.partition(b"\r\n\r\n")[2])) == ["detail"]
+
+
+@pytest.mark.parametrize("path", ["/users/é/history", "/users?prefix=é"])
+def test_a_path_that_is_not_percent_encoded_is_refused_with_that_reason(app, path):
+    """Bug: ask a client that sends HTTP/1.1 to send it."""
+
+    async def ask(server, address):
+        return await send(address, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+    answer = served(app, ask)
+    assert status_of(answer) == 400
+    assert b"with the path and query percent-encoded" in answer
 
 
 def let_time_pass(server):
@@ -211,6 +228,35 @@ def test_requests_that_do_not_wait_for_answers_are_bounded(app, monkeypatch):
         return await send(address, 100 * (GET + b"\r\n"))
 
     assert b"400 Bad Request" in served(app, ask)
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_connection_that_ends_before_its_answers_leaves_no_traceback(is_refused, caplog):
+    """Bug: let the first of several requests write its answer to a closed connection."""
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(scope, receive, send):
+        begun.set()
+        await goes_on.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def ask(server, address):
+        async with connected(address) as (reader, writer):
+            writer.write(2 * (GET + b"\r\n") + (b"\x00x\r\n\r\n" if is_refused else b""))
+            await begun.wait()
+            if is_refused:
+                assert status_of(await reader.readuntil(b"}")) == 400
+            else:  # as that of a client that does not read
+                for connection in list(server.server_state.connections):
+                    connection.transport.abort()
+                assert await reader.read() == b""
+            goes_on.set()
+            while server.server_state.tasks:
+                await asyncio.sleep(0)
+
+    served(answer, ask)
+    assert caplog.records == []
 
 
 def test_stalled_bodies_hold_up_no_end_and_leave_no_traceback(app, monkeypatch, caplog):

@@ -61,7 +61,7 @@ def test_a_run_whose_metrics_are_damaged_fails_its_reload_and_serves_nothing(
     data = {"source": {"path": "log.csv"}, "data": "events", "columns": {"session": None}}
     (tmp_path / "data.json").write_text(json.dumps(data))
     (tmp_path / "metrics.json").write_text(metrics)
-    flags = {"reload_runs": None, "states": "states.sqlite", "seed": None, "allowed_hosts": []}
+    flags = {"reload_runs": None, "states": "states.sqlite", "seed": None}
     flags |= {"max_body_kib": 1, "max_k": 1, "keep_sessions_hours": 1.0}
     monkeypatch.setattr(service, "FLAGS", types.SimpleNamespace(**flags))
     settings = Settings("before", "a log", simulated=False, given_sessions=False)

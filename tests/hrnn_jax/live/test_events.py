@@ -156,9 +156,9 @@ def test_a_repeated_item_is_observed_if_training_kept_repeats():
         (Event("i1", "u", session=""), "session ''"),
         (Event("i1", "u", event_id=b"e"), "event_id"),
         (Event("i1", "u", 1_700_000_000_000), "milliseconds"),
-        (Event("i1", "u", -1), "Unix seconds"),
-        (Event("i1", "u", math.nan), "Unix seconds"),
-        (Event("i1", "u", math.inf), "Unix seconds"),
+        (Event("i1", "u", -1), r"Unix seconds from 0 to 1e\+11$"),  # without a hint that misleads
+        (Event("i1", "u", math.nan), r"Unix seconds from 0 to 1e\+11$"),
+        (Event("i1", "u", math.inf), r"Unix seconds from 0 to 1e\+11$"),
         (Event("i1", "u", "2024-01-01"), "Unix seconds"),
         (Event("i1", "u", True), "Unix seconds"),
     ],

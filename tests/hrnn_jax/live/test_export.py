@@ -25,13 +25,18 @@ def exported(path, variant="hrnn_init", network=None, excludes=None, **settings)
     return numpy_scorer.Scorer(path)
 
 
-@pytest.mark.parametrize("excludes", [False, True])
+@pytest.mark.parametrize(("excludes", "drops"), [(False, True), (True, False)])
 @pytest.mark.parametrize(("variant", "network", "feed_last_item"), FORMS)
-def test_numpy_alone_gives_the_same_lists(tmp_path, variant, network, feed_last_item, excludes):
+def test_numpy_alone_gives_the_same_lists(
+    tmp_path, variant, network, feed_last_item, excludes, drops
+):
+    """Bug: feed an item again that its session has, where repeats were dropped."""
     network = {**network, "feed_last_item": feed_last_item}
-    scorer = exported(tmp_path / "w.npz", variant, network, excludes)
+    scorer = exported(tmp_path / "w.npz", variant, network, excludes, drop_repeats=drops)
     keep = {"exclude_session_items": excludes}
-    recommender = live_users.recommender(variant=variant, network=network, keep=keep)
+    recommender = live_users.recommender(
+        variant=variant, network=network, keep=keep, drop_repeats=drops
+    )
     state, session = scorer.start(), 0
     rng = np.random.default_rng(0)
     live_users.assert_same_lists(
@@ -40,7 +45,7 @@ def test_numpy_alone_gives_the_same_lists(tmp_path, variant, network, feed_last_
     for n in range(25):
         opens = n > 0 and rng.random() < 0.4
         session += opens
-        item = f"i{rng.integers(live_users.N_ITEMS)}"
+        item = f"i{rng.integers(12)}"  # of few: some come again in a session
         state = scorer.observe(state, item, new_session=opens)
         recommender.observe(user="u", item=item, time=live_users.NOW, session=session)
         live_users.assert_same_lists(
@@ -62,7 +67,9 @@ def test_an_exported_file_leaves_out_what_the_live_lists_do(tmp_path):
         found = {item for item, _ in scorer.recommend(state, live_users.N_ITEMS)}
         assert len({"i0", "i1", "i9"} - found) == expected
         assert len(scorer.recommend(state, 5)) == 5
-    del scorer.weights["exclude_session_items"]
+    del scorer.weights["exclude_session_items"], scorer.weights["drop_repeats"]
+    again = scorer.observe(state, "i0", new_session=False)
+    assert again[-1] == (*state[-1], 0)  # as files of before were read
     assert len(scorer.recommend(state, live_users.N_ITEMS)) == live_users.N_ITEMS
 
 

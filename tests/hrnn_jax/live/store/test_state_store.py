@@ -304,6 +304,16 @@ def test_imported_states_equal_the_exported_ones(states, tmp_path):
         assert len(other) == 10
 
 
+def test_an_export_to_a_path_that_is_a_file_is_an_error_that_names_it(tmp_path):
+    """Bug: raise FileExistsError."""
+    (tmp_path / "export").touch()
+    with (
+        live_users.recommender() as recommender,
+        pytest.raises(errors.InputError, match=r"cannot make .*/export: File exists"),
+    ):
+        recommender.export_states(tmp_path / "export")
+
+
 @pytest.mark.parametrize("table", ["states", "events", "about"])
 def test_a_damaged_export_is_an_error_that_names_the_file_and_changes_nothing(
     states, tmp_path, table
