@@ -62,9 +62,16 @@ def main(folders: list[str]) -> None:
         [{**run, "name": name} for run, name in zip(runs, names, strict=True)], marks
     )
     print()
-    for number, folder in enumerate(folders, start=1):
+    shown = run_folder.metrics_in_table(runs[0])
+    for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1):
         has_code = (pathlib.Path(folder) / CODE).exists()
-        print(f"{number}: {folder}" + (f", its code in {CODE}" if has_code else ""))
+        lacks = not set(shown) <= set(run["mean"])
+        print(
+            f"{number}: {folder}"
+            + (f", its code in {CODE}" if has_code else "")
+            + (f", ranked with --cutoffs={_cutoffs(run)} where the first has {_cutoffs(runs[0])}")
+            * lacks
+        )
     print(f"\n{best_runs.NOTE}" if marks else "")
     print(
         "Recall@N: the share of test cases whose item is among the N recommended.\n"
@@ -78,6 +85,12 @@ def main(folders: list[str]) -> None:
             f"These events are simulated. For real data: {real}journey.flags, or with\n"
             f"your own log:\n{command('run')} --flagfile=video.flags --events=my_log.csv"
         )
+
+
+def _cutoffs(run: Mapping[str, Any]) -> str:
+    """Return the cutoffs of a run as --cutoffs takes them."""
+    names = run_folder.metrics_in_table(run)
+    return ",".join(dict.fromkeys(name.partition("@")[2] for name in names))
 
 
 def _runs_in(folder: pathlib.Path) -> list[pathlib.Path]:

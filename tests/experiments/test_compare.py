@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import pytest
 
@@ -61,6 +62,17 @@ def test_runs_of_other_test_cases_are_refused_for_equal_counts_too(run_of, setti
     folders = [run_of("one"), run_of("other", **settings)]
     with pytest.raises(InputError, match=r"^these runs have different test cases: "):
         compare.main(folders)
+
+
+def test_a_run_without_the_cutoffs_of_the_first_one_is_named_with_its_own(run_of, capsys):
+    """Bug: a row of dashes, and no word of why."""
+    folders = [run_of("one"), run_of("other")]
+    path = pathlib.Path(folders[1], "metrics.json")
+    path.write_text(path.read_text().replace("@5", "@10"))
+    compare.main(folders)
+    out = capsys.readouterr().out
+    assert f"1: {folders[0]}\n" in out
+    assert f"2: {folders[1]}, ranked with --cutoffs=10 where the first has 5\n" in out
 
 
 def test_logs_that_were_prepared_with_different_settings_are_named(run_of, capsys):
