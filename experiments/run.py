@@ -42,14 +42,14 @@ class RunFlags:
     """The flags of this command alone.
 
     Attributes:
-        output_dir: The run folder. By default out/runs/<log>-<fingerprint>/<model>, with the
-            fingerprint of the prepared log; a model with other settings than in the comparison adds
-            theirs.
+        output_dir: The run folder. By default, or empty, out/runs/<log>-<fingerprint>/<model>, with
+            the fingerprint of the prepared log; a model with other settings than in the comparison
+            adds theirs.
         resume: Go on with an interrupted run in the run folder, train more epochs or seeds there,
             or report a finished run.
     """
 
-    output_dir: str | None = setting(None, is_path=True)
+    output_dir: str | None = setting(None)
     resume: bool = setting(False)
 
 

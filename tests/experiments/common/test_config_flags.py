@@ -60,9 +60,7 @@ def test_a_wrong_flag_is_refused_in_one_line(capsys, argument, line):
     assert capsys.readouterr().err == f"error: {line}\n"
 
 
-@pytest.mark.parametrize(
-    "name", ["events", "prepared_dir", "output_dir", "continue_from", "study_dir"]
-)
+@pytest.mark.parametrize("name", ["events", "prepared_dir", "continue_from", "study_dir"])
 def test_an_empty_path_is_refused_and_not_replaced_by_the_default(capsys, name):
     """Bug: take it as no path, so that an unset variable of a shell runs on simulated events."""
     assert {run, tune}  # they define flags
