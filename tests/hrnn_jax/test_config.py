@@ -94,7 +94,11 @@ def test_softmax_is_full_on_a_small_catalogue_and_estimated_on_a_large_one():
     config = TrainConfig(loss="softmax", extra_negatives=2048, batch_size=30)
     assert config.for_catalogue(20_000) == TrainConfig(loss="full_softmax", batch_size=30)
     assert config.for_catalogue(20_001) == TrainConfig(
-        loss="cross_entropy", log_q=True, extra_negatives=2048, batch_size=30
+        loss="cross_entropy",
+        log_q=True,
+        mask_false_negatives=True,
+        extra_negatives=2048,
+        batch_size=30,
     )
     other = TrainConfig(loss="bpr")
     assert other.for_catalogue(20_001) is other
