@@ -132,7 +132,7 @@ def chosen_tasks() -> dict[str, Task]:
         if not FLAGS.logs:
             raise errors.InputError(f"`logs`= is empty: give some of {', '.join(compare.LOGS)}")
         known[compare.NAME] = compare.tasks(FLAGS.logs, pathlib.Path(FLAGS.peers_dir))
-    if unknown := [name for name in only if name not in known] or ([] if only else [""]):
+    if unknown := [name for name in only or [""] if name not in known]:
         names = ", ".join([*TASKS, compare.NAME])
         raise errors.InputError(f"`only`={unknown[0]}: give some of {names}")
     return {name: task for chosen in only for name, task in known[chosen].items()}

@@ -65,13 +65,11 @@ def main(folders: list[str]) -> None:
     shown = run_folder.metrics_in_table(runs[0])
     for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1):
         has_code = (pathlib.Path(folder) / CODE).exists()
-        lacks = not set(shown) <= set(run["mean"])
-        print(
-            f"{number}: {folder}"
-            + (f", its code in {CODE}" if has_code else "")
-            + (f", ranked with --cutoffs={_cutoffs(run)} where the first has {_cutoffs(runs[0])}")
-            * lacks
-        )
+        line = f"{number}: {folder}" + (f", its code in {CODE}" if has_code else "")
+        if not set(shown) <= set(run["mean"]):
+            first = _cutoffs(runs[0])
+            line += f", ranked with --cutoffs={_cutoffs(run)} where the first has {first}"
+        print(line)
     print(f"\n{best_runs.NOTE}" if marks else "")
     print(
         "Recall@N: the share of test cases whose item is among the N recommended.\n"

@@ -52,18 +52,19 @@ def write(
             raise
 
 
-def make_folder(path: Path, *, elsewhere: str = _ELSEWHERE) -> None:
+def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they do not exist.
 
     Args:
         path: of the folder.
-        elsewhere: as of `write`.
 
     Raises:
         InputError: the folder cannot be made, as where a file has its name.
     """
-    with _reported(path, elsewhere):
+    try:
         path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {path}: {reason(error)}; choose another folder") from error
 
 
 @contextlib.contextmanager

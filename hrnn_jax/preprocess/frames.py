@@ -211,10 +211,7 @@ def write_tables(
     Raises:
         InputError: a column has values of several types, or the files cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make {folder}: {reason(error)}; give another folder") from error
+    atomic.make_folder(folder)
     for name, rows in tables.items():
         try:
             frame = pl.DataFrame(rows, schema=columns[name], orient="row", infer_schema_length=None)
