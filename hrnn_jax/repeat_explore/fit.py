@@ -27,7 +27,7 @@ from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
-from hrnn_jax.training.user_batches import NO_ITEM, layout
+from hrnn_jax.training.user_batches import NO_ITEM, Array, layout
 
 _TRAINING_REPEATS = 30_000  # that the place network learns from, drawn
 _CASES = 4_000  # held-out ones, drawn, that the other weights are learnt from
@@ -38,6 +38,7 @@ _PRIOR = 1e-3  # weight of the squared distance of the other weights from where 
 _STEPS = 100  # of L-BFGS
 _AT_ONCE = 256  # events whose features are computed together
 _PARTS = 9  # of the features of places, whose moments are computed one after the other
+_VALUES = 2**24  # scores of cases, computed together
 _ENOUGH = 1_000  # events after another one in their session: with no repeat, few ever are one
 _SEED = 3  # that other draws with the seed do not use
 
@@ -92,7 +93,7 @@ class Reader:
             for begin in range(0, len(found), _AT_ONCE):
                 event = found[begin : begin + _AT_ONCE]
                 at = np.arange(begin, begin + _AT_ONCE)
-                values = jax.device_get(_inputs_at(states, at, drops_repeats))
+                values = jax.device_get(_inputs_at(states, at, drops_repeats, self._table.users))
                 yield event, tuple(a[: len(event)] for a in values)
 
     def after(self, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,11 +135,15 @@ def fit(
     if place is None:
         # In place of all: the features of places are most of the memory that learning takes.
         seen = _take(seen, np.logical_not(held_out) & (seen.place >= 0))
+        seen.places[:, features.RETURNS] = _log_returns(log, seen)
         place = _fit_places(seen, of_places)
     explore = _fit_explore(reader, log, _take(tested, np.logical_not(tested.known)), of_items)
-    repeated = _take(tested, tested.place >= 0)
-    repeat = _fit_repeat(reader, place, explore, repeated)
-    gate = _fit_gate(_take(tested, np.any(tested.allowed, axis=1)))
+    choosing = _take(tested, np.any(tested.allowed, axis=1))
+    scored = _score(reader, explore, choosing)
+    inputs = _repeat_inputs(place, choosing, scored)
+    repeat = _fit_repeat(inputs, choosing)
+    of_repeat = _log_sum(np.where(choosing.allowed, inputs @ repeat, -np.inf))
+    gate = _fit_gate(of_repeat, scored.of_explore, choosing)
     return Mixture(place, repeat, gate, explore, np.asarray(drops_repeats))
 
 
@@ -219,17 +224,20 @@ def _nothing(config: ModelConfig) -> _Seen:
 
 @jax.jit
 def _inputs_at(
-    seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array
+    seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array, users: Array
 ) -> tuple[jax.Array, ...]:
-    return inputs_of(jax.tree.map(lambda values: values[at], seen), drops_repeats)
+    return inputs_of(jax.tree.map(lambda values: values[at], seen), drops_repeats, users)
 
 
-def inputs_of(seen: evaluation.Seen, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
+def inputs_of(
+    seen: evaluation.Seen, drops_repeats: jax.Array, users: Array
+) -> tuple[jax.Array, ...]:
     """Return what the weights are learnt from, of n users.
 
     Args:
         seen: of the users, with a history.
         drops_repeats: [] bool, whether an item is never twice in a session.
+        users: [V, 2] of each item, see `neighbours.Table`.
 
     Returns:
         The representations [n, H], the items of the places [n, R], which can be the next one
@@ -238,7 +246,7 @@ def inputs_of(seen: evaluation.Seen, drops_repeats: jax.Array) -> tuple[jax.Arra
     """
     history = seen.history
     assert history is not None
-    places = features.place_features(history, features.trail_features(history))
+    places = features.place_features(history, features.trail_features(history), users)
     places = jnp.where(history.item != NO_ITEM, places, 0.0)
     return (
         seen.hidden,
@@ -248,6 +256,17 @@ def inputs_of(seen: evaluation.Seen, drops_repeats: jax.Array) -> tuple[jax.Arra
         features.user_features(history),
         histories.recent_items(history, neighbours.LAST),
     )
+
+
+def _log_returns(log: EventLog, seen: _Seen) -> np.ndarray:
+    """Return `features.log_returns` of places before training events, [n, R]."""
+    train = log.train
+    pairs, events = neighbours.user_items(train)
+    known = np.where(seen.item == NO_ITEM, 0, seen.item)
+    wanted = log.user[seen.event][:, None].astype(np.int64) * log.n_items + known
+    at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    own = (pairs[at] == wanted) & (events[at] > 1)
+    return np.asarray(features.log_returns(neighbours.count_users(train), seen.item, own))
 
 
 def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
@@ -382,30 +401,72 @@ def _explore_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax
     return _cross_entropy(inputs @ weights + jnp.where(allowed, offset, 0), allowed, target)
 
 
-def _fit_repeat(
-    reader: Reader, place: PlaceNetwork, explore: np.ndarray, seen: _Seen
-) -> np.ndarray:
+class _Scored(NamedTuple):
+    """What the network and P_explore say of n cases, whatever their targets are."""
+
+    score: np.ndarray  # [n, R] of the places, by the network
+    logit: np.ndarray  # [n, R] of the places, of P_explore
+    of_explore: np.ndarray  # [n] log sum of the exponentials of all other items' logits
+
+
+def _score(reader: Reader, explore: np.ndarray, seen: _Seen) -> _Scored:
+    """Score all items in each case: as much work as to rank the cases."""
+    n_items = len(reader.item_bias)
+    item, share = reader.after(seen.last)
+    bonus = np.asarray(neighbours.bonus(share, explore[1:]))
+    size = max(1, _VALUES // n_items)
+    found = [
+        _score_block(
+            reader,
+            explore,
+            *(a[begin : begin + size] for a in (seen.hidden, seen.item, item, bonus)),
+        )
+        for begin in range(0, max(1, len(seen.event)), size)
+    ]
+    return _Scored(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _score_block(
+    reader: Reader,
+    explore: np.ndarray,
+    hidden: np.ndarray,
+    place: np.ndarray,
+    neighbour: np.ndarray,
+    bonus: np.ndarray,
+) -> _Scored:
+    scores = hidden @ reader.item_out.T + reader.item_bias
+    logits = explore[0] * scores
+    case, *which = np.nonzero(neighbour != NO_ITEM)
+    np.add.at(logits, (case, neighbour[case, *which]), bonus[case, *which])
+    at = np.where(place == NO_ITEM, 0, place)
+    of_places = [np.take_along_axis(values, at, axis=1) for values in (scores, logits)]
+    case, which = np.nonzero(place != NO_ITEM)
+    logits[case, place[case, which]] = -np.inf
+    return _Scored(*of_places, of_explore=_log_sum(logits))
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the sums of exp(logits) of each row, -inf where all are -inf."""
+    most = logits.max(axis=1)
+    most = np.where(np.isfinite(most), most, 0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(logits - most[:, None]).sum(axis=1)) + most
+
+
+def _repeat_inputs(place: PlaceNetwork, seen: _Seen, scored: _Scored) -> np.ndarray:
+    """Return what P_repeat is learnt from, [n, R, REPEAT_INPUTS]."""
+    logit = np.asarray(mixtures.place_logits(place, np.moveaxis(seen.places, 1, 0), seen.user))
+    return np.stack([logit, scored.score, scored.logit], axis=2).astype(np.float32)
+
+
+def _fit_repeat(inputs: np.ndarray, seen: _Seen) -> np.ndarray:
     """Learn what the place network, the network and the neighbours weigh for repeats."""
     start = np.array([1, 0, 0], np.float32)
-    if not len(seen.event):
+    is_repeat = seen.place >= 0
+    if not is_repeat.any():
         return start
-    own = np.where(seen.item == NO_ITEM, 0, seen.item)
-    item_out, bias = reader.item_out, reader.item_bias
-    score = np.stack(
-        [item_out[items] @ hidden for items, hidden in zip(own, seen.hidden, strict=True)]
-    )
-    score += bias[own]
-    item, share = reader.after(seen.last)
-    bonus = neighbours.bonus(share, explore[1:])
-    of_place = np.stack(
-        [
-            ((near[:, :, None] == places) * value[:, :, None]).sum(axis=(0, 1))
-            for near, value, places in zip(item, bonus, seen.item, strict=True)
-        ]
-    )
-    logit = np.asarray(mixtures.place_logits(place, np.moveaxis(seen.places, 1, 0), seen.user))
-    inputs = np.stack([logit, score, explore[0] * score + of_place], axis=2).astype(np.float32)
-    return _minimise(_repeat_loss, start, inputs, (seen.allowed, seen.place))
+    others = seen.allowed[is_repeat], seen.place[is_repeat]
+    return _minimise(_repeat_loss, start, inputs[is_repeat], others)
 
 
 def _repeat_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:
@@ -413,12 +474,15 @@ def _repeat_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.
     return _cross_entropy(inputs @ weights, allowed, place)
 
 
-def _fit_gate(seen: _Seen) -> np.ndarray:
-    """Learn how likely a repeat is."""
-    start = np.zeros(features.USER_FEATURES, np.float32)
-    if not len(seen.event):
+def _fit_gate(of_repeat: np.ndarray, of_explore: np.ndarray, seen: _Seen) -> np.ndarray:
+    """Learn how likely a repeat is, from the users and the log sums [n] of the logits of both."""
+    start = np.zeros(mixtures.GATE_INPUTS, np.float32)
+    # Where nothing can be repeated, or every item has a place, there is nothing to choose.
+    is_open = np.isfinite(of_repeat) & np.isfinite(of_explore)
+    if not is_open.any():
         return start
-    return _minimise(_gate_loss, start, seen.user, (seen.place >= 0,))
+    inputs = np.column_stack([seen.user, of_repeat - of_explore])[is_open].astype(np.float32)
+    return _minimise(_gate_loss, start, inputs, (seen.place[is_open] >= 0,))
 
 
 def _gate_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:

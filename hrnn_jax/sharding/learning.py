@@ -54,7 +54,10 @@ class Reader(fit.Reader):
             parts = []
             for begin in range(0, int(row.max()) + 1, size):
                 values = program(
-                    seen, put_global(np.asarray(begin, np.int32), mesh, REPLICATED), drops
+                    seen,
+                    put_global(np.asarray(begin, np.int32), mesh, REPLICATED),
+                    drops,
+                    self._table,
                 )
                 parts.append(
                     [a.reshape(mesh.size, size, *a.shape[1:]) for a in map(gathered, values)]
@@ -74,11 +77,13 @@ class Reader(fit.Reader):
 def _inputs_program(size: int, mesh: Mesh) -> Callable[..., Any]:
     """Return the compiled function of `fit.inputs_of` of some rows of each shard, from one on."""
 
-    def inputs(seen: Seen, begin: jax.Array, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
+    def inputs(
+        seen: Seen, begin: jax.Array, drops_repeats: jax.Array, table: neighbours.Table
+    ) -> tuple[jax.Array, ...]:
         here = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, begin, size), seen)
-        return fit.inputs_of(here, drops_repeats)
+        return fit.inputs_of(here, drops_repeats, mixtures.users_of_all(table))
 
-    return _jitted(inputs, mesh, (BY_SHARD, REPLICATED, REPLICATED), BY_SHARD)
+    return _jitted(inputs, mesh, (BY_SHARD, REPLICATED, REPLICATED, BY_SHARD), BY_SHARD)
 
 
 @functools.lru_cache(8)

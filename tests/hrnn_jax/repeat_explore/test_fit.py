@@ -1,5 +1,7 @@
 """The mixture finds the rule that a made log follows, and bears logs that say nothing."""
 
+import dataclasses
+import math
 import tracemalloc
 
 import jax
@@ -15,6 +17,7 @@ from hrnn_jax.repeat_explore import features, fit, neighbours
 from hrnn_jax.repeat_explore.mixture import USER_INPUTS, FittedMixture
 from hrnn_jax.training.held_out import HeldOut, best_epoch
 from hrnn_jax.training.train import TrainState
+from hrnn_jax.training.user_batches import NO_ITEM
 from tests.helpers import logs, networks
 
 V, PLACES = 200, 6
@@ -106,6 +109,21 @@ def test_they_take_less_memory_than_the_features():
     finally:
         tracemalloc.stop()
     assert peak < some.places.nbytes
+
+
+def test_whether_others_return_says_nothing_of_the_user_s_own_events():
+    """Bug: before a training event, count its user among those who had the item again."""
+    train = [[[0, 1, 0], [2]], [[0, 1], [0, 1]], [[2]]]
+    # By user and item, of the other users who had it in training: all, and those more than once.
+    others = [{0: (1, 1), 1: (1, 1), 2: (1, 0)}, {0: (1, 1), 1: (1, 0)}, {2: (1, 0)}]
+    log = logs.of([[*sessions, [1, 1, 1]] for sessions in train], n_items=4)
+    log = dataclasses.replace(log, test=log.in_last_session)
+    event = np.flatnonzero(~log.test)
+    item = [[*others[user], *[NO_ITEM] * (4 - len(others[user]))] for user in log.user[event]]
+    before = seen(len(event), 4)._replace(event=event, item=np.array(item, np.int32))
+    for user, row in zip(log.user[event], fit._log_returns(log, before), strict=True):
+        expected = [math.log((returned + 0.5) / (n + 2)) for n, returned in others[user].values()]
+        np.testing.assert_allclose(row[: len(expected)], expected, rtol=1e-6)
 
 
 CONFIG = networks.model_config(places=4, neighbours=6)

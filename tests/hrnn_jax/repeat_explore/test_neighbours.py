@@ -65,6 +65,8 @@ def test_the_table_equals_counting_by_hand(limit):
             of_kind = [math.log(1 + kind.get(j, 0) / 0.001) for kind in expected]
             np.testing.assert_allclose(values, of_kind, rtol=1e-5)
         cut_off += len(total) > limit
+        events = collections.Counter(log.user[log.item == i].tolist()).values()
+        assert table.users[i].tolist() == [len(events), sum(n > 1 for n in events)]
     assert (cut_off > 3) == (limit == 3)
 
 
