@@ -1,6 +1,7 @@
 """What is known of each place of a history, and of its user: the inputs of the mixture's weights.
 
-Not in the paper. All of it was known before the next event.
+Not in the paper. All of it was known before the next event, but for what other users did: that is
+of the whole training log.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from hrnn_jax.repeat_explore.history import (
 from hrnn_jax.training.user_batches import NO_ITEM, Array
 
 TRAIL_FEATURES = 5
-RETURNS = 15  # of the features of a place, which `log_returns` gives
+OF_USERS = slice(14, 16)  # features of a place that count users
+RETURNS = 15  # the one that `log_returns` gives
 PLACE_FEATURES = 16 + TRAIL_FEATURES
 USER_FEATURES = 12
 _FLOOR = 0.02  # shares far below it count as none

@@ -1,10 +1,10 @@
 """Learn the mixture: the place network on training events, the few other weights on held-out ones.
 
-The place network reads nothing but what was before an event, so it learns from the events that the
-network was trained on. How much the network, the neighbours and the places weigh would be learnt
-wrong there: the network knows these events, and the neighbours were counted from them. These
-weights are learnt on each user's last training session, with a network and neighbours that have not
-seen it.
+The place network reads nothing but what was before an event or is of other users, so it learns from
+the events that the network was trained on. How much the network, the neighbours and the places
+weigh would be learnt wrong there: the network knows these events, and the neighbours were counted
+from them. These weights are learnt on each user's last training session, with a network and
+neighbours that have not seen it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ import numpy as np
 import optax
 from scipy import optimize
 
-from hrnn_jax.config import EvaluationConfig, ModelConfig
+from hrnn_jax.config import ModelConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.model import Params
-from hrnn_jax.ranking import evaluation
 from hrnn_jax.repeat_explore import features, neighbours
-from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
-from hrnn_jax.training.user_batches import NO_ITEM, Array, layout
+from hrnn_jax.repeat_explore.replayed import Reader, Seen, see
+from hrnn_jax.training.user_batches import NO_ITEM, layout
 
 _TRAINING_REPEATS = 30_000  # that the place network learns from, drawn
 _CASES = 4_000  # held-out ones, drawn, that the other weights are learnt from
@@ -36,7 +34,6 @@ _HIDDEN_UNITS, _EPOCHS, _BATCH, _LEARNING_RATE = 16, 10, 64, 0.01
 _DECAY = 1e-4  # of the place network's weights
 _PRIOR = 1e-3  # weight of the squared distance of the other weights from where they start
 _STEPS = 100  # of L-BFGS
-_AT_ONCE = 256  # events whose features are computed together
 _PARTS = 9  # of the features of places, whose moments are computed one after the other
 _VALUES = 2**24  # scores of cases, computed together
 _ENOUGH = 1_000  # events after another one in their session: with no repeat, few ever are one
@@ -46,61 +43,6 @@ _Arrays = tuple[Any, ...]
 _Loss = Callable[[jax.Array, jax.Array, _Arrays], jax.Array]
 
 
-class _Seen(NamedTuple):
-    """What was known before each of N events, and the events."""
-
-    event: np.ndarray  # [N] of the log
-    target: np.ndarray  # [N] item
-    item: np.ndarray  # [N, R] of the places
-    place: np.ndarray  # [N] place of the target if it is allowed there, else -1
-    known: np.ndarray  # [N] bool, whether the target has a place
-    allowed: np.ndarray  # [N, R] bool
-    places: np.ndarray  # [N, PLACE_FEATURES, R] float32
-    user: np.ndarray  # [N, USER_FEATURES]
-    last: np.ndarray  # [N, LAST] items
-    hidden: np.ndarray  # [N, H]
-
-
-Inputs = tuple[np.ndarray, ...]  # what `inputs_of` returns, on the host
-
-
-class Reader:
-    """Reads a network, its neighbours and the histories of users, all on one device."""
-
-    def __init__(self, params: Params, table: neighbours.Table) -> None:
-        """Read with the weights of one seed, and neighbours counted from its training events."""
-        self._params, self._table = params, table
-        self.item_out = np.asarray(params.items.item_out)
-        self.item_bias = np.asarray(params.items.item_bias)
-
-    def inputs(
-        self, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
-    ) -> Iterator[tuple[np.ndarray, Inputs]]:
-        """Replay a log, and yield some of its events with what was known before each.
-
-        Args:
-            log: the histories of users, from their first event.
-            events: [N] of the log, each of which follows another one in its session.
-            config: of the network, without dropout.
-            drops_repeats: whether an item is never twice in a session.
-
-        Yields:
-            Events [n], and what `inputs_of` returns of them.
-        """
-        for found, states in evaluation.replay(
-            self._params, log, events, config, EvaluationConfig()
-        ):
-            for begin in range(0, len(found), _AT_ONCE):
-                event = found[begin : begin + _AT_ONCE]
-                at = np.arange(begin, begin + _AT_ONCE)
-                values = jax.device_get(_inputs_at(states, at, drops_repeats, self._table.users))
-                yield event, tuple(a[: len(event)] for a in values)
-
-    def after(self, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the neighbours of the last items of sessions, see `neighbours.after`."""
-        return jax.device_get(neighbours.after(self._table, last))
-
-
 def fit(
     reader: Reader,
     log: EventLog,
@@ -108,8 +50,11 @@ def fit(
     model_config: ModelConfig,
     seed: int,
     place: PlaceNetwork | None = None,
-) -> Mixture:
+) -> list[Mixture]:
     """Learn the weights of the mixture.
+
+    How many users had an item tells much of repeats on some logs, and misleads on others. So there
+    are two place networks, one that reads it and one that does not.
 
     Args:
         reader: of the network, trained on the training events of `log`, and of neighbours that
@@ -118,33 +63,42 @@ def fit(
             `EventLog.held_out`.
         model_config: of the network.
         seed: of all random draws.
-        place: the place network that an earlier call with this log and seed has learnt, as it does
+        place: a place network that an earlier call with this log and seed has learnt, as it does
             not depend on the network.
+
+    Returns:
+        The mixture with `place`; without it, one with each of two place networks.
     """
     rng = np.random.default_rng((seed, _SEED))
-    of_places, of_items = rng.spawn(2)
+    of_places, of_items, without_users = rng.spawn(3)
+    places = [] if place is None else [place]
     # As the network sees it: RNN Concat has one session for each user.
     drops_repeats = _drops_repeats(layout(log, model_config.variant))
     cases = _draw(log.cases, _CASES, rng)
     learnt_from = cases
     if place is None:
         learnt_from = np.union1d(cases, _draw(_repeats(log), _TRAINING_REPEATS, rng))
-    seen = _see(reader, log, learnt_from, model_config, drops_repeats)
+    seen = see(reader, log, learnt_from, model_config, drops_repeats)
     held_out = log.test[seen.event]
-    tested = _take(seen, held_out)
+    tested = seen.where(held_out)
     if place is None:
         # In place of all: the features of places are most of the memory that learning takes.
-        seen = _take(seen, np.logical_not(held_out) & (seen.place >= 0))
+        seen = seen.where(np.logical_not(held_out) & (seen.place >= 0))
         seen.places[:, features.RETURNS] = _log_returns(log, seen)
-        place = _fit_places(seen, of_places)
-    explore = _fit_explore(reader, log, _take(tested, np.logical_not(tested.known)), of_items)
-    choosing = _take(tested, np.any(tested.allowed, axis=1))
+        places = [_fit_places(seen, of_places)]
+        seen.places[:, features.OF_USERS] = 0
+        places += [_fit_places(seen, without_users)]
+    explore = _fit_explore(reader, log, tested.where(np.logical_not(tested.known)), of_items)
+    choosing = tested.where(np.any(tested.allowed, axis=1))
     scored = _score(reader, explore, choosing)
-    inputs = _repeat_inputs(place, choosing, scored)
-    repeat = _fit_repeat(inputs, choosing)
-    of_repeat = _log_sum(np.where(choosing.allowed, inputs @ repeat, -np.inf))
-    gate = _fit_gate(of_repeat, scored.of_explore, choosing)
-    return Mixture(place, repeat, gate, explore, np.asarray(drops_repeats))
+    mixtures_ = []
+    for place in places:
+        inputs = _repeat_inputs(place, choosing, scored)
+        repeat = _fit_repeat(inputs, choosing)
+        of_repeat = _log_sum(np.where(choosing.allowed, inputs @ repeat, -np.inf))
+        gate = _fit_gate(of_repeat, scored.of_explore, choosing)
+        mixtures_.append(Mixture(place, repeat, gate, explore, np.asarray(drops_repeats)))
+    return mixtures_
 
 
 def _drops_repeats(log: EventLog) -> bool:
@@ -165,100 +119,7 @@ def _draw(events: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray
     return events if len(events) <= most else np.sort(rng.choice(events, most, replace=False))
 
 
-def _take(seen: _Seen, keep: np.ndarray) -> _Seen:
-    return _Seen(*(values[keep] for values in seen))
-
-
-def _see(
-    reader: Reader, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
-) -> _Seen:
-    """Replay the users of some events, and collect what was known before each of these."""
-    if not len(events):  # a short log has no repeat and no held-out case
-        return _nothing(config)
-    is_chosen = np.zeros(len(log), bool)
-    is_chosen[events] = True
-    of_users = np.isin(log.user, log.user[events])
-    number = np.flatnonzero(of_users)
-    config = config.without_dropout()
-    rows: list[_Seen] = []
-    chosen = np.flatnonzero(is_chosen[of_users])
-    for found, inputs in reader.inputs(log.where(of_users), chosen, config, drops_repeats):
-        event = number[found]
-        target = log.item[event]
-        hidden, item, allowed, places, user, last = inputs
-        is_target = item == target[:, None]
-        could = is_target & allowed
-        place = np.where(could.any(axis=1), could.argmax(axis=1), -1)
-        rows.append(
-            _Seen(
-                event=event,
-                target=target,
-                item=item,
-                place=place,
-                known=is_target.any(axis=1),
-                allowed=allowed,
-                places=places,
-                user=user,
-                last=last,
-                hidden=hidden,
-            )
-        )
-    return _Seen(*map(np.concatenate, zip(*rows, strict=True)))
-
-
-def _nothing(config: ModelConfig) -> _Seen:
-    """Return what was known before no event at all."""
-    return _Seen(
-        event=np.zeros(0, np.int64),
-        target=np.zeros(0, np.int32),
-        item=np.zeros((0, config.places), np.int32),
-        place=np.zeros(0, np.int64),
-        known=np.zeros(0, bool),
-        allowed=np.zeros((0, config.places), bool),
-        places=np.zeros((0, features.PLACE_FEATURES, config.places), np.float32),
-        user=np.zeros((0, features.USER_FEATURES), np.float32),
-        last=np.zeros((0, neighbours.LAST), np.int32),
-        hidden=np.zeros((0, config.hidden_units), np.float32),
-    )
-
-
-@jax.jit
-def _inputs_at(
-    seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array, users: Array
-) -> tuple[jax.Array, ...]:
-    return inputs_of(jax.tree.map(lambda values: values[at], seen), drops_repeats, users)
-
-
-def inputs_of(
-    seen: evaluation.Seen, drops_repeats: jax.Array, users: Array
-) -> tuple[jax.Array, ...]:
-    """Return what the weights are learnt from, of n users.
-
-    Args:
-        seen: of the users, with a history.
-        drops_repeats: [] bool, whether an item is never twice in a session.
-        users: [V, 2] of each item, see `neighbours.Table`.
-
-    Returns:
-        The representations [n, H], the items of the places [n, R], which can be the next one
-        [n, R], the features of the places [n, PLACE_FEATURES, R] and of the users
-        [n, USER_FEATURES], and the last items of their sessions [n, LAST].
-    """
-    history = seen.history
-    assert history is not None
-    places = features.place_features(history, features.trail_features(history), users)
-    places = jnp.where(history.item != NO_ITEM, places, 0.0)
-    return (
-        seen.hidden,
-        history.item,
-        mixtures.allowed_places(history, drops_repeats),
-        jnp.moveaxis(places, 0, 1),
-        features.user_features(history),
-        histories.recent_items(history, neighbours.LAST),
-    )
-
-
-def _log_returns(log: EventLog, seen: _Seen) -> np.ndarray:
+def _log_returns(log: EventLog, seen: Seen) -> np.ndarray:
     """Return `features.log_returns` of places before training events, [n, R]."""
     train = log.train
     pairs, events = neighbours.user_items(train)
@@ -269,13 +130,17 @@ def _log_returns(log: EventLog, seen: _Seen) -> np.ndarray:
     return np.asarray(features.log_returns(neighbours.count_users(train), seen.item, own))
 
 
-def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
-    """Train the place network on repeats: the cross-entropy of the target among the places."""
+def _fit_places(seen: Seen, rng: np.random.Generator) -> PlaceNetwork:
+    """Train the place network on repeats: the cross-entropy of the target among the places.
+
+    Features that are always 0 have no weight.
+    """
     n_inputs, n_places = mixtures.PLACE_INPUTS, features.PLACE_FEATURES
     mean, variance = _moments(seen)
+    hidden_w = rng.normal(0, n_inputs**-0.5, (n_inputs, _HIDDEN_UNITS)) * (variance > 0)[:, None]
     weights = {
         "linear": np.zeros(n_places, np.float32),
-        "hidden_w": rng.normal(0, n_inputs**-0.5, (n_inputs, _HIDDEN_UNITS)).astype(np.float32),
+        "hidden_w": hidden_w.astype(np.float32),
         "hidden_b": np.zeros(_HIDDEN_UNITS, np.float32),
         "output": np.zeros(_HIDDEN_UNITS, np.float32),
     }
@@ -307,7 +172,7 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
     return PlaceNetwork(**fixed, **jax.device_get(weights))
 
 
-def _moments(seen: _Seen) -> tuple[np.ndarray, np.ndarray]:
+def _moments(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
     """Return the means and variances of what the place network reads, [PLACE_INPUTS] each.
 
     Of all places of all rows: a user counts as often as there are places.
@@ -328,9 +193,7 @@ def _moments(seen: _Seen) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(means), np.concatenate(variances)
 
 
-def _fit_explore(
-    reader: Reader, log: EventLog, seen: _Seen, rng: np.random.Generator
-) -> np.ndarray:
+def _fit_explore(reader: Reader, log: EventLog, seen: Seen, rng: np.random.Generator) -> np.ndarray:
     """Learn what the network and the neighbours weigh for items that are no repeats.
 
     The softmax is over the target, the neighbours, and drawn items, which stand for the rest of the
@@ -366,7 +229,7 @@ class _Exploration(NamedTuple):
 
 
 def _explorations(
-    reader: Reader, seen: _Seen, n_items: int, rng: np.random.Generator
+    reader: Reader, seen: Seen, n_items: int, rng: np.random.Generator
 ) -> Iterator[_Exploration]:
     """Yield the neighbours, drawn items and the target of each case, without the user's places."""
     n_drawn = min(_SAMPLED_ITEMS, n_items)
@@ -409,8 +272,8 @@ class _Scored(NamedTuple):
     of_explore: np.ndarray  # [n] log sum of the exponentials of all other items' logits
 
 
-def _score(reader: Reader, explore: np.ndarray, seen: _Seen) -> _Scored:
-    """Score all items in each case: as much work as to rank the cases."""
+def _score(reader: Reader, explore: np.ndarray, seen: Seen) -> _Scored:
+    """Score all items in each case, which is as much work as to rank the cases."""
     n_items = len(reader.item_bias)
     item, share = reader.after(seen.last)
     bonus = np.asarray(neighbours.bonus(share, explore[1:]))
@@ -436,12 +299,11 @@ def _score_block(
 ) -> _Scored:
     scores = hidden @ reader.item_out.T + reader.item_bias
     logits = explore[0] * scores
-    case, *which = np.nonzero(neighbour != NO_ITEM)
-    np.add.at(logits, (case, neighbour[case, *which]), bonus[case, *which])
-    at = np.where(place == NO_ITEM, 0, place)
-    of_places = [np.take_along_axis(values, at, axis=1) for values in (scores, logits)]
-    case, which = np.nonzero(place != NO_ITEM)
-    logits[case, place[case, which]] = -np.inf
+    known, used = neighbour != NO_ITEM, place != NO_ITEM
+    np.add.at(logits, (np.nonzero(known)[0], neighbour[known]), bonus[known])
+    column = np.where(used, place, 0)
+    of_places = [np.take_along_axis(values, column, axis=1) for values in (scores, logits)]
+    logits[np.nonzero(used)[0], place[used]] = -np.inf
     return _Scored(*of_places, of_explore=_log_sum(logits))
 
 
@@ -453,13 +315,13 @@ def _log_sum(logits: np.ndarray) -> np.ndarray:
         return np.log(np.exp(logits - most[:, None]).sum(axis=1)) + most
 
 
-def _repeat_inputs(place: PlaceNetwork, seen: _Seen, scored: _Scored) -> np.ndarray:
+def _repeat_inputs(place: PlaceNetwork, seen: Seen, scored: _Scored) -> np.ndarray:
     """Return what P_repeat is learnt from, [n, R, REPEAT_INPUTS]."""
     logit = np.asarray(mixtures.place_logits(place, np.moveaxis(seen.places, 1, 0), seen.user))
     return np.stack([logit, scored.score, scored.logit], axis=2).astype(np.float32)
 
 
-def _fit_repeat(inputs: np.ndarray, seen: _Seen) -> np.ndarray:
+def _fit_repeat(inputs: np.ndarray, seen: Seen) -> np.ndarray:
     """Learn what the place network, the network and the neighbours weigh for repeats."""
     start = np.array([1, 0, 0], np.float32)
     is_repeat = seen.place >= 0
@@ -474,7 +336,7 @@ def _repeat_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.
     return _cross_entropy(inputs @ weights, allowed, place)
 
 
-def _fit_gate(of_repeat: np.ndarray, of_explore: np.ndarray, seen: _Seen) -> np.ndarray:
+def _fit_gate(of_repeat: np.ndarray, of_explore: np.ndarray, seen: Seen) -> np.ndarray:
     """Learn how likely a repeat is, from the users and the log sums [n] of the logits of both."""
     start = np.zeros(mixtures.GATE_INPUTS, np.float32)
     # Where nothing can be repeated, or every item has a place, there is nothing to choose.

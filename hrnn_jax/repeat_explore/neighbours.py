@@ -9,6 +9,7 @@ not counted, see fit.py. The users of an item are an input of the place network,
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import pathlib
@@ -149,6 +150,9 @@ def load(path: pathlib.Path) -> Table:
     """
     try:
         with path.open("rb") as opened, np.load(opened) as file:
+            for field in dataclasses.fields(Table):
+                if field.name not in file:
+                    raise ValueError(f"it has no `{field.name}`, which this version reads")
             return Table(**file)
     except Exception as error:  # np.load has no error of its own for a damaged file
         raise InputError(

@@ -71,6 +71,8 @@ class HeldOut:
     ) -> Mixture:
         """Learn the mixture of the other network after some epochs.
 
+        The first call chooses the place network: the one that ranks the held-out events better.
+
         Args:
             epochs: fewer than those of an earlier call are trained anew.
             train_epoch: trains an epoch of the shorter log, as `OneDevice.train_epoch` does.
@@ -83,9 +85,18 @@ class HeldOut:
             state = train_epoch(self.network, state, [self._seed], self._epochs).state
             self._epochs += 1
         self._state = state
-        mixture = self._devices.learn_mixture(self.network, state.params, self._seed, self._place)
+        mixtures = self._devices.learn_mixtures(self.network, state.params, self._seed, self._place)
+        mixture = mixtures[0]
+        if len(mixtures) > 1 and len(self.network.log.cases):
+            mixture = max(mixtures, key=self._score)
         self._place = mixture.place
         return mixture
+
+    def _score(self, mixture: Mixture) -> float:
+        """Return the mean reciprocal rank of the held-out events."""
+        assert self._state is not None
+        ranks = self._devices.rank(self.network, self._state.params, mixture).rank
+        return float(np.mean(1 / ranks))
 
     def _initial_state(self) -> TrainState:
         if self._start is None:
@@ -115,9 +126,7 @@ class HeldOut:
         mixture: Mixture | None = None
         while (chosen := best_epoch(scores, most=most, patience=patience)) is None:
             latest = self.mixture(len(scores) + 1, train_epoch)
-            assert self._state is not None
-            ranks = self._devices.rank(self.network, self._state.params, latest).rank
-            scores.append(float(np.mean(1 / ranks)))
+            scores.append(self._score(latest))
             if scores[-1] > max(scores[:-1], default=-1.0):
                 mixture = latest
         return Chosen(chosen, mixture, tuple(scores))

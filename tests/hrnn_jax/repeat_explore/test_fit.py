@@ -13,7 +13,8 @@ from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.ranking import evaluation
-from hrnn_jax.repeat_explore import features, fit, neighbours
+from hrnn_jax.repeat_explore import features, fit, neighbours, replayed
+from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import USER_INPUTS, FittedMixture
 from hrnn_jax.training.held_out import HeldOut, best_epoch
 from hrnn_jax.training.train import TrainState
@@ -46,7 +47,9 @@ def learnt():
     return (
         params,
         config,
-        FittedMixture(fit.fit(fit.Reader(params, table), log, model_config=config, seed=0), table),
+        FittedMixture(
+            fit.fit(replayed.Reader(params, table), log, model_config=config, seed=0)[0], table
+        ),
     )
 
 
@@ -72,15 +75,50 @@ def test_it_finds_how_often_and_what_users_repeat(learnt):
 
 def test_the_same_seed_learns_the_same_weights(learnt):
     params, config, mixture = learnt
-    again = fit.fit(fit.Reader(params, mixture.table), ruled(0), model_config=config, seed=0)
+    reader = replayed.Reader(params, mixture.table)
+    again, other = fit.fit(reader, ruled(0), model_config=config, seed=0)
     networks.assert_identical(again, mixture.weights)
+    [same] = fit.fit(reader, ruled(0), model_config=config, seed=0, place=other.place)
+    networks.assert_identical(same.place, other.place)
+
+
+def test_one_of_two_place_networks_does_not_read_how_many_users_had_an_item(learnt):
+    params, config, mixture = learnt
+    reader = replayed.Reader(params, mixture.table)
+    rng = np.random.default_rng(0)
+    user = rng.normal(size=(3, features.USER_FEATURES)).astype(np.float32)
+    places = rng.normal(size=(features.PLACE_FEATURES, 3, 5)).astype(np.float32)
+    changed = places.copy()
+    changed[features.OF_USERS] += 1
+    for one, reads in zip(
+        fit.fit(reader, ruled(0), model_config=config, seed=0), (True, False), strict=True
+    ):
+        logits = mixtures.place_logits(one.place, places, user)
+        assert np.array_equal(mixtures.place_logits(one.place, changed, user), logits) != reads
+
+
+@pytest.mark.parametrize("scores", [[0.2, 0.1], [0.1, 0.2]])
+def test_the_place_network_that_ranks_held_out_events_better_is_kept(monkeypatch, scores):
+    made = network.make_network(
+        ruled(1, users=12),
+        ModelConfig(n_items=V, hidden_units=5, places=4, neighbours=6),
+        networks.training_config(),
+        EvaluationConfig(),
+    )
+    held_out, left = HeldOut(made, None, 0), [*scores]
+    monkeypatch.setattr(held_out, "_score", lambda mixture: left.pop(0))
+    mixture = held_out.mixture(0)
+    assert not left
+    reads = np.asarray(mixture.place.hidden_w[features.OF_USERS]).any()
+    assert reads == (scores[0] > scores[1])
+    networks.assert_identical(held_out.mixture(1).place, mixture.place)
 
 
 def seen(n, n_places):
     """Return what was known before n events, drawn."""
     rng = np.random.default_rng(0)
     shape = n, features.PLACE_FEATURES, n_places
-    return fit._Seen(
+    return replayed.Seen(
         *[np.zeros(n, np.int32)] * 5,
         allowed=rng.random((n, n_places)) < 0.4,
         places=rng.normal(3, 2, shape).astype(np.float32),

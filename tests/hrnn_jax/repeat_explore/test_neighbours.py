@@ -114,6 +114,10 @@ def test_a_saved_table_loads_and_a_damaged_one_is_refused(tmp_path):
     path = tmp_path / neighbours.FILE
     neighbours.save(path, table)
     networks.assert_identical(neighbours.load(path), table)
+    np.savez(path, item=table.item, share=table.share)  # as of an earlier version
+    with pytest.raises(errors.InputError, match=rf"^{path} .*it has no `users`, .*`resume`$"):
+        neighbours.load(path)
+    neighbours.save(path, table)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(errors.InputError, match=rf"^{path} is missing or damaged .*`resume`$"):
         neighbours.load(path)
