@@ -26,7 +26,7 @@ from hrnn_jax.files import atomic
 from hrnn_jax.live import batched_model, rebuilding
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
-from hrnn_jax.live.store import sqlite_store, state_store
+from hrnn_jax.live.store import sqlite_store, state_file, state_store
 from hrnn_jax.live.store.opening import open_store
 from hrnn_jax.live.store.sqlite_store import SqliteStore
 from hrnn_jax.live.store.state_rows import StoredState, crc_of
@@ -38,6 +38,35 @@ OLD_RUNS = pathlib.Path(__file__).parents[3] / "data" / "run_format_1"
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "states.sqlite"
+
+
+@pytest.mark.parametrize("can_be_written", [True, False])
+@pytest.mark.parametrize("of_sqlite", [True, False])
+def test_an_error_in_writing_says_room_or_right(path, monkeypatch, can_be_written, of_sqlite):
+    """Bug: ask for room on a disk that is mounted read-only, where SQLite has an I/O error."""
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: can_be_written)
+    error = sqlite3.OperationalError("disk I/O error") if of_sqlite else OSError(5, "I/O error")
+    if of_sqlite:
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    words = "make room on its disk" if can_be_written else "give the process the right to write it"
+    with (
+        pytest.raises(errors.StorageError, match=f"^{path} cannot be written .*: {words}"),
+        state_file.one_line_errors(path),
+    ):
+        raise error
+
+
+def test_a_file_without_a_byte_is_removed_unless_it_is_in_use(path):
+    state_file.remove_empty(path)
+    path.touch()
+    assert state_file.is_new(path)
+    state_file.remove_empty(path)
+    assert not path.exists()
+    filled(path)
+    state_file.remove_empty(path)
+    assert path.exists()
+    assert not state_file.is_new(path)
 
 
 def filled(path, **settings):
