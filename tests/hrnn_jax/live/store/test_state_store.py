@@ -46,8 +46,9 @@ def test_an_error_in_writing_says_room_or_right(path, monkeypatch, can_be_writte
     """Bug: ask for room on a disk that is mounted read-only, where SQLite has an I/O error."""
     path.touch()
     monkeypatch.setattr(os, "access", lambda path, mode: can_be_written)
-    error = sqlite3.OperationalError("disk I/O error") if of_sqlite else OSError(5, "I/O error")
+    error: Exception = OSError(5, "I/O error")
     if of_sqlite:
+        error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR
     words = "make room on its disk" if can_be_written else "give the process the right to write it"
     with (
