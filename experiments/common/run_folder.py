@@ -53,7 +53,7 @@ __all__ = [
 ]
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (*run_files.FILES, *STATES)
-# One is there where a run has begun; the mixture is where the number of epochs was chosen by it.
+# One is there where a run has begun: the mixture as soon as the epochs of a seed are chosen.
 BEGUN = ("checkpoint", "shards", "mixture", run_files.HISTORY, RANKS, METRICS)
 IN_TABLE = ("recall", "mrr", "precision", "ndcg")  # the metrics of the paper, and NDCG
 

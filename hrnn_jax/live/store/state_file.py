@@ -141,15 +141,16 @@ def one_line_errors(path: pathlib.Path | str) -> Generator[None]:
         raise _about(path, errors.InputError, text) from error
     except errors.StorageError:
         raise
-    except OSError as error:
-        _, kind, text = _ERRORS[1 if _has_right_to_write(path) else 2]
-        raise _about(path, kind, text.format(errors.reason(error))) from error
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # of a name in SQLite's message
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    except (OSError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        # UnicodeDecodeError: of a name in SQLite's message.
+        of_system = isinstance(error, OSError)
+        default = sqlite3.SQLITE_IOERR if of_system else sqlite3.SQLITE_CORRUPT
+        code = getattr(error, "sqlite_errorcode", default) & 0xFF
         if code == sqlite3.SQLITE_IOERR and not _has_right_to_write(path):
             code = sqlite3.SQLITE_READONLY  # of a file system that is mounted so, SQLite says IOERR
         kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
-        words = " ".join(str(error).split())  # what a check finds is a text of several lines
+        # What a check finds is a text of several lines.
+        words = errors.reason(error) if of_system else " ".join(str(error).split())
         beside = ", ".join(path.name for path in _beside(path))
         raise _about(path, kind, text.format(words, beside=beside)) from error
 

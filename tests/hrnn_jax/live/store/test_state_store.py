@@ -58,7 +58,7 @@ def test_an_error_in_writing_says_room_or_right(path, monkeypatch, can_be_writte
         raise error
 
 
-def test_a_file_without_a_byte_is_removed_unless_it_is_in_use(path):
+def test_a_file_without_a_byte_is_removed_and_one_of_states_is_not(path):
     state_file.remove_empty(path)
     path.touch()
     assert state_file.is_new(path)
@@ -509,12 +509,12 @@ def test_of_two_that_make_a_file_at_once_one_has_it_and_the_other_gets_one_line(
         assert again.users() == [("u", 1)]
 
 
-def asked_by_another_process(path):
+def asked_by_another_process(path, function="refuse_strays"):
     """Return what another process says of the files next to a state file."""
     code = (
-        "import sys; from hrnn_jax.errors import InputError\n"
-        "from hrnn_jax.live.store.state_file import refuse_strays\n"
-        "try: refuse_strays(sys.argv[1])\n"
+        "import pathlib, sys; from hrnn_jax.errors import InputError\n"
+        "from hrnn_jax.live.store import state_file\n"
+        f"try: state_file.{function}(pathlib.Path(sys.argv[1]))\n"
         "except InputError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
@@ -531,6 +531,8 @@ def test_files_of_one_who_makes_a_state_file_are_not_said_to_be_of_another_one(p
         assert not path.stat().st_size
         assert path.with_name(path.name + "-journal").exists()
         said.append(asked_by_another_process(path))
+        said.append(asked_by_another_process(path, "remove_empty"))
+        assert path.exists()
     path.unlink()
     wal = path.with_name(path.name + "-wal")
 
@@ -542,7 +544,7 @@ def test_files_of_one_who_makes_a_state_file_are_not_said_to_be_of_another_one(p
         live_users.recommender(path).close()
     assert [line.partition(": ")[0] for line in said] == [
         f"{path} is in use by another process"
-    ] * 2
+    ] * 3
 
 
 def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path):
