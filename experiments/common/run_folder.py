@@ -53,8 +53,8 @@ __all__ = [
 ]
 STATES = tuple(f"states.sqlite{suffix}" for suffix in ("", "-wal", "-shm"))  # of live users
 FILES = (*run_files.FILES, *STATES)
-# One is there where a run has begun.
-BEGUN = ("checkpoint", "shards", run_files.HISTORY, RANKS, METRICS)
+# One is there where a run has begun: the mixture as soon as the epochs of a seed are chosen.
+BEGUN = ("checkpoint", "shards", "mixture", run_files.HISTORY, RANKS, METRICS)
 IN_TABLE = ("recall", "mrr", "precision", "ndcg")  # the metrics of the paper, and NDCG
 
 
@@ -103,7 +103,7 @@ def open_folder(
 
 
 def has_begun(folder: pathlib.Path) -> bool:
-    """Say whether an epoch of a run is trained, or anything is ranked."""
+    """Say whether a run has trained an epoch, chosen a number of epochs, or ranked anything."""
     return any((folder / name).exists() for name in BEGUN)
 
 
@@ -125,7 +125,7 @@ def remove(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def removed_unless_begun(folder: pathlib.Path) -> Generator[None]:
-    """Remove a run in which an error of the block leaves nothing trained."""
+    """Remove a run that has not begun when an error ends the block."""
     try:
         yield
     except Exception:

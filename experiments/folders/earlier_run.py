@@ -30,7 +30,7 @@ def refusal(
 
     Returns:
         What differs and what to do; None where the run goes on, has ended and is reported, or
-        was interrupted before its first epoch was trained.
+        was interrupted before it had begun, see `run_folder.has_begun`.
     """
     there = run_folder.read_metrics(folder)
     if resume:

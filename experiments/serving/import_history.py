@@ -15,7 +15,7 @@ from hrnn_jax.estimators import run_files
 from hrnn_jax.files import atomic
 from hrnn_jax.files.checkpoint import TrainedRun
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
-from hrnn_jax.live.store.state_file import refuse_strays
+from hrnn_jax.live.store.state_file import is_new, refuse_strays, remove_empty
 from hrnn_jax.model import Params
 from hrnn_jax.preprocess import past_sessions, prepared
 from hrnn_jax.preprocess.reading import files
@@ -126,9 +126,10 @@ def write_states(
     with atomic.writing(path) as partial:
         with Recommender(*network, partial, config=without_index) as recommender:
             line = _take(recommender, past)
-        if path.exists():
+        if not is_new(path):
             raise InputError(_MADE.format(path))
         refuse_strays(path)
+        remove_empty(path)
         try:
             path.hardlink_to(partial)  # to rename would replace what another service has just made
         except FileExistsError:

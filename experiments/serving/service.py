@@ -24,7 +24,7 @@ from hrnn_jax.files.checkpoint import load_run
 from hrnn_jax.live import item_index
 from hrnn_jax.live.recommender import STATES, Recommender
 from hrnn_jax.live.store.opening import is_database
-from hrnn_jax.live.store.state_file import refuse_strays
+from hrnn_jax.live.store.state_file import is_new, refuse_strays
 
 from ..common import interrupt, progress, run_folder
 from ..folders.row_names import title
@@ -171,7 +171,7 @@ def _recommender(run: pathlib.Path, config: RecommenderConfig) -> Recommender:
         states = pathlib.Path(states)
         refuse_strays(states)
     network = load_run(run, seed=FLAGS.seed)
-    if isinstance(states, pathlib.Path) and not states.exists():
+    if isinstance(states, pathlib.Path) and is_new(states):
         _import(run, lambda past: import_history.write_states(states, network, past, config))
     with contextlib.ExitStack() as stack:
         more: dict[str, Any] = {}

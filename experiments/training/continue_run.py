@@ -40,7 +40,7 @@ FLAGS = flags.FLAGS
 config_flags.define_command(ContinueFlags, "training")
 # Flags that are not taken over.
 OWN = (
-    *("continue_from", "events", "output_dir", "resume", "curve", "tensorboard"),
+    *("continue_from", "events", "output_dir", "resume", "curve", "tensorboard", "seeds_at_once"),
     *distributed.OWN,
 )
 # Settings that shape the weights, or the states of live users.

@@ -28,6 +28,7 @@ from hrnn_jax.estimators import run_files
 from hrnn_jax.files import checkpoint
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.ranking import evaluation, metrics
+from hrnn_jax.training import held_out
 from tests.helpers import logs, runs
 
 # In a flag file, as not all models use all of them: typed ones would be refused. So few updates
@@ -482,6 +483,32 @@ def test_held_out_sessions_choose_each_seeds_number_of_epochs(command):
     _, out, _ = command(*chosen, "--epochs=6", "--curve", "--seeds_at_once=2", "--resume")
     assert "is trained for" not in out
     assert not re.search(r"epoch \d+/", out)
+
+
+def test_the_numbers_of_epochs_that_were_chosen_are_kept_through_an_interruption(
+    command, monkeypatch
+):
+    """Bug: remove a folder in which no epoch is trained, and with it hours of the second network.
+
+    The same command then needs --resume, as after the first epoch.
+    """
+    given = (*PLACES, "--held_out_patience=1", "--epochs=2", "--output_dir=run")
+    choose, calls = held_out.HeldOut.choose_epochs, []
+
+    def interrupted(self, *of_call):
+        calls.append(self)
+        if len(calls) == 2:
+            raise errors.DivergedError("as good as ctrl-C")
+        return choose(self, *of_call)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held_out.HeldOut, "choose_epochs", interrupted)
+        assert command(*given)[0] == 1
+    code, _, err = command(*given)
+    assert code == 2
+    assert "holds an unfinished run of these settings: --resume goes on" in err
+    _, out, _ = command(*given, "--resume")
+    assert re.findall(r"seed (\d) is trained for", out) == ["1"]
 
 
 def test_a_mixture_is_the_same_however_it_came_about(command):

@@ -72,7 +72,7 @@ def refuse_strays(path: pathlib.Path | str) -> None:
     file, wal = pathlib.Path(path), wal_of(path)
     strays = [stray.name for stray in _beside(path) if stray.exists()]
     it_is, them, they_do = ("are", "them", "do") if len(strays) > 1 else ("is", "it", "does")
-    if not (file.exists() and file.stat().st_size):
+    if is_new(file):
         if strays:
             _refuse_in_use(file)
             raise errors.InputError(
@@ -85,6 +85,22 @@ def refuse_strays(path: pathlib.Path | str) -> None:
             f"{' and '.join(strays)} next to {path} {it_is} of another state file: move {them} "
             "away, or put the other file back"
         )
+
+
+def is_new(file: pathlib.Path) -> bool:
+    """Tell whether a state file is still to be made: one without a byte holds no state."""
+    return not (file.exists() and file.stat().st_size)
+
+
+def remove_empty(file: pathlib.Path) -> None:
+    """Remove a state file without a byte, as a start that failed may have left it.
+
+    Raises:
+        InputError: another process is making the state file.
+    """
+    if file.exists() and is_new(file):
+        _refuse_in_use(file)
+        file.unlink()
 
 
 def _refuse_in_use(file: pathlib.Path) -> None:
@@ -125,15 +141,23 @@ def one_line_errors(path: pathlib.Path | str) -> Generator[None]:
         raise _about(path, errors.InputError, text) from error
     except errors.StorageError:
         raise
-    except OSError as error:
-        _, kind, text = _ERRORS[1]
-        raise _about(path, kind, text.format(errors.reason(error))) from error
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # of a name in SQLite's message
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    except (OSError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        # UnicodeDecodeError: of a name in SQLite's message.
+        of_system = isinstance(error, OSError)
+        default = sqlite3.SQLITE_IOERR if of_system else sqlite3.SQLITE_CORRUPT
+        code = getattr(error, "sqlite_errorcode", default) & 0xFF
+        if code == sqlite3.SQLITE_IOERR and not _has_right_to_write(path):
+            code = sqlite3.SQLITE_READONLY  # of a file system that is mounted so, SQLite says IOERR
         kind, text = next((kind, text) for codes, kind, text in _ERRORS if code in codes)
-        words = " ".join(str(error).split())  # what a check finds is a text of several lines
+        # What a check finds is a text of several lines.
+        words = errors.reason(error) if of_system else " ".join(str(error).split())
         beside = ", ".join(path.name for path in _beside(path))
         raise _about(path, kind, text.format(words, beside=beside)) from error
+
+
+def _has_right_to_write(path: pathlib.Path | str) -> bool:
+    file = pathlib.Path(path).absolute()
+    return all(os.access(each, os.W_OK) for each in (file, file.parent) if each.exists())
 
 
 def _about(

@@ -75,7 +75,7 @@ def old(command):
     code, _, err = command(
         *("--dataset=events", "--events=old.csv", "--min_support=1", "--hidden_units=8"),
         *("--batch_size=30", "--momentum=0.1", "--learning_rate=0.05", "--epochs=2"),
-        *("--seeds=0,1", "--output_dir=old"),
+        *("--seeds=0,1", "--seeds_at_once=2", "--output_dir=old"),
     )
     assert code == 0, err
     return command
@@ -144,6 +144,9 @@ def test_a_continued_run_keeps_items_weights_and_flags(old):
     recipe, parent = read_recipe("new"), read_recipe("old")
     assert recipe["model"] == parent["model"] | {"n_items": 25}
     assert recipe["training"] == parent["training"]
+    # How a call trains several seeds is its own: processes and shards refuse them side by side.
+    for name, at_once in (("old", 2), ("new", 1)):
+        assert f"--seeds_at_once={at_once}" in pathlib.Path(name, "flags").read_text().split()
     assert read("new")["seeds"] == [0, 1]
     assert [entry["epoch"] for entry in read_history("new")] == [1, 1]  # of its own
     config = TrainConfig(learning_rate=0.05, momentum=0.1, batch_size=30)

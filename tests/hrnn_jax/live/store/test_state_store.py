@@ -26,7 +26,7 @@ from hrnn_jax.files import atomic
 from hrnn_jax.live import batched_model, rebuilding
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
-from hrnn_jax.live.store import sqlite_store, state_store
+from hrnn_jax.live.store import sqlite_store, state_file, state_store
 from hrnn_jax.live.store.opening import open_store
 from hrnn_jax.live.store.sqlite_store import SqliteStore
 from hrnn_jax.live.store.state_rows import StoredState, crc_of
@@ -38,6 +38,36 @@ OLD_RUNS = pathlib.Path(__file__).parents[3] / "data" / "run_format_1"
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "states.sqlite"
+
+
+@pytest.mark.parametrize("can_be_written", [True, False])
+@pytest.mark.parametrize("of_sqlite", [True, False])
+def test_an_error_in_writing_says_room_or_right(path, monkeypatch, can_be_written, of_sqlite):
+    """Bug: ask for room on a disk that is mounted read-only, where SQLite has an I/O error."""
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: can_be_written)
+    error: Exception = OSError(5, "I/O error")
+    if of_sqlite:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    words = "make room on its disk" if can_be_written else "give the process the right to write it"
+    with (
+        pytest.raises(errors.StorageError, match=f"^{path} cannot be written .*: {words}"),
+        state_file.one_line_errors(path),
+    ):
+        raise error
+
+
+def test_a_file_without_a_byte_is_removed_and_one_of_states_is_not(path):
+    state_file.remove_empty(path)
+    path.touch()
+    assert state_file.is_new(path)
+    state_file.remove_empty(path)
+    assert not path.exists()
+    filled(path)
+    state_file.remove_empty(path)
+    assert path.exists()
+    assert not state_file.is_new(path)
 
 
 def filled(path, **settings):
@@ -479,12 +509,12 @@ def test_of_two_that_make_a_file_at_once_one_has_it_and_the_other_gets_one_line(
         assert again.users() == [("u", 1)]
 
 
-def asked_by_another_process(path):
+def asked_by_another_process(path, function="refuse_strays"):
     """Return what another process says of the files next to a state file."""
     code = (
-        "import sys; from hrnn_jax.errors import InputError\n"
-        "from hrnn_jax.live.store.state_file import refuse_strays\n"
-        "try: refuse_strays(sys.argv[1])\n"
+        "import pathlib, sys; from hrnn_jax.errors import InputError\n"
+        "from hrnn_jax.live.store import state_file\n"
+        f"try: state_file.{function}(pathlib.Path(sys.argv[1]))\n"
         "except InputError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
@@ -501,6 +531,8 @@ def test_files_of_one_who_makes_a_state_file_are_not_said_to_be_of_another_one(p
         assert not path.stat().st_size
         assert path.with_name(path.name + "-journal").exists()
         said.append(asked_by_another_process(path))
+        said.append(asked_by_another_process(path, "remove_empty"))
+        assert path.exists()
     path.unlink()
     wal = path.with_name(path.name + "-wal")
 
@@ -512,7 +544,7 @@ def test_files_of_one_who_makes_a_state_file_are_not_said_to_be_of_another_one(p
         live_users.recommender(path).close()
     assert [line.partition(": ")[0] for line in said] == [
         f"{path} is in use by another process"
-    ] * 2
+    ] * 3
 
 
 def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path):
