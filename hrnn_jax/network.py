@@ -137,7 +137,7 @@ class OneDevice:
         return EpochResult(state, losses, events, ended - started, rate)
 
     def learn_mixtures(
-        self, network: Network, params: Params, seed: int, place: PlaceNetwork | None
+        self, network: Network, params: Params, seed: int, places: Sequence[PlaceNetwork]
     ) -> list[Mixture]:
         """Learn mixtures of a network on the test events of its log, see `fit.fit`."""
         assert network.table is not None
@@ -146,7 +146,7 @@ class OneDevice:
             network.log,
             model_config=network.setup.model_config,
             seed=seed,
-            place=place,
+            places=places,
         )
 
     def rank(

@@ -10,7 +10,7 @@ neighbours that have not seen it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -49,7 +49,7 @@ def fit(
     *,
     model_config: ModelConfig,
     seed: int,
-    place: PlaceNetwork | None = None,
+    places: Sequence[PlaceNetwork] = (),
 ) -> list[Mixture]:
     """Learn the weights of the mixture.
 
@@ -63,31 +63,30 @@ def fit(
             `EventLog.held_out`.
         model_config: of the network.
         seed: of all random draws.
-        place: a place network that an earlier call with this log and seed has learnt, as it does
-            not depend on the network.
+        places: the place networks that an earlier call with this log and seed has learnt, as they
+            do not depend on the network; empty to learn them.
 
     Returns:
-        The mixture with `place`; without it, one with each of two place networks.
+        One mixture with each place network, the one that reads it first.
     """
     rng = np.random.default_rng((seed, _SEED))
     of_places, of_items, without_users = rng.spawn(3)
-    places = [] if place is None else [place]
     # As the network sees it: RNN Concat has one session for each user.
     drops_repeats = _drops_repeats(layout(log, model_config.variant))
     cases = _draw(log.cases, _CASES, rng)
     learnt_from = cases
-    if place is None:
+    if not places:
         learnt_from = np.union1d(cases, _draw(_repeats(log), _TRAINING_REPEATS, rng))
     seen = see(reader, log, learnt_from, model_config, drops_repeats)
     held_out = log.test[seen.event]
     tested = seen.where(held_out)
-    if place is None:
+    if not places:
         # In place of all: the features of places are most of the memory that learning takes.
         seen = seen.where(np.logical_not(held_out) & (seen.place >= 0))
         seen.places[:, features.RETURNS] = _log_returns(log, seen)
-        places = [_fit_places(seen, of_places)]
+        of_all = _fit_places(seen, of_places)
         seen.places[:, features.OF_USERS] = 0
-        places += [_fit_places(seen, without_users)]
+        places = of_all, _fit_places(seen, without_users)
     explore = _fit_explore(reader, log, tested.where(np.logical_not(tested.known)), of_items)
     choosing = tested.where(np.any(tested.allowed, axis=1))
     scored = _score(reader, explore, choosing)

@@ -65,7 +65,7 @@ class OverMesh(OneDevice):
         return training.train_epoch(network, state, self.mesh, seed=seed, epoch=epoch, watch=watch)
 
     def learn_mixtures(
-        self, network: Network, params: Params, seed: int, place: PlaceNetwork | None
+        self, network: Network, params: Params, seed: int, places: Sequence[PlaceNetwork]
     ) -> list[Mixture]:
         """Learn mixtures of a network on the test events of its log, see `fit.fit`.
 
@@ -74,7 +74,7 @@ class OverMesh(OneDevice):
         assert network.table is not None
         config = network.setup.model_config
         reader = learning.Reader(params, network.table, self.mesh, config.n_items)
-        mixtures = fit.fit(reader, network.log, model_config=config, seed=seed, place=place)
+        mixtures = fit.fit(reader, network.log, model_config=config, seed=seed, places=places)
         return processes.of_first(mixtures)
 
     def rank(

@@ -78,8 +78,8 @@ def test_the_same_seed_learns_the_same_weights(learnt):
     reader = replayed.Reader(params, mixture.table)
     again, other = fit.fit(reader, ruled(0), model_config=config, seed=0)
     networks.assert_identical(again, mixture.weights)
-    [same] = fit.fit(reader, ruled(0), model_config=config, seed=0, place=other.place)
-    networks.assert_identical(same.place, other.place)
+    kept = fit.fit(reader, ruled(0), model_config=config, seed=0, places=[again.place, other.place])
+    networks.assert_identical(kept, [again, other])
 
 
 def test_one_of_two_place_networks_does_not_read_how_many_users_had_an_item(learnt):
@@ -97,21 +97,30 @@ def test_one_of_two_place_networks_does_not_read_how_many_users_had_an_item(lear
         assert np.array_equal(mixtures.place_logits(one.place, changed, user), logits) != reads
 
 
-@pytest.mark.parametrize("scores", [[0.2, 0.1], [0.1, 0.2]])
-def test_the_place_network_that_ranks_held_out_events_better_is_kept(monkeypatch, scores):
+def test_after_each_epoch_the_place_network_that_ranks_held_out_events_better_counts(monkeypatch):
     made = network.make_network(
         ruled(1, users=12),
         ModelConfig(n_items=V, hidden_units=5, places=4, neighbours=6),
-        networks.training_config(),
+        networks.training_config(held_out_patience=2),
         EvaluationConfig(),
     )
+    scores = [0.2, 0.1, 0.1, 0.3, 0.2, 0.1, 0.2, 0.2]  # of both, by epoch
     held_out, left = HeldOut(made, None, 0), [*scores]
-    monkeypatch.setattr(held_out, "_score", lambda mixture: left.pop(0))
-    mixture = held_out.mixture(0)
-    assert not left
-    reads = np.asarray(mixture.place.hidden_w[features.OF_USERS]).any()
-    assert reads == (scores[0] > scores[1])
-    networks.assert_identical(held_out.mixture(1).place, mixture.place)
+    monkeypatch.setattr(held_out, "_score", lambda mixture, state: left.pop(0))
+    chosen = held_out.choose_epochs(4)
+    assert chosen.epochs == 2
+    assert chosen.scores == (0.2, 0.3, 0.2, 0.2)
+    assert not reads_users(chosen.mixture)
+    for epochs, reads in ((2, False), (1, True), (2, False)):
+        left += scores[2 * epochs - 2 : 2 * epochs]
+        again = held_out.mixture(epochs)
+        assert reads_users(again) == reads
+        if epochs == 2:
+            networks.assert_identical(again, chosen.mixture)
+
+
+def reads_users(mixture):
+    return bool(np.asarray(mixture.place.hidden_w[features.OF_USERS]).any())
 
 
 def seen(n, n_places):
