@@ -136,17 +136,17 @@ class OneDevice:
         rate = (events - before) / (ended - since) if before < events else None
         return EpochResult(state, losses, events, ended - started, rate)
 
-    def learn_mixtures(
-        self, network: Network, params: Params, seed: int, places: Sequence[PlaceNetwork]
-    ) -> list[Mixture]:
-        """Learn mixtures of a network on the test events of its log, see `fit.fit`."""
+    def learn_mixture(
+        self, network: Network, params: Params, seed: int, place: PlaceNetwork | None
+    ) -> Mixture:
+        """Learn the mixture of a network on the test events of its log, see `fit.fit`."""
         assert network.table is not None
         return fit.fit(
             replayed.Reader(params, network.table),
             network.log,
             model_config=network.setup.model_config,
             seed=seed,
-            places=places,
+            place=place,
         )
 
     def rank(

@@ -10,7 +10,7 @@ neighbours that have not seen it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,12 +25,13 @@ from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
 from hrnn_jax.repeat_explore.replayed import Reader, Seen, see
-from hrnn_jax.training.user_batches import NO_ITEM, layout
+from hrnn_jax.training.user_batches import NO_ITEM, Array, layout
 
 _TRAINING_REPEATS = 30_000  # that the place network learns from, drawn
 _CASES = 4_000  # held-out ones, drawn, that the other weights are learnt from
 _SAMPLED_ITEMS = 1_000  # of the catalogue, drawn, besides the neighbours of a case
-_HIDDEN_UNITS, _EPOCHS, _BATCH, _LEARNING_RATE = 16, 10, 64, 0.01
+_NETWORKS = 4  # whose mean the place network is
+_HIDDEN_UNITS, _EPOCHS, _BATCH, _LEARNING_RATE = 16, 10, 64, 0.01  # of each
 _DECAY = 1e-4  # of the place network's weights
 _PRIOR = 1e-3  # weight of the squared distance of the other weights from where they start
 _STEPS = 100  # of L-BFGS
@@ -49,12 +50,9 @@ def fit(
     *,
     model_config: ModelConfig,
     seed: int,
-    places: Sequence[PlaceNetwork] = (),
-) -> list[Mixture]:
+    place: PlaceNetwork | None = None,
+) -> Mixture:
     """Learn the weights of the mixture.
-
-    How many users had an item tells much of repeats on some logs, and misleads on others. So there
-    are two place networks, one that reads it and one that does not.
 
     Args:
         reader: of the network, trained on the training events of `log`, and of neighbours that
@@ -63,41 +61,33 @@ def fit(
             `EventLog.held_out`.
         model_config: of the network.
         seed: of all random draws.
-        places: the place networks that an earlier call with this log and seed has learnt, as they
-            do not depend on the network; empty to learn them.
-
-    Returns:
-        One mixture with each place network, the one that reads it first.
+        place: the place network that an earlier call with this log and seed has learnt, as it does
+            not depend on the network.
     """
     rng = np.random.default_rng((seed, _SEED))
-    of_places, of_items, without_users = rng.spawn(3)
+    of_places, of_items = rng.spawn(2)
     # As the network sees it: RNN Concat has one session for each user.
     drops_repeats = _drops_repeats(layout(log, model_config.variant))
     cases = _draw(log.cases, _CASES, rng)
     learnt_from = cases
-    if not places:
+    if place is None:
         learnt_from = np.union1d(cases, _draw(_repeats(log), _TRAINING_REPEATS, rng))
     seen = see(reader, log, learnt_from, model_config, drops_repeats)
     held_out = log.test[seen.event]
     tested = seen.where(held_out)
-    if not places:
+    if place is None:
         # In place of all: the features of places are most of the memory that learning takes.
         seen = seen.where(np.logical_not(held_out) & (seen.place >= 0))
         seen.places[:, features.RETURNS] = _log_returns(log, seen)
-        of_all = _fit_places(seen, of_places)
-        seen.places[:, features.OF_USERS] = 0
-        places = of_all, _fit_places(seen, without_users)
+        place = _fit_places(seen, of_places)
     explore = _fit_explore(reader, log, tested.where(np.logical_not(tested.known)), of_items)
     choosing = tested.where(np.any(tested.allowed, axis=1))
     scored = _score(reader, explore, choosing)
-    mixtures_ = []
-    for place in places:
-        inputs = _repeat_inputs(place, choosing, scored)
-        repeat = _fit_repeat(inputs, choosing)
-        of_repeat = _log_sum(np.where(choosing.allowed, inputs @ repeat, -np.inf))
-        gate = _fit_gate(of_repeat, scored.of_explore, choosing)
-        mixtures_.append(Mixture(place, repeat, gate, explore, np.asarray(drops_repeats)))
-    return mixtures_
+    inputs = _repeat_inputs(place, choosing, scored)
+    repeat = _fit_repeat(inputs, choosing)
+    of_repeat = _log_sum(np.where(choosing.allowed, inputs @ repeat, -np.inf))
+    gate = _fit_gate(of_repeat, scored.of_explore, choosing)
+    return Mixture(place, repeat, gate, explore, np.asarray(drops_repeats))
 
 
 def _drops_repeats(log: EventLog) -> bool:
@@ -132,29 +122,40 @@ def _log_returns(log: EventLog, seen: Seen) -> np.ndarray:
 def _fit_places(seen: Seen, rng: np.random.Generator) -> PlaceNetwork:
     """Train the place network on repeats: the cross-entropy of the target among the places.
 
-    Features that are always 0 have no weight.
+    It is the mean of several, each of which is trained by itself. How many users had an item tells
+    much of repeats on some logs, and misleads on others: half of them do not read it. Features
+    that are always 0 have no weight.
     """
     n_inputs, n_places = mixtures.PLACE_INPUTS, features.PLACE_FEATURES
     mean, variance = _moments(seen)
-    hidden_w = rng.normal(0, n_inputs**-0.5, (n_inputs, _HIDDEN_UNITS)) * (variance > 0)[:, None]
+    reads = np.tile(variance > 0, (_NETWORKS, 1))
+    reads[: _NETWORKS // 2, features.OF_USERS] = False
+    reads = reads.astype(np.float32)
+    hidden_w = rng.normal(0, n_inputs**-0.5, (_NETWORKS, n_inputs, _HIDDEN_UNITS))
     weights = {
-        "linear": np.zeros(n_places, np.float32),
-        "hidden_w": hidden_w.astype(np.float32),
-        "hidden_b": np.zeros(_HIDDEN_UNITS, np.float32),
-        "output": np.zeros(_HIDDEN_UNITS, np.float32),
+        "linear": np.zeros((_NETWORKS, n_places), np.float32),
+        "hidden_w": hidden_w.astype(np.float32) * reads[:, :, None],
+        "hidden_b": np.zeros((_NETWORKS, _HIDDEN_UNITS), np.float32),
+        "output": np.zeros((_NETWORKS, _HIDDEN_UNITS), np.float32),
     }
     fixed = {"mean": mean.astype(np.float32), "scale": np.sqrt(variance + 1e-4).astype(np.float32)}
     size = min(_BATCH, len(seen.event))
     n_steps = len(seen.event) // max(1, size)
     optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, max(1, _EPOCHS * n_steps)))
 
-    def loss(weights: Any, batch: Any) -> jax.Array:
+    def loss_of_one(weights: Any, reads: Array, batch: Any) -> jax.Array:
         places, user, allowed, place = batch
-        logits = mixtures.place_logits(
-            PlaceNetwork(**fixed, **weights), jnp.moveaxis(places, 1, 0), user
-        )
+        of_read = {
+            "linear": weights["linear"] * reads[:n_places],
+            "hidden_w": weights["hidden_w"] * reads[:, None],
+        }
+        network = PlaceNetwork(**fixed, **(weights | of_read))
+        logits = mixtures.place_logits(network, jnp.moveaxis(places, 1, 0), user)
         decay = sum((values**2).sum() for values in weights.values())
         return _cross_entropy(logits, allowed, place) + _DECAY * decay
+
+    def loss(weights: Any, batch: Any) -> jax.Array:
+        return jax.vmap(loss_of_one, in_axes=(0, 0, None))(weights, reads, batch).sum()
 
     @jax.jit
     def update(weights: Any, state: Any, batch: Any) -> tuple[Any, Any]:
@@ -168,7 +169,14 @@ def _fit_places(seen: Seen, rng: np.random.Generator) -> PlaceNetwork:
             rows = order[step * size : (step + 1) * size]
             batch = seen.places[rows], seen.user[rows], seen.allowed[rows], seen.place[rows]
             weights, state = update(weights, state, batch)
-    return PlaceNetwork(**fixed, **jax.device_get(weights))
+    learnt = jax.device_get(weights)
+    return PlaceNetwork(
+        **fixed,
+        linear=learnt["linear"].mean(axis=0),
+        hidden_w=np.concatenate(learnt["hidden_w"], axis=1),
+        hidden_b=learnt["hidden_b"].reshape(-1),
+        output=learnt["output"].reshape(-1) / _NETWORKS,
+    )
 
 
 def _moments(seen: Seen) -> tuple[np.ndarray, np.ndarray]:

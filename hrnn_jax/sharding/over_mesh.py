@@ -64,18 +64,18 @@ class OverMesh(OneDevice):
         [seed] = seeds
         return training.train_epoch(network, state, self.mesh, seed=seed, epoch=epoch, watch=watch)
 
-    def learn_mixtures(
-        self, network: Network, params: Params, seed: int, places: Sequence[PlaceNetwork]
-    ) -> list[Mixture]:
-        """Learn mixtures of a network on the test events of its log, see `fit.fit`.
+    def learn_mixture(
+        self, network: Network, params: Params, seed: int, place: PlaceNetwork | None
+    ) -> Mixture:
+        """Learn the mixture of a network on the test events of its log.
 
-        Every process does, from the same numbers; those of process 0 count.
+        Every process does, from the same numbers; that of process 0 counts.
         """
         assert network.table is not None
         config = network.setup.model_config
         reader = learning.Reader(params, network.table, self.mesh, config.n_items)
-        mixtures = fit.fit(reader, network.log, model_config=config, seed=seed, places=places)
-        return processes.of_first(mixtures)
+        mixture = fit.fit(reader, network.log, model_config=config, seed=seed, place=place)
+        return processes.of_first(mixture)
 
     def rank(
         self,

@@ -62,7 +62,7 @@ class HeldOut:
             devices=network.devices,
         )
         self._seed, self._epochs = seed, 0
-        self._places: list[PlaceNetwork] = []  # once they are learnt
+        self._place: PlaceNetwork | None = None
         self._start = None if start is None else jax.device_get(start)
         self._state: TrainState | None = None
 
@@ -74,17 +74,7 @@ class HeldOut:
         Args:
             epochs: fewer than those of an earlier call are trained anew.
             train_epoch: trains an epoch of the shorter log, as `OneDevice.train_epoch` does.
-
-        Returns:
-            Of the mixtures of `fit.fit` the one that ranks the held-out events better.
         """
-        mixture, _ = self._best_mixture(epochs, train_epoch)
-        return mixture
-
-    def _best_mixture(
-        self, epochs: int, train_epoch: Callable[..., EpochResult] | None
-    ) -> tuple[Mixture, float]:
-        """Return what `mixture` does, and the mean reciprocal rank of the held-out events."""
         train_epoch = train_epoch or self._devices.train_epoch
         state, self._state = self._state, None
         if state is None or epochs < self._epochs:
@@ -93,19 +83,9 @@ class HeldOut:
             state = train_epoch(self.network, state, [self._seed], self._epochs).state
             self._epochs += 1
         self._state = state
-        mixtures = self._devices.learn_mixtures(
-            self.network, state.params, self._seed, self._places
-        )
-        self._places = [mixture.place for mixture in mixtures]
-        scores = [self._score(mixture, state) for mixture in mixtures]
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return mixtures[best], scores[best]
-
-    def _score(self, mixture: Mixture, state: TrainState) -> float:
-        """Return the mean reciprocal rank of the held-out events; 0 where there are none."""
-        if not len(self.network.log.cases):
-            return 0.0
-        return float(np.mean(1 / self._devices.rank(self.network, state.params, mixture).rank))
+        mixture = self._devices.learn_mixture(self.network, state.params, self._seed, self._place)
+        self._place = mixture.place
+        return mixture
 
     def _initial_state(self) -> TrainState:
         if self._start is None:
@@ -134,8 +114,10 @@ class HeldOut:
         scores: list[float] = []
         mixture: Mixture | None = None
         while (chosen := best_epoch(scores, most=most, patience=patience)) is None:
-            latest, score = self._best_mixture(len(scores) + 1, train_epoch)
-            if score > max(scores, default=-1.0):
+            latest = self.mixture(len(scores) + 1, train_epoch)
+            assert self._state is not None
+            ranks = self._devices.rank(self.network, self._state.params, latest).rank
+            scores.append(float(np.mean(1 / ranks)))
+            if scores[-1] > max(scores[:-1], default=-1.0):
                 mixture = latest
-            scores.append(score)
         return Chosen(chosen, mixture, tuple(scores))
