@@ -30,7 +30,7 @@ from hrnn_jax.training.user_batches import NO_ITEM, Array, layout
 _TRAINING_REPEATS = 30_000  # that the place network learns from, drawn
 _CASES = 4_000  # held-out ones, drawn, that the other weights are learnt from
 _SAMPLED_ITEMS = 1_000  # of the catalogue, drawn, besides the neighbours of a case
-_NETWORKS = 4  # whose mean the place network is
+_NETWORKS = 2  # whose mean the place network is
 _HIDDEN_UNITS, _EPOCHS, _BATCH, _LEARNING_RATE = 16, 10, 64, 0.01  # of each
 _DECAY = 1e-4  # of the place network's weights
 _PRIOR = 1e-3  # weight of the squared distance of the other weights from where they start
@@ -122,14 +122,14 @@ def _log_returns(log: EventLog, seen: Seen) -> np.ndarray:
 def _fit_places(seen: Seen, rng: np.random.Generator) -> PlaceNetwork:
     """Train the place network on repeats: the cross-entropy of the target among the places.
 
-    It is the mean of several, each of which is trained by itself. How many users had an item tells
-    much of repeats on some logs, and misleads on others: half of them do not read it. Features
-    that are always 0 have no weight.
+    It is the mean of two, each of which is trained by itself. How many users had an item tells much
+    of repeats on some logs, and misleads on others: the first one does not read it. Features that
+    are always 0 have no weight.
     """
     n_inputs, n_places = mixtures.PLACE_INPUTS, features.PLACE_FEATURES
     mean, variance = _moments(seen)
     reads = np.tile(variance > 0, (_NETWORKS, 1))
-    reads[: _NETWORKS // 2, features.OF_USERS] = False
+    reads[0, features.OF_USERS] = False
     reads = reads.astype(np.float32)
     hidden_w = rng.normal(0, n_inputs**-0.5, (_NETWORKS, n_inputs, _HIDDEN_UNITS))
     weights = {
