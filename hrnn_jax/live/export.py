@@ -5,14 +5,13 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+import jax
 import numpy as np
 
-from hrnn_jax import errors, model
+from hrnn_jax import model
 from hrnn_jax.files import atomic
 from hrnn_jax.files.checkpoint import TrainedRun
-
-# Settings beyond the paper that the scorer does not support, and their values in the paper.
-_UNSUPPORTED = {"places": 0, "idle_gap": False, "embedding": "none"}
+from hrnn_jax.repeat_explore.mixture import FittedMixture
 
 
 def write(
@@ -31,14 +30,8 @@ def write(
         exclude_session_items: as of `RecommenderConfig`.
 
     Raises:
-        InputError: the network has an extension of the paper that the scorer does not support.
+        InputError: the file cannot be written.
     """
-    for name, paper in _UNSUPPORTED.items():
-        if getattr(about.config, name) != paper:
-            raise errors.InputError(
-                f"{about.folder} was trained with `{name}`, which numpy_scorer.py does not "
-                "support: serve it over HTTP, or train it without"
-            )
     network, items, user = params.network, params.items, params.network.user
     arrays: dict[str, Any] = {
         "items": np.array(about.items),
@@ -48,8 +41,11 @@ def write(
         "drop_repeats": np.array(about.drop_repeats),
         "exclude_session_items": np.array(about.excludes_session_items(exclude_session_items)),
     }
-    for name in ("item_in", "item_out", "item_bias"):
-        arrays[name] = getattr(items, name)
+    if about.config.residual:
+        arrays["residual"] = np.array(True)
+    tables = {name: getattr(items, name) for name in ("item_in", "item_out", "item_bias")}
+    extras = {"embedding_w": network.embedding_w, "gap_w": network.gap_w}
+    arrays |= {name: values for name, values in (tables | extras).items() if values is not None}
     for name in ("w_cand", "w_gates", "b"):
         arrays[f"session_{name}"] = np.stack([getattr(layer, name) for layer in network.session])
         if user is not None:
@@ -60,9 +56,25 @@ def write(
         arrays |= {"user_w_in": user.w_in, "init_w": user.init_w, "init_b": user.init_b}
         if user.to_session_w is not None:
             arrays["user_to_session_w"] = user.to_session_w
+    if (fitted := about.mixture) is not None:
+        arrays |= _of_mixture(fitted, about.config.places)
 
     def savez(partial: pathlib.Path) -> None:
         with partial.open("wb") as file:  # np.savez adds .npz to a name without it
-            np.savez(file, **arrays)
+            np.savez(file, **jax.device_get(arrays))
 
     atomic.write(pathlib.Path(path), savez)
+
+
+def _of_mixture(fitted: FittedMixture, places: int) -> dict[str, Any]:
+    weights, table = fitted.weights, fitted.table
+    return {
+        "places": np.array(places),
+        **{f"place_{name}": values for name, values in vars(weights.place).items()},
+        "mixture_repeat": weights.repeat,
+        "mixture_gate": weights.gate,
+        "mixture_explore": weights.explore,
+        "never_twice": weights.drops_repeats,
+        "neighbour_item": table.item,
+        "neighbour_share": table.share,
+    }
