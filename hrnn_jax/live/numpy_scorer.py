@@ -257,6 +257,7 @@ def log_probabilities(w: dict[str, np.ndarray], h: History, scores: np.ndarray) 
     explore = w["mixture_explore"][0] * scores
     latest = places[in_open][np.argsort(-h["event"][used][in_open])][:5]
     for n, item in enumerate(latest):
+        # Weights of three lags: from the third item on, each counts half of the one after it.
         of_share = w["mixture_explore"][1:].reshape(3, 3)[min(n, 2)] * 0.5 ** max(n - 2, 0)
         near = w["neighbour_item"][item]
         is_item = near < len(scores)
@@ -334,7 +335,8 @@ def trail_features(h: History) -> list[np.ndarray]:
     place, session, number = h["trail"][order], h["trail_session"][order], number[order]
     known = number >= h["first"][place]  # else of an item that had the place before
     is_last = known & (place == place[-1:])
-    follows = np.append(False, is_last[:-1] & (session[:-1] == session[1:])) & (number > 0)
+    follows = np.zeros(len(place), bool)  # the last item, in one session
+    follows[1:] = is_last[:-1] & (session[:-1] == session[1:])
     earlier = known & (session != h["sessions"])
     is_open = earlier & ((h["session"] == h["sessions"]) & (h["item"] >= 0))[place]
 

@@ -34,7 +34,7 @@ CASES += [(*form, drops) for form, drops in zip(EXTENSIONS, itertools.cycle(DROP
 @pytest.mark.parametrize(("variant", "network", "feed_last_item", "drops"), CASES)
 def test_numpy_alone_gives_the_same_lists(tmp_path, variant, network, feed_last_item, drops):
     """Bug: feed an item again that its session has, where repeats were dropped."""
-    excludes = not drops  # not as by default
+    excludes = not drops  # the opposite of the default
     network = {**network, "feed_last_item": feed_last_item}
     mixture = mixtures.fitted(
         logs.random(3, users=20, sessions=5, n_items=live_users.N_ITEMS),
