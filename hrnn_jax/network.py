@@ -18,7 +18,7 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Params
 from hrnn_jax.ranking import evaluation
 from hrnn_jax.ranking.metrics import Ranking
-from hrnn_jax.repeat_explore import fit, neighbours
+from hrnn_jax.repeat_explore import fit, neighbours, replayed
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, PlaceNetwork
 from hrnn_jax.training import train
 from hrnn_jax.training.epoch import epoch_schedule, is_compiling, n_programs, run_epoch
@@ -142,7 +142,7 @@ class OneDevice:
         """Learn the mixture of a network on the test events of its log, see `fit.fit`."""
         assert network.table is not None
         return fit.fit(
-            fit.Reader(params, network.table),
+            replayed.Reader(params, network.table),
             network.log,
             model_config=network.setup.model_config,
             seed=seed,

@@ -99,7 +99,8 @@ class _Mixed:
         others = np.ones(len(explore), bool)
         others[place] = False
         self.log_explore = _log_sum(explore[others])
-        self.gate = float(terms.gate) if others.any() else np.inf
+        balance = float(weights.gate[-1]) * (self.log_repeat - self.log_explore)
+        self.gate = float(terms.gate) + balance if others.any() else np.inf
 
     def parts(self, item: int) -> dict[str, float]:
         """Return the parts of an item's score; -inf among them if it cannot be next."""

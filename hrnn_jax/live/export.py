@@ -77,4 +77,5 @@ def _of_mixture(fitted: FittedMixture, places: int) -> dict[str, Any]:
         "never_twice": weights.drops_repeats,
         "neighbour_item": table.item,
         "neighbour_share": table.share,
+        "item_users": table.users,
     }

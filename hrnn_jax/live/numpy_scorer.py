@@ -20,6 +20,7 @@ Of a network with `idle_gap`:
   gap_w [64, 3H]: of the classes of idle times inside sessions, then of those between sessions
 Of a network with `places` (R of them; docs/concepts/beyond_the_paper.md has the formulas):
   places: R; neighbour_item [V, K], 2^31 - 1 for none, neighbour_share [V, 3, K]
+  item_users [V, 2]: who had the item in training, and who had it more than once
   place_mean, place_scale, place_linear, place_hidden_w, place_hidden_b, place_output: its network
   mixture_repeat, mixture_gate, mixture_explore: what each part weighs
   never_twice: whether no item is ever twice in a session
@@ -272,7 +273,7 @@ def log_probabilities(w: dict[str, np.ndarray], h: History, scores: np.ndarray) 
     if log_explore == -np.inf:  # every item has a place
         log_g = 0.0
     else:
-        gate = w["mixture_gate"] @ of_user
+        gate = w["mixture_gate"] @ np.append(of_user, log_repeat - log_explore)
         log_g = -np.logaddexp(0, -gate)
         explore += -np.logaddexp(0, gate) - log_explore
     explore[places] = repeat - log_repeat + log_g
@@ -281,7 +282,8 @@ def log_probabilities(w: dict[str, np.ndarray], h: History, scores: np.ndarray) 
 
 def place_network(w: dict[str, np.ndarray], h: History, of_user: np.ndarray) -> np.ndarray:
     """Return how likely each place is the next item, as logits [R]."""
-    features = np.stack([*place_features(h), *np.log(trail_features(h))], axis=1)
+    of_place = [*place_features(h), *item_features(w["item_users"], h), *np.log(trail_features(h))]
+    features = np.stack(of_place, axis=1)
     user = np.broadcast_to(of_user[USER_INPUTS], (len(features), len(USER_INPUTS)))
     x = (np.concatenate([features, user], axis=1) - w["place_mean"]) / w["place_scale"]
     x = np.clip(x, -5, 5)
@@ -290,7 +292,7 @@ def place_network(w: dict[str, np.ndarray], h: History, of_user: np.ndarray) -> 
 
 
 def place_features(h: History) -> list[np.ndarray]:
-    """Return the features of each place but those of the trail, [R] each."""
+    """Return the features of each place by its own events, [R] each."""
     age, ago, count = h["events"] - h["event"], h["sessions"] - h["session"], h["count"]
     hour, today = h["now"] % DAY / 180 - 0.5, weekday(h["now"])
     first = math.floor(hour)
@@ -313,6 +315,17 @@ def place_features(h: History) -> list[np.ndarray]:
         np.log((h["days"][:, today] + 0.5) / (count / 7 + 0.5)),
         weekday(h["minute"]) == today,
     ]
+
+
+def item_features(users: np.ndarray, h: History) -> list[np.ndarray]:
+    """Return what other users did with the item of each place, [R] each.
+
+    How many users had it, and which share of the others among them had it more than once, with two
+    more users of whom half a user did.
+    """
+    had, again = users[h["item"]].T
+    had, others_again = np.maximum(had, 1), np.maximum(again - (h["count"] > 1), 0)
+    return [np.log(had), np.log((others_again + 0.5) / (had + 1))]
 
 
 def trail_features(h: History) -> list[np.ndarray]:

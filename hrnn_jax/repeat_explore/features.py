@@ -1,6 +1,7 @@
 """What is known of each place of a history, and of its user: the inputs of the mixture's weights.
 
-Not in the paper. All of it was known before the next event.
+Not in the paper. All of it was known before the next event, but for what other users did: that is
+of the whole training log.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from hrnn_jax.repeat_explore.history import (
     in_open_session,
     weekday,
 )
-from hrnn_jax.training.user_batches import NO_ITEM
+from hrnn_jax.training.user_batches import NO_ITEM, Array
 
 TRAIL_FEATURES = 5
-PLACE_FEATURES = 14 + TRAIL_FEATURES
+OF_USERS = slice(14, 16)  # features of a place that count users
+RETURNS = 15  # the one that `log_returns` gives
+PLACE_FEATURES = 16 + TRAIL_FEATURES
 USER_FEATURES = 12
 _FLOOR = 0.02  # shares far below it count as none
 _LATELY = 80.0  # events of the trail after which an event counts half
 _LEAST = 0.05  # events far below it count as none
 
 
-def place_features(history: History, of_trail: jax.Array) -> jax.Array:
+def place_features(history: History, of_trail: jax.Array, users: Array) -> jax.Array:
     """Return the features of each place, [PLACE_FEATURES, B, R]; of an unused one any numbers.
 
     In this order: log of the count; count per session; log(1 + age) / 3 and 1 / (1 + age), where
@@ -37,11 +40,13 @@ def place_features(history: History, of_trail: jax.Array) -> jax.Array:
     since); whether the session is the open one, and the one before; log of `recent`; log of the
     days since; how many times more often than at other hours the item is had at this hour of the
     day, and likewise on this day of the week, as logarithms; whether its last day was this one of
-    the week; and the logarithms of those of the trail.
+    the week; log of the users who had the item; the share of the others among them who had it more
+    than once, see `log_returns`; and the logarithms of those of the trail.
 
     Args:
         history: of B users.
         of_trail: [TRAIL_FEATURES, B, R], see `trail_features`.
+        users: [V, 2] of each item, see `neighbours.Table`.
     """
     age = (history.events[:, None] - history.event).astype(jnp.float32)
     ago = (history.sessions[:, None] - history.session).astype(jnp.float32)
@@ -49,6 +54,7 @@ def place_features(history: History, of_trail: jax.Array) -> jax.Array:
     days_ago = jnp.maximum(history.now[:, None] - history.minute, 0).astype(jnp.float32) / DAY
     today = weekday(history.now)[:, None]
     on_day = _of_bin(history.days, weekday(history.now))
+    n_users, _ = _of_items(users, history.item)
     columns = [
         jnp.log(count),
         history.count / jnp.maximum(history.sessions[:, None], 1),
@@ -64,9 +70,33 @@ def place_features(history: History, of_trail: jax.Array) -> jax.Array:
         jnp.log((_at_hour(history) + 0.3) / (count / HOURS + 0.3)),
         jnp.log((on_day + 0.5) / (count / DAYS + 0.5)),
         weekday(history.minute) == today,
+        jnp.log(n_users),
+        log_returns(users, history.item, history.count > 1),
         *jnp.log(of_trail),
     ]
     return jnp.stack([values.astype(jnp.float32) for values in columns])
+
+
+def log_returns(users: Array, item: Array, own: Array) -> jax.Array:
+    """Return the log of the share of an item's other users who had it more than once, [...].
+
+    With two more users, of whom half a user did.
+
+    Args:
+        users: [V, 2] of each item, see `neighbours.Table`.
+        item: [...] of places.
+        own: [...] bool, whether the user of the place is counted in `users` among these. Before a
+            training event that depends on the events that follow, as they are counted, too.
+    """
+    n_users, n_returned = _of_items(users, item)
+    others, returned = n_users - 1, jnp.maximum(n_returned - own, 0)
+    return jnp.log((returned + 0.5) / (others + 2))
+
+
+def _of_items(users: Array, item: Array) -> tuple[jax.Array, jax.Array]:
+    """Return the users of items, at least the one of the place, and those with several events."""
+    of_item = jnp.asarray(users).at[item].get(mode="fill", fill_value=0)
+    return jnp.maximum(of_item[..., 0], 1), of_item[..., 1]
 
 
 def trail_features(history: History) -> jax.Array:

@@ -1,10 +1,10 @@
 """Learn the mixture: the place network on training events, the few other weights on held-out ones.
 
-The place network reads nothing but what was before an event, so it learns from the events that the
-network was trained on. How much the network, the neighbours and the places weigh would be learnt
-wrong there: the network knows these events, and the neighbours were counted from them. These
-weights are learnt on each user's last training session, with a network and neighbours that have not
-seen it.
+The place network reads nothing but what was before an event or is of other users, so it learns from
+the events that the network was trained on. How much the network, the neighbours and the places
+weigh would be learnt wrong there: the network knows these events, and the neighbours were counted
+from them. These weights are learnt on each user's last training session, with a network and
+neighbours that have not seen it.
 """
 
 from __future__ import annotations
@@ -19,85 +19,29 @@ import numpy as np
 import optax
 from scipy import optimize
 
-from hrnn_jax.config import EvaluationConfig, ModelConfig
+from hrnn_jax.config import ModelConfig
 from hrnn_jax.event_log import EventLog
-from hrnn_jax.model import Params
-from hrnn_jax.ranking import evaluation
 from hrnn_jax.repeat_explore import features, neighbours
-from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore.mixture import Mixture, PlaceNetwork
-from hrnn_jax.training.user_batches import NO_ITEM, layout
+from hrnn_jax.repeat_explore.replayed import Reader, Seen, see
+from hrnn_jax.training.user_batches import NO_ITEM, Array, layout
 
 _TRAINING_REPEATS = 30_000  # that the place network learns from, drawn
 _CASES = 4_000  # held-out ones, drawn, that the other weights are learnt from
 _SAMPLED_ITEMS = 1_000  # of the catalogue, drawn, besides the neighbours of a case
-_HIDDEN_UNITS, _EPOCHS, _BATCH, _LEARNING_RATE = 16, 10, 64, 0.01
+_NETWORKS = 2  # whose mean the place network is
+_HIDDEN_UNITS, _EPOCHS, _BATCH, _LEARNING_RATE = 16, 10, 64, 0.01  # of each
 _DECAY = 1e-4  # of the place network's weights
 _PRIOR = 1e-3  # weight of the squared distance of the other weights from where they start
 _STEPS = 100  # of L-BFGS
-_AT_ONCE = 256  # events whose features are computed together
 _PARTS = 9  # of the features of places, whose moments are computed one after the other
+_VALUES = 2**24  # scores of cases, computed together
 _ENOUGH = 1_000  # events after another one in their session: with no repeat, few ever are one
 _SEED = 3  # that other draws with the seed do not use
 
 _Arrays = tuple[Any, ...]
 _Loss = Callable[[jax.Array, jax.Array, _Arrays], jax.Array]
-
-
-class _Seen(NamedTuple):
-    """What was known before each of N events, and the events."""
-
-    event: np.ndarray  # [N] of the log
-    target: np.ndarray  # [N] item
-    item: np.ndarray  # [N, R] of the places
-    place: np.ndarray  # [N] place of the target if it is allowed there, else -1
-    known: np.ndarray  # [N] bool, whether the target has a place
-    allowed: np.ndarray  # [N, R] bool
-    places: np.ndarray  # [N, PLACE_FEATURES, R] float32
-    user: np.ndarray  # [N, USER_FEATURES]
-    last: np.ndarray  # [N, LAST] items
-    hidden: np.ndarray  # [N, H]
-
-
-Inputs = tuple[np.ndarray, ...]  # what `inputs_of` returns, on the host
-
-
-class Reader:
-    """Reads a network, its neighbours and the histories of users, all on one device."""
-
-    def __init__(self, params: Params, table: neighbours.Table) -> None:
-        """Read with the weights of one seed, and neighbours counted from its training events."""
-        self._params, self._table = params, table
-        self.item_out = np.asarray(params.items.item_out)
-        self.item_bias = np.asarray(params.items.item_bias)
-
-    def inputs(
-        self, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
-    ) -> Iterator[tuple[np.ndarray, Inputs]]:
-        """Replay a log, and yield some of its events with what was known before each.
-
-        Args:
-            log: the histories of users, from their first event.
-            events: [N] of the log, each of which follows another one in its session.
-            config: of the network, without dropout.
-            drops_repeats: whether an item is never twice in a session.
-
-        Yields:
-            Events [n], and what `inputs_of` returns of them.
-        """
-        for found, states in evaluation.replay(
-            self._params, log, events, config, EvaluationConfig()
-        ):
-            for begin in range(0, len(found), _AT_ONCE):
-                event = found[begin : begin + _AT_ONCE]
-                at = np.arange(begin, begin + _AT_ONCE)
-                values = jax.device_get(_inputs_at(states, at, drops_repeats))
-                yield event, tuple(a[: len(event)] for a in values)
-
-    def after(self, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the neighbours of the last items of sessions, see `neighbours.after`."""
-        return jax.device_get(neighbours.after(self._table, last))
 
 
 def fit(
@@ -128,17 +72,21 @@ def fit(
     learnt_from = cases
     if place is None:
         learnt_from = np.union1d(cases, _draw(_repeats(log), _TRAINING_REPEATS, rng))
-    seen = _see(reader, log, learnt_from, model_config, drops_repeats)
+    seen = see(reader, log, learnt_from, model_config, drops_repeats)
     held_out = log.test[seen.event]
-    tested = _take(seen, held_out)
+    tested = seen.where(held_out)
     if place is None:
         # In place of all: the features of places are most of the memory that learning takes.
-        seen = _take(seen, np.logical_not(held_out) & (seen.place >= 0))
+        seen = seen.where(np.logical_not(held_out) & (seen.place >= 0))
+        seen.places[:, features.RETURNS] = _log_returns(log, seen)
         place = _fit_places(seen, of_places)
-    explore = _fit_explore(reader, log, _take(tested, np.logical_not(tested.known)), of_items)
-    repeated = _take(tested, tested.place >= 0)
-    repeat = _fit_repeat(reader, place, explore, repeated)
-    gate = _fit_gate(_take(tested, np.any(tested.allowed, axis=1)))
+    explore = _fit_explore(reader, log, tested.where(np.logical_not(tested.known)), of_items)
+    choosing = tested.where(np.any(tested.allowed, axis=1))
+    scored = _score(reader, explore, choosing)
+    inputs = _repeat_inputs(place, choosing, scored)
+    repeat = _fit_repeat(inputs, choosing)
+    of_repeat = _log_sum(np.where(choosing.allowed, inputs @ repeat, -np.inf))
+    gate = _fit_gate(of_repeat, scored.of_explore, choosing)
     return Mixture(place, repeat, gate, explore, np.asarray(drops_repeats))
 
 
@@ -160,118 +108,54 @@ def _draw(events: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray
     return events if len(events) <= most else np.sort(rng.choice(events, most, replace=False))
 
 
-def _take(seen: _Seen, keep: np.ndarray) -> _Seen:
-    return _Seen(*(values[keep] for values in seen))
+def _log_returns(log: EventLog, seen: Seen) -> np.ndarray:
+    """Return `features.log_returns` of places before training events, [n, R]."""
+    train = log.train
+    pairs, events = neighbours.user_items(train)
+    known = np.where(seen.item == NO_ITEM, 0, seen.item)
+    wanted = log.user[seen.event][:, None].astype(np.int64) * log.n_items + known
+    at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    own = (pairs[at] == wanted) & (events[at] > 1)
+    return np.asarray(features.log_returns(neighbours.count_users(train), seen.item, own))
 
 
-def _see(
-    reader: Reader, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
-) -> _Seen:
-    """Replay the users of some events, and collect what was known before each of these."""
-    if not len(events):  # a short log has no repeat and no held-out case
-        return _nothing(config)
-    is_chosen = np.zeros(len(log), bool)
-    is_chosen[events] = True
-    of_users = np.isin(log.user, log.user[events])
-    number = np.flatnonzero(of_users)
-    config = config.without_dropout()
-    rows: list[_Seen] = []
-    chosen = np.flatnonzero(is_chosen[of_users])
-    for found, inputs in reader.inputs(log.where(of_users), chosen, config, drops_repeats):
-        event = number[found]
-        target = log.item[event]
-        hidden, item, allowed, places, user, last = inputs
-        is_target = item == target[:, None]
-        could = is_target & allowed
-        place = np.where(could.any(axis=1), could.argmax(axis=1), -1)
-        rows.append(
-            _Seen(
-                event=event,
-                target=target,
-                item=item,
-                place=place,
-                known=is_target.any(axis=1),
-                allowed=allowed,
-                places=places,
-                user=user,
-                last=last,
-                hidden=hidden,
-            )
-        )
-    return _Seen(*map(np.concatenate, zip(*rows, strict=True)))
+def _fit_places(seen: Seen, rng: np.random.Generator) -> PlaceNetwork:
+    """Train the place network on repeats: the cross-entropy of the target among the places.
 
-
-def _nothing(config: ModelConfig) -> _Seen:
-    """Return what was known before no event at all."""
-    return _Seen(
-        event=np.zeros(0, np.int64),
-        target=np.zeros(0, np.int32),
-        item=np.zeros((0, config.places), np.int32),
-        place=np.zeros(0, np.int64),
-        known=np.zeros(0, bool),
-        allowed=np.zeros((0, config.places), bool),
-        places=np.zeros((0, features.PLACE_FEATURES, config.places), np.float32),
-        user=np.zeros((0, features.USER_FEATURES), np.float32),
-        last=np.zeros((0, neighbours.LAST), np.int32),
-        hidden=np.zeros((0, config.hidden_units), np.float32),
-    )
-
-
-@jax.jit
-def _inputs_at(
-    seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array
-) -> tuple[jax.Array, ...]:
-    return inputs_of(jax.tree.map(lambda values: values[at], seen), drops_repeats)
-
-
-def inputs_of(seen: evaluation.Seen, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
-    """Return what the weights are learnt from, of n users.
-
-    Args:
-        seen: of the users, with a history.
-        drops_repeats: [] bool, whether an item is never twice in a session.
-
-    Returns:
-        The representations [n, H], the items of the places [n, R], which can be the next one
-        [n, R], the features of the places [n, PLACE_FEATURES, R] and of the users
-        [n, USER_FEATURES], and the last items of their sessions [n, LAST].
+    It is the mean of two, each of which is trained by itself. How many users had an item tells much
+    of repeats on some logs, and misleads on others: the first one does not read it. Features that
+    are always 0 have no weight.
     """
-    history = seen.history
-    assert history is not None
-    places = features.place_features(history, features.trail_features(history))
-    places = jnp.where(history.item != NO_ITEM, places, 0.0)
-    return (
-        seen.hidden,
-        history.item,
-        mixtures.allowed_places(history, drops_repeats),
-        jnp.moveaxis(places, 0, 1),
-        features.user_features(history),
-        histories.recent_items(history, neighbours.LAST),
-    )
-
-
-def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
-    """Train the place network on repeats: the cross-entropy of the target among the places."""
     n_inputs, n_places = mixtures.PLACE_INPUTS, features.PLACE_FEATURES
     mean, variance = _moments(seen)
+    reads = np.tile(variance > 0, (_NETWORKS, 1))
+    reads[0, features.OF_USERS] = False
+    reads = reads.astype(np.float32)
+    hidden_w = rng.normal(0, n_inputs**-0.5, (_NETWORKS, n_inputs, _HIDDEN_UNITS))
     weights = {
-        "linear": np.zeros(n_places, np.float32),
-        "hidden_w": rng.normal(0, n_inputs**-0.5, (n_inputs, _HIDDEN_UNITS)).astype(np.float32),
-        "hidden_b": np.zeros(_HIDDEN_UNITS, np.float32),
-        "output": np.zeros(_HIDDEN_UNITS, np.float32),
+        "linear": np.zeros((_NETWORKS, n_places), np.float32),
+        "hidden_w": hidden_w.astype(np.float32) * reads[:, :, None],
+        "hidden_b": np.zeros((_NETWORKS, _HIDDEN_UNITS), np.float32),
+        "output": np.zeros((_NETWORKS, _HIDDEN_UNITS), np.float32),
     }
     fixed = {"mean": mean.astype(np.float32), "scale": np.sqrt(variance + 1e-4).astype(np.float32)}
     size = min(_BATCH, len(seen.event))
     n_steps = len(seen.event) // max(1, size)
     optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, max(1, _EPOCHS * n_steps)))
 
-    def loss(weights: Any, batch: Any) -> jax.Array:
+    def loss_of_one(weights: Any, reads: Array, batch: Any) -> jax.Array:
         places, user, allowed, place = batch
-        logits = mixtures.place_logits(
-            PlaceNetwork(**fixed, **weights), jnp.moveaxis(places, 1, 0), user
-        )
+        of_read = {
+            "linear": weights["linear"] * reads[:n_places],
+            "hidden_w": weights["hidden_w"] * reads[:, None],
+        }
+        network = PlaceNetwork(**fixed, **(weights | of_read))
+        logits = mixtures.place_logits(network, jnp.moveaxis(places, 1, 0), user)
         decay = sum((values**2).sum() for values in weights.values())
         return _cross_entropy(logits, allowed, place) + _DECAY * decay
+
+    def loss(weights: Any, batch: Any) -> jax.Array:
+        return jax.vmap(loss_of_one, in_axes=(0, 0, None))(weights, reads, batch).sum()
 
     @jax.jit
     def update(weights: Any, state: Any, batch: Any) -> tuple[Any, Any]:
@@ -285,10 +169,17 @@ def _fit_places(seen: _Seen, rng: np.random.Generator) -> PlaceNetwork:
             rows = order[step * size : (step + 1) * size]
             batch = seen.places[rows], seen.user[rows], seen.allowed[rows], seen.place[rows]
             weights, state = update(weights, state, batch)
-    return PlaceNetwork(**fixed, **jax.device_get(weights))
+    learnt = jax.device_get(weights)
+    return PlaceNetwork(
+        **fixed,
+        linear=learnt["linear"].mean(axis=0),
+        hidden_w=np.concatenate(learnt["hidden_w"], axis=1),
+        hidden_b=learnt["hidden_b"].reshape(-1),
+        output=learnt["output"].reshape(-1) / _NETWORKS,
+    )
 
 
-def _moments(seen: _Seen) -> tuple[np.ndarray, np.ndarray]:
+def _moments(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
     """Return the means and variances of what the place network reads, [PLACE_INPUTS] each.
 
     Of all places of all rows: a user counts as often as there are places.
@@ -309,9 +200,7 @@ def _moments(seen: _Seen) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(means), np.concatenate(variances)
 
 
-def _fit_explore(
-    reader: Reader, log: EventLog, seen: _Seen, rng: np.random.Generator
-) -> np.ndarray:
+def _fit_explore(reader: Reader, log: EventLog, seen: Seen, rng: np.random.Generator) -> np.ndarray:
     """Learn what the network and the neighbours weigh for items that are no repeats.
 
     The softmax is over the target, the neighbours, and drawn items, which stand for the rest of the
@@ -347,7 +236,7 @@ class _Exploration(NamedTuple):
 
 
 def _explorations(
-    reader: Reader, seen: _Seen, n_items: int, rng: np.random.Generator
+    reader: Reader, seen: Seen, n_items: int, rng: np.random.Generator
 ) -> Iterator[_Exploration]:
     """Yield the neighbours, drawn items and the target of each case, without the user's places."""
     n_drawn = min(_SAMPLED_ITEMS, n_items)
@@ -382,30 +271,71 @@ def _explore_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax
     return _cross_entropy(inputs @ weights + jnp.where(allowed, offset, 0), allowed, target)
 
 
-def _fit_repeat(
-    reader: Reader, place: PlaceNetwork, explore: np.ndarray, seen: _Seen
-) -> np.ndarray:
+class _Scored(NamedTuple):
+    """What the network and P_explore say of n cases, whatever their targets are."""
+
+    score: np.ndarray  # [n, R] of the places, by the network
+    logit: np.ndarray  # [n, R] of the places, of P_explore
+    of_explore: np.ndarray  # [n] log sum of the exponentials of all other items' logits
+
+
+def _score(reader: Reader, explore: np.ndarray, seen: Seen) -> _Scored:
+    """Score all items in each case, which is as much work as to rank the cases."""
+    n_items = len(reader.item_bias)
+    item, share = reader.after(seen.last)
+    bonus = np.asarray(neighbours.bonus(share, explore[1:]))
+    size = max(1, _VALUES // n_items)
+    found = [
+        _score_block(
+            reader,
+            explore,
+            *(a[begin : begin + size] for a in (seen.hidden, seen.item, item, bonus)),
+        )
+        for begin in range(0, max(1, len(seen.event)), size)
+    ]
+    return _Scored(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _score_block(
+    reader: Reader,
+    explore: np.ndarray,
+    hidden: np.ndarray,
+    place: np.ndarray,
+    neighbour: np.ndarray,
+    bonus: np.ndarray,
+) -> _Scored:
+    scores = hidden @ reader.item_out.T + reader.item_bias
+    logits = explore[0] * scores
+    known, used = neighbour != NO_ITEM, place != NO_ITEM
+    np.add.at(logits, (np.nonzero(known)[0], neighbour[known]), bonus[known])
+    column = np.where(used, place, 0)
+    of_places = [np.take_along_axis(values, column, axis=1) for values in (scores, logits)]
+    logits[np.nonzero(used)[0], place[used]] = -np.inf
+    return _Scored(*of_places, of_explore=_log_sum(logits))
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the sums of exp(logits) of each row, -inf where all are -inf."""
+    most = logits.max(axis=1)
+    most = np.where(np.isfinite(most), most, 0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(logits - most[:, None]).sum(axis=1)) + most
+
+
+def _repeat_inputs(place: PlaceNetwork, seen: Seen, scored: _Scored) -> np.ndarray:
+    """Return what P_repeat is learnt from, [n, R, REPEAT_INPUTS]."""
+    logit = np.asarray(mixtures.place_logits(place, np.moveaxis(seen.places, 1, 0), seen.user))
+    return np.stack([logit, scored.score, scored.logit], axis=2).astype(np.float32)
+
+
+def _fit_repeat(inputs: np.ndarray, seen: Seen) -> np.ndarray:
     """Learn what the place network, the network and the neighbours weigh for repeats."""
     start = np.array([1, 0, 0], np.float32)
-    if not len(seen.event):
+    is_repeat = seen.place >= 0
+    if not is_repeat.any():
         return start
-    own = np.where(seen.item == NO_ITEM, 0, seen.item)
-    item_out, bias = reader.item_out, reader.item_bias
-    score = np.stack(
-        [item_out[items] @ hidden for items, hidden in zip(own, seen.hidden, strict=True)]
-    )
-    score += bias[own]
-    item, share = reader.after(seen.last)
-    bonus = neighbours.bonus(share, explore[1:])
-    of_place = np.stack(
-        [
-            ((near[:, :, None] == places) * value[:, :, None]).sum(axis=(0, 1))
-            for near, value, places in zip(item, bonus, seen.item, strict=True)
-        ]
-    )
-    logit = np.asarray(mixtures.place_logits(place, np.moveaxis(seen.places, 1, 0), seen.user))
-    inputs = np.stack([logit, score, explore[0] * score + of_place], axis=2).astype(np.float32)
-    return _minimise(_repeat_loss, start, inputs, (seen.allowed, seen.place))
+    others = seen.allowed[is_repeat], seen.place[is_repeat]
+    return _minimise(_repeat_loss, start, inputs[is_repeat], others)
 
 
 def _repeat_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:
@@ -413,12 +343,15 @@ def _repeat_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.
     return _cross_entropy(inputs @ weights, allowed, place)
 
 
-def _fit_gate(seen: _Seen) -> np.ndarray:
-    """Learn how likely a repeat is."""
-    start = np.zeros(features.USER_FEATURES, np.float32)
-    if not len(seen.event):
+def _fit_gate(of_repeat: np.ndarray, of_explore: np.ndarray, seen: Seen) -> np.ndarray:
+    """Learn how likely a repeat is, from the users and the log sums [n] of the logits of both."""
+    start = np.zeros(mixtures.GATE_INPUTS, np.float32)
+    # Where nothing can be repeated, or every item has a place, there is nothing to choose.
+    is_open = np.isfinite(of_repeat) & np.isfinite(of_explore)
+    if not is_open.any():
         return start
-    return _minimise(_gate_loss, start, seen.user, (seen.place >= 0,))
+    inputs = np.column_stack([seen.user, of_repeat - of_explore])[is_open].astype(np.float32)
+    return _minimise(_gate_loss, start, inputs, (seen.place[is_open] >= 0,))
 
 
 def _gate_loss(weights: jax.Array, inputs: jax.Array, others: _Arrays) -> jax.Array:

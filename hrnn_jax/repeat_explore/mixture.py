@@ -6,7 +6,7 @@ are of the user's whole history:
     P(j) = g P_repeat(j)         for the items of the places of the history
     P(j) = (1 - g) P_explore(j)  for all others
 
-    g         = s(gate . user_features)
+    g         = s(gate . (user_features, log sum of P_repeat's logits - that of P_explore's))
     P_explore = softmax over the others of explore . (score of the network, shares of neighbours)
     P_repeat  = softmax over the places of repeat . (place network, network, logit of P_explore)
 
@@ -38,6 +38,7 @@ USER_INPUTS = np.array([1, 3, 4, 5, 6, 7, 10, 11])
 PLACE_INPUTS = features.PLACE_FEATURES + len(USER_INPUTS)
 EXPLORE_INPUTS = 1 + neighbours.LAGS * neighbours.SHARES
 REPEAT_INPUTS = 3
+GATE_INPUTS = features.USER_FEATURES + 1
 FOLDER = "mixture"  # of a run folder
 _PARTS = 4  # of the places and of the trail, of which the first one, two, three or all are used
 _LIMIT = 5.0  # of a place network's input, in standard deviations
@@ -61,7 +62,7 @@ class Mixture:
 
     place: PlaceNetwork
     repeat: Array  # [REPEAT_INPUTS]
-    gate: Array  # [features.USER_FEATURES]
+    gate: Array  # [GATE_INPUTS]
     explore: Array  # [EXPLORE_INPUTS]
     drops_repeats: Array  # [] bool, whether an item is never twice in a session
 
@@ -82,7 +83,7 @@ class OwnTerms:
     place: Array  # [n, R] items of the history, NO_ITEM for none
     logit: Array  # [n, R] of the place network, 0 for an unused place
     allowed: Array  # [n, R] bool, places that can be repeated
-    gate: Array  # [n] logit of g, -inf where no place can be repeated
+    gate: Array  # [n] what the user adds to the logit of g, -inf where no place can be repeated
 
 
 @struct.dataclass
@@ -112,9 +113,9 @@ def place_logits(network: PlaceNetwork, places: Array, user: Array) -> jax.Array
 
 
 def _logits(
-    network: PlaceNetwork, history: History, user: jax.Array, *, in_parts: bool
+    network: PlaceNetwork, users: Array, history: History, user: jax.Array, *, in_parts: bool
 ) -> jax.Array:
-    """Return the logits of all places, [n, R], 0 of unused ones; `in_parts` as in `terms`."""
+    """Return the logits of all places, [n, R], 0 of unused ones; see `own_terms`."""
     n_places, size = history.item.shape[1], history.trail.shape[1]
 
     def of_trail(size: int) -> jax.Array:
@@ -122,7 +123,7 @@ def _logits(
 
     def of_places(n_first: int) -> jax.Array:
         first = histories.first_places(history, n_first)
-        places = features.place_features(first, trail[:, :, :n_first])
+        places = features.place_features(first, trail[:, :, :n_first], users)
         # Here, not in the features: XLA then computes these in vectors.
         logits = jnp.where(first.item != NO_ITEM, place_logits(network, places, user), 0.0)
         return jnp.pad(logits, [(0, 0), (0, n_places - n_first)])
@@ -168,28 +169,35 @@ def terms(
 
     Args:
         mixture: the weights.
-        table: the neighbours of each item.
+        table: the neighbours and the users of each item.
         history: of n users.
         in_parts: whether to compute only as many parts of the places and of the trail as any of
             the users has used: for many users at a time.
     """
-    own = own_terms(mixture, history, in_parts=in_parts)
+    own = own_terms(mixture, table.users, history, in_parts=in_parts)
     item, share = neighbours.after(table, own.last)
     bonus = neighbours.bonus(share, mixture.explore[1:])
     return Terms(**vars(own), neighbour=item, bonus=bonus)
 
 
-def own_terms(mixture: Mixture, history: History, *, in_parts: bool) -> OwnTerms:
-    """Compute what does not depend on the network and the neighbours, see `terms`."""
+def own_terms(mixture: Mixture, users: Array, history: History, *, in_parts: bool) -> OwnTerms:
+    """Compute what does not depend on the network and the neighbours, see `terms`.
+
+    Args:
+        mixture: the weights.
+        users: [V, 2] of each item, see `neighbours.Table`.
+        history: of n users.
+        in_parts: see `terms`.
+    """
     user = features.user_features(history)
-    logit = _logits(mixture.place, history, user, in_parts=in_parts)
+    logit = _logits(mixture.place, users, history, user, in_parts=in_parts)
     allowed = allowed_places(history, mixture.drops_repeats)
     return OwnTerms(
         last=histories.recent_items(history, neighbours.LAST),
         place=history.item,
         logit=logit,
         allowed=allowed,
-        gate=jnp.where(allowed.any(axis=1), user @ mixture.gate, -jnp.inf),
+        gate=jnp.where(allowed.any(axis=1), user @ mixture.gate[:-1], -jnp.inf),
     )
 
 
@@ -245,8 +253,9 @@ def repeat_logits(
     # log P is explore + log(1 - g) - of_explore, and repeat + log(g) - of_repeat. Where every item
     # has a place, there is nothing to explore.
     nothing = of_explore == -jnp.inf
-    constant = jnp.where(nothing, -of_repeat, jax.nn.log_sigmoid(-terms.gate) - of_explore)
-    return repeat + jnp.where(nothing, 0.0, terms.gate + of_explore - of_repeat), constant
+    gate = terms.gate + mixture.gate[-1] * (of_repeat - of_explore)
+    constant = jnp.where(nothing, -of_repeat, jax.nn.log_sigmoid(-gate) - of_explore)
+    return repeat + jnp.where(nothing, 0.0, gate + of_explore - of_repeat), constant
 
 
 def _at(values: jax.Array, place: jax.Array) -> jax.Array:
@@ -327,7 +336,7 @@ def _check_shapes(mixture: Mixture) -> None:
     """
     expected = {
         "place network": (mixture.place.mean, PLACE_INPUTS),
-        "gate": (mixture.gate, features.USER_FEATURES),
+        "gate": (mixture.gate, GATE_INPUTS),
         "explore": (mixture.explore, EXPLORE_INPUTS),
         "repeat": (mixture.repeat, REPEAT_INPUTS),
     }

@@ -1,14 +1,15 @@
-"""What other sessions had together with the last items: counted, not learnt.
+"""What other sessions had together with the last items, and how many users an item had: counted.
 
 Not in the paper. Three counts give shares q(j | i) of the items j after or beside an item i: a
 Markov chain, sequential rules, and the cosines of Item-KNN (baselines/counting.py). Of each item
 the K items with the largest sum of the three are kept. A network remembers pairs of items badly
 that few sessions had; a table does not. How much each share weighs is learnt on sessions that were
-not counted, see fit.py.
+not counted, see fit.py. The users of an item are an input of the place network, see features.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import pathlib
@@ -37,14 +38,15 @@ _STEPS = 10  # largest distance in the sequential rules
 
 @struct.dataclass
 class Table:
-    """The K neighbours of each item."""
+    """The K neighbours and the users of each item."""
 
     item: Array  # [V, K] int32, NO_ITEM where an item has fewer
     share: Array  # [V, SHARES, K] float32, log(1 + q / 0.001); 0 for NO_ITEM
+    users: Array  # [V, 2] int32, who had the item, and who had it more than once
 
 
 def count(log: EventLog, neighbours: int) -> Table:
-    """Count the neighbours of each item.
+    """Count the neighbours and the users of each item.
 
     Args:
         log: the training events.
@@ -67,7 +69,20 @@ def count(log: EventLog, neighbours: int) -> Table:
     for kind, each in enumerate(shares if len(row) else ()):  # scipy takes no empty choice
         values: Any = each[row, nearest.indices]
         share[row, kind, place] = np.log1p(values / _FLOOR)
-    return Table(item=item, share=share)
+    return Table(item=item, share=share, users=count_users(log))
+
+
+def count_users(log: EventLog) -> np.ndarray:
+    """Count who had each item, and who had it more than once, [V, 2] int32."""
+    pairs, events = user_items(log)
+    of_item = pairs % log.n_items
+    counts = (np.bincount(some, minlength=log.n_items) for some in (of_item, of_item[events > 1]))
+    return np.stack([*counts], axis=1).astype(np.int32)
+
+
+def user_items(log: EventLog) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of a user and an item, as user x V + item, ascending, and their events."""
+    return np.unique(log.user.astype(np.int64) * log.n_items + log.item, return_counts=True)
 
 
 def after(table: Table, last: Array) -> tuple[jax.Array, jax.Array]:
@@ -122,7 +137,7 @@ def save(path: pathlib.Path, table: Table) -> None:
 
     def savez(partial: pathlib.Path) -> None:
         with partial.open("wb") as file:  # np.savez adds .npz to a name without it
-            np.savez(file, item=table.item, share=table.share)
+            np.savez(file, **vars(table))
 
     atomic.write(path, savez)
 
@@ -135,6 +150,9 @@ def load(path: pathlib.Path) -> Table:
     """
     try:
         with path.open("rb") as opened, np.load(opened) as file:
+            for field in dataclasses.fields(Table):
+                if field.name not in file:
+                    raise ValueError(f"it has no `{field.name}`, which this version reads")
             return Table(**file)
     except Exception as error:  # np.load has no error of its own for a damaged file
         raise InputError(

@@ -150,7 +150,7 @@ def _rank_program(
         hidden = jax.lax.all_gather(seen.hidden, AXIS, tiled=True)
         terms = None
         if mixture is not None and seen.history is not None:
-            terms = mixtures.own_terms(mixture.weights, seen.history)
+            terms = mixtures.own_terms(mixture, seen.history)
 
         def columns_of(items: jax.Array) -> jax.Array:
             row = rows_here(items, mesh.size)

@@ -1,4 +1,4 @@
-"""What the weights of a mixture are learnt from, read over a mesh, see repeat_explore/fit.py."""
+"""What a mixture's weights are learnt from, read over a mesh, see repeat_explore/replayed.py."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Params
 from hrnn_jax.ranking import evaluation
 from hrnn_jax.ranking.evaluation import Seen
-from hrnn_jax.repeat_explore import fit, neighbours
-from hrnn_jax.repeat_explore.fit import Inputs
+from hrnn_jax.repeat_explore import neighbours, replayed
+from hrnn_jax.repeat_explore.replayed import Inputs
 from hrnn_jax.sharding import mixture as mixtures
 from hrnn_jax.sharding.replay import replay
 from hrnn_jax.sharding.tables import BY_SHARD, REPLICATED, gathered, in_order, put_global
@@ -24,7 +24,7 @@ from hrnn_jax.sharding.tables import BY_SHARD, REPLICATED, gathered, in_order, p
 _AT_ONCE = 256  # events of a shard whose features are computed together
 
 
-class Reader(fit.Reader):
+class Reader(replayed.Reader):
     """Reads a network, its neighbours and the histories of users, each by shard.
 
     All processes make the same calls, and get the same. Each has the output rows as a whole, in its
@@ -42,7 +42,7 @@ class Reader(fit.Reader):
     def inputs(
         self, log: EventLog, events: np.ndarray, config: ModelConfig, drops_repeats: bool
     ) -> Iterator[tuple[np.ndarray, Inputs]]:
-        """Replay a log, see `fit.Reader.inputs`: each shard looks at the places of its lanes."""
+        """Replay a log, see `replayed.Reader.inputs`; each shard reads the places of its lanes."""
         mesh, how = self._mesh, EvaluationConfig()
         laid = evaluation.lay_out(log, events, config, how, n_shards=mesh.size)
         drops = put_global(np.asarray(drops_repeats), mesh, REPLICATED)
@@ -54,7 +54,10 @@ class Reader(fit.Reader):
             parts = []
             for begin in range(0, int(row.max()) + 1, size):
                 values = program(
-                    seen, put_global(np.asarray(begin, np.int32), mesh, REPLICATED), drops
+                    seen,
+                    put_global(np.asarray(begin, np.int32), mesh, REPLICATED),
+                    drops,
+                    self._table,
                 )
                 parts.append(
                     [a.reshape(mesh.size, size, *a.shape[1:]) for a in map(gathered, values)]
@@ -72,13 +75,15 @@ class Reader(fit.Reader):
 
 @functools.lru_cache(8)
 def _inputs_program(size: int, mesh: Mesh) -> Callable[..., Any]:
-    """Return the compiled function of `fit.inputs_of` of some rows of each shard, from one on."""
+    """Return the compiled `replayed.inputs_of` of some rows of each shard, from one on."""
 
-    def inputs(seen: Seen, begin: jax.Array, drops_repeats: jax.Array) -> tuple[jax.Array, ...]:
+    def inputs(
+        seen: Seen, begin: jax.Array, drops_repeats: jax.Array, table: neighbours.Table
+    ) -> tuple[jax.Array, ...]:
         here = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, begin, size), seen)
-        return fit.inputs_of(here, drops_repeats)
+        return replayed.inputs_of(here, drops_repeats, mixtures.users_of_all(table))
 
-    return _jitted(inputs, mesh, (BY_SHARD, REPLICATED, REPLICATED), BY_SHARD)
+    return _jitted(inputs, mesh, (BY_SHARD, REPLICATED, REPLICATED, BY_SHARD), BY_SHARD)
 
 
 @functools.lru_cache(8)

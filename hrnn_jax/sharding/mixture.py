@@ -17,7 +17,7 @@ from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.history import History
-from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, OwnTerms, Terms
+from hrnn_jax.repeat_explore.mixture import FittedMixture, OwnTerms, Terms
 from hrnn_jax.sharding.exchange import add_up, rows_here
 from hrnn_jax.sharding.tables import AXIS
 from hrnn_jax.training.user_batches import NO_ITEM
@@ -25,16 +25,17 @@ from hrnn_jax.training.user_batches import NO_ITEM
 _AT_ONCE = 64  # users whose places are looked at together
 
 
-def own_terms(mixture: Mixture, history: History) -> OwnTerms:
+def own_terms(fitted: FittedMixture, history: History) -> OwnTerms:
     """Compute the terms of this shard's users, and gather those of all shards.
 
     Args:
-        mixture: the weights.
+        fitted: the weights, and the counts of this shard's items.
         history: of N users here, in any order; those without an event cost nothing.
 
     Returns:
         The terms [D N, ...].
     """
+    users = users_of_all(fitted.table)
     used = histories.used_places(history)
     size = min(_AT_ONCE, len(used))  # both are powers of two
     # By how many places they have used: a block costs as much as its user of the most.
@@ -42,7 +43,7 @@ def own_terms(mixture: Mixture, history: History) -> OwnTerms:
 
     def of_block(rows: jax.Array) -> OwnTerms:
         here: History = jax.tree.map(lambda values: values[rows], history)
-        return mixtures.own_terms(mixture, here, in_parts=True)
+        return mixtures.own_terms(fitted.weights, users, here, in_parts=True)
 
     def block(i: jax.Array, found: OwnTerms) -> OwnTerms:
         new = of_block(blocks[i])
@@ -52,6 +53,12 @@ def own_terms(mixture: Mixture, history: History) -> OwnTerms:
     none = jax.tree.map(lambda a: jnp.zeros((len(used), *a.shape[1:]), a.dtype), like)
     terms = jax.lax.fori_loop((used == 0).sum() // size, len(blocks), block, none)
     return jax.tree.map(lambda a: jax.lax.all_gather(a, AXIS, tiled=True), terms)
+
+
+def users_of_all(table: neighbours.Table) -> jax.Array:
+    """Return the users of the items of all shards, [D ceil(V / D), 2], on every shard."""
+    # Item i is row i // D of shard i % D.
+    return jax.lax.all_gather(table.users, AXIS, axis=1).reshape(-1, 2)
 
 
 def after(
@@ -96,7 +103,7 @@ def log_probabilities(
     See `mixture.log_probabilities`. The sum of P_explore is added up in another order than there.
 
     Args:
-        mixture: the weights, and the neighbours of this shard's items.
+        mixture: the weights, and the counts of this shard's items.
         own: of n cases.
         scores: [n, M] of the network.
         is_real: [M] bool, the columns that have an item.

@@ -199,22 +199,25 @@ def _ablation() -> Iterator[tuple[str, bool]]:
         all(_differs(LISTENING, TUNED_PLUS, m, better=True) for m in METRICS),
     )
     yield (
-        "On none of the five logs is the difference significant.",
-        not any(_differs(log, "without idle gap", m) for log in LOGS for m in METRICS),
+        "Only on Journey is a difference significant, that of MRR@5, which is better without.",
+        [(log, m) for log in LOGS for m in METRICS if _differs(log, "without idle gap", m)]
+        == [(BASKETS, "mrr")]
+        and _differs(BASKETS, "without idle gap", "mrr", better=True),
     )
     yield (
         "On EB-NeRD that is significantly worse.",
         all(_differs(NEWS, "negatives of any time", m, better=False) for m in METRICS),
     )
     yield (
-        "On Foursquare Recall@5 is significantly better so, on 30Music MRR@5;",
-        _differs(CHECK_INS, "negatives of any time", "recall", better=True)
-        and _differs(LISTENING, "negatives of any time", "mrr", better=True),
+        "On Journey it is significantly better;",
+        all(_differs(BASKETS, "negatives of any time", m, better=True) for m in METRICS),
     )
     yield (
-        "on Deskdrop and Journey neither differs significantly.",
+        "on Foursquare, Deskdrop and 30Music the difference is not significant.",
         not any(
-            _differs(log, "negatives of any time", m) for log in (READING, BASKETS) for m in METRICS
+            _differs(log, "negatives of any time", m)
+            for log in (CHECK_INS, READING, LISTENING)
+            for m in METRICS
         ),
     )
 

@@ -30,7 +30,7 @@ def drawn(*, seed: int = 0, drops_repeats: bool = False) -> Mixture:
     return Mixture(
         place=place,
         repeat=draw(mixtures.REPEAT_INPUTS, scale=1),
-        gate=draw(features.USER_FEATURES),
+        gate=draw(mixtures.GATE_INPUTS),
         explore=draw(mixtures.EXPLORE_INPUTS, scale=0.2).at[0].set(1),
         drops_repeats=jnp.asarray(drops_repeats),
     )
@@ -69,7 +69,9 @@ def probabilities(mixture: Mixture, scores, terms) -> np.ndarray:
         if allowed
     }
     others = [item for item in range(n_items) if item not in places]
-    g = 1 / (1 + np.exp(-float(terms.gate))) if others else 1.0
+    more = _log_sum(list(repeat.values())) - _log_sum([explore[item] for item in others])
+    gate = float(terms.gate) + float(mixture.gate[-1]) * more
+    g = 1 / (1 + np.exp(-gate)) if others else 1.0
     found = np.zeros(n_items)
     for items, logits, share in (
         (list(repeat), repeat, g),
@@ -79,3 +81,7 @@ def probabilities(mixture: Mixture, scores, terms) -> np.ndarray:
             exps = np.exp([logits[item] for item in items])
             found[items] = share * exps / exps.sum()
     return found
+
+
+def _log_sum(logits) -> float:
+    return float(np.log(np.exp(logits).sum())) if logits else 0.0

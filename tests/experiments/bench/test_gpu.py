@@ -201,6 +201,7 @@ def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
     table = neighbours.Table(
         jax.ShapeDtypeStruct(near, np.int32),
         jax.ShapeDtypeStruct((MILLION, neighbours.SHARES, config.neighbours), np.float32),
+        jax.ShapeDtypeStruct((MILLION, 2), np.int32),
     )
     mixture = FittedMixture(jax.eval_shape(mixtures.drawn), table)
     target = jax.ShapeDtypeStruct((128 * lanes.batch_size // rows, rows), np.int32)

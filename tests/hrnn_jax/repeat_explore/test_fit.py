@@ -1,5 +1,7 @@
 """The mixture finds the rule that a made log follows, and bears logs that say nothing."""
 
+import dataclasses
+import math
 import tracemalloc
 
 import jax
@@ -11,10 +13,11 @@ from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.ranking import evaluation
-from hrnn_jax.repeat_explore import features, fit, neighbours
+from hrnn_jax.repeat_explore import features, fit, neighbours, replayed
 from hrnn_jax.repeat_explore.mixture import USER_INPUTS, FittedMixture
 from hrnn_jax.training.held_out import HeldOut, best_epoch
 from hrnn_jax.training.train import TrainState
+from hrnn_jax.training.user_batches import NO_ITEM
 from tests.helpers import logs, networks
 
 V, PLACES = 200, 6
@@ -40,11 +43,8 @@ def learnt():
     params = model.init_params(jax.random.key(0), config)
     log = ruled(0)
     table = neighbours.count(log.train, config.neighbours)
-    return (
-        params,
-        config,
-        FittedMixture(fit.fit(fit.Reader(params, table), log, model_config=config, seed=0), table),
-    )
+    weights = fit.fit(replayed.Reader(params, table), log, model_config=config, seed=0)
+    return params, config, FittedMixture(weights, table)
 
 
 def test_it_finds_how_often_and_what_users_repeat(learnt):
@@ -69,15 +69,26 @@ def test_it_finds_how_often_and_what_users_repeat(learnt):
 
 def test_the_same_seed_learns_the_same_weights(learnt):
     params, config, mixture = learnt
-    again = fit.fit(fit.Reader(params, mixture.table), ruled(0), model_config=config, seed=0)
+    reader = replayed.Reader(params, mixture.table)
+    again = fit.fit(reader, ruled(0), model_config=config, seed=0)
     networks.assert_identical(again, mixture.weights)
+    kept = fit.fit(reader, ruled(0), model_config=config, seed=0, place=again.place)
+    networks.assert_identical(kept, again)
+
+
+def test_half_of_the_place_network_does_not_read_how_many_users_had_an_item(learnt):
+    _, _, mixture = learnt
+    reads = np.any(mixture.weights.place.hidden_w[features.OF_USERS], axis=0)
+    half = len(reads) // 2
+    assert not reads[:half].any()
+    assert reads[half:].all()
 
 
 def seen(n, n_places):
     """Return what was known before n events, drawn."""
     rng = np.random.default_rng(0)
     shape = n, features.PLACE_FEATURES, n_places
-    return fit._Seen(
+    return replayed.Seen(
         *[np.zeros(n, np.int32)] * 5,
         allowed=rng.random((n, n_places)) < 0.4,
         places=rng.normal(3, 2, shape).astype(np.float32),
@@ -106,6 +117,21 @@ def test_they_take_less_memory_than_the_features():
     finally:
         tracemalloc.stop()
     assert peak < some.places.nbytes
+
+
+def test_whether_others_return_says_nothing_of_the_user_s_own_events():
+    """Bug: before a training event, count its user among those who had the item again."""
+    train = [[[0, 1, 0], [2]], [[0, 1], [0, 1]], [[2]]]
+    # By user and item, of the other users who had it in training: all, and those more than once.
+    others = [{0: (1, 1), 1: (1, 1), 2: (1, 0)}, {0: (1, 1), 1: (1, 0)}, {2: (1, 0)}]
+    log = logs.of([[*sessions, [1, 1, 1]] for sessions in train], n_items=4)
+    log = dataclasses.replace(log, test=log.in_last_session)
+    event = np.flatnonzero(~log.test)
+    item = [[*others[user], *[NO_ITEM] * (4 - len(others[user]))] for user in log.user[event]]
+    before = seen(len(event), 4)._replace(event=event, item=np.array(item, np.int32))
+    for user, row in zip(log.user[event], fit._log_returns(log, before), strict=True):
+        expected = [math.log((returned + 0.5) / (n + 2)) for n, returned in others[user].values()]
+        np.testing.assert_allclose(row[: len(expected)], expected, rtol=1e-6)
 
 
 CONFIG = networks.model_config(places=4, neighbours=6)

@@ -19,6 +19,9 @@ from tests.helpers import logs
 PLACES, LANES = 3, 4
 TRAIL = 8  # fewer events than users have
 added = jax.jit(histories.add)
+USERS = np.array(  # of each item, and those who had it more than once
+    [(7, 2), (1, 1), (40, 20), (0, 0), (3, 0), (12, 12)], np.int32
+)
 MOST = 255  # events of a place in one bin of hours, which is a byte
 
 
@@ -83,6 +86,7 @@ def place_features(kept, item):
     part = hour - math.floor(hour)
     first = place["hours"][math.floor(hour) % 8]
     second = place["hours"][(math.floor(hour) + 1) % 8]
+    n_users, n_returned = USERS[item]
     at_hour = (1 - part) * first + part * second
     return [
         math.log(place["count"]),
@@ -99,6 +103,8 @@ def place_features(kept, item):
         math.log((at_hour + 0.3) / (place["count"] / 8 + 0.3)),
         math.log((place["days"][today] + 0.5) / (place["count"] / 7 + 0.5)),
         weekday(place["minute"]) == today,
+        math.log(max(1, n_users)),
+        math.log((max(0, n_returned - (place["count"] > 1)) + 0.5) / (max(0, n_users - 1) + 2)),
         *of_trail(kept, item),
     ]
 
@@ -183,7 +189,7 @@ def replayed(steps, minutes):
         history = histories.step(history, *now)
         return history, (
             history,
-            features.place_features(history, features.trail_features(history)),
+            features.place_features(history, features.trail_features(history), USERS),
             features.user_features(history),
             histories.recent_items(history, 5),
             histories.in_open_session(history),

@@ -65,6 +65,8 @@ def test_the_table_equals_counting_by_hand(limit):
             of_kind = [math.log(1 + kind.get(j, 0) / 0.001) for kind in expected]
             np.testing.assert_allclose(values, of_kind, rtol=1e-5)
         cut_off += len(total) > limit
+        events = collections.Counter(log.user[log.item == i].tolist()).values()
+        assert table.users[i].tolist() == [len(events), sum(n > 1 for n in events)]
     assert (cut_off > 3) == (limit == 3)
 
 
@@ -112,6 +114,10 @@ def test_a_saved_table_loads_and_a_damaged_one_is_refused(tmp_path):
     path = tmp_path / neighbours.FILE
     neighbours.save(path, table)
     networks.assert_identical(neighbours.load(path), table)
+    np.savez(path, item=table.item, share=table.share)  # as of an earlier version
+    with pytest.raises(errors.InputError, match=rf"^{path} .*it has no `users`, .*`resume`$"):
+        neighbours.load(path)
+    neighbours.save(path, table)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(errors.InputError, match=rf"^{path} is missing or damaged .*`resume`$"):
         neighbours.load(path)
