@@ -56,9 +56,11 @@ def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:
 
 def _counting(name: str, folder: pathlib.Path) -> type[Model]:
     """Return the class of a counting model, which may be defined outside this package."""
-    for one in counting_models.CountingModel.__subclasses__():
+    classes = [counting_models.CountingModel]
+    for one in classes:  # a class comes before those that are made of it
         if one.models == (name,):
             return one
+        classes += one.__subclasses__()
     raise errors.InputError(
         f"{folder} is a run of {name}, which is no model here: import the file that defines its "
         f"class, a CountingModel with models = ({name!r},)"

@@ -216,9 +216,9 @@ class NetworkModel(Model):
             The model.
 
         Raises:
-            InputError: The model is not fitted and there is no `train`, the learning rate has
-                fallen to 0 by its schedule, or the model has `places`, continued another one, and
-                was loaded; or see `fit`.
+            InputError: The model is not fitted and there is no `train`, `train` is of a loaded
+                model with other items, the learning rate has fallen to 0 by its schedule, or the
+                model has `places`, continued another one, and was loaded; or see `fit`.
             DivergedError: See `fit`.
         """
         if self._train is None:
@@ -228,6 +228,11 @@ class NetworkModel(Model):
         part, is_new = self.train_, False
         if train is not None and check_train(train).folder.name != part.folder.name:
             part, is_new = train.continuing(self.items_), True
+            if part.items[: len(self.items_)] != self.items_:
+                raise InputError(
+                    f"`train`={train!r} is of a loaded model, whose items keep the numbers that "
+                    "they have there: read its log with `hrnn_jax.read`, and give a part of that"
+                )
         epochs = self._check_training(part, epochs, callbacks, validation)
         if is_new:
             trained = self._extended(part, epochs)

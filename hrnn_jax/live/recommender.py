@@ -309,18 +309,20 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             StorageError: the events cannot be written; nothing has changed.
         """
         checked = [check_event(event, any_year=self.trained.any_year) for event in events]
-        for event in checked:
-            self._check_item(event.item)
         with self._updating({event.key for event in checked}):
             states = self._states(dict.fromkeys(event.key for event in checked))
             sessions = {key: state.session for key, state in states.items()}
             numbers = {key: session.number for key, session in sessions.items()}
             event_ids = {(event.key, event.event_id) for event in checked if event.event_id}
+            delivered = self._store.delivered(event_ids)
+            for event in checked:  # but those that weights of before knew, and that are stored
+                if (event.key, event.event_id) not in delivered:
+                    self._check_item(event.item)
             assigned = assign_sessions(
                 checked,
                 sessions,
                 self._store.session_items(numbers) if self.trained.drop_repeats else None,
-                self._store.delivered(event_ids),
+                delivered,
                 item_index=self._item_index,
                 gap_seconds=self.trained.gap_seconds,
             )
@@ -662,7 +664,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     ) -> list[Query]:
         """Return what a network is to list for requests, by the states of their keys."""
         queries: list[Query] = []
-        of_session = self._session_items(states)
+        of_session = self._session_items(network, states)
         for key, request in zip(keys, requests, strict=True):
             excluded = _indices(network, "exclude", request.exclude) | of_session.get(key, set())
             if request.exclude_seen:
@@ -689,13 +691,15 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             self.counts["rebuilt"] += len(damaged)
         return states
 
-    def _session_items(self, states: Mapping[str, StoredState]) -> dict[str, set[int]]:
-        """Return by key what lists leave out as items of the open session, if they do."""
-        if not self._network.excludes_session_items:
+    def _session_items(
+        self, network: rebuilding.Network, states: Mapping[str, StoredState]
+    ) -> dict[str, set[int]]:
+        """Return by key what a network's lists leave out as items of the open session, if so."""
+        if not network.excludes_session_items:
             return {}
         numbers = {key: state.session.number for key, state in states.items()}
         return {
-            key: {self._item_index[item] for item in items if item in self._item_index}
+            key: {network.item_index[item] for item in items if item in network.item_index}
             for key, items in self._store.session_items(numbers).items()
         }
 

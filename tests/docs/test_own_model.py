@@ -84,7 +84,10 @@ def test_a_class_of_the_model_is_saved_and_loaded(tmp_path, monkeypatch):
     log = hrnn_jax.read(logs.write(tmp_path / "log.csv"), min_support=1)
     train, test = log.split("last_session")
 
-    class Recency(CountingModel):
+    class OfThisFork(CountingModel):  # what its models share
+        pass
+
+    class Recency(OfThisFork):
         models = ("recency",)
 
     model = Recency().fit(train)

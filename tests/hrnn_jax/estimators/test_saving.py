@@ -80,6 +80,18 @@ def test_weights_that_continue_others_name_them(parts, network, saved, tmp_path)
     assert again.items_ == model.items_
 
 
+def test_the_log_of_a_loaded_model_with_other_items_is_refused(parts, network, saved, tmp_path):
+    """Bug: take its numbers of items for those of the model, and give items others' weights."""
+    model = hrnn_jax.load(saved)
+    events = parts[0].frame().filter(pl.col("item_id") != model.items_[0])
+    other, _ = hrnn_jax.read(events, min_support=1, prepared_dir=tmp_path / "prepared").split()
+    loaded = hrnn_jax.load(small().fit(other, epochs=0, callbacks=[]).save(tmp_path / "run"))
+    with pytest.raises(errors.InputError, match="is of a loaded model, whose items keep"):
+        model.partial_fit(loaded.train_, epochs=1, callbacks=[])
+    assert model.items_ == network.items_
+    assert model.history_.equals(network.history_)
+
+
 @pytest.mark.parametrize(
     "model",
     [hrnn_jax.PPOP(), hrnn_jax.ItemKNN(neighbours=3), hrnn_jax.VSKNNBR(boost=0.25)],

@@ -1,9 +1,11 @@
 """States that are computed again by weights that do not know all stored items."""
 
+import dataclasses
 import time
 
 import pytest
 
+from hrnn_jax import errors
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.store import state_store
 from tests.helpers import live_users, stored_states
@@ -34,6 +36,18 @@ def test_events_of_items_that_the_weights_do_not_know_outlive_a_rebuild(states, 
     with live_users.recommender(states, rebuild=True) as live:
         assert [step.item for step in live.history("v")] == [f"i{LOST}"]
         assert live.observe_many([event]) == ["duplicate"]
+
+
+def test_a_second_delivery_is_a_duplicate_where_its_item_is_unknown_now(states):
+    """Bug: refuse its item, and with it the new events of its batch."""
+    old, new = Event(f"i{LOST}", "u", NOW, event_id="e1"), Event("i1", "u", NOW, event_id="e2")
+    with live_users.recommender(states) as live:
+        live.observe_many([old])
+    keep = {"unknown_items": "error"}
+    with live_users.recommender(states, rebuild=True, keep=keep, **OTHER) as other:
+        assert other.observe_many([old, new]) == ["duplicate", "observed"]
+        with pytest.raises(errors.InputError, match=f"'i{LOST}' is none of the"):
+            other.observe_many([dataclasses.replace(old, event_id="e3")])
 
 
 @pytest.mark.parametrize("repair", [False, True])
