@@ -314,18 +314,17 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             sessions = {key: state.session for key, state in states.items()}
             numbers = {key: session.number for key, session in sessions.items()}
             event_ids = {(event.key, event.event_id) for event in checked if event.event_id}
-            delivered = self._store.delivered(event_ids)
-            for event in checked:  # but those that weights of before knew, and that are stored
-                if (event.key, event.event_id) not in delivered:
-                    self._check_item(event.item)
             assigned = assign_sessions(
                 checked,
                 sessions,
                 self._store.session_items(numbers) if self.trained.drop_repeats else None,
-                delivered,
+                self._store.delivered(event_ids),
                 item_index=self._item_index,
                 gap_seconds=self.trained.gap_seconds,
             )
+            for event, outcome in zip(checked, assigned.outcomes, strict=True):
+                if outcome != "duplicate":  # weights of before may have known its item
+                    self._check_item(event.item)
             self._store_assigned(assigned, states)
         self._count(assigned)
         return assigned.outcomes
