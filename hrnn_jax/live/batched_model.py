@@ -56,6 +56,7 @@ class LiveState(NamedTuple):
     opens_session: bool  # Eq. 3 and 4 come before the last item
     gap: int  # class of the idle time before the last item, see idle_time.py
     fed: bool  # an item has been fed to the carry
+    ended: bool = False  # the last item's session is over, so that the next event opens one
 
 
 class Anatomy(NamedTuple):

@@ -91,9 +91,10 @@ def states_of_events(
         before: states by this network after a part of the events, to go on from.
 
     Returns:
-        The state of each key that has a session or an event. Where the network knows no item of a
-        key, that is a newcomer's state with the key's session: its events stay stored, so the
-        session number and the place of the next event must be free.
+        The state of each key that has a session or an event. Sessions stay as they were cut,
+        whatever items the network knows: the next event belongs to the open session or opens one as
+        if its weights had not changed. Where the network knows no item of the open session, the
+        next one of a known item opens it for the network.
     """
     known = {key: [e for e in some if e.item in item_index] for key, some in events.items()}
     starts: dict[str, StoredState] = {}
@@ -109,23 +110,17 @@ def states_of_events(
         session = sessions[key] or (open_session(some) if some else None)
         if session is None:
             continue
+        live = after[key][-1] if after[key] else start
         if known[key]:
-            session = _as_known(session, open_session(known[key]))
-        states[key] = StoredState(after[key][-1] if after[key] else start, session)
+            last = known[key][-1]
+            session = session._replace(last_time=last.time)
+            live = live._replace(ended=last.session != session.number)
+        elif key in starts:
+            old = starts[key].session
+            session = session._replace(last_time=old.last_time)
+            live = live._replace(ended=live.ended or old.number != session.number)
+        states[key] = StoredState(live, session)
     return states
-
-
-def _as_known(now: OpenSession, known: OpenSession) -> OpenSession:
-    """Return the open session as it is where only some items are known.
-
-    Events of unknown items open no session. Where all of the open session are, the next event opens
-    one, of a number that is free.
-    """
-    if now.number == known.number:
-        # Weights that knew fewer items may have set an earlier time.
-        latest = max(now.latest_time, known.latest_time)
-        return now._replace(latest_time=latest, last_time=known.last_time)
-    return now._replace(latest_time=known.latest_time, last_time=known.last_time, id=None)
 
 
 def _change(
@@ -136,10 +131,11 @@ def _change(
     item: int,
 ) -> tuple[LiveState, LiveState]:
     """Return the state that an event changes, and the state with its item and place in time."""
+    has_ended, state = state.ended, state._replace(ended=False)
     if before is None:
         return state, state._replace(item=item)
     number, time = before
-    opens_session = event.session != number
+    opens_session = has_ended or event.session != number
     if opens_session and model.config.variant == "rnn":  # each session is one of a new user
         return model.start, model.start._replace(item=item)
     opens_session = opens_session and model.config.hierarchical

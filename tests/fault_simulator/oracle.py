@@ -43,6 +43,7 @@ class Person:
     item: int | None = None
     opens: bool = False
     gap: int = NO_GAP
+    ended: bool = False  # the last event's session is over
     dropped: tuple[Kept, ...] = ()  # events that were stored since a reload has begun, and are not
     choices: tuple[Person, ...] = ()  # what the person may be after the reload
 
@@ -50,9 +51,9 @@ class Person:
         """Change the network's state by an event, after one of a session and a time."""
         if self.item is not None:
             self.x = fold(weights, self.x, self.item, self.opens, self.gap)
-            self.opens = event.session != number
+            self.opens = self.ended or event.session != number
             self.gap = gap_class(int(event.time) - int(last), self.opens)
-        self.item = ITEMS.index(event.item)
+        self.item, self.ended = ITEMS.index(event.item), False
 
     def session(self) -> tuple[float, float, str | None, int, int]:
         """Return the fields of `OpenSession`."""
@@ -64,9 +65,13 @@ class Person:
 
     def computed(self, weights: int, events: tuple[Kept, ...]) -> Person:
         """Return the person whose state was computed from some events."""
-        new = dataclasses.replace(self, x=0, item=None, opens=False, gap=NO_GAP, choices=())
+        new = dataclasses.replace(
+            self, x=0, item=None, opens=False, gap=NO_GAP, ended=False, choices=()
+        )
         for event, before in zip(events, (*events[:1], *events), strict=False):
             new.feed(weights, event, before.session, before.time)
+        # Where the newer events are damaged, as for events of unknown items.
+        new.ended = bool(events) and events[-1].session != self.number
         return new
 
     def reloaded(self, weights: int) -> Person:
@@ -83,11 +88,7 @@ class Person:
         """Return the person with what the kept events tell of the open session."""
         if not self.kept:
             return self
-        told = self.told()
-        if told.number == self.number:
-            return dataclasses.replace(self, last=told.last)
-        # As for events of unknown items: damaged ones.
-        return dataclasses.replace(self, last=told.last, latest=told.latest, id=None)
+        return dataclasses.replace(self, last=self.told().last)
 
     def told(self) -> Person:
         """Return the person whose open session is known from the kept events alone."""
@@ -95,7 +96,7 @@ class Person:
         latest = max(event.time for event in self.kept if event.session == last.session)
         return dataclasses.replace(
             self, latest=latest, last=last.time, id=None, number=last.session,
-            n_events=last.place + 1,
+            n_events=last.place + 1, ended=False,
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from hrnn_jax.live.events import OpenSession, StoredEvent
 from hrnn_jax.training.user_batches import NO_ITEM
 
 Row = tuple[Any, ...]  # of a table
+_OPENS, _ENDED = 1, 2  # bits of the column `opens`: `LiveState.opens_session` and `ended`
 
 
 class StoredState(NamedTuple):
@@ -38,12 +39,14 @@ def row_of(key: str, state: StoredState, items: Sequence[str], written: float) -
         items: the raw id of each item, as text.
         written: when, in Unix seconds.
     """
-    (carry, past, item, *flags), session = state
-    arrays = carry.tobytes(), past.tobytes()
+    live, session = state
+    arrays = live.carry.tobytes(), live.past.tobytes()
     others = (
         zlib.crc32(b"".join(arrays)),
-        "" if item == NO_ITEM else items[item],
-        *flags,
+        "" if live.item == NO_ITEM else items[live.item],
+        live.opens_session * _OPENS | live.ended * _ENDED,
+        live.gap,
+        live.fed,
         *session,
         written,
     )
@@ -68,7 +71,7 @@ def state_of(row: Row, item_index: Mapping[str, int], start: LiveState) -> Store
         InputError: the row is damaged: its bytes have changed, it is of another shape or of an item
             that is not known.
     """
-    _, carry, past, crc, item, opens_session, gap, fed, *_ = row
+    _, carry, past, crc, item, opens, gap, fed, *_ = row
     session = session_of(row)
     are_bytes = isinstance(carry, bytes) and isinstance(past, bytes)
     if session is None or not are_bytes or zlib.crc32(carry + past) != crc:
@@ -81,9 +84,10 @@ def state_of(row: Row, item_index: Mapping[str, int], start: LiveState) -> Store
         carry=np.frombuffer(carry, np.float32).reshape(start.carry.shape),
         past=np.frombuffer(past, np.int32).reshape(start.past.shape),
         item=item_index[item] if item else NO_ITEM,  # of events that were all of unknown items
-        opens_session=bool(opens_session),
+        opens_session=bool(opens & _OPENS),
         gap=gap,
         fed=bool(fed),
+        ended=bool(opens & _ENDED),
     )
     return StoredState(live, session)
 

@@ -73,14 +73,44 @@ def test_the_event_after_a_session_of_unknown_items_opens_a_session(states, repa
         live_users.assert_same_lists([last], [expected])
 
 
-def test_a_session_goes_on_after_rebuilds_by_weights_without_its_items_and_with_them(states):
-    """Bug: leave the session's latest time to the weights that know another session alone."""
+@pytest.mark.parametrize("session", [None, "s"])
+def test_a_session_goes_on_after_rebuilds_by_weights_without_its_items_and_with_them(
+    states, session
+):
+    """Bug: leave the session's id and latest time to weights that know another session alone."""
+    then = NOW + 9 * GAP
     with live_users.recommender(states) as live:
-        live.observe_many([*live_users.events(1), *live_users.events(LOST, time=NOW + 9 * GAP)])
+        live.observe_many([*live_users.events(1), Event(f"i{LOST}", "u", then, session)])
     live_users.recommender(states, rebuild=True, **OTHER).close()
     with live_users.recommender(states, rebuild=True) as live:
-        live.observe_many(live_users.events(2, time=NOW + 9 * GAP + 60))
+        live.observe_many([Event("i2", "u", then + 60, session)])
         assert [step.session for step in live.history("u")] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("variant", ["hrnn_init", "rnn"])
+@pytest.mark.parametrize("repair", [False, True])
+def test_the_first_known_item_of_an_open_session_opens_it_for_the_network(states, variant, repair):
+    """Bug: take the number of the open session for that of the last known event's session."""
+    before = [*live_users.events(1, 2), Event(f"i{LOST}", "u", NOW + 120, "another session")]
+    after = live_users.events(3, 4, time=NOW + 150)
+    other = {**OTHER, "variant": variant}
+    with live_users.recommender(states) as live:
+        live.observe_many(before)
+    live_users.recommender(states, rebuild=True, **other).close()
+    with live_users.recommender(states, **other) as live:
+        lists = []
+        for event in after:
+            live.observe_many([event])
+            lists.append(live.recommend("u", k=LOST))
+        assert [step.session for step in live.history("u")] == [0, 0, 1, 1]
+        found = [step.recommended for step in live.history("u", k=LOST)]
+        live_users.assert_same_lists(found[2:], lists)
+    if repair:
+        damage(states, "uu")
+    else:
+        live_users.recommender(states, rebuild=True).close()
+    with live_users.recommender(states, rebuild=not repair, **other) as live:
+        live_users.assert_same_lists([live.recommend("u", k=LOST)], lists[-1:])
 
 
 @pytest.mark.parametrize("repair", [False, True])
