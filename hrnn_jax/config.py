@@ -438,10 +438,20 @@ class TrainConfig(_Checked):
             )
 
     def for_epochs(self, epochs: int) -> TrainConfig:
-        """Return the config with `schedule_epochs` filled in: by default all epochs of the run."""
-        if self.schedule == "constant" or self.schedule_epochs:
+        """Return the config with `schedule_epochs` filled in: by default all epochs of the run.
+
+        Raises InputError where an epoch would be trained at a learning rate of 0.
+        """
+        if self.schedule == "constant":
             return self
-        return dataclasses.replace(self, schedule_epochs=epochs)
+        if not self.schedule_epochs:
+            return dataclasses.replace(self, schedule_epochs=epochs)
+        if epochs > self.schedule_epochs:
+            raise errors.InputError(
+                f"`epochs`={epochs}: by `schedule_epochs`={self.schedule_epochs} the learning rate "
+                "is 0 after so many epochs; give no more, or a longer schedule"
+            )
+        return self
 
     def for_catalogue(self, n_items: int) -> TrainConfig:
         """Return the config with the loss that `softmax` stands for on so many items."""

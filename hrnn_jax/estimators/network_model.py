@@ -177,8 +177,8 @@ class NetworkModel(Model):
             The model.
 
         Raises:
-            InputError: The model is fitted already, a part is not one of this log, or `epochs`,
-                `seed` or `callbacks` cannot be.
+            InputError: The model is fitted already, a part is not one of this log, `epochs`,
+                `seed` or `callbacks` cannot be, or `epochs` are more than `schedule_epochs`.
             DivergedError: The loss is not a number any more: lower `learning_rate`.
         """
         self._check_not_fitted()
@@ -202,7 +202,8 @@ class NetworkModel(Model):
 
         On the same log, the epochs go on where `fit` ended, with the same results as if it had not
         ended there. On a new log the items keep their weights and their numbers, new ones are
-        added, and epochs count from 1 again, as `experiments.run` goes on from another run.
+        added, and epochs count from 1 again, as `experiments.run` goes on from another run; a
+        `schedule` of the learning rate begins anew, over the epochs of this call.
 
         An error leaves the model as `fit` says: before the first epoch as it was, on its log.
 
@@ -244,7 +245,9 @@ class NetworkModel(Model):
     def _extended(self, part: Part, epochs: int) -> _Trained:
         """Return what goes on on a new log: items of before keep their rows, new ones are drawn."""
         before = self.trained_
-        made = self._network(part, self._train_config().for_epochs(epochs))
+        # Not the schedule of the log of before, which a loaded model has as a setting.
+        config = dataclasses.replace(self._train_config(), schedule_epochs=0).for_epochs(epochs)
+        made = self._network(part, config)
         state = train.extend_state(before.state, made.init_state(before.seed))
         lineage = (checkpoint.fingerprint(before.state.params), *before.lineage)
         trained = _Trained(made, state, before.seed, lineage=lineage)

@@ -77,6 +77,7 @@ def accept(
     """
     with store.updating():
         _accept(store, network, tables, rebuild=rebuild)
+        store.drop_old_events()  # of a start that kept more of them
 
 
 def _accept(

@@ -389,6 +389,10 @@ def test_a_run_of_other_settings_is_refused(command):
     [
         (["--neighbours=3"], ["--neighbours=3", "without --places"]),
         (["--log_q"], ["--log_q", "--loss=cross_entropy"]),
+        (
+            ["--schedule=linear", "--schedule_epochs=2", "--epochs=3"],
+            ["--epochs=3", "--schedule_epochs=2", "a longer schedule"],
+        ),
         (["--regularisation=0.5"], ["--regularisation", "--loss=bpr_max"]),
         (["--extra_negatives=9", "--loss=full_softmax"], ["--extra_negatives", "bpr_max"]),
         (["--activation=relu", "--loss=full_softmax"], ["--activation", "--loss=top1"]),

@@ -4,7 +4,8 @@
             as text), the rest of `LiveState` and of `OpenSession`, written (Unix seconds, by the
             clock of this machine), row_crc (CRC-32 of all but the arrays)
     events  the newest events of each key: who, the fields of `StoredEvent`, crc (of all these)
-    about   format, weights (fingerprint of the weights that made the states), shape (of a state)
+    about   format, weights (fingerprint of the weights that made the states), shape (of a state),
+            kept_events (of each user, at the last start)
 
 The column `who` holds keys, see `events.key_of`.
 """

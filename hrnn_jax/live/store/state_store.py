@@ -35,6 +35,7 @@ IN_MEMORY = state_file.IN_MEMORY
 _LEFT_OUT = "damaged events in {} are left out of their users' histories"
 _AFTER_ALL = "\U0010ffff" * 65  # the last code point, once more than an id can have it
 _ALL = 2**62  # rows
+_KEPT = "kept_events"  # the row of `about`
 
 
 class StateStore(abc.ABC):
@@ -171,6 +172,17 @@ class StateStore(abc.ABC):
             self._insert("states", rows)
             self._insert("events", event_rows)
             self._execute_many("DELETE FROM events WHERE who = ? AND place < ?", oldest)
+
+    def drop_old_events(self) -> None:
+        """Delete what a store that kept more events of each user has left, also of idle users."""
+        if self.about.get(_KEPT) == str(self._kept_events):
+            return
+        with self.updating(), self._transaction():
+            newest = "SELECT max(place) FROM events AS newer WHERE newer.who = events.who"
+            self._execute_many(
+                f"DELETE FROM events WHERE place <= ({newest}) - ?", [(self._kept_events,)]
+            )
+            self._insert("about", [(_KEPT, str(self._kept_events))])
 
     def events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key, oldest first; damaged ones are left out."""

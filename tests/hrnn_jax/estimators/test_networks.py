@@ -65,8 +65,27 @@ def test_a_loaded_model_that_continued_another_one_learns_no_mixture_of_drawn_we
 def test_no_epoch_is_trained_at_a_learning_rate_of_0(parts):
     """Bug: train on without an effect where the schedule has ended."""
     model = small(schedule="linear", schedule_epochs=1).fit(parts[0], epochs=0)
-    with pytest.raises(errors.InputError, match="`schedule_epochs`=1 the learning rate is 0"):
+    match = "`epochs`=2: by `schedule_epochs`=1 the learning rate is 0"
+    with pytest.raises(errors.InputError, match=match):
         model.partial_fit(epochs=2)
+    with pytest.raises(errors.InputError, match=match):
+        small(schedule="linear", schedule_epochs=1).fit(parts[0], epochs=2)
+
+
+def test_on_a_new_log_the_schedule_is_that_of_its_own_epochs(parts, tmp_path):
+    """Bug: let a loaded model's learning rate fall over as many epochs as on its first log."""
+    train, _ = parts
+    fewer = train.frame().filter(pl.col("user_id") != train.users[0])
+    new, test = hrnn_jax.read(fewer, min_support=1, prepared_dir=tmp_path).split()
+    model = small(schedule="linear").fit(train, epochs=1, callbacks=[])
+    loaded = hrnn_jax.load(model.save(tmp_path / "run"))
+    for one in (model, loaded):
+        one.partial_fit(new, epochs=3, callbacks=[])
+    assert model.history_["loss"].to_list() == loaded.history_["loss"].to_list()
+    assert hrnn_jax.ranks(model, test).equals(hrnn_jax.ranks(loaded, test))
+    again = hrnn_jax.load(loaded.save(tmp_path / "again"))
+    with pytest.raises(errors.InputError, match="`schedule_epochs`=3 the learning rate is 0"):
+        again.partial_fit(epochs=1)
 
 
 def test_partial_fit_of_a_new_model_fits_it(parts):

@@ -198,6 +198,21 @@ def test_only_the_newest_events_are_stored(states):
         assert recommender.users() == [("u", 6)]
 
 
+def test_a_start_that_keeps_fewer_events_deletes_those_of_idle_users_too(states, tmp_path):
+    """Bug: shorten what is stored of a user at the user's next event, which may never come."""
+    with live_users.recommender(states) as live:
+        live.observe_many(live_users.events(1, 2, 3, 4, 5) + live_users.events(6, 7, user="v"))
+        live.export_states(tmp_path / "exported")
+    for begin in (lambda live: None, lambda live: live.import_states(tmp_path / "exported")):
+        with live_users.recommender(states, keep={"kept_events": 3}) as live:
+            begin(live)
+            assert [event.item for event in live._store.events("uu")] == ["i3", "i4", "i5"]
+            assert [event.item for event in live._store.events("uv")] == ["i6", "i7"]
+    with live_users.recommender(states) as live:
+        live.observe_many(live_users.events(6, time=live_users.NOW + 600))
+        assert [event.place for event in live._store.events("uu")] == [2, 3, 4, 5]
+
+
 def test_a_forgotten_user_is_a_new_user(states):
     with live_users.recommender(states) as recommender:
         recommender.observe_many(live_users.events(1, 2))
