@@ -18,7 +18,7 @@ import time
 from absl import flags
 
 from hrnn_jax.config import RecommenderConfig, setting, settings
-from hrnn_jax.errors import InputError
+from hrnn_jax.errors import InputError, reason
 
 from .common import cli, compile_cache, config_flags, interrupt, run_flags
 
@@ -109,7 +109,9 @@ def _token() -> bytes | None:
         try:
             token = pathlib.Path(FLAGS.token_file).read_text("utf-8", "surrogateescape")
         except OSError as error:
-            raise InputError(f"{where}: {error}") from error
+            raise InputError(
+                f"{where}: {reason(error)}; give a file with one token that can be read"
+            ) from error
         if not token.strip():
             raise InputError(f"{where} is empty: write a token")
     if token is None:

@@ -517,7 +517,7 @@ class RecommenderConfig(_Checked):
     """
 
     cached_users: int = setting(100_000, least=1)
-    kept_events: int = setting(1_000, least=1)
+    kept_events: int = setting(1_000, least=1, most=2**31 - 1)
     unknown_items: UnknownItems = setting("skip", choices=get_args(UnknownItems))
     exclude_session_items: bool | None = setting(None)
     index: Index = setting("exact", choices=get_args(Index))

@@ -18,6 +18,10 @@ from hrnn_jax import errors
 
 Id = int | str
 ID_TYPES = "ids must be integers or strings"
+FLOAT32_TIMES = (
+    "in which the seconds of today come in steps of 128: write times as integers or as floats of "
+    "64 bits"
+)
 MAX_ID_BYTES = 256
 # What programs write for a missing id: R, pandas, spreadsheets, Python, SQL and Hive.
 NO_ID = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N")
@@ -50,7 +54,8 @@ def id_text(name: str, value: object) -> str:
     if isinstance(value, float | np.floating) and value.is_integer() and abs(value) < MAX_FLOAT_ID:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
-        raise errors.InputError(f"{name} {reprlib.repr(value)}: {ID_TYPES}")
+        shown = " ".join(reprlib.repr(value).split())  # a list's may have several lines
+        raise errors.InputError(f"{name} {shown}: {ID_TYPES}")
     if not isinstance(value, str) and not -(2**63) <= value < 2**64:
         raise errors.InputError(f"{name}: integer ids have at most 64 bits")
     text = str(value)

@@ -120,6 +120,7 @@ def write_states(
     Raises:
         InputError: the file cannot be written, or another process wrote one meanwhile.
     """
+    path = path.resolve()  # a link may lead to where the file is to be made
     refuse_strays(path)
     atomic.remove_interrupted(path)
     without_index = dataclasses.replace(config, index="exact")

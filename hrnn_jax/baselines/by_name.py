@@ -75,6 +75,9 @@ def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
         name: one of `config.BASELINES`, or registered.
         log: the training events are counted, the test cases scored.
         settings: of the class in `CONFIGS`; None if there is none.
+
+    Raises:
+        InputError: a registered model returned something else.
     """
     match name, settings:
         case "item_knn", ItemKnnConfig():
@@ -96,7 +99,7 @@ def scorer(name: str, log: EventLog, settings: Settings) -> Scorer:
         case "sr", None:
             return counting.rules_scorer(log)
         case _ if name in _registered and settings is None:
-            return _registered[name](log)
+            return sparse_ranking.checked(name, _registered[name](log), log)
         case _:
             raise ValueError(f"no baseline {name!r} with {settings}")
 

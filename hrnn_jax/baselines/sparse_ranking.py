@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from hrnn_jax.config import EvaluationConfig, Ties
+from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import NO_ITEM, EventLog
 from hrnn_jax.ranking.metrics import Ranking, count_recommended
 
@@ -21,6 +23,56 @@ from hrnn_jax.ranking.metrics import Ranking, count_recommended
 # twice in a row. And the costs [N]: the entries of each row, or of all that is made for it.
 Scorer = tuple[Callable[[slice], sparse.csr_array], np.ndarray]
 CHUNK_ENTRIES = 4_000_000  # 100 to 400 MB at the widest
+
+
+def checked(name: str, scorer: Any, log: EventLog) -> Scorer:
+    """Return a scorer whose costs, and whose scores when they are made, are checked.
+
+    Args:
+        name: of the model, for the message.
+        scorer: what a registered model returned.
+        log: whose cases it scores.
+
+    Returns:
+        The scorer. Scores may be of any sparse form of scipy; entries of one case and item are
+        added up, and zeros left out.
+
+    Raises:
+        InputError: the scorer, or later its scores, are no `Scorer`.
+    """
+    if not isinstance(scorer, tuple | list) or len(scorer) != 2 or not callable(scorer[0]):
+        raise InputError(
+            f"`model`={name}: its scorer is {type(scorer).__name__}; return a function and the "
+            "costs of the cases, a tuple"
+        )
+    score, costs = scorer[0], np.asarray(scorer[1])
+    n_cases = len(log.cases)
+    if costs.shape != (n_cases,) or costs.dtype.kind not in "iuf":
+        raise InputError(
+            f"`model`={name}: its costs are {costs.dtype} of shape {costs.shape}; return a number "
+            f"for each of the {n_cases} cases"
+        )
+
+    def checked_score(cases: slice) -> sparse.csr_array:
+        scores = score(cases)
+        shape = len(range(*cases.indices(n_cases))), log.n_items
+        found_shape = getattr(scores, "shape", ())
+        if not sparse.issparse(scores) or found_shape != shape:
+            raise InputError(
+                f"`model`={name}: its scores are {type(scores).__name__} of shape {found_shape}; "
+                f"return a sparse matrix of scipy of shape {shape}: cases and items"
+            )
+        scores = sparse.csr_array(scores, copy=True)  # the model may keep its own
+        scores.sum_duplicates()
+        if not np.isfinite(scores.data).all() or (scores.data < 0).any():
+            raise InputError(
+                f"`model`={name}: it has scores below 0 or not finite; as the order alone counts, "
+                "return np.exp of them"
+            )
+        scores.eliminate_zeros()
+        return scores
+
+    return checked_score, costs
 
 
 def rank_cases(

@@ -17,7 +17,7 @@ import polars as pl
 
 from hrnn_jax.arguments import path_of
 from hrnn_jax.config import DataConfig, ReadConfig
-from hrnn_jax.errors import InputError
+from hrnn_jax.errors import InputError, reason
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.files import atomic
 from hrnn_jax.preprocess import frames, past_sessions, prepared, read_log
@@ -260,7 +260,9 @@ def read(
         with _words_of_read(path, title):
             files.find(path)
     else:
-        path, title = _kept(frames.as_polars(events, others="a path, or "), prepared_dir), _FRAME
+        used = [column for column in columns.by_name.values() if column is not None]
+        frame = frames.as_polars(events, others="a path, or ", columns=used)
+        path, title = _kept(frame, prepared_dir), _FRAME
     return Log(Source("events", path, columns, reading), recipe, prepared_dir, title)
 
 
@@ -320,7 +322,10 @@ def _words_of_read(path: pathlib.Path, title: str) -> Generator[None]:
 def _kept(frame: pl.DataFrame, prepared_dir: pathlib.Path) -> pathlib.Path:
     """Write a frame below the prepared logs, under a name made of its content."""
     content = io.BytesIO()
-    frame.write_parquet(content)
+    try:
+        frame.write_parquet(content)
+    except pl.exceptions.PolarsError as error:  # of a type that no file has
+        raise InputError(f"the frame cannot be kept: {reason(error)}") from error
     digest = hashlib.sha256(content.getvalue()).hexdigest()[:12]
     path = prepared_dir / "raw" / f"frame-{digest}.parquet"
     if not path.exists():

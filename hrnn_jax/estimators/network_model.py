@@ -31,7 +31,7 @@ from hrnn_jax.files import atomic, checkpoint
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
 from hrnn_jax.live.store.opening import is_database
-from hrnn_jax.live.store.state_file import IN_MEMORY, refuse_strays
+from hrnn_jax.live.store.state_file import IN_MEMORY, is_new, refuse_strays, remove_empty
 from hrnn_jax.preprocess import frames
 from hrnn_jax.ranking import evaluation, metrics
 from hrnn_jax.ranking.metrics import Ranking
@@ -428,8 +428,9 @@ class NetworkModel(Model):
                 known = len(recommender)
                 return _with_history(recommender, self.train_, None if known else history)
         path = path_of("`states`", states)
-        if not path.exists():
+        if is_new(path):
             refuse_strays(path)
+            remove_empty(path)
             with atomic.writing(path) as partial:  # all of the history, or no file
                 made = Recommender(about, self.params_, partial, config=config)
                 _with_history(made, self.train_, history).close()

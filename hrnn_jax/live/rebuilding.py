@@ -19,7 +19,7 @@ from hrnn_jax.ids_and_times import Id, id_text
 from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
 from hrnn_jax.live.events import OpenSession
 from hrnn_jax.live.replay import states_of_events
-from hrnn_jax.live.store.state_rows import Row, StoredState, event_of, state_of
+from hrnn_jax.live.store.state_rows import Row, StoredState, event_of, session_of, state_of
 from hrnn_jax.live.store.state_schema import FORMAT
 from hrnn_jax.live.store.state_store import StateStore
 
@@ -101,8 +101,7 @@ def _accept(
                 f"the exported states are in format {stored.get('format')}, not {FORMAT}: export "
                 "them with this version"
             )
-        if fits:
-            _check_states(tables["states"], network)
+        _check_states(tables["states"], network if fits else None)
         _check_events(tables["events"])
     begun: dict[str, str] = {"weights": _UNFINISHED} if rebuild and theirs != ours else {}
     if tables is not None:
@@ -118,13 +117,21 @@ def _accept(
     store.set_about(ours)
 
 
-def _check_states(rows: Sequence[Row], network: Network) -> None:
-    """Raise InputError for the first exported state that is damaged or not finite."""
+def _check_states(rows: Sequence[Row], network: Network | None) -> None:
+    """Raise InputError for the first exported state that is damaged, or that no network can make.
+
+    Args:
+        rows: of the exported states.
+        network: that made them; None if another one did, so that they are computed again.
+    """
     for number, row in enumerate(rows, 1):
         try:
-            state = state_of(row, network.item_index, network.model.start)
-            if not np.isfinite(state.live.carry).all():
-                raise errors.InputError("it has numbers that are not finite")
+            if session_of(row) is None:
+                raise errors.InputError("its bytes have changed (CRC-32)")
+            if network is not None:
+                state = state_of(row, network.item_index, network.model.start)
+                if not np.isfinite(state.live.carry).all():
+                    raise errors.InputError("it has numbers that are not finite")
         except errors.InputError as error:
             raise errors.InputError(
                 f"states.parquet, row {number}: {error}; export the states again"

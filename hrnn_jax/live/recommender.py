@@ -48,7 +48,7 @@ from hrnn_jax.live.replay import replay
 from hrnn_jax.live.store import next_states
 from hrnn_jax.live.store.opening import open_store
 from hrnn_jax.live.store.state_rows import StoredState
-from hrnn_jax.live.store.state_schema import COLUMNS
+from hrnn_jax.live.store.state_schema import COLUMNS, column_types
 from hrnn_jax.preprocess import past_sessions
 from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
 
@@ -650,7 +650,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Raises:
             InputError: a file is missing or damaged, or the states were made by other weights.
         """
-        tables = read_tables(pathlib.Path(folder), COLUMNS)
+        tables = read_tables(pathlib.Path(folder), column_types())
         with self._exclusive():
             rebuilding.accept(self._store, self._network, tables, rebuild=rebuild)
 

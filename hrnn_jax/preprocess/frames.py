@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import pathlib
 import time as clock
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from polars import selectors
 
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.files import atomic
-from hrnn_jax.ids_and_times import INTEGRAL, id_text, unix_seconds
+from hrnn_jax.ids_and_times import FLOAT32_TIMES, ID_TYPES, INTEGRAL, id_text, unix_seconds
 from hrnn_jax.preprocess import prepared, read_log
 from hrnn_jax.preprocess.protocols import TEST
 
@@ -25,26 +26,42 @@ PACKED = {"carry": (np.float32, pl.List(pl.Float32)), "past": (np.int32, pl.List
 USER, ITEM, TIME, SESSION = "user_id", "item_id", "ts", "session_id"
 
 
-def as_polars(frame: Any, *, others: str = "") -> Frame:
+def as_polars(frame: Any, *, others: str = "", columns: Collection[str] = ()) -> Frame:
     """Return a frame of polars, pandas or arrow as one of polars.
 
     Args:
         frame: the frame.
         others: what else the caller takes, for the message, as in "a path, or ".
+        columns: those that are used. If all are there, the others are left out, and may hold
+            anything; a name as "event.item" may be of a field of the column "event".
 
     Raises:
         InputError: the value is no frame, or holds what polars cannot.
     """
     try:
         if isinstance(frame, pl.LazyFrame):
-            return frame.collect()
-        if type(frame).__module__.startswith("pandas."):
-            return pl.from_pandas(frame)
-        if isinstance(frame, pl.DataFrame) or hasattr(frame, "__arrow_c_stream__"):
+            used = _used(frame.collect_schema().names(), columns)
+            return frame.select(compress(frame.collect_schema().names(), used)).collect()
+        if isinstance(frame, pl.DataFrame):
+            return frame.select(compress(frame.columns, _used(frame.columns, columns)))
+        if type(frame).__module__.split(".")[0] == "pandas":
+            return pl.from_pandas(frame.loc[:, _used(list(frame.columns), columns)])
+        if hasattr(frame, "__arrow_c_stream__"):
             return pl.DataFrame(frame)
-    except (pl.exceptions.PolarsError, ImportError, TypeError, ValueError) as error:
+    except (
+        *(pl.exceptions.PolarsError, ImportError, NotImplementedError, OSError),
+        *(TypeError, ValueError),
+    ) as error:
         raise InputError(f"the frame cannot be read: {reason(error)}") from error
     raise InputError(f"{type(frame).__name__}: give {others}a frame of polars, pandas or arrow")
+
+
+def _used(names: Sequence[object], columns: Collection[str]) -> list[bool]:
+    """Tell of each column of a frame whether it is used, see `as_polars`; two may have one name."""
+    used = {name if name in names else name.split(".")[0] for name in columns}
+    if not (used and used <= {*names}):
+        return [True] * len(names)
+    return [name in used for name in names]
 
 
 def prepared_events(folder: pathlib.Path, *, test: bool | None = None) -> Frame:
@@ -115,16 +132,18 @@ def histories(
     events = as_polars(events)
     for name in (USER, ITEM, TIME):
         if name not in events.columns:
-            raise InputError(
-                f"the events have no column {name!r}: rename one of {', '.join(events.columns)}"
-            )
+            others = ", ".join(events.columns)
+            todo = f"rename one of {others}" if others else "they have none at all"
+            raise InputError(f"the events have no column {name!r}: {todo}")
         if (nulls := events[name].is_null().arg_true()).len():
             raise InputError(f"row {nulls[0] + 1} of the events has no {name}: drop it")
     time = pl.col(TIME)
-    if events.schema[TIME].is_temporal():
+    if isinstance(events.schema[TIME], pl.Date | pl.Datetime):
         time = time.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
     elif not events.schema[TIME].is_numeric():
         raise InputError(f"{TIME} holds {events.schema[TIME]}: give Unix seconds")
+    elif isinstance(events.schema[TIME], pl.Float32):
+        raise InputError(f"{TIME} holds Float32, {FLOAT32_TIMES}")
     elif events.schema[TIME].is_decimal():
         time = time.cast(pl.Float64)
     session = pl.col(SESSION) if SESSION in events.columns else pl.lit(None, pl.String)
@@ -170,6 +189,8 @@ def check_ids(ids: pl.Series, name: str, where: object) -> None:
     """
     if ids.dtype.is_integer() and not isinstance(ids.dtype, pl.Int128 | pl.UInt128):
         return  # all of them are valid
+    if ids.dtype.is_nested() or isinstance(ids.dtype, pl.Object):
+        raise InputError(f"{where}: {name} holds {ids.dtype}; {ID_TYPES}")
     _check_values(ids, functools.partial(id_text, name), where)
 
 
@@ -226,27 +247,38 @@ def write_tables(
         atomic.write(folder / f"{name}.parquet", frame.write_parquet)
 
 
-def read_tables(folder: pathlib.Path, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
+def read_tables(
+    folder: pathlib.Path, columns: Mapping[str, Mapping[str, tuple[type, bool]]]
+) -> dict[str, list[Row]]:
     """Read the rows of tables that `write_tables` wrote.
 
     Args:
         folder: with a file for each table.
-        columns: the columns of each table, by name.
+        columns: of each table, by name: the type of each column, and whether values may be missing.
 
     Raises:
-        InputError: a file is missing, damaged or has other columns; the message names it.
+        InputError: a file is missing, damaged, or has other columns or values of other types; the
+            message names it.
     """
     tables = {}
-    for name, names in columns.items():
+    for name, types in columns.items():
         path = folder / f"{name}.parquet"
         try:
-            frame = pl.read_parquet(path, glob=False).select(names)
+            frame = pl.read_parquet(path, glob=False).select(*types)
+            for column, (type_, _) in types.items():
+                if column in PACKED:
+                    number, dtype = PACKED[column]
+                    lists = frame[column].cast(dtype)
+                    packed = [np.array(value, number).tobytes() for value in lists]
+                    frame = frame.with_columns(pl.Series(column, packed, pl.Binary))
+                else:
+                    frame = frame.with_columns(pl.col(column).cast(type_))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise InputError(
                 f"{path} is missing or damaged ({reason(error)}): export it again"
             ) from error
-        for column in PACKED.keys() & frame.columns:
-            packed = [np.array(value, PACKED[column][0]).tobytes() for value in frame[column]]
-            frame = frame.with_columns(pl.Series(column, packed, pl.Binary))
+        for column, (_, may_be_missing) in types.items():
+            if not may_be_missing and (nulls := frame[column].is_null().arg_true()).len():
+                raise InputError(f"{path}, row {nulls[0] + 1}: no {column}; export it again")
         tables[name] = frame.rows()
     return tables

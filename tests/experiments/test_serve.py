@@ -337,7 +337,8 @@ def test_a_bad_start_ends_in_one_line(child, trained_run, tmp_path):
             f"--port={port}": [f"--port={port}"],
             "--host=192.0.2.1": ["--host=192.0.2.1"],
             "is empty: write a token": ["--token_file=token"],
-            "--token_file=none": ["--token_file=none"],
+            "--token_file=none: No such file or directory; give": ["--token_file=none"],
+            "--token_file=.: Is a directory; give": ["--token_file=."],
             "damaged": ["--states=damaged"],
             "no/states": ["--states=no/states", "--history="],
             "log.csv: no column 'user_id'": ["--history=log.csv"],
@@ -497,6 +498,17 @@ def test_of_two_services_that_import_together_the_later_one_replaces_no_file(
         assert recommender.observe(user="u", item=ITEMS[0]) == "observed"
         assert len(recommender) == 31
     assert [path.name for path in tmp_path.iterdir()] == ["states.sqlite"]
+
+
+def test_an_import_makes_the_file_that_a_link_leads_to(trained_run, network, tmp_path):
+    """Bug: say at each start that another service has made the file."""
+    past = import_history.read(trained_run.parent / "log.csv", about_of_run(trained_run))
+    link = tmp_path / "states.sqlite"
+    link.symlink_to(tmp_path / "elsewhere.sqlite")
+    import_history.write_states(link, network, past, RecommenderConfig())
+    with Recommender(*network, link) as recommender:
+        assert len(recommender) == 30
+    assert link.is_symlink()
 
 
 def test_of_two_services_that_import_into_a_database_the_later_one_goes_on(trained_run, network):

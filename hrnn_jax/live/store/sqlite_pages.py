@@ -37,7 +37,9 @@ def versions_of_wal(wal: pathlib.Path) -> set[int]:
     frame, page = content[_WAL_HEADER:], content[_WAL_HEADER + _FRAME_HEADER :]
     if len(page) < _APPLICATION_ID.stop or _number(frame[:4]) != 1:
         return set()
-    return {_number(page[_USER_VERSION]), _number(page[_APPLICATION_ID])} - {0}
+    versions = {_number(page[_USER_VERSION]), _number(page[_APPLICATION_ID])}
+    # The first -wal of a file begins where that has no version: 0.
+    return versions if any(versions) else set()
 
 
 def pages_of_wal(wal: pathlib.Path) -> set[int]:

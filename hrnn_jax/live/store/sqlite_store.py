@@ -220,6 +220,13 @@ class SqliteStore(NextStates):
         self._erase_traces()
         return n_states
 
+    def drop_old_events(self) -> int:
+        """See `StateStore`; nothing of them is left in the file or the -wal."""
+        n_deleted = super().drop_old_events()
+        self._has_traces |= n_deleted > 0
+        self._erase_traces()
+        return n_deleted
+
     def _delete_states(self, rows: Sequence[Row]) -> int:
         self._delete_second(rows)
         return super()._delete_states(rows)

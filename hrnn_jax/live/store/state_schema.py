@@ -16,6 +16,7 @@ import contextlib
 import functools
 import re
 import sqlite3
+from typing import Any
 
 from hrnn_jax.live.events import StoredEvent
 from hrnn_jax.live.store.state_rows import crc_of
@@ -55,12 +56,40 @@ COLUMNS = {
 
 def convert_from_2(db: sqlite3.Connection) -> None:
     """Bring the tables of format 2, which has no CRC-32 of whole rows, into this format."""
-    db.create_function("crc_of", -1, lambda *values: crc_of(values))
+
+    def crc_of_row(*values: Any) -> int:
+        # A text that is not UTF-8 gets another CRC than what is read of it: its row is damaged.
+        texts = [
+            value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+            for value in values
+        ]
+        return crc_of(texts)
+
+    db.create_function("crc_of_row", -1, crc_of_row)
     for table, column in (("states", "row_crc"), ("events", "crc")):
         db.execute(f"ALTER TABLE {table} ADD {column} INTEGER NOT NULL DEFAULT 0")
-        values = [name for name in COLUMNS[table][:-1] if name not in ("carry", "past")]
-        db.execute(f"UPDATE {table} SET {column} = crc_of({', '.join(values)})")
+        values = [
+            f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
+            for name in COLUMNS[table][:-1]
+            if name not in ("carry", "past")
+        ]
+        db.execute(f"UPDATE {table} SET {column} = crc_of_row({', '.join(values)})")
     db.execute("UPDATE about SET value = ? WHERE name = 'format'", (FORMAT,))
+
+
+@functools.cache
+def column_types() -> dict[str, dict[str, tuple[type, bool]]]:
+    """Return by table and column the type of its values, and whether one may be missing."""
+    types = {"TEXT": str, "INTEGER": int, "REAL": float, "BLOB": bytes}
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMA)
+        return {
+            table: {
+                name: (types[of], not (is_key or is_needed))
+                for _, name, of, is_needed, _, is_key in db.execute(f"PRAGMA table_info({table})")
+            }
+            for table in COLUMNS
+        }
 
 
 def changed_definition(db: sqlite3.Connection) -> str | None:

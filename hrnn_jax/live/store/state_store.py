@@ -36,6 +36,7 @@ _LEFT_OUT = "damaged events in {} are left out of their users' histories"
 _AFTER_ALL = "\U0010ffff" * 65  # the last code point, once more than an id can have it
 _ALL = 2**62  # rows
 _KEPT = "kept_events"  # the row of `about`
+_KEYS_OF_A_STEP = 500  # whose states are read at a time
 
 
 class StateStore(abc.ABC):
@@ -167,22 +168,35 @@ class StateStore(abc.ABC):
             row_of(key, state, self._items, written.get(key, now)) for key, state in states.items()
         ]
         event_rows = [event_row(key, event) for key, some in events.items() for event in some]
-        oldest = [(key, states[key].session.n_events - self._kept_events) for key in events]
         with self.updating(states), self._transaction():
             self._insert("states", rows)
             self._insert("events", event_rows)
-            self._execute_many("DELETE FROM events WHERE who = ? AND place < ?", oldest)
+            self._delete_old_events({key: states[key].session for key in events})
 
-    def drop_old_events(self) -> None:
-        """Delete what a store that kept more events of each user has left, also of idle users."""
+    def drop_old_events(self) -> int:
+        """Delete what a store that kept more events of each user has left, also of idle users.
+
+        Returns:
+            The number of deleted events.
+        """
         if self.about.get(_KEPT) == str(self._kept_events):
-            return
+            return 0
+        n_deleted = 0
         with self.updating(), self._transaction():
-            newest = "SELECT max(place) FROM events AS newer WHERE newer.who = events.who"
-            self._execute_many(
-                f"DELETE FROM events WHERE place <= ({newest}) - ?", [(self._kept_events,)]
-            )
+            query = "SELECT who FROM events GROUP BY who HAVING count(*) > ?"
+            keys = [key for [key] in self._rows(query, self._kept_events)]
+            for begin in range(0, len(keys), _KEYS_OF_A_STEP):
+                rows = self._state_rows(keys[begin : begin + _KEYS_OF_A_STEP])
+                # By the state's row where that is sound: an event's place may have changed.
+                sessions = {row[0]: found for row in rows if (found := session_of(row))}
+                n_deleted += self._delete_old_events(sessions)
             self._insert("about", [(_KEPT, str(self._kept_events))])
+        return n_deleted
+
+    def _delete_old_events(self, sessions: Mapping[str, OpenSession]) -> int:
+        """Delete all but the newest events of some keys; return how many."""
+        oldest = [(key, one.n_events - self._kept_events) for key, one in sessions.items()]
+        return self._execute_many("DELETE FROM events WHERE who = ? AND place < ?", oldest)
 
     def events(self, key: str) -> list[StoredEvent]:
         """Return the stored events of a key, oldest first; damaged ones are left out."""

@@ -14,6 +14,7 @@ from hrnn_jax.config import ReadConfig
 from hrnn_jax.errors import InputError, reason
 from hrnn_jax.ids_and_times import (
     EARLIEST,
+    FLOAT32_TIMES,
     MAX_MICROSECONDS,
     MAX_MILLISECONDS,
     MAX_SECONDS,
@@ -83,10 +84,7 @@ def detect(
     if isinstance(dtype, pl.Time):
         raise InputError(f"{where} holds times of day without a date; give a column with both")
     if isinstance(dtype, pl.Float32):
-        raise InputError(
-            f"{where} holds Float32, in which the seconds of today come in steps of 128: write "
-            "times as integers or as floats of 64 bits"
-        )
+        raise InputError(f"{where} holds Float32, {FLOAT32_TIMES}")
     texts = pl.String | pl.Categorical | pl.Enum | pl.Binary
     if not dtype.is_numeric() and not isinstance(dtype, texts | pl.Null):
         raise InputError(f"{where} holds {dtype}; it cannot be a time")

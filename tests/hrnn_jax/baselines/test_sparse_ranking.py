@@ -1,10 +1,13 @@
 """Ranks and recommendations from sparse scores, by hand."""
 
+import types
+
 import numpy as np
 import pytest
 from scipy import sparse
 
-from hrnn_jax.baselines import sparse_ranking
+from hrnn_jax.baselines import by_name, sparse_ranking
+from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import NO_ITEM
 
 SCORES = sparse.csr_array(np.array([[0, 3, 5, 3, 0, 3], [0, 0, 2, 0, 0, 0]]))
@@ -32,6 +35,65 @@ def test_ranks_by_hand(target, ties, candidates, expected):
     targets = np.array([target, 2])
     ranks = sparse_ranking.rank_targets(SCORES, targets, ties=ties, competes=competing(candidates))
     assert ranks.tolist() == [expected, 1]
+
+
+def registered(make, monkeypatch, n_cases=2):
+    """Return the ranks by a registered model: make gives its scores, or all of its scorer."""
+    log = types.SimpleNamespace(cases=np.arange(n_cases), n_items=6)
+    monkeypatch.setitem(by_name._registered, "mine", make)
+    score, costs = by_name.scorer("mine", log, None)
+    [chunk] = sparse_ranking.row_chunks(costs)
+    targets = np.array([3, 2])
+    return sparse_ranking.rank_targets(
+        score(chunk), targets, ties="against", competes=competing(None)
+    )
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        sparse.coo_array(SCORES),
+        sparse.csc_array(SCORES),
+        sparse.csr_matrix(SCORES),
+        sparse.coo_array((np.repeat(SCORES.data, 2) / 2, np.repeat(SCORES.nonzero(), 2, axis=1))),
+        sparse.csr_array(  # with a zero
+            (
+                np.append(SCORES.data, 0),
+                np.append(SCORES.indices, 0),
+                np.add(SCORES.indptr, [0, 0, 1]),
+            )
+        ),
+    ],
+)
+def test_scores_of_a_registered_model_may_have_any_sparse_form(scores, monkeypatch):
+    """Bug: AttributeError, or an item that stands twice counted twice."""
+    if scores.shape != SCORES.shape:  # it ends with the last item that scores
+        scores.resize(SCORES.shape)
+    before = scores.toarray()
+    assert registered(lambda log: (lambda cases: scores, [1, 1]), monkeypatch).tolist() == [4, 1]
+    assert (scores.toarray() == before).all()
+
+
+@pytest.mark.parametrize(
+    ("scorer", "says"),
+    [
+        (None, "its scorer is NoneType; return a function and the costs"),
+        ((lambda cases: SCORES, [1, 1, 1]), r"shape \(3,\); return a number for each of the 2"),
+        ((lambda cases: SCORES, ["a", "b"]), "its costs are <U1"),
+        (
+            (lambda cases: SCORES[:, :3], [1, 1]),
+            r"csr_array of shape \(2, 3\); .* of shape \(2, 6\)",
+        ),
+        ((lambda cases: SCORES.toarray(), [1, 1]), r"scores are ndarray of shape \(2, 6\); return"),
+        ((lambda cases: None, [1, 1]), "its scores are NoneType"),
+        ((lambda cases: -1 * SCORES, [1, 1]), "scores below 0 or not finite"),
+        ((lambda cases: np.nan * SCORES, [1, 1]), "scores below 0 or not finite"),
+    ],
+)
+def test_a_registered_model_that_scores_otherwise_is_refused(scorer, says, monkeypatch):
+    """Bug: rank by what fits, with figures that look right."""
+    with pytest.raises(InputError, match=f"^`model`=mine: .*{says}"):
+        registered(lambda log: scorer, monkeypatch)
 
 
 @pytest.mark.parametrize("ties", ["against", "for"])

@@ -34,6 +34,28 @@ def test_a_frame_of_any_library_is_the_file(frame, parts, tmp_path, library):
     assert len(train) + len(test) == len(frame)
 
 
+@pytest.mark.parametrize("library", ["polars", "lazy", "pandas"])
+def test_a_column_that_is_not_used_may_hold_anything(frame, parts, tmp_path, library):
+    """Bug: refuse the frame without the column's name, or a traceback."""
+    notes = [object() for _ in range(len(frame))]
+    if library == "pandas":
+        given = frames.of_library(frame, "pandas").assign(note=notes)
+    else:
+        given = frame.with_columns(pl.Series("note", notes, dtype=pl.Object))
+        given = given.lazy() if library == "lazy" else given
+    read = hrnn_jax.read(given, min_support=1, prepared_dir=tmp_path).split()
+    for part, expected in zip(read, parts, strict=True):
+        np.testing.assert_array_equal(columns(part), columns(expected))
+    with pytest.raises(errors.InputError, match="the frame cannot be"):
+        hrnn_jax.read(given, user="note", prepared_dir=tmp_path)
+
+
+def test_a_lazy_frame_of_no_file_is_refused(tmp_path):
+    """Bug: FileNotFoundError."""
+    with pytest.raises(errors.InputError, match="the frame cannot be read: No such file"):
+        hrnn_jax.read(pl.scan_csv(tmp_path / "missing.csv"))
+
+
 def test_the_parts_are_all_events_and_disjoint(frame, parts):
     both = pl.concat([part.frame() for part in parts])
     key = ["user_id", "item_id", "ts"]

@@ -1,6 +1,7 @@
 """Networks as objects: settings, epochs, lists and what may not be done twice."""
 
 import copy
+import datetime as dt
 import inspect
 
 import numpy as np
@@ -168,12 +169,21 @@ def test_the_live_history_can_be_another_or_none(log, parts, network, tmp_path):
         with network.live(history=history) as live:
             assert len(live) == users
     path = tmp_path / "states.sqlite"
+    path.touch()  # without a byte it holds no states
     for _ in range(2):
         with network.live(path) as live:
             assert len(live) == 30
             assert sum(n for _, n in live.users()) == len(frame)
-    with pytest.raises(errors.InputError, match="give a log, a part of one, or a frame"):
-        network.live(tmp_path / "other.sqlite", history=7)
+    for history, says in (
+        (7, "give a log, a part of one, or a frame"),
+        (frame.with_columns(ts=pl.lit(dt.time(3))), "ts holds Time: give Unix seconds"),
+        (frame.cast({"ts": pl.Float32}), "ts holds Float32, in which"),
+        (frame.with_columns(ts=pl.lit(dt.timedelta(3))), "ts holds Duration.*: give Unix seconds"),
+        (frame.with_columns(pl.concat_list("item_id")), r"item holds List\(String\); ids must be"),
+        (pl.DataFrame(), "no column 'user_id': they have none at all"),
+    ):
+        with pytest.raises(errors.InputError, match=says):
+            network.live(tmp_path / "other.sqlite", history=history)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["states.sqlite"]
 
 

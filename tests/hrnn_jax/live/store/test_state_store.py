@@ -32,7 +32,9 @@ from hrnn_jax.live.store.sqlite_store import SqliteStore
 from hrnn_jax.live.store.state_rows import StoredState, crc_of
 from tests.helpers import live_users, stored_states, weights
 
-OLD_RUNS = pathlib.Path(__file__).parents[3] / "data" / "run_format_1"
+ROOT = pathlib.Path(__file__).parents[4]
+OLD_RUNS = ROOT / "tests" / "data" / "run_format_1"
+NOW = live_users.NOW
 
 
 @pytest.fixture
@@ -211,6 +213,30 @@ def test_a_start_that_keeps_fewer_events_deletes_those_of_idle_users_too(states,
     with live_users.recommender(states) as live:
         live.observe_many(live_users.events(6, time=live_users.NOW + 600))
         assert [event.place for event in live._store.events("uu")] == [2, 3, 4, 5]
+
+
+def test_an_event_with_a_changed_place_does_not_delete_others_as_old(states):
+    """Bug: count back from the largest place, which may be of a damaged event."""
+    with live_users.recommender(states) as live:
+        live.observe_many(live_users.events(1, 2, 3, 4, 5))
+    stored_states.execute(states, "UPDATE events SET place = place + 16384 WHERE place = 4")
+    with live_users.recommender(states, keep={"kept_events": 4}) as live:
+        assert [step.item for step in live.history("u")] == ["i2", "i3", "i4"]
+
+
+def test_nothing_of_dropped_events_is_left_on_the_disk(path):
+    """Bug: leave them in the -wal and in unused parts of pages until the service ends."""
+    with live_users.recommender(path) as live:
+        live.observe_many([Event("i1", "u", NOW + n, event_id=f"secret{n}") for n in range(300)])
+    with live_users.recommender(path, keep={"kept_events": 5}):
+        assert bytes_on_disk(path.parent).count(b"secret29") == 2 * 5  # in the table and the index
+        assert bytes_on_disk(path.parent).count(b"secret") == 2 * 5
+
+
+def test_more_events_than_a_column_can_count_are_refused():
+    """Bug: OverflowError."""
+    with pytest.raises(errors.InputError, match="`kept_events`=100000000000000000000: give"):
+        RecommenderConfig(kept_events=10**20)
 
 
 def test_a_forgotten_user_is_a_new_user(states):
@@ -412,6 +438,36 @@ def test_an_export_with_a_bad_row_changes_nothing(states, tmp_path, table, chang
         assert recommender.users() == [("mine", 1)]
 
 
+@pytest.mark.parametrize("rebuild", [False, True])
+@pytest.mark.parametrize(
+    ("table", "column", "value", "says"),
+    [
+        ("states", "carry", "x", "states.parquet is missing or damaged"),
+        ("states", "number", 2**63, "states.parquet is missing or damaged"),
+        ("states", "item", ["i1"], "states.parquet is missing or damaged"),
+        ("states", "item", None, "states.parquet, row 1: no item; export it again"),
+        ("states", "who", 7, "states.parquet, row 1: its bytes have changed"),
+        ("events", "time", None, "events.parquet, row 1: no time; export it again"),
+        ("about", "value", None, "about.parquet, row 1: no value; export it again"),
+    ],
+)
+def test_an_export_with_a_column_of_another_type_changes_nothing(
+    states, tmp_path, table, column, value, says, rebuild
+):
+    """Bug: a traceback, an error that blames the live states, or no states at all."""
+    with live_users.recommender() as exported:
+        exported.observe_many(live_users.events(1, 2))
+        exported.export_states(tmp_path / "export")
+    file = tmp_path / "export" / f"{table}.parquet"
+    pl.read_parquet(file).with_columns(pl.lit(value).alias(column)).write_parquet(file)
+    lineage = ("other" if rebuild else "ours",)
+    with live_users.recommender(states, lineage=lineage) as recommender:
+        recommender.observe_many(live_users.events(3, user="mine"))
+        with pytest.raises(errors.InputError, match=says):
+            recommender.import_states(tmp_path / "export", rebuild=rebuild)
+        assert recommender.users() == [("mine", 1)]
+
+
 def test_states_of_other_weights_are_an_error_unless_rebuilt(states):
     filled(states)
     other = {"seed": 1, "lineage": ("other",)}
@@ -549,17 +605,18 @@ def test_files_of_one_who_makes_a_state_file_are_not_said_to_be_of_another_one(p
         said.append(asked_by_another_process(path, "remove_empty"))
         assert path.exists()
     path.unlink()
-    wal = path.with_name(path.name + "-wal")
+    wal, refused = path.with_name(path.name + "-wal"), []
 
     def ask():
         assert wal.stat().st_size
-        said.append(asked_by_another_process(path))
+        refused.append(asked_by_another_process(path))  # opening the file then says it is in use
 
     with before_statement("PRAGMA wal_checkpoint", ask, monkeypatch):
         live_users.recommender(path).close()
+    assert refused == [""]
     assert [line.partition(": ")[0] for line in said] == [
         f"{path} is in use by another process"
-    ] * 3
+    ] * 2
 
 
 def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path):
@@ -573,6 +630,51 @@ def test_a_state_file_of_an_earlier_version_gives_the_same_recommendations(path)
         assert recommender.users() == [("u1", 4), ("u2", 1)]
         assert recommender.observe(user="u1", item="i1", time=1700090120) == "observed"
         assert [step.session for step in recommender.history("u1")] == [0, 0, 1, 1, 1]
+
+
+KILLED = """
+import os, sys, types
+from hrnn_jax.live.store import sqlite_store, state_schema
+
+def die(*args):
+    os._exit(9)  # as kill -9: nothing is closed
+
+module, name = sys.argv[2].split(":")
+setattr(getattr(sqlite_store, module, state_schema), name, die)
+start = types.SimpleNamespace()
+sqlite_store.SqliteStore(sys.argv[1], {}, start, cached_users=9, kept_events=1000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("of_format_2", "at"),
+    [
+        (True, "state_schema:crc_of"),
+        (True, "SqliteStore:_checkpoint"),
+        (False, "SqliteStore:_insert"),
+        (False, "SqliteStore:_checkpoint"),
+    ],
+)
+def test_a_start_killed_in_its_first_transaction_can_be_repeated(path, of_format_2, at):
+    """Bug: take the -wal that begins at a file's first version, 0, for that of another file."""
+    run = OLD_RUNS / "hrnn_init"
+    if of_format_2:
+        shutil.copy(run / "states.sqlite", path)
+    killed = subprocess.run([sys.executable, "-c", KILLED, path, at], cwd=ROOT, check=False)
+    assert killed.returncode == 9
+    with load_recommender(run, states=path) as recommender:
+        assert recommender.users() == ([("u1", 4), ("u2", 1)] if of_format_2 else [])
+
+
+def test_a_text_of_format_2_that_is_not_utf_8_loses_its_event_alone(path):
+    """Bug: refuse the whole file."""
+    run = OLD_RUNS / "hrnn_init"
+    shutil.copy(run / "states.sqlite", path)
+    changed = "UPDATE events SET item = CAST(x'69ff32' AS TEXT) WHERE who = 'uu1' AND place = 1"
+    stored_states.execute(path, changed)
+    with load_recommender(run, states=path) as recommender:
+        assert len(recommender.history("u1")) == 3
+        assert len(recommender.history("u2")) == 1
 
 
 def test_queries_of_several_keys_return_the_rows_of_each_key(states):
