@@ -117,8 +117,8 @@ def of_times(frame: pl.DataFrame, file: Reading) -> list[Fault]:
     if form is times.UNKNOWN:
         sample = file.raw.filter(_has_time(file)).select(TIME).head(times.SAMPLE).collect()
         one_form = (
-            "write Unix seconds, milliseconds, microseconds, nanoseconds or ISO 8601"
-            + times.suggestion(sample.to_series().to_list())
+            "write Unix seconds, milliseconds, microseconds, nanoseconds or ISO 8601 as "
+            "2024-03-01T20:00:00Z" + times.suggestion(sample.to_series().to_list())
         )
     return [
         Fault(is_null & ~is_filled, lambda _: f"no time (column {column!r})", _FILL_IN),

@@ -1,5 +1,6 @@
 """Paths: one file whatever its name, folders, lists, patterns and partitions."""
 
+import json
 import os
 import pathlib
 
@@ -19,6 +20,14 @@ def csv(path, *items):
 
 def items(path, **given):
     return [item for _, item, _ in events(path, **given)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_json_array_is_refused_in_words_of_its_own(tmp_path, indent):
+    """Bug: say that the file may be truncated."""
+    events = [{"user_id": "u", "item_id": "i", "ts": 1_700_000_000}] * 3
+    (tmp_path / "log.jsonl").write_text(json.dumps(events, indent=indent))
+    assert "log.jsonl: is a JSON array; write an object" in refusal(tmp_path / "log.jsonl")
 
 
 @pytest.mark.parametrize("name", ["log[1]", "log*", "log?", "l{1}", "a,b"])
