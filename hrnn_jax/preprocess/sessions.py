@@ -84,7 +84,16 @@ def refuse_none(recipe: DataConfig, counts: Sequence[Count], *, has_training: bo
     if counts[-1].events:
         return
     stage, split = counts[-1].stage, f"protocol={recipe.protocol}"
-    if has_training and stage != split:
+    is_by_session = recipe.protocol == "last_session" and stage.partition("=")[0] in (
+        "min_user_sessions",
+        KNOWN,
+    )
+    if is_by_session and counts[-2].users == counts[-2].sessions:
+        advice = (
+            ", as each user has one session: name a column of sessions, give a shorter "
+            "`session_gap_minutes`, or `protocol`=leave_one_out"
+        )
+    elif has_training and stage != split:
         advice = _advice(recipe, counts)
     else:
         advice = "" if stage == split else f", as {split} leaves no event to train on"

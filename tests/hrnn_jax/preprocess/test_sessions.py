@@ -195,9 +195,17 @@ def test_days_that_leave_no_training_event_are_named(split, min_support):
         left(log, recipe)
 
 
-def test_a_log_of_one_session_is_refused_as_it_leaves_nothing_to_train_on():
-    with pytest.raises(errors.InputError, match="test items known to train leaves no user"):
-        left(log_of((0, 1, 0), (0, 2, 1)), DataConfig(**LENIENT))
+@pytest.mark.parametrize(
+    ("min_user_sessions", "stage"), [(1, "test items known to train"), (2, "min_user_sessions=2")]
+)
+def test_a_log_of_one_session_a_user_is_refused_as_it_leaves_nothing_to_train_on(
+    min_user_sessions, stage
+):
+    """Bug: advise nothing, or to lower `min_user_sessions`, which helps as little."""
+    recipe = DataConfig(**{**LENIENT, "min_user_sessions": min_user_sessions})
+    match = f"^{stage} leaves no user, as each user has one session: name a column of sessions"
+    with pytest.raises(errors.InputError, match=match):
+        left(log_of((0, 1, 0), (0, 2, 1), (1, 1, 0), (1, 2, 1)), recipe)
 
 
 @pytest.mark.parametrize(
