@@ -83,6 +83,8 @@ def run_seed(seed: int, url: str | None = None) -> Run:
         try:
             with run.process.simulated():
                 try:
+                    if seed % 8 == 6:  # some are killed while they make the file
+                        run.process.disk.kill_after = seed // 8 % 40
                     run.start([run.process.oracle])
                     for _ in range(STEPS):
                         _step(run, weights)

@@ -23,6 +23,17 @@ def read_the_wal_of_another_file(patch):
     patch.setattr(state_file, "_is_wal_of", lambda wal, file: True)
 
 
+def refuse_the_first_wal(patch):
+    """Take the first -wal of a file, which had no version before, for that of another one."""
+    versions_of_wal = sqlite_pages.versions_of_wal
+    patch.setattr(sqlite_pages, "versions_of_wal", lambda wal: versions_of_wal(wal) - {0})
+
+
+def refuse_the_journal_of_a_new_file(patch):
+    """Let a kill in making a file keep it from being made."""
+    patch.setattr(state_file, "_is_of_new_file", lambda journal: False)
+
+
 def begin_a_rebuild_without_a_mark(patch):
     """Let a rebuild that is interrupted leave states of two networks."""
     set_about = SqliteStore.set_about
@@ -122,6 +133,8 @@ def keep_the_table_of_a_killed_reload(patch):
 MUTATIONS = {
     read_any_wal: 260,
     read_the_wal_of_another_file: 212,
+    refuse_the_first_wal: 14,
+    refuse_the_journal_of_a_new_file: 22,
     begin_a_rebuild_without_a_mark: 3,
     fail_for_one_damaged_state: 18,
     ignore_damaged_states: 9,

@@ -59,7 +59,8 @@ def wal_of(path: pathlib.Path | str) -> pathlib.Path:
 def refuse_strays(path: pathlib.Path | str) -> None:
     """Check that a state file which is to be opened or made has no files of another one next to it.
 
-    SQLite takes them for its own, and reads the states of the other file out of them.
+    SQLite takes them for its own, and reads the states of the other file out of them. A -journal
+    that is left of making a file, by a process that was killed, is removed: it holds nothing.
 
     Args:
         path: of the state file.
@@ -70,6 +71,10 @@ def refuse_strays(path: pathlib.Path | str) -> None:
     if path == IN_MEMORY:
         return
     file, wal = pathlib.Path(path), wal_of(path)
+    journal = _beside(path)[-1]
+    if is_new(file) and journal.exists() and _is_of_new_file(journal):
+        _refuse_in_use(file)
+        journal.unlink()
     strays = [stray.name for stray in _beside(path) if stray.exists()]
     it_is, them, they_do = ("are", "them", "do") if len(strays) > 1 else ("is", "it", "does")
     if is_new(file):
@@ -117,6 +122,12 @@ def _refuse_in_use(file: pathlib.Path) -> None:
         except BlockingIOError:
             _, kind, text = _ERRORS[0]
             raise _about(file, kind, text) from None
+
+
+def _is_of_new_file(journal: pathlib.Path) -> bool:
+    """Tell whether a -journal was begun when its file had no page, or has no header at all."""
+    with journal.open("rb") as file:
+        return not any(file.read(20)[16:])  # the number of pages
 
 
 def _is_wal_of(wal: pathlib.Path, file: pathlib.Path) -> bool:
