@@ -34,6 +34,11 @@ def refuse_the_journal_of_a_new_file(patch):
     patch.setattr(state_file, "_is_of_new_file", lambda journal: False)
 
 
+def go_on_in_the_wal_of_a_killed_start(patch):
+    """Let the file get a version that the beginning of its -wal does not have."""
+    patch.setattr(SqliteStore, "_finish_wal", lambda self: None)
+
+
 def begin_a_rebuild_without_a_mark(patch):
     """Let a rebuild that is interrupted leave states of two networks."""
     set_about = SqliteStore.set_about
@@ -135,6 +140,7 @@ MUTATIONS = {
     read_the_wal_of_another_file: 212,
     refuse_the_first_wal: 14,
     refuse_the_journal_of_a_new_file: 22,
+    go_on_in_the_wal_of_a_killed_start: 1446,
     begin_a_rebuild_without_a_mark: 3,
     fail_for_one_damaged_state: 18,
     ignore_damaged_states: 9,

@@ -102,6 +102,7 @@ class SqliteStore(NextStates):
             if result != "ok":
                 raise sqlite3.DatabaseError(result)
             if not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                self._finish_wal()
                 with self._transaction():
                     for statement in SCHEMA.split(";"):
                         self._db.execute(statement)
@@ -126,12 +127,18 @@ class SqliteStore(NextStates):
 
     def _convert(self) -> dict[str, str]:
         """Bring a file of format 2 into this one; return its table `about`."""
+        self._finish_wal()
         with self._transaction():
             convert_from_2(self._db)
             self._check_definitions()
         [n_pages] = self._db.execute("PRAGMA page_count").fetchone()
         self._unclean.update(range(1, n_pages + 1))
         return self.about
+
+    def _finish_wal(self) -> None:
+        """Write the -wal of a start that was killed into the file: the next one begins anew."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        sqlite_pages.sync(state_file.wal_of(self.path))
 
     def _check_definitions(self) -> None:
         if name := changed_definition(self._db):

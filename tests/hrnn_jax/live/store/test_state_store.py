@@ -611,7 +611,7 @@ def test_files_of_one_who_makes_a_state_file_are_not_said_to_be_of_another_one(p
         assert wal.stat().st_size
         refused.append(asked_by_another_process(path))  # opening the file then says it is in use
 
-    with before_statement("PRAGMA wal_checkpoint", ask, monkeypatch):
+    with before_statement("PRAGMA wal_checkpoint(FULL)", ask, monkeypatch):
         live_users.recommender(path).close()
     assert refused == [""]
     assert [line.partition(": ")[0] for line in said] == [
