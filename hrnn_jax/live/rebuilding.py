@@ -126,12 +126,12 @@ def _check_states(rows: Sequence[Row], network: Network | None) -> None:
     """
     for number, row in enumerate(rows, 1):
         try:
-            if session_of(row) is None:
-                raise errors.InputError("its bytes have changed (CRC-32)")
             if network is not None:
                 state = state_of(row, network.item_index, network.model.start)
                 if not np.isfinite(state.live.carry).all():
                     raise errors.InputError("it has numbers that are not finite")
+            elif session_of(row) is None:
+                raise errors.InputError("its bytes have changed (CRC-32)")
         except errors.InputError as error:
             raise errors.InputError(
                 f"states.parquet, row {number}: {error}; export the states again"

@@ -24,6 +24,15 @@ Row = tuple[Any, ...]
 # Columns that are packed bytes in memory and lists of numbers in files, and the type of these.
 PACKED = {"carry": (np.float32, pl.List(pl.Float32)), "past": (np.int32, pl.List(pl.Int32))}
 USER, ITEM, TIME, SESSION = "user_id", "item_id", "ts", "session_id"
+# What polars and pyarrow raise for a frame that they cannot take, or whose file is missing.
+_UNREADABLE = (
+    pl.exceptions.PolarsError,
+    ImportError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+)
 
 
 def as_polars(frame: Any, *, others: str = "", columns: Collection[str] = ()) -> Frame:
@@ -40,18 +49,15 @@ def as_polars(frame: Any, *, others: str = "", columns: Collection[str] = ()) ->
     """
     try:
         if isinstance(frame, pl.LazyFrame):
-            used = _used(frame.collect_schema().names(), columns)
-            return frame.select(compress(frame.collect_schema().names(), used)).collect()
+            names = frame.collect_schema().names()
+            return frame.select(compress(names, _used(names, columns))).collect()
         if isinstance(frame, pl.DataFrame):
             return frame.select(compress(frame.columns, _used(frame.columns, columns)))
         if type(frame).__module__.split(".")[0] == "pandas":
             return pl.from_pandas(frame.loc[:, _used(list(frame.columns), columns)])
         if hasattr(frame, "__arrow_c_stream__"):
             return pl.DataFrame(frame)
-    except (
-        *(pl.exceptions.PolarsError, ImportError, NotImplementedError, OSError),
-        *(TypeError, ValueError),
-    ) as error:
+    except _UNREADABLE as error:
         raise InputError(f"the frame cannot be read: {reason(error)}") from error
     raise InputError(f"{type(frame).__name__}: give {others}a frame of polars, pandas or arrow")
 

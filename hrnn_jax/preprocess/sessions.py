@@ -84,16 +84,7 @@ def refuse_none(recipe: DataConfig, counts: Sequence[Count], *, has_training: bo
     if counts[-1].events:
         return
     stage, split = counts[-1].stage, f"protocol={recipe.protocol}"
-    is_by_session = recipe.protocol == "last_session" and stage.partition("=")[0] in (
-        "min_user_sessions",
-        KNOWN,
-    )
-    if is_by_session and counts[-2].users == counts[-2].sessions:
-        advice = (
-            ", as each user has one session: name a column of sessions, give a shorter "
-            "`session_gap_minutes`, or `protocol`=leave_one_out"
-        )
-    elif has_training and stage != split:
+    if has_training and stage != split:
         advice = _advice(recipe, counts)
     else:
         advice = "" if stage == split else f", as {split} leaves no event to train on"
@@ -369,7 +360,17 @@ def counted(stage: str, events: pl.DataFrame) -> Count:
 
 
 def _advice(recipe: DataConfig, counts: Sequence[Count]) -> str:
-    """Say which threshold to lower: of those that can be lowered, the one that took the most."""
+    """Say which threshold to lower: of those that can be lowered, the one that took the most.
+
+    Or what else helps where each user has one session, and the last one is to be predicted.
+    """
+    before, last = counts[-2:]
+    by_session = last.stage == KNOWN or last.stage.startswith("min_user_sessions=")
+    if recipe.protocol == "last_session" and by_session and before.users == before.sessions:
+        return (
+            ", as each user has one session: name a column of sessions, give a shorter "
+            "`session_gap_minutes`, or `protocol`=leave_one_out"
+        )
     taken = {
         name: before.events - count.events
         for before, count in itertools.pairwise(counts)

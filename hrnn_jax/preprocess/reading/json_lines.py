@@ -39,13 +39,16 @@ def open_json_lines(path: pathlib.Path, config: ReadConfig, wanted: Collection[s
         if isinstance(text, pathlib.Path) and set(str(text)) & set("[]*?{}"):
             text = unpacked(text)  # polars takes such a name as a pattern
         try:
-            return _table(path, text, wanted)
+            return _table(text, wanted)
         except pl.exceptions.PolarsError:
-            return _by_line(path, text, wanted)
+            if _is_array(text):
+                raise InputError(
+                    f"{path}: is a JSON array; write an object in each line, as `jq -c '.[]'` does"
+                ) from None
+            return _by_line(text, wanted)
 
 
 def _table(
-    path: pathlib.Path,
     text: Text,
     wanted: Collection[str],
     rows: pl.Series | None = None,
@@ -67,7 +70,7 @@ def _table(
         rows=rows,
         bad=bad,
         numbers=None if rows is not None else functools.partial(_numbers, text),
-        by_line=None if rows is not None else functools.partial(_by_line, path, text, wanted),
+        by_line=None if rows is not None else functools.partial(_by_line, text, wanted),
         lines=functools.partial(_lines, text, rows),
     )
 
@@ -98,8 +101,14 @@ def _lines(text: Text, rows: pl.Series | None, numbers: Sequence[int]) -> list[s
     return found.to_series().to_list()
 
 
-def _by_line(path: pathlib.Path, text: Text, wanted: Collection[str]) -> Table:
-    """Read the text of a file anew, without the lines that are no objects."""
+def _is_array(text: Text) -> bool:
+    """Tell whether the text is one JSON array, in a line or with its bracket in the first one."""
+    first, *others = _numbered(text).head(2).collect()["line"].str.strip_chars().to_list() or [""]
+    return first == "[" or (first.startswith("[") and not others)
+
+
+def _by_line(text: Text, wanted: Collection[str]) -> Table:
+    """Read the file anew, without the lines that are no objects."""
     numbered = _numbered(text).collect()
     good, rows, bad = [], [], []
     for row, line in numbered.iter_rows():
@@ -108,10 +117,5 @@ def _by_line(path: pathlib.Path, text: Text, wanted: Collection[str]) -> Table:
         else:
             good.append(line)
             rows.append(row)
-    first = numbered["line"].head(1).str.strip_chars().to_list()
-    if first[:1] == ["["] or (not good and first and first[0].startswith("[")):
-        raise InputError(
-            f"{path}: is a JSON array; write an object in each line, as `jq -c '.[]'` does"
-        )
     content = "".join(f"{line}\n" for line in good).encode()
-    return _table(path, content, wanted, pl.Series("row", rows, pl.UInt32), bad)
+    return _table(content, wanted, pl.Series("row", rows, pl.UInt32), bad)
