@@ -25,7 +25,11 @@ from .common import cli, data_flags
 from .common.text import print_table
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("json", None, "Also write the figures, and the prepared folder, to this file.")
+flags.DEFINE_string(
+    "json",
+    None,
+    "Also write the figures, the number of test cases and the prepared folder to this file.",
+)
 
 
 def main() -> None:
@@ -33,13 +37,15 @@ def main() -> None:
     folder = data_flags.prepare()
     meta = prepared.load_meta(folder)
     print_tables(meta)
-    sha256 = event_hash(prepared.load(folder))
+    log = prepared.load(folder)
+    sha256 = event_hash(log)
     if FLAGS.json:
         described = {
             **meta,
             "title": data_flags.title(),
             "prepared": str(folder),
             "events_sha256": sha256,
+            "cases": len(log.cases),
         }
         atomic.write(pathlib.Path(FLAGS.json), json.dumps(described, indent=2) + "\n")
     known = f" ({PUBLIC_LOGS[sha256]})" if sha256 in PUBLIC_LOGS else ""

@@ -48,10 +48,7 @@ class LogSize:
     def of(cls, described: Mapping[str, Any]) -> LogSize:
         """Read it from what experiments.describe wrote."""
         table = described["table1"]
-        trained, tested = (
-            table[f"{part}_events"] - table[f"{part}_sessions"] for part in ("train", "test")
-        )
-        return cls(trained, tested)
+        return cls(table["train_events"] - table["train_sessions"], described["cases"])
 
 
 class Durations:

@@ -222,8 +222,11 @@ def ablation_table(results: Results) -> Table:
     rows = {PLUS: PLUS, **changes}
     scores = (results.score(column, row, "recall") for row in changes for column in results.columns)
     n_seeds = [score.n for score in scores if score]
-    fewest, most = min(n_seeds), max(n_seeds)
-    seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    ran = ""
+    if n_seeds:  # a file of scores may be of other metrics alone
+        fewest, most = min(n_seeds), max(n_seeds)
+        seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        ran = f"; each change ran with {seeds} seeds"
     searched = f', but for "{TUNED_PLUS}"' if TUNED_PLUS in changes else ""
     return Table(
         caption=f"{PLUS}, and the difference that one change makes",
@@ -231,8 +234,8 @@ def ablation_table(results: Results) -> Table:
         groups=_by_metric(results, rows, cell),
         sections={"": rows},
         notes=(
-            "Differences of means over the seeds that both rows have; each change ran with "
-            f"{seeds} seeds. Settings and epochs are those of {PLUS}{searched}. "
+            f"Differences of means over the seeds that both rows have{ran}. Settings and epochs "
+            f"are those of {PLUS}{searched}. "
             f"{ranked_among(results.columns, ())}",
             MARKS,
         ),

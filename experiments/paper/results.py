@@ -278,6 +278,11 @@ def read_frame(path: pathlib.Path, known: Mapping[str, Iterable[str]]) -> pl.Dat
     )
     if wrong.height:
         raise InputError(f"{path} has two lines of {wrong.row(0)}, or a part of it is missing")
+    for name in (name for name in schema if name.endswith("_per_second")):
+        wrong = frame.filter(pl.col(name) <= 0)
+        if wrong.height:
+            line = wrong.select(*key).row(0)
+            raise InputError(f"{path}: {name} is {wrong[name][0]:g} in the line of {line}")
     return frame.cast({pl.Enum: TEXT})
 
 

@@ -16,6 +16,7 @@ folder can share a study, if the file system has locks.
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -244,9 +245,13 @@ def _open_storage(journal: pathlib.Path, lock: FileLock) -> JournalStorage:
     if journal.exists():  # Optuna cannot read past a last line that a full disk cut short
         os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
     try:
+        if journal.exists():  # Optuna passes over a bad last line, and fails when it reads on
+            lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
+            if not all(isinstance(line, dict) for line in lines):
+                raise ValueError
         backend = JournalFileBackend(str(journal), lock)  # pyright: ignore[reportArgumentType]
         return JournalStorage(backend)
-    except (ValueError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise errors.InputError(
             f"{journal} is damaged: remove {journal.parent} and start again"
         ) from error

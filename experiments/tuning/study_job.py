@@ -56,6 +56,11 @@ class StudyJob:
         return self.folder / "best.flags"
 
     @property
+    def trials_csv(self) -> pathlib.Path:
+        """The file of the trials."""
+        return self.folder / "trials.csv"
+
+    @property
     def mark(self) -> pathlib.Path:
         """The file with the fingerprint of the finished search, next to its folder."""
         return self.folder.with_name(self.folder.name + ".done")
@@ -72,8 +77,11 @@ class StudyJob:
         )
 
     def is_done(self) -> bool:
-        """Say whether this search, and not one with other flags, is finished."""
-        return self.mark.exists() and self.mark.read_text() == self.fingerprint()
+        """Say whether this search, and not one with other flags, is finished and still there."""
+        return (
+            all(path.exists() for path in (self.mark, self.best_flags, self.trials_csv))
+            and self.mark.read_text() == self.fingerprint()
+        )
 
     def finish(self) -> None:
         """Note that the search is finished."""
@@ -104,10 +112,9 @@ class StudyJob:
 
     def ended_trials(self) -> pl.DataFrame | None:
         """Return the trials that count, None before the first has ended."""
-        path = self.folder / "trials.csv"
-        if not path.exists():
+        if not self.trials_csv.exists():
             return None
-        trials = pl.read_csv(path, glob=False, infer_schema_length=None)
+        trials = pl.read_csv(self.trials_csv, glob=False, infer_schema_length=None)
         return trials.filter(pl.col("state").is_in(ENDED)).cast({"value": pl.Float64})
 
     def progress(self) -> str:

@@ -387,3 +387,20 @@ def test_the_shipped_report_is_made_from_the_shipped_files(tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     found = leaderboard_report.write(tmp_path).read_text()
     assert found == (SHIPPED / "comparison.md").read_text()
+
+
+def test_files_that_were_edited_are_reported_on_or_refused(tmp_path):
+    """Bug: a traceback without any Recall, and inf for a rate of 0."""
+    for path in SHIPPED.glob("*.csv"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    scores, runs = tmp_path / "scores.csv", tmp_path / "runs.csv"
+    lines = scores.read_text().splitlines(keepends=True)
+    scores.write_text("".join(line for line in lines if ",recall," not in line))
+    assert "; each change ran with" not in leaderboard_report.write(tmp_path).read_text()
+    frame = pl.read_csv(runs, infer_schema=False)
+    rate = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("0")).otherwise("eval_cases_per_second")
+    frame.with_columns(eval_cases_per_second=rate).write_csv(runs)
+    with pytest.raises(
+        errors.InputError, match=r"runs\.csv: eval_cases_per_second is 0 in the line"
+    ):
+        leaderboard_report.write(tmp_path)

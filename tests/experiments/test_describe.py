@@ -47,6 +47,7 @@ def test_the_command_prints_tables_and_refuses_in_one_line(tmp_path):
     about = json.loads(described.read_text())
     sha256 = event_hash(prepared.load(pathlib.Path(about["prepared"])))
     assert about["events_sha256"] == sha256
+    assert about["cases"] == len(prepared.load(pathlib.Path(about["prepared"])).cases)
     assert good.stdout.splitlines()[-1] == f"prepared events SHA-256 {sha256}"
     bad = run("--dataset=events", "--events=nowhere.csv")
     assert bad.returncode == 2

@@ -128,6 +128,12 @@ def test_a_row_that_stops_early_on_a_log_is_expected_to_stop_there_again(tmp_pat
     assert whole - early == pytest.approx(9 * LOGS["big"].events * per_event)
 
 
+def test_a_log_of_one_held_out_event_a_session_has_cases():
+    """Bug: take all events but the first of each session, none here, and divide by their time."""
+    counts = {"train_events": 900, "train_sessions": 300, "test_events": 300, "test_sessions": 300}
+    assert LogSize.of({"table1": counts, "cases": 300}) == LogSize(600, 300)
+
+
 def test_the_time_left_by_hand():
     assert seconds_left([], 2) is None
     assert seconds_left([None, 20], 2) is None
