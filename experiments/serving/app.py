@@ -2,7 +2,7 @@
 
 An invalid request never stops the service: it gets a status of 4xx and one line that says why. A
 status of 503 means that nothing was changed, because the state file cannot be written or too many
-requests are waiting.
+requests are waiting; that of a DELETE, that something may be left on the disk.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ _HOUR = 3_600  # seconds
 _DESCRIPTION = (
     "Send the events of people as they happen, and ask for a list when a page is shown. Bodies and "
     "answers are JSON in UTF-8. An invalid request is answered with 4xx and one line in `detail` "
-    "that says what is wrong; 503 means that nothing was changed, and that the request may be sent "
-    "again."
+    "that says what is wrong; 503 means that nothing was changed, or of a DELETE that something "
+    "may be left on the disk, and that the request may be sent again."
 )
 
 

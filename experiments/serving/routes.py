@@ -348,10 +348,13 @@ def listing_routes(service: Service) -> fastapi.APIRouter:
         )
         async def delete(id: TextId) -> None:
             """Delete everything stored about a user or an anonymous session."""
-            if not await batcher.call(lambda: recommender.forget(**{kind: id})):
+            try:
+                found = await batcher.call(lambda: recommender.forget(**{kind: id}))
+            finally:  # an error may come when all is deleted but for what a disk still holds
+                if kind == "user":
+                    overview.forget(id)
+            if not found:
                 raise fastapi.HTTPException(404, f"nothing is stored about {kind} {id!r}")
-            if kind == "user":
-                overview.forget(id)
 
     add_deletion("user")
     add_deletion("session")

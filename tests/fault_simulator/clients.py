@@ -66,6 +66,7 @@ def forget(run: Run) -> None:
     key = run.draw.choice([*people, "unobody"])
     run.say(f"  {key}")
     run.late = [left for call in run.late if (left := [e for e in call if key_of(e) != key])]
+    was_deleted = False  # by a call that ended with an error, of this process
     for _ in range(30):
         process = run.process
         after = process.oracle.copy()
@@ -74,6 +75,7 @@ def forget(run: Run) -> None:
         faults = process.disk.faults
         result = process.attempt(process.live.forget, **name)
         if result.killed:
+            was_deleted = False
             run.died()
             run.start([process.oracle, *process.maybe, after])
         elif result.error is not None:
@@ -82,11 +84,12 @@ def forget(run: Run) -> None:
                 raise FaultError(f"an error without a fault: {result.error}")
             process.disk.room = None
             if process.difference(process.oracle):
+                was_deleted = True
                 process.oracle = after  # deleted, but not from all bytes
                 process.since.append(after)
             process.maybe.append(after)
         else:
-            if result.value != was_known:
+            if result.value != (was_known or was_deleted):
                 raise FaultError(f"forget returned {result.value}")
             if was_known:
                 process.take(after)

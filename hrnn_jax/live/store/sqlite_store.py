@@ -76,6 +76,7 @@ class SqliteStore(NextStates):
         self._watch = FileWatch(path)
         self._file: int | None = None  # descriptor for `sqlite_pages`, once the file is checked
         self._has_traces = True  # on disk, of what was deleted; maybe by a process that was killed
+        self._not_erased: set[str] = set()  # keys that were deleted, and have left traces
         self._unclean: set[int] = set()  # pages that may have copies of rows in their unused part
         self._begins_wal = True
         refuse_strays(path)
@@ -218,14 +219,21 @@ class SqliteStore(NextStates):
         self._add_to_cache(states)
 
     def delete(self, keys: Sequence[str], *, before: float | None = None) -> int:
-        """See `StateStore`; nothing of them is left in the file or the -wal."""
+        """See `StateStore`; nothing of them is left in the file or the -wal.
+
+        On a full disk that may fail when the rows are deleted already. A repeated call erases what
+        is left of them, and counts them again: who asked for it has not been told of success.
+        """
         self._touch(keys)
         n_states = super().delete(keys, before=before)
         for key in keys:
             self._cache.pop(key, None)
-        self._has_traces |= n_states > 0
+        n_again = len(self._not_erased.intersection(keys))
+        if n_states:
+            self._has_traces = True
+            self._not_erased.update(keys if before is None else ())
         self._erase_traces()
-        return n_states
+        return max(n_states, n_again)
 
     def drop_old_events(self) -> int:
         """See `StateStore`; nothing of them is left in the file or the -wal."""
@@ -251,6 +259,7 @@ class SqliteStore(NextStates):
         if self._has_traces:
             self._checkpoint()
             self._has_traces = False
+            self._not_erased.clear()
 
     def _checkpoint(self) -> bool:
         """Write the -wal into the file, without the copies that moved rows have left in pages.

@@ -241,7 +241,7 @@ def test_paths_are_logged_and_not_answered(make_app, network, tmp_path, monkeypa
     monkeypatch.setattr(error_responses.logger, "error", logged.append)
     with Recommender(*network, path) as recommender:
         app = make_app(recommender)
-        store = recommender._store
+        store = recommender._states.store
         assert isinstance(store, SqliteStore)
         store._db.execute("PRAGMA query_only = 1")  # a file that cannot be written
         for _ in range(2):
@@ -249,6 +249,23 @@ def test_paths_are_logged_and_not_answered(make_app, network, tmp_path, monkeypa
             assert response.status_code == 503
             assert response.json()["detail"].startswith("the state file cannot be written (")
     assert [line.partition(" (")[0] for line in logged] == [f"{path} cannot be written"]
+
+
+def test_a_delete_that_failed_is_sent_again(make_app, network, tmp_path, monkeypatch):
+    """Bug: answer 404 then, and list the user by visits until these are counted anew."""
+    with Recommender(*network, tmp_path / "states.sqlite") as recommender:
+        app = make_app(recommender)
+        assert ask(app, "POST", "/events", json=events("u", ["i1"])[0]).status_code == 200
+        assert len(get(app, "/users", order="visits")["users"]) == 1
+
+        def full(store):
+            raise errors.StorageError("the state file cannot be written")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteStore, "_checkpoint", full)
+            assert ask(app, "DELETE", "/users/u").status_code == 503
+        assert get(app, "/users", order="visits")["users"] == []
+        assert [ask(app, "DELETE", "/users/u").status_code for _ in range(2)] == [204, 404]
 
 
 def test_rare_programs_are_compiled_after_the_start_and_hold_nobody_up(make_app, recommender):
@@ -874,7 +891,7 @@ def test_other_requests_come_between_the_deletions_of_idle_sessions(
     make_app, recommender, monkeypatch
 ):
     """Bug: delete 100,000 sessions in one call, for which all others wait 8.8 s."""
-    monkeypatch.setattr("hrnn_jax.live.recommender._SESSIONS_OF_A_STEP", 2)
+    monkeypatch.setattr("hrnn_jax.live.states.idle_sessions._SESSIONS_OF_A_STEP", 2)
     recommender.observe_many([Event("i1", session=f"s{n}") for n in range(5)])
     app = make_app(settings=dataclasses.replace(SETTINGS, keep_sessions_seconds=0))
     counts = []
