@@ -34,7 +34,7 @@ from .folders import earlier_run
 from .folders.default_folder import default_folder
 from .training import continue_run, distributed
 
-HINT = ": add --resume to go on"  # after ctrl-C
+HINT = ": the same command with --resume goes on"  # after ctrl-C
 
 
 @dataclasses.dataclass(frozen=True)

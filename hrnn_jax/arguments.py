@@ -40,9 +40,9 @@ def path_of(name: str, value: Any) -> pathlib.Path:
         value: a string or a path.
 
     Raises:
-        InputError: the value is something else.
+        InputError: the value is something else, empty, or has a null character.
     """
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or value == "" or "\0" in str(value):
         raise InputError(f"{name}={value!r}: give a path")
     return pathlib.Path(value)
 

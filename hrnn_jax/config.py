@@ -317,8 +317,8 @@ class ModelConfig(_Checked):
 
     n_items: int  # V
     variant: str = "hrnn_init"  # one of NETWORKS
-    hidden_units: int = setting(100, least=1, models=NETWORKS)
-    layers: int = setting(1, least=1, models=NETWORKS)
+    hidden_units: int = setting(100, least=1, most=100_000, models=NETWORKS)
+    layers: int = setting(1, least=1, most=100, models=NETWORKS)
     user_input: str = setting("full", choices=("full", "gates"), models=("hrnn_all",))
     leak: str = setting("equation", choices=("equation", "carried"), models=HRNNS)
     feed_last_item: bool = setting(False, models=HRNNS)
@@ -645,7 +645,9 @@ def _taken(name: str, value: Any, hint: Any) -> Any:
         if value is None:
             return None
         hint = get_args(hint)[0]
-    if get_origin(hint) is Literal:  # the setting has its choices
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):  # None too, which stands for no choice in other settings
+            raise errors.InputError(f"`{name}`={value}: give {_either(get_args(hint))}")
         return value
     if get_origin(hint) is tuple:
         kind = get_args(hint)[0]

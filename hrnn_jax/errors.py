@@ -42,7 +42,8 @@ def reason(error: BaseException) -> str:
 
     Args:
         error: the operating system's error, or that of a reader or writer which gives the system's
-            error number in its text: "os error 28" (polars), "os_error_code='28'" (orbax).
+            error number in its text: "os error 28" (polars), "os_error_code='28'" (orbax),
+            "[Errno 28]" (shutil).
 
     Returns:
         The operating system's description, or else the first line of the error's text.
@@ -52,5 +53,5 @@ def reason(error: BaseException) -> str:
     text = str(error).strip() or repr(error)
     if "allow_pickle" in text:  # numpy advises to load it unsafely
         return "it is no file of arrays"
-    number = re.search(r"os error (\d+)|os_error_code='(\d+)'", text)
-    return os.strerror(int(number[1] or number[2])) if number else text.splitlines()[0][:200]
+    numbers = re.findall(r"os error (\d+)|os_error_code='(\d+)'|\[Errno (\d+)\]", text)
+    return os.strerror(int(max(numbers[0]))) if numbers else text.splitlines()[0][:200]

@@ -29,7 +29,8 @@ def load(argv: Sequence[str]) -> None:
     """Import what --plugin names in a command line whose flag files are expanded.
 
     Raises:
-        InputError: There is no such module, or it registers a name that is taken.
+        InputError: There is no such module, its file is no Python, or it registers a name that is
+            taken.
     """
     text = ""
     for number, argument in enumerate(argv, start=1):
@@ -51,6 +52,9 @@ def load(argv: Sequence[str]) -> None:
                 f"--plugin={name}: there is no module {error.name} in the working directory or "
                 "among what is installed: name a file my_fork/losses.py here my_fork.losses"
             ) from error
+        except SyntaxError as error:
+            where = f"{error.filename}, line {error.lineno}"
+            raise errors.InputError(f"--plugin={name}: {where}: {error.msg}") from error
     from hrnn_jax.preprocess import datasets  # here: --help of commands without data is faster
 
     known = {"loss": config.LOSSES, "model": presets.NAMES, "dataset": datasets.NAMES}

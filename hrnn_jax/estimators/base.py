@@ -68,8 +68,9 @@ class Model(abc.ABC):
             InputError: A value is out of bounds, or has no effect next to the others.
         """
         if unknown := sorted(settings.keys() - self.defaults.keys()):
-            near = difflib.get_close_matches(unknown[0], self.defaults, n=1)
-            listed = ", ".join(self.defaults) or "none"
+            known = inspect.signature(type(self)).parameters
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            listed = ", ".join(known) or "none"
             hint = f"did you mean {near[0]}?" if near else f"it has {listed}"
             raise TypeError(f"{type(self).__name__} has no setting {unknown[0]!r}: {hint}")
         self._settings = {**self.defaults, **settings}

@@ -51,6 +51,8 @@ def load(folder: str | pathlib.Path, *, seed: int | None = None) -> Model:
     if isinstance(model, NetworkModel):
         model.restore(part, folder, seed)
         return model
+    if seed not in (None, 0):
+        raise errors.InputError(f"`seed`={seed}: {folder} is a run of {name}, which has none but 0")
     return model.fit(part)
 
 

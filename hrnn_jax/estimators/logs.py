@@ -169,7 +169,7 @@ class Log:
             InputError: The log cannot be read, or its filters leave no user; the message has the
                 counts after each of them.
         """
-        if by not in SPLITS:
+        if by not in list(SPLITS):  # by ==, also what has no hash
             raise InputError(f"`by`={by}: give last_session, test or validation")
         if by == "last_session" != self.recipe.protocol:
             raise InputError(
@@ -256,7 +256,7 @@ def read(
         if not isinstance(column, str) and (column is not None or name not in optional):
             raise InputError(f"`{name}`={column!r}: give the name of a column")
     if isinstance(events, str | pathlib.Path):
-        path, title = pathlib.Path(events), str(events)
+        path, title = path_of("`events`", events), str(events)
         with _words_of_read(path, title):
             files.find(path)
     else:

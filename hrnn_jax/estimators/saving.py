@@ -55,7 +55,13 @@ def save(model: Any, folder: pathlib.Path, *, overwrite: bool) -> pathlib.Path:
 
 def _check_free(folder: pathlib.Path, *, overwrite: bool) -> None:
     """Raise InputError for a folder that holds anything; with `overwrite`, anything but a run."""
-    if not folder.exists():
+    try:
+        exists = folder.exists()
+    except OSError as error:  # its name is too long, say
+        raise errors.InputError(
+            f"cannot write `folder`={folder}: {errors.reason(error)}; choose another folder"
+        ) from error
+    if not exists:
         return
     if not folder.is_dir():
         raise errors.InputError(f"{folder} is a file: choose another folder for `save`")

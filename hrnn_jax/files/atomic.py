@@ -77,7 +77,8 @@ def writing(path: Path, *, elsewhere: str = _ELSEWHERE, replaces: bool = False) 
     Args:
         path: where the file or folder is to be; the folder above it is made.
         elsewhere: what the error message advises if there is no room here.
-        replaces: whether a folder at `path` is replaced.
+        replaces: whether a folder at `path` is replaced; a link to one stays, and leads to the new
+            one.
 
     Yields:
         A free path of the same name, in a temporary folder next to `path`. The file or folder
@@ -87,6 +88,7 @@ def writing(path: Path, *, elsewhere: str = _ELSEWHERE, replaces: bool = False) 
         InputError: as `write` does.
     """
     with _reported(path, elsewhere):
+        path = path.resolve() if replaces else path
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent,

@@ -53,9 +53,10 @@ def as_polars(frame: Any, *, others: str = "", columns: Collection[str] = ()) ->
             return frame.select(compress(names, _used(names, columns))).collect()
         if isinstance(frame, pl.DataFrame):
             return frame.select(compress(frame.columns, _used(frame.columns, columns)))
-        if type(frame).__module__.split(".")[0] == "pandas":
+        of_pandas = type(frame).__module__.split(".")[0] == "pandas"
+        if of_pandas and hasattr(frame, "columns"):
             return pl.from_pandas(frame.loc[:, _used(list(frame.columns), columns)])
-        if hasattr(frame, "__arrow_c_stream__"):
+        if hasattr(frame, "__arrow_c_stream__") and not of_pandas:  # a Series or an index
             return pl.DataFrame(frame)
     except _UNREADABLE as error:
         raise InputError(f"the frame cannot be read: {reason(error)}") from error

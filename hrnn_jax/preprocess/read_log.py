@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -158,8 +159,14 @@ def files_of(source: Source, *, parts: bool) -> list[InPart]:
     """Return the files of a log in the order in which they are read; parts: see `read`.
 
     Raises:
-        InputError: there is none, or a name tells no part of a split.
+        InputError: there is none, a name tells no part of a split, or a column has two roles.
     """
+    named = {role: column for role, column in source.named.items() if role in (USER, ITEM, TIME)}
+    for one, other in itertools.combinations(named, 2):
+        if named[one] == named[other]:
+            raise InputError(
+                f"`{other}_column`={named[other]} is the column of the {one}s too: name another one"
+            )
     if TIME not in source.named and source.reading.time_format is not None:
         raise InputError("`time_format` needs times; name their column with `time_column`")
     found = files.find(source.path)

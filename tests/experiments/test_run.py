@@ -881,7 +881,7 @@ def test_interrupted_from_elsewhere_it_stops_in_one_line_and_resumes(log_file, t
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
-    assert err == "interrupted: add --resume to go on\n"
+    assert err == "interrupted: the same command with --resume goes on\n"
     assert out.startswith("HRNN Init on ")
     assert "\r" not in out
     epochs = len(history.read_text().splitlines())

@@ -58,6 +58,14 @@ def test_every_setting_has_a_meaning_and_a_model_that_uses_it(cls):
         (DataConfig, {"session_gap_minutes": float("nan")}, "give a finite number"),
         (DataConfig, {"max_user_sessions": 1}, "`max_user_sessions`=1: give 2 or more"),
         (DataConfig, {"split": "train"}, "`split`=train: give test or validation"),
+        (DataConfig, {"split": None}, "`split`=None: give test or validation"),
+        (EvaluationConfig, {"ties": None}, "`ties`=None: give against or for"),
+        (ReadConfig, {"on_bad_row": None}, "`on_bad_row`=None: give error or skip"),
+        (
+            ModelConfig,
+            {"n_items": 9, "hidden_units": 10**9},
+            "`hidden_units`=.* to 100000",
+        ),
         (ModelConfig, {"n_items": 9, "dropout_init": 1.0}, "`dropout_init`=1.0: .* from 0 to 0.99"),
         (ModelConfig, {"n_items": 9, "neighbours": 3}, "`neighbours`=3 .* without `places`"),
         (

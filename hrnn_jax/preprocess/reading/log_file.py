@@ -11,6 +11,7 @@ import polars as pl
 
 from hrnn_jax.config import ReadConfig
 from hrnn_jax.errors import InputError, reason
+from hrnn_jax.ids_and_times import ID_TYPES
 
 from . import checks, fields, files, ids, tables, times
 from .faults import Reading
@@ -150,7 +151,16 @@ def _typed(
     )
     # A text row with too many values is only noticed when all its columns are read.
     whole_rows = pl.QueryOptFlags(projection_pushdown=not table.is_text)
-    frame = selected.collect(engine="streaming", optimizations=whole_rows)
+    try:
+        frame = selected.collect(engine="streaming", optimizations=whole_rows)
+    except pl.exceptions.ComputeError as error:
+        of_bytes = [named[name] for name in IDS if isinstance(schema.get(name), pl.Binary)]
+        if not of_bytes or "utf8" not in str(error):
+            raise
+        raise InputError(
+            f"{path}: column {' or '.join(map(repr, of_bytes))} holds bytes that are no text: "
+            f"{ID_TYPES}"
+        ) from error
     return frame, Reading(path, table, raw, named, time, config)
 
 

@@ -31,7 +31,10 @@ def test_ctrl_c_among_a_commands_first_imports_ends_it_in_one_line(argv, tmp_pat
 
 @pytest.mark.parametrize(
     ("command", "hint"),
-    [("run", ": add --resume to go on"), ("tune", ": the same command goes on with the study")],
+    [
+        ("run", ": the same command with --resume goes on"),
+        ("tune", ": the same command goes on with the study"),
+    ],
 )
 def test_ctrl_c_while_jax_is_imported_ends_the_command_after_the_import(command, hint, tmp_path):
     """Bug: `importing` leaves the handler alone."""

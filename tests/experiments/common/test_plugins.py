@@ -70,5 +70,8 @@ def test_a_module_that_is_missing_is_named_and_one_that_misses_another_is_not(
     (tmp_path / "imports_another.py").write_text("import no_such_package\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         plugins.load(["--plugin=imports_another"])
+    (tmp_path / "no_python.py").write_text("import json\n\ndef score(:\n")
+    with pytest.raises(errors.InputError, match=r"--plugin=no_python: .*no_python\.py, line 3: "):
+        plugins.load(["--plugin=no_python"])
     plugins.load([])
     plugins.load(["--plugin"])  # absl says what is missing

@@ -77,7 +77,7 @@ def test_two_processes_go_on_after_any_end_and_leave_the_run_folder_of_one(tmp_p
     both, alone = tmp_path / "both", tmp_path / "alone"
     lost = "error: process 0 ends, as another one has ended or cannot be reached; start the same "
     lost += "command on all again to go on\n"
-    interrupted = "interrupted: add --resume to go on\n"
+    interrupted = "interrupted: the same command with --resume goes on\n"
     for signals, codes, errors in (
         ({1: signal.SIGTERM}, [1, -signal.SIGTERM], [lost, ""]),
         ({0: signal.SIGINT, 1: signal.SIGINT}, [130, 130], [interrupted, interrupted]),

@@ -126,6 +126,8 @@ def test_settings_are_those_of_the_config():
     assert hrnn_jax.PPOP().get_params() == {}
     with pytest.raises(TypeError, match=r"PPOP has no setting 'xx': it has none$"):
         hrnn_jax.PPOP().set_params(xx=1)
+    with pytest.raises(TypeError, match="did you mean variant"):
+        hrnn_jax.HRNN(varient="all")
     with pytest.raises(TypeError, match="did you mean neighbours"):
         hrnn_jax.ItemKNN(neighbors=3)
     with pytest.raises(errors.InputError, match="`neighbours`=0: give 1 or more"):

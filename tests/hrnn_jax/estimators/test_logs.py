@@ -1,6 +1,7 @@
 """Logs from files and frames of any library, and their parts."""
 
 import dataclasses
+import uuid
 
 import numpy as np
 import polars as pl
@@ -119,6 +120,7 @@ def test_an_error_about_a_log_names_the_argument_and_the_file_or_frame(
     ("events", "words"),
     [
         ("nothing.csv", "no such file; give another file to `read`"),
+        ("", "`events`='': give a path"),
         ([1, 2], "give a path, or a frame"),
         (3, "int: give a path, or a frame"),
     ],
@@ -126,6 +128,19 @@ def test_an_error_about_a_log_names_the_argument_and_the_file_or_frame(
 def test_what_is_no_log_is_refused(events, words, tmp_path):
     with pytest.raises(errors.InputError, match=words):
         hrnn_jax.read(events, prepared_dir=tmp_path)
+
+
+def test_what_pandas_has_and_no_log_is_refused(frame, tmp_path):
+    """Bug: an AttributeError, or words about bytes that do not name the column."""
+    of_pandas = frames.of_library(frame, "pandas")
+    ids = [uuid.UUID(int=255 << 120 | n) for n in range(len(frame))]
+    for events, words in (
+        (of_pandas["user_id"], "Series: give a path, or a frame"),
+        (of_pandas.index, "RangeIndex: give a path, or a frame"),
+        (of_pandas.assign(user_id=ids), "column 'user_id' holds bytes that are no text: ids must"),
+    ):
+        with pytest.raises(errors.InputError, match=words):
+            hrnn_jax.read(events, prepared_dir=tmp_path).split()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +159,7 @@ def test_what_names_no_column_or_folder_is_refused(frame, given, words):
         hrnn_jax.read(frame, **given)
 
 
-def test_settings_that_cannot_be_are_refused(frame, log):
+def test_settings_that_cannot_be_are_refused(frame, log, tmp_path):
     with pytest.raises(errors.InputError, match="`min_support`=0"):
         hrnn_jax.read(frame, min_support=0)
     for wrong, near in (
@@ -157,8 +172,11 @@ def test_settings_that_cannot_be_are_refused(frame, log):
         )
         with pytest.raises(TypeError, match=words):
             hrnn_jax.read(frame, **{wrong: 3})
-    with pytest.raises(errors.InputError, match="give last_session, test or validation"):
-        log.split("random")
+    for by in ("random", []):
+        with pytest.raises(errors.InputError, match="give last_session, test or validation"):
+            log.split(by)
+    with pytest.raises(errors.InputError, match="`item`=user_id is the column of the users too"):
+        hrnn_jax.read(frame, item="user_id", prepared_dir=tmp_path).split()
 
 
 def test_the_named_logs_are_simulated_by_name(tmp_path):

@@ -168,12 +168,14 @@ def test_the_live_history_can_be_another_or_none(log, parts, network, tmp_path):
     for history, users in ((None, 0), (False, 0), (some, 1), (some.to_arrow(), 1), (log, 30)):
         with network.live(history=history) as live:
             assert len(live) == users
-    path = tmp_path / "states.sqlite"
-    path.touch()  # without a byte it holds no states
-    for _ in range(2):
+    empty, link = tmp_path / "empty.sqlite", tmp_path / "link.sqlite"
+    empty.touch()  # without a byte it holds no states
+    link.symlink_to(tmp_path / "linked.sqlite")  # Bug: put the file in the link's place
+    for path in (empty, empty, link, link):
         with network.live(path) as live:
             assert len(live) == 30
             assert sum(n for _, n in live.users()) == len(frame)
+    assert link.is_symlink()
     for history, says in (
         (7, "give a log, a part of one, or a frame"),
         (frame.with_columns(ts=pl.lit(dt.time(3))), "ts holds Time: give Unix seconds"),
@@ -184,7 +186,11 @@ def test_the_live_history_can_be_another_or_none(log, parts, network, tmp_path):
     ):
         with pytest.raises(errors.InputError, match=says):
             network.live(tmp_path / "other.sqlite", history=history)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["states.sqlite"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "empty.sqlite",
+        "link.sqlite",
+        "linked.sqlite",
+    ]
 
 
 def test_no_user_gets_an_empty_frame_and_an_unknown_one_a_list(network):
@@ -252,7 +258,9 @@ def test_validation_is_measured_after_each_epoch_and_changes_nothing(parts, netw
 
 
 def test_a_callback_ends_the_training(parts):
-    model = small().fit(parts[0], epochs=5, callbacks=[lambda epoch: epoch.number == 2])
+    # Bug: end it where a callback returns the number 1.
+    callbacks = [lambda epoch: 1, lambda epoch: epoch.number == 2]
+    model = small().fit(parts[0], epochs=5, callbacks=callbacks)
     assert model.epochs_ == 2
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -102,6 +103,8 @@ def test_a_counting_model_is_read_as_it_was(parts, model, tmp_path):
     again = hrnn_jax.load(tmp_path / "run")
     assert repr(again) == repr(model)
     assert hrnn_jax.ranks(again, test).equals(hrnn_jax.ranks(model, test))
+    with pytest.raises(errors.InputError, match=r"`seed`=7: .* has none but 0"):
+        hrnn_jax.load(tmp_path / "run", seed=7)
     with pytest.raises(
         errors.InputError, match="counting model: it has neither"
     ):  # as serve and export say
@@ -188,8 +191,12 @@ def test_what_is_no_path_is_refused(network):
         (hrnn_jax.load_run, "run"),
         (network.live, "states"),
     ):
-        with pytest.raises(errors.InputError, match=f"`{name}`=None: give a path"):
-            call(None)
+        for wrong in (None, "", "a\0b"):
+            words = re.escape(f"`{name}`={wrong!r}: give a path")
+            with pytest.raises(errors.InputError, match=words):
+                call(wrong)
+    with pytest.raises(errors.InputError, match="File name too long; choose another folder"):
+        network.save("x" * 300)
 
 
 def test_nothing_is_left_of_a_model_that_cannot_be_written(network, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 import polars as pl
 import pytest
@@ -58,6 +59,20 @@ def test_a_folder_appears_whole(tmp_path):
         assert not path.exists()
     assert [file.name for file in path.iterdir()] == ["a"]
     assert [*path.parent.iterdir()] == [path]
+
+
+def test_a_link_to_a_folder_that_is_replaced_leads_to_the_new_one(tmp_path):
+    """Bug: put the folder in the link's place, on another disk maybe."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/a").touch()
+    link = tmp_path / "link"
+    link.symlink_to("old")
+    with atomic.writing(link, replaces=True) as partial:
+        partial.mkdir()
+        (partial / "b").touch()
+    assert link.is_symlink()
+    assert [path.name for path in link.iterdir()] == ["b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "old"]
 
 
 def test_of_two_writers_of_a_folder_the_first_wins(tmp_path):
@@ -120,6 +135,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_advice(tmp_path):
         (OSError(28, "No space left on device"), "No space left on device"),
         (ValueError("parquet: underlying IO error (os error 27)"), "File too large"),
         (ValueError("much [type.x='y' os_error_code='28'] else"), "No space left on device"),
+        (shutil.Error([("a", "b", "[Errno 28] No space left: 'b'")]), "No space left on device"),
         (ValueError("first line\nsecond line"), "first line"),
         (ValueError(), "ValueError()"),
     ],
