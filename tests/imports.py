@@ -42,7 +42,7 @@ ON_SCORES = "hrnn_jax.repeat_explore."
 LEARN = {"hrnn_jax.repeat_explore.fit", "hrnn_jax.repeat_explore.replayed"}
 OF_NETWORKS = {
     *("hrnn_jax.model", "hrnn_jax.network", "hrnn_jax.training.train"),
-    *("hrnn_jax.ranking.evaluation", "hrnn_jax.ranking.topk"),
+    *("hrnn_jax.ranking.evaluation", "hrnn_jax.ranking.replay", "hrnn_jax.ranking.topk"),
 }
 MOST_FILES = 14  # of a room, __init__.py not counted
 

@@ -12,17 +12,15 @@ import polars as pl
 from hrnn_jax.config import DataConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.estimators import run_files
-from hrnn_jax.files import atomic
 from hrnn_jax.files.checkpoint import TrainedRun
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
-from hrnn_jax.live.store.state_file import is_new, refuse_strays, remove_empty
+from hrnn_jax.live.store.state_file import writing_new
 from hrnn_jax.model import Params
 from hrnn_jax.preprocess import past_sessions, prepared
 from hrnn_jax.preprocess.reading import files
 
 from ..common import progress
 
-_MADE = "{} was made meanwhile: is another service starting?"
 _OTHERS = "--history=LOG with another --states imports all users of a log"
 
 
@@ -120,24 +118,12 @@ def write_states(
     Raises:
         InputError: the file cannot be written, or another process wrote one meanwhile.
     """
-    path = path.resolve()  # a link may lead to where the file is to be made
-    refuse_strays(path)
-    atomic.remove_interrupted(path)
     without_index = dataclasses.replace(config, index="exact")
-    with atomic.writing(path) as partial:
-        with Recommender(*network, partial, config=without_index) as recommender:
-            line = _take(recommender, past)
-        if not is_new(path):
-            raise InputError(_MADE.format(path))
-        refuse_strays(path)
-        remove_empty(path)
-        try:
-            path.hardlink_to(partial)  # to rename would replace what another service has just made
-        except FileExistsError:
-            raise InputError(_MADE.format(path)) from None
-        except OSError:  # a file system without links
-            pass
-    return line
+    with (
+        writing_new(path) as partial,
+        Recommender(*network, partial, config=without_index) as recommender,
+    ):
+        return _take(recommender, past)
 
 
 def add_states(recommender: Recommender, past: pl.DataFrame) -> str:

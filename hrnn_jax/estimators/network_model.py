@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from hrnn_jax import network
-from hrnn_jax.arguments import path_of, whole_number
+from hrnn_jax.arguments import whole_number
 from hrnn_jax.config import (
     EvaluationConfig,
     ModelConfig,
@@ -22,91 +22,31 @@ from hrnn_jax.config import (
     settings,
 )
 from hrnn_jax.errors import InputError
-from hrnn_jax.estimators import run_files
+from hrnn_jax.estimators import live_users, run_files
 from hrnn_jax.estimators.base import Model, check_test, check_train, with_cases
 from hrnn_jax.estimators.callbacks.print_and_csv import Print
 from hrnn_jax.estimators.callbacks.trained_epoch import Callback, Epoch, close, training_figures
-from hrnn_jax.estimators.logs import Part, past_sessions_of
-from hrnn_jax.files import atomic, checkpoint
+from hrnn_jax.estimators.logs import Part
+from hrnn_jax.estimators.trained import Trained
+from hrnn_jax.files import checkpoint
 from hrnn_jax.live.batched_model import LIST_LENGTHS
 from hrnn_jax.live.recommender import Recommender
-from hrnn_jax.live.store.opening import is_database
-from hrnn_jax.live.store.state_file import IN_MEMORY, is_new, refuse_strays, remove_empty
-from hrnn_jax.preprocess import frames
+from hrnn_jax.live.store.state_file import IN_MEMORY
 from hrnn_jax.ranking import evaluation, metrics
 from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.repeat_explore import neighbours
-from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
 from hrnn_jax.training import train
-from hrnn_jax.training.held_out import HeldOut
 
 Self = TypeVar("Self", bound="NetworkModel")
 _LIVE = RecommenderConfig()
-
-
-@dataclasses.dataclass
-class _Trained:
-    """What training changes."""
-
-    network: network.Network
-    state: train.TrainState
-    seed: int
-    epochs: int = 0  # on this log
-    lineage: tuple[str, ...] = ()  # fingerprints of the weights that these continue
-    held_out: HeldOut | None = None  # of a network with `places`
-    mixture: Mixture | None = None
-    mixture_epochs: int = -1  # of the network that the mixture was learnt with
-
-    @property
-    def fitted(self) -> FittedMixture | None:
-        """The mixture with the neighbours of the log."""
-        return network.fitted(self.network, self.present_mixture())
-
-    def choose_epochs(self, most: int) -> int:
-        """Return how many further epochs to train: `most`, or fewer by `held_out_patience`."""
-        if self.held_out is None or self.epochs:
-            return most
-        chosen = self.held_out.choose_epochs(most)
-        if chosen.mixture is not None:
-            self.mixture, self.mixture_epochs = chosen.mixture, chosen.epochs
-        return chosen.epochs
-
-    def check_further(self, epochs: int) -> None:
-        """Raise InputError unless the network can be trained for further epochs on its log."""
-        config = self.network.setup.config
-        if config.schedule != "constant" and self.epochs + epochs > config.schedule_epochs:
-            raise InputError(
-                f"`epochs`={epochs}: by `schedule_epochs`={config.schedule_epochs} the learning "
-                f"rate is 0 after so many epochs, and {self.epochs} are trained; give a new model "
-                "as many as it is to have in all"
-            )
-        if self.network.table is not None and self.held_out is None and epochs:
-            raise InputError(
-                "a loaded model with `places` that continued another one has no longer what its "
-                "mixture is learnt from: train on before it is saved, or give a new log"
-            )
-
-    def hold_out(self, start: train.TrainState | None) -> None:
-        """Prepare to learn the mixture of a network with `places`."""
-        if self.network.table is not None:
-            self.held_out = HeldOut(self.network, start, self.seed)
-
-    def present_mixture(self) -> Mixture | None:
-        """Return the mixture of the present epochs, learnt if need be; None without `places`."""
-        if self.held_out is not None and self.mixture_epochs != self.epochs:
-            self.mixture = self.held_out.mixture(self.epochs)
-            self.mixture_epochs = self.epochs
-        return self.mixture
-
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 class NetworkModel(Model):
     """A network: trained by epochs, which callbacks may follow; it can recommend to live users."""
 
     configs = (ModelConfig, TrainConfig)
-    _trained: _Trained | None = None
+    _trained: Trained | None = None
 
     def _check_settings(self) -> None:
         self._model_config(n_items=1)
@@ -127,7 +67,7 @@ class NetworkModel(Model):
         return copy.deepcopy(self)
 
     @property
-    def trained_(self) -> _Trained:
+    def trained_(self) -> Trained:
         """The network, its state and its history."""
         if self._trained is None:
             raise InputError(f"{self.name} is not fitted: call `fit` with a training part")
@@ -186,7 +126,7 @@ class NetworkModel(Model):
         epochs = self._check_training(part, epochs, callbacks, validation)
         seed = whole_number("`seed`", seed, least=0, most=2**31 - 1)
         made = self._network(part, self._train_config().for_epochs(epochs))
-        trained = _Trained(made, made.init_state(seed), seed)
+        trained = Trained(made, made.init_state(seed), seed)
         trained.hold_out(None)
         return self._train_epochs(part, trained, epochs, callbacks, validation)
 
@@ -242,7 +182,7 @@ class NetworkModel(Model):
             trained.check_further(epochs)
         return self._train_epochs(part, trained, epochs, callbacks, validation)
 
-    def _extended(self, part: Part, epochs: int) -> _Trained:
+    def _extended(self, part: Part, epochs: int) -> Trained:
         """Return what goes on on a new log: items of before keep their rows, new ones are drawn."""
         before = self.trained_
         # Not the schedule of the log of before, which a loaded model has as a setting.
@@ -250,7 +190,7 @@ class NetworkModel(Model):
         made = self._network(part, config)
         state = train.extend_state(before.state, made.init_state(before.seed))
         lineage = (checkpoint.fingerprint(before.state.params), *before.lineage)
-        trained = _Trained(made, state, before.seed, lineage=lineage)
+        trained = Trained(made, state, before.seed, lineage=lineage)
         trained.hold_out(state)
         return trained
 
@@ -272,7 +212,7 @@ class NetworkModel(Model):
     def _train_epochs(
         self: Self,
         part: Part,
-        trained: _Trained,
+        trained: Trained,
         epochs: int,
         callbacks: Sequence[Callback],
         validation: Part | None,
@@ -302,7 +242,8 @@ class NetworkModel(Model):
                 if validation is not None:
                     epoch = dataclasses.replace(epoch, metrics=self._measured())
                     trained.history[-1] = epoch.entry()
-                if [callback(epoch) for callback in callbacks].count(True):
+                said = [callback(epoch) for callback in callbacks]
+                if any(isinstance(each, (bool, np.bool_)) and each for each in said):
                     break
             trained.present_mixture()  # not by the first list or rank
             self._train, self._trained = part, trained
@@ -361,9 +302,7 @@ class NetworkModel(Model):
             for entry in run_files.read_history(folder)
             if entry["seed"] == about.seed and entry["epoch"] <= about.epochs
         ]
-        trained = _Trained(
-            made, state, about.seed, about.epochs, about.lineage[1:], history=history
-        )
+        trained = Trained(made, state, about.seed, about.epochs, about.lineage[1:], history=history)
         if not trained.lineage:  # otherwise the weights that it started from are not in the folder
             trained.hold_out(None)
         if about.mixture is not None:
@@ -419,22 +358,7 @@ class NetworkModel(Model):
                 is something else.
         """
         about = self.about_run(pathlib.Path("this model"))
-        if states == IN_MEMORY:
-            recommender = Recommender(about, self.params_, states, config=config)
-            return _with_history(recommender, self.train_, history)
-        if is_database(states):
-            recommender = Recommender(about, self.params_, states, config=config)
-            with recommender.alone():  # all of the history, or nothing
-                known = len(recommender)
-                return _with_history(recommender, self.train_, None if known else history)
-        path = path_of("`states`", states)
-        if is_new(path):
-            refuse_strays(path)
-            remove_empty(path)
-            with atomic.writing(path) as partial:  # all of the history, or no file
-                made = Recommender(about, self.params_, partial, config=config)
-                _with_history(made, self.train_, history).close()
-        return Recommender(about, self.params_, path, config=config)
+        return live_users.recommender((about, self.params_), self.train_, states, history, config)
 
     def _lists(
         self, users: np.ndarray, k: int, left_out: Mapping[int, np.ndarray]
@@ -486,19 +410,3 @@ class NetworkModel(Model):
         checkpoint.save(of_seed, trained.state, epochs=self.epochs_)
         figures = training_figures(trained.history)
         return {"seed": trained.seed, "epochs": self.epochs_, **figures}
-
-
-def _with_history(recommender: Recommender, train: Part, history: Any) -> Recommender:
-    """Import a history, see `NetworkModel.live`; the recommender is closed where that fails."""
-    try:
-        past = past_sessions_of(train, history)
-        if past is not None:
-            recommender.take_sessions(past)
-        elif history is not None and history is not False:
-            others = "a log, a part of one, or "
-            recommender.bootstrap(frames.as_polars(history, others=others))
-        recommender.counts.clear()  # they count what comes from now on
-    except BaseException:
-        recommender.close()
-        raise
-    return recommender

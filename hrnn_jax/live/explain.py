@@ -23,7 +23,7 @@ import numpy as np
 
 from hrnn_jax.ids_and_times import Id
 from hrnn_jax.live.batched_model import Anatomy, LiveState
-from hrnn_jax.live.rebuilding import Network
+from hrnn_jax.live.live_network import LiveNetwork
 from hrnn_jax.repeat_explore.mixture import Mixture, Terms
 from hrnn_jax.training.user_batches import NO_ITEM
 
@@ -44,7 +44,7 @@ class Explanation(NamedTuple):
     neighbours: list[tuple[Id, float]]  # the last items whose neighbour it is, and their parts
 
 
-def explain(network: Network, state: LiveState, items: Sequence[int]) -> list[Explanation]:
+def explain(network: LiveNetwork, state: LiveState, items: Sequence[int]) -> list[Explanation]:
     """Take the scores of some items apart.
 
     Args:
@@ -126,7 +126,7 @@ class _Mixed:
 
 
 def _neighbours(
-    network: Network, terms: Terms | None, item: int, parts: dict[str, float]
+    network: LiveNetwork, terms: Terms | None, item: int, parts: dict[str, float]
 ) -> list[tuple[Id, float]]:
     """Divide the part of the neighbours among the last items."""
     if terms is None or not parts.get(NEIGHBOURS):

@@ -6,13 +6,12 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hrnn_jax import errors
 from hrnn_jax.arguments import whole_number
 from hrnn_jax.ids_and_times import Id
-from hrnn_jax.live.batched_model import LiveState, Query
-from hrnn_jax.live.events import Event, Outcome, StoredEvent, assign_sessions, check_event
-from hrnn_jax.live.rebuilding import Network
-from hrnn_jax.live.replay import replay
+from hrnn_jax.live.events import Event, Outcome, assign_sessions, check_event
+from hrnn_jax.live.lists import check_size, lists_after
+from hrnn_jax.live.live_network import LiveNetwork
+from hrnn_jax.live.states.replay import replay
 
 _NOBODY = "newcomer"  # stands for the user; its key is in no store
 
@@ -25,7 +24,7 @@ class Previewed(NamedTuple):
 
 
 def preview(
-    network: Network,
+    network: LiveNetwork,
     events: Sequence[Event],
     k: int = 10,
     *,
@@ -71,45 +70,3 @@ def preview(
         Previewed(outcome, lists[n])
         for outcome, n in zip(assigned.outcomes, n_observed, strict=True)
     ]
-
-
-def lists_after(
-    network: Network,
-    states: Sequence[LiveState],
-    events: Sequence[StoredEvent | None],
-    k: int,
-    *,
-    exclude_seen: bool,
-    first: int = 0,
-) -> list[list[tuple[Id, float]]]:
-    """Return the list right after each event of one user.
-
-    Args:
-        network: the network.
-        states: after each event.
-        events: of the user, with items of the catalogue; None for none.
-        k: length of the lists.
-        exclude_seen: leave out the items so far; by default those of the open session, if the
-            network leaves them out of lists.
-        first: the event that the lists begin with.
-    """
-    queries: list[Query] = []
-    seen: frozenset[int] = frozenset()
-    session = -1
-    for state, event in zip(states, events, strict=True):
-        if event is not None:
-            if not exclude_seen and event.session != session:
-                seen, session = frozenset(), event.session
-            if exclude_seen or network.excludes_session_items:
-                seen |= {network.item_index[event.item]}
-        queries.append(Query(state, k, {*seen}, None))
-    return [network.named(*ranked) for ranked in network.model.rank(queries[first:])]
-
-
-def check_size(n_events: int, n_items: int, limit: int | None) -> None:
-    """Raise InputError if lists of so many items, one after each event, are more than a limit."""
-    if limit is not None and n_events * n_items > limit:
-        raise errors.InputError(
-            f"{n_events:,} events with {n_items:,} recommendations each are more than "
-            f"{limit:,}: ask for fewer sessions or events, or for a smaller k"
-        )

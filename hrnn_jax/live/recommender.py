@@ -1,25 +1,20 @@
 """Recommend to live users with a trained network.
 
-    recommender = load("out/run")
+    recommender = load_recommender("out/run")
     recommender.observe(user="u1", item="i42", time=1700000000)
     recommender.recommend(user="u1", k=10)  # [(item, score), ...]
 
-See events.py for events and their sessions, replay.py for their effect on a user's state, and
-store/ for the file or the database that holds the states.
+See events.py for events and their sessions, states/ for the users' states and how events change
+them, and store/ for the file or the database that holds them.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import functools
-import itertools
-import logging
-import os
 import pathlib
 import threading
-import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Any, NamedTuple
 
 from hrnn_jax import errors, model
@@ -27,43 +22,30 @@ from hrnn_jax.arguments import whole_number
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.files.checkpoint import TrainedRun, load_run
 from hrnn_jax.ids_and_times import Id, id_prefix
-from hrnn_jax.live import past_events, rebuilding, reload
-from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS, BatchedModel, LiveState, Query
+from hrnn_jax.live.batched_model import LIST_LENGTHS, LiveState
 from hrnn_jax.live.events import (
-    SESSION_PREFIX,
     USER_PREFIX,
-    AssignedEvents,
     Event,
     Outcome,
     Request,
-    StoredEvent,
     assign_sessions,
     check_event,
-    key_of,
     key_of_request,
 )
 from hrnn_jax.live.item_index import ItemIndex
-from hrnn_jax.live.preview import check_size, lists_after
-from hrnn_jax.live.replay import replay
+from hrnn_jax.live.lists import check_size, lists_after, lists_for
+from hrnn_jax.live.live_network import LiveNetwork, live_network
+from hrnn_jax.live.states import past_events, rebuilding, reload
+from hrnn_jax.live.states.idle_sessions import IdleSessions
+from hrnn_jax.live.states.replay import replay
+from hrnn_jax.live.states.user_states import UserStates
 from hrnn_jax.live.store import next_states
-from hrnn_jax.live.store.opening import open_store
-from hrnn_jax.live.store.state_rows import StoredState
 from hrnn_jax.live.store.state_schema import COLUMNS, column_types
-from hrnn_jax.preprocess import past_sessions
-from hrnn_jax.preprocess.frames import Frame, histories, read_tables, write_tables
+from hrnn_jax.preprocess.frames import Frame, read_tables, write_tables
 
 STATES = "states.sqlite"  # file name in a run folder
-logger = logging.getLogger(__name__)
 _DEFAULTS = RecommenderConfig()
-_SESSIONS_OF_A_STEP = 200  # that are looked at for idle ones, some hundredths of a second of work
 _EVENTS_OF_A_STEP = 5_000  # that are read at a time, some hundredths of a second of work
-_JUMP = 60.0  # seconds
-
-
-def _clocks() -> tuple[float, float]:
-    """Return the Unix time, and that of a clock which nobody sets; it counts sleep where it can."""
-    steady = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.time(), time.clock_gettime(steady)
 
 
 class Step(NamedTuple):
@@ -133,53 +115,38 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             on_indexed: called with the number of items that were added to the index.
         """
         self.config = config
-        # Events by outcome, those that were "late", and damaged states that were "rebuilt".
-        self.counts: collections.Counter[str] = collections.Counter()
-        self._use(_network(about, params, config, on_indexed))
+        network = live_network(about, params, config, on_indexed)
+        self._states = UserStates(states, network, config, rebuild=rebuild)
+        self._idle_sessions = IdleSessions(self._states)
         self._reloading = threading.Lock()
-        self._lock, self._process = threading.RLock(), os.getpid()
-        self._clocks = _clocks()  # when idle sessions were looked at last
-        self._store = open_store(states, self._item_index, self._model.start, config)
-        try:
-            rebuilding.accept(self._store, self._network, rebuild=rebuild)
-        except BaseException:
-            self.close()
-            raise
 
-    def _use(self, network: rebuilding.Network) -> None:
-        """Take the network that makes states and lists."""
-        self.trained, self._model = network.trained, network.model
-        self.index, self._item_index = network.model.index, network.item_index
-        self._network = network
+    @property
+    def network(self) -> LiveNetwork:
+        """The network and its catalogue, for `preview`; any thread may use it at any time."""
+        return self._states.network
+
+    @property
+    def trained(self) -> TrainedRun:
+        """The network without its weights."""
+        return self.network.trained
+
+    @property
+    def index(self) -> ItemIndex | None:
+        """The index that lists are made from, if there is one."""
+        return self.network.model.index
+
+    @property
+    def counts(self) -> collections.Counter[str]:
+        """Events by outcome, those that were "late", and damaged states that were "rebuilt"."""
+        return self._states.counts
 
     def close(self) -> None:
         """Close the state file; a fork leaves that to the process that opened it."""
-        if os.getpid() == self._process:
-            with self._lock:
-                self._store.close()
+        self._states.close()
 
     def __exit__(self, *raised: object) -> None:
         """Close the state file."""
         self.close()
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Generator[None]:
-        """Let one thread at a time use the states, of the process that opened their file."""
-        self._check_process()
-        with self._lock:
-            yield
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:  # the lock may be held for ever there, and the file is not
-            raise errors.InputError(
-                "this recommender is of the process before the fork: load one in this process"
-            )
-
-    @contextlib.contextmanager
-    def _updating(self, keys: Collection[str] | None = None) -> Generator[None]:
-        """Let one thread of one process at a time change the states of some keys, or of all."""
-        with self._exclusive(), self._store.updating(keys):
-            yield
 
     @contextlib.contextmanager
     def alone(self) -> Generator[None]:
@@ -187,18 +154,13 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
 
         In a database, that is; a file is of this process alone, and each call is committed.
         """
-        with self._updating():
+        with self._states.updating():
             yield
-
-    @property
-    def network(self) -> rebuilding.Network:
-        """The network and its catalogue, for `preview`; any thread may use it at any time."""
-        return self._network
 
     def __len__(self) -> int:
         """Return the number of users and anonymous sessions that have a state."""
-        with self._exclusive():
-            return len(self._store)
+        with self._states.exclusive():
+            return len(self._states.store)
 
     def check_file(self) -> None:
         """Check that the state file is still the one that was opened, or the database answers.
@@ -207,8 +169,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             StorageError: the file was removed, replaced or cut, and no event is taken any more; or
                 the database cannot be reached at present.
         """
-        with self._exclusive():
-            self._store.check_file()
+        with self._states.exclusive():
+            self._states.store.check_file()
 
     def check_reload(self) -> None:
         """Check that weights can be reloaded at all.
@@ -216,7 +178,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Raises:
             InputError: the states are in a database.
         """
-        next_states.of(self._store)
+        next_states.of(self._states.store)
 
     def reload(
         self,
@@ -252,29 +214,24 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         try:
             on_progress(reload.Progress("loading"))
             about, params = reload.load_unchanged(pathlib.Path(run), seed=seed, epochs=epochs)
-            network = _network(about, params, self.config)
+            network = live_network(about, params, self.config)
             for program in reload.compile_programs(network):
                 on_progress(reload.Progress("loading"))
                 program()
-
-            def use() -> None:
-                self._use(network)
-                on_swap()
-
-            reload.swap(self._store, network, self._exclusive, use, on_progress)
+            reload.swap(self._states, network, on_progress, on_swap)
         finally:
             self._reloading.release()
 
     def warm_up(self, k: int = 10) -> None:
         """Compile the programs for lists of up to k items, with as many excluded items."""
-        self._model.warm_up(max(2 * k, LIST_LENGTHS[1]))
+        self.network.model.warm_up(max(2 * k, LIST_LENGTHS[1]))
 
     def rare_programs(self, k: int = 10) -> list[Callable[[], object]]:
         """Return a call for each program that `warm_up(k)` leaves out, the likely ones first.
 
         Each takes about a second, and other threads may use the recommender meanwhile.
         """
-        return self._model.rare_programs(max(2 * k, LIST_LENGTHS[1]))
+        return self.network.model.rare_programs(max(2 * k, LIST_LENGTHS[1]))
 
     def observe(
         self,
@@ -309,53 +266,34 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             StorageError: the events cannot be written; nothing has changed.
         """
         checked = [check_event(event, any_year=self.trained.any_year) for event in events]
-        with self._updating({event.key for event in checked}):
-            states = self._states(dict.fromkeys(event.key for event in checked))
+        with self._states.updating({event.key for event in checked}):
+            states = self._states.of(dict.fromkeys(event.key for event in checked))
             sessions = {key: state.session for key, state in states.items()}
             numbers = {key: session.number for key, session in sessions.items()}
             event_ids = {(event.key, event.event_id) for event in checked if event.event_id}
             assigned = assign_sessions(
                 checked,
                 sessions,
-                self._store.session_items(numbers) if self.trained.drop_repeats else None,
-                self._store.delivered(event_ids),
-                item_index=self._item_index,
+                self._states.store.session_items(numbers) if self.trained.drop_repeats else None,
+                self._states.store.delivered(event_ids),
+                item_index=self.network.item_index,
                 gap_seconds=self.trained.gap_seconds,
             )
             for event, outcome in zip(checked, assigned.outcomes, strict=True):
                 if outcome != "duplicate":  # weights of before may have known its item
                     self._check_item(event.item)
-            self._store_assigned(assigned, states)
-        self._count(assigned)
+            self._states.write(assigned, states)
+        self._states.count(assigned)
         return assigned.outcomes
 
     def _check_item(self, item: str) -> None:
         """Raise InputError for an item that is not in the catalogue, where these are refused."""
-        if self.config.unknown_items == "error" and item not in self._item_index:
+        item_index = self.network.item_index
+        if self.config.unknown_items == "error" and item not in item_index:
             raise errors.InputError(
-                f"item {item!r} is none of the {len(self._item_index)} of the catalogue: leave the "
-                "event out"
+                f"item {item!r} is none of the {len(item_index)} of the catalogue: leave the event "
+                "out"
             )
-
-    def _store_assigned(self, assigned: AssignedEvents, states: Mapping[str, StoredState]) -> None:
-        """Write events that were assigned to sessions, and the states after them.
-
-        states: those before the events, of the keys that have one.
-        """
-        after = replay(self._model, assigned.observed, self._item_index, states)
-        live = {key: state.live for key, state in states.items()}
-        live |= {key: some[-1] for key, some in after.items()}
-        changed = {
-            key: StoredState(live[key], session)
-            for key, session in assigned.sessions.items()
-            if key not in states or session != states[key].session
-        }
-        self._store.write(changed, assigned.observed)
-
-    def _count(self, assigned: AssignedEvents) -> None:
-        """Count events that are stored."""
-        self.counts.update(assigned.outcomes)
-        self.counts["late"] += assigned.n_late
 
     def recommend(
         self,
@@ -390,20 +328,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Raises:
             InputError: an id or k is invalid.
         """
-        keys = [key_of_request(request) for request in requests]
-        self._check_process()
-        network, queries = self._network, None
-        if not (network.excludes_session_items or any(each.exclude_seen for each in requests)):
-            # While events are synced to the disk, lists of states in memory go on.
-            states = self._store.cached(keys)
-            if states.keys() == {*keys} and network is self._network:
-                queries = self._queries(network, keys, requests, states)
-        if queries is None:
-            with self._exclusive():
-                network = self._network  # of these states; another one may follow it soon
-                states = self._states(dict.fromkeys(keys))
-                queries = self._queries(network, keys, requests, states)
-        return [network.named(*ranked) for ranked in network.model.rank(queries)]
+        return lists_for(self._states, requests)
 
     def history(
         self,
@@ -436,8 +361,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         sessions = whole_number("sessions", sessions)
         key = key_of_request(Request(user, session, k))
-        network = self._network  # one for all: another one may follow it soon
-        events = self._known_events(key, network)
+        network = self.network  # one for all: another one may follow it soon
+        events = self._states.known_events(key, network)
         if not events:
             return []
         first = next(i for i, e in enumerate(events) if e.session > events[-1].session - sessions)
@@ -474,12 +399,11 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         key = key_of_request(Request(user, session))
         if event is None:
-            with self._exclusive():
-                states = self._states([key])
-                start = self._model.start
-            return states[key].live if key in states else start
-        network = self._network
-        events = self._known_events(key, network)
+            with self._states.exclusive():
+                states = self._states.of([key])
+                return states[key].live if key in states else self.network.model.start
+        network = self.network
+        events = self._states.known_events(key, network)
         of_session = [n for n, stored in enumerate(events) if stored.session == event[0]]
         if not 0 <= event[1] < len(of_session):
             raise errors.InputError(
@@ -492,8 +416,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """Return users whose ids start with a prefix, and the number of events of each."""
         limit = whole_number("limit", limit)
         start = USER_PREFIX + id_prefix(prefix)
-        with self._exclusive():
-            sessions = self._store.sessions(start, limit=limit)
+        with self._states.exclusive():
+            sessions = self._states.store.sessions(start, limit=limit)
         return [(key[1:], session.n_events) for key, session in sessions.items()]
 
     def stored_events(self) -> Generator[list[tuple[str, int, str]]]:
@@ -505,8 +429,8 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         """
         after = "", 0
         while True:
-            with self._exclusive():
-                rows = self._store.events_after(USER_PREFIX, after, _EVENTS_OF_A_STEP)
+            with self._states.exclusive():
+                rows = self._states.store.events_after(USER_PREFIX, after, _EVENTS_OF_A_STEP)
             if not rows:
                 return
             after = rows[-1][:2]
@@ -517,10 +441,14 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
 
         Returns:
             Whether anything was stored.
+
+        Raises:
+            StorageError: the state file cannot be written, on a full disk say. Lists may know
+                nothing of the user any more, but bytes of the events may be left: repeat the call.
         """
         key = key_of_request(Request(user, session))
-        with self._exclusive():
-            return self._store.delete([key]) > 0
+        with self._states.exclusive():
+            return self._states.store.delete([key]) > 0
 
     def forget_idle_sessions(self, seconds: float) -> int:
         """Delete anonymous sessions without a recent event.
@@ -543,23 +471,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Yields:
             The number of sessions that a step deleted, some hundred at most.
         """
-        with self._exclusive():
-            before, self._clocks = self._clocks, _clocks()
-            wall, steady = (now - then for now, then in zip(self._clocks, before, strict=True))
-            end = self._clocks[0] - seconds
-        if wall - steady > _JUMP:
-            logger.warning(
-                f"the clock has moved ahead by {wall - steady:,.0f} s: idle sessions stay"
-            )
-            return
-        after: str | None = SESSION_PREFIX
-        while after is not None:
-            with self._exclusive():
-                keys, after = self._store.keys_before(
-                    SESSION_PREFIX, end, after=after, limit=_SESSIONS_OF_A_STEP
-                )
-                n_deleted = self._store.delete(keys, before=end) if keys else 0
-            yield n_deleted
+        yield from self._idle_sessions.forget(seconds)
 
     def bootstrap(
         self, events: Any, *, on_events: Callable[[int], None] = lambda n: None
@@ -584,25 +496,9 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 left out; nothing has changed.
             StorageError: the events cannot be written; those of earlier transactions are.
         """
-        counts: collections.Counter[str] = collections.Counter()
-        for rows in histories(
-            events,
-            users=WIDTHS[-1],
-            any_year=self.trained.any_year,
-            check_item=self._check_item,
-        ):
-            keys = [key_of(user, None) for user, *_ in rows]
-            with self._updating(set(keys)):
-                is_new = self._are_new(keys)
-                past = [
-                    Event(item, user, time, session)
-                    for (user, item, time, session), new in zip(rows, is_new, strict=True)
-                    if new
-                ]
-                counts.update(self.observe_many(past))
-            counts.update({"known_user": n} if (n := len(rows) - len(past)) else {})
-            on_events(len(rows))
-        return counts
+        return past_events.bootstrap(
+            self._states, events, self.observe_many, self._check_item, on_events
+        )
 
     def take_sessions(
         self, past: Frame, *, on_events: Callable[[int], None] = lambda n: None
@@ -619,25 +515,12 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Returns:
             As `bootstrap`.
         """
-        counts: collections.Counter[str] = collections.Counter()
-        for rows in past_sessions.by_users(past, users=WIDTHS[-1]):
-            events = past_events.of_rows(rows)
-            keys = [event.key for event in events]
-            with self._updating(set(keys)):
-                is_new = self._are_new(keys)
-                events = list(itertools.compress(events, is_new))
-                assigned = past_events.assign(events, {}, item_index=self._item_index)
-                self._store_assigned(assigned, {})
-            self._count(assigned)
-            counts.update(assigned.outcomes)
-            counts.update({"known_user": n} if (n := len(rows) - len(events)) else {})
-            on_events(len(rows))
-        return counts
+        return past_events.take_sessions(self._states, past, on_events)
 
     def export_states(self, folder: pathlib.Path | str) -> None:
         """Write all states and stored events as parquet, one file for each table."""
-        with self._exclusive():
-            tables = self._store.dump()
+        with self._states.exclusive():
+            tables = self._states.store.dump()
         write_tables(pathlib.Path(folder), tables, COLUMNS)
 
     def import_states(self, folder: pathlib.Path | str, *, rebuild: bool = False) -> None:
@@ -651,82 +534,5 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             InputError: a file is missing or damaged, or the states were made by other weights.
         """
         tables = read_tables(pathlib.Path(folder), column_types())
-        with self._exclusive():
-            rebuilding.accept(self._store, self._network, tables, rebuild=rebuild)
-
-    def _queries(
-        self,
-        network: rebuilding.Network,
-        keys: Sequence[str],
-        requests: Sequence[Request],
-        states: Mapping[str, StoredState],
-    ) -> list[Query]:
-        """Return what a network is to list for requests, by the states of their keys."""
-        queries: list[Query] = []
-        of_session = self._session_items(network, states)
-        for key, request in zip(keys, requests, strict=True):
-            excluded = _indices(network, "exclude", request.exclude) | of_session.get(key, set())
-            if request.exclude_seen:
-                excluded |= {
-                    network.item_index[event.item] for event in self._known_events(key, network)
-                }
-            candidates = None
-            if request.candidates is not None:
-                candidates = _indices(network, "candidates", request.candidates)
-            live = states[key].live if key in states else network.model.start
-            queries.append(Query(live, request.k, excluded, candidates))
-        return queries
-
-    def _are_new(self, keys: Sequence[str]) -> list[bool]:
-        """Tell for each key whether it has no state."""
-        known = self._states(dict.fromkeys(keys))
-        return [key not in known for key in keys]
-
-    def _states(self, keys: Collection[str]) -> dict[str, StoredState]:
-        """Return the states of those keys that have one; damaged ones are computed again."""
-        states, damaged = self._store.get(keys)
-        if damaged:
-            states |= rebuilding.repair(self._store, self._network, damaged)
-            self.counts["rebuilt"] += len(damaged)
-        return states
-
-    def _session_items(
-        self, network: rebuilding.Network, states: Mapping[str, StoredState]
-    ) -> dict[str, set[int]]:
-        """Return by key what a network's lists leave out as items of the open session, if so."""
-        if not network.excludes_session_items:
-            return {}
-        numbers = {key: state.session.number for key, state in states.items()}
-        return {
-            key: {network.item_index[item] for item in items if item in network.item_index}
-            for key, items in self._store.session_items(numbers).items()
-        }
-
-    def _known_events(self, key: str, network: rebuilding.Network) -> list[StoredEvent]:
-        """Return the stored events of a key whose items are in the catalogue."""
-        with self._exclusive():
-            return [event for event in self._store.events(key) if event.item in network.item_index]
-
-
-def _network(
-    about: TrainedRun,
-    params: model.Params,
-    config: RecommenderConfig,
-    on_indexed: Callable[[int], None] = lambda n: None,
-) -> rebuilding.Network:
-    """Bring a trained network into memory, with an index if there is one."""
-    make_index = functools.partial(ItemIndex, on_items=on_indexed)
-    batched = BatchedModel(
-        params,
-        about.config,
-        about.mixture,
-        make_index=make_index if config.index == "faiss" else None,
-    )
-    item_index = {str(item): index for index, item in enumerate(about.items)}
-    excludes = about.excludes_session_items(config.exclude_session_items)
-    return rebuilding.Network(about, batched, item_index, excludes)
-
-
-def _indices(network: rebuilding.Network, name: str, items: Collection[Id] | None) -> set[int]:
-    """Return the indices of those items of an argument that are in the catalogue."""
-    return set() if items is None else set(network.indices(name, items))
+        with self._states.exclusive():
+            rebuilding.accept(self._states.store, self.network, tables, rebuild=rebuild)

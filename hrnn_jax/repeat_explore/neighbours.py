@@ -69,14 +69,22 @@ def count(log: EventLog, neighbours: int) -> Table:
     for kind, each in enumerate(shares if len(row) else ()):  # scipy takes no empty choice
         values: Any = each[row, nearest.indices]
         share[row, kind, place] = np.log1p(values / _FLOOR)
-    return Table(item=item, share=share, users=count_users(log))
+    return Table(item=item, share=share, users=count_users(*user_items(log), log.n_items))
 
 
-def count_users(log: EventLog) -> np.ndarray:
-    """Count who had each item, and who had it more than once, [V, 2] int32."""
-    pairs, events = user_items(log)
-    of_item = pairs % log.n_items
-    counts = (np.bincount(some, minlength=log.n_items) for some in (of_item, of_item[events > 1]))
+def count_users(pairs: np.ndarray, events: np.ndarray, n_items: int) -> np.ndarray:
+    """Count who had each item, and who had it more than once.
+
+    Args:
+        pairs: of `user_items`.
+        events: of each pair.
+        n_items: V.
+
+    Returns:
+        [V, 2] int32.
+    """
+    of_item = pairs % n_items
+    counts = (np.bincount(some, minlength=n_items) for some in (of_item, of_item[events > 1]))
     return np.stack([*counts], axis=1).astype(np.int32)
 
 

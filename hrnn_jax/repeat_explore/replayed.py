@@ -12,7 +12,7 @@ import numpy as np
 from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Params
-from hrnn_jax.ranking import evaluation
+from hrnn_jax.ranking import replay
 from hrnn_jax.repeat_explore import features, neighbours
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
@@ -66,9 +66,7 @@ class Reader:
         Yields:
             Events [n], and what `inputs_of` returns of them.
         """
-        for found, states in evaluation.replay(
-            self._params, log, events, config, EvaluationConfig()
-        ):
+        for found, states in replay.replay(self._params, log, events, config, EvaluationConfig()):
             for begin in range(0, len(found), _AT_ONCE):
                 event = found[begin : begin + _AT_ONCE]
                 at = np.arange(begin, begin + _AT_ONCE)
@@ -143,14 +141,12 @@ def _nothing(config: ModelConfig) -> Seen:
 
 @jax.jit
 def _inputs_at(
-    seen: evaluation.Seen, at: jax.Array, drops_repeats: jax.Array, users: Array
+    seen: replay.Seen, at: jax.Array, drops_repeats: jax.Array, users: Array
 ) -> tuple[jax.Array, ...]:
     return inputs_of(jax.tree.map(lambda values: values[at], seen), drops_repeats, users)
 
 
-def inputs_of(
-    seen: evaluation.Seen, drops_repeats: jax.Array, users: Array
-) -> tuple[jax.Array, ...]:
+def inputs_of(seen: replay.Seen, drops_repeats: jax.Array, users: Array) -> tuple[jax.Array, ...]:
     """Return what the weights are learnt from, of n users.
 
     Args:

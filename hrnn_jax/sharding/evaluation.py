@@ -21,8 +21,9 @@ from jax.sharding import Mesh
 from hrnn_jax.model import Items, Params, gather_rows
 from hrnn_jax.network import Network
 from hrnn_jax.ranking import evaluation, topk
-from hrnn_jax.ranking.evaluation import Cases, RankedChunk, Seen, ToRank
+from hrnn_jax.ranking.evaluation import Cases, RankedChunk, ToRank
 from hrnn_jax.ranking.metrics import Ranking
+from hrnn_jax.ranking.replay import Seen, lay_out
 from hrnn_jax.ranking.topk import RankSettings
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture
 from hrnn_jax.sharding import mixture as mixtures
@@ -67,7 +68,7 @@ def rank(
     """
     model_config, config = network.ranking_config, network.evaluation_config
     given = evaluation.to_rank(network.log, model_config, config)
-    laid = evaluation.lay_out(given.log, given.cases, model_config, config, n_shards=mesh.size)
+    laid = lay_out(given.log, given.cases, model_config, config, n_shards=mesh.size)
     ranked = _arrange(given, params.items, model_config.n_items, mesh, whole=mixture is not None)
     fitted = None
     if mixture is not None:

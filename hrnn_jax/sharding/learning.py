@@ -13,8 +13,7 @@ from jax.sharding import Mesh
 from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Params
-from hrnn_jax.ranking import evaluation
-from hrnn_jax.ranking.evaluation import Seen
+from hrnn_jax.ranking.replay import Seen, lay_out
 from hrnn_jax.repeat_explore import neighbours, replayed
 from hrnn_jax.repeat_explore.replayed import Inputs
 from hrnn_jax.sharding import mixture as mixtures
@@ -44,7 +43,7 @@ class Reader(replayed.Reader):
     ) -> Iterator[tuple[np.ndarray, Inputs]]:
         """Replay a log, see `replayed.Reader.inputs`; each shard reads the places of its lanes."""
         mesh, how = self._mesh, EvaluationConfig()
-        laid = evaluation.lay_out(log, events, config, how, n_shards=mesh.size)
+        laid = lay_out(log, events, config, how, n_shards=mesh.size)
         drops = put_global(np.asarray(drops_repeats), mesh, REPLICATED)
         for found, at, seen in replay(self._params, log, laid, config, how.chunk_steps, mesh):
             n_rows = len(seen.hidden) // mesh.size

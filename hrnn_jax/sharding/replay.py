@@ -20,8 +20,7 @@ from jax.sharding import Mesh
 from hrnn_jax.config import ModelConfig
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.model import Carry, Params, StepInputs, gather_rows, start_carry
-from hrnn_jax.ranking import evaluation
-from hrnn_jax.ranking.evaluation import Laid, Seen
+from hrnn_jax.ranking.replay import Laid, Seen, advance, start_history
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore.history import History
 from hrnn_jax.sharding.exchange import count_places, exchange, list_inputs
@@ -36,7 +35,7 @@ _AT_ONCE = 16  # steps whose inputs are sent together
 def replay(
     params: Params, log: EventLog, laid: Laid, model_config: ModelConfig, length: int, mesh: Mesh
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Seen]]:
-    """Replay a log, see `evaluation.replay`; all processes must call it.
+    """Replay a log, see `ranking.replay`; all processes must call it.
 
     Args:
         params: of one seed, by shard.
@@ -51,7 +50,7 @@ def replay(
         [D N, ...] by shard, of which each shard has those of its lanes.
     """
     shape = laid.row.shape[1:]
-    states = start_carry(shape, model_config), evaluation.start_history(log, shape, model_config)
+    states = start_carry(shape, model_config), start_history(log, shape, model_config)
     states = jax.tree.map(lambda a: put_global(a, mesh, BY_SHARD), states)
     of_chunks = (laid.row < laid.n_rows).reshape(len(laid.events), length, mesh.size, -1)
     n_rows = 1 << (int(of_chunks.sum(axis=(1, 3)).max(initial=1)) - 1).bit_length()
@@ -123,9 +122,7 @@ def _program(
                 (carry, history), seen = found
                 now: Steps
                 now, then, at = jax.tree.map(lambda a: a[i * at_once + k], (steps, minute, row))
-                carry, hidden = evaluation.advance(
-                    params.network, carry, StepInputs(x[k], now), model_config
-                )
+                carry, hidden = advance(params.network, carry, StepInputs(x[k], now), model_config)
                 if history is not None:
                     history = histories.step(history, now, then)
                 seen = jax.tree.map(

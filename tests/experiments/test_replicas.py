@@ -111,7 +111,7 @@ def check(url, service, senders, network):
         Recommender(*network, state_store.IN_MEMORY) as plain,
     ):
         for user in {sender._user: None for sender in senders}:
-            stored = third._store.events(f"u{user}")
+            stored = third._states.store.events(f"u{user}")
             own = [sender for sender in senders if sender._user == user]
             assert len(stored) == sum(len(sender.sent) for sender in own)
             assert [event.place for event in stored] == list(range(len(stored)))

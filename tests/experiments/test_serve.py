@@ -31,7 +31,7 @@ from hrnn_jax.errors import InputError
 from hrnn_jax.files.checkpoint import load_run
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
-from hrnn_jax.live.store import state_store
+from hrnn_jax.live.store import state_file, state_store
 from hrnn_jax.preprocess import datasets, prepared
 from tests.helpers import logs, postgresql, runs
 
@@ -480,18 +480,18 @@ def test_of_two_services_that_import_together_the_later_one_replaces_no_file(
     """Bug: rename the new file to the name of that which the other one has open."""
     past = import_history.read(trained_run.parent / "log.csv", about_of_run(trained_run))
     states, config, other = tmp_path / "states.sqlite", RecommenderConfig(), []
-    check, calls = import_history.refuse_strays, []
+    check, calls = state_file.refuse_strays, []
 
     def the_other_one_is_faster(path):
         check(path)
         calls.append(path)
         if len(calls) == 2:  # right before the file gets its name
             with monkeypatch.context() as patch:
-                patch.setattr(import_history, "refuse_strays", check)
+                patch.setattr(state_file, "refuse_strays", check)
                 import_history.write_states(states, network, past, config)
             other.append(Recommender(*network, states))
 
-    monkeypatch.setattr(import_history, "refuse_strays", the_other_one_is_faster)
+    monkeypatch.setattr(state_file, "refuse_strays", the_other_one_is_faster)
     with pytest.raises(InputError, match="was made meanwhile: is another service starting"):
         import_history.write_states(states, network, past, config)
     with other[0] as recommender:
@@ -609,6 +609,9 @@ def test_sighup_swaps_the_weights_of_a_run_that_was_trained_again(trained_run, t
         assert_stored(service, before, {"w": 5})
         sender = threading.Thread(target=send_until_it_dies, args=(service, "v", acknowledged))
         sender.start()
+        while not acknowledged:  # a busy machine may kill the service before it answers
+            assert sender.is_alive()
+            time.sleep(0.01)
         (tmp_path / "2").rename(newest)
         service.process.send_signal(signal.SIGHUP)
         wait_until_reloaded(service)

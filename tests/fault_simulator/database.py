@@ -159,7 +159,7 @@ class DatabaseProcess(Process):
     def end(self, *, power: bool) -> None:
         self.disk.dead = True
         if self.other is not None:
-            self.other._store.close()
+            self.other._states.store.close()
         self.other = None
         super().end(power=power)
 

@@ -196,7 +196,7 @@ def reload(run: Run) -> None:
     live, weights = process.live, draw.choice([3 - process.oracle.weights] * 4 + [1])
     process.oracle.begin_reload()
     others = _Others(run)
-    live._exclusive = others.wrapped(live._exclusive)
+    live._states.exclusive = others.wrapped(live._states.exclusive)
     swapped: list[Oracle] = []
 
     def after_the_swap() -> None:
@@ -216,7 +216,7 @@ def reload(run: Run) -> None:
         raise others.faults[0]
     if process.live is not live:  # killed, and started again, by what others did
         return
-    del live._exclusive
+    del live._states.exclusive
     run.say(f"  weights {weights}, {len(swapped)} swap, {result.error}")
     run.counts["swaps"] += len(swapped)
     if result.killed:

@@ -15,9 +15,10 @@ from unittest import mock
 
 from hrnn_jax import errors
 from hrnn_jax.files.checkpoint import TrainedRun
-from hrnn_jax.live import events, rebuilding, recommender, reload
+from hrnn_jax.live import events, live_network
 from hrnn_jax.live.events import Request
 from hrnn_jax.live.recommender import Recommender, RecommenderConfig
+from hrnn_jax.live.states import idle_sessions, past_events, rebuilding, reload
 from hrnn_jax.live.store import (
     next_states,
     sqlite_pages,
@@ -96,12 +97,12 @@ class Process:
         with self._below(), contextlib.ExitStack() as stack:
             for place, name, value in (
                 (state_store, "time", self.clock),
-                (recommender, "time", self.clock),
+                (idle_sessions, "time", self.clock),
                 (events, "clock", self.clock),
-                (recommender, "BatchedModel", network.Network),
-                (recommender, "WIDTHS", (2,)),
+                (live_network, "BatchedModel", network.Network),
+                (past_events, "WIDTHS", (2,)),
                 (rebuilding, "WIDTHS", (2,)),
-                (recommender, "_SESSIONS_OF_A_STEP", 2),
+                (idle_sessions, "_SESSIONS_OF_A_STEP", 2),
                 (next_states, "_ROWS_OF_A_STEP", 2),
                 (reload, "_KEYS", 2),
                 (reload, "_FEW", 1),
@@ -109,7 +110,7 @@ class Process:
                 (reload, "time", self.clock),
                 (reload, "load_unchanged", self._load),
                 (reload, "compile_programs", lambda network: []),
-                (recommender, "logger", log),
+                (idle_sessions, "logger", log),
                 (rebuilding, "logger", log),
                 (state_store, "logger", log),
             ):
@@ -181,7 +182,7 @@ class Process:
         self.disk.dead = True
         if self.live is not None:
             with contextlib.suppress(Killed):
-                self.live._store.close()  # frees what the process had open
+                self.live._states.store.close()  # frees what the process had open
         self.live = None
         if power:
             self.disk.lose_power()
@@ -191,14 +192,14 @@ class Process:
 
     def written(self) -> dict[str, float]:
         """Return when each state was written."""
-        return dict(self.live._store._rows("SELECT who, written FROM states"))
+        return dict(self.live._states.store._rows("SELECT who, written FROM states"))
 
     def difference(self, oracle: Oracle, *, times: bool = True) -> str:
         """Return the first thing that is not as the oracle has it; nothing if all is.
 
         times: whether the times count at which states were written.
         """
-        store, people = self.live._store, oracle.people
+        store, people = self.live._states.store, oracle.people
         found = {key: tuple(session) for key, session in store.sessions().items()}
         expected = {key: person.session() for key, person in people.items()}
         if found != expected:

@@ -47,7 +47,7 @@ def _adopt(process: Process, oracle: Oracle, key: str) -> None:
     """Take what the process holds of one person."""
     live, person = process.live, oracle.people[key]
     said = len(process.lines)
-    kept = tuple(Kept(*event) for event in live._store.events(key))
+    kept = tuple(Kept(*event) for event in live._states.store.events(key))
     if kept != person.kept:
         # Nothing tells that the oldest ones are missing, where their rows have become others'.
         is_told = len(process.lines) > said or kept == person.kept[-len(kept) :]
@@ -63,7 +63,7 @@ def _adopt(process: Process, oracle: Oracle, key: str) -> None:
         del oracle.people[key]
         return
     new = person.recomputed(oracle.weights)
-    session = tuple(live._store.sessions(key, limit=1)[key])
+    session = tuple(live._states.store.sessions(key, limit=1)[key])
     if process.written()[key] == process.clock.wall:  # the row that told its time is damaged too
         new = dataclasses.replace(new, written=process.clock.wall)
     choices: list[Person] = [new, new.told()]

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import rebuilding, recommender
-from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.states import idle_sessions, rebuilding
+from hrnn_jax.live.states.user_states import UserStates
 from hrnn_jax.live.store import sqlite_pages, sqlite_store, state_file, state_rows
 from hrnn_jax.live.store.next_states import NextStates
 from hrnn_jax.live.store.sqlite_store import SqliteStore
@@ -54,12 +54,12 @@ def fail_for_one_damaged_state(patch):
     """Answer an error to all of a batch, and to who is to be forgotten."""
 
     def states(self, keys):
-        found, damaged = self._store.get(keys)
+        found, damaged = self.store.get(keys)
         if damaged:
             raise errors.StorageError("a state is damaged")
         return found
 
-    patch.setattr(Recommender, "_states", states)
+    patch.setattr(UserStates, "of", states)
 
 
 def ignore_damaged_states(patch):
@@ -86,7 +86,7 @@ def keep_the_bytes_of_deleted_rows(patch):
 
 
 def believe_a_clock_that_jumps(patch):
-    patch.setattr(recommender, "_JUMP", math.inf)
+    patch.setattr(idle_sessions, "_JUMP", math.inf)
 
 
 def commit_without_sync(patch):

@@ -16,7 +16,7 @@ import fastapi
 
 from hrnn_jax.errors import InputError, StorageError
 from hrnn_jax.live.recommender import STATES, Recommender
-from hrnn_jax.live.reload import Progress
+from hrnn_jax.live.states.reload import Progress
 
 from .. import schemas
 from ..error_responses import describe_errors

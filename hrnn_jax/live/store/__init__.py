@@ -1,1 +1,1 @@
-"""The state file of live users."""
+"""Where the states of live users are kept: a file or a database."""

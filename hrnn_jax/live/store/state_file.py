@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Generator
 
 from hrnn_jax import errors
+from hrnn_jax.files import atomic
 from hrnn_jax.live.store import sqlite_pages
 
 IN_MEMORY = ":memory:"  # in the place of a path
@@ -106,6 +107,37 @@ def remove_empty(file: pathlib.Path) -> None:
     if file.exists() and is_new(file):
         _refuse_in_use(file)
         file.unlink()
+
+
+@contextlib.contextmanager
+def writing_new(path: pathlib.Path | str) -> Generator[pathlib.Path]:
+    """Write a new state file together with what it is to hold at first: all of it, or no file.
+
+    Args:
+        path: of the file, or a link to where it is to be made.
+
+    Yields:
+        The path to write it at. When the block ends, the file there becomes that at `path`.
+
+    Raises:
+        InputError: the file cannot be written, or another process has made one meanwhile.
+    """
+    path = pathlib.Path(path).resolve()
+    refuse_strays(path)
+    atomic.remove_interrupted(path)
+    with atomic.writing(path) as partial:
+        yield partial
+        made = errors.InputError(f"{path} was made meanwhile: is another service starting?")
+        if not is_new(path):
+            raise made
+        refuse_strays(path)
+        remove_empty(path)
+        try:
+            path.hardlink_to(partial)  # to rename would replace what another process has just made
+        except FileExistsError:
+            raise made from None
+        except OSError:  # a file system without links
+            pass
 
 
 def _refuse_in_use(file: pathlib.Path) -> None:

@@ -22,7 +22,7 @@ from hrnn_jax import errors
 from hrnn_jax.config import EvaluationConfig, TrainConfig
 from hrnn_jax.extras import negatives
 from hrnn_jax.model import start_carry
-from hrnn_jax.ranking import evaluation, topk
+from hrnn_jax.ranking import evaluation, replay, topk
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import neighbours
 from hrnn_jax.repeat_explore.mixture import FittedMixture
@@ -190,9 +190,9 @@ def test_ranking_a_million_items_by_hrnn_plus_exports_for_gpu():
     )
     seen = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct((128 * len(a), *a.shape[1:]), a.dtype),
-        evaluation.Seen(states[0].session[-1], states[1]),
+        replay.Seen(states[0].session[-1], states[1]),
     )
-    bootstrap = functools.partial(evaluation._bootstrap, model_config=config)
+    bootstrap = functools.partial(replay._bootstrap, model_config=config)
     of_steps = jax.ShapeDtypeStruct((128, *shape), np.int32)  # minutes, and rows of what is seen
     export(bootstrap, state.params, states, seen, steps, of_steps, of_steps)
     column = jax.ShapeDtypeStruct((MILLION,), np.int32)

@@ -187,8 +187,8 @@ def test_the_list_of_a_newcomer_with_the_same_clicks_is_shown_and_looking_writes
     theirs = [item for item, _ in recommender.recommend(session="newcomer")]
     assert recommender.forget(session="newcomer")
     written = []
-    monkeypatch.setattr(recommender._store, "write", lambda *_: written.append("write"))
-    monkeypatch.setattr(recommender._store, "delete", lambda *_: written.append("delete"))
+    monkeypatch.setattr(recommender._states.store, "write", lambda *_: written.append("write"))
+    monkeypatch.setattr(recommender._states.store, "delete", lambda *_: written.append("delete"))
     page.open("#user=u6")
     users = page.items("#now")
     assert page.items("#newcomer") == theirs != users

@@ -11,8 +11,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from hrnn_jax.live import export, numpy_scorer, replay
+from hrnn_jax.live import export, numpy_scorer
 from hrnn_jax.live.recommender import load_recommender
+from hrnn_jax.live.states import replay
 from hrnn_jax.live.store import state_store
 from tests.helpers import live_users, logs, mixtures, runs, weights
 from tests.hrnn_jax.live.test_recommender import EXTENSIONS, FORMS

@@ -564,7 +564,7 @@ def test_a_history_may_be_a_frame_of_any_library(library):
 )
 def test_a_history_with_a_bad_row_changes_nothing_and_names_it(column, bad, says, monkeypatch):
     """Bug: check the events of some hundred users at a time, after others were stored."""
-    monkeypatch.setattr("hrnn_jax.live.recommender.WIDTHS", (1,))  # users of a transaction
+    monkeypatch.setattr("hrnn_jax.live.states.past_events.WIDTHS", (1,))  # users of a transaction
     values = {"user_id": ["a", "b", "c"], "item_id": ["i1"] * 3, "session_id": ["s"] * 3}
     values["ts"] = [float(live_users.NOW)] * 3
     values[column][2] = bad
@@ -590,7 +590,7 @@ def test_a_missing_id_in_a_column_of_floats_is_named_with_its_row():
 @pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
 def test_ids_of_equal_texts_are_one_user_of_a_history(dtype, monkeypatch):
     """Bug: take the events of "42.0" in a later transaction, and leave them out as known."""
-    monkeypatch.setattr("hrnn_jax.live.recommender.WIDTHS", (1,))
+    monkeypatch.setattr("hrnn_jax.live.states.past_events.WIDTHS", (1,))
     users = pl.Series(["42", "42.0", "42"], dtype=dtype)
     frame = pl.DataFrame({"user_id": users, "item_id": ["i1", "i2", "i3"]})
     with live_users.recommender() as live:

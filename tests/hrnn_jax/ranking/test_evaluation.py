@@ -14,7 +14,7 @@ import pytest
 
 from hrnn_jax import model
 from hrnn_jax.config import NETWORKS, EvaluationConfig, ModelConfig, Ties
-from hrnn_jax.ranking import evaluation
+from hrnn_jax.ranking import evaluation, replay
 from hrnn_jax.repeat_explore import history as histories
 from hrnn_jax.repeat_explore import mixture as mixtures
 from hrnn_jax.training import user_batches
@@ -155,7 +155,7 @@ def test_lanes_chunks_and_blocks_do_not_change_ranks(config):
 def test_there_are_no_more_lanes_than_end_with_the_longest_user(most, n_lanes):
     """One user has 100 inputs and 100 have 10: 11 lanes end together."""
     log = logs.of([[[0, 1] * 50 + [0]], *[[[0, 1] * 5 + [0]] for _ in range(100)]])
-    found = evaluation._lanes(log.user, most)
+    found = replay._lanes(log.user, most)
     assert found == n_lanes
     assert len(user_batches.build(log, found).event) == len(user_batches.build(log, 256).event)
 

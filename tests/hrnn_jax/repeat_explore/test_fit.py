@@ -13,7 +13,7 @@ from hrnn_jax.config import EvaluationConfig, ModelConfig
 from hrnn_jax.errors import InputError
 from hrnn_jax.event_log import EventLog
 from hrnn_jax.ranking import evaluation
-from hrnn_jax.repeat_explore import features, fit, neighbours, replayed
+from hrnn_jax.repeat_explore import features, fit, fit_places, neighbours, replayed
 from hrnn_jax.repeat_explore.mixture import USER_INPUTS, FittedMixture
 from hrnn_jax.training.held_out import HeldOut, best_epoch
 from hrnn_jax.training.train import TrainState
@@ -102,7 +102,7 @@ def test_the_place_network_is_given_means_and_variances_of_the_allowed_places():
     some = seen(30, 8)
     event, place = np.nonzero(some.allowed)
     rows = np.column_stack([some.places[event, :, place], some.user[event][:, USER_INPUTS]])
-    mean, variance = fit._moments(some)
+    mean, variance = fit_places._moments(some)
     np.testing.assert_allclose(mean, rows.mean(axis=0, dtype=np.float64), rtol=1e-5)
     np.testing.assert_allclose(variance, rows.var(axis=0, dtype=np.float64), rtol=1e-5)
 
@@ -112,7 +112,7 @@ def test_they_take_less_memory_than_the_features():
     some = seen(2_000, 64)
     tracemalloc.start()
     try:
-        fit._moments(some)
+        fit_places._moments(some)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

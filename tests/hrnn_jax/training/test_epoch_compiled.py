@@ -8,7 +8,7 @@ import pytest
 
 from hrnn_jax import model
 from hrnn_jax.config import SAMPLED_LOSSES, ModelConfig, TrainConfig
-from hrnn_jax.ranking import evaluation, topk
+from hrnn_jax.ranking import evaluation, replay, topk
 from hrnn_jax.training.epoch import chunk_function
 from hrnn_jax.training.lane_widths import Width
 from hrnn_jax.training.train import Rates, Running, TrainSetup, init_state, train_chunk
@@ -93,7 +93,7 @@ def ranking(n_items, size, n_lanes=256):
     cases = evaluation.Cases(target, None)
     n_blocks = jax.ShapeDtypeStruct((), np.int32)
     scoring = evaluation._Scoring(ranked, None)
-    seen = evaluation.Seen(hidden, None)
+    seen = replay.Seen(hidden, None)
     return function, (scoring, seen, cases, target, n_blocks)
 
 

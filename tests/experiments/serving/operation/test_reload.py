@@ -15,8 +15,8 @@ from experiments.serving.batcher import Batcher
 from experiments.serving.operation.prometheus import ServiceMetrics
 from experiments.serving.operation.reload import Reloader, Runs
 from hrnn_jax.errors import InputError
-from hrnn_jax.live import reload
 from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.states import reload
 from hrnn_jax.live.store import state_store
 from tests.helpers import live_users, postgresql, weights
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from hrnn_jax import errors
-from hrnn_jax.live import rebuilding, reload
 from hrnn_jax.live.events import Event
+from hrnn_jax.live.states import rebuilding, reload
 from hrnn_jax.live.store import postgresql
 from tests.helpers import live_users, stored_states
 from tests.helpers import postgresql as server
@@ -55,7 +55,7 @@ def test_replicas_that_observe_the_same_users_lose_and_reorder_nothing(url):
         together(lambda: observe(a, "a"), lambda: observe(b, "b"))
         lists = live_users.all_lists(a, users=6)
         assert lists == live_users.all_lists(b, users=6)
-        rows = {f"u{n}": a._store.events(f"uu{n}") for n in range(6)}
+        rows = {f"u{n}": a._states.store.events(f"uu{n}") for n in range(6)}
     for user, events in rows.items():
         assert [event.place for event in events] == list(range(len(events)))
         for name in "ab":  # each replica's in its order
@@ -88,17 +88,17 @@ def test_a_session_that_another_replica_goes_on_with_is_not_idle(url, monkeypatc
     with live_users.recommender(url) as a, live_users.recommender(url) as b:
         a.observe_many([Event("i1", session="s"), Event("i1", session="t")])
         end = float(stored_states.execute(url, "SELECT max(written) AS at FROM states")[0]["at"])
-        look = a._store.keys_before
+        look = a._states.store.keys_before
 
         def and_then(*arguments, **settings):
             found = look(*arguments, **settings)
             b.observe(item="i2", session="t")
             return found
 
-        monkeypatch.setattr(a._store, "keys_before", and_then)
-        keys, _ = a._store.keys_before("s", end + 1e-6, after="s", limit=9)
+        monkeypatch.setattr(a._states.store, "keys_before", and_then)
+        keys, _ = a._states.store.keys_before("s", end + 1e-6, after="s", limit=9)
         assert keys == ["ss", "st"]
-        assert a._store.delete(keys, before=end + 1e-6) == 1
+        assert a._states.store.delete(keys, before=end + 1e-6) == 1
         assert [step.item for step in b.history(session="t")] == ["i1", "i2"]
 
 
@@ -120,7 +120,7 @@ def test_locks_are_taken_in_one_order(url):
 
     def lock(replica, keys):
         for _ in range(200):
-            with replica._store.updating(keys):
+            with replica._states.store.updating(keys):
                 pass
 
     with live_users.recommender(url) as a, live_users.recommender(url) as b:
@@ -277,7 +277,7 @@ def test_a_commit_waits_for_the_disk_whatever_the_server_s_default(url):
     name = url.partition("?")[0].rpartition("/")[2]
     stored_states.execute(url, f"ALTER DATABASE {name} SET synchronous_commit = off")
     with live_users.recommender(url) as recommender:
-        assert recommender._store._rows("SHOW synchronous_commit") == [("on",)]
+        assert recommender._states.store._rows("SHOW synchronous_commit") == [("on",)]
 
 
 def test_names_of_all_scripts_sort_as_in_a_file(url, tmp_path):

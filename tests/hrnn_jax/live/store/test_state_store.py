@@ -23,9 +23,10 @@ import pytest
 from hrnn_jax import errors
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.files import atomic
-from hrnn_jax.live import batched_model, rebuilding
+from hrnn_jax.live import batched_model
 from hrnn_jax.live.events import Event, OpenSession, Request, StoredEvent
 from hrnn_jax.live.recommender import load_recommender
+from hrnn_jax.live.states import rebuilding
 from hrnn_jax.live.store import sqlite_store, state_file, state_store
 from hrnn_jax.live.store.opening import open_store
 from hrnn_jax.live.store.sqlite_store import SqliteStore
@@ -174,7 +175,7 @@ def test_a_small_cache_changes_nothing(path):
         for event in live_users.random_events(0):
             recommender.observe_many([event])
         live_users.assert_same_lists(live_users.all_lists(recommender), expected)
-        store = recommender._store
+        store = recommender._states.store
         assert isinstance(store, SqliteStore)
         assert len(store._cache) == 2
         assert len(recommender) == 10
@@ -208,11 +209,11 @@ def test_a_start_that_keeps_fewer_events_deletes_those_of_idle_users_too(states,
     for begin in (lambda live: None, lambda live: live.import_states(tmp_path / "exported")):
         with live_users.recommender(states, keep={"kept_events": 3}) as live:
             begin(live)
-            assert [event.item for event in live._store.events("uu")] == ["i3", "i4", "i5"]
-            assert [event.item for event in live._store.events("uv")] == ["i6", "i7"]
+            assert [event.item for event in live._states.store.events("uu")] == ["i3", "i4", "i5"]
+            assert [event.item for event in live._states.store.events("uv")] == ["i6", "i7"]
     with live_users.recommender(states) as live:
         live.observe_many(live_users.events(6, time=live_users.NOW + 600))
-        assert [event.place for event in live._store.events("uu")] == [2, 3, 4, 5]
+        assert [event.place for event in live._states.store.events("uu")] == [2, 3, 4, 5]
 
 
 def test_an_event_with_a_changed_place_does_not_delete_others_as_old(states):
@@ -283,6 +284,27 @@ def test_nothing_of_a_forgotten_person_is_left_on_disk(path, kill, monkeypatch):
         assert recommender.users() == [("another", 30)]
 
 
+def test_to_forget_again_erases_what_a_full_disk_left_and_says_so(path, monkeypatch):
+    """Bug: answer that nothing is stored, though the call that deleted the rows had failed."""
+    with live_users.recommender(path) as recommender:
+        recommender.observe(user="a-person", item="i1")
+        recommender.observe(user="another", item="i1")
+
+        def full(store):
+            raise errors.StorageError("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteStore, "_checkpoint", full)
+            for _ in range(2):
+                with pytest.raises(errors.StorageError, match="the disk is full"):
+                    recommender.forget(user="a-person")
+            assert b"a-person" in bytes_on_disk(path.parent)
+        assert recommender.forget(user="a-person")
+        assert b"a-person" not in bytes_on_disk(path.parent)
+        assert not recommender.forget(user="a-person")
+        assert recommender.users() == [("another", 1)]
+
+
 def test_a_start_removes_what_killed_imports_left(path):
     """Bug: leave the copies of all users' events that a killed import was writing."""
     for end in ("a1_b2c3x", "backup", "a1_b2c3d4"):
@@ -314,7 +336,7 @@ def test_idle_anonymous_sessions_are_forgotten_and_users_are_not(states):
 
 def test_idle_sessions_are_forgotten_some_at_a_time(states, monkeypatch):
     """Bug: all in one transaction, for which requests wait; or look at the first ones alone."""
-    monkeypatch.setattr("hrnn_jax.live.recommender._SESSIONS_OF_A_STEP", 2)
+    monkeypatch.setattr("hrnn_jax.live.states.idle_sessions._SESSIONS_OF_A_STEP", 2)
     with live_users.recommender(states) as recommender:
         recommender.observe_many([Event("i1", session=f"s{n}") for n in range(7)])
         steps = recommender.forgetting_idle_sessions(-1)
@@ -800,7 +822,8 @@ def test_a_damaged_event_is_left_out_with_a_line(states, monkeypatch):
     with live_users.recommender(states) as recommender:
         assert [step.item for step in recommender.history(user="u")] == ["i1", "i3"]
         assert logged == [
-            f"damaged events in {recommender._store.name} are left out of their users' histories"
+            f"damaged events in {recommender._states.store.name} are left out of their users' "
+            "histories"
         ]
         assert recommender.recommend(user="u") == before  # the state is whole
         recommender.observe_many(live_users.events(4))
@@ -880,7 +903,7 @@ def test_a_full_disk_is_an_error_and_changes_nothing(path):
     with live_users.recommender(path) as recommender:
         recommender.observe_many(live_users.random_events(0))
         expected, before = live_users.all_lists(recommender), dict(recommender.counts)
-        store = recommender._store
+        store = recommender._states.store
         assert isinstance(store, SqliteStore)
         store._db.execute("PRAGMA max_page_count = 1")  # a full disk
         with pytest.raises(errors.StorageError, match="cannot be written"):

@@ -11,18 +11,17 @@ import collections
 import pathlib
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple
 
 from hrnn_jax import errors
 from hrnn_jax.files.checkpoint import TrainedRun, load_run
 from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS
 from hrnn_jax.live.events import StoredEvent
-from hrnn_jax.live.rebuilding import Network
-from hrnn_jax.live.replay import states_of_events
+from hrnn_jax.live.live_network import LiveNetwork
+from hrnn_jax.live.states.replay import states_of_events
+from hrnn_jax.live.states.user_states import UserStates
 from hrnn_jax.live.store import next_states
 from hrnn_jax.live.store.state_rows import StoredState
-from hrnn_jax.live.store.state_store import StateStore
 from hrnn_jax.model import Params
 
 _KEYS = WIDTHS[-2]  # that are computed together
@@ -70,7 +69,7 @@ def _files(folder: pathlib.Path) -> set[tuple[str, int, int, int]]:
     return {(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found}
 
 
-def compile_programs(network: Network, k: int = 10) -> Iterable[Callable[[], object]]:
+def compile_programs(network: LiveNetwork, k: int = 10) -> Iterable[Callable[[], object]]:
     """Return calls that compile all programs of a network; each takes some seconds at most."""
     n_first = max(2 * k, LIST_LENGTHS[1])
     yield lambda: network.model.warm_up(n_first)
@@ -78,34 +77,33 @@ def compile_programs(network: Network, k: int = 10) -> Iterable[Callable[[], obj
 
 
 def swap(
-    store: StateStore,
-    network: Network,
-    exclusive: Callable[[], AbstractContextManager[None]],
-    use: Callable[[], object],
+    states: UserStates,
+    network: LiveNetwork,
     on_progress: OnProgress,
+    on_swap: Callable[[], object],
 ) -> None:
-    """Compute the states by the next weights, and swap them with those in use.
+    """Compute the states by the next weights, and swap both with those in use.
 
     Args:
-        store: the states.
+        states: in use.
         network: the next weights.
-        exclusive: lets one thread at a time use the store.
-        use: puts the next weights in the place of those in use; called together with the swap.
         on_progress: called between the steps; what it raises ends the reload before the swap.
+        on_swap: called at the swap, while no other thread uses the states.
 
     Raises:
         InputError, StorageError: the states cannot be computed; those in use serve on.
     """
-    computation = _Computation(store, network, exclusive)
+    computation = _Computation(states, network)
     swapped = False
     try:
         computation.begin()
         computation.compute_all(on_progress)
         left = computation.catch_up(on_progress)
-        with exclusive():
+        with states.exclusive():
             computation.compute(left | computation.next.take_touched())
             computation.next.take_next(network.about, network.item_index, network.model.start)
-            use()
+            states.network = network
+            on_swap()
         swapped = True
     finally:
         try:
@@ -119,14 +117,9 @@ def swap(
 class _Computation:
     """The states by the next weights."""
 
-    def __init__(
-        self,
-        store: StateStore,
-        network: Network,
-        exclusive: Callable[[], AbstractContextManager[None]],
-    ):
-        self.next = next_states.of(store)
-        self._store, self._network, self._exclusive = store, network, exclusive
+    def __init__(self, states: UserStates, network: LiveNetwork):
+        self.next = next_states.of(states.store)
+        self._store, self._network, self._exclusive = states.store, network, states.exclusive
         self._items = list(network.item_index)
 
     def begin(self) -> None:

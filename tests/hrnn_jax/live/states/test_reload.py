@@ -11,9 +11,9 @@ import pytest
 
 from hrnn_jax import errors
 from hrnn_jax.config import RecommenderConfig
-from hrnn_jax.live import reload
 from hrnn_jax.live.events import Event
 from hrnn_jax.live.recommender import Recommender
+from hrnn_jax.live.states import reload
 from hrnn_jax.live.store import sqlite_store, state_store
 from tests.helpers import live_users, weights
 
@@ -304,8 +304,8 @@ def test_an_answer_whose_states_were_read_before_the_swap_is_of_the_former_run(p
             "lists": lambda: live_users.all_lists(live),
             "history": lambda: [step.recommended for step in live.history("u0")],
         }[ask]
-        before, exclusive, waiting = call(), live._exclusive, ["next"]
-        live._store.cached = lambda keys: {}
+        before, exclusive, waiting = call(), live._states.exclusive, ["next"]
+        live._states.store.cached = lambda keys: {}
 
         @contextlib.contextmanager
         def followed_by_a_reload():
@@ -314,7 +314,7 @@ def test_an_answer_whose_states_were_read_before_the_swap_is_of_the_former_run(p
             if waiting:
                 live.reload(waiting.pop())
 
-        live._exclusive = followed_by_a_reload
+        live._states.exclusive = followed_by_a_reload
         live_users.assert_same_lists(call(), before)
         assert live.trained == NEXT[0]
 
@@ -324,7 +324,7 @@ def test_a_list_of_a_state_in_memory_is_of_the_weights_that_made_it(path):
     events = live_users.random_events(0)
     with Recommender(*OURS, path) as live:
         live.observe_many(events)
-        cached, waiting = live._store.cached, ["next"]
+        cached, waiting = live._states.store.cached, ["next"]
 
         def after_a_reload(keys):
             if waiting:
@@ -332,5 +332,5 @@ def test_a_list_of_a_state_in_memory_is_of_the_weights_that_made_it(path):
                 live_users.all_lists(live)
             return cached(keys)
 
-        live._store.cached = after_a_reload
+        live._states.store.cached = after_a_reload
         live_users.assert_same_lists(live_users.all_lists(live), oracle(NEXT, events))

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from hrnn_jax import errors
-from hrnn_jax.arguments import several_ids
-from hrnn_jax.files.checkpoint import TrainedRun
-from hrnn_jax.ids_and_times import Id, id_text
-from hrnn_jax.live.batched_model import WIDTHS, BatchedModel
+from hrnn_jax.live.batched_model import WIDTHS
 from hrnn_jax.live.events import OpenSession
-from hrnn_jax.live.replay import states_of_events
+from hrnn_jax.live.live_network import LiveNetwork
+from hrnn_jax.live.states.replay import states_of_events
 from hrnn_jax.live.store.state_rows import Row, StoredState, event_of, session_of, state_of
 from hrnn_jax.live.store.state_schema import FORMAT
 from hrnn_jax.live.store.state_store import StateStore
@@ -27,38 +24,9 @@ logger = logging.getLogger(__name__)
 _UNFINISHED = "none: a rebuild has not ended"  # stands for the weights until it has
 
 
-class Network(NamedTuple):
-    """A trained network and its catalogue."""
-
-    trained: TrainedRun
-    model: BatchedModel
-    item_index: Mapping[str, int]  # by raw id as text
-    excludes_session_items: bool  # lists leave out the items of the open session
-
-    @property
-    def about(self) -> dict[str, str]:
-        """The rows of the table `about` that say which weights made the states."""
-        start = self.model.start
-        return {
-            "weights": self.trained.lineage[0],
-            "shape": repr((start.carry.shape, start.past.shape)),
-        }
-
-    def indices(self, name: str, items: Collection[Id]) -> list[int]:
-        """Return the indices of those items of an argument that are in the catalogue, in order."""
-        texts = [id_text("item", item) for item in several_ids(name, items)]
-        return [self.item_index[text] for text in texts if text in self.item_index]
-
-    def named(self, items: np.ndarray, scores: np.ndarray) -> list[tuple[Id, float]]:
-        """Return raw ids and scores of the items that can be next."""
-        ids, can_be = self.trained.items, scores > -np.inf
-        items, scores = items[can_be], scores[can_be]
-        return [(ids[i], score) for i, score in zip(items.tolist(), scores.tolist(), strict=True)]
-
-
 def accept(
     store: StateStore,
-    network: Network,
+    network: LiveNetwork,
     tables: Mapping[str, Sequence[Row]] | None = None,
     *,
     rebuild: bool,
@@ -82,7 +50,7 @@ def accept(
 
 def _accept(
     store: StateStore,
-    network: Network,
+    network: LiveNetwork,
     tables: Mapping[str, Sequence[Row]] | None,
     *,
     rebuild: bool,
@@ -117,7 +85,7 @@ def _accept(
     store.set_about(ours)
 
 
-def _check_states(rows: Sequence[Row], network: Network | None) -> None:
+def _check_states(rows: Sequence[Row], network: LiveNetwork | None) -> None:
     """Raise InputError for the first exported state that is damaged, or that no network can make.
 
     Args:
@@ -148,7 +116,7 @@ def _check_events(rows: Sequence[Row]) -> None:
             )
 
 
-def _refusal(store: StateStore, network: Network, weights: str) -> str:
+def _refusal(store: StateStore, network: LiveNetwork, weights: str) -> str:
     """Say why states of these weights do not fit the network."""
     if weights == _UNFINISHED:
         return (
@@ -164,7 +132,7 @@ def _refusal(store: StateStore, network: Network, weights: str) -> str:
 
 
 def repair(
-    store: StateStore, network: Network, sessions: Mapping[str, OpenSession | None]
+    store: StateStore, network: LiveNetwork, sessions: Mapping[str, OpenSession | None]
 ) -> dict[str, StoredState]:
     """Compute damaged states again from the stored events, and write them.
 
@@ -195,7 +163,7 @@ def repair(
 
 
 def _computed(
-    store: StateStore, network: Network, sessions: Mapping[str, OpenSession | None]
+    store: StateStore, network: LiveNetwork, sessions: Mapping[str, OpenSession | None]
 ) -> tuple[dict[str, StoredState], int]:
     """Compute states from the stored events.
 
@@ -213,7 +181,7 @@ def _replace(store: StateStore, keys: Collection[str], states: Mapping[str, Stor
     store.delete([key for key in keys if key not in states])
 
 
-def _rebuild(store: StateStore, network: Network) -> None:
+def _rebuild(store: StateStore, network: LiveNetwork) -> None:
     """Compute all states again from the stored events, some hundred keys at a time."""
     every = list(store.sessions())
     for begin in range(0, len(every), WIDTHS[-1]):

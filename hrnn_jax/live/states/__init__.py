@@ -1,0 +1,1 @@
+"""The states of live users: which events make them, and which weights."""
