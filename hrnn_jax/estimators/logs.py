@@ -8,6 +8,7 @@ import difflib
 import functools
 import hashlib
 import io
+import logging
 import pathlib
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -311,12 +312,26 @@ def with_settings(
 
 @contextlib.contextmanager
 def _words_of_read(path: pathlib.Path, title: str) -> Generator[None]:
-    """Name the arguments of `read` in errors about a log, and not the file that keeps a frame."""
+    """Name the arguments of `read` in errors about a log, and not the file that keeps a frame.
+
+    What is logged names no such file either.
+    """
+
+    def shown(text: str) -> str:
+        return text.replace(str(path), title) if title == _FRAME else text
+
+    def rename(record: logging.LogRecord) -> bool:
+        record.msg, record.args = shown(record.getMessage()), ()
+        return True
+
+    read_log.logger.addFilter(rename)
     try:
         yield
     except InputError as error:
         text = re.sub(r"`(\w+)_column`", r"`\1`", str(error)).replace("with `events`", "to `read`")
-        raise InputError(text.replace(str(path), title) if title == _FRAME else text) from None
+        raise InputError(shown(text)) from None
+    finally:
+        read_log.logger.removeFilter(rename)
 
 
 def _kept(frame: pl.DataFrame, prepared_dir: pathlib.Path) -> pathlib.Path:

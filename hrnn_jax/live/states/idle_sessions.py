@@ -40,8 +40,10 @@ class IdleSessions:
                 keys, after = states.store.keys_before(
                     SESSION_PREFIX, end, after=after, limit=_SESSIONS_OF_A_STEP
                 )
-                n_deleted = states.store.delete(keys, before=end)
+                n_deleted = states.store.delete(keys, before=end) if keys else 0
             yield n_deleted
+        with states.exclusive():
+            states.store.delete([])  # erases what a full disk has left of earlier ones
 
 
 def _clocks() -> tuple[float, float]:

@@ -43,7 +43,7 @@ class StateStore(abc.ABC):
     """The states and stored events of all users.
 
     Every method raises StorageError where the store is damaged, lost or cannot be written; nothing
-    has changed then.
+    has changed then, but see `delete`.
 
     Attributes:
         name: where the states are, for messages.
@@ -284,6 +284,9 @@ class StateStore(abc.ABC):
 
     def delete(self, keys: Sequence[str], *, before: float | None = None) -> int:
         """Delete the states and events of some keys; return the number of states.
+
+        After a StorageError the rows may be deleted, and bytes of them left on the disk: a repeated
+        call erases these.
 
         Args:
             keys: whose they are.

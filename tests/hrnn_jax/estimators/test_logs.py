@@ -116,6 +116,16 @@ def test_an_error_about_a_log_names_the_argument_and_the_file_or_frame(
         assert str(raised.value).startswith(said)
 
 
+def test_a_row_that_is_left_out_is_one_of_the_frame(frame, tmp_path, caplog):
+    """Bug: name the file that keeps the frame."""
+    without_item = frame.with_columns(pl.when(pl.int_range(pl.len()) != 2).then("item_id"))
+    hrnn_jax.read(without_item, on_bad_row="skip", min_support=1, prepared_dir=tmp_path).split()
+    assert caplog.messages == [
+        "a data frame: 1 bad rows dropped, such as:",
+        "  a data frame, row 3: no item id (column 'item_id')",
+    ]
+
+
 @pytest.mark.parametrize(
     ("events", "words"),
     [
