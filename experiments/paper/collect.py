@@ -213,7 +213,9 @@ def run_frame(runs: Sequence[Run]) -> pl.DataFrame:
                 "stopped": stopped_text(metrics),
             }
         )
-    return pl.DataFrame(lines, infer_schema_length=None)
+    # Of rows that count alone they are all null.
+    types = dict.fromkeys(SPEEDS, pl.Float64)
+    return pl.DataFrame(lines, schema_overrides=types, infer_schema_length=None)
 
 
 def device(made: Mapping[str, str]) -> str:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import numpy as np
-import polars as pl
 import pytest
 
 from experiments.common import cli
-from experiments.jobs.paper_rows import chosen_rows
+from experiments.jobs.grid import Column, Run
+from experiments.jobs.paper_rows import Row, chosen_rows
 from experiments.leaderboard import collect, grid, peer_scores
+from experiments.paper.collect import run_frame
 from hrnn_jax import errors
 from hrnn_jax.baselines import sparse_ranking
 from hrnn_jax.config import MODELS, EvaluationConfig
@@ -104,7 +105,7 @@ def test_a_peer_that_fails_is_named_in_one_line_and_keeps_nothing(peers):
     assert not [*pathlib.Path("out/peers/scores").rglob("*.npy")]
 
 
-def test_what_a_peer_has_chosen_and_spent_is_in_the_files_of_the_leaderboard(peers):
+def test_what_a_peer_has_chosen_and_spent_is_in_the_files_of_the_leaderboard(peers, tmp_path):
     """Bug: the seconds and the processor of the run that only read the scores."""
     log = peer_scores.every_case(logs.random(0, users=20, sessions=5, n_items=12))
     assert peer_scores.search("sasrec", log) is None
@@ -122,15 +123,20 @@ def test_what_a_peer_has_chosen_and_spent_is_in_the_files_of_the_leaderboard(pee
         "device": "H100",
         "rectools": "0.19.0",
     }
-    line = {"machine": "1 core", "device": "cpu", "eval_cases_per_second": 9.5}
-    rows = [
-        {"column": "news", "row": row, "train_seconds": None, **line} for row in ("sasrec", "sr")
-    ]
-    runs = pl.DataFrame(rows, schema_overrides={"train_seconds": pl.Float64})
-    first, second = collect.with_peers(runs, cells).to_dicts()
-    assert second == rows[1]
-    assert first == rows[0] | {"train_seconds": 40, "machine": "H100", "device": "gpu"} | {
-        "eval_cases_per_second": None
+    counted = {"train_seconds": None, "train_events_per_second": None}
+    of_seed = {"cases": 7, "eval_cases_per_second": 9.5, **counted}
+    made = {"commit": "c", "machine": "1 core", "device": "cpu", "finished": "today"}
+    runs = []
+    for key in ("sasrec", "sr"):
+        runs.append(Run(Column("news", ()), Row(key, None, ()), 0, 0, tmp_path / key))
+        runs[-1].folder.mkdir()
+        metrics = json.dumps({"per_seed": [of_seed], "epochs": 0, "made": made})
+        (runs[-1].folder / "metrics.json").write_text(metrics)
+    frame = run_frame(runs)  # Bug: no column for seconds where no row of the log was trained here
+    first, second = collect.with_peers(frame, cells).to_dicts()
+    assert second == frame.row(1, named=True)
+    assert first == frame.row(0, named=True) | {
+        **{"train_seconds": 40, "machine": "H100", "device": "gpu", "eval_cases_per_second": None}
     }
 
 
