@@ -34,7 +34,7 @@ for number, (name, *argv) in enumerate(json.loads(sys.argv[1])):
 """
 WRONG = {
     ("run", "--hiden_units=8"): "did you mean --hidden_units?",
-    ("run", "--hidden_units=0"): "--hidden_units=0: give 1 or more",
+    ("run", "--hidden_units=0"): "--hidden_units=0: give a number from 1 to 100000",
     ("run", "--learning_rate=nan"): "--learning_rate=nan: give a finite number",
     ("run", "--model=ppop", "--hidden_units=8"): "--hidden_units is not used by --model=ppop",
     ("run", "--regularisation=1"): "has no effect without --loss=bpr_max",
@@ -112,7 +112,7 @@ def test_help_has_every_flag_of_the_command_once_in_its_group(answers):
         for name in names:
             assert len(re.findall(rf"^  --(?:\[no\])?{name}\b", page, re.MULTILINE)) == 1
             assert re.search(rf"^  --(?:\[no\])?{name}\b", blocks[title], re.MULTILINE), name
-    assert "  --hidden_units=N  (default 100; 1 or more; networks)\n      Units H" in page
+    assert "  --hidden_units=N  (default 100; a number from 1 to 100000; networks)\n      Units H" in page
     assert "  --user_input=full|gates  (default full; hrnn_all)\n" in page
     assert "  --[no]resume  (default no)\n" in page
     assert "--verbosity" not in page

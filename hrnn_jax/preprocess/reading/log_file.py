@@ -158,7 +158,7 @@ def _typed(
         if not of_bytes or "utf8" not in str(error):
             raise
         raise InputError(
-            f"{path}: column {' or '.join(map(repr, of_bytes))} holds bytes that are no text: "
+            f"{path}: column {' or '.join(map(repr, of_bytes))} has bytes that are no text: "
             f"{ID_TYPES}"
         ) from error
     return frame, Reading(path, table, raw, named, time, config)

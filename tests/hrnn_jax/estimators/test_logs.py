@@ -147,7 +147,7 @@ def test_what_pandas_has_and_no_log_is_refused(frame, tmp_path):
     for events, words in (
         (of_pandas["user_id"], "Series: give a path, or a frame"),
         (of_pandas.index, "RangeIndex: give a path, or a frame"),
-        (of_pandas.assign(user_id=ids), "column 'user_id' holds bytes that are no text: ids must"),
+        (of_pandas.assign(user_id=ids), "column 'user_id' has bytes that are no text: ids must"),
     ):
         with pytest.raises(errors.InputError, match=words):
             hrnn_jax.read(events, prepared_dir=tmp_path).split()

@@ -370,7 +370,7 @@ def test_its_parameters_make_the_same_model(model):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"hidden_units": 0}, "`hidden_units`=0: give 1 or more"),
+        ({"hidden_units": 0}, "`hidden_units`=0: give a number from 1 to 100000"),
         ({"variant": "both"}, "give init or all"),
         ({"user_input": "gates"}, "not used by HRNN Init"),
         ({"neighbours": 3}, "no effect without `places`"),
@@ -401,7 +401,7 @@ def test_an_assigned_setting_is_that_of_the_model(network):
     model.hidden_units, model.variant = 9, "all"
     assert model.get_params() == hrnn_jax.HRNN("all", hidden_units=9).get_params()
     assert model._model_config(5).hidden_units == 9
-    with pytest.raises(errors.InputError, match="`hidden_units`=0: give 1 or more"):
+    with pytest.raises(errors.InputError, match="`hidden_units`=0: give a number from 1 to 100000"):
         model.hidden_units = 0
     assert model.hidden_units == 9
     with pytest.raises(errors.InputError, match="fitted already"):
