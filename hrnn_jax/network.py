@@ -20,7 +20,7 @@ from hrnn_jax.ranking import evaluation
 from hrnn_jax.ranking.metrics import Ranking
 from hrnn_jax.repeat_explore import fit, neighbours, replayed
 from hrnn_jax.repeat_explore.mixture import FittedMixture, Mixture, PlaceNetwork
-from hrnn_jax.training import train
+from hrnn_jax.training import train, user_batches
 from hrnn_jax.training.epoch import epoch_schedule, is_compiling, n_programs, run_epoch
 
 Tree = TypeVar("Tree")
@@ -46,6 +46,15 @@ class Network:
     def init_state(self, seed: int) -> train.TrainState:
         """Draw the weights of one seed on one device, and start its optimizer."""
         return train.init_state(seed, self.setup.model_config, self.setup.config)
+
+    def check_trainable(self) -> None:
+        """Raise InputError where no training event follows another one, in its session."""
+        laid = user_batches.layout(self.log.train, self.setup.model_config.variant)
+        if not laid.follows.any():
+            raise errors.InputError(
+                "no training session has two events, so nothing can be trained on: see how "
+                "sessions are cut, by `session_gap_minutes` or a column of sessions"
+            )
 
 
 class EpochResult(NamedTuple):

@@ -154,13 +154,16 @@ def make_network(log: EventLog, devices: OneDevice | None = None) -> Network:
     """Make the network that the flags describe, by default on one device. Raises InputError."""
     from hrnn_jax import network  # here: flags are checked before jax is loaded
 
-    return network.make_network(
+    made = network.make_network(
         log,
         model_config(log.n_items),
         train_config(),
         evaluation_config(),
         devices=devices or network.ONE_DEVICE,
     )
+    if FLAGS.epochs:
+        made.check_trainable()
+    return made
 
 
 def rank_baseline(log: EventLog) -> Ranking:

@@ -55,6 +55,19 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
     "chosen": (_ROW | {"key": TEXT}, {"trials": WHOLE, "value": NUMBER, "setting": TEXT}),
     "curves": (_RUN | {"epoch": WHOLE, "metric": TEXT}, {"value": NUMBER}),
 }
+# By file and column: the lines whose number cannot be; of others a missing one is left out.
+_P = {"p": pl.col("p").is_not_nan() & ~pl.col("p").is_between(0, 1)}
+_RATES = {name: ~pl.col(name).is_finite() | (pl.col(name) <= 0) for name in _TIMES[1:]}
+_SECONDS = ~pl.col("train_seconds").is_finite() | (pl.col("train_seconds") < 0)
+WRONG: Mapping[str, Mapping[str, pl.Expr]] = {
+    "runs": {"train_seconds": _SECONDS, **_RATES},
+    "chosen": {
+        "trials": pl.col("trials").is_null(),
+        "value": pl.col("value").is_null() | ~pl.col("value").is_finite(),
+    },
+    "significance": _P,
+    "significance_without_session_items": _P,
+}
 ADDED = ("device", "stopped")  # columns that older files do not have
 PAPER_FILES = (
     *("hyper", "runs", "failed", "chosen", "scores", "history", "position", "significance"),
@@ -278,11 +291,11 @@ def read_frame(path: pathlib.Path, known: Mapping[str, Iterable[str]]) -> pl.Dat
     )
     if wrong.height:
         raise InputError(f"{path} has two lines of {wrong.row(0)}, or a part of it is missing")
-    for name in (name for name in schema if name.endswith("_per_second")):
-        wrong = frame.filter(pl.col(name) <= 0)
+    for name, is_wrong in WRONG.get(path.stem, {}).items():
+        wrong = frame.filter(is_wrong)
         if wrong.height:
             line = wrong.select(*key).row(0)
-            raise InputError(f"{path}: {name} is {wrong[name][0]:g} in the line of {line}")
+            raise InputError(f"{path}: {name} is {wrong[name][0]} in the line of {line}")
     return frame.cast({pl.Enum: TEXT})
 
 

@@ -220,6 +220,8 @@ class NetworkModel(Model):
         """Train; each complete epoch makes `part` and `trained` those of the model."""
         begin = trained.epochs
         try:
+            if epochs:
+                trained.network.check_trainable()
             epochs = trained.choose_epochs(epochs)
             for number in range(begin + 1, begin + epochs + 1):
                 self._train = self._trained = None  # the epoch is given the memory of the weights

@@ -112,7 +112,10 @@ def test_help_has_every_flag_of_the_command_once_in_its_group(answers):
         for name in names:
             assert len(re.findall(rf"^  --(?:\[no\])?{name}\b", page, re.MULTILINE)) == 1
             assert re.search(rf"^  --(?:\[no\])?{name}\b", blocks[title], re.MULTILINE), name
-    assert "  --hidden_units=N  (default 100; a number from 1 to 100000; networks)\n      Units H" in page
+    assert (
+        "  --hidden_units=N  (default 100; a number from 1 to 100000; networks)\n      Units H"
+        in page
+    )
     assert "  --user_input=full|gates  (default full; hrnn_all)\n" in page
     assert "  --[no]resume  (default no)\n" in page
     assert "--verbosity" not in page

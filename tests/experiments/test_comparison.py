@@ -390,17 +390,27 @@ def test_the_shipped_report_is_made_from_the_shipped_files(tmp_path):
 
 
 def test_files_that_were_edited_are_reported_on_or_refused(tmp_path):
-    """Bug: a traceback without any Recall, and inf for a rate of 0."""
+    """Bug: a traceback without any Recall or with nan, and a rate of inf."""
     for path in SHIPPED.glob("*.csv"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    scores, runs = tmp_path / "scores.csv", tmp_path / "runs.csv"
+    scores = tmp_path / "scores.csv"
     lines = scores.read_text().splitlines(keepends=True)
     scores.write_text("".join(line for line in lines if ",recall," not in line))
     assert "; each change ran with" not in leaderboard_report.write(tmp_path).read_text()
-    frame = pl.read_csv(runs, infer_schema=False)
-    rate = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("0")).otherwise("eval_cases_per_second")
-    frame.with_columns(eval_cases_per_second=rate).write_csv(runs)
-    with pytest.raises(
-        errors.InputError, match=r"runs\.csv: eval_cases_per_second is 0 in the line"
+    for name, column, value, says in (
+        ("runs", "eval_cases_per_second", "0", "eval_cases_per_second is 0.0 in the line"),
+        ("runs", "train_events_per_second", "inf", "train_events_per_second is inf in the line"),
+        ("runs", "train_seconds", "nan", "train_seconds is nan in the line"),
+        ("chosen", "value", None, "value is None in the line"),
+        ("chosen", "trials", None, "trials is None in the line"),
+        ("significance", "p", "inf", "p is inf in the line"),
     ):
-        leaderboard_report.write(tmp_path)
+        path = tmp_path / f"{name}.csv"
+        frame, whole = pl.read_csv(path, infer_schema=False), path.read_bytes()
+        first = pl.int_range(pl.len()) == 0
+        frame.with_columns(
+            pl.when(first).then(pl.lit(value)).otherwise(column).alias(column)
+        ).write_csv(path)
+        with pytest.raises(errors.InputError, match=rf"{name}\.csv: {says}"):
+            leaderboard_report.write(tmp_path)
+        path.write_bytes(whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Mapping
 
 from hrnn_jax.config import RecommenderConfig
@@ -10,12 +11,12 @@ from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.store.sqlite_store import SqliteStore
 from hrnn_jax.live.store.state_store import StateStore
 
-_URLS = ("postgresql://", "postgres://")
+_URL = re.compile(r"\s*postgres[a-z+]*:", re.IGNORECASE)  # of any spelling: it may have a password
 
 
 def is_database(states: pathlib.Path | str) -> bool:
     """Tell whether states are in a database, which several processes may have open, or a file."""
-    return isinstance(states, str) and states.startswith(_URLS)
+    return isinstance(states, str) and bool(_URL.match(states))
 
 
 def open_store(

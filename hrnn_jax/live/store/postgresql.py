@@ -51,8 +51,8 @@ _CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
     "application_name": "hrnn_jax",
-    "client_encoding": "UTF8",
 }
+_ENCODING = {"client_encoding": "UTF8"}  # whatever the URL says: ids may be of any letters
 _SETTINGS = f"""
 SET search_path = {_NAMESPACE};
 SET lock_timeout = '10s';
@@ -64,6 +64,7 @@ SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') = 'off'
 """
 
+_REFUSES = "refuses its user ({}): grant that, or give another one"
 # Classes of SQLSTATE, and what is raised for them; the last row is for all others.
 _ERRORS = (
     (
@@ -72,8 +73,9 @@ _ERRORS = (
         "cannot be reached ({}): start it, or give another one",
     ),
     (r"55P03|57014|40", errors.StorageError, "is in use by another process ({}): try again"),
-    (r"53|54|25006|58", errors.StorageError, "cannot be written ({}): make room for it"),
-    (r"42501", errors.InputError, "refuses its user ({}): grant that, or give another one"),
+    (r"25006", errors.StorageError, "cannot be written ({}): allow that, or give its primary"),
+    (r"53|54|58", errors.StorageError, "cannot be written ({}): make room for it"),
+    (r"42501", errors.InputError, _REFUSES),
     (
         r"",
         errors.StorageError,
@@ -129,9 +131,15 @@ class PostgresqlStore(StateStore):
                 raise errors.InputError(
                     f"{self.name} has the encoding {encoding[0]}: make a database of UTF8"
                 )
-            query = "SELECT count(*) FROM information_schema.schemata WHERE schema_name = ?"
-            if self._rows(query, _NAMESPACE) == [(0,)]:
+            # Tables of the catalogue, which name schemas that the user has no right on, too.
+            query = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = ?"
+            if not (is_usable := self._rows(query, _NAMESPACE)):
                 self._execute(f"CREATE SCHEMA {_NAMESPACE}")
+            elif is_usable == [(False,)]:
+                said = f"no right to use the schema {_NAMESPACE}"
+                raise self._about(errors.InputError, _REFUSES, said)
+            query = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'about'"
+            if not self._rows(query, _NAMESPACE):
                 for statement in _schema():
                     self._execute(statement)
                 self._insert("about", [("format", FORMAT)])
@@ -282,7 +290,11 @@ class PostgresqlStore(StateStore):
                     raise
         if self._in_transaction:  # its begin is lost
             raise psycopg.OperationalError("the connection is lost")
-        self._db = psycopg.connect(**self._parameters, autocommit=True)
+        try:
+            self._db = psycopg.connect(**self._parameters, autocommit=True)
+        except psycopg.ProgrammingError as error:  # of a parameter of the URL
+            text = "cannot be connected to ({}): correct what follows ? in its URL"
+            raise self._about(errors.InputError, text, " ".join(str(error).split())) from error
         self._db.execute(_SETTINGS)
         return function(self._db)
 
@@ -317,7 +329,7 @@ def _parameters(url: str) -> dict[str, Any]:
         raise errors.InputError(
             "`states` is no URL of PostgreSQL: give postgresql://USER@HOST:PORT/DATABASE"
         ) from error
-    return {**_CONNECTION, **given}
+    return {**_CONNECTION, **given, **_ENCODING}
 
 
 def _name(parameters: Mapping[str, Any]) -> str:

@@ -257,6 +257,28 @@ def test_validation_is_measured_after_each_epoch_and_changes_nothing(parts, netw
     assert hrnn_jax.ranks(model, test).equals(hrnn_jax.ranks(network, test))
 
 
+def test_sessions_of_one_event_train_nothing_and_are_refused(tmp_path):
+    """Bug: a loss of 0, and the ranks of weights that were drawn."""
+    hours = [0, 10, 20, 20.1]  # sessions of one, one and two events, of which the last is held out
+    frame = pl.DataFrame(
+        [
+            (f"u{user}", f"i{(user + n) % 4}", 1.6e9 + 3600 * hours[n])
+            for user in range(8)
+            for n in range(4)
+        ],
+        schema=["user_id", "item_id", "ts"],
+        orient="row",
+    )
+    lenient = {"min_support": 1, "min_session_events": 1, "min_user_sessions": 1}
+    lenient |= {"session_gap_minutes": 60, "prepared_dir": tmp_path}
+    train, test = hrnn_jax.read(frame, **lenient).split()
+    with pytest.raises(errors.InputError, match="no training session has two events"):
+        small().fit(train, epochs=2, callbacks=[])
+    assert len(hrnn_jax.ranks(small().fit(train, epochs=0), test)) == 8
+    concat = hrnn_jax.RNNConcat(hidden_units=8, batch_size=30)  # all of a user's events follow
+    assert concat.fit(train, epochs=1, callbacks=[]).epochs_ == 1
+
+
 def test_a_callback_ends_the_training(parts):
     # Bug: end it where a callback returns the number 1.
     callbacks = [lambda epoch: 1, lambda epoch: epoch.number == 2]

@@ -7,6 +7,7 @@ import concurrent.futures
 import itertools
 import logging
 import sys
+import uuid
 
 import psycopg
 import pytest
@@ -256,6 +257,15 @@ def test_other_tables_and_encodings_are_refused(url):
     [
         ("postgresql://someone:s3cret@127.0.0.1:1/states", "cannot be reached"),
         ("postgresql://someone:s3cret@127.0.0.1:1/states?hots=x", "is no URL of PostgreSQL"),
+        # Bug: take these for files, and say that they cannot be opened.
+        ("postgresql:/someone:s3cret@127.0.0.1:1/states", "is no URL of PostgreSQL"),
+        ("POSTGRESQL://someone:s3cret@127.0.0.1:1/states", "is no URL of PostgreSQL"),
+        ("postgresql+psycopg://someone:s3cret@127.0.0.1:1/states", "is no URL of PostgreSQL"),
+        (" postgresql://someone:s3cret@127.0.0.1:1/states", "is no URL of PostgreSQL"),
+        (
+            "postgresql://someone:s3cret@127.0.0.1:1/states?connect_timeout=abc",
+            r"cannot be connected to \(.*'abc'\): correct what follows \? in its URL",
+        ),
     ],
 )
 def test_no_message_has_the_password(url, says):
@@ -263,6 +273,45 @@ def test_no_message_has_the_password(url, says):
         live_users.recommender(url)
     assert "s3cret" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_ids_are_of_any_letters_whatever_encoding_the_url_gives(url):
+    with live_users.recommender(f"{url}&client_encoding=LATIN1") as recommender:
+        recommender.observe(user="ü✓", item="i1")
+        assert recommender.users() == [("ü✓", 1)]
+
+
+@pytest.fixture
+def roles(url):
+    names = [f"role_{uuid.uuid4().hex}" for _ in range(2)]
+    for name in names:
+        stored_states.execute(url, f"CREATE ROLE {name} LOGIN")
+    yield names
+    stored_states.execute(url, "DROP SCHEMA IF EXISTS hrnn_jax CASCADE")
+    for name in names:
+        stored_states.execute(url, f"DROP ROLE {name}")
+
+
+def test_a_schema_that_was_made_for_a_role_gets_its_tables_and_is_closed_to_others(url, roles):
+    """Bugs: look for the schema alone, or among those alone that the role has rights on."""
+    owner, other = (url.replace("//postgres@", f"//{name}@") for name in roles)
+    stored_states.execute(url, f"CREATE SCHEMA hrnn_jax AUTHORIZATION {roles[0]}")
+    with live_users.recommender(owner) as recommender:
+        recommender.observe(user="u", item="i1")
+    says = r"refuses its user \(no right to use the schema hrnn_jax\): grant that"
+    with pytest.raises(errors.InputError, match=says):
+        live_users.recommender(other)
+
+
+def test_a_database_that_is_read_only_says_so(url):
+    """Bug: ask for room on its disk."""
+    name = url.partition("?")[0].rpartition("/")[2]
+    stored_states.execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(errors.StorageError) as raised:
+        live_users.recommender(url)
+    writable = f"{url}&options=-cdefault_transaction_read_only%3Doff"
+    stored_states.execute(writable, f"ALTER DATABASE {name} RESET ALL")
+    assert "in a read-only transaction): allow that, or give its primary" in str(raised.value)
 
 
 def test_without_psycopg_the_message_says_what_to_install(monkeypatch):
