@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results"
 NEWS, CHECK_INS, READING, BASKETS = "ebnerd", "foursquare", "deskdrop", "journey"
 LISTENING = "music30"
-WITH_PEERS = (NEWS, CHECK_INS, READING, BASKETS)  # logs with rows of other libraries
+WITH_PEERS = (NEWS, CHECK_INS, READING, BASKETS)  # logs with all rows of other libraries
 LOGS = (*WITH_PEERS, LISTENING)
 TITLES = dict(zip(LOGS, ("EB-NeRD", "Foursquare", "Deskdrop", "Journey", "30Music"), strict=True))
 METRICS = ("recall", "mrr")
