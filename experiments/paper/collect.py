@@ -214,7 +214,7 @@ def run_frame(runs: Sequence[Run]) -> pl.DataFrame:
             }
         )
     # Of rows that count alone they are all null.
-    types = dict.fromkeys(SPEEDS, pl.Float64)
+    types = pl.Schema(dict.fromkeys(SPEEDS, pl.Float64))
     return pl.DataFrame(lines, schema_overrides=types, infer_schema_length=None)
 
 
