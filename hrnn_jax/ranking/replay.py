@@ -81,14 +81,17 @@ def start_history(
     """Return the history of lanes before a log is replayed, None for a network without `places`.
 
     Args:
-        log: that is replayed; it has no more places than its longest user can use.
+        log: that is replayed; there are no more places, and no longer trail, than its longest user
+            can use: a history is copied for each case.
         shape: (B,) lanes.
         model_config: of the network.
     """
     if not model_config.places:
         return None
     users = user_batches.layout(log, model_config.variant).user
-    return histories.start(shape, _places(users, model_config.places))
+    # An event's place in the trail is its number, from 1.
+    trail = _rounded_up(_longest(users) + 1, _PLACES_MULTIPLE, histories.TRAIL)
+    return histories.start(shape, _places(users, model_config.places), trail)
 
 
 class Laid(NamedTuple):

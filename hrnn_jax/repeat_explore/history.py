@@ -49,8 +49,8 @@ class History:
     recent: Array  # [B, R] float32 events of the item up to that one, halved every 20 events
     hours: Array  # [B, R, 8] uint8 events of the item in each three hours of the day (UTC)
     days: Array  # [B, R, 7] uint8 events of the item on each day of the week (UTC)
-    trail: Array  # [B, TRAIL] int32 places of the last events' items, event e at e mod TRAIL
-    trail_session: Array  # [B, TRAIL] int32 numbers of their sessions, 0 for none
+    trail: Array  # [B, T] int32 places of the last events' items, event e at e mod T
+    trail_session: Array  # [B, T] int32 numbers of their sessions, 0 for none
     events: Array  # [B] int32 of the user
     sessions: Array  # [B] int32 of the user
     repeats: Array  # [B] int32 events of the user whose item had a place
@@ -63,13 +63,16 @@ class History:
     target_minute: Array  # [B] int32 its time
 
 
-def start(shape: tuple[int, ...], places: int) -> History:
+def start(shape: tuple[int, ...], places: int, trail: int | None = None) -> History:
     """Return the history of users who have had nothing, as numpy arrays.
 
     Args:
         shape: (B,).
         places: R.
+        trail: T, the events whose order is kept; by default `TRAIL`, fewer where no user has as
+            many.
     """
+    trail = TRAIL if trail is None else trail
 
     def of_place(value: int) -> np.ndarray:
         return np.full((*shape, places), value, np.int32)
@@ -87,8 +90,8 @@ def start(shape: tuple[int, ...], places: int) -> History:
         hours=np.zeros((*shape, places, HOURS), np.uint8),
         days=np.zeros((*shape, places, DAYS), np.uint8),
         first=of_place(0),
-        trail=np.zeros((*shape, TRAIL), np.int32),
-        trail_session=np.zeros((*shape, TRAIL), np.int32),
+        trail=np.zeros((*shape, trail), np.int32),
+        trail_session=np.zeros((*shape, trail), np.int32),
         events=of_user(),
         sessions=of_user(),
         repeats=of_user(),
@@ -172,7 +175,8 @@ def add(
     last, place = jnp.divmod(least + jnp.where(known, _KNOWN, 0), places)
     user = jnp.arange(n_users)
     here = user, jnp.where(has_event, place, places)  # outside for users without an event
-    at = user, jnp.where(has_event, events % TRAIL, TRAIL)
+    size = history.trail.shape[1]
+    at = user, jnp.where(has_event, events % size, size)
 
     def put(
         old: jax.Array, new: jax.Array, where_: tuple[jax.Array, jax.Array] = here

@@ -160,6 +160,15 @@ def test_there_are_no_more_lanes_than_end_with_the_longest_user(most, n_lanes):
     assert len(user_batches.build(log, found).event) == len(user_batches.build(log, 256).event)
 
 
+@pytest.mark.parametrize(("n_events", "size"), [(15, 16), (16, 32), (255, 256), (300, 256)])
+def test_the_trail_is_as_long_as_the_longest_user_needs(n_events, size):
+    """Bug: forget the place 0, which the first event leaves free: the last one would take it."""
+    log = logs.of([[[0, 1, *[0] * (n_events - 2)]], [[0, 1]]])
+    history = replay.start_history(log, (3,), PLACES)
+    assert history is not None
+    assert history.trail.shape == history.trail_session.shape == (3, size)
+
+
 @pytest.mark.parametrize("variant", NETWORKS)
 def test_the_history_changes_ranks_of_all_but_the_rnn(variant):
     config, log = model_config(variant), some_log()
