@@ -55,7 +55,7 @@ FILES: Mapping[str, tuple[Schema, Schema]] = {
     "chosen": (_ROW | {"key": TEXT}, {"trials": WHOLE, "value": NUMBER, "setting": TEXT}),
     "curves": (_RUN | {"epoch": WHOLE, "metric": TEXT}, {"value": NUMBER}),
 }
-# By file and column: the lines whose number cannot be; of others a missing one is left out.
+# By file and column: which lines have a number that cannot be. A missing one can, but in `chosen`.
 _P = {"p": pl.col("p").is_not_nan() & ~pl.col("p").is_between(0, 1)}
 _RATES = {name: ~pl.col(name).is_finite() | (pl.col(name) <= 0) for name in _TIMES[1:]}
 _SECONDS = ~pl.col("train_seconds").is_finite() | (pl.col("train_seconds") < 0)

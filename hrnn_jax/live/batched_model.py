@@ -234,20 +234,20 @@ class BatchedModel:
         weights = None if mixture is None else jax.device_get(mixture.weights)
         return Anatomy(products[0], bias, weights, of_user)
 
-    def warm_up(self, n_first: int) -> None:
-        """Compile all programs for up to `n_first` items, but that of candidates."""
+    def warm_up(self, k: int = 10) -> None:
+        """Compile the programs for lists of up to k items, with as many excluded items."""
         for width in WIDTHS:
             self.advance([self.start] * width)
             self.add_to_past([self.start] * width)
         for width in SCORED_WIDTHS:
-            for length in self._list_lengths(n_first):
+            for length in self._list_lengths(_usual(k)):
                 self.best([self.start] * width, length)
 
-    def rare_programs(self, n_first: int) -> list[Callable[[], object]]:
+    def rare_programs(self, k: int = 10) -> list[Callable[[], object]]:
         """Return calls that compile what `warm_up` leaves out: longer lists, and candidates.
 
         Args:
-            n_first: that `warm_up` had.
+            k: that `warm_up` had.
 
         Returns:
             A call for each program that any query can reach, those of fewer items first, and
@@ -260,7 +260,7 @@ class BatchedModel:
             for count, before in zip(CANDIDATE_COUNTS, smaller, strict=False)
             if before < n_items
         ]
-        for length in self._list_lengths(n_items) - self._list_lengths(n_first):
+        for length in self._list_lengths(n_items) - self._list_lengths(_usual(k)):
             for width in SCORED_WIDTHS:
                 states = [self.start] * width
                 programs.append((length, functools.partial(self.best, states, length)))
@@ -359,6 +359,11 @@ def _represented(
 def _advance(params: model.Params, users: _Batch, *, config: ModelConfig) -> jax.Array:
     after, _ = _step(params, users, config=config)
     return jnp.stack([*after.session, after.user], axis=1)
+
+
+def _usual(k: int) -> int:
+    """Return the most items that lists of k are usually taken from: some are excluded."""
+    return max(2 * k, LIST_LENGTHS[1])
 
 
 @functools.partial(jax.jit, static_argnames=("config", "n_first"))

@@ -22,7 +22,7 @@ from hrnn_jax.arguments import whole_number
 from hrnn_jax.config import RecommenderConfig
 from hrnn_jax.files.checkpoint import TrainedRun, load_run
 from hrnn_jax.ids_and_times import Id, id_prefix
-from hrnn_jax.live.batched_model import LIST_LENGTHS, LiveState
+from hrnn_jax.live.batched_model import LiveState
 from hrnn_jax.live.events import (
     USER_PREFIX,
     Event,
@@ -224,14 +224,14 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
 
     def warm_up(self, k: int = 10) -> None:
         """Compile the programs for lists of up to k items, with as many excluded items."""
-        self.network.model.warm_up(max(2 * k, LIST_LENGTHS[1]))
+        self.network.model.warm_up(k)
 
     def rare_programs(self, k: int = 10) -> list[Callable[[], object]]:
         """Return a call for each program that `warm_up(k)` leaves out, the likely ones first.
 
         Each takes about a second, and other threads may use the recommender meanwhile.
         """
-        return self.network.model.rare_programs(max(2 * k, LIST_LENGTHS[1]))
+        return self.network.model.rare_programs(k)
 
     def observe(
         self,

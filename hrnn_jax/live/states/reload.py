@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from hrnn_jax import errors
 from hrnn_jax.files.checkpoint import TrainedRun, load_run
-from hrnn_jax.live.batched_model import LIST_LENGTHS, WIDTHS
+from hrnn_jax.live.batched_model import WIDTHS
 from hrnn_jax.live.events import StoredEvent
 from hrnn_jax.live.live_network import LiveNetwork
 from hrnn_jax.live.states.replay import states_of_events
@@ -69,11 +69,10 @@ def _files(folder: pathlib.Path) -> set[tuple[str, int, int, int]]:
     return {(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found}
 
 
-def compile_programs(network: LiveNetwork, k: int = 10) -> Iterable[Callable[[], object]]:
+def compile_programs(network: LiveNetwork) -> Iterable[Callable[[], object]]:
     """Return calls that compile all programs of a network; each takes some seconds at most."""
-    n_first = max(2 * k, LIST_LENGTHS[1])
-    yield lambda: network.model.warm_up(n_first)
-    yield from network.model.rare_programs(n_first)
+    yield network.model.warm_up
+    yield from network.model.rare_programs()
 
 
 def swap(

@@ -231,7 +231,8 @@ class SqliteStore(NextStates):
         n_again = len(self._not_erased.intersection(keys))
         if n_states:
             self._has_traces = True
-            self._not_erased.update(keys if before is None else ())
+            if before is None:
+                self._not_erased.update(keys)
         self._erase_traces()
         return max(n_states, n_again)
 

@@ -339,7 +339,6 @@ def test_warm_up_compiles_what_most_requests_use_and_the_rare_programs_are_all_o
         "CANDIDATE_COUNTS": (2, 16, 64),
     }.items():
         monkeypatch.setattr(batched_model, name, sizes)
-    monkeypatch.setattr("hrnn_jax.live.recommender.LIST_LENGTHS", batched_model.LIST_LENGTHS)
     recommender = live_users.recommender()
     names = ("_advance", "_best", "_score", "_anatomy")
     programs: list[Any] = [getattr(batched_model, name) for name in names]
