@@ -53,5 +53,5 @@ def reason(error: BaseException) -> str:
     text = str(error).strip() or repr(error)
     if "allow_pickle" in text:  # numpy advises to load it unsafely
         return "it is no file of arrays"
-    numbers = re.findall(r"os error (\d+)|os_error_code='(\d+)'|\[Errno (\d+)\]", text)
-    return os.strerror(int(max(numbers[0]))) if numbers else text.splitlines()[0][:200]
+    number = re.search(r"(?:os error |os_error_code='|\[Errno )(\d+)", text)
+    return os.strerror(int(number[1])) if number else text.splitlines()[0][:200]

@@ -348,10 +348,11 @@ def listing_routes(service: Service) -> fastapi.APIRouter:
         )
         async def delete(id: TextId) -> None:
             """Delete everything stored about a user or an anonymous session."""
+            found = True
             try:
                 found = await batcher.call(lambda: recommender.forget(**{kind: id}))
             finally:  # an error may come when all is deleted but for what a disk still holds
-                if kind == "user":
+                if found and kind == "user":
                     overview.forget(id)
             if not found:
                 raise fastapi.HTTPException(404, f"nothing is stored about {kind} {id!r}")

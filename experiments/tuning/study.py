@@ -242,13 +242,15 @@ def _open_storage(journal: pathlib.Path, lock: FileLock) -> JournalStorage:
 
     Optuna's own lock is a file that a killed process leaves behind; the others wait 30 s for it.
     """
+    whole = b""
     if journal.exists():  # Optuna cannot read past a last line that a full disk cut short
-        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+        content = journal.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        os.truncate(journal, len(whole))
     try:
-        if journal.exists():  # Optuna passes over a bad last line, and fails when it reads on
-            lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
-            if not all(isinstance(line, dict) for line in lines):
-                raise ValueError
+        # Optuna passes over a last line that is bad, and fails when it reads on.
+        if not all(isinstance(json.loads(line), dict) for line in whole.splitlines()):
+            raise ValueError
         backend = JournalFileBackend(str(journal), lock)  # pyright: ignore[reportArgumentType]
         return JournalStorage(backend)
     except (ValueError, TypeError, KeyError) as error:
