@@ -59,7 +59,7 @@ def top1(r: jax.Array, among: jax.Array) -> jax.Array:
             mean_j [s(r_j - r_i) + s(r_j^2)] - s(r_i^2) / N_i
     """
     r = _counting(r, among)
-    own = jnp.diagonal(r)
+    own = _own(r)
     terms = jax.nn.sigmoid(r - own[:, None]) + jax.nn.sigmoid(r**2)
     return _mean(_subtract_own(terms, jax.nn.sigmoid(own**2)), among)
 
@@ -80,7 +80,7 @@ def bpr(r: jax.Array, among: jax.Array) -> jax.Array:
             mean_j [-log s(r_i - r_j)]
     """
     r = _counting(r, among)
-    return _mean(-jax.nn.log_sigmoid(jnp.diagonal(r)[:, None] - r), among)
+    return _mean(-jax.nn.log_sigmoid(_own(r)[:, None] - r), among)
 
 
 def top1_max(r: jax.Array, among: jax.Array) -> jax.Array:
@@ -99,7 +99,7 @@ def top1_max(r: jax.Array, among: jax.Array) -> jax.Array:
             sum_j w_j [s(r_j - r_i) + s(r_j^2)],  w = softmax(r) over the negatives
     """
     r, weight = _negative_weights(r, among)
-    own = jnp.diagonal(r)[:, None]
+    own = _own(r)[:, None]
     return (weight * (jax.nn.sigmoid(r - own) + jax.nn.sigmoid(r**2))).sum(axis=1)
 
 
@@ -120,7 +120,7 @@ def bpr_max(r: jax.Array, among: jax.Array, *, regularisation: float = 0.0) -> j
             -log sum_j w_j s(r_i - r_j) + regularisation sum_j w_j r_j^2,  w as in `top1_max`
     """
     r, weight = _negative_weights(r, among)
-    own = jnp.diagonal(r)[:, None]
+    own = _own(r)[:, None]
     won = (weight * jax.nn.sigmoid(own - r)).sum(axis=1)
     has_negative = weight.any(axis=1)
     penalty = regularisation * (weight * r**2).sum(axis=1)
@@ -145,8 +145,8 @@ def cross_entropy(r: jax.Array, among: jax.Array) -> jax.Array:
     """
     r, has_target = _counting(r, among), jnp.diagonal(among)
     summed = among | ~has_target[:, None]  # the logarithm of an empty sum has no gradient
-    total = jax.nn.logsumexp(r, axis=1, where=summed)
-    return jnp.where(has_target, total - jnp.diagonal(r), 0.0)
+    total = jax.nn.logsumexp(jnp.where(summed, r, -jnp.inf), axis=1)
+    return jnp.where(has_target, total - _own(r), 0.0)
 
 
 # Each with the output's activation that it was published with.
@@ -183,6 +183,11 @@ def register(
     SAMPLED[name] = loss, activation
     registered_code.note("loss", name, loss)
     add_loss(name)
+
+
+def _own(r: jax.Array) -> jax.Array:
+    """Return the score of each lane's own target, [N]; its gradient is no scatter."""
+    return jnp.where(np.eye(len(r), dtype=bool), r[:, : len(r)], 0.0).sum(axis=1)
 
 
 def _counting(r: jax.Array, among: jax.Array) -> jax.Array:
@@ -270,7 +275,7 @@ def _sampled_loss_of_step(
     shared = jax.tree.map(
         lambda *rows: jnp.concatenate(rows), candidates.target, candidates.extra, *others
     )
-    scores = hidden @ shared.row.T + shared.bias[None]
+    scores = item_scores(hidden, shared.row) + shared.bias[None]
     is_own = np.eye(len(target), len(shared.item), dtype=bool)
     among = (
         valid[:, None]
@@ -308,6 +313,21 @@ def _check_shape(name: str, values: Any, n_lanes: int) -> None:
             f"`loss`={name} returned {returned}, and [{n_lanes}] is expected: one value for each "
             f"of the {n_lanes} lanes, the rows of the scores"
         )
+
+
+def item_scores(hidden: jax.Array, row: jax.Array) -> jax.Array:
+    """Compute the scores of items, without their biases.
+
+    `hidden @ row.T` is slower: XLA copies the transposed rows, and its gradient reads the copy.
+
+    Args:
+        hidden: [N, H] the representations that are scored.
+        row: [C, H] the items' rows of the output layer.
+
+    Returns:
+        [N, C] scores.
+    """
+    return jnp.einsum("nh,ch->nc", hidden, row)
 
 
 def full_softmax_loss(
@@ -376,7 +396,7 @@ def _full_softmax_forward(
     if among is not None:
         is_own = jnp.arange(len(items.item_out))[None] == target[:, None]
         bias = jnp.where(among | is_own | ~where[:, None], bias, -jnp.inf)
-    scores = hidden @ items.item_out.T + bias
+    scores = item_scores(hidden, items.item_out) + bias
     own = jnp.take_along_axis(scores, jnp.where(where, target, 0)[:, None], axis=1)[:, 0]
     top = scores.max(axis=1)
     weight = jnp.exp(scores - top[:, None])

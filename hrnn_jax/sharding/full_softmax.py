@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hrnn_jax.losses import item_scores
 from hrnn_jax.model import Items
 from hrnn_jax.sharding.tables import AXIS
 
@@ -43,7 +44,8 @@ def _forward(
     shape, first = where.shape, jax.lax.axis_index(AXIS) * where.shape[1]
     hidden = _gather(jnp.where(where[..., None], hidden, 0.0))
     counts = among | is_own
-    scores = jnp.where(counts, hidden @ items.item_out.T + items.item_bias[None], -jnp.inf)
+    scores = item_scores(hidden, items.item_out) + items.item_bias[None]
+    scores = jnp.where(counts, scores, -jnp.inf)
     top = jax.lax.pmax(scores.max(axis=1), AXIS)
     # A lane without a target may have no item on offer at its time.
     top = jnp.where(jnp.isfinite(top), top, 0.0)
