@@ -66,6 +66,13 @@ def _log_name(prepared_folder: pathlib.Path) -> str:
     return f"{name}-{fingerprint[:_LOG_DIGITS]}"
 
 
+def registered_source() -> dict[str, str]:
+    """Return the digest of a registered model's or loss's code as `source`; nothing without one."""
+    network = model_flags.network()
+    source = registered_code.of(network, FLAGS.loss if network in NETWORKS else None)
+    return {} if source is None else {"source": source}
+
+
 def _changed() -> dict[str, Any]:
     """Return the flags that decide the weights and differ from those of the model's row."""
     usual = usual_flags(FLAGS.model)
@@ -78,9 +85,7 @@ def _changed() -> dict[str, Any]:
                 changed[name] = flag.value
     if FLAGS.schedule != "constant":
         changed["epochs"] = FLAGS.epochs
-    network = model_flags.network()
-    if source := registered_code.of(network, FLAGS.loss if network in NETWORKS else None):
-        changed["source"] = source
+    changed |= registered_source()
     if FLAGS.continue_from:
         changed["continue_from"] = FLAGS.continue_from
     return changed

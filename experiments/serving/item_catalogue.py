@@ -92,6 +92,8 @@ def read(path: pathlib.Path) -> ItemCatalogue:
     rows: dict[str, int] = {}
     for number, (item, *values) in enumerate(frame.iter_rows(), 1):
         where = f"--items={path}, row {number}"
+        if item is None:
+            raise InputError(f"{where}: there is no item_id")
         try:
             text = id_text(ID, item)
         except InputError as error:
@@ -159,6 +161,9 @@ def _frame(path: pathlib.Path) -> pl.DataFrame:
             f"--items={path}: no column {', '.join(lacking)}; the file has "
             f"{', '.join(frame.columns)}"
         )
+    for name in COLUMNS:
+        if f"{name}_duplicated_0" in frame.columns:  # polars' name of a second one
+            raise InputError(f"--items={path}: two columns are called {name}: keep one")
     frame = frame.select(name for name in COLUMNS if name in frame.columns)
     for name, dtype in frame.schema.items():
         if name == ID:
@@ -191,6 +196,7 @@ def _check_address(where: str, name: str, address: str) -> None:
     try:
         parts = urllib.parse.urlsplit(address)
         is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_web &= parts.port != 0  # it is read here: one that is none raises
     except ValueError:
         is_web = False
     if not is_web or len(address) > _MAX_ADDRESS or " " in address:

@@ -58,7 +58,7 @@ def flag_file(best: FrozenTrial, searched: Collection[str]) -> str:
             lines.append(FLAGS[name].serialize())
     if epochs := best.user_attrs.get("best_epoch"):
         lines.append(f"--epochs={epochs}")
-        if FLAGS.held_out_patience:
+        if not FLAGS["held_out_patience"].using_default_value:
             lines.append("--held_out_patience=0")  # the search has chosen the epochs
         if FLAGS.schedule != "constant":  # the learning rate fell over the epochs of the trial
             lines.append(f"--schedule_epochs={model_flags.train_config().schedule_epochs}")

@@ -30,13 +30,13 @@ def _distribution(values: Values) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log)
 
 
-def sampler(search: Search, number: int) -> BaseSampler:
-    """Return the sampler that draws a trial; its seed is the trial's number."""
+def sampler(search: Search, seed: int) -> BaseSampler:
+    """Return the sampler that draws a trial."""
     if search.sampler == "random":
-        return RandomSampler(seed=number)
+        return RandomSampler(seed=seed)
     # constant_liar: keep away from what other processes are trying.
     return TPESampler(
-        seed=number,
+        seed=seed,
         n_startup_trials=max(TPE_STARTUP, search.startup_trials),
         constant_liar=True,
     )

@@ -16,6 +16,8 @@ folder can share a study, if the file system has locks.
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
 import os
 import pathlib
@@ -39,6 +41,8 @@ from .search_spaces import Search
 PROCESSES = "processes"
 FILES = ("recipe.json", "journal.log", "trials.csv", "best.flags", "lock", "running", PROCESSES)
 SPEED = ("compile_seconds", "events_per_second")
+_SEED = "seed"  # of a trial's draw, among its attributes
+_MOST_DRAWS = 3  # of a trial whose process ends each time
 FACTS = ("best_epoch", "seconds", *SPEED)  # of a trial, in trials.csv
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # tune prints a line for each trial itself
@@ -114,7 +118,8 @@ class Study:
     def begin(self, wanted: int) -> Trial | None:
         """Draw a trial, unless `wanted` trials have ended or are running.
 
-        The seed of a draw is the trial's number, so processes do not repeat each other.
+        Its seed is the first number that no other trial has, but for those that were cut off: what
+        a stopped process was trying is drawn again, three times at most, as that may have ended it.
 
         Returns:
             The trial, or None.
@@ -126,13 +131,27 @@ class Study:
                 self._publish()
                 return None
             number = len(self.trials())
-            self._study.sampler = sampling.sampler(self._search, number)
+            seed = self._next_seed()
+            self._study.sampler = sampling.sampler(self._search, seed)
             self._running = FileLock(self._running_file(number))
             self._running.acquire()
             trial = self._study.ask(sampling.distributions(self._search.space))
             assert trial.number == number
+            trial.set_user_attr(_SEED, seed)
             self._publish()
             return trial
+
+    def _next_seed(self) -> int:
+        taken, cut_off = set[int](), collections.Counter[int]()
+        for trial in self.trials():
+            # A study of an earlier version notes none.
+            seed = trial.user_attrs.get(_SEED, trial.number)
+            if trial.state == TrialState.FAIL:
+                cut_off[seed] += 1
+            else:
+                taken.add(seed)
+        taken.update(seed for seed, times in cut_off.items() if times == _MOST_DRAWS)
+        return next(seed for seed in itertools.count() if seed not in taken)
 
     def note(self, number: int, epochs: float) -> None:
         """Note how many epochs a trial of this process has trained, for the one that shows it."""

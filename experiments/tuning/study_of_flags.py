@@ -7,7 +7,7 @@ import pathlib
 from absl import flags
 
 from ..common import model_flags
-from ..folders.default_folder import default_study
+from ..folders.default_folder import default_study, registered_source
 from . import best_flags, search_spaces, tune_flags
 from .study import Study
 
@@ -30,8 +30,9 @@ def open_study(space: search_spaces.Space, prepared_folder: pathlib.Path) -> Stu
         "objective": FLAGS.objective,
         "searched": {name: search_spaces.describe(values) for name, values in space.items()},
         "patience": FLAGS.patience if model_flags.is_network() else None,
-        # Left out by default, so that studies without it go on.
+        # Both left out by default, so that studies without them go on.
         **({"user_share": FLAGS.user_share} if FLAGS.user_share < 1 else {}),
+        **registered_source(),
         "settings": best_flags.shared_settings(space),
     }
     default = default_study(prepared_folder, tune_flags.space_name() or FLAGS.model, recipe)

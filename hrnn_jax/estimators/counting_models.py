@@ -11,6 +11,7 @@ import numpy as np
 from hrnn_jax.baselines import by_name
 from hrnn_jax.baselines.sparse_ranking import largest, row_chunks
 from hrnn_jax.config import (
+    MODELS,
     CountsConfig,
     EaseConfig,
     EvaluationConfig,
@@ -31,6 +32,11 @@ class CountingModel(Model):
     """A model without training: fitting it only remembers the training events, ranking counts."""
 
     def _check_settings(self) -> None:
+        if self.key not in MODELS:
+            raise InputError(
+                f"no model is registered as {self.key}: call by_name.register, or import the file "
+                "that does"
+            )
         self._config()
 
     def _config(self) -> by_name.Settings:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hrnn_jax import errors
 from hrnn_jax.arguments import path_of
-from hrnn_jax.config import NETWORKS
+from hrnn_jax.config import LOSSES, NETWORKS
 from hrnn_jax.estimators import counting_models, networks, run_files
 from hrnn_jax.estimators.base import Model
 from hrnn_jax.estimators.logs import Part
@@ -72,6 +72,11 @@ def _counting(name: str, folder: pathlib.Path) -> type[Model]:
 def _make(name: str, folder: pathlib.Path, recipe: dict[str, Any]) -> Any:
     """Make the model of a recipe, not fitted."""
     given = {**recipe["model"], **recipe.get("training", {})}
+    if name in NETWORKS and (loss := given["loss"]) not in LOSSES:
+        raise errors.InputError(
+            f"{folder} was trained with the loss {loss}, which is none here: import the file that "
+            f"registers it ({folder / run_files.CODE} is a copy), or use load_recommender"
+        )
     metrics_ = run_files.read_metrics(folder) or {}
     cls: type[Model]
     values: dict[str, Any] = {}

@@ -169,7 +169,12 @@ def source(
 def _written(dataset: str, prepared_dir: pathlib.Path, columns: Columns) -> Source:
     """Write the log that a registered data set's function returns."""
     path = prepared_dir / "raw" / f"{dataset}.parquet"
-    events = _registered[dataset]()
+    events: object = _registered[dataset]()
+    if not isinstance(events, pl.DataFrame):
+        raise InputError(
+            f"`dataset`={dataset}: its function returned {type(events).__name__}; return a polars "
+            "DataFrame (LazyFrame.collect() or polars.from_pandas makes one)"
+        )
     with atomic.writing(path, elsewhere=prepared.ELSEWHERE) as partial:
         events.write_parquet(partial)
     return Source(dataset, path, columns)

@@ -47,6 +47,17 @@ def test_the_command_ranks_the_data_set(visits):
     assert metrics["mean"]["cases"] == N_USERS * 2
 
 
+@pytest.mark.parametrize(
+    ("events", "name"),
+    [(pl.LazyFrame, "LazyFrame"), (dict, "dict"), (lambda: None, "NoneType")],
+)
+def test_a_function_that_returns_no_frame_is_refused(tmp_path, monkeypatch, events, name):
+    monkeypatch.setattr(datasets, "_registered", {"mine": events})
+    with pytest.raises(InputError, match=f"`dataset`=mine: its function returned {name}; return"):
+        datasets.source("mine", tmp_path)
+    assert not list(tmp_path.rglob("*.parquet*"))
+
+
 def test_a_log_besides_and_a_taken_name_are_refused(visits):
     example = examples.load("own_data_set")
     with pytest.raises(InputError, match="`dataset`=visits brings its own log"):

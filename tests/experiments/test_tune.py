@@ -22,6 +22,7 @@ from experiments.common import cli, model_flags
 from experiments.training import epochs
 from experiments.tuning import sampling, search_spaces, study, trials, tune_flags
 from hrnn_jax.config import NETWORKS
+from hrnn_jax.files import registered_code
 from hrnn_jax.preprocess import prepared
 from hrnn_jax.ranking import metrics
 from hrnn_jax.ranking.metrics import Ranking
@@ -50,6 +51,19 @@ def test_run_with_best_flags_measures_what_the_best_trial_measured(call, tune):
     for name in search_spaces.BY_MODEL["rnn"]:
         assert found[name] == best[name]
     assert read("tested")["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize("given", ["--held_out_patience=0", "--flagfile=earlier.flags"])
+def test_best_flags_trains_as_many_epochs_as_the_search_chose(tune, monkeypatch, tmp_path, given):
+    """Bug: leave out a 0 that was given, so that hrnn_plus' own patience holds."""
+    (tmp_path / "earlier.flags").write_text("--held_out_patience=0\n")
+    script(monkeypatch, [[0.5, 0.6, 0.4]])
+    monkeypatch.setattr(trials.HeldOut, "mixture", lambda *_: None)
+    code, _, err = tune("--model=hrnn_plus", given, "--trials=1", "--epochs=3")
+    assert code == 0, err
+    found = dict(map(cli.split, cli.expand(["--flagfile=study/best.flags"])))
+    assert (found["model"], found["epochs"]) == ("hrnn_plus", "2")
+    assert found["held_out_patience"] == "0"
 
 
 def test_the_value_of_a_trial_is_the_mean_of_its_seeds(tune, monkeypatch):
@@ -257,6 +271,19 @@ def test_a_study_of_another_recipe_is_refused(tune):
     assert_refused(tune(*argv, "--study_dir=mine"), "thesis.txt")
     assert [path.name for path in pathlib.Path("mine").iterdir()] == ["thesis.txt"]
     assert_refused(tune(*argv, "--study_dir=mine/thesis.txt/study"), "--study_dir=mine/thesis")
+
+
+def test_a_study_of_an_edited_own_model_is_another(tune, call, tune_argv, monkeypatch):
+    """Bug: go on with the trials of the code of before."""
+    argv = ("--model=item_knn", "--trials=1")
+    data, names = tune_argv[:2], []
+    for code, refused in ((b"one", False), (b"edited", True)):
+        monkeypatch.setitem(registered_code.SOURCES, ("model", "item_knn"), code)
+        _, _, err = tune(*argv)
+        assert ("--study_dir=study holds a study of other code" in err) == refused
+        call(command.main, *data, *argv, "--min_support=1", "--jobs=1")
+        names.append([path.name for path in pathlib.Path("out/tune").glob("*/*")])
+    assert [*map(len, names)] == [1, 2]
 
 
 def test_a_journal_cut_short_is_mended_and_a_damaged_one_refused(tune):

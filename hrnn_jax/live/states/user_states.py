@@ -102,10 +102,12 @@ class UserStates:
         after = replay(network.model, assigned.observed, network.item_index, before)
         live = {key: state.live for key, state in before.items()}
         live |= {key: some[-1] for key, some in after.items()}
+        # Not what compares unequal alone: an event that changes nothing else is the key's newest,
+        # and its idle time begins anew.
         changed = {
             key: StoredState(live[key], session)
             for key, session in assigned.sessions.items()
-            if key not in before or session != before[key].session
+            if key not in before or session is not before[key].session
         }
         self.store.write(changed, assigned.observed)
 

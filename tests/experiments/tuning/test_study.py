@@ -41,6 +41,30 @@ def test_the_values_of_a_trial_depend_on_its_number_alone(tmp_path):
     assert len({params["learning_rate"] for params in drawn[0]}) == 4
 
 
+def test_what_was_cut_off_is_drawn_again_so_that_the_search_stays_the_same(tmp_path):
+    """Bug: draw with the trial's number, so that the values that were cut off are never tried."""
+
+    def search(folder, *cut_off):
+        """Run four trials; the process ends while it runs some of them. Return the values tried."""
+        tried, number = [], 0
+        while True:
+            with open_study(folder) as opened:
+                if (trial := opened.begin(4)) is None:
+                    return tried
+                if number not in cut_off:
+                    tried.append(trial.params)
+                    opened.end(trial, 0.0)
+            number += 1
+
+    whole = search(tmp_path / "whole")
+    assert search(tmp_path / "one", 0) == whole
+    assert search(tmp_path / "two", 1, 2) == whole  # the same one twice
+    assert search(tmp_path / "several", 1, 4) == whole
+    ends = search(tmp_path / "ends", 1, 2, 3)  # what it tries may be what ends the process
+    assert [whole[0], *whole[2:]] == ends[:3]
+    assert ends[3] not in whole
+
+
 def test_tpe_draws_values_near_those_of_good_trials(tmp_path):
     far = {}
     for sampler in search_spaces.SAMPLERS:

@@ -8,7 +8,7 @@ import pytest
 
 import hrnn_jax
 from hrnn_jax import errors
-from hrnn_jax.estimators import base
+from hrnn_jax.estimators import base, counting_models
 from tests.helpers import frames
 
 MODELS = (
@@ -132,6 +132,14 @@ def test_settings_are_those_of_the_config():
         hrnn_jax.ItemKNN(neighbors=3)
     with pytest.raises(errors.InputError, match="`neighbours`=0: give 1 or more"):
         hrnn_jax.ItemKNN(neighbours=0)
+
+
+def test_a_class_of_a_model_that_is_not_registered_is_refused():
+    class Mistyped(counting_models.CountingModel):
+        models = ("recencyy",)
+
+    with pytest.raises(errors.InputError, match="no model is registered as recencyy: call"):
+        Mistyped()
 
 
 def test_a_model_is_fitted_once(parts):

@@ -221,6 +221,21 @@ def test_what_cannot_be_read_is_refused(saved, tmp_path):
         hrnn_jax.load(broken)
 
 
+def test_a_loss_that_is_not_registered_here_is_named(saved, tmp_path):
+    """Bug: say that the caller's `loss` is wrong."""
+    folder = shutil.copytree(saved, tmp_path / "run")
+    path = folder / "recipe.json"
+    recipe = json.loads(path.read_text())
+    recipe["training"]["loss"] = "mine"
+    path.write_text(json.dumps(recipe))
+    with pytest.raises(errors.InputError) as raised:
+        hrnn_jax.load(folder)
+    said = str(raised.value)
+    assert said.startswith(f"{folder} was trained with the loss mine, which is none here: import")
+    assert "registered_code.py" in said
+    hrnn_jax.load_recommender(folder).close()
+
+
 def test_the_live_users_of_a_saved_model_are_those_of_its_log(parts, network, saved):
     """Bug: start a loaded model without the histories of its log."""
     train, _ = parts

@@ -89,6 +89,24 @@ def test_an_exported_file_leaves_out_what_the_live_lists_do(tmp_path):
     assert len(scorer.recommend(state, live_users.N_ITEMS)) == live_users.N_ITEMS
 
 
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_left_to_recommend_where_the_session_has_every_item(tmp_path):
+    """Bug: nan for every item, from the difference of two infinities."""
+    network = {"places": 64}
+    mixture = mixtures.fitted(
+        logs.random(3, users=20, sessions=5, n_items=live_users.N_ITEMS),
+        live_users.config(**network),
+        drops_repeats=True,
+    )
+    scorer = exported(tmp_path / "w.npz", network=network, mixture=mixture, drop_repeats=True)
+    state = scorer.start()
+    for n in range(live_users.N_ITEMS):
+        time = live_users.NOW + n
+        state = scorer.observe(state, f"i{n}", new_session=n == 0, time=time)
+    assert scorer.recommend(state, 5) == []
+    assert (scorer.scores(state) == -np.inf).all()
+
+
 def test_the_rules_of_the_state_are_worded_alike():
     rules = replay.__doc__[replay.__doc__.index("- An event's item") :]
     assert len(rules.splitlines()) == 5

@@ -334,6 +334,26 @@ def test_idle_anonymous_sessions_are_forgotten_and_users_are_not(states):
         assert recommender.users() == [("u", 1)]
 
 
+@pytest.mark.parametrize("later", [0, -60, 60])
+@pytest.mark.parametrize("item", ["i1", "i2", "unknown"])
+def test_every_event_begins_the_idle_time_anew(states, monkeypatch, item, later):
+    """Bug: not an event that leaves the session as it is, of an unknown or a repeated item."""
+    hour, start = 3600, float(live_users.NOW)
+    now = {"wall": start}
+    monkeypatch.setattr(time, "time", lambda: now["wall"])
+    monkeypatch.setattr(time, "clock_gettime", lambda _: now["wall"])
+    with live_users.recommender(states, drop_repeats=True) as recommender:
+        recommender.observe(item="i1", session="s", time=start)
+        recommender.observe(item="i1", session="idle", time=start)
+        now["wall"] += 10 * hour
+        recommender.observe(item=item, session="s", time=start + later)
+        now["wall"] += 10 * hour
+        assert recommender.forget_idle_sessions(15 * hour) == 1
+        assert recommender.history(session="s")[0].item == "i1"
+        now["wall"] += 10 * hour
+        assert recommender.forget_idle_sessions(15 * hour) == 1
+
+
 def test_idle_sessions_are_forgotten_some_at_a_time(states, monkeypatch):
     """Bug: all in one transaction, for which requests wait; or look at the first ones alone."""
     monkeypatch.setattr("hrnn_jax.live.states.idle_sessions._SESSIONS_OF_A_STEP", 2)
