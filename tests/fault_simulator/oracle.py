@@ -137,8 +137,8 @@ class Oracle:
         )
         repeats = self.drop_repeats and continues and item in items.get(key, set())
         if repeats or item not in ITEMS:
-            if person is not None and continues and time > person.latest:
-                person.latest, person.written = time, now
+            if person is not None and continues:
+                person.latest, person.written = max(person.latest, time), now
             return "repeat" if repeats else "unknown_item"
         ids.add((key, event_id))
         if person is None:  # the session before the first one never was
