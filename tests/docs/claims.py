@@ -23,8 +23,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results"
 NEWS, CHECK_INS, READING, BASKETS = "ebnerd", "foursquare", "deskdrop", "journey"
 LISTENING = "music30"
-WITH_PEERS = (NEWS, CHECK_INS, READING, BASKETS)  # logs with all rows of other libraries
-LOGS = (*WITH_PEERS, LISTENING)
+ON_GPU = (NEWS, CHECK_INS, READING, BASKETS)  # where other libraries' rows had a GPU
+LOGS = (*ON_GPU, LISTENING)
 TITLES = dict(zip(LOGS, ("EB-NeRD", "Foursquare", "Deskdrop", "Journey", "30Music"), strict=True))
 METRICS = ("recall", "mrr")
 COMPARED = {*pl.read_csv(RESULTS / "comparison/runs.csv")["row"]}
