@@ -195,8 +195,8 @@ def _check_address(where: str, name: str, address: str) -> None:
     """Raise InputError unless a browser may load from an address: no script, no file."""
     try:
         parts = urllib.parse.urlsplit(address)
-        is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
-        is_web &= parts.port != 0  # it is read here: one that is none raises
+        # A port that is none raises when it is read.
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_web = False
     if not is_web or len(address) > _MAX_ADDRESS or " " in address:

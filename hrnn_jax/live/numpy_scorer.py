@@ -268,12 +268,10 @@ def log_probabilities(w: dict[str, np.ndarray], h: History, scores: np.ndarray) 
     repeat[in_open & bool(w["never_twice"])] = -np.inf
     explore[places] = -np.inf
     log_repeat, log_explore = log_sum(repeat), log_sum(explore)
+    if log_repeat == -np.inf:  # then all may be -inf: of a session that has every item
+        return explore if log_explore == -np.inf else explore - log_explore
     if log_explore == -np.inf:  # every item has a place
-        if log_repeat == -np.inf:  # in the open session, and none may come twice
-            return explore
         log_g = 0.0
-    elif log_repeat == -np.inf:
-        return explore - log_explore
     else:
         gate = w["mixture_gate"] @ np.append(of_user, log_repeat - log_explore)
         log_g = -np.logaddexp(0, -gate)
